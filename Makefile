@@ -1,0 +1,108 @@
+# Needs make and Python 3.11 or newer with venv. Everything else is set up here, in .venv and
+# .tools, once: a second call starts at once until a file with versions changes.
+#   make test PYTHON=python3.13       make test ARGS='-k gate -x'       make demo ARGS=--keep
+
+PYTHON ?= python3
+# Arguments for the program behind the target: pytest, the benchmark or the demo.
+ARGS ?=
+JOBS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+PINNED := $(VENV)/.pinned
+RUNTIME := $(VENV)/.runtime
+DEV := $(VENV)/.dev
+TOOLS := .tools/.ready
+TYPED := $(wildcard riskmon tests bench)
+
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help test test-fast test-full lint bench demo pin clean
+
+help:
+	@echo 'make demo       the whole story on this machine: an exchange slows down, trading is halted'
+	@echo 'make test       lint, types and all tests, with a real Prometheus and Alertmanager'
+	@echo 'make test-fast  lint, types and the tests that take no longer than two seconds each'
+	@echo 'make test-full  make test, and the tests that need programs it does not bring'
+	@echo 'make lint       lint and types'
+	@echo 'make bench      the benchmarks'
+	@echo 'make pin        choose new versions of all dependencies'
+	@echo 'make clean      remove everything that was made here'
+
+# -- set-up ---------------------------------------------------------------------------------
+
+# A new environment each time: what an older list brought in does not linger.
+$(PINNED): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "riskmon needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0] + ". Name a newer one: make PYTHON=python3.13")'
+	@echo 'Setting up $(VENV) ...'
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) install -q -r requirements.txt
+	@touch $@
+
+$(RUNTIME): $(PINNED) pyproject.toml
+	@$(PIP) install -q --no-deps -e .
+	@touch $@
+
+$(DEV): $(PINNED) requirements-dev.txt
+	@echo 'Setting up the tools for tests ...'
+	@$(PIP) install -q -r requirements-dev.txt
+	@touch $@
+
+$(TOOLS): .ci/debian-tools
+	@echo 'Fetching Prometheus and Alertmanager into .tools ...'
+	@.ci/debian-tools .tools prometheus prometheus-alertmanager
+	@ln -sf prometheus-alertmanager .tools/bin/alertmanager
+	@touch $@
+
+# -- checks ---------------------------------------------------------------------------------
+
+lint: $(RUNTIME) $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict $(TYPED)
+
+test: lint $(TOOLS)
+	RISKMON_REQUIRE_TOOLS=1 $(BIN)/pytest -q -n $(JOBS) $(ARGS)
+
+test-fast: lint
+	$(BIN)/pytest -q -n $(JOBS) -m 'not slow' $(ARGS)
+
+test-full: lint $(TOOLS)
+	RISKMON_REQUIRE_TOOLS=1 RISKMON_FULL=1 $(BIN)/pytest -q -n $(JOBS) $(ARGS)
+
+# -- runs -----------------------------------------------------------------------------------
+
+bench: $(RUNTIME) $(DEV)
+	$(BIN)/python -m bench $(ARGS)
+
+# The demo ends with 1 when trading was halted, as a supervised bot would; that is its success.
+# A program that cannot even start ends with 1 too, so the first line sees that it starts.
+demo: $(RUNTIME)
+	@$(BIN)/riskmon demo --help >/dev/null
+	@$(BIN)/riskmon demo $(ARGS); status=$$?; \
+	case $$status in \
+	1) echo 'make demo: success. The demo exited 1: trading was halted, as it should be.' ;; \
+	0) echo 'make demo: failure. The demo exited 0: trading was never halted.' >&2; exit 1 ;; \
+	*) echo "make demo: failure. The demo exited $$status; only 1, trading halted, is success." >&2; \
+	   exit $$status ;; \
+	esac
+
+# -- care -----------------------------------------------------------------------------------
+
+# On the oldest Python that is supported, so that what only it needs is in the lists.
+pin:
+	$(PYTHON) -m venv --clear .venv-pin
+	.venv-pin/bin/python -m pip install -q --upgrade pip
+	.venv-pin/bin/python -m pip install -q .
+	{ head -n 1 requirements.txt; \
+	  .venv-pin/bin/python -m pip freeze --exclude riskmon; } > .venv-pin/requirements.txt
+	.venv-pin/bin/python -m pip install -q --group dev
+	{ head -n 2 requirements-dev.txt; .venv-pin/bin/python -m pip freeze --exclude riskmon \
+	  | grep -vxFf .venv-pin/requirements.txt; } > .venv-pin/requirements-dev.txt
+	mv .venv-pin/requirements.txt .venv-pin/requirements-dev.txt .
+	rm -rf .venv-pin
+
+clean:
+	rm -rf .venv .venv-pin .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

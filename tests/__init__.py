@@ -1,0 +1,1 @@
+"""The tests of riskmon; run by `make test`."""
