@@ -1,0 +1,49 @@
+"""`python -m riskmon.oms`: the reference OMS from the command line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from riskmon.oms.server import run
+
+
+def _venue(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    venues = {}
+    for value in values:
+        name, equals, url = value.partition("=")
+        if not name or not equals or not url.startswith(("http://", "https://")):
+            raise click.BadParameter(f"{value!r} is not NAME=URL, such as simex=http://127.0.0.1:1")
+        venues[name] = url
+    return venues
+
+
+@click.command("oms")
+@click.option(
+    "--listen", default="127.0.0.1:9789", show_default=True, help="HOST:PORT; port 0: any."
+)
+@click.option(
+    "--secret-file",
+    "secret_files",
+    multiple=True,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with one whsec_… a line; give it twice while a secret is rotated in.",
+)
+@click.option(
+    "--simulated",
+    "venues",
+    multiple=True,
+    callback=_venue,
+    help="NAME=URL of one of the demo's exchanges; may be given several times.",
+)
+def main(listen: str, secret_files: tuple[Path, ...], venues: dict[str, str]) -> None:
+    """Receive riskmon's cancel webhook and cancel the resting orders in its scope."""
+    secrets = [line for path in secret_files for line in path.read_text("utf-8").split()]
+    sys.exit(run(listen=listen, secrets=secrets, venues=venues))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The receiver as a process: a listener, an HTTP session for the adapters, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+
+import aiohttp
+from aiohttp import web
+
+from riskmon.oms.receiver import Receiver, log_to_stdout
+from riskmon.oms.simulated import simulated
+
+
+def run(*, listen: str, secrets: Sequence[str], venues: Mapping[str, str]) -> int:
+    """Serve until SIGINT or SIGTERM; gives the exit code, 2 for what cannot be served.
+
+    `listen` is HOST:PORT (port 0: any), `secrets` are `whsec_…`, `venues` maps names to the URLs
+    of simulated exchanges. Events go to stdout as JSON lines, a fault to stderr as one line.
+    """
+    try:
+        host, port = _address(listen)
+        asyncio.run(_serve(host, port, secrets, venues))
+    except (OSError, ValueError) as error:
+        print(f"riskmon oms: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _address(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise ValueError(f"listen is {listen!r}: give HOST:PORT, such as 127.0.0.1:9789")
+    return host.strip("[]"), int(port)
+
+
+async def _serve(host: str, port: int, secrets: Sequence[str], venues: Mapping[str, str]) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with aiohttp.ClientSession() as session:
+        adapters = {name: simulated(url.rstrip("/"), session) for name, url in venues.items()}
+        receiver = Receiver(adapters, secrets, log_to_stdout)
+        runner = web.AppRunner(receiver.app(), access_log=None, shutdown_timeout=2)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port).start()
+            url = f"http://{host}:{runner.addresses[0][1]}/cancel"
+            log_to_stdout("listening", url=url, venues=list(adapters))
+            await stop.wait()
+        finally:
+            await runner.cleanup()
