@@ -1,0 +1,1 @@
+"""Benchmarks: each module has `run()`, which gives rows of (what, figure)."""

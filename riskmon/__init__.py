@@ -1,0 +1,51 @@
+"""riskmon: permission to trade as a lease, renewed only while every risk limit holds.
+
+The names load lazily, so that a bot's ``from riskmon import Gate`` imports nothing
+beyond the standard library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from riskmon.client import Client, SyncClient, TradingHalted
+    from riskmon.core.engine import Engine
+    from riskmon.gate import Gate
+
+    __version__: str
+
+__all__ = ["Client", "Engine", "Gate", "SyncClient", "TradingHalted", "__version__"]
+
+_MODULES = {
+    "Client": "riskmon.client",
+    "Engine": "riskmon.core.engine",
+    "Gate": "riskmon.gate",
+    "SyncClient": "riskmon.client",
+    "TradingHalted": "riskmon.client",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        value: object = _version()
+    elif name in _MODULES:
+        value = getattr(import_module(_MODULES[name]), name)
+    else:
+        raise AttributeError(f"module 'riskmon' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("riskmon")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0+unknown"
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

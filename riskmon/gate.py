@@ -1,0 +1,328 @@
+"""The gate: permission to trade, as leases in a memory-mapped file.
+
+The file is an array of 64-byte records of little-endian u64 words.
+
+    record 0   0  the bytes RISKMON\\x01
+               1  layout version, 1; written last, 0 until the file is ready
+               2  the first 8 bytes of the 16-byte boot id
+               3  sidecar epoch
+               4  record count: records in use, record 0 among them
+               5  longest lease, ns
+               6  generation
+               7  0
+    record k   0  lease word: a deadline on CLOCK_BOOTTIME in ns, its low byte a `Level`
+             1-7  the scope's name, UTF-8, zero-padded
+
+Record 1 is `account`. A file for n scopes has n + 1 records from its first moment, and
+never shrinks, for a mapped page that goes away kills its readers. Records never move.
+A new start zeroes the leases of the old file and renames a new one into place; a reader
+that finds no lease opens the path anew.
+
+Every word is stored and loaded whole, by `memoryview.cast("Q")`: it copies eight aligned
+bytes at once. `struct.pack_into` with a byte order stores byte by byte, and readers see it.
+
+`Gate` here reads it and `riskmon.gate_file` writes it. Bots import this module, so it needs
+only the standard library.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable
+from enum import IntEnum
+from pathlib import Path
+from typing import Final
+
+ACCOUNT: Final = "account"
+DIRECTORY: Final = Path("/dev/shm/riskmon")  # noqa: S108 - not a temporary file
+NAME_BYTES_MAX: Final = 56
+
+RECORD_BYTES: Final = 64
+RECORD_WORDS: Final = 8
+MAGIC: Final = int.from_bytes(b"RISKMON\x01", "little")
+LAYOUT_VERSION: Final = 1
+
+# The words of record 0 that have a name of their own.
+VERSION_WORD: Final = 1
+BOOT_WORD: Final = 2
+EPOCH_WORD: Final = 3
+COUNT_WORD: Final = 4
+LONGEST_WORD: Final = 5
+GENERATION_WORD: Final = 6
+
+# A scope without a record reads the magic instead: its low byte is no level, so it is halt.
+_NO_RECORD = 0
+
+_OPEN_EVERY_NS = 50_000_000
+_HALT, _ALLOW = 0, 3
+
+
+class Level(IntEnum):
+    """What may be done in a scope. Of several scopes the lowest counts."""
+
+    HALT = 0
+    REDUCE_ONLY = 1
+    PROBE = 2
+    ALLOW = 3
+
+
+def gate_path(name_or_path: str | os.PathLike[str]) -> Path:
+    """Where a gate is: an account's name means `/dev/shm/riskmon/NAME.gate`.
+
+    A string with a slash in it, and any path object, is taken as it is.
+    """
+    if isinstance(name_or_path, str) and "/" not in name_or_path:
+        return DIRECTORY / f"{name_or_path}.gate"
+    return Path(name_or_path)
+
+
+def require_machine() -> None:
+    """Raise RuntimeError where words are not stored whole, or not in the gate's order."""
+    if sys.byteorder != "little" or sys.maxsize < 2**63 - 1 or not hasattr(time, "CLOCK_BOOTTIME"):
+        raise RuntimeError(
+            "the riskmon gate needs 64-bit little-endian Linux, for whole u64 stores and"
+            f" CLOCK_BOOTTIME; this machine is {sys.byteorder}-endian {sys.platform}"
+        )
+
+
+def boot_word() -> int:
+    """This boot's id as the header has it. Raises OSError where there is no /proc."""
+    text = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
+    return int.from_bytes(bytes.fromhex(text.strip().replace("-", ""))[:8], "little")
+
+
+class _View:
+    """One gate file, mapped for reading. A newer file at its path gets a view of its own."""
+
+    __slots__ = ("_indexed", "_map", "identity", "longest_ns", "slots", "words")
+
+    def __init__(self, file: mmap.mmap, identity: tuple[int, int]) -> None:
+        self._map = file
+        self.words = memoryview(file)[: len(file) // 8 * 8].cast("Q")
+        self.identity = identity
+        self.longest_ns = self.words[LONGEST_WORD]
+        self.slots: dict[str, int] = {}
+        self._indexed = 1
+        self.index()
+
+    def index(self) -> None:
+        """Learn the records that were appended since the last time."""
+        count = self.words[COUNT_WORD]
+        if count * RECORD_BYTES > len(self._map):
+            return
+        for record in range(self._indexed, count):
+            name = self._map[record * RECORD_BYTES + 8 : (record + 1) * RECORD_BYTES]
+            try:
+                scope = name.rstrip(b"\0").decode()
+            except UnicodeDecodeError:
+                continue
+            self.slots.setdefault(scope, record * RECORD_WORDS)
+        self._indexed = max(self._indexed, count)
+
+    def slot(self, scope: str) -> int:
+        """The index of the scope's lease word, or `_NO_RECORD`."""
+        if scope not in self.slots and self.words[COUNT_WORD] > self._indexed:
+            self.index()
+        return self.slots.get(scope, _NO_RECORD)
+
+    def lowest(self, scopes: tuple[str, ...]) -> int:
+        """The lowest level of the scopes. The clock is read last: a reader that is held up
+        between the two must not take a lease that lapsed meanwhile."""
+        try:
+            words = [self.words[self.slot(scope)] for scope in scopes]
+        except ValueError:  # released by another thread's close()
+            return _HALT
+        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        lowest = _ALLOW
+        for word in words:
+            level = word & 0xFF
+            if level > _ALLOW or not 0 < word - now_ns <= self.longest_ns:
+                return _HALT
+            if level < lowest:  # noqa: PLR1730 - min() takes a third of the whole check
+                lowest = level
+        return lowest
+
+    def release(self) -> None:
+        self.words.release()
+        self._map.close()
+
+
+def _identity(file: os.stat_result) -> tuple[int, int]:
+    return file.st_dev, file.st_ino
+
+
+def _open_view(path: Path) -> _View | None:
+    """Map the file if it is a ready gate of this boot. Without an answer there is no trade,
+    whatever the reason."""
+    try:
+        # Not blocking, in case somebody put a FIFO there.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size < 2 * RECORD_BYTES:
+            return None
+        file = mmap.mmap(descriptor, found.st_size, access=mmap.ACCESS_READ)
+        return _View(file, _identity(found)) if _is_valid(file) else None
+    except (OSError, ValueError):
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _is_valid(file: mmap.mmap) -> bool:
+    with memoryview(file)[: 2 * RECORD_BYTES] as head, head.cast("Q") as words:
+        return (
+            words[VERSION_WORD] == LAYOUT_VERSION
+            and words[0] == MAGIC
+            and words[BOOT_WORD] == boot_word()
+            and 2 * RECORD_BYTES <= words[COUNT_WORD] * RECORD_BYTES <= len(file)
+            and head[RECORD_BYTES + 8 :] == ACCOUNT.encode().ljust(NAME_BYTES_MAX, b"\0")
+        )
+
+
+def _scopes(venue: str | None, symbol: str | None, strategy: str | None) -> tuple[str, ...]:
+    scopes = []
+    if venue is not None:
+        scopes.append(f"venue:{venue}")
+    if symbol is not None:
+        scopes.append(f"symbol:{symbol}")
+    if strategy is not None:
+        scopes.append(f"strategy:{strategy}")
+    return tuple(scopes) or (ACCOUNT,)
+
+
+class Gate:
+    """Asks whether trading is allowed. Threads may share one.
+
+    The scopes are named without their kind: `venue="kraken"`. None named asks for the
+    account, whose level the sidecar folds into every other scope. Whatever cannot be
+    established is `Level.HALT`, never an exception: a missing or expired file, one from
+    before the last boot, a scope that riskmon has not heard of.
+    """
+
+    def __init__(self, path: Path) -> None:
+        require_machine()
+        self.path = path
+        self._closed = False
+        self._next_open_ns = 0
+        self._view: _View | None = None
+        self._renew_view()
+
+    @classmethod
+    def open(cls, name_or_path: str | os.PathLike[str]) -> Gate:
+        """Open an account's gate by its name, or by a path (anything with a slash).
+
+        The file may come later: until then everything is halted. Raises RuntimeError on
+        a machine that can have no gate.
+        """
+        return cls(gate_path(name_or_path))
+
+    def allows(
+        self, *, venue: str | None = None, symbol: str | None = None, strategy: str | None = None
+    ) -> bool:
+        """Whether an order may be sent now: every scope asked is at `Level.ALLOW`."""
+        return self._lowest(_scopes(venue, symbol, strategy)) == _ALLOW
+
+    def level(
+        self, *, venue: str | None = None, symbol: str | None = None, strategy: str | None = None
+    ) -> Level:
+        """The lowest level of the scopes asked, now."""
+        return Level(self._lowest(_scopes(venue, symbol, strategy)))
+
+    def watch(
+        self, *, venue: str | None = None, symbol: str | None = None, strategy: str | None = None
+    ) -> Callable[[], bool]:
+        """`allows` for the hot path: a callable that keeps the places of its lease words."""
+        scopes = _scopes(venue, symbol, strategy)
+        clock_ns, boottime = time.clock_gettime_ns, time.CLOCK_BOOTTIME
+        # One tuple, so that another thread never pairs one file's words with another's places.
+        bound = self._bind(scopes)
+
+        def look_closely() -> bool:
+            nonlocal bound
+            allowed = self._lowest(scopes) == _ALLOW
+            bound = self._bind(scopes)
+            return allowed
+
+        def allows_one() -> bool:
+            words, slot, _, _, longest_ns = bound
+            try:
+                word = words[slot]
+            except ValueError:  # released by close()
+                return False
+            if word & 0xFF == _ALLOW and 0 < word - clock_ns(boottime) <= longest_ns:
+                return True
+            return look_closely()
+
+        def allows_all() -> bool:
+            words, first, second, third, longest_ns = bound
+            try:
+                word = words[first]
+                same = word == words[second] and word == words[third]
+            except ValueError:  # released by close()
+                return False
+            # Between renewals all open leases are one word; the rest is for the closer look.
+            if same and word & 0xFF == _ALLOW and 0 < word - clock_ns(boottime) <= longest_ns:
+                return True
+            return look_closely()
+
+        return allows_one if len(scopes) == 1 else allows_all
+
+    def close(self) -> None:
+        """Unmap the file. From here on everything is halted, for watchers too."""
+        self._closed = True
+        view, self._view = self._view, None
+        if view is not None:
+            view.release()
+
+    def __enter__(self) -> Gate:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _lowest(self, scopes: tuple[str, ...]) -> int:
+        view = self._view
+        level = view.lowest(scopes) if view is not None else _HALT
+        if level == _HALT and self._renew_view():
+            view = self._view
+            level = view.lowest(scopes) if view is not None else _HALT
+        return level
+
+    def _renew_view(self) -> bool:
+        """Look whether the path has another file by now; True when it has."""
+        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        if self._closed or now_ns < self._next_open_ns:
+            return False
+        self._next_open_ns = now_ns + _OPEN_EVERY_NS
+        old = self._view
+        if old is not None:
+            try:
+                if _identity(self.path.stat()) == old.identity:
+                    return False
+            except (OSError, ValueError):
+                pass
+        # The old view is left to those who still read it; it unmaps with its last reader.
+        self._view = _open_view(self.path)
+        if self._closed:  # another thread closed the gate meanwhile
+            self.close()
+        return self._view is not None
+
+    def _bind(self, scopes: tuple[str, ...]) -> tuple[memoryview[int], int, int, int, int]:
+        view = self._view
+        try:
+            if view is not None:
+                slots = [view.slot(scope) for scope in scopes]
+                return view.words, slots[0], slots[len(slots) // 2], slots[-1], view.longest_ns
+        except ValueError:  # released by close()
+            pass
+        return _NOTHING, 0, 0, 0, 0
+
+
+_NOTHING = memoryview(bytes(8)).cast("Q")
