@@ -1,0 +1,116 @@
+"""The page of ``/metrics``: one consistent snapshot, rendered in slices.
+
+The library's encoders take a family of metrics at a time and put them in the format that the
+scraper accepts. They get a family in pieces of a bounded number of series, and between two pieces
+the loop has its turn: the lease is renewed and the gate shut while a page is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
+
+from riskmon import __version__
+from riskmon.core.view import View
+from riskmon.metrics.recorder import Histogram, Recorder
+from riskmon.metrics.snapshot import CancelStats, Snapshot
+from riskmon.metrics.table import TABLE, Row
+
+Encoder = Callable[[Collector], bytes]
+
+
+class _Families(Collector):
+    """What the library's encoders take."""
+
+    def __init__(self, *families: Metric) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+class Metrics:
+    """Renders the metrics table from the engine's view and the sidecar's counts.
+
+    ``view`` is called once for each page; ``cancel`` tells what the outbox still holds.
+    """
+
+    def __init__(
+        self,
+        account: str,
+        view: Callable[[], View],
+        recorder: Recorder,
+        cancel: CancelStats | None = None,
+    ) -> None:
+        self._account, self._view = account, view
+        self._recorder, self._cancel = recorder, cancel
+        self._version = __version__
+        self._process = CollectorRegistry()
+        ProcessCollector(registry=self._process)
+        GCCollector(registry=self._process)
+        self._under_way: dict[str, asyncio.Task[bytes]] = {}
+
+    async def render(self, accept: str) -> tuple[bytes, str]:
+        """Give the page and its content type: OpenMetrics or text, as ``accept`` asks.
+
+        Scrapes that come while a page of the same type is being made share it.
+        """
+        encode, content_type = choose_encoder(accept)
+        task = self._under_way.get(content_type)
+        if task is None:
+            task = asyncio.create_task(self._page(encode))
+            self._under_way[content_type] = task
+            task.add_done_callback(lambda _: self._under_way.pop(content_type))
+        # One scraper that goes away must not take the page from the others.
+        return await asyncio.shield(task), content_type
+
+    async def _page(self, encode: Encoder) -> bytes:
+        end = encode(_Families())  # OpenMetrics ends with a line; text with nothing
+        parts = []
+        for part in self._parts(encode, self._snapshot()):
+            parts.append(part.removesuffix(end))
+            await asyncio.sleep(0)
+        return b"".join((*parts, end))
+
+    def _parts(self, encode: Encoder, now: Snapshot) -> Iterator[bytes]:
+        for row in TABLE:
+            samples = self._samples(row, now)
+            yield encode(_Families(_family(row, islice(samples, row.at_once))))
+            while more := list(islice(samples, row.at_once)):
+                _help, _type, series = encode(_Families(_family(row, more))).split(b"\n", 2)
+                yield series
+        yield encode(self._process)
+
+    def _samples(self, row: Row, now: Snapshot) -> Iterator[Sample]:
+        for values, value in row.read(now):
+            labels = {"account": self._account, **dict(zip(row.labels, values, strict=True))}
+            if isinstance(value, Histogram):
+                yield from value.samples(row.name, labels)
+            elif value is not None:
+                yield Sample(row.name, labels, float(value))
+
+    def _snapshot(self) -> Snapshot:
+        view = self._view()
+        self._recorder.know([s.removeprefix("venue:") for s in view.levels if s[:6] == "venue:"])
+        stats = self._cancel.stats() if self._cancel else {}
+        return Snapshot(
+            view=view,
+            counts=self._recorder.copy(),
+            pending={name: (one.pending, one.oldest_pending_ns) for name, one in stats.items()},
+            version=self._version,
+            max_scopes=self._recorder.max_scopes,
+        )
+
+
+def _family(row: Row, samples: Iterable[Sample]) -> Metric:
+    name = row.name.removesuffix("_total")  # which the encoders add again
+    family = Metric(name, row.help, row.type)
+    family.samples = list(samples)
+    return family
