@@ -299,5 +299,5 @@ class Client(Reports):
         if trouble != self._trouble:
             self._trouble = trouble
             _log.warning(
-                "events wait (%d queued): %s: %s", len(self._queue), self._line.url, trouble
+                "events wait (%d more queued): %s: %s", len(self._queue), self._line.url, trouble
             )

@@ -1,0 +1,185 @@
+"""A small bot beside the sidecar: it quotes on the simulated exchange and reports what it meets.
+
+Eight workers place orders and cancel their oldest; one more task looks after fills, balances,
+price and resting orders. Each request runs inside `Client.guard`, so its time is measured where
+it counts. When the gate is shut no order goes out; cancelling what rests is left to the OMS.
+What it does goes to stdout as JSON lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import random
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import click
+
+from riskmon.client import Client, TradingHalted
+from riskmon.client.reports import Side, boottime_ns
+from riskmon.demo.exchange import START_PRICE, SYMBOL, until_stopped
+
+WORKERS = 8
+RESTING_MAX = 3  # of each worker
+QUANTITY = 0.001
+PAUSE_SECONDS = 0.2
+REPORT_SECONDS = 0.5
+SLOW_SECONDS = 0.2
+STRATEGY = "quotes"
+
+
+def say(event: str, **fields: object) -> None:
+    """One JSON object a line."""
+    print(json.dumps({"event": event, **fields}), flush=True)
+
+
+class Bot:
+    """Quotes around the price until it is cancelled."""
+
+    def __init__(self, client: Client, session: aiohttp.ClientSession, venue: str) -> None:
+        self._client, self._session, self._venue = client, session, venue
+        self._price = START_PRICE
+        self._seconds: deque[float] = deque(maxlen=1_000)
+        self._requests = self._refused = self._fills = 0
+        self._halted = False
+
+    async def run(self) -> None:
+        """Trade, report and tell, all at once."""
+        workers = (self._quote(number) for number in range(WORKERS))
+        await asyncio.gather(*workers, self._report(), self._tell())
+
+    async def _ask(
+        self, operation: str, method: str, path: str, order: dict[str, Any] | None = None
+    ) -> Any:
+        """One request, timed by the guard; with an order only if the gate lets it out."""
+        async with self._client.guard(
+            venue=self._venue,
+            operation=operation,
+            order=order is not None,
+            strategy=STRATEGY,
+            **(order or {}),
+        ):
+            started_ns = boottime_ns()
+            async with self._session.request(method, path, json=order) as response:
+                if response.status >= 500:
+                    response.raise_for_status()
+                answer = await response.json()
+            # Read before the guard reports: what is measured from here includes the report.
+            ended_ns = boottime_ns()
+        self._requests += 1
+        seconds = (ended_ns - started_ns) / 1e9
+        self._seconds.append(seconds)
+        if seconds > SLOW_SECONDS:
+            say("slow", operation=operation, seconds=seconds, reported_ns=ended_ns)
+        return answer
+
+    async def _quote(self, number: int) -> None:
+        """Keep a few orders resting, replacing the oldest; stop placing while halted."""
+        resting: deque[str] = deque()
+        side: Side = "buy" if number % 2 == 0 else "sell"
+        await asyncio.sleep(PAUSE_SECONDS * number / WORKERS)
+        while True:
+            try:
+                placed = await self._ask("add_order", "POST", "/orders", self._order(side))
+                if "id" in placed:
+                    resting.append(placed["id"])
+                self._resume()
+                if len(resting) > RESTING_MAX:
+                    await self._ask("cancel_order", "DELETE", f"/orders/{resting.popleft()}")
+            except TradingHalted as halted:
+                self._halt(halted)
+            except (aiohttp.ClientError, TimeoutError):
+                pass  # the guard has reported it
+            await asyncio.sleep(PAUSE_SECONDS * random.uniform(0.9, 1.1))
+
+    def _order(self, side: Side) -> dict[str, Any]:
+        away = self._price * random.uniform(1e-4, 1e-3)
+        price = round(self._price - away if side == "buy" else self._price + away, 1)
+        return {"symbol": SYMBOL, "side": side, "quantity": QUANTITY, "price": price}
+
+    def _halt(self, halted: TradingHalted) -> None:
+        self._refused += 1
+        if not self._halted:
+            self._halted = True
+            say("halted", at_ns=boottime_ns(), level=halted.level, scope=halted.scope)
+
+    def _resume(self) -> None:
+        if self._halted:
+            self._halted = False
+            say("resumed", at_ns=boottime_ns())
+
+    async def _report(self) -> None:
+        """Fetch and report what the sidecar cannot see by itself."""
+        while True:
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                await self._report_account()
+            self._client.heartbeat(venue=self._venue, symbol=SYMBOL, strategy=STRATEGY)
+            await asyncio.sleep(REPORT_SECONDS)
+
+    async def _report_account(self) -> None:
+        ticker = await self._ask("ticker", "GET", "/ticker")
+        self._price = ticker["price"]
+        self._client.price(symbol=SYMBOL, price=self._price, venue=self._venue)
+        for fill in await self._ask("fills", "GET", f"/fills?after={self._fills}"):
+            self._fills += 1
+            self._client.fill(venue=self._venue, strategy=STRATEGY, **fill)
+        balances = await self._ask("balances", "GET", "/balances")
+        self._client.balances(venue=self._venue, assets=balances)
+        orders = await self._ask("open_orders", "GET", "/orders")
+        self._client.open_orders(venue=self._venue, count=orders["count"])
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            say(
+                "status",
+                requests=self._requests,
+                p99_seconds=nearest_rank(self._seconds, 0.99),
+                fills=self._fills,
+                refused=self._refused,
+                dropped=self._client.dropped,
+                rejected=[reject.detail for reject in self._client.rejected],
+            )
+
+
+def nearest_rank(values: deque[float], ratio: float) -> float | None:
+    """The value that this ratio of all values does not exceed."""
+    return sorted(values)[math.ceil(len(values) * ratio) - 1] if values else None
+
+
+async def _run(exchange: str, riskmon: str, gate: Path | None, venue: str) -> None:
+    async with (
+        Client(riskmon, gate=gate) as client,
+        aiohttp.ClientSession(exchange, timeout=aiohttp.ClientTimeout(total=10)) as session,
+    ):
+        trading = asyncio.create_task(Bot(client, session, venue).run())
+        stopped = asyncio.create_task(until_stopped())
+        await asyncio.wait({trading, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        trading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await trading
+        client.heartbeat(strategy=STRATEGY, final=True)
+
+
+@click.command()
+@click.option("--exchange", required=True, help="URL of the simulated exchange.")
+@click.option("--riskmon", required=True, help="URL of the sidecar.")
+@click.option(
+    "--gate",
+    type=click.Path(path_type=Path),
+    help="The gate file; without it, the lease in the sidecar's answers counts.",
+)
+@click.option("--venue", default="simex", show_default=True, help="The exchange's name in reports.")
+def main(exchange: str, riskmon: str, gate: Path | None, venue: str) -> None:
+    """Trade on the simulated exchange until interrupted."""
+    asyncio.run(_run(exchange, riskmon, gate, venue))
+
+
+if __name__ == "__main__":
+    main()
