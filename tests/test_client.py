@@ -173,12 +173,14 @@ async def test_a_refused_batch_loses_only_the_event_at_fault(
     assert "below 0" in rejected.detail
 
 
+@pytest.mark.parametrize("status", [400, 413, 429])
 async def test_a_refusal_without_an_index_is_narrowed_down(
-    client: Client, sidecar: Sidecar
+    client: Client, sidecar: Sidecar, status: int
 ) -> None:
-    """Halving finds the one event that the sidecar will not have."""
+    """Halving finds the one event that the sidecar will not have, so that it blocks no other."""
+    kind = "urn:riskmon:problem:too_many_scopes"
     sidecar.default = lambda body: (
-        problem(400, detail="no") if any(event["count"] == 3 for event in body) else taken()
+        problem(status, type=kind) if any(event["count"] == 3 for event in body) else taken()
     )
     for count in range(7):
         client.open_orders(venue="kraken", count=count)

@@ -267,7 +267,7 @@ class Client(Reports):
             else:
                 if answer.status == 200:
                     return self._renew(answer, now_ns)
-                if answer.status in (400, 413) or answer.problem.index is not None:
+                if answer.blames_an_event:
                     return await self._without_fault(batch, answer)
                 self._troubled(answer)
                 wait_seconds = answer.retry_after_seconds

@@ -13,6 +13,7 @@ _RETRY_AFTER_MAX_SECONDS = 30.0
 class Problem(msgspec.Struct, frozen=True):
     """A refusal in problem+json: the event at fault, counted from 0, where one is."""
 
+    type: str = ""
     index: int | None = None
     field: str | None = None
     detail: str | None = None
@@ -32,6 +33,14 @@ class Answer(NamedTuple):
             return msgspec.json.decode(self.body, type=Problem)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return Problem(detail=self.body[:200].decode(errors="replace"))
+
+    @property
+    def blames_an_event(self) -> bool:
+        """Whether the same batch would be refused again, because of an event in it."""
+        if self.status in (400, 413):
+            return True
+        # Scopes do not become fewer: waiting would only hold up all that is queued behind.
+        return self.status == 429 and self.problem.type.endswith(":too_many_scopes")
 
     def __str__(self) -> str:
         problem = self.problem

@@ -253,10 +253,20 @@ class Story:
             )
         if not tripped:
             raise Broken("the sidecar shows no open breaker")
-        self._tell_incidents(ask(f"{self._sidecar_url}/v1/incidents"))
+        if not self._until(lambda: "confirmed_at" in self._incident(), 10):
+            raise Broken("the sidecar does not hold the cancel for confirmed")
+        incident = self._incident()
+        self._say(
+            f"[b]Incident[/] {incident['id']}, a {incident['kind']} at {incident['at']}: "
+            f"{incident['sweeps']} sweeps, {incident['canceled']} orders canceled, "
+            f"confirmed at {incident['confirmed_at']}"
+        )
 
-    def _tell_incidents(self, incidents: Any) -> None:
-        self._say(f"[b]Incidents[/] {escape(json.dumps(incidents)[:600])}")
+    def _incident(self) -> Line:
+        """The sidecar's record of the trip, without what it does not know yet."""
+        records = ask(f"{self._sidecar_url}/v1/incidents")["incidents"]
+        trip: Line = next((record for record in records if record["kind"] == "trip"), {})
+        return {key: value for key, value in trip.items() if value is not None}
 
     def _keep(self) -> None:
         self._say("Everything stays up until Ctrl-C:")
