@@ -36,7 +36,7 @@ class Row:
     labels: tuple[str, ...]
     help: str
     read: Read
-    at_once: int = 250  # series rendered before the loop has its turn
+    at_once: int = 100  # series rendered before the loop has its turn
 
 
 def _one(read: Callable[[Snapshot], Value]) -> Read:
@@ -216,7 +216,7 @@ TABLE = (
         (*OF_EXCHANGE, "quantile"),
         "Nearest-rank quantiles of the last 1000 latencies.",
         _quantiles,
-        at_once=60,  # each third one sorts a window
+        at_once=30,  # each third one sorts a window
     ),
     Row(
         "riskmon_exchange_errors_total",
