@@ -1,0 +1,125 @@
+"""The journal's cost: one commit beside a bare fdatasync, and group commit under many waiters."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from queue import SimpleQueue
+
+from riskmon.core.events import Latency
+from riskmon.journal import Commit, Entry, Journal
+
+PAGE = bytes(4_096)
+ALONE = 1_000
+WAITERS = 64
+GROUPED = 50_000
+
+
+def run() -> list[tuple[str, str]]:
+    """Measure on the disk that holds /var/tmp; the ratios are what carries over to another."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:  # /tmp may be in memory
+        path = Path(directory)
+        sync_s = _sync_s(path / "bare")
+        with _journal(path / "state") as journal:
+            alone_s = _alone_s(journal)
+            rate, waited_s = _grouped(journal)
+    sync_median_s, median_s = statistics.median(sync_s), statistics.median(alone_s)
+    return [
+        ("journal: bare write of a page and fdatasync", f"{sync_median_s * 1e3:.3f} ms"),
+        (
+            "journal: a commit alone, median",
+            f"{median_s * 1e3:.3f} ms, {median_s / sync_median_s:.1f} × fdatasync",
+        ),
+        (
+            "journal: a commit alone, p99",
+            f"{_p99(alone_s) * 1e3:.3f} ms, {_p99(alone_s) / _p99(sync_s):.1f} × fdatasync",
+        ),
+        (
+            f"journal: group commit, {WAITERS} waiters",
+            f"{rate:,.0f} commits/s, {rate * sync_median_s:.0f} to an fdatasync",
+        ),
+        (f"journal: group commit, {WAITERS} waiters, p99", f"{_p99(waited_s) * 1e3:.2f} ms"),
+    ]
+
+
+@contextmanager
+def _journal(state_dir: Path) -> Iterator[Journal]:
+    journal = Journal.open(state_dir)
+    try:
+        yield journal
+    finally:
+        journal.close(clean=True)
+
+
+def _p99(seconds: list[float]) -> float:
+    return statistics.quantiles(seconds, n=100)[-1]
+
+
+def _commit(seq: int) -> Commit:
+    return Commit(entries=[Entry(seq, seq, seq, [Latency(venue="kraken", seconds=0.1)])])
+
+
+def _sync_s(path: Path) -> list[float]:
+    # Over space that is there already, as SQLite's log is once it has grown.
+    path.write_bytes(PAGE * ALONE)
+    handle = os.open(path, os.O_WRONLY)
+    os.fsync(handle)
+    taken: list[float] = []
+    for n in range(ALONE):
+        begun = time.perf_counter()
+        os.pwrite(handle, PAGE, n * len(PAGE))
+        os.fdatasync(handle)
+        taken.append(time.perf_counter() - begun)
+    os.close(handle)
+    return taken
+
+
+def _alone_s(journal: Journal) -> list[float]:
+    answers: SimpleQueue[BaseException | None] = SimpleQueue()
+    taken: list[float] = []
+    for seq in range(1, ALONE + 1):
+        begun = time.perf_counter()
+        journal.submit(_commit(seq), answers.put)
+        fault = answers.get()
+        taken.append(time.perf_counter() - begun)
+        assert fault is None
+    return taken
+
+
+def _grouped(journal: Journal) -> tuple[float, list[float]]:
+    """Commits/s, and how long each waited, with as many unanswered as there are waiters."""
+    seqs = count(ALONE + 1)
+    waited: list[float] = []
+    finished = threading.Event()
+
+    def submit() -> None:
+        journal.submit(_commit(next(seqs)), answered(time.perf_counter()))
+
+    def answered(begun: float) -> Callable[[BaseException | None], None]:
+        def done(fault: BaseException | None) -> None:
+            assert fault is None
+            waited.append(time.perf_counter() - begun)
+            if len(waited) >= GROUPED:
+                finished.set()
+            else:
+                submit()  # each waiter sends its next as soon as it has its answer
+
+        return done
+
+    begun = time.perf_counter()
+    for _ in range(WAITERS):
+        submit()
+    assert finished.wait(120)
+    return GROUPED / (time.perf_counter() - begun), waited[:GROUPED]
+
+
+if __name__ == "__main__":
+    for what, figure in run():
+        print(f"{what:55} {figure}")

@@ -1,0 +1,32 @@
+"""What must outlive the process: one SQLite file, written by one thread.
+
+The sidecar steps its engine, then hands over a :class:`Commit`: the inputs of that step, what the
+engine decided, the cancels to deliver. The writer thread takes all that is waiting into one
+transaction (group commit), syncs it to the disk and only then calls each ``done``. A commit is
+there whole or not at all, and what was acknowledged survives the loss of power.
+
+State is a snapshot and the entries after it. Two snapshots are kept, so that a damaged one costs
+a longer replay and no state. Pruning takes the oldest entries first, in slices between commits,
+and never one that the newest snapshot needs.
+
+A write that fails ends the journal: after a failed sync nobody knows what the disk holds, so that
+every later commit fails too. The sidecar shuts its gate and exits; the next start reads what is
+really there.
+"""
+
+from riskmon.journal.commit import Commit, Delivery, Entry, Status
+from riskmon.journal.file import JournalError, backup, restore
+from riskmon.journal.running import Journal, Recovered, entries
+
+__all__ = [
+    "Commit",
+    "Delivery",
+    "Entry",
+    "Journal",
+    "JournalError",
+    "Recovered",
+    "Status",
+    "backup",
+    "entries",
+    "restore",
+]
