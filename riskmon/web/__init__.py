@@ -1,0 +1,40 @@
+"""The HTTP edge: events in, operators' calls, the state and the status page.
+
+``make_app(port, access)`` gives the application and ``serve(app, ...)`` its listeners. What lies
+behind it is a :class:`Port`, so that this package knows neither the engine nor the journal.
+"""
+
+from __future__ import annotations
+
+from riskmon.web.access import Access, Role, Token, token_hash
+from riskmon.web.app import App, make_app
+from riskmon.web.port import (
+    Accepted,
+    Caps,
+    Fault,
+    NotDurable,
+    NotReady,
+    Port,
+    QueueFull,
+    Reloaded,
+)
+from riskmon.web.server import Running, serve
+
+__all__ = [
+    "Accepted",
+    "Access",
+    "App",
+    "Caps",
+    "Fault",
+    "NotDurable",
+    "NotReady",
+    "Port",
+    "QueueFull",
+    "Reloaded",
+    "Role",
+    "Running",
+    "Token",
+    "make_app",
+    "serve",
+    "token_hash",
+]

@@ -1,0 +1,174 @@
+"""Who may do what: tokens, the peer's uid on the Unix socket, and which Host and Origin.
+
+``operator`` may do everything; ``read`` and ``ingest`` exclude each other, so that a bot's token
+shows nobody's positions, and a dashboard's cannot invent fills.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from hmac import compare_digest
+from ipaddress import ip_address
+from typing import Literal, NamedTuple
+
+from aiohttp import hdrs
+from multidict import CIMultiDictProxy
+
+from riskmon.web.problems import Problem
+
+Role = Literal["read", "ingest", "operator"]
+
+NONE, READ, INGEST, OPERATE = 0, 1, 2, 4
+RIGHTS: dict[Role, int] = {"read": READ, "ingest": INGEST, "operator": READ | INGEST | OPERATE}
+_NEEDS = {READ: "read", INGEST: "ingest", OPERATE: "operator"}
+
+_AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{0,5})?\Z", re.ASCII)
+_BEARER = re.compile(r"bearer +([\x21-\x7e]+) *\Z", re.IGNORECASE)
+_MAX_KNOWN_HOSTS = 256
+
+
+def token_hash(token: str) -> str:
+    """``sha256:…``: what the configuration holds of a token."""
+    return "sha256:" + sha256(token.encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Token:
+    """One who may call. ``expires_ns`` in UTC ns since 1970."""
+
+    name: str
+    role: Role
+    hash: str  # token_hash() of the secret
+    expires_ns: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """The rules of one application. ``operator_hash`` is of the operator's token file."""
+
+    operator_hash: str
+    tokens: tuple[Token, ...] = ()
+    listen: str = "127.0.0.1"
+    hosts: tuple[str, ...] = ()
+    unix_roles: Mapping[int, Role] = field(default_factory=dict)
+
+
+class Peer(NamedTuple):
+    """Who holds a connection, as the kernel tells it."""
+
+    key: str  # what its connections are counted by
+    unix: bool = False
+    uid: int | None = None
+    loopback: bool = False
+
+
+class Door:
+    """Decides by an :class:`Access`; ``clock_ns`` gives UTC ns since 1970."""
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        operator = Token(name="operator", role="operator", hash=access.operator_hash)
+        self._tokens = tuple((_digest(t.hash), t) for t in (*access.tokens, operator))
+        self._named = frozenset(map(_bare, access.hosts))
+        local = {"localhost", "127.0.0.1", "[::1]", _bare(access.listen)}
+        self._hosts = self._named | local
+        self._known: set[str] = set()
+
+    def check_site(self, headers: CIMultiDictProxy[str], peer: Peer) -> None:
+        """403 for a Host that is not ours (a rebound name) or another site's Origin."""
+        host = headers.get(hdrs.HOST, "")
+        if host not in self._known and not peer.unix:
+            if host_name(host) not in self._hosts:
+                raise Problem(
+                    "forbidden", f"Host {host!r} is not accepted here: add its name to http.hosts"
+                )
+            if len(self._known) >= _MAX_KNOWN_HOSTS:
+                self._known.clear()
+            self._known.add(host)
+        origin = headers.get(hdrs.ORIGIN)
+        if origin is not None and not self._is_ours(origin, host):
+            raise Problem("forbidden", f"Origin {origin!r} is another site")
+
+    def _is_ours(self, origin: str, host: str) -> bool:
+        # Another port of this machine is another site, unless a proxy's name is configured.
+        scheme, _, authority = origin.lower().partition("://")
+        if scheme not in ("http", "https"):
+            return False
+        return authority == host.lower() or host_name(authority) in self._named
+
+    def admit(self, headers: CIMultiDictProxy[str], peer: Peer, needed: int, now_ns: int) -> str:
+        """The caller's name, if it has the right ``needed``; else 401 or 403."""
+        name, rights = self._by_peer(peer)
+        given = _BEARER.match(headers.get(hdrs.AUTHORIZATION, ""))
+        if given is not None:
+            token = self._find(given[1], now_ns)
+            if RIGHTS[token.role] & needed:
+                return token.name
+            name = name if rights & needed else token.name
+        if rights & needed:
+            return name
+        if given is None and not peer.unix:
+            raise _unauthorized(self._cure(needed))
+        raise Problem("forbidden", f"{name} may not do this: it takes the role {_NEEDS[needed]}")
+
+    def _by_peer(self, peer: Peer) -> tuple[str, int]:
+        if peer.unix:
+            if peer.uid is None:
+                return "a peer without a uid", INGEST
+            return f"uid:{peer.uid}", RIGHTS[self.access.unix_roles.get(peer.uid, "ingest")]
+        if peer.loopback and not self.access.tokens:
+            return "local", READ | INGEST
+        return "nobody", NONE
+
+    def _find(self, secret: str, now_ns: int) -> Token:
+        digest = sha256(secret.encode()).digest()
+        found = None
+        for known, token in self._tokens:  # all of them: the time tells nothing
+            if compare_digest(known, digest):
+                found = token
+        if found is None:
+            raise _unauthorized("the token is not known here", "invalid_token")
+        if found.expires_ns is not None and now_ns >= found.expires_ns:
+            raise _unauthorized(f"the token of {found.name} has expired", "invalid_token")
+        return found
+
+    def _cure(self, needed: int) -> str:
+        if needed == OPERATE:
+            return "operating takes `Authorization: Bearer` with the operator's token"
+        return f"send `Authorization: Bearer` with a token of the role {_NEEDS[needed]}"
+
+
+def host_name(authority: str) -> str | None:
+    """The name in a Host header, in lower case; None when it is not one."""
+    found = _AUTHORITY.match(authority.lower())
+    return found[1] if found else None
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an IP address reaches no further than this machine."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(ip, "ipv4_mapped", None)
+    return bool((mapped or ip).is_loopback)
+
+
+def _bare(host: str) -> str:
+    host = host.lower()
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+def _digest(text: str) -> bytes:
+    scheme, _, digest = text.partition(":")
+    if scheme != "sha256" or not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
+        raise ValueError("a token's hash is `sha256:` and 64 hexadecimal digits")
+    return bytes.fromhex(digest)
+
+
+def _unauthorized(detail: str, error: str | None = None) -> Problem:
+    challenge = 'Bearer realm="riskmon"' + (f', error="{error}"' if error else "")
+    return Problem("unauthorized", detail, headers={"WWW-Authenticate": challenge})

@@ -1,0 +1,134 @@
+"""One table of paths, and the way of every request through it: door, endpoint, answer.
+
+No middleware and no router stand between a batch of events and its endpoint: a dictionary finds
+the endpoint, and whatever goes wrong comes back as one exception that knows its own answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from aiohttp import hdrs, web
+
+from riskmon.core.engine import TooManyScopes
+from riskmon.web import ingest, operate, show, stream
+from riskmon.web.access import INGEST, NONE, OPERATE, READ, Access, Door, Peer
+from riskmon.web.edge import Edge, Endpoint
+from riskmon.web.port import Caps, NotDurable, NotReady, Port, QueueFull
+from riskmon.web.problems import Problem
+
+_log = logging.getLogger("riskmon.web")
+
+
+class Route(NamedTuple):
+    """An endpoint and the right that it takes."""
+
+    right: int
+    endpoint: Endpoint
+
+
+EVENTS = "/v1/events"
+PATHS: dict[str, dict[str, Route]] = {
+    EVENTS: {"POST": Route(INGEST, ingest.events)},
+    "/v1/check": {"POST": Route(INGEST, ingest.check)},
+    "/v1/state": {"GET": Route(READ, show.state)},
+    "/v1/incidents": {"GET": Route(READ, show.incidents)},
+    "/v1/stream": {"GET": Route(READ, stream.stream)},
+    **{
+        f"/v1/{action}": {"POST": Route(OPERATE, operate.operation(action))}
+        for action in operate.ACTIONS
+    },
+    "/metrics": {"GET": Route(READ, show.metrics)},
+    "/-/healthy": {"GET": Route(NONE, show.healthy)},
+    "/-/ready": {"GET": Route(NONE, show.ready)},
+    "/-/reload": {"POST": Route(OPERATE, operate.reload)},
+    "/": {"GET": Route(NONE, show.page)},
+}
+
+# What the port raises: the kind of refusal, and when to try again in seconds.
+_FAILURES: dict[type[Exception], tuple[str, int]] = {
+    QueueFull: ("queue_full", 1),
+    TooManyScopes: ("too_many_scopes", 60),
+    NotDurable: ("not_durable", 1),
+    NotReady: ("not_ready", 1),
+}
+
+
+class App:
+    """The application: called with each request, it gives the answer."""
+
+    def __init__(self, port: Port, access: Access, caps: Caps, clock_ns: Callable[[], int]) -> None:
+        self.edge = Edge(port=port, caps=caps, clock_ns=clock_ns)
+        self._door = Door(access)
+
+    def grant(self, access: Access) -> None:
+        """Put other rules in force. Open streams end, so that no revoked token keeps one."""
+        self._door = Door(access)
+        self.edge.end_streams()
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await self._answer(request)
+        except Problem as problem:
+            refusal = problem
+        except tuple(_FAILURES) as failure:
+            refusal = _failed(failure)
+        except ConnectionError:  # the caller has gone: aiohttp closes the connection
+            raise
+        except Exception:
+            _log.exception("%s %s failed", request.method, request.path)
+            refusal = Problem("internal", "riskmon failed on this request: its log says how")
+            refusal.closes = True
+        if request.path == EVENTS:
+            self.edge.port.rejected(refusal.kind)
+        return refusal.response()
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        peer = getattr(request.protocol, "peer", _NOBODY)
+        self._door.check_site(request.headers, peer)
+        right, endpoint = _find(request)
+        caller = ""
+        if right:
+            caller = self._door.admit(request.headers, peer, right, self.edge.clock_ns())
+        return await endpoint(self.edge, request, caller)
+
+
+_NOBODY = Peer(key="")
+
+
+def _find(request: web.BaseRequest) -> Route:
+    methods = PATHS.get(request.path)
+    if methods is None:
+        raise Problem("not_found", f"there is nothing at {request.path[:200]}")
+    route = methods.get("GET" if request.method == "HEAD" else request.method)
+    if route is None:
+        allowed = ", ".join((*methods, *(("HEAD",) if "GET" in methods else ())))
+        raise Problem(
+            "method",
+            f"{request.path} takes {allowed}, not {request.method[:20]}",
+            headers={hdrs.ALLOW: allowed},
+        )
+    return route
+
+
+def _failed(failure: Exception) -> Problem:
+    kind, seconds = next(
+        answer for failed, answer in _FAILURES.items() if isinstance(failure, failed)
+    )
+    return Problem(
+        kind, str(failure) or kind.replace("_", " "), headers={"Retry-After": str(seconds)}
+    )
+
+
+def make_app(
+    port: Port,
+    access: Access,
+    *,
+    caps: Caps | None = None,
+    clock_ns: Callable[[], int] = time.time_ns,
+) -> App:
+    """The application on ``port``. Raises ValueError for a token's hash that is none."""
+    return App(port, access, caps or Caps(), clock_ns)

@@ -1,0 +1,124 @@
+"""What the HTTP edge asks of the sidecar, and the bounds that it keeps by itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from riskmon.core.decisions import CheckAnswer, OperateAnswer, Record
+from riskmon.core.events import Check, Operate, Reported
+from riskmon.core.view import View
+
+
+class QueueFull(Exception):
+    """More has come in than can be taken now; the sender may try again."""
+
+
+class NotDurable(Exception):
+    """Nothing can be written, so nothing may be acknowledged."""
+
+
+class NotReady(Exception):
+    """The journal has not been replayed yet, or the sidecar is stopping."""
+
+
+class Accepted(Struct, frozen=True, kw_only=True):
+    """A batch that is durable. The sender may trade for ``lease`` seconds from its sending.
+
+    ``levels`` is the level's name by scope; a caller that keeps its encoding hands it over raw.
+    """
+
+    accepted: int
+    duplicates: int
+    generation: int
+    lease: float
+    levels: dict[str, str] | msgspec.Raw
+
+
+class Fault(Protocol):
+    """A fault of the configuration: its key path, what is wrong, and what to do."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def hint(self) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reloaded:
+    """What became of a reload: with any fault the old configuration stays in force."""
+
+    faults: Sequence[Fault] = ()
+    needs_restart: Sequence[str] = ()  # key paths that changed and wait for a restart
+
+
+class Port(Protocol):
+    """What lies behind the edge. The edge calls it on its own event loop only."""
+
+    def ingest(self, events: list[Reported]) -> Awaitable[Accepted]:
+        """Take a checked batch whole; returns when it is durable.
+
+        Raises ``QueueFull``, ``TooManyScopes``, ``NotDurable`` or ``NotReady``.
+        """
+        ...
+
+    def check(self, order: Check) -> Awaitable[CheckAnswer]:
+        """May this order be sent? Raises as :meth:`ingest` does."""
+        ...
+
+    def operate(self, call: Operate) -> Awaitable[OperateAnswer]:
+        """Carry out an operator's call. Raises as :meth:`ingest` does."""
+        ...
+
+    def view(self) -> View:
+        """The engine as it stands; ``NotReady`` before there is one."""
+        ...
+
+    def audit(self, limit: int, before: int | None) -> Awaitable[list[Record]]:
+        """At most ``limit`` records of the audit trail, newest first; ``before`` as asked."""
+        ...
+
+    def metrics(self, accept: str) -> Awaitable[tuple[bytes, str]]:
+        """The metrics' page and its media type, for an ``Accept`` header ("" without one)."""
+        ...
+
+    def ready(self) -> str | None:
+        """None when ready, else why not."""
+        ...
+
+    def reload(self) -> Awaitable[Reloaded]:
+        """Read the configuration anew."""
+        ...
+
+    def subscribe(self) -> AsyncIterator[Struct]:
+        """Changes of state from now on, as tagged structs (``Transition``, ``Warned``)."""
+        ...
+
+    def rejected(self, reason: str) -> None:
+        """Count a refused batch of events."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caps:
+    """What one peer, one request and all together may take. Durations in seconds."""
+
+    connections: int = 512
+    peer_connections: int = 128
+    streams: int = 64
+    body_bytes: int = 1_048_576
+    header_bytes: int = 8_190  # of one field, and of the request line
+    headers: int = 64
+    body_seconds: float = 10.0  # for a whole body to arrive
+    write_seconds: float = 10.0  # for an answer to be taken
+    idle_seconds: float = 75.0  # without a whole request head
+    linger_seconds: float = 1.0  # for what is left of a refused body
+    handshake_seconds: float = 10.0  # TLS
+    close_seconds: float = 2.0  # for requests under way at the end
+    stream_pause_seconds: float = 15.0  # a stream without news sends a comment

@@ -1,0 +1,105 @@
+"""``GET /v1/stream``: every change of state as a server-sent event, while someone reads it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, nullcontext
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from multidict import CIMultiDict
+
+from riskmon.web.edge import Edge
+from riskmon.web.problems import SAFE, Problem
+from riskmon.web.show import shown
+
+_HEADERS: CIMultiDict[str] = CIMultiDict(
+    {**SAFE, "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
+)
+
+
+async def stream(edge: Edge, request: web.BaseRequest, _caller: str) -> web.StreamResponse:
+    """Send changes until the reader goes, falls behind, or the server stops."""
+    if request.method == "HEAD":
+        return web.Response(headers=_HEADERS)
+    if len(edge.streams) >= edge.caps.streams:
+        raise Problem(
+            "too_many_connections",
+            f"{edge.caps.streams} streams are open already",
+            headers={"Retry-After": "5"},
+        )
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    edge.streams.add(ended)
+    try:
+        changes = edge.port.subscribe()
+        closing: Any = aclosing(changes) if hasattr(changes, "aclose") else nullcontext()
+        async with closing:
+            return await _send(edge, request, changes, ended)
+    finally:
+        edge.streams.discard(ended)
+
+
+async def _send(
+    edge: Edge,
+    request: web.BaseRequest,
+    changes: AsyncIterator[msgspec.Struct],
+    ended: asyncio.Future[None],
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers=_HEADERS)
+    request.protocol.ended = ended  # type: ignore[attr-defined]  # set when the reader goes
+    await response.prepare(request)
+    await _write(edge, request, response, b"retry: 2000\n\n")
+    # A task, because a timeout that cancelled the iterator's step would end the iterator.
+    step = asyncio.ensure_future(_next(changes))
+    try:
+        while True:
+            waited: set[asyncio.Future[Any]] = {step, ended}
+            await asyncio.wait(
+                waited,
+                timeout=edge.caps.stream_pause_seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if ended.done():
+                break
+            if not step.done():
+                await _write(edge, request, response, b": still here\n\n")
+                continue
+            change = step.result()
+            if change is None:
+                break
+            await _write(edge, request, response, encoded(change))
+            step = asyncio.ensure_future(_next(changes))
+    finally:
+        step.cancel()
+        await asyncio.wait({step})
+    response.force_close()
+    return response
+
+
+async def _next(changes: AsyncIterator[msgspec.Struct]) -> msgspec.Struct | None:
+    return await anext(changes, None)
+
+
+async def _write(
+    edge: Edge, request: web.BaseRequest, response: web.StreamResponse, data: bytes
+) -> None:
+    """Write, or cut off a reader who does not read: it must not keep changes in memory."""
+    try:
+        async with asyncio.timeout(edge.caps.write_seconds):
+            await response.write(data)
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the stream's reader fell behind") from None
+
+
+def encoded(change: msgspec.Struct) -> bytes:
+    """One event: its name is the struct's tag, its id the generation where there is one."""
+    config = change.__struct_config__
+    fields = shown(change)
+    generation = fields.get("generation")
+    place = b"" if generation is None else b"id: %d\n" % generation
+    data = msgspec.json.encode({"type": config.tag, **fields})
+    return b"event: %b\n%bdata: %b\n\n" % (str(config.tag).encode(), place, data)

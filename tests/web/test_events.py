@@ -1,0 +1,449 @@
+"""``POST /v1/events`` and ``/v1/check``: what is taken, and the exact answer to each fault."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from typing import Any
+
+import pytest
+
+from riskmon.core.engine import TooManyScopes
+from riskmon.core.events import Balances, Check, Fill, Heartbeat, Latency
+from riskmon.web import Caps, NotDurable, NotReady, QueueFull
+from tests.web.port import site
+
+JSON = {"Content-Type": "application/json"}
+NDJSON = {"Content-Type": "application/x-ndjson"}
+LATENCY = b'{"type":"latency","venue":"kraken","seconds":0.183}'
+TITLE = "The request cannot be taken as it is"
+
+
+def malformed(detail: str, **place: Any) -> dict[str, Any]:
+    """The whole document of a refused body."""
+    return {
+        "type": "urn:riskmon:problem:malformed",
+        "title": TITLE,
+        "status": 400,
+        "detail": detail,
+        **place,
+    }
+
+
+async def test_object_is_a_batch_of_one() -> None:
+    """A single object is taken, and the answer is the contract's, member by member."""
+    async with site() as s:
+        got = await s.ask("POST", "/v1/events", headers=JSON, body=LATENCY)
+    assert (got.status, got.headers["Content-Type"]) == (200, "application/json")
+    assert got.body == (
+        b'{"accepted":1,"duplicates":0,"generation":7,"lease":0.5,'
+        b'"levels":{"account":"allow","venue:kraken":"halt"}}'
+    )
+    assert s.port.batches == [[Latency(venue="kraken", seconds=0.183)]]
+
+
+async def test_array_keeps_its_order() -> None:
+    """The events of an array reach the engine as one batch in their order."""
+    body = (
+        b'[{"type":"balances","venue":"kraken","assets":{"USDT":{"free":"900.5"}}},'
+        b'{"type":"fill","id":"T1","venue":"kraken","symbol":"BTC/USDT","side":"buy",'
+        b'"quantity":0.1,"price":65000.0,"fee":2.6,"strategy":"mm1"}]'
+    )
+    async with site() as s:
+        got = await s.ask("POST", "/v1/events", headers=JSON, body=body)
+    assert got.json["accepted"] == 2
+    (batch,) = s.port.batches
+    assert [type(event) for event in batch] == [Balances, Fill]
+    assert isinstance(batch[0], Balances)
+    assert batch[0].assets["USDT"].free == 900.5
+
+
+async def test_ndjson_passes_over_empty_lines() -> None:
+    """An object a line is a batch, with or without a last newline."""
+    body = LATENCY + b'\n\n{"type":"heartbeat","venue":"mexc"}\r\n'
+    async with site() as s:
+        got = await s.ask("POST", "/v1/events", headers=NDJSON, body=body)
+    assert got.json["accepted"] == 2
+    assert s.port.batches == [
+        [Latency(venue="kraken", seconds=0.183), Heartbeat(venue="mexc")],
+    ]
+
+
+FAULTS = [
+    pytest.param(JSON, b"", {"offset": 0}, "not JSON", id="empty"),
+    pytest.param(JSON, b'{"type":"latency",}', {"offset": 18}, "not JSON", id="comma"),
+    pytest.param(JSON, b'[{"type":"heart', {"offset": 15}, "not JSON", id="truncated"),
+    pytest.param(JSON, LATENCY + b"x", {"offset": len(LATENCY) + 1}, "not JSON", id="trailing"),
+    pytest.param(
+        JSON, b'{"type":"latency","venue":"\xff","seconds":1}', {"offset": 27}, "UTF-8", id="utf-8"
+    ),
+    pytest.param(JSON, b"3", {"index": 0}, "object", id="not-an-object"),
+    pytest.param(JSON, b'{"venue":"kraken"}', {"index": 0, "field": "type"}, "type", id="no-type"),
+    pytest.param(
+        JSON, b'[{"type":"quake"}]', {"index": 0, "field": "type"}, "quake", id="unknown-type"
+    ),
+    pytest.param(
+        JSON,
+        b"[" + LATENCY + b',{"type":"latency","venue":"kraken"}]',
+        {"index": 1, "field": "seconds"},
+        "seconds",
+        id="missing-field",
+    ),
+    pytest.param(
+        JSON,
+        b'[{"type":"latency","venue":"kraken","seconds":1,"extra":1}]',
+        {"index": 0, "field": "extra"},
+        "extra",
+        id="unknown-field",
+    ),
+    pytest.param(
+        JSON,
+        b'{"type":"latency","venue":7,"seconds":1}',
+        {"index": 0, "field": "venue"},
+        "str",
+        id="wrong-type",
+    ),
+    pytest.param(
+        JSON,
+        b'{"type":"latency","venue":"a b","seconds":1}',
+        {"index": 0, "field": "venue"},
+        "1 to 47 characters",
+        id="bad-name",
+    ),
+    pytest.param(
+        JSON,
+        b'{"type":"latency","venue":"kraken","seconds":-1}',
+        {"index": 0, "field": "seconds"},
+        "0 or above",
+        id="negative",
+    ),
+    pytest.param(
+        JSON,
+        b'{"type":"latency","venue":"kraken","seconds":"NaN"}',
+        {"index": 0, "field": "seconds"},
+        "number",
+        id="nan",
+    ),
+    pytest.param(
+        JSON,
+        b'{"type":"price","symbol":"BTC/USDT","price":1e16}',
+        {"index": 0, "field": "price"},
+        "1e15",
+        id="magnitude",
+    ),
+    pytest.param(
+        JSON,
+        b'{"type":"balances","venue":"kraken","assets":{"BTC":{"free":"x"}}}',
+        {"index": 0, "field": "assets.BTC.free"},
+        "number",
+        id="nested",
+    ),
+    pytest.param(
+        JSON,
+        b'{"type":"latency","venue":"kraken","seconds":1,"at":"2026-01-02T04:00:00Z"}',
+        {"index": 0, "field": "at"},
+        "5 s ahead",
+        id="ahead",
+    ),
+    pytest.param(
+        JSON,
+        b'{"type":"latency","venue":"kraken","seconds":1,"at":"2025-12-01T00:00:00Z"}',
+        {"index": 0, "field": "at"},
+        "7 days",
+        id="old",
+    ),
+    pytest.param(NDJSON, LATENCY + b"\n{oops\n", {"line": 2}, "line 2", id="ndjson-syntax"),
+    pytest.param(
+        NDJSON,
+        LATENCY + b'\n\n{"type":"latency","venue":"kraken"}\n',
+        {"index": 1, "field": "seconds"},
+        "seconds",
+        id="ndjson-field",
+    ),
+    pytest.param(NDJSON, b"[" + LATENCY + b"]\n", {"index": 0}, "object", id="ndjson-array"),
+]
+
+
+@pytest.mark.parametrize(("headers", "body", "place", "told"), FAULTS)
+async def test_fault_is_told_with_its_place_and_takes_nothing(
+    headers: dict[str, str], body: bytes, place: dict[str, Any], told: str
+) -> None:
+    """A faulty batch is a 400 problem with the place of its first fault; nothing of it is taken."""
+    async with site() as s:
+        got = await s.ask("POST", "/v1/events", headers=headers, body=body)
+    assert (got.status, got.headers["Content-Type"]) == (400, "application/problem+json")
+    problem = got.json
+    assert told in problem["detail"]
+    assert problem == malformed(problem["detail"], **place)
+    assert s.port.untouched
+    assert s.port.rejections == ["malformed"]
+
+
+async def test_deep_nesting_is_only_a_fault() -> None:
+    """A body of a hundred thousand brackets is refused as any other that does not fit."""
+    async with site() as s:
+        deep = b'{"type":"heartbeat","venue":' + b"[" * 100_000
+        got = await s.ask("POST", "/v1/events", headers=JSON, body=deep)
+        again = await s.ask("POST", "/v1/events", headers=JSON, body=LATENCY)
+    assert (got.status, again.status) == (400, 200)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1", ""],
+)
+async def test_other_media_types_are_415(content_type: str) -> None:
+    """What is neither JSON nor NDJSON in UTF-8 is refused by its name, unread."""
+    async with site() as s:
+        got = await s.ask(
+            "POST", "/v1/events", headers={"Content-Type": content_type}, body=LATENCY
+        )
+    assert got.status == 415
+    assert got.json["type"] == "urn:riskmon:problem:media_type"
+    assert "application/json or application/x-ndjson" in got.json["detail"]
+    assert s.port.untouched
+    assert s.port.rejections == ["media_type"]
+
+
+async def test_charset_utf_8_is_taken() -> None:
+    """The one charset that JSON has may be named."""
+    async with site() as s:
+        headers = {"Content-Type": 'Application/JSON; charset="UTF-8"'}
+        got = await s.ask("POST", "/v1/events", headers=headers, body=LATENCY)
+    assert got.status == 200
+
+
+async def test_compressed_body_is_415() -> None:
+    """A compressed body is refused before anything is unpacked."""
+    bomb = gzip.compress(b" " * 50_000_000)
+    async with site() as s:
+        headers = {**JSON, "Content-Encoding": "gzip"}
+        got = await s.ask("POST", "/v1/events", headers=headers, body=bomb)
+    assert (got.status, s.port.untouched) == (415, True)
+    assert "gzip" in got.json["detail"]
+
+
+async def test_body_of_exactly_the_bound_is_taken() -> None:
+    """1 MiB is taken; the bound is on the bytes of the body."""
+    body = LATENCY + b" " * (1_048_576 - len(LATENCY))
+    async with site() as s:
+        got = await s.ask("POST", "/v1/events", headers=JSON, body=body)
+    assert (got.status, len(s.port.batches)) == (200, 1)
+
+
+async def test_announced_length_over_the_bound_is_413() -> None:
+    """A length over 1 MiB is refused before the body is read, and the connection closes."""
+    head = (
+        b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 1048577\r\n\r\n{"
+    )
+    async with site(caps=Caps(linger_seconds=0.05)) as s:
+        got = await s.raw(head)
+    assert got.startswith(b"HTTP/1.1 413 ")
+    assert b'"status":413' in got
+    assert s.port.untouched
+    assert s.port.rejections == ["too_large"]
+
+
+async def test_chunked_body_over_the_bound_is_413() -> None:
+    """A body that never says its length is counted as it comes."""
+
+    async def endless() -> Any:
+        for _ in range(40):
+            yield b" " * 65_536
+
+    async with (
+        site(caps=Caps(linger_seconds=0.05)) as s,
+        s.session.post(s.url("/v1/events"), headers=JSON, data=endless()) as response,
+    ):
+        assert response.status == 413
+        assert (await response.json(content_type=None))["title"] == "The body is too large"
+    assert s.port.untouched
+
+
+async def test_chunked_body_is_taken() -> None:
+    """A body in chunks is a body."""
+
+    async def chunks() -> Any:
+        yield LATENCY[:10]
+        await asyncio.sleep(0)
+        yield LATENCY[10:]
+
+    async with (
+        site() as s,
+        s.session.post(s.url("/v1/events"), headers=JSON, data=chunks()) as response,
+    ):
+        assert response.status == 200
+    assert len(s.port.batches) == 1
+
+
+async def test_broken_chunks_are_400() -> None:
+    """A chunk whose size is no number makes no batch of what came before it."""
+    head = (
+        b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    async with site(caps=Caps(linger_seconds=0.05, body_seconds=0.1)) as s:
+        at_once = await s.raw(head + b"zz\r\n")
+        reader, writer = await asyncio.open_connection("127.0.0.1", s.tcp)
+        writer.write(head)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"2\r\n{}\r\nzz\r\n")
+        later = await reader.read()
+        writer.close()
+    assert at_once.split(b" ")[1] == b"400"
+    # After the head, the parser keeps its error until the body is given up.
+    assert later.split(b" ")[1] in (b"400", b"408")
+    assert s.port.untouched
+
+
+async def test_slow_body_is_408() -> None:
+    """A body that stops arriving is given up, and the connection closes."""
+    head = (
+        b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 100\r\n\r\n" + LATENCY[:20]
+    )
+    async with site(caps=Caps(body_seconds=0.05, linger_seconds=0.05)) as s:
+        got = await s.raw(head)
+    assert got.startswith(b"HTTP/1.1 408 ")
+    assert b"application/problem+json" in got
+    assert b"within 0.05 s" in got
+    assert s.port.untouched
+    assert s.port.rejections == ["timeout"]
+
+
+async def test_client_that_waits_is_told_to_continue() -> None:
+    """`Expect: 100-continue` is answered before the body, and the batch is taken."""
+    head = (
+        b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Connection: close\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(LATENCY)
+    )
+    async with site() as s:
+        reader, writer = await asyncio.open_connection("127.0.0.1", s.tcp)
+        writer.write(head)
+        first = await reader.readuntil(b"\r\n\r\n")
+        writer.write(LATENCY)
+        rest = await reader.read()
+        writer.close()
+    assert first == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert rest.startswith(b"HTTP/1.1 200 ")
+    assert len(s.port.batches) == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "answer"),
+    [
+        (QueueFull("10000 events wait"), (429, "queue_full", "1")),
+        (TooManyScopes("1024 scopes are registered"), (429, "too_many_scopes", "60")),
+        (NotDurable("the disk is full"), (503, "not_durable", "1")),
+        (NotReady("the journal is being replayed"), (503, "not_ready", "1")),
+    ],
+)
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/events", LATENCY),
+        (
+            "/v1/check",
+            b'{"venue":"kraken","symbol":"BTC/USDT","side":"buy","quantity":1,"price":1}',
+        ),
+    ],
+)
+async def test_what_cannot_be_taken_now_may_be_tried_again(
+    path: str, body: bytes, failure: Exception, answer: tuple[int, str, str]
+) -> None:
+    """A full queue, too many scopes and an unwritable disk each say when to come again."""
+    async with site() as s:
+        s.port.failure = failure
+        got = await s.ask("POST", path, headers=JSON, body=body)
+    status, kind, retry_after = answer
+    assert (got.status, got.headers["Retry-After"]) == (status, retry_after)
+    assert got.json["type"] == f"urn:riskmon:problem:{kind}"
+    assert got.json["detail"] == str(failure)
+    assert s.port.rejections == ([kind] if path == "/v1/events" else [])
+
+
+async def test_failure_shows_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    """What nobody foresaw is a 500 without a word of the code; the log has the rest."""
+    async with site() as s:
+        s.port.failure = RuntimeError("secret cause")
+        got = await s.ask("POST", "/v1/events", headers=JSON, body=LATENCY)
+    assert got.status == 500
+    assert got.json["type"] == "urn:riskmon:problem:internal"
+    assert b"secret cause" not in got.body
+    assert "secret cause" in caplog.text
+
+
+async def test_large_batch_is_read_beside_the_loop() -> None:
+    """A batch of 10,000 events arrives whole, its last fault too."""
+    good = b"[" + b",".join([LATENCY] * 10_000) + b"]"
+    bad = good[:-1] + b',{"type":"latency","venue":"kraken","seconds":-1}]'
+    async with site() as s:
+        taken = await s.ask("POST", "/v1/events", headers=JSON, body=good)
+        refused = await s.ask("POST", "/v1/events", headers=JSON, body=bad)
+    assert taken.json["accepted"] == 10_000
+    assert (refused.status, refused.json["index"]) == (400, 10_000)
+    assert len(s.port.batches) == 1
+
+
+async def test_check_answers_with_its_reasons() -> None:
+    """An order in decimal strings is asked about as numbers, and each reason is told."""
+    body = (
+        b'{"venue":"kraken","symbol":"BTC/USDT","side":"sell","quantity":"0.10","price":"65000",'
+        b'"id":"o-1","strategy":"mm1","reduce_only":true,"simulate":true}'
+    )
+    async with site() as s:
+        got = await s.ask("POST", "/v1/check", headers=JSON, body=body)
+    assert got.status == 200
+    assert got.json == {
+        "allowed": False,
+        "level": "reduce_only",
+        "reasons": [
+            {
+                "limit": "position",
+                "scope": "symbol:BTC/USDT",
+                "value": 3,
+                "bound": 2,
+                "utilization": 1.5,
+            }
+        ],
+    }
+    assert s.port.checks == [
+        Check(
+            venue="kraken",
+            symbol="BTC/USDT",
+            side="sell",
+            quantity=0.1,
+            price=65_000.0,
+            id="o-1",
+            strategy="mm1",
+            reduce_only=True,
+            simulate=True,
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ('"venue":"a b"', "venue"),
+        ('"symbol":""', "symbol"),
+        ('"side":"long"', "side"),
+        ('"quantity":0', "quantity"),
+        ('"quantity":-1', "quantity"),
+        ('"quantity":"inf"', "quantity"),
+        ('"price":0', "price"),
+        ('"price":null', "price"),
+        ('"strategy":"§"', "strategy"),
+        ('"id":""', "id"),
+        ('"simulate":1', "simulate"),
+        ('"leverage":3', "leverage"),
+    ],
+)
+async def test_faulty_check_names_its_field(change: str, field: str) -> None:
+    """A faulty order is refused with the field at fault; of two values the last stands."""
+    order = '{"venue":"kraken","symbol":"BTC/USDT","side":"buy","quantity":1,"price":1,'
+    async with site() as s:
+        got = await s.ask("POST", "/v1/check", headers=JSON, body=(order + change + "}").encode())
+    assert (got.status, got.json["field"]) == (400, field)
+    assert s.port.untouched

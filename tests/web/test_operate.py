@@ -1,0 +1,233 @@
+"""Operators' calls and the reload."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from riskmon.core.decisions import Blame, OperateAnswer
+from riskmon.core.events import Operate
+from riskmon.web import NotDurable, Reloaded
+from tests.web.port import NOW_NS, OPERATOR, ConfigFault, site
+
+ACTIONS = ("freeze", "unfreeze", "trip", "reset", "disable", "enable")
+BREAKER = {"limit": "manual", "scope": "account", "state": "frozen", "since_ns": NOW_NS}
+SHOWN = {
+    "limit": "manual",
+    "scope": "account",
+    "state": "frozen",
+    "since": "2026-01-02T03:04:05.678Z",
+}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+async def test_call_reaches_the_engine_whole(action: str) -> None:
+    """Every member of the body arrives, and the answer is the new state."""
+    body = {
+        "scope": "venue:kraken",
+        "reason": " maintenance ",
+        "limit": "latency_p99",
+        "generation": 7,
+        "force": True,
+        "preview": True,
+        "rebase": True,
+        "for": 60,
+    }
+    async with site() as s:
+        s.port.operated = OperateAnswer(
+            status=200, detail="frozen", generation=8, level="halt", breakers=[BREAKER]
+        )
+        got = await s.ask("POST", f"/v1/{action}", token=OPERATOR, json=body)
+    assert got.status == 200
+    assert got.json == {
+        "scope": "venue:kraken",
+        "level": "halt",
+        "generation": 8,
+        "detail": "frozen",
+        "preview": True,
+        "breakers": [SHOWN],
+        "would_trip": [],
+    }
+    assert s.port.operations == [
+        Operate(
+            action=action,  # type: ignore[arg-type]
+            scope="venue:kraken",
+            reason="maintenance",
+            by="operator",
+            limit="latency_p99",
+            generation=7,
+            force=True,
+            preview=True,
+            rebase=True,
+            for_seconds=60.0,
+        )
+    ]
+
+
+async def test_disable_lasts_an_hour_unless_told() -> None:
+    """Without `for` a limit comes back after 3600 seconds."""
+    async with site() as s:
+        await s.ask("POST", "/v1/disable", token=OPERATOR, json={"scope": "account", "reason": "x"})
+    assert s.port.operations[0].for_seconds == 3600.0
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"reason": None}, "reason"),
+        ({"reason": ""}, "reason"),
+        ({"reason": "  \t"}, "reason"),
+        ({"reason": "two\nlines"}, "reason"),
+        ({"reason": "x" * 1_001}, "reason"),
+        ({"scope": ""}, "scope"),
+        ({"scope": "x" * 129}, "scope"),
+        ({"scope": 7}, "scope"),
+        ({"limit": ""}, "limit"),
+        ({"generation": "7"}, "generation"),
+        ({"force": 1}, "force"),
+        ({"for": 0}, "for"),
+        ({"for": -5}, "for"),
+        ({"for": 1e300}, "for"),
+        ({"for_seconds": 60}, "for_seconds"),
+        ({"by": "someone else"}, "by"),
+    ],
+)
+async def test_faulty_call_names_its_field(action: str, change: dict[str, Any], field: str) -> None:
+    """A call without a reason, or with anything strange in it, does nothing."""
+    body = {"scope": "account", "reason": "why", "generation": 7, **change}
+    async with site() as s:
+        got = await s.ask("POST", f"/v1/{action}", token=OPERATOR, json=body)
+    assert (got.status, got.json["field"]) == (400, field)
+    assert s.port.untouched
+
+
+@pytest.mark.parametrize("missing", ["scope", "reason"])
+async def test_scope_and_reason_are_needed(missing: str) -> None:
+    """Neither is guessed."""
+    body = {"scope": "account", "reason": "why"}
+    del body[missing]
+    async with site() as s:
+        got = await s.ask("POST", "/v1/freeze", token=OPERATOR, json=body)
+    assert (got.status, got.json["field"]) == (400, missing)
+    assert s.port.untouched
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+async def test_loosening_needs_the_generation_seen(action: str) -> None:
+    """Only who has seen the state may unfreeze or reset; a freeze needs nothing."""
+    async with site() as s:
+        got = await s.ask(
+            "POST", f"/v1/{action}", token=OPERATOR, json={"scope": "account", "reason": "why"}
+        )
+    if action in ("unfreeze", "reset"):
+        assert (got.status, got.json["field"]) == (400, "generation")
+        assert "/v1/state" in got.json["detail"]
+    assert len(s.port.operations) == (action not in ("unfreeze", "reset"))
+
+
+async def test_body_must_be_json() -> None:
+    """A form, as any page of the web could send it, operates nothing."""
+    async with site() as s:
+        form = await s.ask(
+            "POST",
+            "/v1/freeze",
+            token=OPERATOR,
+            headers={"Content-Type": "text/plain"},
+            body=b'{"scope":"account","reason":"x"}',
+        )
+        broken = await s.ask(
+            "POST",
+            "/v1/freeze",
+            token=OPERATOR,
+            headers={"Content-Type": "application/json"},
+            body=b'{"scope":',
+        )
+    assert form.status == 415
+    assert (broken.status, broken.json["offset"]) == (400, 9)
+    assert s.port.untouched
+
+
+async def test_unknown_scope_is_404_with_near_names() -> None:
+    """A misspelt name is answered with those that it may have meant."""
+    async with site() as s:
+        s.port.operated = OperateAnswer(
+            status=404, detail="there is no scope venue:krakn", near=["venue:kraken"]
+        )
+        got = await s.ask(
+            "POST", "/v1/freeze", token=OPERATOR, json={"scope": "venue:krakn", "reason": "x"}
+        )
+    assert got.status == 404
+    assert got.json == {
+        "type": "urn:riskmon:problem:not_found",
+        "title": "There is no such thing",
+        "status": 404,
+        "detail": "there is no scope venue:krakn",
+        "near": ["venue:kraken"],
+    }
+
+
+async def test_conflict_names_what_stands_in_the_way() -> None:
+    """A refused loosening tells the state, and what would trip at once."""
+    blame = Blame(limit="portfolio_loss", scope="account", value=0.06, bound=0.05, utilization=1.2)
+    async with site() as s:
+        s.port.operated = OperateAnswer(
+            status=409,
+            detail="it would trip again at once",
+            generation=9,
+            breakers=[BREAKER],
+            would_trip=[blame],
+        )
+        got = await s.ask(
+            "POST",
+            "/v1/unfreeze",
+            token=OPERATOR,
+            json={"scope": "account", "reason": "x", "generation": 8},
+        )
+    assert got.status == 409
+    problem = got.json
+    assert problem["type"] == "urn:riskmon:problem:conflict"
+    assert problem["generation"] == 9
+    assert problem["breakers"] == [SHOWN]
+    assert problem["would_trip"][0]["limit"] == "portfolio_loss"
+
+
+async def test_operation_that_cannot_be_written_is_503() -> None:
+    """An operator learns that nothing was done."""
+    async with site() as s:
+        s.port.failure = NotDurable("the disk is full")
+        got = await s.ask(
+            "POST", "/v1/freeze", token=OPERATOR, json={"scope": "account", "reason": "x"}
+        )
+    assert (got.status, got.json["detail"]) == (503, "the disk is full")
+    assert s.port.rejections == []
+
+
+async def test_reload_names_what_waits_for_a_restart() -> None:
+    """A good file is in force, but for the keys that need a restart."""
+    async with site() as s:
+        s.port.reloaded = Reloaded(needs_restart=("http.listen",))
+        got = await s.ask("POST", "/-/reload", token=OPERATOR)
+    assert (got.status, got.json) == (200, {"needs_restart": ["http.listen"]})
+
+
+async def test_bad_reload_lists_every_fault() -> None:
+    """A bad file is a 400 with all faults at once."""
+    fault = ConfigFault("limits.latency_p99.max", "must be above 0", "write 0.2")
+    async with site() as s:
+        s.port.reloaded = Reloaded(faults=(fault, fault))
+        got = await s.ask("POST", "/-/reload", token=OPERATOR)
+    assert got.status == 400
+    assert got.json["type"] == "urn:riskmon:problem:bad_configuration"
+    assert (
+        got.json["faults"]
+        == [
+            {
+                "path": "limits.latency_p99.max",
+                "message": "must be above 0",
+                "hint": "write 0.2",
+            }
+        ]
+        * 2
+    )

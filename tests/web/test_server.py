@@ -1,0 +1,276 @@
+"""The listeners: bounds on connections, heads and idleness, the Unix socket, TLS, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import shutil
+import socket
+import ssl
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from riskmon.web import Caps, make_app, serve
+from tests.web.port import OPEN, MemoryPort, site, until
+
+GET = b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"", id="silent"),
+        pytest.param(b"GET /-/hea", id="half a line"),
+        pytest.param(b"GET /-/healthy HTTP/1.1\r\nHost: local", id="half a head"),
+    ],
+)
+async def test_half_requests_are_closed(sent: bytes) -> None:
+    """Who connects and does not finish a head is cut off without an answer."""
+    async with site(caps=Caps(idle_seconds=0.1)) as s:
+        assert await s.raw(sent) == b""
+
+
+async def test_idle_connections_are_closed() -> None:
+    """A connection is kept between requests, but not for ever."""
+    async with site(caps=Caps(idle_seconds=0.1)) as s:
+        got = await s.raw(GET + GET)
+    assert got.count(b"HTTP/1.1 200 OK") == 2
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", id="line"),
+        pytest.param(GET[:-2] + b"A: " + b"a" * 10_000 + b"\r\n\r\n", id="field"),
+        pytest.param(GET[:-2] + b"A: a\r\n" * 100 + b"\r\n", id="fields"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", id="TLS"),
+        pytest.param(GET[:-2] + b"Host: evil.example\r\n\r\n", id="two hosts"),
+    ],
+)
+async def test_what_is_no_request_is_a_400_problem(sent: bytes) -> None:
+    """Heads past the bounds and bytes that are not HTTP are refused, and the connection closes."""
+    async with site() as s:
+        got = await s.raw(sent)
+        healthy = await s.ask("GET", "/-/healthy")
+    head, _, body = got.partition(b"\r\n\r\n")
+    assert head.split(b" ")[1] == b"400"
+    assert b"application/problem+json" in head
+    assert b'"status":400' in body
+    assert b"Traceback" not in body
+    assert healthy.status == 200
+
+
+async def test_one_peer_holds_a_bounded_number_of_connections() -> None:
+    """One connection too many is told so; when one closes there is room again."""
+    async with site(caps=Caps(peer_connections=2)) as s:
+        held = [await asyncio.open_connection("127.0.0.1", s.tcp) for _ in range(2)]
+        for reader, writer in held:
+            writer.write(GET)
+            await reader.readuntil(b"healthy.\n")
+        refused = await s.raw(b"")
+        held[0][1].close()
+        await held[0][1].wait_closed()
+        closing = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+        await until(lambda: s.running.connections == 1)
+        admitted = await s.raw(closing)
+        held[1][1].close()
+    assert admitted.startswith(b"HTTP/1.1 200 ")
+    assert refused.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 1" in refused
+    assert b"too_many_connections" in refused
+
+
+async def test_connections_are_bounded_in_all(tmp_path: Path) -> None:
+    """Both listeners share one bound."""
+    path = tmp_path / "main.sock"
+    async with site(caps=Caps(connections=1), unix=path) as s:
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write(GET)
+        await reader.readuntil(b"healthy.\n")
+        assert (await s.raw(b"")).startswith(b"HTTP/1.1 503 ")
+        writer.close()
+
+
+async def test_peer_that_does_not_read_its_answer_is_cut_off() -> None:
+    """Answers are not kept for ever for someone who does not take them."""
+    async with site(caps=Caps(write_seconds=0.1)) as s:
+        _, writer = await asyncio.open_connection("127.0.0.1", s.tcp, limit=1024)
+        assert isinstance(writer.transport, asyncio.Transport)
+        writer.transport.pause_reading()
+        head = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+        async def ask_on() -> None:
+            while True:
+                writer.write(head * 1000)
+                await writer.drain()
+
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(ask_on(), 10)
+        writer.close()
+
+
+async def test_port_in_use_is_an_oserror() -> None:
+    """The second server on a port says so, and leaves nothing behind."""
+    async with site() as s:
+        app = make_app(MemoryPort(), OPEN)
+        with pytest.raises(OSError, match=str(s.tcp)) as refused:
+            await serve(app, port=s.tcp)
+    assert refused.value.errno == errno.EADDRINUSE
+
+
+async def test_unix_socket_is_for_every_user_and_goes_with_the_server(tmp_path: Path) -> None:
+    """Any uid may connect, as its role is decided by the uid; the file goes at the end."""
+    path = tmp_path / "main.sock"
+    async with site(unix=path) as s:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666
+        got = await s.ask("GET", "/-/healthy", over_unix=True)
+    assert got.status == 200
+    assert not path.exists()
+
+
+async def test_stale_unix_socket_is_replaced(tmp_path: Path) -> None:
+    """The file that a killed sidecar left is no obstacle."""
+    path = tmp_path / "main.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    async with site(unix=path) as s:
+        assert (await s.ask("GET", "/-/healthy", over_unix=True)).status == 200
+
+
+async def test_unix_socket_of_a_living_process_is_kept(tmp_path: Path) -> None:
+    """Another sidecar's socket is never taken from it."""
+    path = tmp_path / "main.sock"
+    async with site(unix=path) as s:
+        with pytest.raises(OSError, match="another process") as refused:
+            await serve(make_app(MemoryPort(), OPEN), port=0, unix=path)
+        assert refused.value.errno == errno.EADDRINUSE
+        assert (await s.ask("GET", "/-/healthy", over_unix=True)).status == 200
+
+
+async def test_file_in_place_of_the_socket_is_kept(tmp_path: Path) -> None:
+    """What is no socket is never removed."""
+    path = tmp_path / "main.sock"
+    path.write_text("precious")
+    with pytest.raises(OSError, match=r"main\.sock"):
+        await serve(make_app(MemoryPort(), OPEN), port=0, unix=path)
+    assert path.read_text() == "precious"
+
+
+async def test_successors_socket_survives_the_close(tmp_path: Path) -> None:
+    """A server removes its own socket only, not one that has taken its place."""
+    path = tmp_path / "main.sock"
+    async with site(unix=path):
+        path.unlink()
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(path))
+    assert path.exists()
+
+
+async def test_unix_alone(tmp_path: Path) -> None:
+    """Without a host there is no TCP listener."""
+    path = tmp_path / "main.sock"
+    running = await serve(make_app(MemoryPort(), OPEN), host=None, unix=path)
+    try:
+        assert running.port is None
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write(GET)
+        assert b" 200 " in await reader.readline()
+        writer.close()
+    finally:
+        await running.close()
+
+
+async def test_close_frees_the_port_and_the_connections() -> None:
+    """After the end nobody is connected and the port can be bound again."""
+    app = make_app(MemoryPort(), OPEN)
+    running = await serve(app, port=0)
+    assert running.port is not None
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    writer.write(GET)
+    await reader.readuntil(b"healthy.\n")
+    await running.close()
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""
+    writer.close()
+    again = await serve(app, port=running.port)
+    await again.close()
+
+
+async def test_request_under_way_is_answered_before_the_end() -> None:
+    """A batch that was handed over is acknowledged although the server is closing."""
+    port = MemoryPort()
+    handed, may_go = asyncio.Event(), asyncio.Event()
+    ingest = port.ingest
+
+    async def slowly(events: list[object]) -> object:
+        handed.set()
+        await may_go.wait()
+        return await ingest(events)  # type: ignore[arg-type]
+
+    port.ingest = slowly  # type: ignore[method-assign, assignment]
+    running = await serve(make_app(port, OPEN), port=0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    body = b'{"type":"heartbeat"}'
+    writer.write(
+        b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    )
+    await handed.wait()
+    closing = asyncio.create_task(running.close())
+    await asyncio.sleep(0)
+    may_go.set()
+    async with asyncio.timeout(5):
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        await closing
+    writer.close()
+
+
+async def test_tls(tmp_path: Path) -> None:
+    """With a certificate the server speaks TLS, and nothing in the clear."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is missing: nothing makes a certificate for this test")
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(
+        [
+            *(openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    running = await serve(make_app(MemoryPort(), OPEN), port=0, ssl_context=context)
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    try:
+        assert running.port is not None
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", running.port, ssl=trusting, server_hostname="localhost"
+        )
+        writer.write(GET)
+        assert b" 200 " in await reader.readline()
+        writer.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(GET)
+        assert b"HTTP/" not in await reader.read()
+        writer.close()
+    finally:
+        await running.close()
+
+
+async def test_no_descriptor_is_left() -> None:
+    """A hundred connections and their server leave no open file behind."""
+
+    def opened() -> int:
+        return len([*Path("/proc/self/fd").iterdir()])
+
+    before = opened()
+    async with site() as s:
+        for _ in range(100):
+            assert await s.raw(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    await until(lambda: opened() <= before)

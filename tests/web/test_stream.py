@@ -1,0 +1,167 @@
+"""``GET /v1/stream``: server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import aiohttp
+
+from riskmon.core.decisions import Transition, Warned
+from riskmon.web import Caps
+from tests.web.port import GRAFANA, GUARDED, NOW_NS, Site, site, until
+
+TRIP = Transition(
+    limit="latency_p99",
+    scope="venue:kraken",
+    before="closed",
+    after="open",
+    generation=8,
+    reason="slow",
+    at_ns=NOW_NS,
+)
+WARNING = Warned(
+    limit="portfolio_loss", scope="account", active=True, utilization=0.7, at_ns=NOW_NS
+)
+
+
+async def following(s: Site) -> aiohttp.ClientResponse:
+    """An open stream whose subscription has begun."""
+    response = await s.session.get(s.url("/v1/stream"))
+    assert await message(response) == ["retry: 2000"]
+    await until(lambda: s.port.subscribers)
+    return response
+
+
+async def message(response: aiohttp.ClientResponse) -> list[str]:
+    """The lines of the next message."""
+    async with asyncio.timeout(5):
+        return (await response.content.readuntil(b"\n\n")).decode().splitlines()[:-1]
+
+
+async def test_changes_are_sent_as_they_happen() -> None:
+    """Each change is an event with its name, its generation and its data."""
+    async with site() as s:
+        response = await following(s)
+        (queue,) = s.port.subscribers
+        queue.put_nowait(TRIP)
+        queue.put_nowait(WARNING)
+        trip, warning = await message(response), await message(response)
+        response.close()
+    assert response.content_type == "text/event-stream"
+    assert trip[:2] == ["event: transition", "id: 8"]
+    assert json.loads(trip[2].removeprefix("data: ")) == {
+        "type": "transition",
+        "limit": "latency_p99",
+        "scope": "venue:kraken",
+        "before": "closed",
+        "after": "open",
+        "generation": 8,
+        "reason": "slow",
+        "at": "2026-01-02T03:04:05.678Z",
+        "incident": None,
+        "value": None,
+        "bound": None,
+        "by": None,
+    }
+    assert warning[0] == "event: warning"
+    assert json.loads(warning[1].removeprefix("data: "))["utilization"] == 0.7
+
+
+async def test_quiet_stream_stays_open() -> None:
+    """Without news a comment goes out, and the next change still arrives."""
+    async with site(caps=Caps(stream_pause_seconds=0.02)) as s:
+        response = await following(s)
+        assert await message(response) == [": still here"]
+        assert await message(response) == [": still here"]
+        (queue,) = s.port.subscribers
+        queue.put_nowait(TRIP)
+        lines = [": still here"]
+        while lines == [": still here"]:
+            lines = await message(response)
+        response.close()
+    assert lines[0] == "event: transition"
+
+
+async def test_reader_that_goes_is_forgotten() -> None:
+    """The subscription ends with the connection, without waiting for the next write."""
+    async with site() as s:
+        response = await following(s)
+        response.close()
+        await until(lambda: not s.port.subscribers)
+        await until(lambda: not s.app.edge.streams)
+
+
+async def test_end_of_changes_ends_the_stream() -> None:
+    """A subscription that is over closes its stream."""
+    async with site() as s:
+        response = await following(s)
+        (queue,) = s.port.subscribers
+        queue.put_nowait(None)
+        async with asyncio.timeout(5):
+            assert await response.read() == b""
+        response.close()
+    assert s.port.subscribers == set()
+
+
+async def test_stop_ends_streams_at_once() -> None:
+    """Closing the server does not wait for those who only listen."""
+    async with asyncio.timeout(5), site(caps=Caps(close_seconds=60)) as s:
+        response = await following(s)
+    response.close()
+    assert s.port.subscribers == set()
+
+
+async def test_new_rules_end_streams() -> None:
+    """A reader whose token was withdrawn keeps nothing open."""
+    async with site() as s:
+        response = await following(s)
+        s.app.grant(GUARDED)
+        async with asyncio.timeout(5):
+            assert await response.read() == b""
+        response.close()
+        again = await s.ask("GET", "/v1/stream")
+    assert again.status == 401
+
+
+async def test_streams_are_bounded() -> None:
+    """One stream too many is told to come later; after one ends there is room again."""
+    async with site(caps=Caps(streams=1)) as s:
+        first = await following(s)
+        refused = await s.ask("GET", "/v1/stream")
+        first.close()
+        await until(lambda: not s.app.edge.streams)
+        (await following(s)).close()
+    assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
+
+
+async def test_stream_takes_a_token_in_a_header() -> None:
+    """The page follows with its token, as it reads the state."""
+    async with site(GUARDED) as s:
+        headers = {"Authorization": f"Bearer {GRAFANA}"}
+        async with s.session.get(s.url("/v1/stream"), headers=headers) as response:
+            assert response.status == 200
+
+
+async def test_reader_that_does_not_read_is_cut_off() -> None:
+    """Changes for a reader who stands still are not kept for ever."""
+    async with site(caps=Caps(write_seconds=0.1)) as s:
+        _, writer = await asyncio.open_connection("127.0.0.1", s.tcp, limit=1024)
+        assert isinstance(writer.transport, asyncio.Transport)
+        writer.transport.pause_reading()
+        writer.write(b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await until(lambda: s.port.subscribers)
+        (queue,) = s.port.subscribers
+        big = Transition(
+            limit="x",
+            scope="account",
+            before="closed",
+            after="open",
+            generation=1,
+            reason="y" * 1_000_000,
+            at_ns=NOW_NS,
+        )
+        for _ in range(20):
+            queue.put_nowait(big)
+        await until(lambda: not s.port.subscribers)
+        writer.close()
