@@ -1,0 +1,94 @@
+"""The commands. What they do stands elsewhere; here are their options and exit codes.
+
+0 done; 1 trading was halted, or the request was refused; 2 bad usage or configuration; 3 the
+sidecar cannot be reached; 4 an internal failure.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from riskmon.cli.local import COMMANDS as LOCAL
+from riskmon.cli.operating import COMMANDS as OPERATING
+from riskmon.cli.remote import Refused, Unreachable
+
+DONE, REFUSED, BAD_USAGE, UNREACHABLE, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+class _Commands(click.Group):
+    """All commands; the reference OMS, which brings an HTTP server, when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "oms"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "oms":
+            from riskmon.oms.__main__ import main as oms
+
+            return oms
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an internal failure.")
+@click.version_option(package_name="riskmon")
+def commands(debug: bool) -> None:
+    """A circuit breaker beside a trading bot."""
+
+
+for _command in (*LOCAL, *OPERATING):
+    commands.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit with its code."""
+    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; its exit code. Every failure is one line on stderr."""
+    try:
+        code = commands.main(arguments, prog_name="riskmon", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as fault:
+        fault.show()
+        return BAD_USAGE
+    except Refused as fault:
+        return _say(fault, REFUSED)
+    except Unreachable as fault:
+        return _say(fault, UNREACHABLE)
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone; Python must not stumble over it again as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except Exception as fault:
+        return _failed(fault, arguments)
+    return code if isinstance(code, int) else DONE
+
+
+def _failed(fault: Exception, arguments: list[str]) -> int:
+    from riskmon.settings import SettingsError
+
+    if isinstance(fault, SettingsError):
+        return _say(fault, BAD_USAGE)
+    if "--debug" in arguments:
+        traceback.print_exception(fault)
+        return INTERNAL
+    cause = " ".join(str(fault).split())
+    return _say(
+        f"internal failure: {type(fault).__name__}: {cause} (riskmon --debug … shows where)",
+        INTERNAL,
+    )
+
+
+def _say(message: object, code: int) -> int:
+    print(f"riskmon: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,148 @@
+"""One file and the environment to frozen settings; every fault at once.
+
+:func:`load` reads a TOML file, ``.env`` and the environment. What a key may be stands in the
+dataclasses of :mod:`riskmon.settings.model`, in the portfolio's of :mod:`riskmon.core.config` and
+in the parameters of each limit; nothing here knows a limit's kind by its name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from riskmon.gate import gate_path
+from riskmon.settings import sources
+from riskmon.settings.cancel import read_targets
+from riskmon.settings.checks import check_values
+from riskmon.settings.faults import (
+    Fault,
+    Found,
+    SettingsError,
+    in_order,
+    validated,
+    without_infinities,
+    written,
+)
+from riskmon.settings.limits import is_scope, read_limits
+from riskmon.settings.model import (
+    Http,
+    JournalSettings,
+    LogSettings,
+    Plain,
+    Role,
+    Settings,
+    Token,
+    is_account,
+)
+from riskmon.settings.older import add_older, notes
+from riskmon.settings.sources import Raw
+
+__all__ = [
+    "Fault",
+    "Http",
+    "JournalSettings",
+    "LogSettings",
+    "Role",
+    "Settings",
+    "SettingsError",
+    "Token",
+    "is_scope",
+    "load",
+    "reload_differences",
+]
+
+_RESTART = (
+    "account",
+    "state_dir",
+    "gate",
+    "max_scopes",
+    "http.listen",
+    "http.unix",
+    "http.tls_certificate",
+    "http.tls_key",
+    "http.max_connections",
+)
+
+
+def load(path: Path | None = None, env: Mapping[str, str] | None = None) -> Settings:
+    """The settings of ``path`` and ``env`` (default: of this process), or :class:`SettingsError`.
+
+    Without a path the file is ``./riskmon.toml``, else ``/etc/riskmon/riskmon.toml``, else none.
+    ``.env`` in the working directory stands between the file and the environment.
+    """
+    file = sources.find_file(path)
+    raw = Raw(sources.read_file(file) if file else {}, source=file)
+    environment = {**sources.read_dotenv(sources.DOTENV), **(os.environ if env is None else env)}
+    named = _limits_named(raw.data, environment)
+    found = add_older(raw, environment, named)
+    found += sources.add_variables(raw, environment)
+    places = deepcopy(raw.data)
+    found += without_infinities(raw.data)
+    settings, more = _settings(raw, environment)
+    found = in_order([*found, *more], places)
+    if settings is None or found:
+        raise SettingsError([_fault(raw, fault) for fault in found], file)
+    return settings
+
+
+def reload_differences(old: Settings, new: Settings) -> list[str]:
+    """The key paths that differ and come into force with a restart only."""
+    return [path for path in _RESTART if _value(old, path) != _value(new, path)]
+
+
+def _value(settings: Settings, path: str) -> Any:
+    value: Any = settings
+    for key in path.split("."):
+        value = getattr(value, key)
+    return value
+
+
+def _limits_named(data: dict[str, Any], environment: Mapping[str, str]) -> set[str]:
+    limits = data.get("limits")
+    prefix = sources.variable_of(("limits", ""))
+    return {
+        *(limits if isinstance(limits, dict) else ()),
+        *(n.removeprefix(prefix).split("__")[0].lower() for n in environment if prefix in n),
+    }
+
+
+def _settings(raw: Raw, environment: Mapping[str, str]) -> tuple[Settings | None, list[Found]]:
+    data = dict(raw.data)
+    limits, limit_faults = read_limits(data.pop("limits", {}))
+    targets, target_faults = read_targets(data.pop("cancel", []))
+    value_faults = check_values(data)
+    _add_places(data, environment)
+    plain, found = validated(Plain, data, known=("limits", "cancel"))
+    told = {fault.keys for fault in found}
+    found += [fault for fault in value_faults if fault.keys not in told]
+    found += [*limit_faults, *target_faults]
+    if found or plain is None:
+        return None, found
+    settings = Settings(
+        **vars(plain), limits=limits, cancel=targets, notes=tuple(notes(raw)), source=raw.source
+    )
+    return settings, []
+
+
+def _add_places(data: dict[str, Any], environment: Mapping[str, str]) -> None:
+    """The places that follow from the account's name, where none are given."""
+    account = data.get("account", Plain.account)
+    if not isinstance(account, str) or not is_account(account):
+        account = Plain.account
+    state_home = Path(environment.get("XDG_STATE_HOME", ""))
+    if not state_home.is_absolute():
+        state_home = Path(environment.get("HOME") or Path.home()) / ".local" / "state"
+    data.setdefault("state_dir", str(state_home / "riskmon" / account))
+    data.setdefault("gate", str(gate_path(account)))
+    for key in ("state_dir", "gate"):
+        if isinstance(data[key], str) and data[key].startswith("~/"):
+            data[key] = str(Path(environment.get("HOME") or Path.home()) / data[key][2:])
+
+
+def _fault(raw: Raw, found: Found) -> Fault:
+    variable = raw.variable(found.keys)
+    message = f"{found.message} (from {variable})" if variable else found.message
+    return Fault(written(found.keys), message, found.hint)

@@ -1,0 +1,62 @@
+"""Which keys there are, read from the dataclasses that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from functools import cache
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+Keys = tuple[str | int, ...]
+
+
+def members(kind: Any) -> tuple[Any, ...]:
+    """The members of a union; any other type is its own only one."""
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+@cache
+def keys_of(kind: Any) -> Mapping[str, Any]:
+    """The keys of a table with their types; none for what is no table."""
+    if not is_dataclass(kind):
+        return {}
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
+
+
+def step(kind: Any, key: str | int) -> Any:
+    """The type behind ``key`` in a ``kind``, or None."""
+    for member in members(kind):
+        if key in keys_of(member):
+            return keys_of(member)[str(key)]
+        if get_origin(member) in (dict, tuple, list):
+            return get_args(member)[1 if get_origin(member) is dict else 0]
+    return None
+
+
+def type_at(kind: Any, keys: Keys) -> Any:
+    """The type at a key path, or None where there is no such key."""
+    for key in keys:
+        kind = step(kind, key)
+    return kind
+
+
+def keys_at(kind: Any, keys: Keys) -> list[str]:
+    """The keys of the table at a key path."""
+    return [key for member in members(type_at(kind, keys)) for key in keys_of(member)]
+
+
+def is_mapping(kind: Any) -> bool:
+    """Whether its keys are the operator's own words."""
+    return any(get_origin(member) is dict for member in members(kind))
+
+
+def paths(kind: Any) -> Iterator[tuple[str, ...]]:
+    """Every key path of a table, down to what is no table."""
+    for key, inner in keys_of(kind).items():
+        tables = [member for member in members(inner) if is_dataclass(member)]
+        if len(tables) < len(members(inner)):
+            yield (key,)
+        for table in tables:
+            yield from ((key, *rest) for rest in paths(table))
