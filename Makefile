@@ -63,13 +63,13 @@ lint: $(RUNTIME) $(DEV)
 	$(BIN)/mypy --strict $(TYPED)
 
 test: lint $(TOOLS)
-	RISKMON_REQUIRE_TOOLS=1 $(BIN)/pytest -q -n $(JOBS) $(ARGS)
+	REQUIRE_TOOLS=1 $(BIN)/pytest -q -n $(JOBS) $(ARGS)
 
 test-fast: lint
 	$(BIN)/pytest -q -n $(JOBS) -m 'not slow' $(ARGS)
 
 test-full: lint $(TOOLS)
-	RISKMON_REQUIRE_TOOLS=1 RISKMON_FULL=1 $(BIN)/pytest -q -n $(JOBS) $(ARGS)
+	REQUIRE_TOOLS=1 TEST_FULL=1 $(BIN)/pytest -q -n $(JOBS) $(ARGS)
 
 # -- runs -----------------------------------------------------------------------------------
 

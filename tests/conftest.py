@@ -13,7 +13,7 @@ TOOLS = Path(__file__).parent.parent / ".tools" / "bin"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip, visibly, what needs more than `make test` brings."""
-    if os.environ.get("RISKMON_FULL") == "1":
+    if os.environ.get("TEST_FULL") == "1":
         return
     for item in items:
         if item.get_closest_marker("full"):
@@ -33,7 +33,7 @@ def tool() -> Callable[[str], Path]:
         if path.exists():
             return path
         missing = f"{name} is not in {TOOLS}: `make test` fetches it"
-        if os.environ.get("RISKMON_REQUIRE_TOOLS") == "1":
+        if os.environ.get("REQUIRE_TOOLS") == "1":
             pytest.fail(missing)
         pytest.skip(missing)
 
