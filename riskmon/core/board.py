@@ -1,0 +1,570 @@
+"""All breakers of an account: judging values, tripping, recovering, and the levels that follow.
+
+The board knows nothing of events. It is told what a limit measured and what an operator wants; it
+moves breakers through :data:`riskmon.core.breaker.TRANSITIONS`, opens and ends incidents, and
+keeps ``levels``, the permission that is left for each scope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+from zlib import crc32
+
+from msgspec import Struct, field
+
+from riskmon.core.breaker import SHUT, Breaker, Cause
+from riskmon.core.cancels import Cancels
+from riskmon.core.config import EngineConfig
+from riskmon.core.decisions import (
+    ALLOW,
+    Blame,
+    BreakerState,
+    Decision,
+    Record,
+    Transition,
+    Unknown,
+    Warned,
+)
+from riskmon.core.limits import LIMITS
+from riskmon.core.limits.policy import Policy, Recovery
+from riskmon.core.limits.verdict import Verdict
+
+MANUAL = "manual"
+UNCLEAN_START = "unclean_start"
+# Breakers that no configuration names: an operator's own, and the one of a start after a kill.
+PSEUDO: dict[str, Policy] = {
+    MANUAL: Policy(recover="operator"),
+    UNCLEAN_START: Policy(recover="clear"),
+}
+
+Arm = Callable[[tuple[str, str, str], int], None]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A configured limit: its name, the object that measures, its parameters."""
+
+    name: str
+    limit: Any
+    params: Any
+    written: bool
+
+
+class BoardState(Struct):
+    """Everything a board remembers."""
+
+    epoch: str = "0"
+    incidents_made: int = 0
+    operations_made: int = 0
+    generation: int = 0
+    scopes: dict[str, int] = field(default_factory=dict)  # -> time of its first event, 0: none yet
+    breakers: dict[str, dict[str, Breaker]] = field(default_factory=dict)  # limit -> scope
+    freeze_total: dict[str, int] = field(
+        default_factory=lambda: {"edge_collapse": 0, "manual": 0, "limit_violation": 0}
+    )
+
+
+class Board:
+    """The breakers of an account under a configuration."""
+
+    def __init__(
+        self,
+        state: BoardState,
+        config: EngineConfig,
+        measures: dict[str, dict[str, Any]],
+        cancels: Cancels,
+    ) -> None:
+        self.state = state
+        self.config = config
+        self.cancels = cancels
+        self.arm: Arm = cancels.arm
+        self.emit: Callable[[Decision], None] = cancels.emit
+        self.now_ns = self.wall_ns = 0
+        self.grace_ns = int(config.portfolio.unknown_grace * 1e9)
+        self.rules = {
+            limit.name: _rule(limit, measures) for limit in config.limits if limit.params.enabled
+        }
+        self.levels: dict[str, int] = {}
+        self.by_scope: dict[str, list[Breaker]] = {}
+        self.watching: dict[str, list[tuple[Rule, Breaker]]] = {}  # topic -> standing limits
+        self.half_open = 0  # breakers that want probes
+        self._index()
+
+    def _index(self) -> None:
+        state = self.state
+        for limit, breakers in list(state.breakers.items()):
+            for scope, breaker in list(breakers.items()):
+                known = limit in PSEUDO or self._applies(limit, scope)
+                if not known and breaker.state in ("closed", "disabled"):
+                    del breakers[scope]
+                    continue
+                self.by_scope.setdefault(scope, []).append(breaker)
+                self.half_open += breaker.state == "half_open"
+        for scope in state.scopes or {"account": 0}:
+            self.register(scope, first=False)
+
+    def _applies(self, limit: str, scope: str) -> bool:
+        rule = self.rules.get(limit)
+        return rule is not None and rule.params.per == scope.partition(":")[0]
+
+    # -- scopes and bounds ------------------------------------------------------------------------
+
+    def register(self, scope: str, *, first: bool = True) -> None:
+        """Give a scope its level and its breakers; ``first``: because an event named it."""
+        kind = scope.partition(":")[0]
+        self.state.scopes.setdefault(scope, 0)
+        if first and not self.state.scopes[scope]:
+            self.state.scopes[scope] = self.now_ns
+        for rule in self.rules.values():
+            if rule.params.per == kind:
+                self._watch(rule, scope)
+        self.relevel(scope)
+
+    def _watch(self, rule: Rule, scope: str) -> None:
+        breaker = self.breaker(rule.name, scope)
+        breaker.bound = self.bound(rule, scope)
+        if rule.limit.standing:
+            for topic in rule.limit.topics(scope):
+                watchers = self.watching.setdefault(topic, [])
+                if all(watched is not breaker for _, watched in watchers):
+                    watchers.append((rule, breaker))
+        else:
+            rule.limit.register(scope, breaker.bound)
+
+    def topics_of(self, scope: str) -> list[str]:
+        """What the standing limits over a scope depend on."""
+        return [
+            topic
+            for rule in self.rules.values()
+            if rule.limit.standing and rule.params.per == scope.partition(":")[0]
+            for topic in rule.limit.topics(scope)
+        ]
+
+    def breaker(self, limit: str, scope: str) -> Breaker:
+        """The breaker of (limit, scope), made when first asked for."""
+        breakers = self.state.breakers.setdefault(limit, {})
+        breaker = breakers.get(scope)
+        if breaker is None:
+            breaker = breakers[scope] = Breaker(limit, scope)
+            breaker.since_ns, breaker.since_wall_ns = self.now_ns, self.wall_ns
+            self.by_scope.setdefault(scope, []).append(breaker)
+        return breaker
+
+    def bound(self, rule: Rule, scope: str) -> float:
+        """The bound that holds for a scope."""
+        params = rule.params
+        bound = params.overrides.get(scope)
+        if bound is None:
+            bound = next(value for _, value in params.bounds() if value is not None)
+        return float(bound)
+
+    def params(self, breaker: Breaker) -> Policy:
+        """The policy of a breaker; that of ``manual`` when its limit is gone."""
+        rule = self.rules.get(breaker.limit)
+        return rule.params if rule else PSEUDO.get(breaker.limit, PSEUDO[MANUAL])
+
+    # -- levels -----------------------------------------------------------------------------------
+
+    def relevel(self, scope: str) -> None:
+        """Bring the level of a scope up to date; the account's is folded into every other."""
+        own = min(
+            (breaker.level(self.params(breaker).level) for breaker in self.by_scope.get(scope, ())),
+            default=ALLOW,
+        )
+        if scope != "account":
+            self.levels[scope] = min(own, self.levels.get("account", ALLOW))
+        elif self.levels.get("account") != own:
+            self.levels["account"] = own
+            for other in self.state.scopes:
+                if other != "account":
+                    self.relevel(other)
+
+    def blames(self, scopes: Iterable[str], below: int) -> list[Blame]:
+        """The breakers that hold ``scopes`` under the level ``below``."""
+        return [
+            self.blame(breaker)
+            for scope in scopes
+            for breaker in self.by_scope.get(scope, ())
+            if breaker.level(self.params(breaker).level) < below
+        ]
+
+    def blame(self, breaker: Breaker) -> Blame:
+        """What a breaker stands for, in numbers."""
+        value = self.value(breaker)
+        return Blame(
+            limit=breaker.limit,
+            scope=breaker.scope,
+            value=value,
+            bound=breaker.bound,
+            utilization=utilization(value, breaker.bound, self.is_floor(breaker)),
+        )
+
+    def value(self, breaker: Breaker) -> float | None:
+        """What the limit measures now; None when it is unknown or there is none yet."""
+        rule = self.rules.get(breaker.limit)
+        if rule is None or rule.limit.standing:
+            return breaker.value
+        measured: float | None = rule.limit.value(breaker.scope, self.now_ns)
+        return measured
+
+    def is_floor(self, breaker: Breaker) -> bool:
+        """Whether the bound is a minimum."""
+        rule = self.rules.get(breaker.limit)
+        return rule is not None and hasattr(rule.params, "min")
+
+    # -- judging ----------------------------------------------------------------------------------
+
+    def judge_sample(self, rule: Rule, verdict: Verdict) -> None:
+        """A sampled limit has something to say."""
+        breaker = self.state.breakers[rule.name][verdict.scope]
+        self._warn(breaker, verdict.near)
+        if breaker.state == "closed":
+            self._count(rule, breaker, past=verdict.past, counts=verdict.counts)
+        elif breaker.state == "open" and rule.params.recover == "clear":
+            self.try_recover(breaker)
+
+    def judge_standing(self, rule: Rule, breaker: Breaker, value: float | str) -> None:
+        """A standing limit has a value, or a reason (a text) why it is unknown."""
+        if isinstance(value, str):
+            self._lose_sight(rule, breaker, value)
+            return
+        self._regain_sight(breaker)
+        breaker.value = value
+        bound = breaker.bound or 0.0
+        floor = self.is_floor(breaker)
+        past = value < bound if floor else value > bound
+        self._warn(breaker, (utilization(value, bound, floor) or 0.0) >= rule.params.warn)
+        self._watch_clear(rule, breaker, value, bound, floor=floor)
+        if breaker.state == "closed":
+            self._count(rule, breaker, past=past, counts=past)
+        elif breaker.state == "half_open":
+            self.probe(rule, breaker.scope, good=not past)
+        elif breaker.state == "open":
+            self.try_recover(breaker)
+
+    def _count(self, rule: Rule, breaker: Breaker, *, past: bool, counts: bool) -> None:
+        """Count the evaluations past the bound in a row, and act on the last that is needed."""
+        if not past:
+            breaker.past = 0
+            if breaker.blocking:
+                breaker.blocking = False
+                self.relevel(breaker.scope)
+        elif counts:
+            breaker.past += 1
+            if breaker.past == rule.params.breaches:
+                self._act(rule, breaker)
+
+    def _act(self, rule: Rule, breaker: Breaker) -> None:
+        breaker.breaches_total += 1
+        on_breach = rule.params.on_breach
+        if on_breach in ("trip", "freeze"):
+            value = self.value(breaker)
+            reason = rule.limit.describe(breaker.scope, value, breaker.bound)
+            self.shut(breaker, "breach" if on_breach == "trip" else "breach_freeze", reason)
+        elif on_breach in ("block", "reduce"):
+            breaker.blocking = True
+            self.relevel(breaker.scope)
+
+    def probe(self, rule: Rule, scope: str, *, good: bool) -> None:
+        """A half-open breaker sees a sample: enough good ones close it, a bad one opens it."""
+        breaker = self.state.breakers[rule.name].get(scope)
+        if breaker is None or breaker.state != "half_open":
+            return
+        if not good:
+            self.shut(breaker, "bad_probe", f"a probe failed: {breaker.reason}")
+            return
+        breaker.good += 1
+        if breaker.permits_ns:
+            breaker.permits_ns.pop(0)
+        recover = rule.params.recover
+        if breaker.good >= (recover.probes if isinstance(recover, Recovery) else 1):
+            self.loosen(breaker, "good_probes", f"{breaker.good} good probes")
+
+    def _warn(self, breaker: Breaker, near: bool) -> None:
+        if near == breaker.warned:
+            return
+        breaker.warned = near
+        value = self.value(breaker)
+        self.emit(
+            Warned(
+                limit=breaker.limit,
+                scope=breaker.scope,
+                active=near,
+                utilization=utilization(value, breaker.bound, self.is_floor(breaker)) or 0.0,
+                at_ns=self.wall_ns,
+            )
+        )
+
+    # -- what is unknown --------------------------------------------------------------------------
+
+    def _lose_sight(self, rule: Rule, breaker: Breaker, why: str) -> None:
+        breaker.value = breaker.clear_since_ns = None
+        breaker.unknown = why
+        if not rule.written or rule.params.on_unknown == "ignore":
+            return
+        first_ns = self.state.scopes.get(breaker.scope, 0)
+        if breaker.unknown_since_ns is None and first_ns:
+            breaker.unknown_since_ns = self.now_ns
+        if breaker.unknown_since_ns is not None and not breaker.halted:
+            due_ns = breaker.unknown_since_ns + self.grace_ns
+            if self.now_ns < due_ns:
+                self.arm(("unknown", breaker.limit, breaker.scope), due_ns)
+            else:
+                self._set_halted(breaker, halted=True)
+
+    def _regain_sight(self, breaker: Breaker) -> None:
+        breaker.unknown = breaker.unknown_since_ns = None
+        if breaker.halted:
+            self._set_halted(breaker, halted=False)
+
+    def _set_halted(self, breaker: Breaker, *, halted: bool) -> None:
+        breaker.halted = halted
+        self.state.generation += 1
+        breaker.generation = self.state.generation
+        self.relevel(breaker.scope)
+        self.emit(
+            Unknown(
+                limit=breaker.limit,
+                scope=breaker.scope,
+                halted=halted,
+                reason=breaker.unknown or "known again",
+                generation=breaker.generation,
+                at_ns=self.wall_ns,
+            )
+        )
+
+    # -- tripping and recovering ------------------------------------------------------------------
+
+    def shut(self, breaker: Breaker, cause: Cause, reason: str, by: str | None = None) -> bool:
+        """Trip or freeze; False when the breaker is there already."""
+        value, bound = self.value(breaker), breaker.bound
+        was_half_open = breaker.state == "half_open"
+        closed_for_ns = self.now_ns - breaker.since_ns if breaker.state == "closed" else 0
+        before = self._move(breaker, cause)
+        if before is None:
+            return False
+        self.half_open -= was_half_open
+        recover = self.params(breaker).recover
+        if isinstance(recover, Recovery) and closed_for_ns >= recover.max * 1e9:
+            breaker.trips_in_row = 0
+        breaker.trips_in_row += 1
+        breaker.trips_total += 1
+        breaker.last_trip_wall_ns = self.wall_ns
+        breaker.reason = reason
+        if breaker.state == "frozen":
+            self._count_freeze(breaker)
+        if breaker.incident is not None:
+            self.cancels.end(breaker.incident, f"{breaker.state} again", self.wall_ns)
+        self._begin_incident(breaker, value, bound, by)
+        if breaker.state == "open":
+            self._wait(breaker, recover)
+        self.relevel(breaker.scope)
+        self._tell(breaker, before, value, bound, by)
+        return True
+
+    def _move(self, breaker: Breaker, cause: Cause) -> BreakerState | None:
+        generation = self.state.generation + 1
+        before = breaker.move(cause, generation, self.now_ns, self.wall_ns)
+        if before is not None:
+            self.state.generation = generation
+        return before
+
+    def _count_freeze(self, breaker: Breaker) -> None:
+        rule = self.rules.get(breaker.limit)
+        if breaker.limit == MANUAL or rule is None:
+            why = "manual"
+        else:
+            why = "edge_collapse" if rule.limit.kind == "edge" else "limit_violation"
+        self.state.freeze_total[why] += 1
+
+    def _begin_incident(
+        self, breaker: Breaker, value: float | None, bound: float | None, by: str | None
+    ) -> None:
+        self.state.incidents_made += 1
+        breaker.incident = f"inc_{self.state.epoch}_{self.state.incidents_made}"
+        params = self.params(breaker)
+        record = Record(
+            id=breaker.incident,
+            kind="freeze" if breaker.state == "frozen" else "trip",
+            at_ns=self.wall_ns,
+            scope=breaker.scope,
+            limit=breaker.limit,
+            generation=breaker.generation,
+            reason=breaker.reason,
+            value=value,
+            bound=bound,
+            by=by,
+        )
+        self.cancels.begin(
+            record, cancels=params.cancels, flatten=params.flatten, now_ns=self.now_ns
+        )
+
+    def _wait(self, breaker: Breaker, recover: str | Recovery) -> None:
+        """Set the end of an open breaker's wait, if its recovery has one."""
+        if isinstance(recover, Recovery):
+            seconds = recover.after * recover.multiplier ** (breaker.trips_in_row - 1)
+            # The jitter comes from the incident's id, so that a replay waits as long.
+            chance = crc32((breaker.incident or "").encode()) / 2**32
+            seconds = min(recover.max, seconds * (1 + recover.jitter * chance))
+            breaker.until_ns = self.now_ns + int(seconds * 1e9)
+            self.arm(("wait", breaker.limit, breaker.scope), breaker.until_ns)
+
+    def _watch_clear(
+        self, rule: Rule, breaker: Breaker, value: float, bound: float, *, floor: bool
+    ) -> None:
+        """Remember since when a standing value is clear of its bound."""
+        clear_at = bound / rule.params.clear if floor else bound * rule.params.clear
+        if not (value > clear_at if floor else value < clear_at):
+            breaker.clear_since_ns = None
+        elif breaker.clear_since_ns is None:
+            breaker.clear_since_ns = self.now_ns
+            if rule.params.hold:
+                due_ns = self.now_ns + int(rule.params.hold * 1e9)
+                self.arm(("wait", breaker.limit, breaker.scope), due_ns)
+
+    def try_recover(self, breaker: Breaker) -> None:
+        """Loosen an open breaker by itself if all that its recovery asks for is there."""
+        params = self.params(breaker)
+        if breaker.state != "open" or params.recover == "operator":
+            return
+        if not self.cancels.is_confirmed(breaker.incident):
+            return
+        if breaker.until_ns is not None and self.now_ns < breaker.until_ns:
+            return
+        if not self._is_clear(breaker, params):
+            return
+        if isinstance(params.recover, Recovery) and params.recover.probes:
+            self.loosen(breaker, "wait_over", "the wait is over: probing")
+        else:
+            self.loosen(breaker, "recovered", "recovered")
+
+    def _is_clear(self, breaker: Breaker, params: Policy) -> bool:
+        rule = self.rules.get(breaker.limit)
+        if rule is None:
+            return breaker.limit == UNCLEAN_START
+        if rule.limit.standing:
+            since_ns = breaker.clear_since_ns
+            return since_ns is not None and self.now_ns - since_ns >= params.hold * 1e9
+        if params.recover != "clear":
+            return True
+        value = self.value(breaker)
+        return value is None or value < (breaker.bound or 0.0) * params.clear
+
+    def loosen(self, breaker: Breaker, cause: Cause, reason: str, by: str | None = None) -> bool:
+        """Leave ``open``, ``half_open``, ``frozen`` or ``disabled``."""
+        was_half_open = breaker.state == "half_open"
+        before = self._move(breaker, cause)
+        if before is None:
+            return False
+        self.half_open += (breaker.state == "half_open") - was_half_open
+        if before in SHUT or was_half_open:
+            self._forget(breaker)
+        if breaker.state == "closed":
+            if breaker.incident is not None:
+                self.cancels.end(breaker.incident, by or reason, self.wall_ns)
+                breaker.incident = None
+            if before == "frozen" or cause == "reset":
+                breaker.trips_in_row = 0
+        self._tell(breaker, before, None, breaker.bound, by, reason=reason)
+        breaker.reason = "" if breaker.state == "closed" else breaker.reason
+        self.relevel(breaker.scope)
+        self._drop_if_gone(breaker)
+        return True
+
+    def _forget(self, breaker: Breaker) -> None:
+        """Old samples would trip it again at once."""
+        rule = self.rules.get(breaker.limit)
+        if rule is not None and not rule.limit.standing:
+            rule.limit.forget(breaker.scope)
+            self._warn(breaker, near=False)
+
+    def _drop_if_gone(self, breaker: Breaker) -> None:
+        """A breaker whose limit was removed lives until it is reset."""
+        if breaker.state != "closed" or breaker.limit in self.rules or breaker.limit in PSEUDO:
+            return
+        del self.state.breakers[breaker.limit][breaker.scope]
+        self.by_scope[breaker.scope].remove(breaker)
+
+    def disable(self, breaker: Breaker, seconds: float, by: str) -> bool:
+        """Take a closed breaker out of service for a while."""
+        before = self._move(breaker, "disable")
+        if before is None:
+            return False
+        breaker.until_ns = self.now_ns + int(seconds * 1e9)
+        self.arm(("wait", breaker.limit, breaker.scope), breaker.until_ns)
+        self._tell(
+            breaker, before, None, breaker.bound, by, reason=f"out of service for {seconds:g} s"
+        )
+        self.relevel(breaker.scope)
+        return True
+
+    def _tell(
+        self,
+        breaker: Breaker,
+        before: BreakerState,
+        value: float | None,
+        bound: float | None,
+        by: str | None,
+        *,
+        reason: str | None = None,
+    ) -> None:
+        self.emit(
+            Transition(
+                limit=breaker.limit,
+                scope=breaker.scope,
+                before=before,
+                after=breaker.state,
+                generation=breaker.generation,
+                reason=reason or breaker.reason,
+                at_ns=self.wall_ns,
+                incident=breaker.incident,
+                value=value,
+                bound=bound,
+                by=by,
+            )
+        )
+
+    # -- time and confirmation --------------------------------------------------------------------
+
+    def on_timer(self, what: Literal["wait", "unknown"] | str, limit: str, scope: str) -> None:
+        """A wait or a grace is over."""
+        breaker = self.state.breakers.get(limit, {}).get(scope)
+        if breaker is None:
+            return
+        if what == "unknown":
+            rule = self.rules.get(limit)
+            if rule is not None and breaker.unknown is not None:
+                self._lose_sight(rule, breaker, breaker.unknown)
+        elif breaker.until_ns is not None and self.now_ns < breaker.until_ns:
+            self.arm(("wait", limit, scope), breaker.until_ns)  # a timer may be of an earlier wait
+        elif breaker.state == "open":
+            self.try_recover(breaker)
+        elif breaker.state == "disabled":
+            self.loosen(breaker, "leave_over", "the time out of service ended")
+
+    def on_confirmed(self, incident: str) -> None:
+        """A cancel is confirmed: what waited for it may go on."""
+        for breakers in list(self.state.breakers.values()):
+            for breaker in list(breakers.values()):
+                if breaker.incident == incident:
+                    self.try_recover(breaker)
+
+
+def _rule(limit: Any, measures: dict[str, dict[str, Any]]) -> Rule:
+    kind = LIMITS[limit.kind]
+    if kind.standing:
+        measure = kind(limit.params)
+    else:
+        measure = kind(limit.params, measures.setdefault(limit.name, {}))
+    return Rule(limit.name, measure, limit.params, limit.written)
+
+
+def utilization(value: float | None, bound: float | None, floor: bool = False) -> float | None:
+    """value / bound (for a floor bound / value, 10 when the value is <= 0), within 0 and 10."""
+    if value is None or not bound:
+        return None
+    if floor:
+        return 10.0 if value <= 0 else min(10.0, max(0.0, bound / value))
+    return min(10.0, max(0.0, value / bound))

@@ -1,0 +1,118 @@
+"""The breaker: one small state machine for each (limit, scope).
+
+A breaker is ``closed`` while its limit holds. When the limit breaks it opens (a *trip*): the gate
+of its scope shuts and the resting orders there are cancelled. What follows depends on the limit's
+recovery: an operator resets it, or its cause clears, or a wait ends and it becomes ``half_open``,
+where a few good samples close it and a bad one opens it again. A limit that freezes, and an
+operator who freezes, make it ``frozen``: only an operator ends that. An operator may also take a
+closed breaker out of service for a while (``disabled``).
+
+``TRANSITIONS`` holds every change that exists; whatever is not in it leaves the breaker as it is.
+Each change gets the account's next generation number, so that an operator who acts on what he saw
+cannot undo what came after.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct, field
+
+from riskmon.core.decisions import ALLOW, HALT, PROBE, REDUCE_ONLY, BreakerState
+
+Cause = Literal[
+    "breach",  # the limit broke, and trips
+    "breach_freeze",  # the limit broke, and freezes
+    "bad_probe",
+    "good_probes",
+    "wait_over",  # the wait of an open breaker ended, and probes are wanted
+    "recovered",  # … and none are wanted, or the cause cleared, or its period ended
+    "freeze",  # the rest are an operator's
+    "unfreeze",
+    "trip",
+    "reset",
+    "disable",
+    "enable",
+    "leave_over",  # the time of a disable ended
+]
+
+TRANSITIONS: dict[tuple[BreakerState, Cause], BreakerState] = {
+    ("closed", "breach"): "open",
+    ("closed", "breach_freeze"): "frozen",
+    ("closed", "trip"): "open",
+    ("closed", "freeze"): "frozen",
+    ("closed", "disable"): "disabled",
+    ("open", "wait_over"): "half_open",
+    ("open", "recovered"): "closed",
+    ("open", "freeze"): "frozen",
+    ("open", "reset"): "closed",
+    ("half_open", "good_probes"): "closed",
+    ("half_open", "bad_probe"): "open",
+    ("half_open", "breach"): "open",
+    ("half_open", "breach_freeze"): "frozen",
+    ("half_open", "trip"): "open",
+    ("half_open", "freeze"): "frozen",
+    ("half_open", "reset"): "closed",
+    ("frozen", "unfreeze"): "closed",
+    ("disabled", "enable"): "closed",
+    ("disabled", "leave_over"): "closed",
+    ("disabled", "freeze"): "frozen",
+}
+
+SHUT: frozenset[BreakerState] = frozenset({"open", "frozen"})
+
+
+class Breaker(Struct):
+    """The state of one (limit, scope). ``*_ns`` is engine time unless it says wall."""
+
+    limit: str
+    scope: str
+    state: BreakerState = "closed"
+    generation: int = 0
+    since_ns: int = 0
+    since_wall_ns: int = 0
+    reason: str = ""
+    incident: str | None = None  # of the latest trip or freeze, until it ends
+    bound: float | None = None
+    value: float | None = None  # of a standing limit, as last evaluated
+    past: int = 0  # evaluations past the bound, in a row
+    warned: bool = False
+    blocking: bool = False  # past its bound, and holds its scope at reduce_only
+    halted: bool = False  # its value is unknown, and has been for the grace
+    unknown: str | None = None
+    unknown_since_ns: int | None = None
+    clear_since_ns: int | None = None
+    until_ns: int | None = None  # end of the wait, or of the time out of service
+    trips_in_row: int = 0
+    good: int = 0  # good probes
+    permits_ns: list[int] = field(default_factory=list)  # when permits were given
+    breaches_total: int = 0
+    trips_total: int = 0
+    last_trip_wall_ns: int | None = None
+
+    def level(self, shut_level: Literal["halt", "reduce_only"]) -> int:
+        """What this breaker leaves of its scope's permission."""
+        if self.state in SHUT:
+            return REDUCE_ONLY if shut_level == "reduce_only" else HALT
+        if self.state == "half_open":
+            return PROBE
+        if self.state == "closed" and self.halted:
+            return HALT
+        if self.state == "closed" and self.blocking:
+            return REDUCE_ONLY
+        return ALLOW
+
+    def move(self, cause: Cause, generation: int, now_ns: int, wall_ns: int) -> BreakerState | None:
+        """Apply ``cause``; the state before, or None when it changes nothing."""
+        before = self.state
+        after = TRANSITIONS.get((before, cause))
+        if after is None:
+            return None
+        self.state = after
+        self.generation = generation
+        self.since_ns, self.since_wall_ns = now_ns, wall_ns
+        self.past = self.good = 0
+        self.blocking = False
+        self.until_ns = self.clear_since_ns = None
+        self.permits_ns.clear()
+        return before

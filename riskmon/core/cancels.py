@@ -1,0 +1,235 @@
+"""Incidents and their cancels: sweep, wait for the word that nothing rests, sweep again.
+
+Sweep 1 goes when an incident begins. Sweep 2 always goes, one lease after sweep 1 was sent, for
+the orders that a bot placed while its lease still ran; so only what a target says of sweep 2 or a
+later one confirms. While unconfirmed, sweeps repeat every 5 s, after a minute every 15 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from msgspec import Struct, field
+
+from riskmon.core import events as ev
+from riskmon.core.config import EngineConfig
+from riskmon.core.decisions import Decision, Record, Sweep, Withdraw
+from riskmon.core.view import CancelState, CancelView
+
+REPEAT_NS = 5 * 10**9
+REPEAT_LATER_NS = 15 * 10**9
+LATER_AFTER_NS = 60 * 10**9
+FINAL_SWEEP = 2  # the first one that can confirm
+
+Arm = Callable[[tuple[str, str, str], int], None]
+
+
+class TargetState(Struct):
+    """How far one target is. ``delivered`` is the latest sweep it took."""
+
+    state: CancelState = "pending"
+    delivered: int = 0
+    delivered_wall_ns: int = 0
+
+
+class Incident(Struct):
+    """A trip or freeze whose end has not come, or whose cancel is not confirmed."""
+
+    record: Record
+    cancels: str
+    flatten: bool
+    began_ns: int
+    sweep: int = 0
+    sent_ns: int | None = None  # when sweep 1 was first sent
+    next_ns: int = 0
+    targets: dict[str, TargetState] = field(default_factory=dict)
+    quiet: dict[str, bool] = field(default_factory=dict)  # venues that reported no resting order
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether every target said that nothing rests any more."""
+        return all(target.state == "confirmed" for target in self.targets.values())
+
+
+class Cancels:
+    """All open incidents of the account."""
+
+    def __init__(
+        self,
+        incidents: dict[str, Incident],
+        config: EngineConfig,
+        arm: Arm,
+        emit: Callable[[Decision], None],
+    ) -> None:
+        self.incidents = incidents
+        self.config = config
+        self.arm = arm
+        self.emit = emit
+        self.lease_ns = int(config.lease * 1e9)
+
+    def begin(self, record: Record, *, cancels: str, flatten: bool, now_ns: int) -> None:
+        """Open an incident and send its first sweep."""
+        targets = {target.name: TargetState() for target in self.config.targets}
+        incident = Incident(record, cancels, flatten, now_ns, targets=targets)
+        self.incidents[record.id] = incident
+        if targets:
+            self._sweep(incident, now_ns)
+        else:
+            self.emit(record)
+
+    def _sweep(self, incident: Incident, now_ns: int) -> None:
+        incident.sweep += 1
+        wanted = [
+            name
+            for name, target in incident.targets.items()
+            if incident.sweep <= FINAL_SWEEP or target.state != "confirmed"
+        ]
+        for name in wanted:
+            incident.targets[name].state = "pending"
+        record = incident.record
+        self.emit(
+            Sweep(
+                incident=record.id,
+                sweep=incident.sweep,
+                generation=record.generation,
+                scope=record.scope,
+                limit=record.limit or "",
+                reason=record.reason,
+                at_ns=record.at_ns,
+                cancels=incident.cancels,  # type: ignore[arg-type]
+                flatten=incident.flatten,
+                targets=tuple(wanted),
+            )
+        )
+        self._update(incident, sweeps=incident.sweep)
+        self._plan(incident, now_ns)
+
+    def _plan(self, incident: Incident, now_ns: int) -> None:
+        if incident.sweep < FINAL_SWEEP:
+            wait_ns = self.lease_ns
+        elif now_ns - incident.began_ns < LATER_AFTER_NS:
+            wait_ns = REPEAT_NS
+        else:
+            wait_ns = REPEAT_LATER_NS
+        incident.next_ns = now_ns + wait_ns
+        self.arm(("sweep", incident.record.id, ""), incident.next_ns)
+
+    def _update(self, incident: Incident, **changes: object) -> None:
+        fields = {name: getattr(incident.record, name) for name in Record.__struct_fields__}
+        incident.record = Record(**{**fields, **changes})
+        self.emit(incident.record)
+
+    def on_timer(self, incident_id: str, now_ns: int) -> None:
+        """The next sweep is due, unless all is confirmed."""
+        incident = self.incidents.get(incident_id)
+        if incident is None:
+            return
+        if now_ns < incident.next_ns:
+            self.arm(("sweep", incident_id, ""), incident.next_ns)
+        elif incident.sweep < FINAL_SWEEP or not incident.confirmed:
+            self._sweep(incident, now_ns)
+
+    def on_sent(self, event: ev.CancelSent, now_ns: int) -> None:
+        """The first attempt of a sweep began: the second sweep counts from here."""
+        incident = self.incidents.get(event.incident)
+        target = incident.targets.get(event.target) if incident else None
+        if incident is None or target is None:
+            return
+        if target.state == "pending":
+            target.state = "sent"
+        if incident.sent_ns is None:
+            incident.sent_ns = now_ns
+            if incident.sweep == 1:
+                self._plan(incident, now_ns)
+
+    def on_answered(self, event: ev.CancelAnswered, now_ns: int, wall_ns: int) -> bool:
+        """A target took a sweep; whether that confirmed the whole incident."""
+        incident = self.incidents.get(event.incident)
+        target = incident.targets.get(event.target) if incident else None
+        if incident is None or target is None or event.sweep < target.delivered:
+            return False
+        target.delivered, target.delivered_wall_ns = event.sweep, wall_ns
+        if target.state == "confirmed":
+            return False
+        target.state = "delivered"
+        if event.canceled is not None:
+            self._update(incident, canceled=(incident.record.canceled or 0) + event.canceled)
+        if event.done and event.sweep >= FINAL_SWEEP:
+            target.state = "confirmed"
+        return self._close_confirmed(incident, wall_ns)
+
+    def on_open_orders(
+        self, event: ev.OpenOrders, wall_ns: int, venues: Iterable[str]
+    ) -> list[str]:
+        """A venue reports no resting orders: the incidents that this confirms.
+
+        ``venues`` are all that the account trades at; its own incidents need each one's word.
+        """
+        if event.count:
+            return []
+        taken_wall_ns = wall_ns if event.at is None else ev.datetime_ns(event.at)
+        confirmed = []
+        for incident in list(self.incidents.values()):
+            if not self._settles(incident, event.venue, taken_wall_ns, venues):
+                continue
+            for target in incident.targets.values():
+                target.state = "confirmed"
+            if self._close_confirmed(incident, wall_ns):
+                confirmed.append(incident.record.id)
+        return confirmed
+
+    def _settles(
+        self, incident: Incident, venue: str, taken_wall_ns: int, venues: Iterable[str]
+    ) -> bool:
+        """Whether a venue's "nothing rests", taken then, completes what an incident waits for."""
+        scope = incident.record.scope
+        if incident.confirmed or scope not in ("account", "venue:" + venue):
+            return False
+        if any(
+            target.delivered < FINAL_SWEEP or target.delivered_wall_ns > taken_wall_ns
+            for target in incident.targets.values()
+        ):
+            return False
+        incident.quiet[venue] = True
+        return scope != "account" or all(name in incident.quiet for name in venues)
+
+    def _close_confirmed(self, incident: Incident, wall_ns: int) -> bool:
+        if not incident.confirmed or incident.record.confirmed_at_ns is not None:
+            return False
+        self._update(incident, confirmed_at_ns=wall_ns)
+        self._drop_if_over(incident)
+        return True
+
+    def is_confirmed(self, incident_id: str | None) -> bool:
+        """Whether nothing of an incident's cancel is outstanding."""
+        incident = self.incidents.get(incident_id or "")
+        return incident is None or incident.confirmed
+
+    def end(self, incident_id: str, by: str, wall_ns: int) -> None:
+        """The breaker loosened: withdraw what is undelivered and close the record."""
+        incident = self.incidents.get(incident_id)
+        if incident is None:
+            return
+        if not incident.confirmed:
+            self.emit(Withdraw(incident=incident_id))
+        self._update(incident, ended_at_ns=wall_ns, ended_by=by)
+        del self.incidents[incident_id]
+
+    def _drop_if_over(self, incident: Incident) -> None:
+        if incident.record.ended_at_ns is not None:
+            del self.incidents[incident.record.id]
+
+    def view(self) -> list[CancelView]:
+        """Every open incident, for readers."""
+        return [
+            CancelView(
+                incident=incident.record.id,
+                scope=incident.record.scope,
+                limit=incident.record.limit or "",
+                sweep=incident.sweep,
+                confirmed=incident.confirmed,
+                targets={name: target.state for name, target in incident.targets.items()},
+                since_ns=incident.record.at_ns,
+            )
+            for incident in self.incidents.values()
+        ]

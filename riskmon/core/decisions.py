@@ -1,0 +1,149 @@
+"""Everything that may leave the engine.
+
+A step answers its callers (:class:`CheckAnswer`, :class:`OperateAnswer`) and leaves decisions:
+what changed, what must be written, what must be cancelled. The levels of the gate are not among
+them: they are state (``Engine.levels``), so that no lost message can leave a gate open.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+BreakerState = Literal["closed", "half_open", "open", "frozen", "disabled"]
+
+HALT, REDUCE_ONLY, PROBE, ALLOW = range(4)
+LEVEL_NAMES = ("halt", "reduce_only", "probe", "allow")
+
+
+class _Decision(Struct, tag_field="type", kw_only=True, frozen=True):
+    pass
+
+
+class Transition(_Decision, tag="transition", frozen=True):
+    """A breaker changed its state. Times are UTC ns since 1970."""
+
+    limit: str
+    scope: str
+    before: BreakerState
+    after: BreakerState
+    generation: int
+    reason: str
+    at_ns: int
+    incident: str | None = None
+    value: float | None = None
+    bound: float | None = None
+    by: str | None = None  # the operator, when one caused it
+
+
+class Warned(_Decision, tag="warning", frozen=True):
+    """A limit's utilization passed its warning ratio, or (``active`` false) came back."""
+
+    limit: str
+    scope: str
+    active: bool
+    utilization: float
+    at_ns: int
+
+
+class Unknown(_Decision, tag="unknown", frozen=True):
+    """A limit that must be provable has been unknown for the grace, or is known again."""
+
+    limit: str
+    scope: str
+    halted: bool
+    reason: str
+    generation: int
+    at_ns: int
+
+
+class Record(_Decision, tag="record", frozen=True):
+    """A line of the audit trail. One with the ``id`` of an earlier line replaces it.
+
+    ``kind``: ``trip`` or ``freeze`` (an incident, from its cause to its end), ``operation`` (an
+    operator's call, refused ones too), ``start``, ``stop`` or ``reload``.
+    """
+
+    id: str
+    kind: Literal["trip", "freeze", "operation", "start", "stop", "reload"]
+    at_ns: int
+    scope: str = "account"
+    limit: str | None = None
+    generation: int = 0
+    reason: str = ""
+    value: float | None = None
+    bound: float | None = None
+    by: str | None = None
+    outcome: str | None = None  # of an operation: "done" or why it was refused
+    action: str | None = None
+    sweeps: int = 0
+    canceled: int | None = None
+    confirmed_at_ns: int | None = None
+    ended_at_ns: int | None = None
+    ended_by: str | None = None
+
+
+class Sweep(_Decision, tag="sweep", frozen=True):
+    """Cancel the resting orders in ``scope``, at every target in ``targets``."""
+
+    incident: str
+    sweep: int
+    generation: int
+    scope: str
+    limit: str
+    reason: str
+    at_ns: int
+    cancels: Literal["all", "entries"]
+    flatten: bool
+    targets: tuple[str, ...]
+
+
+class Withdraw(_Decision, tag="withdraw", frozen=True):
+    """What is undelivered of an incident's cancels is no longer wanted."""
+
+    incident: str
+
+
+Decision = Transition | Warned | Unknown | Record | Sweep | Withdraw
+
+
+class Blame(Struct, frozen=True, kw_only=True):
+    """Why an order is refused: the limit, over what, and by how much."""
+
+    limit: str
+    scope: str
+    value: float | None = None
+    bound: float | None = None
+    utilization: float | None = None
+
+
+class CheckAnswer(Struct, frozen=True, kw_only=True):
+    """May the order be sent? ``level`` is the lowest of its scopes."""
+
+    allowed: bool
+    level: Literal["halt", "reduce_only", "probe", "allow"]
+    reasons: list[Blame] = field(default_factory=list)
+
+
+class OperateAnswer(Struct, frozen=True, kw_only=True):
+    """What an operator's call did. ``status`` is the HTTP status that says the same."""
+
+    status: Literal[200, 404, 409]
+    detail: str = ""
+    generation: int = 0
+    level: str = "halt"  # of the addressed scope, after the call
+    breakers: list[dict[str, Any]] = field(default_factory=list)  # the addressed ones
+    near: list[str] = field(default_factory=list)  # names like the unknown one
+    would_trip: list[Blame] = field(default_factory=list)
+
+
+Answer = CheckAnswer | OperateAnswer
+
+
+class Outcome(Struct, kw_only=True):
+    """All that one step gives."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    duplicates: int = 0

@@ -1,0 +1,427 @@
+"""The risk engine: a deterministic function of its events.
+
+:meth:`Engine.step` is one instant. It lets time pass, applies the events in order, and then judges
+what they touched; it answers, and leaves decisions. It reads no clock, does no I/O, logs nothing
+and draws no random number, so the same events give the same state, bit for bit, live or replayed.
+
+Two times come with each step: ``now_ns`` never goes back and survives restarts, and all durations
+use it; ``wall_ns`` is the date, for days, for ``at``, and for what is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from riskmon.core import events as ev
+from riskmon.core.board import UNCLEAN_START, Board, BoardState
+from riskmon.core.cancels import Cancels, Incident
+from riskmon.core.checks import check
+from riskmon.core.config import EngineConfig, default_limits, dump, load
+from riskmon.core.decisions import Answer, Decision, Outcome, Record
+from riskmon.core.limits import LIMITS
+from riskmon.core.operate import operate
+from riskmon.core.portfolio import Portfolio, PortfolioState
+from riskmon.core.view import View
+from riskmon.core.viewing import view
+
+LATE_NS = 10 * 10**9  # an older latency reaches metrics only
+SEEN_NS = 7 * 86_400 * 10**9  # how long an id is remembered
+NEVER_NS = 1 << 62
+
+TimerKey = tuple[str, str, str]
+
+
+class TooManyScopes(Exception):
+    """An event names a new scope and ``max_scopes`` are registered."""
+
+
+class EdgeHeard(Struct):
+    """The last edge of a strategy, in basis points."""
+
+    bps: float
+    at_ns: int
+    wall_ns: int
+
+
+class State(Struct):
+    """All that the engine remembers: a snapshot is this, encoded."""
+
+    now_ns: int = 0
+    wall_ns: int = 0
+    board: BoardState = field(default_factory=BoardState)
+    portfolio: PortfolioState = field(default_factory=PortfolioState)
+    incidents: dict[str, Incident] = field(default_factory=dict)
+    measures: dict[str, dict[str, Any]] = field(default_factory=dict)  # limit -> its windows
+    timers: dict[str, int] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)  # ids of facts -> when
+    seen_before: dict[str, int] = field(default_factory=dict)
+    seen_since_ns: int = 0
+    heard_wall_ns: dict[str, dict[str, int]] = field(default_factory=dict)  # venue -> stream
+    edges: dict[str, EdgeHeard] = field(default_factory=dict)  # strategy, "" for the account
+    duplicates_total: int = 0
+    checked: dict[str, int] = field(default_factory=lambda: {"allowed": 0, "refused": 0})
+    blocked: dict[str, int] = field(default_factory=dict)  # limit -> orders it refused
+
+
+class Engine:
+    """The risk engine of one account. Not thread-safe; give it to one thread."""
+
+    def __init__(self, config: EngineConfig | None = None, state: State | None = None) -> None:
+        self.state = state if state is not None else State()
+        self._outcome = Outcome()
+        self._configure(config or EngineConfig(limits=default_limits()))
+        self._handlers: dict[type[Any], Callable[[Any], None]] = {
+            ev.Latency: self._on_latency,
+            ev.Error: self._on_error,
+            ev.Balance: self._on_balance,
+            ev.Balances: self._on_balances,
+            ev.Price: self._on_price,
+            ev.Fill: self._on_fill,
+            ev.Order: self._on_order,
+            ev.Position: self._on_position,
+            ev.Pnl: self._on_pnl,
+            ev.CashFlow: self._on_cash_flow,
+            ev.Edge: self._on_edge,
+            ev.OpenOrders: self._on_open_orders,
+            ev.Heartbeat: self._on_heartbeat,
+            ev.Tick: lambda event: None,
+            ev.Start: self._on_start,
+            ev.Stop: self._on_stop,
+            ev.Configured: self._on_configured,
+            ev.Operate: self._on_operate,
+            ev.Check: self._on_check,
+            ev.CancelSent: self._on_cancel_sent,
+            ev.CancelAnswered: self._on_cancel_answered,
+        }
+
+    # -- what callers use -------------------------------------------------------------------------
+
+    @property
+    def levels(self) -> dict[str, int]:
+        """The permission left for each registered scope, 0 (halt) to 3 (allow)."""
+        return self._board.levels
+
+    @property
+    def generation(self) -> int:
+        """The number of the account's latest change."""
+        return self.state.board.generation
+
+    @property
+    def next_deadline_ns(self) -> int:
+        """When the engine wants to be stepped though nothing happened (engine time)."""
+        return self._timers[0][0] if self._timers else NEVER_NS
+
+    def admit(self, events: Sequence[ev.Event]) -> None:
+        """Raise :class:`TooManyScopes` if the batch names more new scopes than there is room."""
+        known = self.state.board.scopes
+        new = {scope for event in events for scope in _scopes(event) if scope not in known}
+        if new and len(known) + len(new) > self.config.max_scopes:
+            raise TooManyScopes(
+                f"{len(new)} new scopes ({', '.join(sorted(new)[:3])} …) and only "
+                f"{self.config.max_scopes} allowed: raise max_scopes"
+            )
+
+    def step(self, events: Sequence[ev.Event], *, now_ns: int, wall_ns: int) -> Outcome:
+        """One instant: time passes to ``now_ns``, ``events`` happen in order, limits are judged."""
+        outcome = self._outcome = Outcome()
+        state = self.state
+        state.now_ns = now_ns = max(now_ns, state.now_ns)
+        state.wall_ns = wall_ns
+        board, book = self._board, self._book
+        board.now_ns = book.now_ns = now_ns
+        board.wall_ns = book.wall_ns = wall_ns
+        self._let_time_pass(now_ns)
+        handlers = self._handlers
+        for event in events:
+            handlers[type(event)](event)
+        if self._book.dirty:
+            self._judge()
+        return outcome
+
+    def snapshot(self) -> bytes:
+        """The whole state, with the configuration in force."""
+        return msgspec.msgpack.encode({"config": dump(self.config), "state": self.state})
+
+    @classmethod
+    def restore(cls, data: bytes) -> Engine:
+        """The engine that :meth:`snapshot` was taken of."""
+        raw = msgspec.msgpack.decode(data, type=dict[str, msgspec.Raw])
+        config = load(msgspec.msgpack.decode(raw["config"]))
+        state = msgspec.msgpack.decode(raw["state"], type=State)
+        for limit in config.limits:
+            measure = LIMITS[limit.kind]
+            if not measure.standing and limit.name in state.measures:
+                state.measures[limit.name] = {
+                    scope: msgspec.convert(plain, measure.Measure)
+                    for scope, plain in state.measures[limit.name].items()
+                }
+        return cls(config, state)
+
+    def view(self) -> View:
+        """What readers may see, as it is now."""
+        return view(self.config, self.state, self._board, self._book, self._cancels)
+
+    # -- configuration ----------------------------------------------------------------------------
+
+    def _configure(self, config: EngineConfig) -> None:
+        state = self.state
+        self.config = config
+        self._timers: list[tuple[int, TimerKey]] = []
+        for key, due_ns in state.timers.items():
+            what, first, second = key.split("|")
+            heappush(self._timers, (due_ns, (what, first, second)))
+        self._cancels = Cancels(state.incidents, config, self._arm, self._emit)
+        self._board = Board(state.board, config, state.measures, self._cancels)
+        self._board.now_ns, self._board.wall_ns = state.now_ns, state.wall_ns
+        self._book = Portfolio(state.portfolio, config.portfolio, self._arm)
+        self._book.now_ns, self._book.wall_ns = state.now_ns, state.wall_ns
+        rules = [rule for rule in self._board.rules.values() if not rule.limit.standing]
+        self._takers = {
+            kind: [rule for rule in rules if kind in rule.limit.takes]
+            for kind in (ev.Latency, ev.Error, ev.Fill)
+        }
+        for venue in config.portfolio.venues:
+            self._board.register("venue:" + venue, first=False)
+        self._book.dirty["equity"] = True
+
+    def _emit(self, decision: Decision) -> None:
+        self._outcome.decisions.append(decision)
+
+    def _answer(self, answer: Answer) -> None:
+        self._outcome.answers.append(answer)
+
+    # -- time -------------------------------------------------------------------------------------
+
+    def _arm(self, key: TimerKey, due_ns: int) -> None:
+        """Ask for a call at ``due_ns``. An earlier one for the same thing stands: what it wakes
+        looks whether it is due, and asks again. So most events cost no timer."""
+        name = "|".join(key)
+        armed_ns = self.state.timers.get(name)
+        if armed_ns is None or due_ns < armed_ns:
+            self.state.timers[name] = due_ns
+            heappush(self._timers, (due_ns, key))
+
+    def _let_time_pass(self, now_ns: int) -> None:
+        timers = self._timers
+        while timers and timers[0][0] <= now_ns:
+            due_ns, key = heappop(timers)
+            name = "|".join(key)
+            if self.state.timers.get(name) == due_ns:
+                del self.state.timers[name]
+                self._on_timer(*key)
+
+    def _on_timer(self, what: str, first: str, second: str) -> None:
+        if what in ("wait", "unknown"):
+            self._board.on_timer(what, first, second)
+        elif what == "sweep":
+            self._cancels.on_timer(first, self.state.now_ns)
+        else:
+            self._book.on_timer(what, first)
+
+    # -- judging ----------------------------------------------------------------------------------
+
+    def _judge(self) -> None:
+        """Evaluate the standing limits that depend on what changed."""
+        book, board = self._book, self._board
+        topics, book.dirty = book.dirty, {}
+        for topic in topics:
+            if topic == "equity" and not book.assess():
+                continue
+            for rule, breaker in board.watching.get(topic, ()):
+                board.judge_standing(rule, breaker, rule.limit.value(book, breaker.scope))
+
+    def _sample(self, event: ev.Latency | ev.Error | ev.Fill) -> None:
+        """Show an event to the limits that take it."""
+        now_ns, board = self.state.now_ns, self._board
+        if board.half_open:
+            self._probe(event)
+        for rule in self._takers[type(event)]:
+            verdict = rule.limit.feed(event, now_ns)
+            if verdict is not None:
+                board.judge_sample(rule, verdict)
+
+    def _probe(self, event: ev.Latency | ev.Error | ev.Fill) -> None:
+        for rule in self._takers[type(event)]:
+            probe = rule.limit.probe(event)
+            if probe is not None:
+                self._board.probe(rule, probe[0], good=probe[1])
+
+    # -- what the outside reports -----------------------------------------------------------------
+
+    def _hear(self, venue: str, stream: str, strategy: str | None = None) -> None:
+        """Note that a venue spoke; register it, the account and the strategy."""
+        heard = self.state.heard_wall_ns.get(venue)
+        if heard is None:
+            heard = self.state.heard_wall_ns[venue] = {}
+            self._register("venue:" + venue)
+        heard[stream] = self.state.wall_ns
+        if strategy is not None:
+            self._register("strategy:" + strategy)
+
+    def _register(self, scope: str) -> None:
+        scopes = self.state.board.scopes
+        if not scopes.get(scope):
+            if not scopes.get("account"):
+                self._board.register("account")
+            self._board.register(scope)
+            self._book.dirty.update(dict.fromkeys(self._board.topics_of(scope), True))
+
+    def _on_latency(self, event: ev.Latency) -> None:
+        self._hear(event.venue, "latency", event.strategy)
+        if event.at is not None and self.state.wall_ns - ev.datetime_ns(event.at) > LATE_NS:
+            return
+        if event.operation == ev.PROBE:
+            self._probe(event)
+        else:
+            self._sample(event)
+
+    def _on_error(self, event: ev.Error) -> None:
+        self._hear(event.venue, "error", event.strategy)
+        if event.operation == ev.PROBE:
+            self._probe(event)
+        else:
+            self._sample(event)
+
+    def _on_balance(self, event: ev.Balance) -> None:
+        self._hear(event.venue, "balance")
+        self._book.on_balance(event)
+
+    def _on_balances(self, event: ev.Balances) -> None:
+        self._hear(event.venue, "balances")
+        self._book.on_balances(event)
+
+    def _on_price(self, event: ev.Price) -> None:
+        if event.venue is not None:
+            self._hear(event.venue, "price")
+        self._register("symbol:" + event.symbol)
+        self._book.on_price(event)
+
+    def _on_fill(self, event: ev.Fill) -> None:
+        self._hear(event.venue, "fill", event.strategy)
+        self._register("symbol:" + event.symbol)
+        if not self._is_new(f"fill|{event.venue}|{event.symbol}|{event.side}|{event.id}"):
+            return
+        self._book.on_fill(event)
+        self._sample(event)
+
+    def _on_order(self, event: ev.Order) -> None:
+        self._hear(event.venue, "order", event.strategy)
+        self._register("symbol:" + event.symbol)
+
+    def _on_position(self, event: ev.Position) -> None:
+        self._hear(event.venue, "position")
+        self._register("symbol:" + event.symbol)
+        self._book.on_position(event)
+
+    def _on_pnl(self, event: ev.Pnl) -> None:
+        if event.strategy is not None:
+            self._register("strategy:" + event.strategy)
+        self._register("account")
+        if self._is_new(f"pnl|{event.id}"):
+            self._book.on_pnl(event)
+
+    def _on_cash_flow(self, event: ev.CashFlow) -> None:
+        self._hear(event.venue, "cash_flow")
+        if self._is_new(f"cash_flow|{event.venue}|{event.id}"):
+            self._book.on_cash_flow(event)
+
+    def _on_edge(self, event: ev.Edge) -> None:
+        strategy = event.strategy or ""
+        self._register("strategy:" + strategy if strategy else "account")
+        self.state.edges[strategy] = EdgeHeard(
+            float(event.bps), self.state.now_ns, self.state.wall_ns
+        )
+
+    def _on_open_orders(self, event: ev.OpenOrders) -> None:
+        self._hear(event.venue, "open_orders")
+        venues = self.config.portfolio.venues or tuple(self.state.heard_wall_ns)
+        for incident in self._cancels.on_open_orders(event, self.state.wall_ns, venues):
+            self._board.on_confirmed(incident)
+
+    def _on_heartbeat(self, event: ev.Heartbeat) -> None:
+        for scope in _scopes(event):
+            self._register(scope)
+        if event.venue is not None:
+            self._hear(event.venue, "heartbeat")
+
+    def _is_new(self, key: str) -> bool:
+        """Whether a fact was not seen in the last 7 days; two generations keep it bounded."""
+        state = self.state
+        if state.now_ns - state.seen_since_ns > SEEN_NS:
+            state.seen_before, state.seen = state.seen, {}
+            state.seen_since_ns = state.now_ns
+        seen_ns = state.seen.get(key)
+        if seen_ns is None:
+            seen_ns = state.seen_before.get(key)
+        if seen_ns is not None and state.now_ns - seen_ns <= SEEN_NS:
+            state.duplicates_total += 1
+            self._outcome.duplicates += 1
+            return False
+        state.seen[key] = state.now_ns
+        return True
+
+    # -- what the sidecar adds --------------------------------------------------------------------
+
+    def _on_start(self, event: ev.Start) -> None:
+        board = self._board
+        board.state.epoch = event.epoch
+        board.state.incidents_made = board.state.operations_made = 0
+        self._record("start", f"start_{event.epoch}", "after a kill" if event.unclean else "")
+        wanted = event.unclean and self.config.on_unclean_start == "cancel"
+        if wanted and self.config.targets:
+            self._register("account")
+            breaker = board.breaker(UNCLEAN_START, "account")
+            board.shut(breaker, "trip", "riskmon was killed: orders may rest")
+
+    def _on_stop(self, event: ev.Stop) -> None:
+        self._record("stop", f"stop_{self.state.board.epoch}", "")
+
+    def _record(self, kind: Any, record_id: str, reason: str) -> None:
+        self._emit(
+            Record(
+                id=record_id,
+                kind=kind,
+                at_ns=self.state.wall_ns,
+                generation=self.generation,
+                reason=reason,
+            )
+        )
+
+    def _on_configured(self, event: ev.Configured) -> None:
+        self._configure(load(event.config))
+
+    def _on_operate(self, event: ev.Operate) -> None:
+        self._answer(operate(self._board, self._book, event))
+
+    def _on_check(self, event: ev.Check) -> None:
+        if not event.simulate:
+            for scope in _scopes(event):
+                self._register(scope)
+        answer = check(self._board, self._book, event)
+        if not event.simulate:
+            self.state.checked["allowed" if answer.allowed else "refused"] += 1
+            for blame in answer.reasons:
+                self.state.blocked[blame.limit] = self.state.blocked.get(blame.limit, 0) + 1
+        self._answer(answer)
+
+    def _on_cancel_sent(self, event: ev.CancelSent) -> None:
+        self._cancels.on_sent(event, self.state.now_ns)
+
+    def _on_cancel_answered(self, event: ev.CancelAnswered) -> None:
+        state = self.state
+        if self._cancels.on_answered(event, state.now_ns, state.wall_ns):
+            self._board.on_confirmed(event.incident)
+
+
+def _scopes(event: ev.Event) -> list[str]:
+    """The scopes that an event names."""
+    return [
+        f"{kind}:{name}"
+        for kind in ("venue", "symbol", "strategy")
+        if (name := getattr(event, kind, None))
+    ]

@@ -1,0 +1,46 @@
+"""Amounts of many assets with their running value in the reference currency."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from riskmon.core.money import Sum
+
+
+class Ledger(Struct):
+    """Amounts by asset and what they are worth together.
+
+    ``missing`` names the assets that are held and have no price; the value is without them.
+    """
+
+    amounts: dict[str, Sum] = field(default_factory=dict)
+    value: Sum = field(default_factory=Sum)
+    missing: dict[str, bool] = field(default_factory=dict)
+
+    def add(self, asset: str, amount: float, worth: float | None) -> None:
+        """Add ``amount`` of an asset that is worth ``worth`` each (None: no price)."""
+        held = self.amounts.get(asset)
+        if held is None:
+            held = self.amounts[asset] = Sum()
+        held.add(amount)
+        if worth is not None:
+            self.value.add(amount * worth)
+        elif held.value:
+            self.missing[asset] = True
+        else:
+            self.missing.pop(asset, None)
+
+    def revalue(self, asset: str, before: float | None, after: float | None) -> None:
+        """The price of an asset changed, appeared or went away."""
+        held = self.amounts.get(asset)
+        amount = held.value if held is not None else 0.0
+        self.value.add(amount * ((after or 0.0) - (before or 0.0)))
+        if after is None and amount:
+            self.missing[asset] = True
+        else:
+            self.missing.pop(asset, None)
+
+    def amount(self, asset: str) -> float:
+        """How much of ``asset`` there is."""
+        held = self.amounts.get(asset)
+        return held.value if held is not None else 0.0

@@ -1,0 +1,111 @@
+"""``error_streak``: errors of a venue, in a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from riskmon.core.events import Error, Fill, Latency
+from riskmon.core.limits.policy import Policy, Recovery, refuse
+from riskmon.core.limits.verdict import Verdict
+
+COOLDOWN = Recovery(after=300.0, multiplier=1.0, max=300.0, jitter=0.0, probes=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorStreakParams(Policy):
+    """``max`` errors in a row; a latency above ``slow`` seconds counts as an error."""
+
+    max: float = 5
+    per: Literal["venue", "account"] = "venue"
+    operation: str | None = None
+    slow: float | None = None
+    recover: Literal["operator", "clear", "period"] | Recovery = COOLDOWN
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse(
+            (self.max != int(self.max), "max", "must be a whole number of errors"),
+            (self.slow is not None and not self.slow > 0, "slow", "must be above 0 seconds"),
+        )
+
+
+class ErrorStreak:
+    """The longest run of errors among a scope's operations.
+
+    A success of the operation ends its run; a fill, which proves that the venue works, ends all.
+    """
+
+    kind: ClassVar[str] = "error_streak"
+    on_by_default: ClassVar[bool] = True
+    standing: ClassVar[bool] = False
+    Params: ClassVar[type[ErrorStreakParams]] = ErrorStreakParams
+    takes: ClassVar[tuple[type[Any], ...]] = (Latency, Error, Fill)
+    Measure: ClassVar[Any] = dict[str, int]  # what it remembers for each scope
+
+    def __init__(self, params: ErrorStreakParams, streaks: dict[str, dict[str, int]]) -> None:
+        self.params = params
+        self.streaks = streaks  # scope -> operation -> errors in a row, none of them 0
+        self.bounds: dict[str, float] = {}
+
+    def feed(self, event: Latency | Error | Fill, now_ns: int) -> Verdict | None:
+        """Lengthen or end a run; a verdict when the run of an operation changed."""
+        scope = "account" if self.params.per == "account" else "venue:" + event.venue
+        streaks = self.streaks.get(scope)
+        if streaks is None:
+            return None
+        if type(event) is Fill:
+            changed = bool(streaks)
+            streaks.clear()
+            return self._verdict(scope, counts=False) if changed else None
+        only = self.params.operation
+        if only is not None and event.operation != only:  # type: ignore[union-attr]
+            return None
+        return self._count(scope, streaks, event)  # type: ignore[arg-type]
+
+    def _count(self, scope: str, streaks: dict[str, int], event: Latency | Error) -> Verdict | None:
+        operation = event.operation or ""
+        if self._is_error(event):
+            streaks[operation] = streaks.get(operation, 0) + 1
+            return self._verdict(scope, counts=True)
+        if streaks.pop(operation, None) is None:
+            return None
+        return self._verdict(scope, counts=False)
+
+    def _is_error(self, event: Latency | Error) -> bool:
+        slow = self.params.slow
+        return type(event) is Error or (slow is not None and event.seconds > slow)  # type: ignore[operator]
+
+    def _verdict(self, scope: str, *, counts: bool) -> Verdict:
+        longest, bound = max(self.streaks[scope].values(), default=0), self.bounds[scope]
+        return Verdict(
+            scope,
+            past=longest >= bound,
+            counts=counts,
+            near=longest >= bound * self.params.warn,
+        )
+
+    def probe(self, event: Latency | Error | Fill) -> tuple[str, bool] | None:
+        """(scope, whether the request went well) for a half-open breaker."""
+        scope = "account" if self.params.per == "account" else "venue:" + event.venue
+        return scope, type(event) is Fill or not self._is_error(event)  # type: ignore[arg-type]
+
+    def register(self, scope: str, bound: float) -> None:
+        """Begin, or go on under a new bound, to measure ``scope``."""
+        self.streaks.setdefault(scope, {})
+        self.bounds[scope] = bound
+
+    def value(self, scope: str, now_ns: int) -> float | None:
+        """The longest run."""
+        return float(max(self.streaks.get(scope, {}).values(), default=0))
+
+    def describe(self, scope: str, value: float | None, bound: float) -> str:
+        """Why it tripped, for people."""
+        streaks = self.streaks[scope]
+        operation = max(streaks, key=lambda name: streaks[name], default="")
+        return f"{value or 0:.0f} errors in a row{f' of {operation}' if operation else ''}"
+
+    def forget(self, scope: str) -> None:
+        """End every run."""
+        if scope in self.streaks:
+            self.streaks[scope].clear()

@@ -1,0 +1,132 @@
+"""``latency_p99``: a venue that answers too slowly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from riskmon.core.events import Error, Latency
+from riskmon.core.limits.policy import HALF_OPEN, Policy, Recovery, refuse
+from riskmon.core.limits.verdict import Verdict
+from riskmon.core.window import CountWindow, TimeWindow, nearest_rank
+
+Window = CountWindow | TimeWindow
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyP99Params(Policy):
+    """``max`` in seconds; the window is the last ``window`` samples, or of ``seconds``."""
+
+    max: float = 0.2
+    per: Literal["venue"] = "venue"
+    operation: str | None = None  # only this one's samples
+    window: int = 1_000
+    seconds: float | None = None
+    min_samples: int = 100
+    breaches: int = 5
+    recover: Literal["operator", "clear", "period"] | Recovery = HALF_OPEN
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse(
+            (not 1 <= self.window <= 1_000_000, "window", "must be from 1 to 1000000 samples"),
+            (
+                self.seconds is not None and not 0 < self.seconds <= 86_400,
+                "seconds",
+                "must be above 0 and at most a day",
+            ),
+            (not self.min_samples >= 1, "min_samples", "must be 1 or above"),
+            (
+                self.seconds is None and self.min_samples > self.window,
+                "min_samples",
+                "cannot be above `window`: the limit would never be judged",
+            ),
+        )
+
+
+class LatencyP99:
+    """Nearest-rank P99 of a venue's latencies, judged at each sample."""
+
+    kind: ClassVar[str] = "latency_p99"
+    on_by_default: ClassVar[bool] = True
+    standing: ClassVar[bool] = False
+    Params: ClassVar[type[LatencyP99Params]] = LatencyP99Params
+    takes: ClassVar[tuple[type[Any], ...]] = (Latency, Error)
+    Measure: ClassVar[Any] = Window  # what it remembers for each scope
+
+    def __init__(self, params: LatencyP99Params, windows: dict[str, Any]) -> None:
+        self.params = params
+        self.windows: dict[str, Window] = windows
+
+    def feed(self, event: Latency | Error, now_ns: int) -> Verdict | None:
+        """Take the sample; a verdict when P99 is past its bound or its nearness changed."""
+        operation = self.params.operation
+        seconds = event.seconds
+        if seconds is None or (operation is not None and event.operation != operation):
+            return None
+        window = self.windows.get(event.venue)
+        if window is None:
+            return None
+        was_near = window.p99_past_near()
+        window.add(seconds, now_ns)  # type: ignore[arg-type]
+        near = window.p99_past_near()
+        if not (near or was_near):
+            return None
+        past = window.p99_past_bound()
+        if past and len(window.samples) < self.params.min_samples:
+            return None
+        above = seconds > window.bound  # type: ignore[operator]
+        return Verdict("venue:" + event.venue, past=past, counts=above, near=near)
+
+    def probe(self, event: Latency | Error) -> tuple[str, bool] | None:
+        """(scope, whether the sample is good) for a half-open breaker."""
+        operation = self.params.operation
+        if operation is not None and event.operation not in (operation, "probe"):
+            return None
+        scope = "venue:" + event.venue
+        if type(event) is Error:
+            return scope, False
+        window = self.windows.get(event.venue)
+        return None if window is None else (scope, event.seconds <= window.bound)  # type: ignore[operator]
+
+    def register(self, scope: str, bound: float) -> None:
+        """Begin, or go on under a new bound, to measure ``scope``."""
+        venue = scope.partition(":")[2]
+        near = bound * self.params.warn
+        window = self.windows.get(venue)
+        if window is None or not self._fits(window):
+            self.windows[venue] = self._window(bound, near)
+        elif (window.bound, window.near) != (bound, near):
+            window.rebind(bound, near)
+
+    def _window(self, bound: float, near: float) -> Window:
+        if self.params.seconds is not None:
+            return TimeWindow(int(self.params.seconds * 1e9), bound, near)
+        return CountWindow(self.params.window, bound, near)
+
+    def _fits(self, window: Window) -> bool:
+        if isinstance(window, TimeWindow):
+            seconds = self.params.seconds
+            return seconds is not None and window.span_ns == int(seconds * 1e9)
+        return self.params.seconds is None and window.size == self.params.window
+
+    def value(self, scope: str, now_ns: int) -> float | None:
+        """The P99 in seconds, or None before ``min_samples``."""
+        window = self.windows.get(scope.partition(":")[2])
+        if window is None:
+            return None
+        window.expire(now_ns)
+        samples = window.values()
+        if len(samples) < self.params.min_samples:
+            return None
+        return nearest_rank(sorted(samples), 99)
+
+    def describe(self, scope: str, value: float | None, bound: float) -> str:
+        """Why it tripped, for people."""
+        count = len(self.windows[scope.partition(":")[2]].values())
+        return f"P99 {value or 0:.3f} s over {bound:g} s ({count} samples)"
+
+    def forget(self, scope: str) -> None:
+        """Empty the window."""
+        if window := self.windows.get(scope.partition(":")[2]):
+            window.clear()

@@ -1,0 +1,121 @@
+"""What every limit has in common: its warning ratio, what a breach does, and how it recovers.
+
+A limit's own parameters are one frozen dataclass that extends :class:`Policy`. These dataclasses
+are the only model of a limit's configuration: the settings validate them, the journal stores
+them, and the engine reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from math import isfinite
+from typing import Any, ClassVar, Literal
+
+OnBreach = Literal["shadow", "warn", "block", "reduce", "trip", "freeze"]
+
+
+class ParamFaults(ValueError):
+    """Values that a limit cannot take: ``faults`` is a list of (key, what is wrong)."""
+
+    def __init__(self, faults: list[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{key}: {what}" for key, what in faults))
+        self.faults = faults
+
+
+def refuse(*faults: tuple[bool, str, str]) -> None:
+    """Raise :class:`ParamFaults` with every (is wrong, key, what) that is wrong."""
+    wrong = [(key, what) for is_wrong, key, what in faults if is_wrong]
+    if wrong:
+        raise ParamFaults(wrong)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovery:
+    """Wait ``after`` seconds, longer for each trip in a row, then ask for ``probes`` good samples.
+
+    The wait is ``after * multiplier**(trips in a row - 1)``, plus up to ``jitter`` of itself, at
+    most ``max`` seconds. ``probes = 0`` closes when the wait is over.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    after: float = 30.0
+    multiplier: float = 2.0
+    max: float = 300.0
+    jitter: float = 0.1
+    probes: int = 3
+
+    def __post_init__(self) -> None:
+        refuse(
+            (not self.after > 0, "after", "must be above 0 seconds"),
+            (not self.multiplier >= 1, "multiplier", "must be 1 or above"),
+            (not self.max >= self.after, "max", "must be at least `after`"),
+            (not 0 <= self.jitter <= 1, "jitter", "must be a ratio from 0 to 1"),
+            (not 0 <= self.probes <= 1_000, "probes", "must be from 0 to 1000"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probation:
+    """After a half-open success, size limits stand at ``ratio`` of their bound for ``seconds``."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    ratio: float = 0.5
+    seconds: float = 600.0
+
+    def __post_init__(self) -> None:
+        refuse(
+            (not 0 < self.ratio <= 1, "ratio", "must be above 0 and at most 1"),
+            (not self.seconds > 0, "seconds", "must be above 0"),
+        )
+
+
+HALF_OPEN = Recovery()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """The parameters that every limit takes. Durations in seconds, ratios of the bound."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    enabled: bool = True
+    warn: float = 0.8  # of the bound
+    on_breach: OnBreach = "trip"
+    recover: Literal["operator", "clear", "period"] | Recovery = "operator"
+    breaches: int = 1  # evaluations past the bound, in a row, before it acts
+    clear: float = 1.0  # of the bound: a standing value must be below it before a breaker closes
+    hold: float = 0.0  # seconds that it must stay clear
+    cancels: Literal["all", "entries"] = "all"
+    flatten: bool = False
+    level: Literal["halt", "reduce_only"] = "halt"
+    on_unknown: Literal["halt", "ignore"] = "halt"
+    overrides: dict[str, float] = field(default_factory=dict)  # scope -> bound
+    probation: Probation | None = None
+
+    def __post_init__(self) -> None:
+        refuse(
+            (not 0 < self.warn <= 1, "warn", "must be a ratio above 0 and at most 1"),
+            (not 1 <= self.breaches <= 1_000_000, "breaches", "must be 1 or above"),
+            (not 0 < self.clear <= 1, "clear", "must be a ratio above 0 and at most 1"),
+            (not 0 <= self.hold <= 1e9, "hold", "must be 0 seconds or above"),
+            *(
+                (not (bound > 0 and isfinite(bound)), f"overrides.{scope}", "must be above 0")
+                for scope, bound in self.overrides.items()
+            ),
+            *(
+                (
+                    value is not None and not (value > 0 and isfinite(value)),
+                    key,
+                    "must be above 0: a bound of 0 has no utilization; set `enabled = false` "
+                    "to be without this limit",
+                )
+                for key, value in self.bounds()
+            ),
+        )
+
+    def bounds(self) -> list[tuple[str, float | None]]:
+        """The keys that hold a bound (``max``, or ``min`` for a floor), with their values."""
+        names = {f.name for f in fields(self)}
+        return [(key, getattr(self, key)) for key in ("max", "min") if key in names]

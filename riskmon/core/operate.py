@@ -1,0 +1,229 @@
+"""What an operator may do, and what he is refused.
+
+A refusal changes nothing and says why. What loosens (``unfreeze``, ``reset``) needs the generation
+that the operator has seen, so that nobody undoes a trip he does not know of.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+from riskmon.core.board import MANUAL, PSEUDO, Board, utilization
+from riskmon.core.breaker import Breaker
+from riskmon.core.decisions import LEVEL_NAMES, Blame, OperateAnswer, Record
+from riskmon.core.events import Operate
+from riskmon.core.portfolio import Portfolio
+
+_LOOSENS = {"unfreeze": ("frozen",), "reset": ("open", "half_open")}
+
+
+class _RefusedError(Exception):
+    def __init__(self, status: int, detail: str, **more: Any) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.more = status, detail, more
+
+
+def operate(board: Board, book: Portfolio, call: Operate) -> OperateAnswer:
+    """Do what an operator asks, or refuse it; either way it enters the audit trail."""
+    breakers: list[Breaker] = []
+    try:
+        breakers = _addressed(board, call)
+        _permit(board, call, breakers)
+        if not call.preview:
+            _ACTIONS[call.action](board, book, call, breakers)
+        answer = _answer(board, call, breakers, status=200, detail="")
+    except _RefusedError as refusal:
+        answer = _answer(
+            board, call, breakers, status=refusal.status, detail=refusal.detail, **refusal.more
+        )
+    if not call.preview:
+        _record(board, call, answer)
+    return answer
+
+
+# -- whom it addresses ----------------------------------------------------------------------------
+
+
+def _addressed(board: Board, call: Operate) -> list[Breaker]:
+    if call.scope not in board.state.scopes:
+        raise _RefusedError(
+            404, f"no scope {call.scope!r}", near=_near(call.scope, board.state.scopes)
+        )
+    if call.action in ("freeze", "trip") and call.limit in (None, MANUAL):
+        return [board.breaker(MANUAL, call.scope)]
+    here = board.by_scope.get(call.scope, [])
+    if call.limit is None:
+        return [breaker for breaker in here if _concerns(call.action, breaker)]
+    found = [breaker for breaker in here if breaker.limit == call.limit]
+    if not found:
+        known = [breaker.limit for breaker in here]
+        raise _RefusedError(
+            404, f"no limit {call.limit!r} over {call.scope}", near=_near(call.limit, known)
+        )
+    return found
+
+
+def _concerns(action: str, breaker: Breaker) -> bool:
+    if action in _LOOSENS:
+        return breaker.state in _LOOSENS[action]
+    if action == "enable":
+        return breaker.state == "disabled"
+    return breaker.limit not in PSEUDO
+
+
+def _near(name: str, known: Any) -> list[str]:
+    return get_close_matches(name, list(known), n=3, cutoff=0.4)
+
+
+# -- whether it may be ----------------------------------------------------------------------------
+
+
+def _permit(board: Board, call: Operate, breakers: list[Breaker]) -> None:
+    if call.action == "disable":
+        shut = [b for b in breakers if b.state not in ("closed", "disabled")]
+        if shut:
+            raise _RefusedError(
+                409, f"{_names(shut)} must be closed first: reset or unfreeze before disabling"
+            )
+    if call.action in _LOOSENS:
+        _permit_loosening(board, call, breakers)
+
+
+def _permit_loosening(board: Board, call: Operate, breakers: list[Breaker]) -> None:
+    wrong = [b for b in breakers if b.state == "frozen" and call.action == "reset"]
+    if wrong:
+        raise _RefusedError(409, f"{_names(wrong)} is frozen: use unfreeze")
+    if call.generation is None:
+        raise _RefusedError(409, "give the generation that you have seen (GET /v1/state)")
+    changed = [b for b in breakers if b.generation > call.generation]
+    if changed:
+        raise _RefusedError(
+            409, f"{_names(changed)} changed since generation {call.generation}: look again"
+        )
+    unconfirmed = [b for b in breakers if not board.cancels.is_confirmed(b.incident)]
+    if unconfirmed and not call.force:
+        raise _RefusedError(
+            409,
+            f"the cancel of {_names(unconfirmed)} is not confirmed: orders may rest; "
+            "wait, or use force",
+        )
+    again = [blame for b in breakers if (blame := _would_trip(board, call, b)) is not None]
+    if again:
+        what = ", ".join(f"{blame.limit} over {blame.scope}" for blame in again)
+        raise _RefusedError(
+            409,
+            f"{what} would trip again at once: let the cause pass"
+            f"{', or rebase' if not call.rebase else ''}",
+            would_trip=again,
+        )
+
+
+def _would_trip(board: Board, call: Operate, breaker: Breaker) -> Blame | None:
+    rule = board.rules.get(breaker.limit)
+    if rule is None or not rule.limit.standing or breaker.value is None:
+        return None
+    if call.rebase and "equity" in rule.limit.topics(breaker.scope):
+        return None
+    bound, floor = breaker.bound or 0.0, board.is_floor(breaker)
+    past = breaker.value < bound if floor else breaker.value > bound
+    if not past or rule.params.on_breach not in ("trip", "freeze"):
+        return None
+    return Blame(
+        limit=breaker.limit,
+        scope=breaker.scope,
+        value=breaker.value,
+        bound=bound,
+        utilization=utilization(breaker.value, bound, floor),
+    )
+
+
+# -- doing it -------------------------------------------------------------------------------------
+
+
+def _shut(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker]) -> None:
+    cause = "freeze" if call.action == "freeze" else "trip"
+    for breaker in breakers:
+        board.shut(breaker, cause, call.reason, by=call.by)  # type: ignore[arg-type]
+
+
+def _loosen(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker]) -> None:
+    if call.rebase:
+        book.rebase()
+    for breaker in breakers:
+        board.loosen(breaker, call.action, call.reason, by=call.by)
+
+
+def _disable(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker]) -> None:
+    for breaker in breakers:
+        board.disable(breaker, call.for_seconds, call.by)
+
+
+def _enable(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker]) -> None:
+    for breaker in breakers:
+        board.loosen(breaker, "enable", call.reason, by=call.by)
+
+
+_ACTIONS = {
+    "freeze": _shut,
+    "trip": _shut,
+    "unfreeze": _loosen,
+    "reset": _loosen,
+    "disable": _disable,
+    "enable": _enable,
+}
+
+# -- telling --------------------------------------------------------------------------------------
+
+
+def _names(breakers: list[Breaker]) -> str:
+    return ", ".join(f"{breaker.limit} over {breaker.scope}" for breaker in breakers)
+
+
+def _answer(
+    board: Board,
+    call: Operate,
+    breakers: list[Breaker],
+    *,
+    status: int,
+    detail: str,
+    near: list[str] | None = None,
+    would_trip: list[Blame] | None = None,
+) -> OperateAnswer:
+    return OperateAnswer(
+        status=status,  # type: ignore[arg-type]
+        detail=detail,
+        generation=board.state.generation,
+        level=LEVEL_NAMES[board.levels.get(call.scope, 0)],
+        breakers=[
+            {
+                "limit": breaker.limit,
+                "scope": breaker.scope,
+                "state": breaker.state,
+                "generation": breaker.generation,
+                "reason": breaker.reason,
+                "incident": breaker.incident,
+            }
+            for breaker in breakers
+        ],
+        near=near or [],
+        would_trip=would_trip or [],
+    )
+
+
+def _record(board: Board, call: Operate, answer: OperateAnswer) -> None:
+    board.state.operations_made += 1
+    board.emit(
+        Record(
+            id=f"op_{board.state.epoch}_{board.state.operations_made}",
+            kind="operation",
+            at_ns=board.wall_ns,
+            scope=call.scope,
+            limit=call.limit,
+            generation=answer.generation,
+            reason=call.reason,
+            by=call.by,
+            action=call.action,
+            outcome="done" if answer.status == 200 else answer.detail,
+        )
+    )

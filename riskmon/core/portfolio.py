@@ -1,0 +1,639 @@
+"""From balances, prices, fills and cash flows to equity, exposure and P&L.
+
+All money is in the reference currency unless a name says otherwise. Formulas and units:
+
+* equity = sum over assets of (free + locked) x price + unrealised P&L of contract positions (left
+  out for a venue whose balance holds it already); before any balance was reported, initial capital
+  + realised + unrealised P&L + cash flows;
+* unit value = equity / units. Units begin as the initial capital, so the first unit value is 1,
+  and a flow of value f adds f / (unit value before it): deposits and withdrawals move no ratio;
+* portfolio loss = 1 - unit value; drawdown = 1 - unit value / its peak;
+* notional of a symbol = |sum over venues of quantity x contract size x mark| (inverse contracts:
+  quantity x contract size, which is an amount of the quote currency).
+
+Only *settled* equity is judged: a buy moves two balances, and between the two reports the account
+looks poorer than it is. ``judged`` is the last settled equity, or in words why there is none.
+Sums are compensated (:mod:`riskmon.core.money`), and every event touches only what depends on it:
+the value of each ledger is kept, not computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from msgspec import Struct, field
+
+from riskmon.core import events as ev
+from riskmon.core.config import PortfolioConfig
+from riskmon.core.instruments import instrument
+from riskmon.core.ledger import Ledger
+from riskmon.core.money import Sum
+from riskmon.core.positions import Position
+from riskmon.core.prices import Prices, PriceState
+
+SETTLE_QUIET_NS = 10**9  # after the last `balance` …
+SETTLE_LATEST_NS = 5 * 10**9  # … but at most so long after the first
+
+Arm = Callable[[tuple[str, str, str], int], None]
+
+
+class Holding(Struct):
+    """Free and locked of one asset, and when the venue said so."""
+
+    free: float
+    locked: float
+    wall_ns: int
+
+
+class Venue(Struct):
+    """What a venue reported."""
+
+    assets: dict[str, Holding] = field(default_factory=dict)
+    at_ns: int = 0
+    counted: bool = True  # its holdings are part of equity
+    unsettled_since_ns: int | None = None
+    settle_ns: int = 0  # when it is settled, if nothing more comes
+    awaited: dict[str, bool] = field(default_factory=dict)  # what a fill moved and nobody reported
+    awaited_until_ns: int = 0
+
+
+class Exposure(Struct):
+    """A symbol over all venues: net quantity, net signed notional (reference)."""
+
+    quantity: Sum = field(default_factory=Sum)
+    notional: Sum = field(default_factory=Sum)
+    unpriced: int = 0  # positions whose notional cannot be told
+
+
+class PortfolioState(Struct):
+    """Everything a portfolio remembers."""
+
+    prices: PriceState = field(default_factory=PriceState)
+    worth: dict[str, float] = field(default_factory=dict)  # asset -> price in the reference
+    venues: dict[str, Venue] = field(default_factory=dict)
+    first_balance_ns: int | None = None
+    complete: bool = False  # every venue has reported once
+    balances: Ledger = field(default_factory=Ledger)
+    unrealised: Ledger = field(default_factory=Ledger)  # of contracts, on top of the balances
+    unrealised_within: Ledger = field(default_factory=Ledger)  # of spot, or in the balance already
+    realised: Ledger = field(default_factory=Ledger)
+    flows: Ledger = field(default_factory=Ledger)
+    strategies: dict[str, Ledger] = field(default_factory=dict)  # realised + unrealised + pnl
+    positions: dict[str, Position] = field(default_factory=dict)  # by venue|symbol|strategy
+    unmarked: dict[str, bool] = field(default_factory=dict)  # account positions without a mark
+    exposures: dict[str, Exposure] = field(default_factory=dict)
+    gross_quantity: Sum = field(default_factory=Sum)
+    gross_notional: Sum = field(default_factory=Sum)
+    unpriced_since_ns: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, bool] = field(default_factory=dict)
+    capital: float | None = None
+    configured_capital: float | None = None
+    units: float | None = None
+    peak: float = 1.0
+    judged: float | str = "nothing was reported yet"
+    judged_unit_value: float = 1.0
+
+
+class Portfolio:
+    """The account's holdings, positions and P&L under a configuration."""
+
+    def __init__(self, state: PortfolioState, config: PortfolioConfig, arm: Arm) -> None:
+        self.state = state
+        self.config = config
+        self.reference = config.reference
+        self.grace_ns = int(config.unknown_grace * 1e9)
+        self.prices = Prices(state.prices, config)
+        self.arm = arm
+        self.dirty: dict[str, bool] = {}  # topics that changed; the engine empties it
+        self.now_ns = 0
+        self.wall_ns = 0
+        for asset, price in self.prices.fixed.items():
+            state.worth[asset] = price
+        self._index()
+        self._take_capital()
+
+    # -- indexes that follow from the state -------------------------------------------------------
+
+    def _index(self) -> None:
+        state = self.state
+        self.holders: dict[str, list[Ledger]] = {}
+        self.by_symbol: dict[str, list[str]] = {}
+        self.by_quote: dict[str, dict[str, bool]] = {}
+        for ledger in (
+            state.balances,
+            state.unrealised,
+            state.unrealised_within,
+            state.realised,
+            state.flows,
+            *state.strategies.values(),
+        ):
+            for asset in ledger.amounts:
+                self.holders.setdefault(asset, []).append(ledger)
+        for key, position in state.positions.items():
+            self._index_position(key, position)
+
+    def _index_position(self, key: str, position: Position) -> None:
+        self.by_symbol.setdefault(position.symbol, []).append(key)
+        quote = instrument(position.symbol, self.reference).quote
+        self.by_quote.setdefault(quote, {})[position.symbol] = True
+
+    def _take_capital(self) -> None:
+        state, configured = self.state, self.config.initial_capital
+        if configured is None or configured == state.configured_capital:
+            return
+        if state.units is None or state.capital is None:
+            state.units = configured
+        else:
+            state.units *= configured / state.capital
+        state.capital = state.configured_capital = configured
+
+    # -- what is asked ----------------------------------------------------------------------------
+
+    @property
+    def judged(self) -> float | str:
+        """The last settled equity, or why it is unknown."""
+        return self.state.judged
+
+    def unit_value(self) -> float:
+        """Unit value at the last settled equity; the first one is 1."""
+        return self.state.judged_unit_value
+
+    def drawdown(self) -> float:
+        """1 - unit value / peak, of settled equity."""
+        return max(0.0, 1.0 - self.state.judged_unit_value / self.state.peak)
+
+    def settled(self) -> bool:
+        """Whether no venue is in the middle of reporting."""
+        return all(venue.unsettled_since_ns is None for venue in self.state.venues.values())
+
+    def pnl_realised(self) -> float:
+        """Realised P&L, less fees."""
+        return self.state.realised.value.value
+
+    def pnl_unrealised(self) -> float:
+        """Unrealised P&L of all positions, spot ones too."""
+        return self.state.unrealised.value.value + self.state.unrealised_within.value.value
+
+    def unpriced(self) -> list[str]:
+        """Assets that are held and have no price."""
+        return sorted(self.state.balances.missing)
+
+    def reduces(self, order: ev.Check) -> bool:
+        """Whether an order can only lower its venue's position in its symbol."""
+        position = self.state.positions.get(f"{order.venue}|{order.symbol}|")
+        held = position.quantity if position is not None else 0.0
+        against = held < 0 if order.side == "buy" else held > 0
+        return against and order.quantity <= abs(held)
+
+    def rebase(self) -> None:
+        """Make the current settled equity the new capital and peak."""
+        if isinstance(self.state.judged, float):
+            self.state.capital = self.state.units = self.state.judged
+            self.state.peak = self.state.judged_unit_value = 1.0
+            self.dirty["equity"] = True
+
+    # -- ledgers ----------------------------------------------------------------------------------
+
+    def _credit(self, ledger: Ledger, asset: str, amount: float) -> None:
+        if asset not in ledger.amounts:
+            self.holders.setdefault(asset, []).append(ledger)
+        ledger.add(asset, amount, self._worth(asset))
+
+    def _worth(self, asset: str) -> float | None:
+        worth = self.state.worth.get(asset)
+        if worth is None:
+            worth = self._reprice(asset)
+        return worth
+
+    def _reprice(self, asset: str) -> float | None:
+        """Bring an asset's worth, and all that is kept in it, up to date."""
+        before = self.state.worth.get(asset)
+        found = self.prices.of(asset, self.now_ns)
+        if found is None:
+            after = None
+        else:
+            after, until_ns = found
+            if asset in self.holders and asset not in self.prices.fixed:
+                self.arm(("price", asset, ""), until_ns + 1)
+        if after == before:
+            return after
+        if after is None:
+            if self._is_dust(asset):
+                return before  # too little to make the whole account unknown
+            del self.state.worth[asset]
+        else:
+            self.state.worth[asset] = after
+        entering = self._entering(asset, after)
+        for ledger in self.holders.get(asset, ()):
+            ledger.revalue(asset, before, after)
+        if entering is not None:
+            self._add_units(entering)
+        for symbol in self.by_quote.get(asset, ()):
+            self._expose(symbol)
+        self.dirty["equity"] = True
+        return after
+
+    def _is_dust(self, asset: str) -> bool:
+        held = abs(self.state.balances.amount(asset)) * self.state.worth.get(asset, 0.0)
+        return held < self.config.dust
+
+    def _entering(self, asset: str, worth: float | None) -> float | None:
+        """The value of an asset that was left out for want of a price and now has one."""
+        self.state.unpriced_since_ns.pop(asset, None)
+        if worth is None or not self.state.left_out.pop(asset, False):
+            return None
+        return self.state.balances.amount(asset) * worth
+
+    # -- prices and marks -------------------------------------------------------------------------
+
+    def on_price(self, event: ev.Price) -> None:
+        """A price: of a symbol at its venue, and of its base asset."""
+        self._hear(event.symbol, event.venue or "", event.price)  # type: ignore[arg-type]
+
+    def _hear(self, symbol: str, venue: str, price: float) -> None:
+        base = self.prices.hear(symbol, venue, price, self.now_ns)
+        if base is not None:
+            for asset in self.prices.depending_on(base):
+                if asset in self.state.worth or asset in self.holders or asset in self.by_quote:
+                    self._reprice(asset)
+        if symbol in self.by_symbol:
+            self._remark(symbol)
+
+    def _remark(self, symbol: str) -> None:
+        """Count the positions in ``symbol`` again, at its marks of now."""
+        for key in self.by_symbol[symbol]:
+            self._count(key, self.state.positions[key])
+        self._expose(symbol)
+
+    def _count(self, key: str, position: Position) -> None:
+        """Bring a position's unrealised P&L in its ledger up to date."""
+        what = instrument(position.symbol, self.reference)
+        mark = self.prices.mark(position.symbol, position.venue)
+        now: float | None = None
+        if position.quantity == 0:
+            now = 0.0
+        elif mark is not None and self.prices.is_fresh(mark, self.now_ns):
+            now = position.unrealised_at(mark.price, inverse=what.kind == "inverse")
+            self.arm(("mark", position.symbol, ""), mark.at_ns + self.prices.max_age_ns + 1)
+        if not position.strategy:
+            if now is None:
+                self.state.unmarked[key] = True
+            else:
+                self.state.unmarked.pop(key, None)
+        change = (now or 0.0) - position.unrealised
+        if change:
+            position.unrealised = now or 0.0
+            self._credit(self._unrealised_ledger(position, what.kind), what.settle, change)
+        self.dirty["strategy:" + position.strategy if position.strategy else "equity"] = True
+
+    def _unrealised_ledger(self, position: Position, kind: str) -> Ledger:
+        if position.strategy:
+            return self.strategy(position.strategy)
+        if kind == "spot" or position.venue in self.config.unrealised_included:
+            return self.state.unrealised_within
+        return self.state.unrealised
+
+    def strategy(self, name: str) -> Ledger:
+        """The book of a strategy, begun when first asked for."""
+        book = self.state.strategies.get(name)
+        if book is None:
+            book = self.state.strategies[name] = Ledger()
+        return book
+
+    def _expose(self, symbol: str) -> None:
+        """Bring a symbol's net exposure, and the account's gross ones, up to date."""
+        exposure = self.state.exposures.get(symbol)
+        if exposure is None:
+            exposure = self.state.exposures[symbol] = Exposure()
+        quantity_before = abs(exposure.quantity.value)
+        notional_before = abs(exposure.notional.value)
+        exposure.quantity, exposure.notional, exposure.unpriced = Sum(), Sum(), 0
+        for key in self.by_symbol.get(symbol, ()):
+            position = self.state.positions[key]
+            if position.strategy:
+                continue
+            exposure.quantity.add(position.quantity)
+            notional = self._notional(position)
+            position.notional = notional or 0.0
+            exposure.notional.add(position.notional)
+            exposure.unpriced += notional is None
+        self.state.gross_quantity.add(abs(exposure.quantity.value) - quantity_before)
+        self.state.gross_notional.add(abs(exposure.notional.value) - notional_before)
+        self.dirty["symbol:" + symbol] = True
+        self.dirty["exposure"] = True
+
+    def _notional(self, position: Position) -> float | None:
+        """Signed notional in the reference; None when a price is missing or old."""
+        what = instrument(position.symbol, self.reference)
+        mark = self.prices.mark(position.symbol, position.venue)
+        price = mark.price if mark and self.prices.is_fresh(mark, self.now_ns) else None
+        notional = position.notional_at(price, inverse=what.kind == "inverse")
+        if notional is None or notional == 0:
+            return notional
+        worth = self._worth(what.quote)
+        return None if worth is None else notional * worth
+
+    # -- balances ---------------------------------------------------------------------------------
+
+    def on_balance(self, event: ev.Balance) -> None:
+        """One asset of a venue; settled when the venue pauses."""
+        venue = self._venue(event.venue)
+        if venue.unsettled_since_ns is None:
+            venue.unsettled_since_ns = self.now_ns
+        venue.awaited.pop(event.asset, None)
+        latest_ns = venue.unsettled_since_ns + SETTLE_LATEST_NS
+        quiet_ns = latest_ns if venue.awaited else self.now_ns + SETTLE_QUIET_NS
+        venue.settle_ns = min(quiet_ns, latest_ns)
+        self.arm(("settle", event.venue, ""), venue.settle_ns)
+        self._hold(venue, event.asset, event.free, event.locked, self._wall_of(event))  # type: ignore[arg-type]
+        self._reported(event.venue, venue)
+
+    def on_balances(self, event: ev.Balances) -> None:
+        """All assets of a venue: settled at once."""
+        venue = self._venue(event.venue)
+        wall_ns = self._wall_of(event)
+        for asset in [a for a in venue.assets if a not in event.assets]:
+            self._hold(venue, asset, 0.0, 0.0, wall_ns)
+        for asset, holding in event.assets.items():
+            self._hold(venue, asset, holding.free, holding.locked, wall_ns)  # type: ignore[arg-type]
+        self._reported(event.venue, venue)
+        self._settle(venue)
+
+    def _wall_of(self, event: ev.Reported) -> int:
+        return self.wall_ns if event.at is None else ev.datetime_ns(event.at)
+
+    def _venue(self, name: str) -> Venue:
+        venue = self.state.venues.get(name)
+        if venue is None:
+            # One that comes in later enters as a cash flow, once it is settled.
+            venue = self.state.venues[name] = Venue(counted=not self.state.complete)
+        return venue
+
+    def _hold(self, venue: Venue, asset: str, free: float, locked: float, wall_ns: int) -> None:
+        held = venue.assets.get(asset)
+        before = held.free + held.locked if held is not None else 0.0
+        if free == 0 and locked == 0:
+            venue.assets.pop(asset, None)
+        elif held is None:
+            venue.assets[asset] = Holding(free, locked, wall_ns)
+        else:
+            held.free, held.locked, held.wall_ns = free, locked, wall_ns
+        change = free + locked - before
+        if venue.counted and change and asset not in self.config.ignore:
+            self._credit(self.state.balances, asset, change)
+            self._notice_price(asset)
+
+    def _notice_price(self, asset: str) -> None:
+        """Begin, or end, to wait for the price of an asset that is held."""
+        state = self.state
+        if asset not in state.balances.missing:
+            state.unpriced_since_ns.pop(asset, None)
+        elif asset not in state.unpriced_since_ns and asset not in state.left_out:
+            state.unpriced_since_ns[asset] = self.now_ns
+            self.arm(("unpriced", asset, ""), self.now_ns + self.grace_ns)
+
+    def _reported(self, name: str, venue: Venue) -> None:
+        venue.at_ns = self.now_ns
+        self.arm(("stale", name, ""), self.now_ns + int(self.config.max_age.balance * 1e9) + 1)
+        if self.state.first_balance_ns is None:
+            self.state.first_balance_ns = self.now_ns
+            self.arm(("complete", "", ""), self.now_ns + self.grace_ns)
+        self.dirty["equity"] = True
+
+    def _settle(self, venue: Venue) -> None:
+        venue.unsettled_since_ns = None
+        venue.awaited.clear()
+        self.dirty["equity"] = True
+        if venue.counted:
+            return
+        venue.counted = True
+        before = self._equity()
+        for asset, holding in venue.assets.items():
+            if asset not in self.config.ignore:
+                self._credit(self.state.balances, asset, holding.free + holding.locked)
+                self._notice_price(asset)
+        self._add_units(self._equity() - before)
+
+    # -- flows ------------------------------------------------------------------------------------
+
+    def on_cash_flow(self, event: ev.CashFlow) -> None:
+        """A deposit or withdrawal: equity moves, no ratio does."""
+        amount: float = event.amount  # type: ignore[assignment]
+        worth = self._worth(event.asset)
+        self._credit(self.state.flows, event.asset, amount)
+        venue = self.state.venues.get(event.venue)
+        if venue is not None and event.asset not in self.config.ignore:
+            self._move_balance(venue, event, amount)
+            if worth is None:  # its value is not known: it enters when it is
+                self.state.left_out[event.asset] = True
+        if worth is not None and event.asset not in self.config.ignore:
+            self._add_units(amount * worth)
+        self.dirty["equity"] = True
+
+    def _move_balance(self, venue: Venue, event: ev.CashFlow, amount: float) -> None:
+        """A flow that the venue's balance does not hold yet moves it at once."""
+        wall_ns = self._wall_of(event)
+        held = venue.assets.get(event.asset)
+        if held is None:
+            self._hold(venue, event.asset, amount, 0.0, wall_ns)
+        elif held.wall_ns < wall_ns:
+            self._hold(venue, event.asset, held.free + amount, held.locked, held.wall_ns)
+
+    def _add_units(self, flow: float) -> None:
+        """Units for a flow that equity holds already, at the unit value before it."""
+        state = self.state
+        if state.units is None or not (state.complete or not state.venues):
+            if state.units is not None:
+                state.units += flow
+            return
+        unit_value = state.judged_unit_value
+        if isinstance(state.judged, float) and self.settled():
+            before = (self._equity() - flow) / state.units
+            unit_value = before if before > 0 else unit_value
+        if unit_value > 0:
+            state.units = max(state.units + flow / unit_value, 1e-9)
+
+    # -- fills and positions ----------------------------------------------------------------------
+
+    def on_fill(self, event: ev.Fill) -> None:
+        """A fill: a price, a move of the position (also the strategy's), realised P&L, a fee."""
+        price: float = event.price  # type: ignore[assignment]
+        position = self._position(event.venue, event.symbol, "")
+        if event.at is None or ev.datetime_ns(event.at) >= position.replaced_wall_ns:
+            self._fill(event, position, self.state.realised)
+        if event.strategy:
+            book = self.strategy(event.strategy)
+            self._fill(event, self._position(event.venue, event.symbol, event.strategy), book)
+            self.dirty["strategy:" + event.strategy] = True
+        self._await_balances(event)
+        self._hear(event.symbol, event.venue, price)
+
+    def _fill(self, event: ev.Fill, position: Position, book: Ledger) -> None:
+        what = instrument(event.symbol, self.reference)
+        quantity: float = event.quantity if event.side == "buy" else -event.quantity  # type: ignore[assignment, operator]
+        realised = position.fill(quantity, event.price, inverse=what.kind == "inverse")  # type: ignore[arg-type]
+        if realised:
+            self._credit(book, what.settle, realised * (position.size or 0.0))
+        if event.fee:
+            self._credit(book, event.fee_asset or what.settle, -event.fee)  # type: ignore[operator]
+
+    def _await_balances(self, event: ev.Fill) -> None:
+        """A spot fill moves two balances; one without the other is not settled."""
+        venue = self.state.venues.get(event.venue)
+        what = instrument(event.symbol, self.reference)
+        if venue is None or what.kind != "spot":
+            return
+        venue.awaited[what.base] = venue.awaited[what.quote] = True
+        venue.awaited_until_ns = self.now_ns + SETTLE_LATEST_NS
+        self.arm(("awaited", event.venue, ""), venue.awaited_until_ns)
+
+    def _position(self, venue: str, symbol: str, strategy: str) -> Position:
+        key = f"{venue}|{symbol}|{strategy}"
+        position = self.state.positions.get(key)
+        if position is None:
+            position = Position(venue, symbol, self._size_of(venue, symbol), strategy)
+            self.state.positions[key] = position
+            self._index_position(key, position)
+        return position
+
+    def _size_of(self, venue: str, symbol: str) -> float | None:
+        for key in self.by_symbol.get(symbol, ()):
+            position = self.state.positions[key]
+            if position.venue == venue and position.size is not None:
+                return position.size
+        return None if instrument(symbol, self.reference).kind == "inverse" else 1.0
+
+    def on_position(self, event: ev.Position) -> None:
+        """The venue's word on a position."""
+        position = self._position(event.venue, event.symbol, "")
+        if event.contract_size is not None:
+            for key in self.by_symbol[event.symbol]:
+                if self.state.positions[key].venue == event.venue:
+                    self.state.positions[key].size = float(event.contract_size)
+        position.replace(event.quantity, event.entry_price, self._wall_of(event))  # type: ignore[arg-type]
+        self._remark(event.symbol)
+
+    def on_pnl(self, event: ev.Pnl) -> None:
+        """P&L realised elsewhere."""
+        amount: float = event.amount  # type: ignore[assignment]
+        self._credit(self.state.realised, self.reference, amount)
+        if event.strategy:
+            self._credit(self.strategy(event.strategy), self.reference, amount)
+            self.dirty["strategy:" + event.strategy] = True
+        self.dirty["equity"] = True
+
+    # -- time -------------------------------------------------------------------------------------
+
+    def on_timer(self, what: str, name: str) -> None:
+        """Something grew old, or a venue paused."""
+        state = self.state
+        if what == "price":
+            self._reprice(name)
+        elif what == "mark" and name in self.by_symbol:
+            self._remark(name)
+        elif what in ("settle", "awaited", "stale"):
+            self._on_venue_timer(what, name, state.venues[name])
+        elif what == "unpriced" and name in state.unpriced_since_ns:
+            del state.unpriced_since_ns[name]
+            if not self.prices.ever(name):
+                state.left_out[name] = True
+        self.dirty["equity"] = True
+
+    def _on_venue_timer(self, what: str, name: str, venue: Venue) -> None:
+        # A timer is armed at the earliest time it was asked for: look whether it is due by now.
+        if what == "settle" and venue.unsettled_since_ns is not None:
+            due_ns = venue.settle_ns
+        elif what == "awaited" and venue.awaited:
+            due_ns = venue.awaited_until_ns
+        else:
+            due_ns = venue.at_ns + int(self.config.max_age.balance * 1e9) + 1
+        if self.now_ns < due_ns:
+            self.arm((what, name, ""), due_ns)
+        elif what == "settle":
+            self._settle(venue)
+        elif what == "awaited":
+            venue.awaited.clear()
+
+    # -- judging ----------------------------------------------------------------------------------
+
+    def _equity(self) -> float:
+        """The sum, whether or not it is settled and whole."""
+        state = self.state
+        if not state.venues:
+            return (
+                (state.capital or 0.0)
+                + state.realised.value.value
+                + self.pnl_unrealised()
+                + state.flows.value.value
+            )
+        return state.balances.value.value + state.unrealised.value.value
+
+    def assess(self) -> bool:
+        """Judge equity, if it is settled: remember it, or why it is unknown.
+
+        False while a venue is in the middle of reporting: the last judgement stands.
+        """
+        state = self.state
+        if not self.settled():
+            return False
+        missing = next(iter(self._missing()), None)
+        if missing is not None:
+            state.judged = missing
+            return True
+        equity = self._equity()
+        if state.venues:
+            state.complete = True
+        if state.units is None:
+            state.units = state.capital = max(equity, 1e-9)
+        state.judged = equity
+        state.judged_unit_value = equity / state.units
+        state.peak = max(state.peak, state.judged_unit_value)
+        return True
+
+    def _missing(self) -> Iterable[str]:
+        """What stands between here and a whole equity, in words, with the cure."""
+        state = self.state
+        ledgers = [state.balances, state.unrealised]
+        if not state.venues:
+            if state.capital is None:
+                yield "no balance was reported and portfolio.initial_capital is not set"
+            ledgers = [state.realised, state.unrealised, state.unrealised_within, state.flows]
+        else:
+            yield from self._silent_venues()
+        for ledger in ledgers:
+            for asset in ledger.missing:
+                if asset not in state.left_out:
+                    yield (
+                        f"{asset} has no price: report a price of "
+                        f"{asset}/{self.reference}, or set portfolio.pegs or portfolio.ignore"
+                    )
+        for key in state.unmarked:
+            position = state.positions[key]
+            if instrument(position.symbol, self.reference).kind != "spot" or not state.venues:
+                yield (
+                    f"the position in {position.symbol} at {position.venue} has no mark: "
+                    f"report its price{'' if position.size else ' and its contract_size'}"
+                )
+
+    def _silent_venues(self) -> Iterable[str]:
+        state, config = self.state, self.config
+        for name in config.venues:
+            if name not in state.venues:
+                yield f"{name} has not reported its balances: report them (portfolio.venues)"
+        if not config.venues and not state.complete and self._may_be_partial():
+            yield (
+                "other venues may not have reported yet: set portfolio.venues, "
+                "or wait for portfolio.unknown_grace"
+            )
+        for name, venue in state.venues.items():
+            if self.now_ns - venue.at_ns > config.max_age.balance * 1e9:
+                yield f"{name} has not reported its balances for {config.max_age.balance:g} s"
+
+    def _may_be_partial(self) -> bool:
+        state = self.state
+        if state.first_balance_ns is None:
+            return True
+        only_reference = all(
+            asset == self.reference for venue in state.venues.values() for asset in venue.assets
+        )
+        return not only_reference and self.now_ns - state.first_balance_ns < self.grace_ns

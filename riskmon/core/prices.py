@@ -1,0 +1,114 @@
+"""What an asset is worth and where a symbol is marked, and until when that is known.
+
+The price of an asset in the reference currency is 1 for the reference itself, its peg, the last
+price or fill of ``ASSET/REFERENCE``, or that of ``ASSET/X`` times the price of one asset X between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec import Struct, field
+
+from riskmon.core.config import PortfolioConfig
+from riskmon.core.instruments import instrument
+
+
+class Quote(Struct):
+    """A price and when it came (engine time)."""
+
+    price: float
+    at_ns: int
+
+
+class PriceState(Struct):
+    """All prices that were heard."""
+
+    quotes: dict[str, dict[str, Quote]] = field(default_factory=dict)  # asset -> in what -> price
+    marks: dict[str, dict[str, Quote]] = field(default_factory=dict)  # symbol -> venue, "" is any
+
+
+class Prices:
+    """Questions to the prices that were heard, under a configuration."""
+
+    def __init__(self, state: PriceState, config: PortfolioConfig) -> None:
+        self.state = state
+        self.reference = config.reference
+        self.fixed = {**config.pegs, config.reference: 1.0}
+        self.max_age_ns = int(config.max_age.price * 1e9)
+        # asset -> the assets that are priced through it
+        self.through: dict[str, dict[str, bool]] = {}
+        for asset, quotes in state.quotes.items():
+            for quote in quotes:
+                self.through.setdefault(quote, {})[asset] = True
+
+    def hear(self, symbol: str, venue: str, price: float, now_ns: int) -> str | None:
+        """Take a price; the asset whose own price it is, if any."""
+        marks = self.state.marks.get(symbol)
+        if marks is None:
+            marks = self.state.marks[symbol] = {}
+        marks[venue] = marks[""] = Quote(price, now_ns)
+        what = instrument(symbol, self.reference)
+        if what.kind != "spot":
+            return None
+        quotes = self.state.quotes.get(what.base)
+        if quotes is None:
+            quotes = self.state.quotes[what.base] = {}
+        quotes[what.quote] = marks[venue]
+        self.through.setdefault(what.quote, {})[what.base] = True
+        return what.base
+
+    def mark(self, symbol: str, venue: str) -> Quote | None:
+        """The venue's last price or fill, else any venue's; it may be old."""
+        marks = self.state.marks.get(symbol)
+        return None if marks is None else marks.get(venue) or marks[""]
+
+    def is_fresh(self, quote: Quote, now_ns: int) -> bool:
+        """Whether a price is young enough to be known."""
+        return now_ns - quote.at_ns <= self.max_age_ns
+
+    def of(self, asset: str, now_ns: int) -> tuple[float, int] | None:
+        """The price of an asset in the reference, and until when; None when it has none."""
+        fixed = self.fixed.get(asset)
+        if fixed is not None:
+            return fixed, _FOREVER_NS
+        quotes = self.state.quotes.get(asset)
+        if quotes is None:
+            return None
+        direct = quotes.get(self.reference)
+        if direct is not None and now_ns - direct.at_ns <= self.max_age_ns:
+            return direct.price, direct.at_ns + self.max_age_ns
+        return max(self._crossed(quotes, now_ns), key=lambda found: found[1], default=None)
+
+    def _crossed(self, quotes: dict[str, Quote], now_ns: int) -> Iterator[tuple[float, int]]:
+        for between, quote in quotes.items():
+            if between == self.reference or not self.is_fresh(quote, now_ns):
+                continue
+            until_ns = quote.at_ns + self.max_age_ns
+            fixed = self.fixed.get(between)
+            if fixed is not None:
+                yield quote.price * fixed, until_ns
+                continue
+            second = self.state.quotes.get(between, {}).get(self.reference)
+            if second is not None and self.is_fresh(second, now_ns):
+                yield (
+                    quote.price * second.price,
+                    min(until_ns, second.at_ns + self.max_age_ns),
+                )
+
+    def depending_on(self, asset: str) -> list[str]:
+        """The assets whose price may change with this one's, itself first."""
+        crossed = self.through.get(asset)
+        return [asset, *crossed] if crossed else [asset]
+
+    def ever(self, asset: str) -> bool:
+        """Whether a price of the asset was ever known."""
+        return asset in self.fixed or any(
+            quote == self.reference
+            or quote in self.fixed
+            or self.reference in self.state.quotes.get(quote, {})
+            for quote in self.state.quotes.get(asset, ())
+        )
+
+
+_FOREVER_NS = 1 << 62

@@ -1,0 +1,163 @@
+"""Building the :class:`~riskmon.core.view.View` of the engine's state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from riskmon.core.board import Board, utilization
+from riskmon.core.breaker import Breaker
+from riskmon.core.cancels import Cancels
+from riskmon.core.config import EngineConfig
+from riskmon.core.decisions import LEVEL_NAMES
+from riskmon.core.instruments import instrument
+from riskmon.core.portfolio import Portfolio
+from riskmon.core.view import (
+    BalanceView,
+    BreakerView,
+    EdgeView,
+    LastEventView,
+    LatencyView,
+    PortfolioView,
+    PositionView,
+    UnknownView,
+    View,
+)
+from riskmon.core.window import statistics
+
+if TYPE_CHECKING:
+    from riskmon.core.engine import State
+
+
+def view(
+    config: EngineConfig, state: State, board: Board, book: Portfolio, cancels: Cancels
+) -> View:
+    """All of the engine that is shown, copied."""
+    breakers = [
+        breaker for by_scope in board.state.breakers.values() for breaker in by_scope.values()
+    ]
+    return View(
+        account=config.account,
+        generation=board.state.generation,
+        at_ns=state.wall_ns,
+        level=LEVEL_NAMES[board.levels.get("account", 0)],
+        levels={scope: LEVEL_NAMES[level] for scope, level in board.levels.items()},
+        breakers=[_breaker(board, breaker) for breaker in breakers],
+        latency=_latency(board, state.now_ns),
+        portfolio=_portfolio(book),
+        edges=[
+            EdgeView(strategy=strategy, bps=edge.bps, at_ns=edge.wall_ns)
+            for strategy, edge in state.edges.items()
+        ],
+        unknown=[
+            UnknownView(limit=b.limit, scope=b.scope, reason=b.unknown, halted=b.halted)
+            for b in breakers
+            if b.unknown is not None
+        ],
+        cancel=cancels.view(),
+        last_events=[
+            LastEventView(venue=venue, stream=stream, at_ns=at_ns)
+            for venue, streams in state.heard_wall_ns.items()
+            for stream, at_ns in streams.items()
+        ],
+        freeze_total=dict(board.state.freeze_total),
+        freeze_active={
+            scope: any(b.state == "frozen" for b in board.by_scope.get(scope, ()))
+            for scope in board.levels
+        },
+        orders_checked=dict(state.checked),
+        orders_blocked=dict(state.blocked),
+        duplicates_total=state.duplicates_total,
+    )
+
+
+def _breaker(board: Board, breaker: Breaker) -> BreakerView:
+    value = board.value(breaker)
+    rule, params = board.rules.get(breaker.limit), board.params(breaker)
+    return BreakerView(
+        limit=breaker.limit,
+        kind=rule.limit.kind if rule else breaker.limit,
+        scope=breaker.scope,
+        state=breaker.state,
+        generation=breaker.generation,
+        since_ns=breaker.since_wall_ns,
+        reason=breaker.reason,
+        incident=breaker.incident,
+        value=value,
+        bound=breaker.bound,
+        utilization=utilization(value, breaker.bound, board.is_floor(breaker)),
+        warning_ratio=params.warn,
+        warning=breaker.warned,
+        unknown=breaker.unknown,
+        breaches_total=breaker.breaches_total,
+        trips_total=breaker.trips_total,
+        last_trip_ns=breaker.last_trip_wall_ns,
+        on_breach=params.on_breach,
+        until_ns=None
+        if breaker.until_ns is None
+        else breaker.until_ns - board.now_ns + board.wall_ns,
+    )
+
+
+def _latency(board: Board, now_ns: int) -> list[LatencyView]:
+    views = []
+    for rule in board.rules.values():
+        for venue, window in getattr(rule.limit, "windows", {}).items():
+            window.expire(now_ns)
+            samples = window.values()
+            if samples:
+                views.append(
+                    LatencyView(
+                        venue=venue,
+                        operation=rule.params.operation,
+                        limit=rule.name,
+                        **statistics(samples),  # type: ignore[arg-type]
+                    )
+                )
+    return views
+
+
+def _portfolio(book: Portfolio) -> PortfolioView:
+    state = book.state
+    known = isinstance(state.judged, float)
+    unit_value = state.judged_unit_value
+    return PortfolioView(
+        reference=book.reference,
+        equity=state.judged if isinstance(state.judged, float) else None,
+        settled=book.settled(),
+        initial_capital=state.capital,
+        unit_value=unit_value if known else None,
+        pnl_realized=book.pnl_realised(),
+        pnl_unrealized=book.pnl_unrealised(),
+        pnl_day=None,
+        pnl_ratio=unit_value - 1.0 if known else None,
+        drawdown_ratio=book.drawdown() if known else None,
+        balances=[
+            BalanceView(venue=name, asset=asset, free=held.free, locked=held.locked)
+            for name, venue in state.venues.items()
+            for asset, held in venue.assets.items()
+        ],
+        positions=_positions(book),
+        unpriced=book.unpriced(),
+    )
+
+
+def _positions(book: Portfolio) -> list[PositionView]:
+    views = []
+    for position in book.state.positions.values():
+        if position.strategy:
+            continue
+        what = instrument(position.symbol, book.reference)
+        mark = book.prices.mark(position.symbol, position.venue)
+        worth = book.state.worth.get(what.settle)
+        views.append(
+            PositionView(
+                venue=position.venue,
+                symbol=position.symbol,
+                quantity=position.quantity,
+                entry_price=position.entry,
+                mark=mark.price if mark else None,
+                notional=abs(position.notional) if mark else None,
+                unrealized=None if worth is None else position.unrealised * worth,
+            )
+        )
+    return views

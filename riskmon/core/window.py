@@ -1,0 +1,178 @@
+"""Sliding windows over samples, cheap enough to be asked after every sample.
+
+The nearest-rank P99 of n samples is the ⌈0.99 n⌉-th smallest. It is above a bound exactly when at
+least n − ⌈0.99 n⌉ + 1 samples are, that is when *more than* ⌊n / 100⌋ samples are above it. So one
+counter decides, whatever the size of the window; the P99 itself is computed when someone reads it.
+"""
+
+from __future__ import annotations
+
+from math import fsum
+
+from msgspec import Struct
+
+
+class CountWindow(Struct, tag="count"):
+    """The last ``size`` samples, with how many of them are above ``bound`` and above ``near``."""
+
+    size: int
+    bound: float
+    near: float  # bound x warning ratio
+    samples: list[float] = []
+    head: int = 0  # where the oldest sample is, once the window is full
+    above: int = 0
+    above_near: int = 0
+
+    def add(self, sample: float, now_ns: int = 0) -> None:
+        """Take a sample; in a full window it replaces the oldest."""
+        samples = self.samples
+        if len(samples) < self.size:
+            samples.append(sample)
+        else:
+            head = self.head
+            old = samples[head]
+            samples[head] = sample
+            head += 1
+            self.head = 0 if head == self.size else head
+            if old > self.near:
+                self.above_near -= 1
+                if old > self.bound:
+                    self.above -= 1
+        if sample > self.near:
+            self.above_near += 1
+            if sample > self.bound:
+                self.above += 1
+
+    def p99_past_bound(self) -> bool:
+        """Whether the nearest-rank P99 is above the bound."""
+        return self.above > len(self.samples) // 100
+
+    def p99_past_near(self) -> bool:
+        """Whether the nearest-rank P99 is above the warning level."""
+        return self.above_near > len(self.samples) // 100
+
+    def rebind(self, bound: float, near: float) -> None:
+        """Judge the samples that are here by another bound."""
+        self.bound, self.near = bound, near
+        self.above = sum(1 for s in self.samples if s > bound)
+        self.above_near = sum(1 for s in self.samples if s > near)
+
+    def expire(self, now_ns: int) -> None:
+        """A window of samples does not age."""
+
+    def values(self) -> list[float]:
+        """The samples, in no particular order."""
+        return self.samples
+
+    def clear(self) -> None:
+        """Forget every sample."""
+        self.samples.clear()
+        self.head = self.above = self.above_near = 0
+
+
+class TimeWindow(Struct, tag="time"):
+    """As :class:`CountWindow`, for the samples of the last ``span_ns`` nanoseconds."""
+
+    span_ns: int
+    bound: float
+    near: float
+    samples: list[float] = []
+    times_ns: list[int] = []
+    head: int = 0  # samples before it have left; cut off when they are half of the list
+    above: int = 0
+    above_near: int = 0
+
+    def add(self, sample: float, now_ns: int) -> None:
+        """Take a sample of now, and let go of those that are too old."""
+        self.expire(now_ns)
+        self.samples.append(sample)
+        self.times_ns.append(now_ns)
+        if sample > self.near:
+            self.above_near += 1
+            if sample > self.bound:
+                self.above += 1
+
+    def expire(self, now_ns: int) -> None:
+        """Let go of the samples that are older than the span."""
+        oldest_ns = now_ns - self.span_ns
+        head, times_ns, samples = self.head, self.times_ns, self.samples
+        while head < len(times_ns) and times_ns[head] < oldest_ns:
+            if samples[head] > self.near:
+                self.above_near -= 1
+                if samples[head] > self.bound:
+                    self.above -= 1
+            head += 1
+        self.head = head
+        if head > 1_000 and head * 2 > len(times_ns):
+            del samples[:head], times_ns[:head]
+            self.head = 0
+
+    def p99_past_bound(self) -> bool:
+        """Whether the nearest-rank P99 is above the bound."""
+        return self.above > (len(self.samples) - self.head) // 100
+
+    def p99_past_near(self) -> bool:
+        """Whether the nearest-rank P99 is above the warning level."""
+        return self.above_near > (len(self.samples) - self.head) // 100
+
+    def rebind(self, bound: float, near: float) -> None:
+        """Judge the samples that are here by another bound."""
+        self.bound, self.near = bound, near
+        self.above = sum(1 for s in self.values() if s > bound)
+        self.above_near = sum(1 for s in self.values() if s > near)
+
+    def values(self) -> list[float]:
+        """The samples of the span."""
+        return self.samples[self.head :]
+
+    def clear(self) -> None:
+        """Forget every sample."""
+        self.samples.clear()
+        self.times_ns.clear()
+        self.head = self.above = self.above_near = 0
+
+
+class RateWindow(Struct):
+    """The outcomes of the last ``size`` requests: how many were errors."""
+
+    size: int
+    outcomes: list[int] = []  # 1 is an error
+    head: int = 0
+    errors: int = 0
+
+    def add(self, error: int) -> None:
+        """Take the outcome of a request: 1 for an error, 0 for a success."""
+        outcomes = self.outcomes
+        if len(outcomes) < self.size:
+            outcomes.append(error)
+        else:
+            head = self.head
+            self.errors -= outcomes[head]
+            outcomes[head] = error
+            head += 1
+            self.head = 0 if head == self.size else head
+        self.errors += error
+
+    def clear(self) -> None:
+        """Forget every outcome."""
+        self.outcomes.clear()
+        self.head = self.errors = 0
+
+
+def nearest_rank(ordered: list[float], percent: int) -> float:
+    """The ⌈percent/100 · n⌉-th smallest of an ordered, non-empty list."""
+    return ordered[-(-percent * len(ordered) // 100) - 1]
+
+
+def statistics(samples: list[float]) -> dict[str, float]:
+    """Count, mean, min, max and the nearest-rank p50, p95, p99 of non-empty samples."""
+    ordered = sorted(samples)
+    return {
+        "count": len(ordered),
+        "mean": fsum(ordered) / len(ordered),
+        "min": ordered[0],
+        "max": ordered[-1],
+        "p50": nearest_rank(ordered, 50),
+        "p95": nearest_rank(ordered, 95),
+        "p99": nearest_rank(ordered, 99),
+    }
