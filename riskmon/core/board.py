@@ -33,10 +33,13 @@ from riskmon.core.limits.verdict import Verdict
 
 MANUAL = "manual"
 UNCLEAN_START = "unclean_start"
-# Breakers that no configuration names: an operator's own, and the one of a start after a kill.
+STOP = "stop"
+# Breakers that no configuration names: an operator's own, that of a start after a kill, and that
+# of an orderly stop with `on_stop = "cancel"`. The last two close when their cancel is confirmed.
 PSEUDO: dict[str, Policy] = {
     MANUAL: Policy(recover="operator"),
     UNCLEAN_START: Policy(recover="clear"),
+    STOP: Policy(recover="clear"),
 }
 
 Arm = Callable[[tuple[str, str, str], int], None]
@@ -87,6 +90,7 @@ class Board:
             limit.name: _rule(limit, measures) for limit in config.limits if limit.params.enabled
         }
         self.levels: dict[str, int] = {}
+        self.levels_version = 0  # counts their changes
         self.by_scope: dict[str, list[Breaker]] = {}
         self.watching: dict[str, list[tuple[Rule, Breaker]]] = {}  # topic -> standing limits
         self.half_open = 0  # breakers that want probes
@@ -152,6 +156,13 @@ class Board:
             self.by_scope.setdefault(scope, []).append(breaker)
         return breaker
 
+    def date(self) -> None:
+        """Date the breakers that were made before there was a time."""
+        for breakers in self.state.breakers.values():
+            for breaker in breakers.values():
+                if not breaker.since_wall_ns:
+                    breaker.since_ns, breaker.since_wall_ns = self.now_ns, self.wall_ns
+
     def bound(self, rule: Rule, scope: str) -> float:
         """The bound that holds for a scope."""
         params = rule.params
@@ -173,10 +184,12 @@ class Board:
             (breaker.level(self.params(breaker).level) for breaker in self.by_scope.get(scope, ())),
             default=ALLOW,
         )
-        if scope != "account":
-            self.levels[scope] = min(own, self.levels.get("account", ALLOW))
-        elif self.levels.get("account") != own:
-            self.levels["account"] = own
+        level = own if scope == "account" else min(own, self.levels.get("account", ALLOW))
+        if self.levels.get(scope) == level:
+            return
+        self.levels[scope] = level
+        self.levels_version += 1
+        if scope == "account":
             for other in self.state.scopes:
                 if other != "account":
                     self.relevel(other)
@@ -443,7 +456,7 @@ class Board:
     def _is_clear(self, breaker: Breaker, params: Policy) -> bool:
         rule = self.rules.get(breaker.limit)
         if rule is None:
-            return breaker.limit == UNCLEAN_START
+            return breaker.limit in (UNCLEAN_START, STOP)
         if rule.limit.standing:
             since_ns = breaker.clear_since_ns
             return since_ns is not None and self.now_ns - since_ns >= params.hold * 1e9

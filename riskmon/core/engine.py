@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct, field
 
 from riskmon.core import events as ev
-from riskmon.core.board import UNCLEAN_START, Board, BoardState
+from riskmon.core.board import STOP, UNCLEAN_START, Board, BoardState
 from riskmon.core.cancels import Cancels, Incident
 from riskmon.core.checks import check
 from riskmon.core.config import EngineConfig, default_limits, dump, load
@@ -74,6 +74,7 @@ class Engine:
     def __init__(self, config: EngineConfig | None = None, state: State | None = None) -> None:
         self.state = state if state is not None else State()
         self._outcome = Outcome()
+        self._version_before = 0  # changes of levels under earlier configurations
         self._configure(config or EngineConfig(limits=default_limits()))
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             ev.Latency: self._on_latency,
@@ -105,6 +106,11 @@ class Engine:
     def levels(self) -> dict[str, int]:
         """The permission left for each registered scope, 0 (halt) to 3 (allow)."""
         return self._board.levels
+
+    @property
+    def levels_version(self) -> int:
+        """A number that changes whenever ``levels`` do."""
+        return self._version_before + self._board.levels_version
 
     @property
     def generation(self) -> int:
@@ -371,6 +377,7 @@ class Engine:
         board = self._board
         board.state.epoch = event.epoch
         board.state.incidents_made = board.state.operations_made = 0
+        board.date()
         self._record("start", f"start_{event.epoch}", "after a kill" if event.unclean else "")
         wanted = event.unclean and self.config.on_unclean_start == "cancel"
         if wanted and self.config.targets:
@@ -380,6 +387,9 @@ class Engine:
 
     def _on_stop(self, event: ev.Stop) -> None:
         self._record("stop", f"stop_{self.state.board.epoch}", "")
+        if event.cancel and self.config.targets:
+            breaker = self._board.breaker(STOP, "account")
+            self._board.shut(breaker, "trip", "riskmon is stopping")
 
     def _record(self, kind: Any, record_id: str, reason: str) -> None:
         self._emit(
@@ -393,6 +403,7 @@ class Engine:
         )
 
     def _on_configured(self, event: ev.Configured) -> None:
+        self._version_before = self.levels_version + 1
         self._configure(load(event.config))
 
     def _on_operate(self, event: ev.Operate) -> None:

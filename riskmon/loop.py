@@ -1,0 +1,427 @@
+"""The loop: shut first, then write, then tell; never open before it is written.
+
+One turn takes what has come in, steps the engine, and tightens the gate at once. Inputs, decisions
+and cancels then go to the journal's writer thread as one commit. Only when that is on the disk is
+the gate loosened and the senders answered. A cancel does not wait for a slow disk: its first
+attempt starts when the commit returns, or 20 ms after the breach without it.
+
+The thread that renews the lease is the thread that runs the engine, so a loop that hangs lets the
+lease lapse; and while a commit is older than a lease, the lease is not renewed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from riskmon.core import events as ev
+from riskmon.core.decisions import LEVEL_NAMES, Answer, Decision, Outcome, Sweep, Withdraw
+from riskmon.core.engine import Engine, TooManyScopes
+from riskmon.gate_file import GateFile
+from riskmon.journal import Commit, Delivery, Entry, Journal, Status
+from riskmon.metrics import Recorder
+from riskmon.outbox import CancelTarget, Outbox, payload
+from riskmon.web import Accepted, NotDurable, QueueFull
+
+TURN_EVENTS = 10_000  # taken in one turn, so that the lease is renewed between turns
+QUEUE_EVENTS = 200_000  # taken in and not durable yet
+RENEWALS_PER_LEASE = 20
+CANCEL_WAIT_SECONDS = 0.02  # a cancel waits so long for its commit
+SNAPSHOT_EVENTS = 50_000
+SNAPSHOT_SECONDS = 300.0
+
+_json = msgspec.json.Encoder().encode
+
+
+class Clock:
+    """Engine time: the wall clock of the first start, carried on by CLOCK_BOOTTIME.
+
+    It never goes back: not with the wall clock, and not over a restart.
+    """
+
+    def __init__(self, last_now_ns: int) -> None:
+        self._offset_ns = max(time.time_ns(), last_now_ns) - boot_ns()
+
+    def now_ns(self) -> int:
+        """Engine time of now."""
+        return boot_ns() + self._offset_ns
+
+
+def boot_ns() -> int:
+    """CLOCK_BOOTTIME, which the gate's leases are measured on; it counts suspend."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+@dataclass(slots=True)
+class Request:
+    """Events that are one instant, and who waits for what they come to."""
+
+    events: Sequence[ev.Event]
+    arrived_ns: int  # CLOCK_BOOTTIME
+    waiter: asyncio.Future[Any] | None = None
+    outcome: Outcome | None = None
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one turn of the loop must see durable before it answers."""
+
+    requests: list[Request]
+    commit: Commit
+    submitted_ns: int
+    arrived_ns: int
+    levels: dict[str, int] | None = None  # when they changed in this turn
+    version: int = 0
+    events: int = 0
+    sweeps: list[Sweep] = field(default_factory=list)
+
+
+class Loop:
+    """Runs an engine; use it on one event loop only.
+
+    ``fail`` is called once, with the error, when nothing more can be written: the gate is shut by
+    then. ``tell`` gets every decision once it is durable.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        journal: Journal,
+        gate: GateFile,
+        clock: Clock,
+        recorder: Recorder,
+        *,
+        targets: Sequence[CancelTarget],
+        last_seq: int,
+        lease_seconds: float,
+        fail: Callable[[BaseException], None],
+        tell: Callable[[Decision], None],
+    ) -> None:
+        self.engine, self.journal, self.gate = engine, journal, gate
+        self.clock, self.recorder = clock, recorder
+        self.fail, self.tell = fail, tell
+        self.outbox = Outbox(targets, self._report, settle=self._settle, observe=recorder)
+        self._markets = {target.name: target.markets for target in targets}
+        self._loop = asyncio.get_running_loop()
+        self._lease_ns = int(lease_seconds * 1e9)
+        self._seq = last_seq
+        self._inbox: deque[Request] = deque()
+        self._queued_events = 0
+        self._turns: deque[Turn] = deque()  # submitted and not durable
+        self._outcomes: list[tuple[str, Status, int]] = []
+        self._turn_due: asyncio.Handle | None = None
+        self._renewal: asyncio.TimerHandle | None = None
+        self._gate_levels: dict[str, int] = {}
+        self._gate_version = -1  # of the levels that are durable
+        self._levels_json: tuple[int, msgspec.Raw] = (-1, msgspec.Raw(b"{}"))
+        self._cancel_arrived_ns: dict[str, int] = {}  # incident -> arrival of its cause
+        self._events_since_snapshot = 0
+        self._snapshot_due_ns = 0
+        self._stopped = False
+        self.failed: BaseException | None = None
+
+    # -- what comes in ----------------------------------------------------------------------------
+
+    async def ingest(self, events: Sequence[ev.Event]) -> Accepted:
+        """Take a batch whole; returns when it is durable. Raises as :class:`riskmon.web.Port`."""
+        self.engine.admit(events)
+        outcome: Outcome = await self._take(events)
+        return Accepted(
+            accepted=len(events) - outcome.duplicates,
+            duplicates=outcome.duplicates,
+            generation=self.engine.generation,
+            lease=self._lease_ns / 1e9,
+            levels=self._encoded_levels(),
+        )
+
+    async def ask(self, call: ev.Check | ev.Operate) -> Answer:
+        """Check an order, or carry out an operator's call."""
+        self.engine.admit([call] if isinstance(call, ev.Check) else ())
+        outcome: Outcome = await self._take([call])
+        return outcome.answers[0]
+
+    async def step(self, events: Sequence[ev.Event]) -> Outcome:
+        """Let the engine take events of the sidecar's own; returns when they are durable."""
+        outcome: Outcome = await self._take(events)
+        return outcome
+
+    def _take(self, events: Sequence[ev.Event]) -> asyncio.Future[Any]:
+        if self.failed is not None or self._stopped:
+            raise NotDurable("nothing can be written: the sidecar is stopping")
+        if self._queued_events + len(events) > QUEUE_EVENTS:
+            raise QueueFull(f"{self._queued_events} events wait to be written: slow down")
+        waiter: asyncio.Future[Any] = self._loop.create_future()
+        self._put(Request(events, boot_ns(), waiter))
+        return waiter
+
+    def _put(self, request: Request) -> None:
+        self._inbox.append(request)
+        self._queued_events += len(request.events)
+        self._want_turn()
+
+    def _want_turn(self) -> None:
+        if self._turn_due is None and not self._stopped:
+            self._turn_due = self._loop.call_soon(self._turn)
+
+    def _report(self, event: ev.CancelSent | ev.CancelAnswered) -> None:
+        if isinstance(event, ev.CancelSent):
+            arrived_ns = self._cancel_arrived_ns.pop(event.incident, None)
+            if arrived_ns is not None:
+                self.recorder.breach_to_cancel((boot_ns() - arrived_ns) / 1e9)
+        self._put(Request([event], boot_ns()))
+
+    def _settle(self, delivery_id: str, status: Status, attempts: int) -> None:
+        self._outcomes.append((delivery_id, status, attempts))
+        self._want_turn()
+
+    # -- one turn ---------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        self._turn_due = None
+        if self.failed is not None or self._stopped:
+            return
+        began_ns, wall_ns = boot_ns(), time.time_ns()
+        now_ns = self.clock.now_ns()
+        requests = self._drain(now_ns)
+        turn = Turn(requests, Commit(), began_ns, began_ns)
+        try:
+            for request in requests:
+                self._step(turn, request, now_ns, wall_ns)
+        except BaseException as error:  # a broken invariant: shut, and end
+            self._fail(error)
+            raise
+        self._tighten(turn)
+        self._prepare_cancels(turn)
+        self._write(turn)
+        self.recorder.cycle((boot_ns() - began_ns) / 1e9, wall_ns)
+        if self._inbox:
+            self._want_turn()
+
+    def _drain(self, now_ns: int) -> list[Request]:
+        """What came in, a bounded number; a tick when only time has something to do."""
+        requests, events = [], 0
+        while self._inbox and events < TURN_EVENTS:
+            request = self._inbox.popleft()
+            events += len(request.events)
+            requests.append(request)
+        if not requests and self.engine.next_deadline_ns <= now_ns:
+            self._queued_events += 1
+            requests.append(Request([ev.Tick()], boot_ns()))
+        return requests
+
+    def _step(self, turn: Turn, request: Request, now_ns: int, wall_ns: int) -> None:
+        try:
+            self.engine.admit(request.events)
+        except TooManyScopes as refusal:
+            self._queued_events -= len(request.events)
+            if request.waiter is not None and not request.waiter.done():
+                request.waiter.set_exception(refusal)
+            return
+        self._seq += 1
+        request.outcome = self.engine.step(request.events, now_ns=now_ns, wall_ns=wall_ns)
+        turn.events += len(request.events)
+        turn.arrived_ns = min(turn.arrived_ns, request.arrived_ns)
+        turn.commit.entries.append(Entry(self._seq, now_ns, wall_ns, request.events))
+        if request.outcome.decisions:
+            turn.commit.decisions.extend(request.outcome.decisions)
+        self.recorder.observe(request.events)
+
+    def _tighten(self, turn: Turn) -> None:
+        """Shut what must be shut now; what may open waits for the commit."""
+        engine, version = self.engine, self.engine.levels_version
+        last = self._turns[-1].version if self._turns else self._gate_version
+        turn.version = version
+        if version == last:
+            return
+        levels = engine.levels
+        turn.levels = dict(levels)
+        for scope in levels:
+            if scope not in self._gate_levels:
+                self.gate.add(scope)
+                self._gate_levels[scope] = 0  # until its registration is durable
+        self._gate_levels = {
+            scope: min(level, levels.get(scope, 0)) for scope, level in self._gate_levels.items()
+        }
+        self.gate.tighten(self._gate_levels, engine.generation)
+
+    def _prepare_cancels(self, turn: Turn) -> None:
+        decisions = turn.commit.decisions
+        turn.sweeps = [decision for decision in decisions if isinstance(decision, Sweep)]
+        turn.commit.withdraw = [d.incident for d in decisions if isinstance(d, Withdraw)]
+        if not turn.sweeps:
+            return
+        now_ns = boot_ns()
+        for sweep in turn.sweeps:
+            turn.commit.deliveries.extend(self._deliveries(sweep))
+            if sweep.sweep == 1:
+                self._cancel_arrived_ns[sweep.incident] = turn.arrived_ns
+                self.recorder.breach_to_gate((now_ns - turn.arrived_ns) / 1e9)
+        self._loop.call_later(CANCEL_WAIT_SECONDS, self._send, turn)
+
+    def _deliveries(self, sweep: Sweep) -> list[Delivery]:
+        return [
+            Delivery(
+                id=f"{sweep.incident}_{sweep.sweep}_{target}",
+                incident=sweep.incident,
+                sweep=sweep.sweep,
+                target=target,
+                scope=sweep.scope,
+                body=payload(sweep, self.engine.config.account, self._markets.get(target, "all")),
+                created_ns=time.time_ns(),
+            )
+            for target in sweep.targets
+        ]
+
+    def _send(self, turn: Turn) -> None:
+        """Begin the cancels of a turn; the outbox knows those that it has."""
+        if not self._stopped:
+            for delivery in turn.commit.deliveries:
+                if not self._is_withdrawn(delivery.incident):
+                    self.outbox.send(delivery)
+
+    def _is_withdrawn(self, incident: str) -> bool:
+        return any(incident in turn.commit.withdraw for turn in self._turns)
+
+    # -- durable ----------------------------------------------------------------------------------
+
+    def _write(self, turn: Turn) -> None:
+        turn.commit.outcomes, self._outcomes = self._outcomes, []
+        self._answer_checks(turn)
+        if not turn.commit.entries and not turn.commit.outcomes:
+            return
+        self._add_snapshot(turn)
+        turn.submitted_ns = boot_ns()
+        self._turns.append(turn)
+
+        def done(error: BaseException | None) -> None:  # on the writer thread
+            self._loop.call_soon_threadsafe(self._written, turn, error)
+
+        self.journal.submit(turn.commit, done)
+
+    def _answer_checks(self, turn: Turn) -> None:
+        """A check is answered before it is durable, unless a loosening is still being written."""
+        if turn.version != self._gate_version:
+            return
+        for request in turn.requests:
+            waiter = request.waiter
+            is_check = len(request.events) == 1 and isinstance(request.events[0], ev.Check)
+            if is_check and waiter is not None and not waiter.done():
+                waiter.set_result(request.outcome)
+
+    def _add_snapshot(self, turn: Turn) -> None:
+        self._events_since_snapshot += turn.events
+        if not turn.commit.entries or not self._events_since_snapshot:
+            return
+        now_ns = boot_ns()
+        if self._events_since_snapshot >= SNAPSHOT_EVENTS or now_ns >= self._snapshot_due_ns:
+            turn.commit.snapshot = self.engine.snapshot()
+            self._events_since_snapshot = 0
+            self._snapshot_due_ns = now_ns + int(SNAPSHOT_SECONDS * 1e9)
+
+    def _written(self, turn: Turn, error: BaseException | None) -> None:
+        if error is not None:
+            self._fail(error)
+            return
+        self._turns.popleft()
+        self._queued_events -= turn.events
+        self.recorder.commit((boot_ns() - turn.submitted_ns) / 1e9)
+        self._send(turn)
+        for incident in turn.commit.withdraw:
+            self.outbox.withdraw(incident)
+        self._loosen(turn)
+        for request in turn.requests:
+            if request.waiter is not None and not request.waiter.done():
+                request.waiter.set_result(request.outcome)
+        for decision in turn.commit.decisions:
+            self.tell(decision)
+
+    def _loosen(self, turn: Turn) -> None:
+        """What a durable turn opened may open, unless a later one shut it again."""
+        self._gate_version = turn.version
+        if turn.levels is None:
+            return
+        levels = self.engine.levels
+        self._gate_levels = {
+            scope: min(level, levels.get(scope, 0)) for scope, level in turn.levels.items()
+        }
+        self._renew()
+
+    # -- the lease --------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Begin to renew the lease; call it once the start is durable."""
+        self._tend()
+
+    def _tend(self) -> None:
+        if self._stopped or self.failed is not None:
+            return
+        self._renewal = self._loop.call_later(self._lease_ns / 1e9 / RENEWALS_PER_LEASE, self._tend)
+        if self.engine.next_deadline_ns <= self.clock.now_ns():
+            self._turn()
+        self._renew()
+
+    def _renew(self) -> None:
+        now_ns = boot_ns()
+        if self._renewal is None or self.failed is not None or self._stopped:
+            return
+        if self._turns and now_ns - self._turns[0].submitted_ns > self._lease_ns:
+            return  # the disk hangs: what is not written must not go on
+        self.gate.renew(now_ns + self._lease_ns, self._gate_levels, self.engine.generation)
+        self.recorder.last_cycle_ns = time.time_ns()
+
+    def stalled_seconds(self) -> float:
+        """How long the oldest commit has been under way."""
+        return (boot_ns() - self._turns[0].submitted_ns) / 1e9 if self._turns else 0.0
+
+    def _encoded_levels(self) -> msgspec.Raw:
+        version = self.engine.levels_version
+        if self._levels_json[0] != version:
+            names = {scope: LEVEL_NAMES[level] for scope, level in self.engine.levels.items()}
+            self._levels_json = version, msgspec.Raw(_json(names))
+        return self._levels_json[1]
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    def _fail(self, error: BaseException) -> None:
+        if self.failed is not None:
+            return
+        self.failed = error
+        self.gate.shut()
+        waiting = [request for turn in self._turns for request in turn.requests]
+        for request in (*waiting, *self._inbox):
+            if request.waiter is not None and not request.waiter.done():
+                request.waiter.set_exception(NotDurable(f"nothing can be written: {error}"))
+        self.fail(error)
+
+    async def stop(self, *, cancel: bool) -> None:
+        """Shut the gate, write what came in, and send the last cancels if they are asked for."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            self._renewal = None
+        self.gate.shut()
+        if self.failed is None:
+            await self.step([ev.Stop(cancel=cancel)])
+            if cancel:
+                await self._send_last()
+                await self.step([ev.Tick()])  # commits come in order: all before it is durable
+        self._stopped = True
+        await self.outbox.close()
+
+    async def _send_last(self) -> None:
+        """Both sweeps of the stop's own cancel, or as far as they come in a few seconds."""
+        deadline = self._loop.time() + self._lease_ns / 1e9 + 5
+        while self._loop.time() < deadline and any(
+            not one.confirmed for one in self.engine.view().cancel
+        ):
+            await asyncio.sleep(0.01)
+            self._want_turn()
+
+    def last_commit(self) -> Commit:
+        """What is left to write at an orderly end: the state as it is."""
+        return Commit(outcomes=self._outcomes, snapshot=self.engine.snapshot())

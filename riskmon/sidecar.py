@@ -1,0 +1,396 @@
+"""The sidecar: everything is put together here, and nowhere else.
+
+The gate is shut until the journal is replayed. A start after a kill cancels what may rest. The
+process ends with the gate shut: after an error at once, and in order on SIGTERM and SIGINT.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import logging
+import os
+import secrets
+import signal
+import ssl
+import sys
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from msgspec import Struct
+
+from riskmon.core import events as ev
+from riskmon.core.config import dump
+from riskmon.core.decisions import (
+    CheckAnswer,
+    Decision,
+    OperateAnswer,
+    Record,
+    Transition,
+    Unknown,
+    Warned,
+)
+from riskmon.core.engine import Engine
+from riskmon.core.view import View
+from riskmon.gate_file import GateFile
+from riskmon.journal import Journal, JournalError, Recovered
+from riskmon.log import set_up
+from riskmon.loop import Clock, Loop
+from riskmon.metrics import Metrics, Recorder
+from riskmon.outbox import RESULTS
+from riskmon.settings import Settings, SettingsError, load, reload_differences
+from riskmon.web import (
+    Accepted,
+    Access,
+    Caps,
+    NotDurable,
+    NotReady,
+    Reloaded,
+    Running,
+    Token,
+    make_app,
+    serve,
+    token_hash,
+)
+from riskmon.web.problems import KINDS
+
+STREAM_CHANGES = 1_000  # that a slow reader of the stream may fall behind
+PRUNE_SECONDS = 600.0
+REPLAY_SLICE = 500  # instants between two turns of the event loop
+
+_log = logging.getLogger("riskmon")
+
+
+class CannotStart(Exception):
+    """Something that the user must put right first: one line, exit 2."""
+
+
+class Sidecar:
+    """A running sidecar: what the HTTP edge asks of it (:class:`riskmon.web.Port`)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.recorder = Recorder(
+            targets=[target.name for target in settings.cancel],
+            results=RESULTS,
+            reasons=KINDS,
+            max_scopes=settings.max_scopes,
+        )
+        self.loop: Loop | None = None
+        self._state = "the journal is being replayed"
+        self._readers: set[asyncio.Queue[Struct]] = set()
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # -- start and end ----------------------------------------------------------------------------
+
+    async def run(self) -> int:
+        """Serve until a signal; the exit status. Raises :class:`CannotStart`."""
+        settings = self.settings
+        journal = Journal.open(settings.state_dir)
+        clean, web, gate = True, None, None
+        try:
+            recovered = journal.recover()
+            clean = not recovered.unclean
+            self.app = make_app(
+                self, self._access(), caps=Caps(connections=settings.http.max_connections)
+            )
+            epoch = secrets.token_hex(8)
+            gate = _gate(settings, epoch)
+            web = await self._listen()
+            await self._begin(journal, recovered, gate, epoch)
+            clean = False
+            self._announce(web)
+            await self._until_told()
+            clean = await self._end(journal)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            if web is not None:
+                await web.close()
+            if gate is not None:
+                gate.close()
+            with suppress(JournalError):
+                journal.close(clean=clean)
+        return 0 if clean else 4
+
+    def _access(self) -> Access:
+        http = self.settings.http
+        return Access(
+            operator_hash=token_hash(_operator_token(self.settings.state_dir)),
+            tokens=tuple(
+                Token(name=t.name, role=t.role, hash=t.hash, expires_ns=t.expires_ns)
+                for t in http.tokens
+            ),
+            listen=http.host,
+            hosts=http.hosts,
+            unix_roles=http.unix_roles,
+        )
+
+    async def _listen(self) -> Running:
+        http = self.settings.http
+        try:
+            tls = None
+            if http.tls_certificate is not None:
+                tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+                tls.load_cert_chain(http.tls_certificate, http.tls_key)
+            return await serve(
+                self.app, host=http.host, port=http.port, unix=http.unix, ssl_context=tls
+            )
+        except OSError as error:
+            in_use = error.errno == errno.EADDRINUSE
+            why = "the address is in use: stop what holds it, or change http.listen"
+            raise CannotStart(
+                f"cannot listen on {http.listen}: {why if in_use else error}"
+            ) from None
+
+    async def _begin(
+        self, journal: Journal, recovered: Recovered, gate: GateFile, epoch: str
+    ) -> None:
+        """Catch up with the journal, then let the start itself be written."""
+        config = self.settings.engine_config()
+        engine = Engine.restore(recovered.snapshot) if recovered.snapshot else Engine(config)
+        for number, entry in enumerate(recovered.entries, 1):
+            engine.step(entry.events, now_ns=entry.now_ns, wall_ns=entry.wall_ns)
+            if number % REPLAY_SLICE == 0:
+                await asyncio.sleep(0)
+        self.loop = Loop(
+            engine,
+            journal,
+            gate,
+            Clock(recovered.last_now_ns),
+            self.recorder,
+            targets=self.settings.cancel,
+            last_seq=recovered.last_seq,
+            lease_seconds=self.settings.lease,
+            fail=self._fail,
+            tell=self._tell,
+        )
+        start = ev.Start(epoch=epoch, unclean=recovered.unclean)
+        await self.loop.step([ev.Configured(config=dump(config)), start])
+        for delivery in recovered.undelivered:
+            self.loop.outbox.send(delivery)
+        self.metrics_page = Metrics(config.account, self.view, self.recorder, self.loop.outbox)
+        self.loop.open()
+        self._state = ""
+        self._tasks.append(asyncio.create_task(self._prune(journal)))
+        gc.collect()
+        gc.freeze()  # what lives for ever need not be looked through again
+
+    async def _prune(self, journal: Journal) -> None:
+        while True:
+            keep = self.settings.journal
+            journal.prune(keep.keep_days, keep.max_bytes)
+            await asyncio.sleep(PRUNE_SECONDS)
+
+    def _announce(self, web: Running) -> None:
+        settings = self.settings
+        for note in (*settings.notes, *settings.warnings()):
+            _log.warning("%s", note)
+        scheme = "https" if settings.http.tls_certificate else "http"
+        _log.info(
+            "account %s: %s://%s:%s, gate %s, state %s, configuration %s",
+            settings.account,
+            scheme,
+            settings.http.host,
+            web.port,
+            settings.gate,
+            settings.state_dir,
+            settings.source or "none (defaults)",
+        )
+
+    async def _until_told(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        await self._ended
+
+    def _stop(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def _hang_up(self) -> None:
+        self._tasks.append(asyncio.create_task(self._reload_and_log()))
+
+    def _fail(self, error: BaseException) -> None:
+        _log.critical("the gate is shut and riskmon ends: %s", error)
+        self._stop()
+
+    async def _end(self, journal: Journal) -> bool:
+        """Stop in order; whether the state on the disk is whole."""
+        loop = self._running()
+        self._state = "the sidecar is stopping"
+        await loop.stop(cancel=self.settings.on_stop == "cancel")
+        if loop.failed is not None:
+            return False
+        journal.submit(loop.last_commit(), lambda _: None)
+        _log.info("stopped in order; the gate is shut")
+        return True
+
+    # -- what the HTTP edge asks ------------------------------------------------------------------
+
+    def _running(self) -> Loop:
+        if self.loop is None:
+            raise NotReady(self._state)
+        return self.loop
+
+    async def ingest(self, events: list[ev.Reported]) -> Accepted:
+        """Take a checked batch whole; returns when it is durable."""
+        if self._state:
+            raise NotReady(self._state)
+        return await self._running().ingest(events)
+
+    async def check(self, order: ev.Check) -> CheckAnswer:
+        """May this order be sent?"""
+        if self._state:
+            raise NotReady(self._state)
+        return cast("CheckAnswer", await self._running().ask(order))
+
+    async def operate(self, call: ev.Operate) -> OperateAnswer:
+        """Carry out an operator's call."""
+        return cast("OperateAnswer", await self._running().ask(call))
+
+    def view(self) -> View:
+        """The engine as it stands."""
+        return self._running().engine.view()
+
+    async def audit(self, limit: int, before: int | None) -> list[Record]:
+        """The audit trail, newest first."""
+        return await asyncio.to_thread(self._running().journal.audit, limit, before)
+
+    async def metrics(self, accept: str) -> tuple[bytes, str]:
+        """The metrics' page."""
+        self._running()
+        return await self.metrics_page.render(accept)
+
+    def ready(self) -> str | None:
+        """None when ready, else why not."""
+        if self._state or self.loop is None:
+            return self._state or "starting"
+        stalled = self.loop.stalled_seconds()
+        return f"the disk has not answered for {stalled:.1f} s" if stalled > 1 else None
+
+    def rejected(self, reason: str) -> None:
+        """Count a refused batch of events."""
+        self.recorder.rejected(reason)
+
+    async def subscribe(self) -> AsyncIterator[Struct]:
+        """Changes of state from now on; a reader that falls too far behind is let go."""
+        changes: asyncio.Queue[Struct] = asyncio.Queue(STREAM_CHANGES)
+        self._readers.add(changes)
+        try:
+            while changes in self._readers:
+                yield await changes.get()
+        finally:
+            self._readers.discard(changes)
+
+    def _tell(self, decision: Decision) -> None:
+        _log_decision(decision)
+        if not isinstance(decision, Transition | Warned | Unknown):
+            return
+        for changes in list(self._readers):
+            try:
+                changes.put_nowait(decision)
+            except asyncio.QueueFull:
+                self._readers.discard(changes)
+
+    # -- reload -----------------------------------------------------------------------------------
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration anew; one with a fault changes nothing."""
+        loop = self._running()
+        try:
+            fresh = await asyncio.to_thread(load, self.settings.source)
+        except SettingsError as error:
+            self.recorder.reload(ok=False)
+            return Reloaded(faults=error.faults)
+        waiting = reload_differences(self.settings, fresh)
+        fresh = _keep(self.settings, fresh, waiting)
+        await loop.step([ev.Configured(config=dump(fresh.engine_config()))])
+        self.settings = fresh
+        self.app.grant(self._access())
+        self.recorder.reload(ok=True)
+        return Reloaded(needs_restart=waiting)
+
+    async def _reload_and_log(self) -> None:
+        try:
+            reloaded = await self.reload()
+        except (NotReady, NotDurable) as error:
+            _log.error("not reloaded: %s", error)
+            return
+        for fault in reloaded.faults:
+            _log.error("not reloaded: %s: %s", fault.path, fault.message)
+        if reloaded.needs_restart:
+            _log.warning("reloaded; restart for: %s", ", ".join(reloaded.needs_restart))
+        elif not reloaded.faults:
+            _log.info("reloaded")
+
+
+def _keep(old: Settings, fresh: Settings, paths: list[str]) -> Settings:
+    """``fresh`` without the changes that need a restart, so that what runs is what is shown."""
+    top = {path.partition(".")[0] for path in paths} - {"http"}
+    http_names = [path.partition(".")[2] for path in paths if path.startswith("http.")]
+    http = replace(fresh.http, **{name: getattr(old.http, name) for name in http_names})
+    return replace(fresh, http=http, **{name: getattr(old, name) for name in top})
+
+
+def _log_decision(decision: Decision) -> None:
+    if isinstance(decision, Transition):
+        level = logging.WARNING if decision.after in ("open", "frozen") else logging.INFO
+        _log.log(
+            level,
+            "%s over %s: %s -> %s (generation %d%s): %s",
+            decision.limit,
+            decision.scope,
+            decision.before,
+            decision.after,
+            decision.generation,
+            f", by {decision.by}" if decision.by else "",
+            decision.reason,
+        )
+    elif isinstance(decision, Unknown):
+        _log.warning("%s over %s is unknown: %s", decision.limit, decision.scope, decision.reason)
+
+
+def _operator_token(state_dir: Path) -> str:
+    """The operator's token, made at the first start; only its owner may read it."""
+    path = state_dir / "operator.token"
+    with suppress(FileExistsError):
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+    token = path.read_text().strip()
+    if len(token) < 16:
+        raise CannotStart(f"{path} holds no token: remove it, and the next start makes one")
+    return token
+
+
+def _gate(settings: Settings, epoch: str) -> GateFile:
+    try:
+        return GateFile.create(
+            settings.gate,
+            max_scopes=settings.max_scopes + 1,
+            longest_lease_ns=int(settings.lease * 1e9),
+            epoch=int(epoch, 16),
+        )
+    except OSError as error:
+        raise CannotStart(f"{error.strerror}: {settings.gate}: set `gate`") from None
+
+
+def run(settings: Settings) -> int:
+    """Run the sidecar in the foreground; the exit status of the process."""
+    set_up(settings.log)
+
+    async def main() -> int:
+        return await Sidecar(settings).run()
+
+    try:
+        return asyncio.run(main())
+    except (CannotStart, JournalError) as error:
+        print(f"riskmon: {error}", file=sys.stderr)
+        return 2
