@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -94,6 +95,21 @@ def serving(server: HTTPServer) -> Iterator[HTTPServer]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def program(
+    *arguments: str, cwd: Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`python -m riskmon` with these arguments, until it ends."""
+    return subprocess.run(
+        [sys.executable, "-m", "riskmon", *arguments],
+        cwd=cwd,
+        env={"PYTHONPATH": str(ROOT), "HOME": str(cwd), **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 @pytest.fixture
@@ -386,6 +402,44 @@ def test_backup_and_restore(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "is kept as" in capsys.readouterr().out
 
 
+# -- export ---------------------------------------------------------------------------------------
+
+
+def test_export_writes_what_a_monitoring_server_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    """The rules and the example arrive as they are, and nothing is replaced without --force."""
+    assert run(["export", "out"]) == 0
+    told = capsys.readouterr().out.split()
+    rules = Path("out/alerts/rules/riskmon.yml")
+    assert {str(rules), "out/alerts/alertmanager.yml"} <= set(told)
+    assert rules.read_bytes() == (ROOT / "alerts" / "rules" / "riskmon.yml").read_bytes()
+    rules.write_text("changed")
+    Path("out/alerts/runbook.md").unlink()
+    assert run(["export", "out"]) == 2
+    assert str(rules) in capsys.readouterr().err
+    assert not Path("out/alerts/runbook.md").exists()
+    assert run(["export", "out", "--force"]) == 0
+    assert rules.read_text() != "changed"
+
+
+def test_export_of_an_installed_package(tmp_path: Path) -> None:
+    """Where only the package is installed, its own share/ is the source."""
+    site = tmp_path / "site"
+    shutil.copytree(ROOT / "riskmon", site / "riskmon")
+    shutil.copytree(ROOT / "alerts", site / "riskmon" / "share" / "alerts")
+    process = program("export", "out", env={"PYTHONPATH": str(site)}, cwd=tmp_path)
+    assert process.returncode == 0
+    assert (tmp_path / "out" / "alerts" / "rules" / "riskmon.yml").exists()
+
+
+def test_export_to_where_nothing_can_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line names the file."""
+    Path("out").write_text("")
+    assert run(["export", "out/deeper"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("Error: cannot write out/deeper/")
+    assert told.count("\n") == 1
+
+
 # -- the program ----------------------------------------------------------------------------------
 
 
@@ -403,14 +457,7 @@ def test_an_internal_failure_is_one_line(url: str, capsys: pytest.CaptureFixture
 def test_the_program_exits_with_the_code(tmp_path: Path) -> None:
     """`python -m riskmon` hands the code to the shell, with no traceback."""
     (tmp_path / "riskmon.toml").write_text("lease = 0")
-    process = subprocess.run(
-        [sys.executable, "-m", "riskmon", "check-config"],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    process = program("check-config", cwd=tmp_path)
     assert process.returncode == 2
     assert process.stderr.startswith("riskmon: 1 fault in riskmon.toml\n")
     assert "Traceback" not in process.stderr
@@ -421,5 +468,5 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     shown = capsys.readouterr().out
     names = "run check-config status freeze unfreeze trip reset disable enable incidents drill "
-    names += "token backup restore demo oms"
+    names += "token backup restore export demo oms"
     assert [name for name in names.split() if f"\n  {name} " not in shown] == []

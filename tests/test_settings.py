@@ -201,6 +201,13 @@ def test_environment_over_dotenv_over_file() -> None:
     assert found.on_stop == "cancel"
 
 
+def test_dotenv_fills_in_what_it_names() -> None:
+    """A value may be put together from another; a name without a value sets nothing."""
+    Path(".env").write_text("DESK=desk-1\nRISKMON_ACCOUNT=${DESK}-main\nRISKMON_LEASE\n")
+    found = settings()
+    assert (found.account, found.lease) == ("desk-1-main", 0.5)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "path", "value"),
     [

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import click
 
+from riskmon.cli.export import export
 from riskmon.cli.local import COMMANDS as LOCAL
 from riskmon.cli.operating import COMMANDS as OPERATING
 from riskmon.cli.remote import Refused, Unreachable
@@ -42,7 +43,7 @@ def commands(debug: bool) -> None:
     """A circuit breaker beside a trading bot."""
 
 
-for _command in (*LOCAL, *OPERATING):
+for _command in (*LOCAL, *OPERATING, export):
     commands.add_command(_command)
 
 

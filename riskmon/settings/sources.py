@@ -15,8 +15,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_origin
 
-from dotenv.parser import parse_stream
-
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Policy
 from riskmon.settings.faults import Fault, Found, Keys, SettingsError
@@ -84,20 +82,25 @@ def _unreadable(path: Path, place: str, what: str) -> SettingsError:
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
-    """The variables of a `.env`, as they stand; a line of ours that cannot be read is a fault."""
+    """The variables of a `.env`, ``${OTHER}`` filled in; an unreadable line of ours is a fault."""
+    if not path.exists():
+        return {}
+    # Slow to import, and seldom needed.
+    from dotenv.parser import parse_stream
+    from pydantic_settings import BaseSettings, DotEnvSettingsSource
+
     try:
         with path.open(encoding="utf-8") as stream:
-            bindings = list(parse_stream(stream))
-    except FileNotFoundError:
-        return {}
+            lines = [b.original for b in parse_stream(stream) if b.error]
     except (OSError, UnicodeDecodeError) as fault:
         what = fault.strerror if isinstance(fault, OSError) else "it is not UTF-8"
         raise SettingsError([Fault(str(path), f"cannot be read: {what}")], path) from None
-    bad = [b.original.line for b in bindings if b.error and PREFIX in b.original.string]
+    bad = [line.line for line in lines if PREFIX in line.string]
     if bad:
         what = "cannot be parsed: write NAME=value"
         raise SettingsError([Fault(f"line {line}", what) for line in bad], path)
-    return {b.key: b.value for b in bindings if b.key is not None and b.value is not None}
+    found = DotEnvSettingsSource(BaseSettings, path, "utf-8", case_sensitive=True).env_vars
+    return {name: text for name, text in found.items() if text is not None}
 
 
 def merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
