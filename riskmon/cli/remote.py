@@ -23,7 +23,8 @@ class Refused(Exception):
 
     def __init__(self, status: int, body: dict[str, Any]) -> None:
         detail = body.get("detail") or body.get("title") or "no reason given"
-        super().__init__(f"refused ({status}): {detail}")
+        near = f"; near: {', '.join(body['near'])}" if body.get("near") else ""
+        super().__init__(f"refused ({status}): {detail}{near}")
         self.status, self.body = status, body
 
 
