@@ -14,11 +14,11 @@ PINNED := $(VENV)/.pinned
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 TOOLS := .tools/.ready
-TYPED := $(wildcard riskmon tests bench)
+TYPED := $(wildcard riskmon tests bench dashboards)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help test test-fast test-full lint bench demo pin clean
+.PHONY: help test test-fast test-full lint bench demo dashboards pin clean
 
 help:
 	@echo 'make demo       the whole story on this machine: an exchange slows down, trading is halted'
@@ -27,6 +27,7 @@ help:
 	@echo 'make test-full  make test, and the tests that need programs it does not bring'
 	@echo 'make lint       lint and types'
 	@echo 'make bench      the benchmarks'
+	@echo 'make dashboards build the JSON of the dashboards from their YAML'
 	@echo 'make pin        choose new versions of all dependencies'
 	@echo 'make clean      remove everything that was made here'
 
@@ -44,9 +45,10 @@ $(RUNTIME): $(PINNED) pyproject.toml
 	@$(PIP) install -q --no-deps -e .
 	@touch $@
 
-$(DEV): $(PINNED) requirements-dev.txt
+$(DEV): $(PINNED) requirements-dev.txt requirements-nodeps.txt
 	@echo 'Setting up the tools for tests ...'
 	@$(PIP) install -q -r requirements-dev.txt
+	@$(PIP) install -q --no-deps -r requirements-nodeps.txt
 	@touch $@
 
 $(TOOLS): .ci/debian-tools
@@ -87,6 +89,11 @@ demo: $(RUNTIME)
 	*) echo "make demo: failure. The demo exited $$status; only 1, trading halted, is success." >&2; \
 	   exit $$status ;; \
 	esac
+
+# -- what is made and kept ------------------------------------------------------------------
+
+dashboards: $(DEV)
+	$(BIN)/python -m dashboards.build
 
 # -- care -----------------------------------------------------------------------------------
 
