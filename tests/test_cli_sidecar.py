@@ -205,8 +205,9 @@ def test_over_a_unix_socket(sidecar: Start, told: Told) -> None:
 def test_drill_and_freeze_with_the_reference_oms(sidecar: Start, told: Told) -> None:
     """A drill is acknowledged in a measured time; a cancel that it confirms needs no --force."""
     Path("secret").write_text(SECRET)
+    options = ("--listen", "127.0.0.1:0", "--secret-file", "secret")
     oms = subprocess.Popen(
-        [sys.executable, *"-m riskmon oms --listen 127.0.0.1:0 --secret-file secret".split()],
+        [sys.executable, "-m", "riskmon", "oms", *options],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         text=True,
