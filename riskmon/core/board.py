@@ -7,6 +7,7 @@ keeps ``levels``, the permission that is left for each scope.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -31,6 +32,7 @@ from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Policy, Recovery
 from riskmon.core.limits.verdict import Verdict
 
+_PROBE_FAILED = "a probe failed: "
 MANUAL = "manual"
 UNCLEAN_START = "unclean_start"
 STOP = "stop"
@@ -41,6 +43,8 @@ PSEUDO: dict[str, Policy] = {
     UNCLEAN_START: Policy(recover="clear"),
     STOP: Policy(recover="clear"),
 }
+
+_BLOCKS = ("block", "reduce")  # what `on_breach` says of a limit that holds its scope
 
 Arm = Callable[[tuple[str, str, str], int], None]
 
@@ -104,7 +108,7 @@ class Board:
                 if not known and breaker.state in ("closed", "disabled"):
                     del breakers[scope]
                     continue
-                self.by_scope.setdefault(scope, []).append(breaker)
+                self._list(breaker)
                 self.half_open += breaker.state == "half_open"
         for scope in state.scopes or {"account": 0}:
             self.register(scope, first=False)
@@ -129,6 +133,7 @@ class Board:
     def _watch(self, rule: Rule, scope: str) -> None:
         breaker = self.breaker(rule.name, scope)
         breaker.bound = self.bound(rule, scope)
+        breaker.blocking = breaker.blocking and rule.params.on_breach in _BLOCKS
         if rule.limit.standing:
             for topic in rule.limit.topics(scope):
                 watchers = self.watching.setdefault(topic, [])
@@ -153,8 +158,12 @@ class Board:
         if breaker is None:
             breaker = breakers[scope] = Breaker(limit, scope)
             breaker.since_ns, breaker.since_wall_ns = self.now_ns, self.wall_ns
-            self.by_scope.setdefault(scope, []).append(breaker)
+            self._list(breaker)
         return breaker
+
+    def _list(self, breaker: Breaker) -> None:
+        # In the order of their names: a restored board must number its changes as this one does.
+        insort(self.by_scope.setdefault(breaker.scope, []), breaker, key=lambda b: b.limit)
 
     def date(self) -> None:
         """Date the breakers that were made before there was a time."""
@@ -266,8 +275,15 @@ class Board:
                 self.relevel(breaker.scope)
         elif counts:
             breaker.past += 1
-            if breaker.past == rule.params.breaches:
+            if breaker.past == rule.params.breaches or (
+                breaker.past > rule.params.breaches and self._has_yet_to_act(rule, breaker)
+            ):
                 self._act(rule, breaker)
+
+    def _has_yet_to_act(self, rule: Rule, breaker: Breaker) -> bool:
+        """Whether a reload made the limit one that acts while it was past its bound already."""
+        on_breach = rule.params.on_breach
+        return on_breach in ("trip", "freeze") or (on_breach in _BLOCKS and not breaker.blocking)
 
     def _act(self, rule: Rule, breaker: Breaker) -> None:
         breaker.breaches_total += 1
@@ -276,7 +292,7 @@ class Board:
             value = self.value(breaker)
             reason = rule.limit.describe(breaker.scope, value, breaker.bound)
             self.shut(breaker, "breach" if on_breach == "trip" else "breach_freeze", reason)
-        elif on_breach in ("block", "reduce"):
+        elif on_breach in _BLOCKS:
             breaker.blocking = True
             self.relevel(breaker.scope)
 
@@ -286,7 +302,9 @@ class Board:
         if breaker is None or breaker.state != "half_open":
             return
         if not good:
-            self.shut(breaker, "bad_probe", f"a probe failed: {breaker.reason}")
+            self.shut(
+                breaker, "bad_probe", _PROBE_FAILED + breaker.reason.removeprefix(_PROBE_FAILED)
+            )
             return
         breaker.good += 1
         if breaker.permits_ns:
@@ -316,6 +334,9 @@ class Board:
         breaker.value = breaker.clear_since_ns = None
         breaker.unknown = why
         if not rule.written or rule.params.on_unknown == "ignore":
+            breaker.unknown_since_ns = None
+            if breaker.halted:  # until a reload it had to be provable
+                self._set_halted(breaker, halted=False)
             return
         first_ns = self.state.scopes.get(breaker.scope, 0)
         if breaker.unknown_since_ns is None and first_ns:
@@ -417,7 +438,7 @@ class Board:
     def _wait(self, breaker: Breaker, recover: str | Recovery) -> None:
         """Set the end of an open breaker's wait, if its recovery has one."""
         if isinstance(recover, Recovery):
-            seconds = recover.after * recover.multiplier ** (breaker.trips_in_row - 1)
+            seconds = recover.seconds(breaker.trips_in_row)
             # The jitter comes from the incident's id, so that a replay waits as long.
             chance = crc32((breaker.incident or "").encode()) / 2**32
             seconds = min(recover.max, seconds * (1 + recover.jitter * chance))
@@ -433,9 +454,6 @@ class Board:
             breaker.clear_since_ns = None
         elif breaker.clear_since_ns is None:
             breaker.clear_since_ns = self.now_ns
-            if rule.params.hold:
-                due_ns = self.now_ns + int(rule.params.hold * 1e9)
-                self.arm(("wait", breaker.limit, breaker.scope), due_ns)
 
     def try_recover(self, breaker: Breaker) -> None:
         """Loosen an open breaker by itself if all that its recovery asks for is there."""
@@ -447,6 +465,9 @@ class Board:
         if breaker.until_ns is not None and self.now_ns < breaker.until_ns:
             return
         if not self._is_clear(breaker, params):
+            if breaker.clear_since_ns is not None:
+                due_ns = breaker.clear_since_ns + int(params.hold * 1e9)
+                self.arm(("wait", breaker.limit, breaker.scope), due_ns)
             return
         if isinstance(params.recover, Recovery) and params.recover.probes:
             self.loosen(breaker, "wait_over", "the wait is over: probing")
@@ -459,7 +480,7 @@ class Board:
             return breaker.limit in (UNCLEAN_START, STOP)
         if rule.limit.standing:
             since_ns = breaker.clear_since_ns
-            return since_ns is not None and self.now_ns - since_ns >= params.hold * 1e9
+            return since_ns is not None and self.now_ns - since_ns >= int(params.hold * 1e9)
         if params.recover != "clear":
             return True
         value = self.value(breaker)

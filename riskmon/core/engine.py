@@ -272,8 +272,8 @@ class Engine:
     def _register(self, scope: str) -> None:
         scopes = self.state.board.scopes
         if not scopes.get(scope):
-            if not scopes.get("account"):
-                self._board.register("account")
+            if scope != "account":
+                self._register("account")
             self._board.register(scope)
             self._book.dirty.update(dict.fromkeys(self._board.topics_of(scope), True))
 

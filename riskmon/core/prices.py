@@ -47,6 +47,8 @@ class Prices:
         marks = self.state.marks.get(symbol)
         if marks is None:
             marks = self.state.marks[symbol] = {}
+        if not venue:
+            marks.clear()  # a price that names no venue is the last one of every venue
         marks[venue] = marks[""] = Quote(price, now_ns)
         what = instrument(symbol, self.reference)
         if what.kind != "spot":
@@ -99,7 +101,8 @@ class Prices:
     def depending_on(self, asset: str) -> list[str]:
         """The assets whose price may change with this one's, itself first."""
         crossed = self.through.get(asset)
-        return [asset, *crossed] if crossed else [asset]
+        # Sorted: a restored engine, which heard them in another order, must add in the same one.
+        return [asset, *sorted(crossed)] if crossed else [asset]
 
     def ever(self, asset: str) -> bool:
         """Whether a price of the asset was ever known."""

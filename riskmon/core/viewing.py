@@ -102,8 +102,7 @@ def _latency(board: Board, now_ns: int) -> list[LatencyView]:
     views = []
     for rule in board.rules.values():
         for venue, window in getattr(rule.limit, "windows", {}).items():
-            window.expire(now_ns)
-            samples = window.values()
+            samples = window.values_at(now_ns)
             if samples:
                 views.append(
                     LatencyView(

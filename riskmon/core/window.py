@@ -7,6 +7,7 @@ counter decides, whatever the size of the window; the P99 itself is computed whe
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from math import fsum
 
 from msgspec import Struct
@@ -57,12 +58,16 @@ class CountWindow(Struct, tag="count"):
         self.above = sum(1 for s in self.samples if s > bound)
         self.above_near = sum(1 for s in self.samples if s > near)
 
-    def expire(self, now_ns: int) -> None:
-        """A window of samples does not age."""
-
     def values(self) -> list[float]:
         """The samples, in no particular order."""
         return self.samples
+
+    def values_at(self, now_ns: int) -> list[float]:
+        """As :meth:`values`: a window of samples does not age."""
+        return self.samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
 
     def clear(self) -> None:
         """Forget every sample."""
@@ -124,6 +129,13 @@ class TimeWindow(Struct, tag="time"):
     def values(self) -> list[float]:
         """The samples of the span."""
         return self.samples[self.head :]
+
+    def values_at(self, now_ns: int) -> list[float]:
+        """The samples that are in the span by now; looking changes nothing."""
+        return self.samples[bisect_left(self.times_ns, now_ns - self.span_ns, self.head) :]
+
+    def __len__(self) -> int:
+        return len(self.samples) - self.head
 
     def clear(self) -> None:
         """Forget every sample."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from riskmon.core.events import Error, Fill, Latency
+from riskmon.core.events import PROBE, Error, Fill, Latency
 from riskmon.core.limits.policy import Policy, Recovery, refuse
 from riskmon.core.limits.verdict import Verdict
 
@@ -88,7 +88,12 @@ class ErrorStreak:
     def probe(self, event: Latency | Error | Fill) -> tuple[str, bool] | None:
         """(scope, whether the request went well) for a half-open breaker."""
         scope = "account" if self.params.per == "account" else "venue:" + event.venue
-        return scope, type(event) is Fill or not self._is_error(event)  # type: ignore[arg-type]
+        if isinstance(event, Fill):
+            return scope, True
+        only = self.params.operation
+        if only is not None and event.operation not in (only, PROBE):
+            return None
+        return scope, not self._is_error(event)
 
     def register(self, scope: str, bound: float) -> None:
         """Begin, or go on under a new bound, to measure ``scope``."""

@@ -72,11 +72,11 @@ class LatencyP99:
         near = window.p99_past_near()
         if not (near or was_near):
             return None
-        past = window.p99_past_bound()
-        if past and len(window.samples) < self.params.min_samples:
-            return None
+        scope = "venue:" + event.venue
+        if len(window) < self.params.min_samples:
+            return Verdict(scope, past=False, counts=False, near=False)
         above = seconds > window.bound  # type: ignore[operator]
-        return Verdict("venue:" + event.venue, past=past, counts=above, near=near)
+        return Verdict(scope, past=window.p99_past_bound(), counts=above, near=near)
 
     def probe(self, event: Latency | Error) -> tuple[str, bool] | None:
         """(scope, whether the sample is good) for a half-open breaker."""
@@ -115,18 +115,18 @@ class LatencyP99:
         window = self.windows.get(scope.partition(":")[2])
         if window is None:
             return None
-        window.expire(now_ns)
-        samples = window.values()
+        samples = window.values_at(now_ns)
         if len(samples) < self.params.min_samples:
             return None
         return nearest_rank(sorted(samples), 99)
 
     def describe(self, scope: str, value: float | None, bound: float) -> str:
         """Why it tripped, for people."""
-        count = len(self.windows[scope.partition(":")[2]].values())
+        count = len(self.windows[scope.partition(":")[2]])
         return f"P99 {value or 0:.3f} s over {bound:g} s ({count} samples)"
 
     def forget(self, scope: str) -> None:
         """Empty the window."""
-        if window := self.windows.get(scope.partition(":")[2]):
+        window = self.windows.get(scope.partition(":")[2])
+        if window is not None:
             window.clear()

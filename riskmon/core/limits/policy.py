@@ -54,6 +54,13 @@ class Recovery:
             (not 0 <= self.probes <= 1_000, "probes", "must be from 0 to 1000"),
         )
 
+    def seconds(self, trips_in_row: int) -> float:
+        """The wait after so many trips in a row, without jitter, at most ``max``."""
+        try:
+            return min(self.max, self.after * self.multiplier ** (trips_in_row - 1))
+        except OverflowError:  # a venue that is down for days
+            return self.max
+
 
 @dataclass(frozen=True, kw_only=True)
 class Probation:

@@ -1,0 +1,552 @@
+"""Breakers: what a breach does, how long it lasts, and what ends it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from riskmon.core import events as ev
+from riskmon.core.breaker import TRANSITIONS
+from riskmon.core.config import PortfolioConfig
+from riskmon.core.decisions import Unknown, Warned
+from riskmon.core.limits.policy import Recovery
+from tests.core import (
+    OMS,
+    World,
+    balances,
+    error,
+    exact,
+    fill,
+    latency,
+    latency_limit,
+    limit,
+    loss_limit,
+    price,
+)
+
+# -- breach -----------------------------------------------------------------------------------
+
+
+def test_a_value_at_its_bound_is_no_breach() -> None:
+    """A value breaks its limit when it passes the bound, not when it reaches it."""
+    world = World(latency_limit())
+    world.step(latency(0.2))
+    assert world.state("latency_p99") == "closed"
+    world.step(latency(0.2001))
+    assert world.state("latency_p99") == "open"
+
+
+def test_a_streak_breaks_when_it_reaches_its_bound() -> None:
+    """Five errors in a row trip, four do not."""
+    world = World(limit("error_streak"))
+    world.each([error()] * 4)
+    assert world.state("error_streak") == "closed"
+    world.step(error())
+    assert world.state("error_streak") == "open"
+
+
+def test_min_samples_come_first() -> None:
+    """Nothing trips, or warns, before there are enough samples."""
+    world = World(latency_limit(window=100, min_samples=10))
+    world.each([latency(1.0)] * 9)
+    assert world.state("latency_p99") == "closed"
+    assert not [d for d in world.decisions if isinstance(d, Warned)]
+    world.step(latency(1.0))
+    assert world.state("latency_p99") == "open"
+
+
+def test_min_samples_of_a_time_window_are_those_in_it() -> None:
+    """Samples that have left the window do not make up its least number."""
+    world = World(latency_limit(seconds=10.0, min_samples=10))
+    world.each([latency(0.1)] * 20)
+    world.wait(60)
+    world.each([latency(1.0)] * 9)
+    assert world.state("latency_p99") == "closed"
+    world.step(latency(1.0))
+    assert world.state("latency_p99") == "open"
+
+
+def test_breaches_in_a_row() -> None:
+    """By default the P99 must be past its bound for five samples above it in a row."""
+    world = World(limit("latency_p99", min_samples=1))
+    world.each([latency(0.3), latency(0.1)] * 4)  # the low ones neither count nor interrupt
+    assert world.state("latency_p99") == "closed"
+    world.step(latency(0.3))
+    assert world.state("latency_p99") == "open"
+
+
+def test_a_value_within_its_bound_interrupts_the_row() -> None:
+    """Evaluations past the bound count only in a row."""
+    world = World(limit("latency_p99", window=4, min_samples=1, breaches=3))
+    world.each([latency(0.3)] * 2 + [latency(0.1)] * 4 + [latency(0.3)] * 2)
+    assert world.state("latency_p99") == "closed"
+    world.step(latency(0.3))
+    assert world.state("latency_p99") == "open"
+
+
+def test_standing_limits_are_evaluated_at_the_end_of_a_batch() -> None:
+    """A batch is one instant: a loss that exists only in its middle is none."""
+    world = World(loss_limit())
+    world.step(balances(USDT=10_000.0))
+    world.step(balances(USDT=5_000.0), balances(USDT=10_000.0))
+    assert world.state("portfolio_loss", "account") == "closed"
+    world.step(balances(USDT=10_000.0), balances(USDT=5_000.0))
+    assert world.state("portfolio_loss", "account") == "open"
+
+
+def test_streaks_see_each_event_of_a_batch() -> None:
+    """A success at the end of a batch does not undo the streak in its middle."""
+    world = World(limit("error_streak"))
+    world.step(*[error()] * 5, latency(0.1))
+    assert world.state("error_streak") == "open"
+
+
+def test_a_streak_is_of_one_operation() -> None:
+    """A success of another operation does not end a streak; one of the same does."""
+    world = World(limit("error_streak", max=3))
+    world.each([error(operation="a"), error(operation="a"), latency(0.1, operation="b")])
+    world.each([latency(0.1, operation="a"), error(operation="a"), error(operation="a")])
+    assert world.breaker("error_streak").value == 2.0
+    world.each([latency(0.1, operation="b"), error(operation="a")])
+    assert world.state("error_streak") == "open"
+
+
+def test_a_fill_ends_every_streak_of_its_venue() -> None:
+    """A fill proves that the venue works, and no other venue."""
+    world = World(limit("error_streak", max=3))
+    world.each([error(operation="a"), error(operation="b"), error("mexc"), fill("buy", 1.0, 9.0)])
+    assert world.breaker("error_streak").value == 0.0
+    assert world.breaker("error_streak", "venue:mexc").value == 1.0
+
+
+def test_a_streak_over_the_account() -> None:
+    """`per = "account"` counts the errors of all venues together."""
+    world = World(limit("error_streak", max=3, per="account"))
+    world.each([error("kraken"), error("mexc"), error("okx")])
+    assert world.state("error_streak", "account") == "open"
+    assert world.level("venue:mexc") == "halt"
+
+
+def test_slow_answers_count_as_errors() -> None:
+    """`slow`: a latency above it is an error, one at it is a success."""
+    world = World(limit("error_streak", max=2, slow=1.0))
+    world.each([latency(1.1), latency(1.0), latency(1.1)])
+    assert world.state("error_streak") == "closed"
+    world.step(latency(1.1))
+    assert world.state("error_streak") == "open"
+
+
+def test_seconds_of_an_error_enter_the_window() -> None:
+    """An error that says how long it took counts as a latency, too."""
+    world = World(latency_limit())
+    world.step(error(seconds=1.5))
+    assert world.state("latency_p99") == "open"
+
+
+def test_operation_narrows() -> None:
+    """A limit on one operation does not see the others."""
+    world = World(latency_limit(operation="add_order"), limit("error_streak", operation="add"))
+    world.each([latency(1.0, operation="ticker"), *[error(operation="ticker")] * 9])
+    assert world.state("latency_p99") == "closed"
+    assert world.state("error_streak") == "closed"
+    world.step(latency(1.0, operation="add_order"))
+    assert world.state("latency_p99") == "open"
+
+
+def test_probes_never_enter_windows() -> None:
+    """The operation `probe` is seen by half-open breakers only."""
+    world = World(latency_limit(), limit("error_streak", max=1))
+    world.each([latency(5.0, operation="probe"), error(operation="probe")])
+    assert world.state("latency_p99") == "closed"
+    assert world.state("error_streak") == "closed"
+
+
+def test_an_old_latency_is_not_judged() -> None:
+    """A latency that happened more than 10 s ago reaches metrics only."""
+    world = World(latency_limit())
+    world.wait(60)
+    at_ns = world.view.at_ns
+    for age_s, state in ((11, "closed"), (9, "open")):
+        event = latency(5.0)
+        event.at = _utc(at_ns - age_s * 10**9)
+        world.step(event)
+        assert world.state("latency_p99") == state
+
+
+def _utc(wall_ns: int) -> datetime:
+    return datetime.fromtimestamp(wall_ns / 1e9, UTC)
+
+
+def test_overrides_set_bounds_by_scope() -> None:
+    """One venue may have a bound of its own."""
+    world = World(latency_limit(overrides={"venue:slow": 2.0}))
+    world.each([latency(1.0, "slow"), latency(1.0, "kraken")])
+    assert world.state("latency_p99", "venue:slow") == "closed"
+    assert world.breaker("latency_p99", "venue:slow").bound == 2.0
+    assert world.state("latency_p99") == "open"
+
+
+def test_a_venue_does_not_shut_another() -> None:
+    """The gate shuts for the scope of the breaker; the account's holds for every scope."""
+    world = World(latency_limit(), loss_limit())
+    world.each([latency(0.1, "mexc"), latency(9.0, "kraken")])
+    assert world.engine.levels == {"account": 3, "venue:mexc": 3, "venue:kraken": 0}
+    world.operate("freeze")
+    assert set(world.engine.levels.values()) == {0}
+
+
+# -- on_breach --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("on_breach", "state", "level", "cancels"),
+    [
+        ("shadow", "closed", "allow", 0),
+        ("warn", "closed", "allow", 0),
+        ("block", "closed", "reduce_only", 0),
+        ("reduce", "closed", "reduce_only", 0),
+        ("trip", "open", "halt", 1),
+        ("freeze", "frozen", "halt", 1),
+    ],
+)
+def test_on_breach(on_breach: str, state: str, level: str, cancels: int) -> None:
+    """Each word does what it says, and every one counts the breach once."""
+    world = World(latency_limit(on_breach=on_breach), targets=OMS)
+    world.each([latency(1.0)] * 3)
+    breaker = world.breaker("latency_p99")
+    assert (breaker.state, breaker.breaches_total) == (state, 1)
+    assert world.level("venue:kraken") == level
+    assert len(world.sweeps) == cancels
+
+
+def test_block_ends_with_its_breach() -> None:
+    """`block` holds the gate at reduce_only only while the value is past the bound."""
+    world = World(latency_limit(on_breach="block", window=2))
+    world.step(latency(1.0))
+    assert world.level("venue:kraken") == "reduce_only"
+    world.each([latency(0.1)] * 2)
+    assert world.level("venue:kraken") == "allow"
+
+
+def test_a_trip_may_leave_reducing() -> None:
+    """`level = "reduce_only"` lets a tripped scope close positions; the sweep carries its words."""
+    world = World(
+        loss_limit(level="reduce_only", cancels="entries", flatten=True),
+        targets=OMS,
+        portfolio=PortfolioConfig(initial_capital=10_000.0),
+    )
+    world.step(fill("buy", 1.0, 5_000.0))
+    world.step(price("BTC/USDT:USDT", 4_000.0))
+    assert world.level() == "reduce_only"
+    assert (world.sweeps[0].cancels, world.sweeps[0].flatten) == ("entries", True)
+    order = {"symbol": "BTC/USDT:USDT", "quantity": 1.0}
+    assert world.check(**order, side="sell").allowed
+    refused = world.check(**order, side="buy")
+    assert not refused.allowed
+    assert [blame.limit for blame in refused.reasons] == ["portfolio_loss"]
+
+
+def test_a_warning_comes_and_goes_once() -> None:
+    """Passing the warning ratio is told once, and so is coming back."""
+    world = World(latency_limit(window=1, warn=0.5))
+    world.each([latency(s) for s in (0.05, 0.15, 0.16, 0.05, 0.05)])
+    told = [d.active for d in world.decisions if isinstance(d, Warned)]
+    assert told == [True, False]
+
+
+# -- recovery ---------------------------------------------------------------------------------
+
+
+def tripped(**params: Any) -> World:
+    """A world whose latency breaker has just tripped."""
+    world = World(latency_limit(**params))
+    world.step(latency(1.0))
+    assert world.state("latency_p99") == "open"
+    return world
+
+
+def test_wait_then_probe_then_close() -> None:
+    """Open for `after`, then half open until enough good samples close it."""
+    world = tripped()
+    world.wait(29.999)
+    assert world.state("latency_p99") == "open"
+    world.wait(0.001)
+    assert (world.state("latency_p99"), world.level("venue:kraken")) == ("half_open", "probe")
+    world.each([latency(0.2), latency(0.1, operation="probe")])
+    assert world.state("latency_p99") == "half_open"
+    world.step(latency(0.1))
+    assert (world.state("latency_p99"), world.level("venue:kraken")) == ("closed", "allow")
+
+
+@pytest.mark.parametrize("bad", [latency(0.21), latency(9, operation="probe"), error()])
+def test_one_bad_probe_opens_again(bad: ev.Event) -> None:
+    """One sample past the bound, or an error, and the wait begins again, twice as long."""
+    world = tripped()
+    world.wait(30)
+    world.each([latency(0.1), bad])
+    assert world.state("latency_p99") == "open"
+    world.wait(59.999)
+    assert world.state("latency_p99") == "open"
+    world.wait(0.001)
+    assert world.state("latency_p99") == "half_open"
+
+
+def test_waits_grow_to_their_maximum() -> None:
+    """30, 60, 120, 240, then 300 s; after 300 s closed they start anew."""
+    world = tripped(recover=exact(30.0, probes=1))
+    waits = []
+    for _ in range(6):
+        breaker = world.breaker("latency_p99")
+        assert breaker.until_ns is not None
+        waits.append((breaker.until_ns - world.view.at_ns) / 1e9)
+        world.wait(waits[-1])
+        world.step(latency(1.0))
+    assert waits == [30, 60, 120, 240, 300, 300]
+    world.wait(300)
+    world.step(latency(0.1))
+    world.wait(300)
+    world.step(latency(1.0))
+    world.wait(30)
+    assert world.state("latency_p99") == "half_open"
+
+
+def test_a_venue_that_stays_down_for_days() -> None:
+    """Thousands of failed probes in a row neither overflow the wait nor pile up their reasons."""
+    world = tripped(recover=Recovery(after=1.0, max=2.0, probes=1))
+    for _ in range(2_000):
+        world.now_ns = world.engine.next_deadline_ns
+        world.step(ev.Tick())
+        world.step(latency(1.0))
+    breaker = world.breaker("latency_p99")
+    assert (breaker.state, breaker.trips_total) == ("open", 2_001)
+    assert len(breaker.reason) < 100
+
+
+def test_jitter_only_lengthens() -> None:
+    """Jitter adds up to its ratio of the wait, differently for each incident, within `max`."""
+    waits = set()
+    world = tripped(recover=Recovery(after=100.0, multiplier=1.0, jitter=0.1, probes=1))
+    for _ in range(10):
+        breaker = world.breaker("latency_p99")
+        assert breaker.until_ns is not None
+        waits.add((breaker.until_ns - world.view.at_ns) / 1e9)
+        world.wait(120)
+        world.step(latency(1.0))
+    assert len(waits) == 10
+    assert 100 <= min(waits) < max(waits) <= 110
+
+
+def test_no_probes_close_at_once() -> None:
+    """`probes = 0` closes when the wait is over: an error streak does, after 300 s."""
+    world = World(limit("error_streak"))
+    world.each([error()] * 5)
+    world.wait(299)
+    assert world.state("error_streak") == "open"
+    world.wait(1)
+    assert world.state("error_streak") == "closed"
+
+
+def test_leaving_open_empties_windows_and_streaks() -> None:
+    """What was measured before and during the trip does not count after it."""
+    world = World(
+        latency_limit(recover=exact(30.0, probes=0)), limit("error_streak", recover=exact(30.0))
+    )
+    world.each([latency(1.0), *[error()] * 7])
+    world.wait(30)
+    assert world.breaker("latency_p99").value is None
+    assert world.breaker("error_streak").value == 0.0
+    world.step(latency(0.1))
+    assert world.state("latency_p99") == "closed"
+
+
+def test_an_error_streak_is_probed_by_its_own_operation() -> None:
+    """A half-open limit on one operation takes no other one's success for its own."""
+    world = World(
+        limit("error_streak", max=1, operation="add", recover=exact(10.0, probes=1)),
+    )
+    world.step(error(operation="add"))
+    world.wait(10)
+    world.each([latency(0.1, operation="ticker"), error(operation="ticker")])
+    assert world.state("error_streak") == "half_open"
+    world.step(latency(0.1, operation="add"))
+    assert world.state("error_streak") == "closed"
+
+
+def test_clear_recovers_as_soon_as_it_is_clear() -> None:
+    """`recover = "clear"` closes when the value is below its bound."""
+    world = tripped(recover="clear", window=2)
+    world.step(latency(0.1))
+    assert world.state("latency_p99") == "open"
+    world.step(latency(0.1))
+    assert world.state("latency_p99") == "closed"
+
+
+def test_operator_waits_for_an_operator() -> None:
+    """`recover = "operator"` stays open whatever happens."""
+    world = tripped(recover="operator")
+    world.each([latency(0.1)] * 20)
+    world.wait(100_000)
+    assert world.state("latency_p99") == "open"
+
+
+def test_a_standing_value_must_be_clear_for_hold_seconds() -> None:
+    """A loss closes by itself only below `clear` × its bound, for `hold` seconds on end."""
+    world = World(loss_limit(recover="clear", clear=0.5, hold=10.0))
+    world.each([balances(USDT=1_000.0), balances(USDT=940.0), balances(USDT=970.0)])
+    world.wait(100)  # 3 % is within 5 %, but not below half of it
+    assert world.state("portfolio_loss", "account") == "open"
+    world.step(balances(USDT=980.0))
+    world.wait(9)
+    world.step(balances(USDT=970.0))
+    world.step(balances(USDT=980.0))
+    world.wait(9.999)
+    assert world.state("portfolio_loss", "account") == "open"
+    world.wait(0.001)
+    assert world.state("portfolio_loss", "account") == "closed"
+
+
+def test_a_standing_value_outlasts_its_wait() -> None:
+    """When the wait is over and the loss is still there, the breaker stays open."""
+    world = World(loss_limit(recover=exact(30.0, probes=0)))
+    world.each([balances(USDT=1_000.0), balances(USDT=940.0)])
+    world.wait(60)
+    assert world.state("portfolio_loss", "account") == "open"
+    world.step(balances(USDT=960.0))
+    assert world.state("portfolio_loss", "account") == "closed"
+
+
+# -- frozen, disabled, reloaded -----------------------------------------------------------------
+
+
+def test_frozen_stays_frozen() -> None:
+    """Neither time nor good samples end a freeze."""
+    world = World(latency_limit(on_breach="freeze"), targets=OMS)
+    world.step(latency(1.0))
+    world.confirm()
+    world.each([latency(0.1)] * 50)
+    world.wait(100_000)
+    assert world.state("latency_p99") == "frozen"
+    assert world.operate("unfreeze", "venue:kraken").status == 200
+    assert world.state("latency_p99") == "closed"
+
+
+def test_frozen_opens_to_an_operator_only() -> None:
+    """In the table of transitions only `unfreeze` leaves `frozen`."""
+    assert {cause for before, cause in TRANSITIONS if before == "frozen"} == {"unfreeze"}
+
+
+def test_generations_number_every_change() -> None:
+    """Each change of a breaker takes the account's next number."""
+    world = tripped()
+    world.wait(30)
+    world.each([latency(0.1)] * 3)
+    world.operate("freeze")
+    numbers = [change.generation for change in world.transitions]
+    assert numbers == [1, 2, 3, 4]
+    assert all(before < after for before, after in pairwise(numbers))
+    assert world.engine.generation == 4
+
+
+def test_a_breaker_outlives_its_limit() -> None:
+    """An open breaker stays when its limit is removed, until it is reset; then it is gone."""
+    world = tripped()
+    world.configure()
+    world.wait(100_000)
+    assert world.state("latency_p99") == "open"
+    assert world.level("venue:kraken") == "halt"
+    assert world.operate("reset", "venue:kraken").status == 200
+    assert [b.limit for b in world.view.breakers] == []
+    assert world.level("venue:kraken") == "allow"
+
+
+@pytest.mark.parametrize("before", ["shadow", "warn", "block"])
+def test_a_limit_that_begins_to_trip_past_its_bound(before: str) -> None:
+    """A reload from `shadow` to `trip` acts though the value was past the bound before it."""
+    world = World(latency_limit(on_breach=before))
+    world.each([latency(1.0)] * 3)
+    world.configure(latency_limit())
+    world.step(latency(1.0))
+    assert world.state("latency_p99") == "open"
+
+
+def test_a_limit_that_no_longer_blocks() -> None:
+    """A reload from `block` to `warn` lets orders pass again."""
+    world = World(latency_limit(on_breach="block"))
+    world.step(latency(1.0))
+    world.configure(latency_limit(on_breach="warn"))
+    assert world.level("venue:kraken") == "allow"
+
+
+def test_a_reload_keeps_what_was_measured() -> None:
+    """A new bound judges the samples that are there already."""
+    world = World(latency_limit(window=100, max=2.0))
+    world.each([latency(1.0)] * 50)
+    world.configure(latency_limit(window=100, max=0.5))
+    world.step(latency(0.6))
+    assert world.state("latency_p99") == "open"
+    assert world.breaker("latency_p99").value == 1.0
+
+
+# -- unknown ----------------------------------------------------------------------------------
+
+
+def test_a_written_limit_that_is_unknown_halts_after_the_grace() -> None:
+    """Unknown for `unknown_grace` from the first event on: halt, with the cure, and no cancel."""
+    world = World(loss_limit(written=True), targets=OMS)
+    world.wait(1_000)
+    assert world.level() == "allow"  # nothing was heard yet
+    world.step(latency(0.1))
+    world.wait(29.999)
+    assert world.level() == "allow"
+    world.wait(0.001)
+    assert world.level() == "halt"
+    assert world.level("venue:kraken") == "halt"
+    assert world.sweeps == []
+    (unknown,) = world.view.unknown
+    assert "initial_capital" in unknown.reason
+    refused = world.check()
+    assert [blame.limit for blame in refused.reasons] == ["portfolio_loss"]
+    world.step(balances(USDT=1_000.0))
+    assert world.level() == "allow"
+    told = [d.halted for d in world.decisions if isinstance(d, Unknown)]
+    assert told == [True, False]
+
+
+@pytest.mark.parametrize("params", [{"written": False}, {"written": True, "on_unknown": "ignore"}])
+def test_unknown_halts_nobody_who_did_not_ask(params: dict[str, Any]) -> None:
+    """A default limit that nobody wrote, and one that waives it, are simply not armed."""
+    world = World(loss_limit(**params))
+    world.step(latency(0.1))
+    world.wait(1_000)
+    assert world.level() == "allow"
+    assert world.view.unknown[0].halted is False
+
+
+def test_on_unknown_ignore_lifts_a_halt() -> None:
+    """Who waives a limit by a reload is no longer halted by it."""
+    world = World(loss_limit(written=True))
+    world.step(latency(0.1))
+    world.wait(30)
+    assert world.level() == "halt"
+    world.configure(loss_limit(written=True, on_unknown="ignore"))
+    assert world.level() == "allow"
+
+
+def test_unknown_is_not_zero() -> None:
+    """A price that grows old makes the loss unknown, not lower or higher."""
+    world = World(loss_limit(written=True))
+    world.step(price("BTC/USDT", 100.0), balances(BTC=10.0))
+    world.wait(31)
+    assert world.breaker("portfolio_loss", "account").value == 0.0
+    world.wait(270)
+    assert world.breaker("portfolio_loss", "account").value is None
+    assert "BTC" in world.view.unknown[0].reason
+    assert world.state("portfolio_loss", "account") == "closed"
+    assert world.level() == "allow"
+    world.wait(30)
+    assert world.level() == "halt"
+    world.step(price("BTC/USDT", 100.0))
+    assert world.level() == "allow"
