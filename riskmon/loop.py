@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,7 @@ TURN_EVENTS = 10_000  # taken in one turn, so that the lease is renewed between 
 QUEUE_EVENTS = 200_000  # taken in and not durable yet
 RENEWALS_PER_LEASE = 20
 CANCEL_WAIT_SECONDS = 0.02  # a cancel waits so long for its commit
+LAST_CANCELS_SECONDS = 2.0  # that an end for want of a disk leaves the cancels under way
 SNAPSHOT_EVENTS = 50_000
 SNAPSHOT_SECONDS = 300.0
 
@@ -119,7 +121,7 @@ class Loop:
         self._renewal: asyncio.TimerHandle | None = None
         self._gate_levels: dict[str, int] = {}
         self._gate_version = -1  # of the levels that are durable
-        self._levels_json: tuple[int, msgspec.Raw] = (-1, msgspec.Raw(b"{}"))
+        self._levels_json: tuple[dict[str, int], msgspec.Raw] = ({}, msgspec.Raw(b"{}"))
         self._cancel_arrived_ns: dict[str, int] = {}  # incident -> arrival of its cause
         self._events_since_snapshot = 0
         self._snapshot_due_ns = 0
@@ -193,12 +195,12 @@ class Loop:
         try:
             for request in requests:
                 self._step(turn, request, now_ns, wall_ns)
+            self._tighten(turn)
+            self._prepare_cancels(turn)
+            self._write(turn)
         except BaseException as error:  # a broken invariant: shut, and end
-            self._fail(error)
+            self._fail(error, requests)
             raise
-        self._tighten(turn)
-        self._prepare_cancels(turn)
-        self._write(turn)
         self.recorder.cycle((boot_ns() - began_ns) / 1e9, wall_ns)
         if self._inbox:
             self._want_turn()
@@ -241,12 +243,13 @@ class Loop:
             return
         levels = engine.levels
         turn.levels = dict(levels)
+        known = self._gate_levels
         for scope in levels:
-            if scope not in self._gate_levels:
+            if scope not in known:
                 self.gate.add(scope)
-                self._gate_levels[scope] = 0  # until its registration is durable
+        # A new scope is shut until its registration is durable.
         self._gate_levels = {
-            scope: min(level, levels.get(scope, 0)) for scope, level in self._gate_levels.items()
+            scope: min(known.get(scope, 0), levels.get(scope, 0)) for scope in known | levels
         }
         self.gate.tighten(self._gate_levels, engine.generation)
 
@@ -346,9 +349,9 @@ class Loop:
         self._gate_version = turn.version
         if turn.levels is None:
             return
-        levels = self.engine.levels
+        proven = [turn.levels, *(later.levels for later in self._turns if later.levels is not None)]
         self._gate_levels = {
-            scope: min(level, levels.get(scope, 0)) for scope, level in turn.levels.items()
+            scope: min(levels.get(scope, 0) for levels in proven) for scope in self._gate_levels
         }
         self._renew()
 
@@ -380,23 +383,26 @@ class Loop:
         return (boot_ns() - self._turns[0].submitted_ns) / 1e9 if self._turns else 0.0
 
     def _encoded_levels(self) -> msgspec.Raw:
-        version = self.engine.levels_version
-        if self._levels_json[0] != version:
-            names = {scope: LEVEL_NAMES[level] for scope, level in self.engine.levels.items()}
-            self._levels_json = version, msgspec.Raw(_json(names))
+        """What the gate holds, for senders elsewhere: never a loosening that is not durable."""
+        levels = self._gate_levels
+        if self._levels_json[0] is not levels:
+            names = {scope: LEVEL_NAMES[level] for scope, level in levels.items()}
+            self._levels_json = levels, msgspec.Raw(_json(names))
         return self._levels_json[1]
 
     # -- the end ----------------------------------------------------------------------------------
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException, requests: Sequence[Request] = ()) -> None:
         if self.failed is not None:
             return
         self.failed = error
         self.gate.shut()
         waiting = [request for turn in self._turns for request in turn.requests]
-        for request in (*waiting, *self._inbox):
+        for request in (*waiting, *requests, *self._inbox):
             if request.waiter is not None and not request.waiter.done():
                 request.waiter.set_exception(NotDurable(f"nothing can be written: {error}"))
+        for turn in self._turns:  # what cannot be written can still be sent
+            self._send(turn)
         self.fail(error)
 
     async def stop(self, *, cancel: bool) -> None:
@@ -405,11 +411,13 @@ class Loop:
             self._renewal.cancel()
             self._renewal = None
         self.gate.shut()
-        if self.failed is None:
+        with suppress(NotDurable):
             await self.step([ev.Stop(cancel=cancel)])
             if cancel:
                 await self._send_last()
                 await self.step([ev.Tick()])  # commits come in order: all before it is durable
+        if self.failed is not None:
+            await self.outbox.drain(LAST_CANCELS_SECONDS)
         self._stopped = True
         await self.outbox.close()
 

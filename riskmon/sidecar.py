@@ -102,9 +102,10 @@ class Sidecar:
             epoch = secrets.token_hex(8)
             gate = _gate(settings, epoch)
             web = await self._listen()
-            await self._begin(journal, recovered, gate, epoch)
+            with suppress(NotDurable):  # the loop has failed, said so, and ends below
+                await self._begin(journal, recovered, gate, epoch)
+                self._announce(web)
             clean = False
-            self._announce(web)
             await self._until_told()
             clean = await self._end(journal)
         finally:
@@ -158,6 +159,11 @@ class Sidecar:
             engine.step(entry.events, now_ns=entry.now_ns, wall_ns=entry.wall_ns)
             if number % REPLAY_SLICE == 0:
                 await asyncio.sleep(0)
+        if len(engine.levels) > self.settings.max_scopes:
+            raise CannotStart(
+                f"the state holds {len(engine.levels)} scopes and max_scopes is "
+                f"{self.settings.max_scopes}: raise max_scopes"
+            )
         self.loop = Loop(
             engine,
             journal,
@@ -360,11 +366,14 @@ def _log_decision(decision: Decision) -> None:
 def _operator_token(state_dir: Path) -> str:
     """The operator's token, made at the first start; only its owner may read it."""
     path = state_dir / "operator.token"
-    with suppress(FileExistsError):
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
-    token = path.read_text().strip()
+    try:
+        with suppress(FileExistsError):
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "w") as file:
+                file.write(secrets.token_urlsafe(32) + "\n")
+        token = path.read_text().strip()
+    except OSError as error:
+        raise CannotStart(f"cannot use {path} ({error.strerror}): remove it") from None
     if len(token) < 16:
         raise CannotStart(f"{path} holds no token: remove it, and the next start makes one")
     return token

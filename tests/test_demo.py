@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -166,3 +171,68 @@ async def test_the_bot_stops_at_a_shut_gate(programs: Programs, sidecar: Levels)
     assert await asyncio.to_thread(bot.wait_for, "resumed", 5)
     await asyncio.to_thread(bot.stop)
     assert sidecar.types >= {"latency", "balances", "price", "open_orders", "heartbeat"}
+
+
+@pytest.mark.slow
+def test_the_whole_story(tmp_path: Path) -> None:
+    """The demo halts trading and exits 1; the book is empty, and its times are measured.
+
+    With `--keep` all still runs after the story, so that the exchange and the sidecar can be asked
+    themselves. What the story measured began before, and ended after, what the sidecar measured.
+    """
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RISKMON_")}
+    story = subprocess.Popen(
+        [sys.executable, "-m", "riskmon", "demo", "--keep"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+    )
+    told = ""
+    try:
+        assert story.stdout is not None
+        for line in story.stdout:
+            told += line
+            if re.search(r"\bstate +/", line):  # the last line of what stays up
+                break
+        assert story.poll() is None, told
+        exchange = first(r"exchange +(http\S+)/orders", told)
+        riskmon = first(r"status page +(http\S+)/\s", told)
+        assert asyncio.run(get(f"{exchange}/orders"))[1]["count"] == 0
+        placed = asyncio.run(get(f"{exchange}/control"))[1]["orders_placed"]
+        assert placed > 0
+        state = asyncio.run(get(f"{riskmon}/v1/state"))[1]
+        assert [(b["limit"], b["scope"]) for b in state["breakers"] if b["state"] == "open"] == [
+            ("latency_p99", "venue:simex")
+        ]
+        assert state["cancel"][0]["confirmed"]
+        page = asyncio.run(text(f"{riskmon}/metrics"))
+        gate_ms = float(first(r"gate shut, as another process reads it +([0-9.]+) ms", told))
+        cancel_ms = float(first(r"cancel received by the OMS +([0-9.]+) ms", told))
+        for name, told_ms in (("gate", gate_ms), ("cancel", cancel_ms)):
+            measured = f"riskmon_breach_to_{name}_seconds"
+            assert float(first(rf"{measured}_count\S* (\S+)", page)) == 1
+            assert float(first(rf"{measured}_sum\S* (\S+)", page)) * 1e3 <= told_ms + 0.01
+        story.send_signal(signal.SIGINT)
+        assert story.wait(30) == 1
+        with pytest.raises(aiohttp.ClientConnectionError):
+            asyncio.run(get(f"{exchange}/orders"))
+    finally:
+        if story.poll() is None:
+            story.send_signal(signal.SIGINT)
+            story.wait(30)
+        assert story.stdout is not None
+        story.stdout.close()
+
+
+def first(pattern: str, text: str) -> str:
+    """What the pattern's group finds first."""
+    found = re.search(pattern, text)
+    assert found, f"no {pattern!r} in: {text}"
+    return found[1]
+
+
+async def text(url: str) -> str:
+    """A page as it is."""
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return await response.text()

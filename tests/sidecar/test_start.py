@@ -1,0 +1,127 @@
+"""What keeps a sidecar from starting is told in one line, with exit 2 and no traceback."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from riskmon.gate import Level
+from tests.sidecar.conftest import Make
+from tests.sidecar.harness import QUICK_LATENCY, SLOW_SAMPLES, Sidecar, Webhooks, eventually
+
+
+def the_one_line(sidecar: Sidecar) -> str:
+    """What it says before it ends with 2."""
+    assert sidecar.launch().wait() == 2, sidecar.said()
+    lines = sidecar.said().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_a_second_sidecar_on_the_same_state(make: Make, tmp_path: Path) -> None:
+    """It names the state and the process that holds it, and leaves the first one's gate alone."""
+    first = make().start()
+    with Sidecar(tmp_path) as second:
+        second.log = tmp_path / "second.log"
+        line = the_one_line(second)
+    assert first.process is not None
+    assert f"{first.state_dir} is in use by another riskmon (process {first.process.pid})" in line
+    assert first.level() is Level.ALLOW
+
+
+@pytest.mark.slow
+def test_a_port_in_use(make: Make) -> None:
+    """It names the address and its key."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        sidecar = make()
+        text = sidecar.config.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}")
+        sidecar.config.write_text(text)
+        line = the_one_line(sidecar)
+    assert line == (
+        f"riskmon: cannot listen on 127.0.0.1:{port}: the address is in use: "
+        "stop what holds it, or change http.listen"
+    )
+    sidecar.configure("")
+    sidecar.start()
+    assert sidecar.incidents("start")[0]["reason"] == ""  # nothing ran: nothing was unclean
+
+
+@pytest.mark.parametrize("place", ["state", "state/inside"])
+def test_a_state_directory_that_cannot_be(make: Make, tmp_path: Path, place: str) -> None:
+    """A file where the directory should be; it names the key and the cure."""
+    (tmp_path / "state").write_text("a file")
+    sidecar = make()
+    text = sidecar.config.read_text().replace(f"{tmp_path}/state", f"{tmp_path}/{place}")
+    sidecar.config.write_text(text)
+    line = the_one_line(sidecar)
+    assert f"state_dir {tmp_path}/{place}" in line
+    assert "another place" in line
+
+
+def test_a_gate_that_cannot_be(make: Make, tmp_path: Path) -> None:
+    """A directory where the gate's file should be; it names the path and the key."""
+    (tmp_path / "test.gate").mkdir()
+    line = the_one_line(make())
+    assert f"{tmp_path}/test.gate" in line
+    assert "set `gate`" in line
+
+
+def test_an_operator_token_that_cannot_be_read(make: Make, tmp_path: Path) -> None:
+    """It names the file and the cure."""
+    (tmp_path / "state" / "operator.token").mkdir(parents=True)
+    assert f"{tmp_path}/state/operator.token" in the_one_line(make())
+
+
+def test_a_damaged_journal(make: Make, tmp_path: Path) -> None:
+    """It names the file, and says how to go on."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "journal.db").write_bytes(b"no database" * 1_000)
+    line = the_one_line(make())
+    assert f"{tmp_path}/state/journal.db is damaged" in line
+    assert "riskmon restore" in line
+
+
+@pytest.mark.slow
+def test_a_disk_that_fails_shuts_cancels_and_ends(make: Make, oms: Webhooks) -> None:
+    """When a commit fails the gate is shut, what was to be cancelled is still sent, exit 4.
+
+    The next start, with room again, knows that the end was none and cancels everything.
+    """
+    sidecar = make(QUICK_LATENCY + oms.target()).start()
+    sidecar.events({"type": "heartbeat", "venue": "kraken"})
+    assert sidecar.process is not None
+    written = max(file.stat().st_size for file in sidecar.state_dir.iterdir())
+    limits = (written, written)
+    resource.prlimit(sidecar.process.pid, resource.RLIMIT_FSIZE, limits)
+    status, body = sidecar.request("POST", "/v1/events", SLOW_SAMPLES)
+    assert status == 503, body
+    assert sidecar.wait() == 4
+    assert "Traceback" not in sidecar.said()
+    assert sidecar.level() is Level.HALT
+    assert oms.sweeps(limit="latency_p99") == [1]
+    sidecar.start()
+    assert sidecar.incidents("start")[0]["reason"] == "after a kill"
+    eventually(lambda: oms.sweeps(limit="unclean_start") == [1, 2], "the cancel")
+    eventually(lambda: sidecar.level() is Level.ALLOW, "the gate's opening")
+
+
+@pytest.mark.slow
+def test_a_disk_that_fails_at_the_start(make: Make) -> None:
+    """When not even the start can be written it ends with 4, shut, and says why."""
+    sidecar = make(top="max_scopes = 100").start()  # a small gate
+    assert sidecar.end(signal.SIGTERM) == 0
+    # The start writes the configuration: one that is larger than any file may be from now on.
+    overrides = ", ".join(f'"venue:exchange-number-{n}" = 0.25' for n in range(1_500))
+    sidecar.configure(
+        f"[limits.latency_p99]\noverrides = {{ {overrides} }}", top="max_scopes = 100"
+    )
+    sidecar.launch(prefix=("prlimit", "--fsize=40000"))
+    assert sidecar.wait() == 4, sidecar.said()
+    assert "Traceback" not in sidecar.said()
+    assert "journal.db" in sidecar.said()
+    assert sidecar.level() is Level.HALT
