@@ -14,7 +14,7 @@ PINNED := $(VENV)/.pinned
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 TOOLS := .tools/.ready
-TYPED := $(wildcard riskmon tests bench dashboards)
+TYPED := $(wildcard riskmon tests bench dashboards compose)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -54,7 +54,6 @@ $(DEV): $(PINNED) requirements-dev.txt requirements-nodeps.txt
 $(TOOLS): .ci/debian-tools
 	@echo 'Fetching Prometheus and Alertmanager into .tools ...'
 	@.ci/debian-tools .tools prometheus prometheus-alertmanager
-	@ln -sf prometheus-alertmanager .tools/bin/alertmanager
 	@touch $@
 
 # -- checks ---------------------------------------------------------------------------------

@@ -112,7 +112,6 @@ class Variable(TemplatesItemBase):  # type: ignore[misc] # the base has no types
             "sort": 1,
             "multi": True,
             "includeAll": True,
-            "allValue": ".*",
             "current": {"selected": True, "text": ["All"], "value": ["$__all"]},
         }
 

@@ -169,7 +169,9 @@ def test_no_file_names_a_registry() -> None:
     assert named == []
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize(
+    "name", ["requirements.txt", "requirements-dev.txt", "requirements-nodeps.txt"]
+)
 def test_requirements_are_exact(name: str) -> None:
     """Every line of a list is one package at one version: no address, hash, option or range."""
     lines = (ROOT / name).read_text(encoding="utf-8").splitlines()

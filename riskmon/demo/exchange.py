@@ -216,17 +216,18 @@ class Exchange:
 
 
 @click.command()
-@click.option("--port", default=0, help="On loopback; 0 for any, which is then printed.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=0, help="0 for any, which is then printed.")
 @click.option("--delay", default=0.005, show_default=True, help="Seconds that an answer takes.")
-def main(port: int, delay: float) -> None:
-    """Serve a simulated exchange on loopback until interrupted."""
+def main(host: str, port: int, delay: float) -> None:
+    """Serve a simulated exchange until interrupted."""
 
     async def serve() -> None:
         runner = web.AppRunner(Exchange(Book(), delay).app(), access_log=None, shutdown_timeout=1)
         await runner.setup()
         try:
-            await web.TCPSite(runner, "127.0.0.1", port).start()
-            url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            await web.TCPSite(runner, host, port).start()
+            url = f"http://{host}:{runner.addresses[0][1]}"
             print(json.dumps({"event": "listening", "url": url}), flush=True)
             await until_stopped()
         finally:
