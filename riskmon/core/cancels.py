@@ -166,6 +166,8 @@ class Cancels:
         ``venues`` are all that the account trades at; its own incidents need each one's word.
         """
         if event.count:
+            for incident in self.incidents.values():
+                incident.quiet.pop(event.venue, None)
             return []
         taken_wall_ns = wall_ns if event.at is None else ev.datetime_ns(event.at)
         confirmed = []

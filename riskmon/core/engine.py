@@ -166,7 +166,11 @@ class Engine:
                     scope: msgspec.convert(plain, measure.Measure)
                     for scope, plain in state.measures[limit.name].items()
                 }
-        return cls(config, state)
+        engine = cls(config, state)
+        if state.now_ns:
+            # All was judged when the snapshot was taken; once more would count as one breach more.
+            engine._book.dirty.clear()
+        return engine
 
     def view(self) -> View:
         """What readers may see, as it is now."""
@@ -404,7 +408,12 @@ class Engine:
 
     def _on_configured(self, event: ev.Configured) -> None:
         self._version_before = self.levels_version + 1
-        self._configure(load(event.config))
+        config = load(event.config)
+        kinds = {limit.name: limit.kind for limit in config.limits}
+        for limit in self.config.limits:
+            if kinds.get(limit.name) != limit.kind:
+                self.state.measures.pop(limit.name, None)
+        self._configure(config)
 
     def _on_operate(self, event: ev.Operate) -> None:
         self._answer(operate(self._board, self._book, event))

@@ -28,6 +28,7 @@ Number = float | str
 Side = Literal["buy", "sell"]
 
 MAX_MAGNITUDE = 1e15
+MIN_PRICE = 1e-15  # inverse contracts divide by prices: what comes out must stay finite
 MAX_NUMBER_CHARS = 40
 MAX_AHEAD_NS = 5 * 10**9
 MAX_AGE_NS = 7 * 86_400 * 10**9
@@ -397,6 +398,8 @@ def number(value: Number, field: str) -> float:
         value = _from_text(value, field)
     if not isfinite(value) or abs(value) > MAX_MAGNITUDE:
         raise BadEvents(f"{field} must be finite and at most 1e15 in magnitude", field=field)
+    if 0 < value < MIN_PRICE and (field in _POSITIVE or field == "entry_price"):
+        raise BadEvents(f"{field} must be 1e-15 or above, not {value:g}", field=field)
     if value <= 0 and (field in _POSITIVE or (value < 0 and field in _NOT_NEGATIVE)):
         bound = "above 0" if field in _POSITIVE else "0 or above"
         raise BadEvents(f"{field} must be {bound}, not {value:g}", field=field)

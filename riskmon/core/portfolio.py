@@ -50,6 +50,7 @@ class Venue(Struct):
 
     assets: dict[str, Holding] = field(default_factory=dict)
     at_ns: int = 0
+    all_wall_ns: int = 0  # of the last `balances`: what it did not name was 0 then
     counted: bool = True  # its holdings are part of equity
     unsettled_since_ns: int | None = None
     settle_ns: int = 0  # when it is settled, if nothing more comes
@@ -87,6 +88,7 @@ class PortfolioState(Struct):
     unpriced_since_ns: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, bool] = field(default_factory=dict)
     capital: float | None = None
+    in_capital: float = 0.0  # P&L and flows that a rebase made part of the capital
     configured_capital: float | None = None
     units: float | None = None
     peak: float = 1.0
@@ -187,10 +189,12 @@ class Portfolio:
 
     def rebase(self) -> None:
         """Make the current settled equity the new capital and peak."""
-        if isinstance(self.state.judged, float):
-            self.state.capital = self.state.units = self.state.judged
-            self.state.peak = self.state.judged_unit_value = 1.0
-            self.dirty["equity"] = True
+        state = self.state
+        if isinstance(state.judged, float) and state.judged > 0:
+            state.in_capital += state.judged - (state.capital or 0.0)
+            state.capital = state.units = state.judged
+            state.peak = state.judged_unit_value = 1.0
+        self.dirty["equity"] = True  # if there was nothing to begin from, what tripped trips again
 
     # -- ledgers ----------------------------------------------------------------------------------
 
@@ -213,7 +217,8 @@ class Portfolio:
             after = None
         else:
             after, until_ns = found
-            if asset in self.holders and asset not in self.prices.fixed:
+            wanted = asset in self.holders or asset in self.by_quote
+            if wanted and asset not in self.prices.fixed:
                 self.arm(("price", asset, ""), until_ns + 1)
         if after == before:
             return after
@@ -305,6 +310,8 @@ class Portfolio:
         exposure = self.state.exposures.get(symbol)
         if exposure is None:
             exposure = self.state.exposures[symbol] = Exposure()
+        # The first look at an asset's worth exposes what is quoted in it: not while counting.
+        self._worth(instrument(symbol, self.reference).quote)
         quantity_before = abs(exposure.quantity.value)
         notional_before = abs(exposure.notional.value)
         exposure.quantity, exposure.notional, exposure.unpriced = Sum(), Sum(), 0
@@ -356,6 +363,7 @@ class Portfolio:
             self._hold(venue, asset, 0.0, 0.0, wall_ns)
         for asset, holding in event.assets.items():
             self._hold(venue, asset, holding.free, holding.locked, wall_ns)  # type: ignore[arg-type]
+        venue.all_wall_ns = wall_ns
         self._reported(event.venue, venue)
         self._settle(venue)
 
@@ -422,20 +430,25 @@ class Portfolio:
         worth = self._worth(event.asset)
         self._credit(self.state.flows, event.asset, amount)
         venue = self.state.venues.get(event.venue)
-        if venue is not None and event.asset not in self.config.ignore:
-            self._move_balance(venue, event, amount)
-            if worth is None:  # its value is not known: it enters when it is
-                self.state.left_out[event.asset] = True
-        if worth is not None and event.asset not in self.config.ignore:
-            self._add_units(amount * worth)
         self.dirty["equity"] = True
+        if event.asset in self.config.ignore:
+            return
+        if venue is not None:
+            self._move_balance(venue, event, amount)
+        if self.state.complete and (venue is None or not venue.counted):
+            return  # it enters with its venue
+        if worth is not None:
+            self._add_units(amount * worth)
+        elif venue is not None:  # its value is not known: it enters when it is
+            self.state.left_out[event.asset] = True
 
     def _move_balance(self, venue: Venue, event: ev.CashFlow, amount: float) -> None:
         """A flow that the venue's balance does not hold yet moves it at once."""
         wall_ns = self._wall_of(event)
         held = venue.assets.get(event.asset)
         if held is None:
-            self._hold(venue, event.asset, amount, 0.0, wall_ns)
+            if venue.all_wall_ns < wall_ns:
+                self._hold(venue, event.asset, amount, 0.0, venue.all_wall_ns)
         elif held.wall_ns < wall_ns:
             self._hold(venue, event.asset, held.free + amount, held.locked, held.wall_ns)
 
@@ -562,6 +575,7 @@ class Portfolio:
         if not state.venues:
             return (
                 (state.capital or 0.0)
+                - state.in_capital
                 + state.realised.value.value
                 + self.pnl_unrealised()
                 + state.flows.value.value
@@ -584,7 +598,13 @@ class Portfolio:
         if state.venues:
             state.complete = True
         if state.units is None:
-            state.units = state.capital = max(equity, 1e-9)
+            if equity <= 0:
+                state.judged = (
+                    f"equity is {equity:g}, which cannot be the capital that losses are measured "
+                    "by: set portfolio.initial_capital"
+                )
+                return True
+            state.units = state.capital = equity
         state.judged = equity
         state.judged_unit_value = equity / state.units
         state.peak = max(state.peak, state.judged_unit_value)

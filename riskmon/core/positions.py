@@ -42,14 +42,18 @@ class Position(Struct):
             self.entry = _mean(held, self.entry, quantity, price, inverse=inverse)
         else:
             closed = min(abs(held), abs(quantity))
-            gain = (1 / self.entry - 1 / price) if inverse else (price - self.entry)
-            realised = gain * (closed if held > 0 else -closed)
+            realised = self._gain(price, inverse=inverse) * (closed if held > 0 else -closed)
         self._move(quantity)
         if self.quantity == 0:
             self.entry = 0.0
         elif (self.quantity > 0) != (held > 0) and held != 0:
             self.entry = price  # it went past zero: what is left was opened by this fill
         return realised
+
+    def _gain(self, price: float, *, inverse: bool) -> float:
+        if self.entry <= 0:
+            return 0.0  # the venue gave no entry: what was gained cannot be told
+        return (1 / self.entry - 1 / price) if inverse else (price - self.entry)
 
     def _move(self, quantity: float) -> None:
         moved = Sum(self.quantity, self.rest)
@@ -89,6 +93,8 @@ class Position(Struct):
 def _mean(held: float, entry: float, quantity: float, price: float, *, inverse: bool) -> float:
     if held == 0:
         return price
+    if entry <= 0:
+        return 0.0  # unknown in part is unknown
     total = abs(held) + abs(quantity)
     if inverse:
         return total / (abs(held) / entry + abs(quantity) / price)

@@ -84,11 +84,11 @@ def price(symbol: str, at: float, venue: str | None = None) -> ev.Price:
 
 
 def fill(
-    side: Any, quantity: float, at: float, symbol: str = "BTC/USDT:USDT", **more: Any
+    side: Any, quantity: float, each: float, symbol: str = "BTC/USDT:USDT", **more: Any
 ) -> ev.Fill:
     """An execution; its id follows from what it says unless one is given."""
-    values = {"id": f"{side}{quantity}{at}", "venue": "kraken", **more}
-    return ev.Fill(symbol=symbol, side=side, quantity=quantity, price=at, **values)
+    values = {"id": f"{side}{quantity}{each}", "venue": "kraken", **more}
+    return ev.Fill(symbol=symbol, side=side, quantity=quantity, price=each, **values)
 
 
 def flow(amount: float, asset: str = "USDT", **more: Any) -> ev.CashFlow:
