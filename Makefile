@@ -14,6 +14,7 @@ PINNED := $(VENV)/.pinned
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 TOOLS := .tools/.ready
+COMPOSE := .tools/compose/.ready
 TYPED := $(wildcard riskmon tests bench dashboards compose)
 
 .DELETE_ON_ERROR:
@@ -56,6 +57,11 @@ $(TOOLS): .ci/debian-tools
 	@.ci/debian-tools .tools prometheus prometheus-alertmanager
 	@touch $@
 
+$(COMPOSE): .ci/debian-compose
+	@echo 'Fetching docker-compose into .tools/compose ...'
+	@.ci/debian-compose .tools/compose
+	@touch $@
+
 # -- checks ---------------------------------------------------------------------------------
 
 lint: $(RUNTIME) $(DEV)
@@ -69,7 +75,7 @@ test: lint $(TOOLS)
 test-fast: lint
 	$(BIN)/pytest -q -n $(JOBS) -m 'not slow' $(ARGS)
 
-test-full: lint $(TOOLS)
+test-full: lint $(TOOLS) $(COMPOSE)
 	REQUIRE_TOOLS=1 TEST_FULL=1 $(BIN)/pytest -q -n $(JOBS) $(ARGS)
 
 # -- runs -----------------------------------------------------------------------------------

@@ -32,13 +32,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def ask(url: str, body: object = None, token: str | None = None) -> Any:
+def ask(url: str, body: object = None, token: str | None = None, method: str | None = None) -> Any:
     """GET, or POST a body; give the JSON that is answered, or the text. Raises OSError."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     data = None
     if body is not None:
         headers["Content-Type"], data = "application/json", json.dumps(body).encode()
-    with _opener.open(urllib.request.Request(url, data, headers), timeout=5) as response:
+    request = urllib.request.Request(url, data, headers, method=method)
+    with _opener.open(request, timeout=5) as response:
         text = response.read().decode()
         return json.loads(text) if "json" in response.headers.get_content_type() else text
 
