@@ -1,0 +1,206 @@
+"""The engine end to end: time, scopes, checks, and what readers see."""
+
+from __future__ import annotations
+
+import pytest
+
+from riskmon.core import events as ev
+from riskmon.core.config import EngineConfig, PortfolioConfig, default_limits
+from riskmon.core.decisions import LEVEL_NAMES, Record, Sweep, Transition
+from riskmon.core.engine import NEVER_NS, Engine, TooManyScopes
+from tests.core import (
+    BEGIN_WALL_NS,
+    OMS,
+    SECOND,
+    World,
+    balances,
+    error,
+    fill,
+    latency,
+    latency_limit,
+    limit,
+    loss_limit,
+    price,
+)
+
+
+def test_the_defaults() -> None:
+    """Without a configuration three limits are on, with the bounds that are documented."""
+    limits = {one.name: one.params for one in default_limits()}
+    assert limits["latency_p99"].bounds() == [("max", 0.2)]
+    assert limits["error_streak"].bounds() == [("max", 5)]
+    assert limits["portfolio_loss"].bounds() == [("max", 0.05)]
+    assert limits["portfolio_loss"].warn == 0.6
+    assert limits["latency_p99"].breaches == 5
+    assert Engine().view().level == "allow"
+
+
+def test_a_whole_incident() -> None:
+    """A venue slows down, its gate shuts, orders are cancelled, it recovers."""
+    world = World(latency_limit(window=100, min_samples=100, breaches=5), targets=OMS)
+    world.each([latency(0.1)] * 99)
+    world.each([latency(0.25)] * 5)  # the first is one of a hundred, and may be
+    assert world.level("venue:kraken") == "allow"
+    outcome = world.step(latency(0.25))
+    told = [type(decision) for decision in outcome.decisions]
+    assert (told.count(Sweep), told.count(Transition)) == (1, 1)
+    assert world.engine.levels == {"account": 3, "venue:kraken": 0}
+    incident = world.incident
+    world.confirm()
+    world.wait(30)
+    assert world.level("venue:kraken") == "probe"
+    assert [world.check().allowed for _ in range(4)] == [True, True, True, False]
+    world.each([latency(0.1)] * 3)
+    assert world.level("venue:kraken") == "allow"
+    record = world.record(incident)
+    assert (record.kind, record.limit, record.scope) == ("trip", "latency_p99", "venue:kraken")
+    assert (record.value, record.bound, record.sweeps) == (0.25, 0.2, 2)
+    assert record.ended_by == "3 good probes"
+    assert world.view.cancel == []
+    assert [c.after for c in world.transitions] == ["open", "half_open", "closed"]
+
+
+def test_time_never_goes_back() -> None:
+    """A clock that jumps back neither shortens a wait nor lengthens it."""
+    world = World(limit("error_streak", max=1))
+    world.step(error())
+    world.engine.step([ev.Tick()], now_ns=5, wall_ns=5)
+    assert world.engine.state.now_ns == world.now_ns
+    world.wait(300)
+    assert world.state("error_streak") == "closed"
+
+
+def test_nothing_to_wait_for() -> None:
+    """An engine that waits for nothing says so; one that waits says for when."""
+    world = World(limit("error_streak", max=1))
+    assert world.engine.next_deadline_ns == NEVER_NS
+    world.step(error())
+    assert world.engine.next_deadline_ns == world.now_ns + 300 * SECOND
+
+
+def test_a_late_tick_is_a_tick() -> None:
+    """What became due while the process slept happens at the next step, whatever it is."""
+    world = World(limit("error_streak", max=1))
+    world.step(error())
+    world.now_ns += 3_600 * SECOND
+    world.step(latency(0.1))
+    assert world.state("error_streak") == "closed"
+
+
+def test_events_register_their_scopes() -> None:
+    """Every scope that an event names has a level from then on."""
+    world = World()
+    world.step(latency(0.1), fill("buy", 1.0, 1.0, "BTC/USDT", venue="mexc", strategy="mm1"))
+    world.step(ev.Heartbeat(symbol="ETH/USDT", strategy="mm2"))
+    assert set(world.engine.levels) == {
+        "account",
+        *("venue:kraken", "venue:mexc"),
+        *("symbol:BTC/USDT", "symbol:ETH/USDT"),
+        *("strategy:mm1", "strategy:mm2"),
+    }
+
+
+def test_configured_venues_have_a_level_from_the_start() -> None:
+    """Scopes that the configuration names need no event."""
+    world = World(portfolio=PortfolioConfig(venues=("kraken",)))
+    assert world.level("venue:kraken") == "allow"
+
+
+def test_a_scope_inherits_a_shut_account() -> None:
+    """A scope that appears while the account is frozen is shut from its first moment."""
+    world = World()
+    world.operate("freeze")
+    world.step(latency(0.1, "new"))
+    assert world.level("venue:new") == "halt"
+
+
+def test_too_many_scopes_are_refused() -> None:
+    """`admit` names what does not fit; known scopes always do."""
+    world = World(max_scopes=2)
+    world.engine.admit([latency(0.1)])
+    world.step(latency(0.1))
+    world.engine.admit([latency(0.1)])
+    with pytest.raises(TooManyScopes, match="venue:mexc"):
+        world.engine.admit([latency(0.1), latency(0.1, "mexc")])
+
+
+def test_checks_follow_the_lowest_level() -> None:
+    """An order is allowed when account, venue, symbol and strategy all allow it."""
+    world = World(latency_limit())
+    world.step(latency(0.1), latency(0.1, "mexc"))
+    assert world.check(strategy="mm1").allowed
+    world.step(latency(1.0))
+    refused = world.check(strategy="mm1")
+    assert (refused.allowed, refused.level) == (False, "halt")
+    (blame,) = refused.reasons
+    assert (blame.limit, blame.scope, blame.bound) == ("latency_p99", "venue:kraken", 0.2)
+    assert blame.value == 1.0
+    assert blame.utilization == pytest.approx(5.0)
+    assert world.check(venue="mexc").allowed
+    assert world.view.orders_checked == {"allowed": 2, "refused": 1}
+    assert world.view.orders_blocked == {"latency_p99": 1}
+
+
+def test_an_unknown_venue_is_not_allowed_by_simulation() -> None:
+    """A simulated order registers nothing: what nobody named is halted."""
+    world = World()
+    refused = world.check(simulate=True)
+    assert (refused.allowed, {b.limit for b in refused.reasons}) == (False, {"unregistered"})
+    assert "venue:kraken" not in world.engine.levels
+    assert world.check().allowed
+    assert world.view.orders_checked == {"allowed": 1, "refused": 0}
+
+
+def test_permits_lapse() -> None:
+    """A permit that nobody used is given again after 5 s; simulation takes none."""
+    world = World(latency_limit())
+    world.step(latency(1.0), ev.Heartbeat(symbol="BTC/USDT"))
+    world.wait(30)
+    assert all(world.check(simulate=True).allowed for _ in range(5))
+    assert [world.check().allowed for _ in range(4)] == [True, True, True, False]
+    world.wait(4.9)
+    assert not world.check().allowed
+    world.wait(0.1)
+    assert world.check().allowed
+
+
+def test_what_readers_see() -> None:
+    """The view has the window's statistics, the portfolio and when each venue last spoke."""
+    world = World(latency_limit(window=100), loss_limit())
+    world.step(*[latency(n / 1_000) for n in range(2, 201, 2)])
+    world.step(balances(USDT=1_000.0), price("BTC/USDT", 100.0, "mexc"), ev.Edge(bps=-2.0))
+    view = world.view
+    (window,) = view.latency
+    assert (window.count, window.min, window.p99, window.max) == (100, 0.002, 0.198, 0.2)
+    assert view.level == LEVEL_NAMES[3]
+    assert [(e.strategy, e.bps) for e in view.edges] == [("", -2.0)]
+    heard = {(e.venue, e.stream): e.at_ns for e in view.last_events}
+    assert set(heard) == {("kraken", "latency"), ("kraken", "balances"), ("mexc", "price")}
+    assert set(heard.values()) == {BEGIN_WALL_NS + world.now_ns}
+    breaker = world.breaker("portfolio_loss", "account")
+    assert (breaker.value, breaker.bound, breaker.utilization) == (0.0, 0.05, 0.0)
+
+
+def test_utilization_is_clamped() -> None:
+    """value / bound, from 0 to 10."""
+    world = World(latency_limit(on_breach="warn"))
+    world.step(latency(0.1))
+    assert world.breaker("latency_p99").utilization == pytest.approx(0.5)
+    world.step(latency(99.0))
+    assert world.breaker("latency_p99").utilization == 10.0
+
+
+def test_starts_and_stops_are_told() -> None:
+    """Each has a line in the audit trail."""
+    world = World()
+    world.step(ev.Stop())
+    kinds = [d.kind for d in world.decisions if isinstance(d, Record)]
+    assert kinds == ["start", "stop"]
+
+
+def test_a_disabled_limit_is_not_there() -> None:
+    """`enabled = false` leaves a limit out."""
+    world = World(latency_limit(enabled=False))
+    world.step(latency(9.0))
+    assert world.view.breakers == []
+    assert EngineConfig().limits == ()

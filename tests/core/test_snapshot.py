@@ -1,0 +1,152 @@
+"""Snapshots: what follows one is what follows the whole past, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+
+from riskmon.core.config import EngineConfig, dump, load
+from riskmon.core.engine import Engine
+from tests.core import FEW, MANY, World, latency, latency_limit, limit, plain, run
+from tests.core.play import STEPS, play, tell
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def rest(engine: Engine, world: World, cut: int) -> str:
+    """All that an engine answers and decides over the log from ``cut`` on, and what it is then."""
+    said = [msgspec.json.encode(run(engine, *one)) for one in world.log[cut:]]
+    return repr(said) + plain(engine) + repr(engine.levels) + repr(engine.view())
+
+
+def check_cuts(steps: list[Any]) -> None:
+    world = tell()
+    for number, what in enumerate(steps):
+        play(world, number, what)
+    whole = Engine(tell().config)
+    for cut in range(len(world.log) + 1):
+        kept = whole.snapshot()
+        following = rest(Engine.restore(kept), world, cut)
+        assert following == rest(Engine.restore(kept), world, cut)
+        if cut == 0:
+            expected = rest(Engine(tell().config), world, 0)
+        assert following == expected, f"cut at {cut}: {world.log[cut:][:1]}"
+        if cut < len(world.log):
+            said = msgspec.json.encode(run(whole, *world.log[cut]))
+            assert expected.startswith("[" + repr(said))
+            expected = _without(expected, repr(said))
+
+
+def _without(expected: str, said: str) -> str:
+    return "[" + expected[1 + len(said) :].removeprefix(", ")
+
+
+@FEW
+@given(STEPS)
+def test_snapshot_and_the_rest(steps: list[Any]) -> None:
+    """At every cut: the snapshot and the events after it give what all events give."""
+    check_cuts(steps)
+
+
+@pytest.mark.slow
+@MANY
+@given(STEPS)
+def test_snapshot_and_the_rest_long(steps: list[Any]) -> None:
+    """As above, with many more examples."""
+    check_cuts(steps)
+
+
+def test_a_snapshot_of_a_snapshot() -> None:
+    """Restoring changes nothing, not one byte."""
+    world = tell()
+    for number, what in enumerate(STORY):
+        play(world, number, what)
+    once = Engine.restore(world.engine.snapshot()).snapshot()
+    assert Engine.restore(once).snapshot() == once
+
+
+def test_configurations_come_back() -> None:
+    """The configuration in force is part of the snapshot."""
+    world = tell()
+    restored = Engine.restore(world.engine.snapshot())
+    assert restored.config == world.config
+    assert load(dump(EngineConfig())) == EngineConfig()
+
+
+def test_a_limit_may_change_its_kind() -> None:
+    """What one kind measured under a name is not read as another's."""
+    world = World(latency_limit(name="venue"))
+    world.step(latency(0.1))
+    world.configure(limit("error_streak", "venue"))
+    restored = Engine.restore(world.engine.snapshot())
+    assert plain(restored) == plain(world.engine)
+
+
+def test_looking_changes_nothing() -> None:
+    """A view may be taken at any time: what follows is as if nobody had looked."""
+    lookers = []
+    for looks in (False, True):
+        world = World(latency_limit(seconds=10.0, max=0.2, on_breach="warn"))
+        world.step(latency(0.19))
+        world.wait(60)
+        assert not looks or world.view.latency == []
+        world.step(latency(0.01))
+        lookers.append((plain(world.engine), world.decisions))
+    assert lookers[0] == lookers[1]
+
+
+STORY = [
+    ("price", "BTC/USDT", 100.0, None),
+    ("price", "ETH/BTC", 0.03, "mexc"),
+    ("balances", "kraken", 1_000.0, 3.0),
+    ("balances", "mexc", 940.0, 0.5),
+    ("wait", 31.0),
+    ("latency", 0.5, "kraken"),
+    ("latency", 0.5, "mexc"),
+    ("error", "mexc", "add"),
+    ("error", "mexc", "add"),
+    ("fill", "BTC/USD:BTC", "kraken", True, 3.0, 90.0),
+    ("fill", "ETH/BTC", "mexc", False, 0.5, 0.03),
+    ("operate", "freeze", "account", False),
+    ("wait", 6.0),
+    ("answered", True),
+    ("wait", 31.0),
+    ("probe", 0.1, "kraken"),
+    ("operate", "unfreeze", "account", True),
+    ("operate", "reset", "venue:kraken", True),
+    ("check", "BTC/USDT", "kraken"),
+    ("wait", 400.0),
+]
+
+
+def tell_story() -> str:
+    """A long story, and what the engine is after it."""
+    world = tell()
+    for number, what in enumerate(STORY):
+        play(world, number, what)
+    return rest(Engine(tell().config), world, 0)
+
+
+def test_hash_seeds_do_not_matter() -> None:
+    """Two processes with different hash seeds come to the same state, bit for bit."""
+    code = "from tests.core.test_snapshot import tell_story; print(tell_story())"
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "4242")
+    }
+    assert len(told) == 1
+    assert "unfreeze" in told.pop()
