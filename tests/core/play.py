@@ -98,6 +98,12 @@ def play(world: World, number: int, what: Any) -> None:
         _tell_of_cancels(world, kind, *rest)
 
 
+def _position(symbol: str, venue: str, quantity: float, entry: float) -> ev.Position:
+    return ev.Position(
+        venue=venue, symbol=symbol, quantity=-quantity, entry_price=entry, contract_size=100.0
+    )
+
+
 _REPORTED: dict[str, Callable[..., ev.Event]] = {
     "latency": latency,
     "probe": lambda seconds, venue: latency(seconds, venue, "probe"),
@@ -105,15 +111,9 @@ _REPORTED: dict[str, Callable[..., ev.Event]] = {
     "balances": lambda venue, usdt, btc: balances(venue, USDT=usdt, BTC=btc),
     "balance": lambda venue, usdt: balance("USDT", usdt, venue),
     "price": price,
-    "position": lambda *rest: _position(*rest),
+    "position": _position,
     "orders": lambda venue, count: ev.OpenOrders(venue=venue, count=count),
 }
-
-
-def _position(symbol: str, venue: str, quantity: float, entry: float) -> ev.Position:
-    return ev.Position(
-        venue=venue, symbol=symbol, quantity=-quantity, entry_price=entry, contract_size=100.0
-    )
 
 
 def _tell_of_cancels(world: World, kind: str, done: bool = False) -> None:
