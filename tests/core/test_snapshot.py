@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from hypothesis import given
 
+from riskmon.core import events as ev
 from riskmon.core.config import EngineConfig, dump, load
 from riskmon.core.engine import Engine
 from tests.core import FEW, MANY, World, latency, latency_limit, limit, plain, run
@@ -86,6 +87,21 @@ def test_a_limit_may_change_its_kind() -> None:
     world.step(latency(0.1))
     world.configure(limit("error_streak", "venue"))
     restored = Engine.restore(world.engine.snapshot())
+    assert plain(restored) == plain(world.engine)
+
+
+def test_breakers_keep_their_order() -> None:
+    """A restored engine blames, and numbers changes, in the order of the one before it."""
+    world = World(latency_limit())
+    world.operate("freeze")  # the first breaker of its kind comes before the venue's others
+    world.step(latency(1.0))
+    world.operate("freeze", "venue:kraken")
+    restored = Engine.restore(world.engine.snapshot())
+    order = ev.Check(venue="kraken", symbol="BTC/USDT", side="buy", quantity=1.0, price=1.0)
+    freeze = ev.Operate(action="freeze", scope="venue:kraken", reason="", limit="latency_p99")
+    then: list[ev.Event] = [order, freeze]
+    answers = run(world.engine, list(then), world.now_ns).answers
+    assert run(restored, list(then), world.now_ns).answers == answers
     assert plain(restored) == plain(world.engine)
 
 
