@@ -26,11 +26,11 @@ def run() -> list[tuple[str, str]]:
     """Measure on the disk that holds /var/tmp; the ratios are what carries over to another."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:  # /tmp may be in memory
         path = Path(directory)
-        sync_s = _sync_s(path / "bare")
+        synced_s = sync_s(path / "bare")
         with _journal(path / "state") as journal:
             alone_s = _alone_s(journal)
             rate, waited_s = _grouped(journal)
-    sync_median_s, median_s = statistics.median(sync_s), statistics.median(alone_s)
+    sync_median_s, median_s = statistics.median(synced_s), statistics.median(alone_s)
     return [
         ("journal: bare write of a page and fdatasync", f"{sync_median_s * 1e3:.3f} ms"),
         (
@@ -39,7 +39,7 @@ def run() -> list[tuple[str, str]]:
         ),
         (
             "journal: a commit alone, p99",
-            f"{_p99(alone_s) * 1e3:.3f} ms, {_p99(alone_s) / _p99(sync_s):.1f} × fdatasync",
+            f"{_p99(alone_s) * 1e3:.3f} ms, {_p99(alone_s) / _p99(synced_s):.1f} × fdatasync",
         ),
         (
             f"journal: group commit, {WAITERS} waiters",
@@ -66,7 +66,7 @@ def _commit(seq: int) -> Commit:
     return Commit(entries=[Entry(seq, seq, seq, [Latency(venue="kraken", seconds=0.1)])])
 
 
-def _sync_s(path: Path) -> list[float]:
+def sync_s(path: Path) -> list[float]:
     # Over space that is there already, as SQLite's log is once it has grown.
     path.write_bytes(PAGE * ALONE)
     handle = os.open(path, os.O_WRONLY)

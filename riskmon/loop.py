@@ -34,6 +34,7 @@ TURN_EVENTS = 10_000  # taken in one turn, so that the lease is renewed between 
 QUEUE_EVENTS = 200_000  # taken in and not durable yet
 RENEWALS_PER_LEASE = 20
 CANCEL_WAIT_SECONDS = 0.02  # a cancel waits so long for its commit
+CANCELS_FIRST_SECONDS = 0.001  # a start over answers and the log, which take as long as a cancel
 LAST_CANCELS_SECONDS = 2.0  # that an end for want of a disk leaves the cancels under way
 SNAPSHOT_EVENTS = 50_000
 SNAPSHOT_SECONDS = 300.0
@@ -116,6 +117,7 @@ class Loop:
         self._inbox: deque[Request] = deque()
         self._queued_events = 0
         self._turns: deque[Turn] = deque()  # submitted and not durable
+        self._untold: deque[Turn] = deque()  # durable, and their senders not answered
         self._outcomes: list[tuple[str, Status, int]] = []
         self._turn_due: asyncio.Handle | None = None
         self._renewal: asyncio.TimerHandle | None = None
@@ -176,7 +178,10 @@ class Loop:
             arrived_ns = self._cancel_arrived_ns.pop(event.incident, None)
             if arrived_ns is not None:
                 self.recorder.breach_to_cancel((boot_ns() - arrived_ns) / 1e9)
-        self._put(Request([event], boot_ns()))
+            # The attempt goes out in the loop's next few steps; a turn would come before them.
+            self._loop.call_later(CANCELS_FIRST_SECONDS, self._put, Request([event], boot_ns()))
+        else:
+            self._put(Request([event], boot_ns()))
 
     def _settle(self, delivery_id: str, status: Status, attempts: int) -> None:
         self._outcomes.append((delivery_id, status, attempts))
@@ -338,11 +343,21 @@ class Loop:
         for incident in turn.commit.withdraw:
             self.outbox.withdraw(incident)
         self._loosen(turn)
-        for request in turn.requests:
-            if request.waiter is not None and not request.waiter.done():
-                request.waiter.set_result(request.outcome)
-        for decision in turn.commit.decisions:
-            self.tell(decision)
+        self._untold.append(turn)
+        if turn.sweeps:
+            self._loop.call_later(CANCELS_FIRST_SECONDS, self._tell_durable)
+        elif len(self._untold) == 1:
+            self._tell_durable()
+
+    def _tell_durable(self) -> None:
+        """Answer and tell what is on the disk, in its order."""
+        while self._untold:
+            turn = self._untold.popleft()
+            for request in turn.requests:
+                if request.waiter is not None and not request.waiter.done():
+                    request.waiter.set_result(request.outcome)
+            for decision in turn.commit.decisions:
+                self.tell(decision)
 
     def _loosen(self, turn: Turn) -> None:
         """What a durable turn opened may open, unless a later one shut it again."""
@@ -397,6 +412,7 @@ class Loop:
             return
         self.failed = error
         self.gate.shut()
+        self._tell_durable()
         waiting = [request for turn in self._turns for request in turn.requests]
         for request in (*waiting, *requests, *self._inbox):
             if request.waiter is not None and not request.waiter.done():

@@ -1,0 +1,24 @@
+"""`python -m bench [NAME…]`: every benchmark, or those that are named; a line for each figure."""
+
+from __future__ import annotations
+
+import sys
+
+from bench import engine, gate, journal, rest, trip
+
+BENCHES = {"trip": trip, "engine": engine, "gate": gate, "journal": journal, "rest": rest}
+
+
+def main(names: list[str]) -> int:
+    """Run and print; 2 for a name that is none."""
+    if unknown := [name for name in names if name not in BENCHES]:
+        print(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHES)}")
+        return 2
+    for name in names or BENCHES:
+        for what, figure in BENCHES[name].run():
+            print(f"{what:75} {figure}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

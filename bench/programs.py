@@ -1,0 +1,198 @@
+"""The processes that benchmarks start: a quick receiver of webhooks, a bare relay, a sidecar."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+ROOT = Path(__file__).parent.parent
+SECRET = "whsec_YmVuY2htYXJrcy1zaWduLXdpdGgtdGhpcy1zZWNyZXQ="  # noqa: S105 - of a benchmark
+_ANSWER = b'{"status":"done","canceled":1,"open_orders":0}'
+_DONE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
+    len(_ANSWER),
+    _ANSWER,
+)
+
+
+def boot_ns() -> int:
+    """One clock for all processes of this machine."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+class _Receiving(asyncio.Protocol):
+    """As little HTTP as there is: answer a whole request, and say when it was there."""
+
+    def __init__(self) -> None:
+        self._data = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        head, found, body = self._data.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: *(\d+)", head)
+        if not found or length is None or len(body) < int(length[1]):
+            return
+        received_ns = boot_ns()
+        self._data = b""
+        self._transport.write(_DONE)
+        print(received_ns, flush=True)
+
+
+async def _receive() -> None:
+    server = await asyncio.get_running_loop().create_server(_Receiving, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+async def _relay(url: str) -> None:
+    """What any sidecar made of aiohttp costs: a request in, a request out, and nothing between."""
+    async with aiohttp.ClientSession() as session:
+
+        async def handle(request: web.BaseRequest) -> web.Response:
+            body = await request.read()
+            async with session.post(url, data=body) as response:
+                await response.read()
+            return web.Response(body=b"{}")
+
+        server = web.Server(handle)
+        listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+        print(listener.sockets[0].getsockname()[1], flush=True)
+        await listener.serve_forever()
+
+
+class Program:
+    """A process of this module; the first line that it says is its port."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.programs", *arguments],
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+        )
+        self.pid = self._process.pid
+        self.port = self.line()
+
+    def line(self) -> int:
+        """The number in the next line."""
+        assert self._process.stdout is not None
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+@contextmanager
+def program(*arguments: str) -> Iterator[Program]:
+    """`receive`, or `relay URL`."""
+    started = Program(*arguments)
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+class Sidecar:
+    """A sidecar with its state on the disk that holds /var/tmp (/tmp may be in memory)."""
+
+    def __init__(self, directory: Path, config: str) -> None:
+        self.directory = directory
+        file = directory / "riskmon.toml"
+        file.write_text(
+            f'account = "bench"\nstate_dir = "{directory}/state"\n'
+            f'gate = "{directory}/bench.gate"\n{config}'
+        )
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("RISKMON_")}
+        with (directory / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "riskmon", "run", "--config", str(file)],
+                stderr=log,
+                cwd=directory,
+                env={**environment, "PYTHONPATH": str(ROOT)},
+            )
+        self.port = self._announced()
+
+    def _announced(self) -> int:
+        for _ in range(1_000):
+            said = (self.directory / "log").read_text()
+            if found := re.search(r"http://127\.0\.0\.1:(\d+)", said):
+                return int(found[1])
+            assert self.process.poll() is None, said
+            time.sleep(0.02)
+        raise TimeoutError("the sidecar did not start")
+
+    @property
+    def token(self) -> str:
+        """The operator's."""
+        return (self.directory / "state" / "operator.token").read_text().strip()
+
+
+@contextmanager
+def sidecar(config: str) -> Iterator[Sidecar]:
+    """A sidecar on its own port, and its end."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        started = Sidecar(Path(directory), config)
+        try:
+            yield started
+        finally:
+            started.process.terminate()
+            started.process.wait()
+
+
+class Connection:
+    """A kept connection that sends bytes which are ready and reads whole answers."""
+
+    def __init__(self, port: int) -> None:
+        self._sock = socket.create_connection(("127.0.0.1", port))
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def ask(self, request: bytes) -> bytes:
+        """Send and read the answer's body; raises RuntimeError for anything but a 200."""
+        self._sock.sendall(request)
+        data = b""
+        while True:
+            data += self._sock.recv(65_536)
+            head, found, body = data.partition(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: *(\d+)", head)
+            if found and length and len(body) >= int(length[1]):
+                break
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(f"{head!r} {body!r}")
+        return body
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._sock.close()
+
+
+def post(path: str, body: bytes, token: str = "") -> bytes:
+    """A request as bytes."""
+    bearer = f"Authorization: Bearer {token}\r\n" if token else ""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{bearer}"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_receive() if sys.argv[1] == "receive" else _relay(sys.argv[2]))
