@@ -247,13 +247,17 @@ class Board:
         elif breaker.state == "open" and rule.params.recover == "clear":
             self.try_recover(breaker)
 
-    def judge_standing(self, rule: Rule, breaker: Breaker, value: float | str) -> None:
-        """A standing limit has a value, or a reason (a text) why it is unknown."""
+    def judge_standing(self, rule: Rule, breaker: Breaker, value: float | str | None) -> None:
+        """A standing limit has a value, a reason (a text) why it is unknown, or nothing to measure
+        (None): then it is clear."""
         if isinstance(value, str):
             self._lose_sight(rule, breaker, value)
             return
         self._regain_sight(breaker)
         breaker.value = value
+        if value is None:
+            self._clear(rule, breaker)
+            return
         bound = breaker.bound or 0.0
         floor = self.is_floor(breaker)
         past = value < bound if floor else value > bound
@@ -263,6 +267,15 @@ class Board:
             self._count(rule, breaker, past=past, counts=past)
         elif breaker.state == "half_open":
             self.probe(rule, breaker.scope, good=not past)
+        elif breaker.state == "open":
+            self.try_recover(breaker)
+
+    def _clear(self, rule: Rule, breaker: Breaker) -> None:
+        self._warn(breaker, near=False)
+        if breaker.clear_since_ns is None:
+            breaker.clear_since_ns = self.now_ns
+        if breaker.state == "closed":
+            self._count(rule, breaker, past=False, counts=False)
         elif breaker.state == "open":
             self.try_recover(breaker)
 

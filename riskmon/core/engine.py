@@ -18,11 +18,13 @@ import msgspec
 from msgspec import Struct, field
 
 from riskmon.core import events as ev
-from riskmon.core.board import STOP, UNCLEAN_START, Board, BoardState
+from riskmon.core.board import STOP, UNCLEAN_START, Board, BoardState, Rule
+from riskmon.core.breaker import Breaker
 from riskmon.core.cancels import Cancels, Incident
 from riskmon.core.checks import check
 from riskmon.core.config import EngineConfig, default_limits, dump, load
 from riskmon.core.decisions import Answer, Decision, Outcome, Record
+from riskmon.core.facts import EdgeHeard, Facts
 from riskmon.core.limits import LIMITS
 from riskmon.core.operate import operate
 from riskmon.core.portfolio import Portfolio, PortfolioState
@@ -40,14 +42,6 @@ class TooManyScopes(Exception):
     """An event names a new scope and ``max_scopes`` are registered."""
 
 
-class EdgeHeard(Struct):
-    """The last edge of a strategy, in basis points."""
-
-    bps: float
-    at_ns: int
-    wall_ns: int
-
-
 class State(Struct):
     """All that the engine remembers: a snapshot is this, encoded."""
 
@@ -61,7 +55,8 @@ class State(Struct):
     seen: dict[str, int] = field(default_factory=dict)  # ids of facts -> when
     seen_before: dict[str, int] = field(default_factory=dict)
     seen_since_ns: int = 0
-    heard_wall_ns: dict[str, dict[str, int]] = field(default_factory=dict)  # venue -> stream
+    heard_ns: dict[str, dict[str, int]] = field(default_factory=dict)  # venue -> type of event
+    beats_ns: dict[str, int] = field(default_factory=dict)  # strategy -> last heartbeat
     edges: dict[str, EdgeHeard] = field(default_factory=dict)  # strategy, "" for the account
     duplicates_total: int = 0
     checked: dict[str, int] = field(default_factory=lambda: {"allowed": 0, "refused": 0})
@@ -138,9 +133,9 @@ class Engine:
         state = self.state
         state.now_ns = now_ns = max(now_ns, state.now_ns)
         state.wall_ns = wall_ns
-        board, book = self._board, self._book
-        board.now_ns = book.now_ns = now_ns
-        board.wall_ns = book.wall_ns = wall_ns
+        board, book, facts = self._board, self._book, self._facts
+        board.now_ns = book.now_ns = facts.now_ns = now_ns
+        board.wall_ns = book.wall_ns = facts.wall_ns = wall_ns
         self._let_time_pass(now_ns)
         handlers = self._handlers
         for event in events:
@@ -190,9 +185,18 @@ class Engine:
         self._board.now_ns, self._board.wall_ns = state.now_ns, state.wall_ns
         self._book = Portfolio(state.portfolio, config.portfolio, self._arm)
         self._book.now_ns, self._book.wall_ns = state.now_ns, state.wall_ns
+        self._facts = Facts(
+            book=self._book,
+            edges=state.edges,
+            heard_ns=state.heard_ns,
+            beats_ns=state.beats_ns,
+            edge_max_age_ns=int(config.portfolio.max_age.edge * 1e9),
+            now_ns=state.now_ns,
+            wall_ns=state.wall_ns,
+        )
         rules = [rule for rule in self._board.rules.values() if not rule.limit.standing]
         self._takers = {
-            kind: [rule for rule in rules if kind in rule.limit.takes]
+            kind: [(rule, rule.limit.feed) for rule in rules if kind in rule.limit.takes]
             for kind in (ev.Latency, ev.Error, ev.Fill)
         }
         for venue in config.portfolio.venues:
@@ -228,6 +232,8 @@ class Engine:
     def _on_timer(self, what: str, first: str, second: str) -> None:
         if what in ("wait", "unknown"):
             self._board.on_timer(what, first, second)
+        elif what == "wake":
+            self._wake(first, second)
         elif what == "sweep":
             self._cancels.on_timer(first, self.state.now_ns)
         else:
@@ -243,20 +249,35 @@ class Engine:
             if topic == "equity" and not book.assess():
                 continue
             for rule, breaker in board.watching.get(topic, ()):
-                board.judge_standing(rule, breaker, rule.limit.value(book, breaker.scope))
+                self._judge_one(rule, breaker)
+
+    def _judge_one(self, rule: Rule, breaker: Breaker) -> None:
+        value = rule.limit.value(self._facts, breaker.scope)
+        self._board.judge_standing(rule, breaker, value)
+        if rule.limit.grows:
+            wake_ns = rule.limit.wake_ns(self._facts, breaker.scope, breaker.bound)
+            if wake_ns is not None:
+                self._arm(("wake", rule.name, breaker.scope), wake_ns)
+
+    def _wake(self, limit: str, scope: str) -> None:
+        """A value may have changed though nothing happened."""
+        rule = self._board.rules.get(limit)
+        breaker = self._board.state.breakers.get(limit, {}).get(scope)
+        if rule is not None and breaker is not None and rule.limit.standing:
+            self._judge_one(rule, breaker)
 
     def _sample(self, event: ev.Latency | ev.Error | ev.Fill) -> None:
         """Show an event to the limits that take it."""
         now_ns, board = self.state.now_ns, self._board
         if board.half_open:
             self._probe(event)
-        for rule in self._takers[type(event)]:
-            verdict = rule.limit.feed(event, now_ns)
+        for rule, feed in self._takers[type(event)]:
+            verdict = feed(event, now_ns)
             if verdict is not None:
                 board.judge_sample(rule, verdict)
 
     def _probe(self, event: ev.Latency | ev.Error | ev.Fill) -> None:
-        for rule in self._takers[type(event)]:
+        for rule, _ in self._takers[type(event)]:
             probe = rule.limit.probe(event)
             if probe is not None:
                 self._board.probe(rule, probe[0], good=probe[1])
@@ -265,13 +286,16 @@ class Engine:
 
     def _hear(self, venue: str, stream: str, strategy: str | None = None) -> None:
         """Note that a venue spoke; register it, the account and the strategy."""
-        heard = self.state.heard_wall_ns.get(venue)
+        heard = self.state.heard_ns.get(venue)
         if heard is None:
-            heard = self.state.heard_wall_ns[venue] = {}
+            heard = self.state.heard_ns[venue] = {}
             self._register("venue:" + venue)
-        heard[stream] = self.state.wall_ns
+        heard[stream] = self.state.now_ns
         if strategy is not None:
             self._register("strategy:" + strategy)
+        topic = "heard:" + venue
+        if topic in self._board.watching:
+            self._book.dirty[topic] = True
 
     def _register(self, scope: str) -> None:
         scopes = self.state.board.scopes
@@ -346,10 +370,11 @@ class Engine:
         self.state.edges[strategy] = EdgeHeard(
             float(event.bps), self.state.now_ns, self.state.wall_ns
         )
+        self._book.dirty["edge:" + strategy] = True
 
     def _on_open_orders(self, event: ev.OpenOrders) -> None:
         self._hear(event.venue, "open_orders")
-        venues = self.config.portfolio.venues or tuple(self.state.heard_wall_ns)
+        venues = self.config.portfolio.venues or tuple(self.state.heard_ns)
         for incident in self._cancels.on_open_orders(event, self.state.wall_ns, venues):
             self._board.on_confirmed(incident)
 
@@ -358,6 +383,12 @@ class Engine:
             self._register(scope)
         if event.venue is not None:
             self._hear(event.venue, "heartbeat")
+        if event.strategy is not None:
+            if event.final:
+                self.state.beats_ns.pop(event.strategy, None)
+            else:
+                self.state.beats_ns[event.strategy] = self.state.now_ns
+            self._book.dirty["beat:" + event.strategy] = True
 
     def _is_new(self, key: str) -> bool:
         """Whether a fact was not seen in the last 7 days; two generations keep it bounded."""

@@ -55,8 +55,8 @@ def view(
         ],
         cancel=cancels.view(),
         last_events=[
-            LastEventView(venue=venue, stream=stream, at_ns=at_ns)
-            for venue, streams in state.heard_wall_ns.items()
+            LastEventView(venue=venue, stream=stream, at_ns=at_ns - state.now_ns + state.wall_ns)
+            for venue, streams in state.heard_ns.items()
             for stream, at_ns in streams.items()
         ],
         freeze_total=dict(board.state.freeze_total),

@@ -52,7 +52,7 @@ class ErrorStreak:
         """Lengthen or end a run; a verdict when the run of an operation changed."""
         scope = "account" if self.params.per == "account" else "venue:" + event.venue
         streaks = self.streaks.get(scope)
-        if streaks is None:
+        if streaks is None or (not streaks and self.is_plain_success(event)):
             return None
         if type(event) is Fill:
             changed = bool(streaks)
@@ -62,6 +62,10 @@ class ErrorStreak:
         if only is not None and event.operation != only:  # type: ignore[union-attr]
             return None
         return self._count(scope, streaks, event)  # type: ignore[arg-type]
+
+    def is_plain_success(self, event: Latency | Error | Fill) -> bool:
+        """Whether an event ends no run because there is none, which is nearly always so."""
+        return type(event) is Latency and self.params.slow is None
 
     def _count(self, scope: str, streaks: dict[str, int], event: Latency | Error) -> Verdict | None:
         operation = event.operation or ""

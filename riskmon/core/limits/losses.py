@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from riskmon.core.limits.policy import Policy, refuse
 
 if TYPE_CHECKING:
-    from riskmon.core.portfolio import Portfolio
+    from riskmon.core.facts import Facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,7 @@ class PortfolioLoss:
     kind: ClassVar[str] = "portfolio_loss"
     on_by_default: ClassVar[bool] = True
     standing: ClassVar[bool] = True
+    grows: ClassVar[bool] = False
     Params: ClassVar[type[PortfolioLossParams]] = PortfolioLossParams
 
     def __init__(self, params: PortfolioLossParams) -> None:
@@ -39,11 +40,10 @@ class PortfolioLoss:
         """What the value depends on."""
         return ("equity",)
 
-    def value(self, book: Portfolio, scope: str) -> float | str:
+    def value(self, facts: Facts, scope: str) -> float | str:
         """The loss as a ratio, or why it cannot be told."""
-        if isinstance(book.judged, str):
-            return book.judged
-        return max(0.0, 1.0 - book.unit_value())
+        judged = facts.book.judged
+        return judged if isinstance(judged, str) else max(0.0, 1.0 - facts.book.unit_value())
 
     def describe(self, scope: str, value: float, bound: float) -> str:
         """Why it tripped, for people."""
