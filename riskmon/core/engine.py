@@ -199,6 +199,7 @@ class Engine:
             kind: [(rule, rule.limit.feed) for rule in rules if kind in rule.limit.takes]
             for kind in (ev.Latency, ev.Error, ev.Fill)
         }
+        self._listens = any(rule.limit.kind == "staleness" for rule in self._board.rules.values())
         for venue in config.portfolio.venues:
             self._board.register("venue:" + venue, first=False)
         self._book.dirty["equity"] = True
@@ -293,9 +294,8 @@ class Engine:
         heard[stream] = self.state.now_ns
         if strategy is not None:
             self._register("strategy:" + strategy)
-        topic = "heard:" + venue
-        if topic in self._board.watching:
-            self._book.dirty[topic] = True
+        if self._listens:
+            self._book.dirty["heard:" + venue] = True
 
     def _register(self, scope: str) -> None:
         scopes = self.state.board.scopes

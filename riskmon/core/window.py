@@ -24,9 +24,12 @@ class CountWindow(Struct, tag="count"):
     above: int = 0
     above_near: int = 0
 
-    def add(self, sample: float, now_ns: int = 0) -> None:
-        """Take a sample; in a full window it replaces the oldest."""
-        samples = self.samples
+    def add(self, sample: float, now_ns: int = 0) -> bool:
+        """Take a sample; in a full window it replaces the oldest.
+
+        Whether the P99 is, or was before it, past the warning level: mostly nobody need look on.
+        """
+        samples, before = self.samples, self.above_near
         if len(samples) < self.size:
             samples.append(sample)
         else:
@@ -43,6 +46,8 @@ class CountWindow(Struct, tag="count"):
             self.above_near += 1
             if sample > self.bound:
                 self.above += 1
+        most = max(before, self.above_near) if before else self.above_near
+        return most > 0 and most > len(samples) // 100
 
     def p99_past_bound(self) -> bool:
         """Whether the nearest-rank P99 is above the bound."""
@@ -87,8 +92,9 @@ class TimeWindow(Struct, tag="time"):
     above: int = 0
     above_near: int = 0
 
-    def add(self, sample: float, now_ns: int) -> None:
-        """Take a sample of now, and let go of those that are too old."""
+    def add(self, sample: float, now_ns: int) -> bool:
+        """Take a sample of now, and let go of those that are too old; as in `CountWindow`."""
+        was_near = self.p99_past_near()
         self.expire(now_ns)
         self.samples.append(sample)
         self.times_ns.append(now_ns)
@@ -96,6 +102,7 @@ class TimeWindow(Struct, tag="time"):
             self.above_near += 1
             if sample > self.bound:
                 self.above += 1
+        return was_near or self.p99_past_near()
 
     def expire(self, now_ns: int) -> None:
         """Let go of the samples that are older than the span."""

@@ -47,13 +47,16 @@ class ErrorStreak:
         self.params = params
         self.streaks = streaks  # scope -> operation -> errors in a row, none of them 0
         self.bounds: dict[str, float] = {}
+        self._by_venue = params.per == "venue"
+        self._slow = params.slow
+        self._of: dict[str, dict[str, int]] = {}  # the same, by venue, "" for the account
 
     def feed(self, event: Latency | Error | Fill, now_ns: int) -> Verdict | None:
         """Lengthen or end a run; a verdict when the run of an operation changed."""
-        scope = "account" if self.params.per == "account" else "venue:" + event.venue
-        streaks = self.streaks.get(scope)
-        if streaks is None or (not streaks and self.is_plain_success(event)):
+        streaks = self._of.get(event.venue if self._by_venue else "")
+        if streaks is None or (not streaks and self._slow is None and type(event) is Latency):
             return None
+        scope = "venue:" + event.venue if self._by_venue else "account"
         if type(event) is Fill:
             changed = bool(streaks)
             streaks.clear()
@@ -62,10 +65,6 @@ class ErrorStreak:
         if only is not None and event.operation != only:  # type: ignore[union-attr]
             return None
         return self._count(scope, streaks, event)  # type: ignore[arg-type]
-
-    def is_plain_success(self, event: Latency | Error | Fill) -> bool:
-        """Whether an event ends no run because there is none, which is nearly always so."""
-        return type(event) is Latency and self.params.slow is None
 
     def _count(self, scope: str, streaks: dict[str, int], event: Latency | Error) -> Verdict | None:
         operation = event.operation or ""
@@ -101,7 +100,7 @@ class ErrorStreak:
 
     def register(self, scope: str, bound: float) -> None:
         """Begin, or go on under a new bound, to measure ``scope``."""
-        self.streaks.setdefault(scope, {})
+        self._of[scope.partition(":")[2]] = self.streaks.setdefault(scope, {})
         self.bounds[scope] = bound
 
     def value(self, scope: str, now_ns: int) -> float | None:

@@ -56,22 +56,18 @@ class LatencyP99:
 
     def __init__(self, params: LatencyP99Params, windows: dict[str, Any]) -> None:
         self.params = params
+        self.operation = params.operation
         self.windows: dict[str, Window] = windows
 
     def feed(self, event: Latency | Error, now_ns: int) -> Verdict | None:
         """Take the sample; a verdict when P99 is past its bound or its nearness changed."""
-        operation = self.params.operation
-        seconds = event.seconds
+        operation, seconds = self.operation, event.seconds
         if seconds is None or (operation is not None and event.operation != operation):
             return None
         window = self.windows.get(event.venue)
-        if window is None:
+        if window is None or not window.add(seconds, now_ns):  # type: ignore[arg-type]
             return None
-        was_near = window.p99_past_near()
-        window.add(seconds, now_ns)  # type: ignore[arg-type]
         near = window.p99_past_near()
-        if not (near or was_near):
-            return None
         scope = "venue:" + event.venue
         if len(window) < self.params.min_samples:
             return Verdict(scope, past=False, counts=False, near=False)
