@@ -1,0 +1,162 @@
+"""What is not on the disk never opens a gate: the loop, with a disk that waits to be told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from riskmon.core import events as ev
+from riskmon.core.decisions import OperateAnswer
+from riskmon.core.engine import Engine
+from riskmon.gate import Gate, Level
+from riskmon.gate_file import GateFile
+from riskmon.journal import Commit, Journal
+from riskmon.loop import Clock, Loop
+from riskmon.metrics import Recorder
+from riskmon.web import NotDurable
+
+Done = Callable[[BaseException | None], None]
+
+
+class Disk:
+    """Takes commits as a journal does, and puts one down when it is told to."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Done] = deque()
+
+    def submit(self, _: Commit, done: Done) -> None:
+        self._waiting.append(done)
+
+    async def put_down(self, fault: BaseException | None = None) -> None:
+        """The oldest commit is durable, or failed, and the loop knows."""
+        self._waiting.popleft()(fault)
+        await turns()
+
+
+async def turns() -> None:
+    """Let the loop do what it can do now."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+class Running:
+    """A loop over a slow disk, and a reader of its gate."""
+
+    def __init__(self, path: Path) -> None:
+        self.disk, self.failed = Disk(), list[BaseException]()
+        self.file = GateFile.create(path, max_scopes=50, longest_lease_ns=60 * 10**9, epoch=1)
+        self.gate = Gate.open(path)
+        self.loop = Loop(
+            Engine(),
+            cast("Journal", self.disk),
+            self.file,
+            Clock(0),
+            Recorder(),
+            targets=[],
+            last_seq=0,
+            lease_seconds=60,
+            fail=self.failed.append,
+            tell=lambda _: None,
+        )
+
+    async def start(self) -> None:
+        """Begin, and open the gate."""
+        await self.take(self.loop.step([ev.Start(epoch="e")]))
+        await self.disk.put_down()
+        self.loop.open()
+
+    async def take(self, call: Any) -> asyncio.Task[Any]:
+        """Begin a call that waits for the disk."""
+        task: asyncio.Task[Any] = asyncio.ensure_future(call)
+        await turns()
+        return task
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Callable[[], Running]]:
+    made: list[Running] = []
+
+    def make() -> Running:
+        made.append(Running(tmp_path / "gate"))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.gate.close()
+        one.file.close()
+
+
+def operate(action: Any, generation: int | None = None) -> ev.Operate:
+    """An operator's call over the account."""
+    return ev.Operate(action=action, scope="account", reason="a test", generation=generation)
+
+
+async def test_a_commit_opens_only_what_it_holds(running: Callable[[], Running]) -> None:
+    """A scope that a later batch names stays shut until that batch is durable too."""
+    now = running()
+    await now.start()
+    first = await now.take(now.loop.ingest([ev.Heartbeat(venue="a")]))
+    second = await now.take(now.loop.ingest([ev.Heartbeat(venue="b")]))
+    assert not now.gate.allows(venue="a")
+    await now.disk.put_down()
+    assert now.gate.allows(venue="a")
+    assert now.gate.level(venue="b") is Level.HALT
+    told = json.loads(bytes(first.result().levels))
+    assert (told["venue:a"], told["venue:b"]) == ("allow", "halt")
+    assert not second.done()
+    await now.disk.put_down()
+    assert now.gate.allows(venue="b")
+    assert second.done()
+
+
+async def test_it_shuts_before_it_writes_and_opens_after(running: Callable[[], Running]) -> None:
+    """A freeze holds at once; an unfreeze only when it is durable, however many wait."""
+    now = running()
+    await now.start()
+    frozen = await now.take(now.loop.ask(operate("freeze")))
+    assert now.gate.level() is Level.HALT
+    assert not frozen.done()
+    await now.take(now.loop.ask(operate("unfreeze", generation=1)))
+    assert now.gate.level() is Level.HALT
+    await now.disk.put_down()
+    assert cast("OperateAnswer", frozen.result()).status == 200
+    assert now.gate.level() is Level.HALT
+    await now.disk.put_down()
+    assert now.gate.level() is Level.ALLOW
+
+
+async def test_a_shut_between_two_openings_holds(running: Callable[[], Running]) -> None:
+    """A durable opening does not open what a later, unwritten freeze shut and reopened."""
+    now = running()
+    await now.start()
+    for call in (operate("freeze"), operate("unfreeze", 1), operate("freeze")):
+        await now.take(now.loop.ask(call))
+    await now.take(now.loop.ask(operate("unfreeze", generation=3)))
+    await now.disk.put_down()
+    await now.disk.put_down()
+    assert now.gate.level() is Level.HALT  # the second freeze is written next
+    await now.disk.put_down()
+    assert now.gate.level() is Level.HALT
+    await now.disk.put_down()
+    assert now.gate.level() is Level.ALLOW
+
+
+async def test_a_failed_commit_shuts_and_answers_everybody(running: Callable[[], Running]) -> None:
+    """Who waits for the disk is told that nothing is written; who comes later as well."""
+    now = running()
+    await now.start()
+    waiting = [await now.take(now.loop.ingest([ev.Heartbeat(venue=v)])) for v in "ab"]
+    await now.disk.put_down(OSError("the disk is gone"))
+    assert [str(error) for error in now.failed] == ["the disk is gone"]
+    assert now.gate.level() is Level.HALT
+    for call in waiting:
+        with pytest.raises(NotDurable, match="the disk is gone"):
+            call.result()
+    with pytest.raises(NotDurable):
+        await now.loop.ingest([ev.Heartbeat()])
