@@ -137,6 +137,7 @@ class Sidecar:
                 return int(found[1])
             assert self.process.poll() is None, said
             time.sleep(0.02)
+        self.process.kill()
         raise TimeoutError("the sidecar did not start")
 
     @property
