@@ -3,11 +3,15 @@
 `riskmon.gate` has the layout. The order of stores is what readers rely on: a record's name
 comes before the count that shows it, the layout version comes last in a new file, and of
 several leases those that fall are stored before those that rise.
+
+A lock beside the file, `.NAME.lock`, is held by `flock` for as long as the file is written: the
+kernel lets go of it however the process ends. Readers need no lock.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 import stat
@@ -41,14 +45,19 @@ class GateFull(Exception):
     """The gate file has no room for another scope."""
 
 
+class GateInUse(Exception):
+    """Another process writes this gate. The message names the path and the process."""
+
+
 class GateFile:
     """The writing side: one for each sidecar, used from one thread.
 
     Every lease is 0 until the first `renew`. `close` shuts the gate.
     """
 
-    def __init__(self, path: Path, file: mmap.mmap, records_max: int) -> None:
+    def __init__(self, path: Path, file: mmap.mmap, records_max: int, lock: int) -> None:
         self.path = path
+        self._lock = lock
         self._map = file
         self._words = memoryview(file).cast("Q")
         self._records_max = records_max
@@ -70,24 +79,37 @@ class GateFile:
         """Shut the gate that is at the path, if any, and put a new one in its place.
 
         `max_scopes` counts the account, which gets its record here. Makes the directory
-        (0755) if need be. Raises OSError when the file cannot be made, ValueError for a
-        `max_scopes` below 1, RuntimeError on a machine that can have no gate.
+        (0755) if need be. Raises GateInUse while another GateFile writes this path, OSError
+        when the file cannot be made, ValueError for a `max_scopes` below 1, RuntimeError on
+        a machine that can have no gate.
         """
         require_machine()
         if max_scopes < 1:
             raise ValueError(f"max_scopes is {max_scopes}: the account alone needs 1")
         path = Path(path)
-        temporary = path.with_name(f".{path.name}.new")
         try:
             _make_directory(path.parent)
-            _shut_old(path)
-            temporary.unlink(missing_ok=True)  # of a start that was killed
-            gate = cls(path, _allocate(temporary, max_scopes + 1), max_scopes + 1)
-            gate._write_header(longest_lease_ns, epoch)
-            temporary.rename(path)
+            lock = _take_lock(path)
+            try:
+                return cls._make(path, max_scopes + 1, longest_lease_ns, epoch, lock)
+            except BaseException:
+                os.close(lock)
+                raise
         except OSError as error:
             reason = f"cannot make the gate file: {error.strerror}"
             raise OSError(error.errno, reason, str(path)) from error
+
+    @classmethod
+    def _make(
+        cls, path: Path, records: int, longest_lease_ns: int, epoch: int, lock: int
+    ) -> GateFile:
+        temporary = path.with_name(f".{path.name}.new")
+        try:
+            _shut_old(path)
+            temporary.unlink(missing_ok=True)  # of a start that was killed
+            gate = cls(path, _allocate(temporary, records), records, lock)
+            gate._write_header(longest_lease_ns, epoch)
+            temporary.rename(path)
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -168,13 +190,15 @@ class GateFile:
             self._words[slot] = 0
 
     def close(self, *, zero: bool = True) -> None:
-        """Shut the gate, unless `zero` is false, and unmap the file, which stays."""
+        """Shut the gate, unless `zero` is false, and unmap the file, which stays; another
+        process may make a new one from then on."""
         if self._map.closed:
             return
         if zero:
             self.shut()
         self._words.release()
         self._map.close()
+        os.close(self._lock)
 
     def _group(self, levels: dict[str, int]) -> None:
         """Fold the account's level into all others and sort the lease words by the outcome,
@@ -210,6 +234,25 @@ def _make_directory(path: Path) -> None:
     if not path.is_dir():
         path.mkdir(parents=True, exist_ok=True)
         path.chmod(0o755)  # whatever the umask: bots of other users read the gate
+
+
+def _take_lock(path: Path) -> int:
+    """Hold the gate at the path until the returned descriptor is closed."""
+    beside = path.with_name(f".{path.name}.lock")
+    # It is never removed: a second file of this name could be locked beside the first.
+    lock = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
+    except BlockingIOError:
+        holder = os.pread(lock, 20, 0).decode(errors="replace") or "unknown"
+        os.close(lock)
+        raise GateInUse(f"gate {path} is in use by another riskmon (process {holder})") from None
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
 
 
 def _shut_old(path: Path) -> None:

@@ -10,15 +10,12 @@ import asyncio
 import errno
 import gc
 import logging
-import os
 import secrets
 import signal
-import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import cast
 
 from msgspec import Struct
@@ -43,6 +40,7 @@ from riskmon.loop import Clock, Loop
 from riskmon.metrics import Metrics, Recorder
 from riskmon.outbox import RESULTS
 from riskmon.settings import Settings, SettingsError, load, reload_differences
+from riskmon.start import CannotStart, make_gate, operator_token, tls_context
 from riskmon.web import (
     Accepted,
     Access,
@@ -63,10 +61,6 @@ PRUNE_SECONDS = 600.0
 REPLAY_SLICE = 500  # instants between two turns of the event loop
 
 _log = logging.getLogger("riskmon")
-
-
-class CannotStart(Exception):
-    """Something that the user must put right first: one line, exit 2."""
 
 
 class Sidecar:
@@ -100,7 +94,7 @@ class Sidecar:
                 self, self._access(), caps=Caps(connections=settings.http.max_connections)
             )
             epoch = secrets.token_hex(8)
-            gate = _gate(settings, epoch)
+            gate = make_gate(settings, epoch)
             web = await self._listen()
             with suppress(NotDurable):  # the loop has failed, said so, and ends below
                 await self._begin(journal, recovered, gate, epoch)
@@ -122,7 +116,7 @@ class Sidecar:
     def _access(self) -> Access:
         http = self.settings.http
         return Access(
-            operator_hash=token_hash(_operator_token(self.settings.state_dir)),
+            operator_hash=token_hash(operator_token(self.settings.state_dir)),
             tokens=tuple(
                 Token(name=t.name, role=t.role, hash=t.hash, expires_ns=t.expires_ns)
                 for t in http.tokens
@@ -134,11 +128,8 @@ class Sidecar:
 
     async def _listen(self) -> Running:
         http = self.settings.http
+        tls = tls_context(http)
         try:
-            tls = None
-            if http.tls_certificate is not None:
-                tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-                tls.load_cert_chain(http.tls_certificate, http.tls_key)
             return await serve(
                 self.app, host=http.host, port=http.port, unix=http.unix, ssl_context=tls
             )
@@ -321,6 +312,7 @@ class Sidecar:
         self.settings = fresh
         self.app.grant(self._access())
         self.recorder.reload(ok=True)
+        _log.info("reloaded; configuration %s", fresh.source or "none (defaults)")
         return Reloaded(needs_restart=waiting)
 
     async def _reload_and_log(self) -> None:
@@ -332,9 +324,7 @@ class Sidecar:
         for fault in reloaded.faults:
             _log.error("not reloaded: %s: %s", fault.path, fault.message)
         if reloaded.needs_restart:
-            _log.warning("reloaded; restart for: %s", ", ".join(reloaded.needs_restart))
-        elif not reloaded.faults:
-            _log.info("reloaded")
+            _log.warning("restart for: %s", ", ".join(reloaded.needs_restart))
 
 
 def _keep(old: Settings, fresh: Settings, paths: list[str]) -> Settings:
@@ -361,34 +351,6 @@ def _log_decision(decision: Decision) -> None:
         )
     elif isinstance(decision, Unknown):
         _log.warning("%s over %s is unknown: %s", decision.limit, decision.scope, decision.reason)
-
-
-def _operator_token(state_dir: Path) -> str:
-    """The operator's token, made at the first start; only its owner may read it."""
-    path = state_dir / "operator.token"
-    try:
-        with suppress(FileExistsError):
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w") as file:
-                file.write(secrets.token_urlsafe(32) + "\n")
-        token = path.read_text().strip()
-    except OSError as error:
-        raise CannotStart(f"cannot use {path} ({error.strerror}): remove it") from None
-    if len(token) < 16:
-        raise CannotStart(f"{path} holds no token: remove it, and the next start makes one")
-    return token
-
-
-def _gate(settings: Settings, epoch: str) -> GateFile:
-    try:
-        return GateFile.create(
-            settings.gate,
-            max_scopes=settings.max_scopes + 1,
-            longest_lease_ns=int(settings.lease * 1e9),
-            epoch=int(epoch, 16),
-        )
-    except OSError as error:
-        raise CannotStart(f"{error.strerror}: {settings.gate}: set `gate`") from None
 
 
 def run(settings: Settings) -> int:

@@ -285,13 +285,14 @@ def test_incidents_survive_a_restart(sidecar: Start, told: Told) -> None:
 
 
 def test_tables_of_a_real_sidecar(sidecar: Start, capsys: pytest.CaptureFixture[str]) -> None:
-    """What people read has the breaker and the reason in it."""
+    """What people read has the breaker and the reason, and that nobody was asked to cancel."""
     sidecar()
     assert run(["freeze", "--reason", "for [people]"]) == 0
     assert run(["status"]) == 0
     assert run(["incidents"]) == 0
     shown = capsys.readouterr().out
     assert "halt, generation 1" in shown
+    assert "account manual: no target" in shown
     assert shown.count("for [people]") == 4
 
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import riskmon
 from riskmon import Gate
 from riskmon.gate import Level, gate_path
-from riskmon.gate_file import GateFile, GateFull
+from riskmon.gate_file import GateFile, GateFull, GateInUse
 
 ROOT = Path(__file__).parent.parent
 LONGEST_NS = 3_600_000_000_000
@@ -59,8 +59,9 @@ def until(condition: Callable[[], bool]) -> bool:
 
 
 def names_beside(path: Path) -> list[str]:
-    """List the folder that the path is in."""
-    return sorted(entry.name for entry in path.parent.iterdir())
+    """List the folder that the path is in, without the lock."""
+    names = {entry.name for entry in path.parent.iterdir()}
+    return sorted(names - {f".{path.name}.lock"})
 
 
 def word_of(path: Path, record: int) -> int:
@@ -190,6 +191,7 @@ def test_names_have_up_to_56_bytes(path: Path, scope: str, fits: bool) -> None:
 def test_new_start_shuts_the_old_file_and_renames_a_new_one(path: Path, file: GateFile) -> None:
     """Who still maps the old file reads zeroes; the path has another file, and nothing else."""
     file.renew(soon_ns(), {}, 1)
+    file.close(zero=False)  # as a killed process leaves it
     with path.open("rb") as old:
         create(path, epoch=2).close()
         content = old.read()
@@ -229,6 +231,24 @@ def test_new_start_takes_over_what_a_killed_one_left(path: Path) -> None:
     path.with_name(".main.gate.new").write_bytes(b"half")
     create(path).close()
     assert names_beside(path) == ["main.gate"]
+
+
+def test_one_writer_at_a_time(path: Path, file: GateFile) -> None:
+    """A second start names the gate and its holder, and zeroes nothing; when the first has
+    closed, or could not make its file, the next may."""
+    file.renew(soon_ns(), {}, 1)
+    before = path.read_bytes()
+    for same in (path, path.parent / ".." / path.parent.name / path.name):
+        with pytest.raises(GateInUse, match=rf"main\.gate is in use.*process {os.getpid()}\)"):
+            create(same)
+    assert path.read_bytes() == before
+    file.close()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(OSError, match="Is a directory"):
+        create(path)
+    path.rmdir()
+    create(path).close()
 
 
 def test_a_gate_that_cannot_be_made_is_named(path: Path) -> None:
@@ -594,6 +614,7 @@ def test_readers_follow_a_new_file_with_other_places(path: Path) -> None:
     with Gate.open(path) as gate:
         watchers = {name: gate.watch(venue=name) for name in "abc"}
         assert all(allowed() for allowed in watchers.values())
+        first.close(zero=False)  # as a killed process leaves it
         second = create(path)
         assert not any(allowed() for allowed in watchers.values())
         second.add("venue:c")
@@ -604,7 +625,6 @@ def test_readers_follow_a_new_file_with_other_places(path: Path) -> None:
         assert not watchers["b"]()
         assert gate.level(venue="a") == Level.REDUCE_ONLY
         second.close()
-    first.close()
 
 
 def test_a_file_that_is_taken_away_is_halt_once_its_lease_is_over(path: Path) -> None:
@@ -616,9 +636,9 @@ def test_a_file_that_is_taken_away_is_halt_once_its_lease_is_over(path: Path) ->
         assert gate.allows()
         file.renew(now_ns() - 1000, {}, 1)
         assert not gate.allows()
+        file.close()
         create(path).close()
         assert not gate.allows()
-    file.close()
 
 
 def test_close_halts_gate_and_watchers(path: Path, file: GateFile) -> None:
@@ -758,20 +778,17 @@ def test_threads_share_one_gate(path: Path) -> None:
     threads = [threading.Thread(target=read) for _ in range(2)]
     for thread in threads:
         thread.start()
-    files = []
     for turn in range(4):
         file = create(path)
         for scope in (["venue:shut", "symbol:open"], ["symbol:open", "venue:shut"])[turn % 2]:
             file.add(scope)
         file.renew(soon_ns(), {"venue:shut": 1}, turn)
         assert until(lambda: gate.allows(symbol="open"))
-        files.append(file)
+        file.close(zero=False)  # as a killed process leaves it
     gate.close()
     stop.set()
     for thread in threads:
         thread.join()
-    for file in files:
-        file.close()
     assert failures == []
 
 

@@ -47,8 +47,13 @@ def show_state(console: Console, state: Mapping[str, Any]) -> None:
     for unknown in state.get("unknown") or []:
         console.print(f"[yellow]unknown[/] {_row(unknown, ('limit', 'scope', 'reason'))}")
     for cancel in state.get("cancel") or []:
-        done = "confirmed" if cancel.get("confirmed") else "[red]not confirmed[/]"
-        console.print(f"cancel {_row(cancel, ('incident', 'scope', 'limit'))}: {done}")
+        console.print(f"cancel {_row(cancel, ('incident', 'scope', 'limit'))}: {_end(cancel)}")
+
+
+def _end(cancel: Mapping[str, Any]) -> str:
+    if not cancel.get("targets"):
+        return "[red]no target[/]"  # nobody was asked, so nothing is outstanding either
+    return "confirmed" if cancel.get("confirmed") else "[red]not confirmed[/]"
 
 
 def show_breakers(console: Console, breakers: Sequence[Mapping[str, Any]]) -> None:

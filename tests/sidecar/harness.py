@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
@@ -71,23 +71,30 @@ class Sidecar:
             f'[http]\nlisten = "127.0.0.1:0"\nunix = "{self.directory}/sock"\n{config}\n'
         )
 
-    def launch(self, *, prefix: tuple[str, ...] = ()) -> Self:
-        """Start the process and do not wait for it."""
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("RISKMON_")}
+    def launch(
+        self,
+        *,
+        prefix: tuple[str, ...] = (),
+        config: bool = True,
+        environment: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Start the process and do not wait for it; ``config`` is whether its file is named."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("RISKMON_")}
+        named = ["--config", str(self.config)] if config else []
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "riskmon", "run", "--config", str(self.config)],
+                [*prefix, sys.executable, "-m", "riskmon", "run", *named],
                 stdin=subprocess.DEVNULL,
                 stderr=log,
                 stdout=log,
                 cwd=self.directory,
-                env={**environment, "PYTHONPATH": str(ROOT)},
+                env={**inherited, **(environment or {}), "PYTHONPATH": str(ROOT)},
             )
         return self
 
-    def start(self, *, prefix: tuple[str, ...] = ()) -> Self:
-        """Start the process; returns when it says where it listens."""
-        self.launch(prefix=prefix)
+    def start(self, **launch: Any) -> Self:
+        """Start the process as :meth:`launch` does; returns when it says where it listens."""
+        self.launch(**launch)
         self.port = int(eventually(self._announced, "the sidecar's address")[1])
         return self
 

@@ -98,3 +98,25 @@ def test_a_removed_limits_open_breaker_lives_until_reset(sidecar: Sidecar) -> No
     assert sidecar.operate("reset", "venue:kraken", generation=generation)[0] == 200
     assert sidecar.breaker("latency_p99", "venue:kraken") == {}
     assert sidecar.state()["gate"]["levels"]["venue:kraken"] == "allow"
+
+
+def test_a_file_that_came_later_is_read_and_named(make: Make) -> None:
+    """Started on defaults, a reload reads the ./riskmon.toml of now, and the log says which."""
+    sidecar = make()
+    later = sidecar.config.read_text()
+    sidecar.config.unlink()
+    places = {
+        "RISKMON_STATE_DIR": str(sidecar.state_dir),
+        "RISKMON_GATE": str(sidecar.gate_path),
+        "RISKMON_ACCOUNT": "test",
+        "RISKMON_HTTP__LISTEN": "127.0.0.1:0",
+    }
+    sidecar.start(config=False, environment=places)
+    sidecar.events({"type": "heartbeat", "venue": "kraken"})
+    assert "configuration none (defaults)" in sidecar.said()
+    assert reload(sidecar)[0] == 200
+    assert "reloaded; configuration none (defaults)" in sidecar.said()
+    sidecar.config.write_text(later + TIGHTER)
+    assert reload(sidecar) == (200, {"needs_restart": ["http.unix"]})
+    assert bound(sidecar) == 0.15
+    assert "reloaded; configuration riskmon.toml" in sidecar.said()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,24 @@ def test_a_second_sidecar_on_the_same_state(make: Make, tmp_path: Path) -> None:
     assert first.process is not None
     assert f"{first.state_dir} is in use by another riskmon (process {first.process.pid})" in line
     assert first.level() is Level.ALLOW
+
+
+def test_a_second_sidecar_on_the_same_gate(make: Make, tmp_path: Path) -> None:
+    """With a state of its own it is refused all the same, and the first one's gate stays open;
+    a killed sidecar holds nothing."""
+    first = make(top='on_unclean_start = "keep"').start()
+    (tmp_path / "other").mkdir()
+    with Sidecar(tmp_path / "other") as second:
+        text = second.config.read_text().replace(str(second.gate_path), str(first.gate_path))
+        second.config.write_text(text)
+        line = the_one_line(second)
+        assert first.process is not None
+        assert f"gate {first.gate_path} is in use by another riskmon" in line
+        assert f"(process {first.process.pid}): stop it, or give this one a `gate`" in line
+        assert first.level() is Level.ALLOW
+        first.end(signal.SIGKILL)
+        second.start()
+        eventually(lambda: first.level() is Level.ALLOW, "the second one's lease")
 
 
 @pytest.mark.slow
@@ -71,10 +90,34 @@ def test_a_gate_that_cannot_be(make: Make, tmp_path: Path) -> None:
     assert "set `gate`" in line
 
 
-def test_an_operator_token_that_cannot_be_read(make: Make, tmp_path: Path) -> None:
-    """It names the file and the cure."""
-    (tmp_path / "state" / "operator.token").mkdir(parents=True)
-    assert f"{tmp_path}/state/operator.token" in the_one_line(make())
+TOKENS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a directory": (Path.mkdir, "Is a directory"),
+    "a link to nothing": (lambda path: path.symlink_to("nowhere"), "No such file or directory"),
+    "not UTF-8": (lambda path: path.write_bytes(b"\xff" * 40), "not UTF-8"),
+    "empty": (Path.touch, "holds no token"),
+}
+
+
+@pytest.mark.parametrize("case", TOKENS)
+def test_an_operator_token_that_is_none(make: Make, tmp_path: Path, case: str) -> None:
+    """It names the file, what is wrong with it, and the cure."""
+    spoil, what = TOKENS[case]
+    (tmp_path / "state").mkdir()
+    spoil(tmp_path / "state" / "operator.token")
+    line = the_one_line(make())
+    assert f"{tmp_path}/state/operator.token" in line
+    assert what in line
+    assert "remove it, and the next start makes one" in line
+
+
+def test_a_certificate_that_is_none(make: Make, tmp_path: Path) -> None:
+    """It names both files with their keys, and what is asked of them."""
+    certificate, key = tmp_path / "tls.pem", tmp_path / "tls.key"
+    certificate.write_text("no certificate")
+    key.write_text("no key")
+    line = the_one_line(make(f'tls_certificate = "{certificate}"\ntls_key = "{key}"'))
+    assert f"http.tls_certificate {certificate} with http.tls_key {key}" in line
+    assert "in PEM" in line
 
 
 def test_a_damaged_journal(make: Make, tmp_path: Path) -> None:
