@@ -97,6 +97,7 @@ class Board:
         self.levels_version = 0  # counts their changes
         self.by_scope: dict[str, list[Breaker]] = {}
         self.watching: dict[str, list[tuple[Rule, Breaker]]] = {}  # topic -> standing limits
+        self.checking: dict[str, list[tuple[Rule, Breaker]]] = {}  # scope -> limits on orders
         self.half_open = 0  # breakers that want probes
         self._index()
 
@@ -134,6 +135,10 @@ class Board:
         breaker = self.breaker(rule.name, scope)
         breaker.bound = self.bound(rule, scope)
         breaker.blocking = breaker.blocking and rule.params.on_breach in _BLOCKS
+        if hasattr(rule.limit, "size") or hasattr(rule.limit, "judge"):
+            checking = self.checking.setdefault(scope, [])
+            if all(watched is not breaker for _, watched in checking):
+                checking.append((rule, breaker))
         if rule.limit.standing:
             for topic in rule.limit.topics(scope):
                 watchers = self.watching.setdefault(topic, [])

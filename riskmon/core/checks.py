@@ -1,32 +1,40 @@
-"""May this order be sent? The levels of its scopes, and what each of them leaves."""
+"""May this order be sent? The levels of its scopes, and what it would do to every limit.
+
+An order is judged as if it were filled, together with the orders that were permitted before it and
+are not filled yet. What lowers a measured size is never refused for that size. What cannot be told
+(an order in a currency without a price) is refused by the limits that need it.
+"""
 
 from __future__ import annotations
 
-from riskmon.core.board import Board
-from riskmon.core.decisions import (
-    HALT,
-    LEVEL_NAMES,
-    PROBE,
-    REDUCE_ONLY,
-    Blame,
-    CheckAnswer,
-)
+from riskmon.core.board import Board, Rule, utilization
+from riskmon.core.breaker import Breaker
+from riskmon.core.decisions import HALT, LEVEL_NAMES, PROBE, REDUCE_ONLY, Blame, CheckAnswer
 from riskmon.core.events import Check
+from riskmon.core.facts import Facts, Intent
 from riskmon.core.limits.policy import Recovery
-from riskmon.core.portfolio import Portfolio
 
 PERMIT_NS = 5 * 10**9
+_REFUSES = ("block", "reduce", "trip", "freeze")
 
 
-def check(board: Board, book: Portfolio, order: Check) -> CheckAnswer:
-    """Judge one order; at level probe an allowed one takes a permit."""
+def check(board: Board, facts: Facts, order: Check) -> CheckAnswer:
+    """Judge one order; an allowed one is reserved, and takes a permit at level probe."""
     scopes = scopes_of(order)
     level = min(board.levels.get(scope, HALT) for scope in scopes)
     reasons: list[Blame] = []
-    if level == HALT or (level == REDUCE_ONLY and not book.reduces(order)):
-        reasons = board.blames(scopes, PROBE) or _unregistered(board, scopes)
-    elif level == PROBE:
+    if level == HALT or (level == REDUCE_ONLY and not _only_reduces(facts, order)):
+        reasons = board.blames(scopes, PROBE) + [
+            Blame(limit="unregistered", scope=scope)  # only a dry run meets one
+            for scope in scopes
+            if scope not in board.levels
+        ]
+    intent = facts.intent(order)
+    reasons += _refusals(board, facts, intent, scopes)
+    if level == PROBE and not reasons:
         reasons = _take_permits(board, scopes, simulate=order.simulate)
+    if not order.simulate and not reasons:
+        _admit(board, facts, intent, scopes)
     return CheckAnswer(
         allowed=not reasons,
         level=LEVEL_NAMES[level],  # type: ignore[arg-type]
@@ -40,8 +48,86 @@ def scopes_of(order: Check) -> list[str]:
     return [*scopes, "strategy:" + order.strategy] if order.strategy else scopes
 
 
-def _unregistered(board: Board, scopes: list[str]) -> list[Blame]:
-    return [Blame(limit="unregistered", scope=s) for s in scopes if s not in board.levels]
+def _only_reduces(facts: Facts, order: Check) -> bool:
+    """Whether an order, with those reserved on its side, can do no more than close."""
+    if not facts.book.reduces(order):
+        return False
+    pending = facts.orders.pending.get(order.symbol)
+    if pending is None:
+        return True
+    reserved = pending.buys.value if order.side == "buy" else pending.sells.value
+    return reserved + order.quantity <= abs(facts.book.net_quantity(order.symbol))
+
+
+def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[str]) -> list[Blame]:
+    """The limits that the order would take past their bounds."""
+    refused = []
+    for scope in scopes:
+        for rule, breaker in board.checking.get(scope, ()):
+            if breaker.state != "disabled":
+                blame = _judge(board, facts, intent, rule, breaker)
+                if blame is not None:
+                    refused.append(blame)
+    return refused
+
+
+def _judge(
+    board: Board, facts: Facts, intent: Intent, rule: Rule, breaker: Breaker
+) -> Blame | None:
+    bound = breaker.bound or 0.0
+    if rule.limit.standing:
+        sizes = rule.limit.size(facts, intent)
+        past = not isinstance(sizes, str) and sizes[1] > bound and sizes[1] > sizes[0]
+        value = sizes if isinstance(sizes, str) else sizes[1]
+    else:
+        value = rule.limit.judge(facts, intent, breaker.scope, bound)
+        past = not isinstance(value, str) and value > bound
+        if not intent.order.simulate and rule.limit.kind == "repeat_orders":
+            _note_repeat(board, facts, intent, rule, breaker, value)
+    if isinstance(value, str):
+        refuses = rule.params.on_unknown != "ignore" and rule.params.on_breach in _REFUSES
+        return Blame(limit=rule.name, scope=breaker.scope, bound=bound) if refuses else None
+    if not past:
+        return None
+    if not intent.order.simulate:
+        _act(board, rule, breaker, value)
+    if rule.params.on_breach not in _REFUSES:
+        return None
+    return Blame(
+        limit=rule.name,
+        scope=breaker.scope,
+        value=value,
+        bound=bound,
+        utilization=utilization(value, bound),
+    )
+
+
+def _act(board: Board, rule: Rule, breaker: Breaker, value: float) -> None:
+    """Count the breach; a limit that trips or freezes does so for the order too."""
+    breaker.breaches_total += 1
+    if rule.params.on_breach in ("trip", "freeze") and breaker.state in ("closed", "half_open"):
+        reason = "checked order: " + rule.limit.describe(breaker.scope, value, breaker.bound)
+        cause = "breach" if rule.params.on_breach == "trip" else "breach_freeze"
+        board.shut(breaker, cause, reason)  # type: ignore[arg-type]
+
+
+def _note_repeat(  # noqa: PLR0917 - one place calls it
+    board: Board, facts: Facts, intent: Intent, rule: Rule, breaker: Breaker, value: float
+) -> None:
+    rule.limit.note(facts, intent, breaker.scope)
+    if rule.limit.freezes(value):
+        reason = rule.limit.describe(breaker.scope, value, breaker.bound)
+        board.shut(breaker, "breach_freeze", reason)
+
+
+def _admit(board: Board, facts: Facts, intent: Intent, scopes: list[str]) -> None:
+    """Let the order count from now on."""
+    notional = None if isinstance(intent.notional, str) else abs(intent.notional)
+    facts.orders.reserve(intent.order, notional, facts.now_ns)
+    for scope in scopes:
+        for rule, breaker in board.checking.get(scope, ()):
+            if rule.limit.kind == "message_rate":
+                rule.limit.spend(facts, intent, scope, breaker.bound)
 
 
 def _take_permits(board: Board, scopes: list[str], *, simulate: bool) -> list[Blame]:

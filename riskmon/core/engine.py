@@ -27,6 +27,7 @@ from riskmon.core.decisions import Answer, Decision, Outcome, Record
 from riskmon.core.facts import EdgeHeard, Facts
 from riskmon.core.limits import LIMITS
 from riskmon.core.operate import operate
+from riskmon.core.orders import Orders, OrdersState
 from riskmon.core.portfolio import Portfolio, PortfolioState
 from riskmon.core.view import View
 from riskmon.core.viewing import view
@@ -58,6 +59,7 @@ class State(Struct):
     heard_ns: dict[str, dict[str, int]] = field(default_factory=dict)  # venue -> type of event
     beats_ns: dict[str, int] = field(default_factory=dict)  # strategy -> last heartbeat
     edges: dict[str, EdgeHeard] = field(default_factory=dict)  # strategy, "" for the account
+    orders: OrdersState = field(default_factory=OrdersState)
     duplicates_total: int = 0
     checked: dict[str, int] = field(default_factory=lambda: {"allowed": 0, "refused": 0})
     blocked: dict[str, int] = field(default_factory=dict)  # limit -> orders it refused
@@ -185,8 +187,10 @@ class Engine:
         self._board.now_ns, self._board.wall_ns = state.now_ns, state.wall_ns
         self._book = Portfolio(state.portfolio, config.portfolio, self._arm)
         self._book.now_ns, self._book.wall_ns = state.now_ns, state.wall_ns
+        self._orders = Orders(state.orders, int(config.check_ttl * 1e9), self._arm)
         self._facts = Facts(
             book=self._book,
+            orders=self._orders,
             edges=state.edges,
             heard_ns=state.heard_ns,
             beats_ns=state.beats_ns,
@@ -199,7 +203,9 @@ class Engine:
             kind: [(rule, rule.limit.feed) for rule in rules if kind in rule.limit.takes]
             for kind in (ev.Latency, ev.Error, ev.Fill)
         }
-        self._listens = any(rule.limit.kind == "staleness" for rule in self._board.rules.values())
+        self._listens = any(
+            getattr(rule.limit, "hears", False) for rule in self._board.rules.values()
+        )
         for venue in config.portfolio.venues:
             self._board.register("venue:" + venue, first=False)
         self._book.dirty["equity"] = True
@@ -233,6 +239,8 @@ class Engine:
     def _on_timer(self, what: str, first: str, second: str) -> None:
         if what in ("wait", "unknown"):
             self._board.on_timer(what, first, second)
+        elif what == "reserve":
+            self._orders.on_timer(self.state.now_ns)
         elif what == "wake":
             self._wake(first, second)
         elif what == "sweep":
@@ -341,11 +349,13 @@ class Engine:
         if not self._is_new(f"fill|{event.venue}|{event.symbol}|{event.side}|{event.id}"):
             return
         self._book.on_fill(event)
+        self._orders.on_fill(event)
         self._sample(event)
 
     def _on_order(self, event: ev.Order) -> None:
         self._hear(event.venue, "order", event.strategy)
         self._register("symbol:" + event.symbol)
+        self._orders.on_order(event)
 
     def _on_position(self, event: ev.Position) -> None:
         self._hear(event.venue, "position")
@@ -453,7 +463,7 @@ class Engine:
         if not event.simulate:
             for scope in _scopes(event):
                 self._register(scope)
-        answer = check(self._board, self._book, event)
+        answer = check(self._board, self._facts, event)
         if not event.simulate:
             self.state.checked["allowed" if answer.allowed else "refused"] += 1
             for blame in answer.reasons:

@@ -215,6 +215,21 @@ Reported = (
     | Heartbeat
 )
 
+# The types of events that name a venue: what is heard of one.
+STREAMS = (
+    "latency",
+    "error",
+    "balance",
+    "balances",
+    "price",
+    "fill",
+    "order",
+    "position",
+    "cash_flow",
+    "open_orders",
+    "heartbeat",
+)
+
 # -- added by the sidecar -----------------------------------------------------------------------
 
 

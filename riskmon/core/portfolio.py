@@ -20,6 +20,7 @@ the value of each ledger is kept, not computed again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from heapq import heapify, heappop, heappush
 
 from msgspec import Struct, field
 
@@ -85,6 +86,8 @@ class PortfolioState(Struct):
     exposures: dict[str, Exposure] = field(default_factory=dict)
     gross_quantity: Sum = field(default_factory=Sum)
     gross_notional: Sum = field(default_factory=Sum)
+    open_symbols: dict[str, bool] = field(default_factory=dict)  # with a position above dust
+    unpriced_symbols: dict[str, bool] = field(default_factory=dict)  # whose notional is unknown
     unpriced_since_ns: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, bool] = field(default_factory=dict)
     capital: float | None = None
@@ -133,6 +136,8 @@ class Portfolio:
                 self.holders.setdefault(asset, []).append(ledger)
         for key, position in state.positions.items():
             self._index_position(key, position)
+        # A heap of (-notional, symbol) with old entries in it, so that a tick costs no search.
+        self._ranking = self._ranked()
 
     def _index_position(self, key: str, position: Position) -> None:
         self.by_symbol.setdefault(position.symbol, []).append(key)
@@ -179,6 +184,49 @@ class Portfolio:
     def unpriced(self) -> list[str]:
         """Assets that are held and have no price."""
         return sorted(self.state.balances.missing)
+
+    def net_quantity(self, symbol: str) -> float:
+        """The net position in a symbol over all venues, in base units or contracts."""
+        exposure = self.state.exposures.get(symbol)
+        return exposure.quantity.value if exposure is not None else 0.0
+
+    def signed_notional(self, symbol: str) -> float:
+        """The net notional of a symbol, as far as it is known."""
+        exposure = self.state.exposures.get(symbol)
+        return exposure.notional.value if exposure is not None else 0.0
+
+    def net_notional(self, symbol: str) -> float | str:
+        """|net notional| of a symbol, or why it cannot be told."""
+        if symbol in self.state.unpriced_symbols:
+            return _no_mark(symbol)
+        return abs(self.signed_notional(symbol))
+
+    def gross_notional(self) -> float | str:
+        """The sum of |net notional| over all symbols, or why it cannot be told."""
+        for symbol in self.state.unpriced_symbols:
+            return _no_mark(symbol)
+        return max(0.0, self.state.gross_notional.value)
+
+    def largest_notional(self) -> float | str:
+        """The largest |net notional| of a symbol, or why it cannot be told."""
+        for symbol in self.state.unpriced_symbols:
+            return _no_mark(symbol)
+        ranking = self._ranking
+        while ranking and -ranking[0][0] != abs(self.signed_notional(ranking[0][1])):
+            heappop(ranking)
+        return -ranking[0][0] if ranking else 0.0
+
+    def order_notional(self, order: ev.Check) -> float | str:
+        """An order's notional at its own price, in the reference, or why it cannot be told."""
+        what = instrument(order.symbol, self.reference)
+        size = self._size_of(order.venue, order.symbol)
+        if size is None:
+            return f"{order.symbol} has no contract size: report a position with contract_size"
+        worth = self._worth(what.quote)
+        if worth is None:
+            return f"{what.quote} has no price: report a price of {what.quote}/{self.reference}"
+        price = 1.0 if what.kind == "inverse" else order.price
+        return order.quantity * size * price * worth
 
     def reduces(self, order: ev.Check) -> bool:
         """Whether an order can only lower its venue's position in its symbol."""
@@ -320,14 +368,34 @@ class Portfolio:
             if position.strategy:
                 continue
             exposure.quantity.add(position.quantity)
-            notional = self._notional(position)
-            position.notional = notional or 0.0
+            counted = self._notional(position)
+            position.notional = counted or 0.0
             exposure.notional.add(position.notional)
-            exposure.unpriced += notional is None
+            exposure.unpriced += counted is None
         self.state.gross_quantity.add(abs(exposure.quantity.value) - quantity_before)
-        self.state.gross_notional.add(abs(exposure.notional.value) - notional_before)
+        notional = abs(exposure.notional.value)
+        self.state.gross_notional.add(notional - notional_before)
+        self._rank(symbol, exposure, notional)
         self.dirty["symbol:" + symbol] = True
         self.dirty["exposure"] = True
+
+    def _rank(self, symbol: str, exposure: Exposure, notional: float) -> None:
+        """Keep who is open, who has no price, and who is largest."""
+        _mark(self.state.unpriced_symbols, symbol, exposure.unpriced > 0)
+        held = exposure.quantity.value != 0 or notional > 0
+        _mark(
+            self.state.open_symbols,
+            symbol,
+            held and (notional >= self.config.dust or exposure.unpriced > 0),
+        )
+        heappush(self._ranking, (-notional, symbol))
+        if len(self._ranking) > 2 * len(self.state.exposures) + 64:
+            self._ranking = self._ranked()
+
+    def _ranked(self) -> list[tuple[float, str]]:
+        ranking = [(-abs(one.notional.value), s) for s, one in self.state.exposures.items()]
+        heapify(ranking)
+        return ranking
 
     def _notional(self, position: Position) -> float | None:
         """Signed notional in the reference; None when a price is missing or old."""
@@ -657,3 +725,14 @@ class Portfolio:
             asset == self.reference for venue in state.venues.values() for asset in venue.assets
         )
         return not only_reference and self.now_ns - state.first_balance_ns < self.grace_ns
+
+
+def _mark(names: dict[str, bool], name: str, wanted: bool) -> None:
+    if wanted:
+        names[name] = True
+    else:
+        names.pop(name, None)
+
+
+def _no_mark(symbol: str) -> str:
+    return f"{symbol} has no mark: report its price"

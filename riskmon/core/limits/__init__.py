@@ -1,6 +1,6 @@
 """Every kind of limit, in one table.
 
-A limit is one class with its own parameters and one entry here. Two shapes exist:
+A limit is one class with its own parameters and one entry here. Three shapes exist:
 
 * a *standing* limit measures something that has a value at any time (a loss, an exposure). It
   names the ``topics`` that its value depends on; the engine asks for ``value`` when one of them
@@ -8,21 +8,55 @@ A limit is one class with its own parameters and one entry here. Two shapes exis
 * a *sampled* limit judges what happens (a latency, an error). It says which events it ``takes``,
   and answers each with a :class:`~riskmon.core.limits.verdict.Verdict` when there is anything to
   act on.
+* a limit on orders judges an order that is checked. Standing limits on what is held do so too, by
+  the ``size`` before and after it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from riskmon.core.limits.errors import ErrorStreak
+from riskmon.core.limits.edge import Edge
+from riskmon.core.limits.errors import ErrorRate, ErrorStreak
+from riskmon.core.limits.exposure import (
+    Concentration,
+    Inventory,
+    OpenPositions,
+    Position,
+    TotalNotional,
+    TotalPosition,
+)
 from riskmon.core.limits.latency import LatencyP99
 from riskmon.core.limits.losses import PortfolioLoss
+from riskmon.core.limits.orders import (
+    MessageRate,
+    OrderNotional,
+    OrderQuantity,
+    PriceCollar,
+    RepeatOrders,
+)
+from riskmon.core.limits.silence import Heartbeat, Staleness
 
 LIMITS: dict[str, Any] = {
     limit.kind: limit
     for limit in (
         LatencyP99,
         ErrorStreak,
+        ErrorRate,
         PortfolioLoss,
+        Position,
+        TotalPosition,
+        OpenPositions,
+        Inventory,
+        TotalNotional,
+        Concentration,
+        Edge,
+        Staleness,
+        Heartbeat,
+        OrderNotional,
+        OrderQuantity,
+        PriceCollar,
+        MessageRate,
+        RepeatOrders,
     )
 }

@@ -1,4 +1,4 @@
-"""``error_streak``: errors of a venue, in a row."""
+"""Limits on errors: ``error_streak``, so many in a row, and ``error_rate``, so many of all."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from riskmon.core.events import PROBE, Error, Fill, Latency
-from riskmon.core.limits.policy import Policy, Recovery, refuse
+from riskmon.core.limits.policy import HALF_OPEN, Policy, Recovery, refuse
 from riskmon.core.limits.verdict import Verdict
+from riskmon.core.window import RateWindow
 
 COOLDOWN = Recovery(after=300.0, multiplier=1.0, max=300.0, jitter=0.0, probes=0)
 
@@ -117,3 +118,97 @@ class ErrorStreak:
         """End every run."""
         if scope in self.streaks:
             self.streaks[scope].clear()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorRateParams(Policy):
+    """``max`` is a ratio of the last ``window`` requests; above ``slow`` seconds is an error."""
+
+    max: float = 0.5
+    per: Literal["venue"] = "venue"
+    operation: str | None = None
+    slow: float | None = None
+    window: int = 100
+    min_samples: int = 20
+    recover: Literal["operator", "clear", "period"] | Recovery = HALF_OPEN
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse(
+            (not self.max <= 1, "max", "must be a ratio of at most 1: 0.5 is 50 %"),
+            (not 1 <= self.window <= 1_000_000, "window", "must be from 1 to 1000000 requests"),
+            (
+                not 1 <= self.min_samples <= self.window,
+                "min_samples",
+                "must be from 1 to `window`",
+            ),
+            (self.slow is not None and not self.slow > 0, "slow", "must be above 0 seconds"),
+        )
+
+
+class ErrorRate:
+    """Errors over requests of a venue."""
+
+    kind: ClassVar[str] = "error_rate"
+    on_by_default: ClassVar[bool] = True
+    standing: ClassVar[bool] = False
+    Params: ClassVar[type[ErrorRateParams]] = ErrorRateParams
+    takes: ClassVar[tuple[type[Any], ...]] = (Latency, Error)
+    Measure: ClassVar[Any] = RateWindow  # what it remembers for each venue
+
+    def __init__(self, params: ErrorRateParams, windows: dict[str, RateWindow]) -> None:
+        self.params = params
+        self.operation, self.slow = params.operation, params.slow
+        self.rates = windows
+        self.bounds: dict[str, float] = {}
+
+    def feed(self, event: Latency | Error, now_ns: int) -> Verdict | None:
+        """Take the outcome of a request; a verdict when there was any error in the window."""
+        rate = self.rates.get(event.venue)
+        operation = self.operation
+        if rate is None or (operation is not None and event.operation != operation):
+            return None
+        errors = rate.errors
+        rate.add(1 if self._is_error(event) else 0)
+        if not errors and not rate.errors:
+            return None
+        count, bound = len(rate.outcomes), self.bounds[event.venue]
+        enough = count >= self.params.min_samples
+        past = enough and rate.errors >= bound * count
+        near = enough and rate.errors >= bound * self.params.warn * count
+        return Verdict("venue:" + event.venue, past=past, counts=True, near=near)
+
+    def _is_error(self, event: Latency | Error) -> bool:
+        return type(event) is Error or (self.slow is not None and event.seconds > self.slow)  # type: ignore[operator]
+
+    def probe(self, event: Latency | Error) -> tuple[str, bool] | None:
+        """(scope, whether the request went well) for a half-open breaker."""
+        if self.operation is not None and event.operation not in (self.operation, PROBE):
+            return None
+        return "venue:" + event.venue, not self._is_error(event)
+
+    def register(self, scope: str, bound: float) -> None:
+        """Begin, or go on under a new bound, to measure ``scope``."""
+        venue = scope.partition(":")[2]
+        self.bounds[venue] = bound
+        rate = self.rates.get(venue)
+        if rate is None or rate.size != self.params.window:
+            self.rates[venue] = RateWindow(self.params.window)
+
+    def value(self, scope: str, now_ns: int) -> float | None:
+        """The ratio, or None before ``min_samples``."""
+        rate = self.rates.get(scope.partition(":")[2])
+        if rate is None or len(rate.outcomes) < self.params.min_samples:
+            return None
+        return rate.errors / len(rate.outcomes)
+
+    def describe(self, scope: str, value: float | None, bound: float) -> str:
+        """Why it tripped, for people."""
+        count = len(self.rates[scope.partition(":")[2]].outcomes)
+        return f"{value or 0:.0%} of {count} requests failed, bound {bound:.0%}"
+
+    def forget(self, scope: str) -> None:
+        """Empty the window."""
+        rate = self.rates.get(scope.partition(":")[2])
+        if rate is not None:
+            rate.clear()

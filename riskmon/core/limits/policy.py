@@ -7,9 +7,13 @@ them, and the engine reads them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from math import isfinite
 from typing import Any, ClassVar, Literal
+
+from riskmon.core.limits import schedule as times
 
 OnBreach = Literal["shadow", "warn", "block", "reduce", "trip", "freeze"]
 
@@ -98,7 +102,8 @@ class Policy:
     flatten: bool = False
     level: Literal["halt", "reduce_only"] = "halt"
     on_unknown: Literal["halt", "ignore"] = "halt"
-    overrides: dict[str, float] = field(default_factory=dict)  # scope -> bound
+    overrides: dict[str, float] = field(default_factory=dict)  # scope -> bound, at any time of day
+    schedule: tuple[dict[str, str | float], ...] = ()  # from, to, max (or min); else max
     probation: Probation | None = None
 
     def __post_init__(self) -> None:
@@ -120,7 +125,29 @@ class Policy:
                 )
                 for key, value in self.bounds()
             ),
+            *((True, key, what) for key, what in self._schedule_faults()),
         )
+
+    def _schedule_faults(self) -> Iterator[tuple[str, str]]:
+        if not self.schedule:
+            return
+        key = self._bound_key
+        found = times.faults(self.schedule, key)
+        yield from found
+        for at, slot in enumerate(() if found else self.slots):
+            try:  # what a kind asks of its bound, it asks of each
+                replace(self, **{key: slot.bound, "schedule": ()})
+            except ParamFaults as fault:
+                yield from ((f"schedule.{at}.{k}", what) for k, what in fault.faults if k == key)
+
+    @property
+    def _bound_key(self) -> str:
+        return self.bounds()[-1][0]
+
+    @cached_property
+    def slots(self) -> tuple[times.Slot, ...]:
+        """The schedule, read."""
+        return times.slots(self.schedule, self._bound_key)
 
     def bounds(self) -> list[tuple[str, float | None]]:
         """The keys that hold a bound (``max``, or ``min`` for a floor), with their values."""

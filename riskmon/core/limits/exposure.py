@@ -1,0 +1,213 @@
+"""Limits on the size of what is held: they refuse the order that would take it past its bound.
+
+Each has a ``value``, of the positions as they are, and a ``size`` before and after an order, which
+also counts the orders that were permitted and are not filled yet. Those count on the side that
+makes the size larger: of orders that rest on both sides only one may be filled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from riskmon.core.limits.policy import OnBreach, Policy, Recovery
+
+if TYPE_CHECKING:
+    from riskmon.core.facts import Facts, Intent
+
+Sizes = tuple[float, float]  # before and after an order
+
+
+@dataclass(frozen=True, kw_only=True)
+class SymbolSizeParams(Policy):
+    """``max`` over each symbol."""
+
+    max: float
+    per: Literal["symbol"] = "symbol"
+    on_breach: OnBreach = "block"
+    recover: Literal["operator", "clear", "period"] | Recovery = "clear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccountSizeParams(Policy):
+    """``max`` over all symbols."""
+
+    max: float
+    per: Literal["account"] = "account"
+    on_breach: OnBreach = "block"
+    recover: Literal["operator", "clear", "period"] | Recovery = "clear"
+
+
+class _Size:
+    """What all size limits are: standing, off until they are written."""
+
+    on_by_default: ClassVar[bool] = False
+    standing: ClassVar[bool] = True
+    grows: ClassVar[bool] = False
+    is_size: ClassVar[bool] = True
+
+    def __init__(self, params: Policy) -> None:
+        self.params = params
+
+
+class Position(_Size):
+    """|net quantity| of a symbol over all venues, in base units or contracts."""
+
+    kind: ClassVar[str] = "position"
+    Params: ClassVar[type[SymbolSizeParams]] = SymbolSizeParams
+
+    def topics(self, scope: str) -> tuple[str, ...]:
+        """What the value depends on."""
+        return (scope,)
+
+    def value(self, facts: Facts, scope: str) -> float:
+        """The net position."""
+        return abs(facts.book.net_quantity(scope[7:]))
+
+    def size(self, facts: Facts, order: Intent) -> Sizes:
+        """The net position before and after an order."""
+        return facts.quantity_sizes(order)
+
+    def describe(self, scope: str, value: float, bound: float) -> str:
+        """Why it tripped, for people."""
+        return f"position of {value:g} in {scope[7:]} over {bound:g}"
+
+
+class Inventory(_Size):
+    """|net notional| of a symbol over all venues, in the reference."""
+
+    kind: ClassVar[str] = "inventory"
+    Params: ClassVar[type[SymbolSizeParams]] = SymbolSizeParams
+
+    def topics(self, scope: str) -> tuple[str, ...]:
+        """What the value depends on."""
+        return (scope,)
+
+    def value(self, facts: Facts, scope: str) -> float | str:
+        """The net notional, or why it cannot be told."""
+        return facts.book.net_notional(scope[7:])
+
+    def size(self, facts: Facts, order: Intent) -> Sizes | str:
+        """The net notional before and after an order."""
+        return facts.notional_sizes(order)
+
+    def describe(self, scope: str, value: float, bound: float) -> str:
+        """Why it tripped, for people."""
+        return f"inventory of {value:.2f} in {scope[7:]} over {bound:g}"
+
+
+class TotalPosition(_Size):
+    """The sum of |net quantity| over all symbols."""
+
+    kind: ClassVar[str] = "total_position"
+    Params: ClassVar[type[AccountSizeParams]] = AccountSizeParams
+
+    def topics(self, scope: str) -> tuple[str, ...]:
+        """What the value depends on."""
+        return ("exposure",)
+
+    def value(self, facts: Facts, scope: str) -> float:
+        """The total position."""
+        return max(0.0, facts.book.state.gross_quantity.value)
+
+    def size(self, facts: Facts, order: Intent) -> Sizes:
+        """The total position before and after an order."""
+        before, after = facts.quantity_sizes(order)
+        total = self.value(facts, "account") + facts.reserved_quantity()
+        return total, total + after - before
+
+    def describe(self, scope: str, value: float, bound: float) -> str:
+        """Why it tripped, for people."""
+        return f"total position of {value:g} over {bound:g}"
+
+
+class TotalNotional(_Size):
+    """The sum of |net notional| over all symbols, in the reference."""
+
+    kind: ClassVar[str] = "total_notional"
+    Params: ClassVar[type[AccountSizeParams]] = AccountSizeParams
+
+    def topics(self, scope: str) -> tuple[str, ...]:
+        """What the value depends on."""
+        return ("exposure",)
+
+    def value(self, facts: Facts, scope: str) -> float | str:
+        """The total notional, or why it cannot be told."""
+        return facts.book.gross_notional()
+
+    def size(self, facts: Facts, order: Intent) -> Sizes | str:
+        """The total notional before and after an order."""
+        sizes, total = facts.notional_sizes(order), facts.book.gross_notional()
+        if isinstance(sizes, str) or isinstance(total, str):
+            return sizes if isinstance(sizes, str) else str(total)
+        total += facts.reserved_notional()
+        return total, total + sizes[1] - sizes[0]
+
+    def describe(self, scope: str, value: float, bound: float) -> str:
+        """Why it tripped, for people."""
+        return f"total notional of {value:.2f} over {bound:g}"
+
+
+class OpenPositions(_Size):
+    """How many symbols have a position (worth more than dust)."""
+
+    kind: ClassVar[str] = "open_positions"
+    Params: ClassVar[type[AccountSizeParams]] = AccountSizeParams
+
+    def topics(self, scope: str) -> tuple[str, ...]:
+        """What the value depends on."""
+        return ("exposure",)
+
+    def value(self, facts: Facts, scope: str) -> float:
+        """The number of symbols."""
+        return float(len(facts.book.state.open_symbols))
+
+    def size(self, facts: Facts, order: Intent) -> Sizes:
+        """The number of symbols before and after an order."""
+        opened = facts.book.state.open_symbols
+        reserved = sum(1 for symbol in facts.orders.pending if symbol not in opened)
+        before = len(opened) + reserved
+        new = order.symbol not in opened and order.symbol not in facts.orders.pending
+        return float(before), float(before + new)
+
+    def describe(self, scope: str, value: float, bound: float) -> str:
+        """Why it tripped, for people."""
+        return f"{value:.0f} open positions over {bound:g}"
+
+
+class Concentration(_Size):
+    """The largest |net notional| of a symbol over equity, a ratio."""
+
+    kind: ClassVar[str] = "concentration"
+    Params: ClassVar[type[AccountSizeParams]] = AccountSizeParams
+
+    def topics(self, scope: str) -> tuple[str, ...]:
+        """What the value depends on."""
+        return ("exposure", "equity")
+
+    def value(self, facts: Facts, scope: str) -> float | str:
+        """The ratio, or why it cannot be told."""
+        return self._over_equity(facts, facts.book.largest_notional())
+
+    def size(self, facts: Facts, order: Intent) -> Sizes | str:
+        """The ratio before and after an order."""
+        sizes = facts.notional_sizes(order)
+        largest = self._over_equity(facts, facts.book.largest_notional())
+        if isinstance(sizes, str) or isinstance(largest, str):
+            return sizes if isinstance(sizes, str) else str(largest)
+        before, after = (self._over_equity(facts, size) for size in sizes)
+        if isinstance(before, str) or isinstance(after, str):
+            return str(before)
+        return max(largest, before), max(largest if after >= before else 0.0, after)
+
+    def _over_equity(self, facts: Facts, notional: float | str) -> float | str:
+        equity = facts.book.judged
+        if isinstance(notional, str) or isinstance(equity, str):
+            return notional if isinstance(notional, str) else str(equity)
+        if equity <= 0:
+            return 0.0 if notional == 0 else float("1e9")
+        return notional / equity
+
+    def describe(self, scope: str, value: float, bound: float) -> str:
+        """Why it tripped, for people."""
+        return f"the largest position is {value:.1%} of equity, over {bound:.1%}"

@@ -1,0 +1,111 @@
+"""Limits on silence: a venue of which nothing is heard, a strategy that no longer beats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from riskmon.core.events import STREAMS
+from riskmon.core.limits.policy import Policy, Recovery, refuse
+
+if TYPE_CHECKING:
+    from riskmon.core.facts import Facts
+
+
+@dataclass(frozen=True, kw_only=True)
+class StalenessParams(Policy):
+    """``max`` in seconds; ``streams`` are types of events, () is any."""
+
+    max: float
+    per: Literal["venue"] = "venue"
+    streams: tuple[str, ...] = ()
+    recover: Literal["operator", "clear", "period"] | Recovery = "clear"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse(
+            *(
+                (stream not in STREAMS, "streams", f"{stream!r} is none of {', '.join(STREAMS)}")
+                for stream in self.streams
+            )
+        )
+
+
+class Staleness:
+    """Seconds since a venue's last event of its streams, from its first event of any on."""
+
+    kind: ClassVar[str] = "staleness"
+    on_by_default: ClassVar[bool] = False
+    standing: ClassVar[bool] = True
+    grows: ClassVar[bool] = True
+    hears: ClassVar[bool] = True  # wants to know of every event of its venue
+    Params: ClassVar[type[StalenessParams]] = StalenessParams
+
+    def __init__(self, params: StalenessParams) -> None:
+        self.params = params
+
+    def topics(self, scope: str) -> tuple[str, ...]:
+        """What the value depends on."""
+        return ("heard:" + scope.partition(":")[2],)
+
+    def value(self, facts: Facts, scope: str) -> float | None:
+        """The silence in seconds; None before the venue's first event."""
+        last_ns = self._last_ns(facts, scope)
+        return None if last_ns is None else (facts.now_ns - last_ns) / 1e9
+
+    def _last_ns(self, facts: Facts, scope: str) -> int | None:
+        heard = facts.heard_ns.get(scope.partition(":")[2], {})
+        streams = self.params.streams or heard
+        return max((heard[stream] for stream in streams if stream in heard), default=None)
+
+    def wake_ns(self, facts: Facts, scope: str, bound: float) -> int | None:
+        """When the silence will be too long."""
+        last_ns = self._last_ns(facts, scope)
+        due_ns = None if last_ns is None else last_ns + int(bound * 1e9) + 1
+        return due_ns if due_ns is not None and due_ns > facts.now_ns else None
+
+    def describe(self, scope: str, value: float, bound: float) -> str:
+        """Why it tripped, for people."""
+        streams = ", ".join(self.params.streams) or "event"
+        return f"no {streams} of {scope} for {value:.1f} s, over {bound:g} s"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeartbeatParams(Policy):
+    """``max`` in seconds."""
+
+    max: float
+    per: Literal["strategy"] = "strategy"
+    recover: Literal["operator", "clear", "period"] | Recovery = "clear"
+
+
+class Heartbeat:
+    """Seconds since a strategy's last heartbeat: armed by the first, disarmed by a final one."""
+
+    kind: ClassVar[str] = "heartbeat"
+    on_by_default: ClassVar[bool] = False
+    standing: ClassVar[bool] = True
+    grows: ClassVar[bool] = True
+    Params: ClassVar[type[HeartbeatParams]] = HeartbeatParams
+
+    def __init__(self, params: HeartbeatParams) -> None:
+        self.params = params
+
+    def topics(self, scope: str) -> tuple[str, ...]:
+        """What the value depends on."""
+        return ("beat:" + scope.partition(":")[2],)
+
+    def value(self, facts: Facts, scope: str) -> float | None:
+        """The silence in seconds; None while the strategy is not armed."""
+        beat_ns = facts.beats_ns.get(scope.partition(":")[2])
+        return None if beat_ns is None else (facts.now_ns - beat_ns) / 1e9
+
+    def wake_ns(self, facts: Facts, scope: str, bound: float) -> int | None:
+        """When the silence will be too long."""
+        beat_ns = facts.beats_ns.get(scope.partition(":")[2])
+        due_ns = None if beat_ns is None else beat_ns + int(bound * 1e9) + 1
+        return due_ns if due_ns is not None and due_ns > facts.now_ns else None
+
+    def describe(self, scope: str, value: float, bound: float) -> str:
+        """Why it tripped, for people."""
+        return f"no heartbeat of {scope} for {value:.1f} s, over {bound:g} s"

@@ -1,0 +1,157 @@
+"""``volatility``: a symbol whose price moves more than its trading was made for.
+
+Minutes are those of the engine's clock, and the close of a minute is its last price or fill. A
+return is the logarithm of a close over the close before it. Where minutes between the two had no
+price, the return is divided by the root of the minutes that it took, which is how a random walk
+grows: a gap is neither a jump nor a reason to be blind. The value is the sample standard deviation
+(n - 1) of these one-minute returns, as a ratio: 0.002 is 0.2 % a minute.
+
+Each source (a venue, or the prices that name none) is a series of its own, and the highest value
+counts: two venues that quote a little apart are not a price that moves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import fsum, log, sqrt
+from typing import Any, ClassVar, Literal
+
+from msgspec import Struct
+
+from riskmon.core.events import Fill, Price
+from riskmon.core.limits.policy import HALF_OPEN, Policy, Recovery, refuse
+from riskmon.core.limits.verdict import Verdict
+
+MINUTE_NS = 60 * 10**9
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolatilityParams(Policy):
+    """``max`` as a ratio a minute; ``window`` in minutes; ``min_samples`` in returns."""
+
+    max: float
+    per: Literal["symbol"] = "symbol"
+    window: int = 30
+    min_samples: int = 10
+    recover: Literal["operator", "clear", "period"] | Recovery = HALF_OPEN
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse(
+            (not 2 <= self.window <= 1_440, "window", "must be from 2 to 1440 minutes"),
+            (not self.min_samples >= 2, "min_samples", "must be 2 or above"),
+            (
+                self.min_samples > self.window,
+                "min_samples",
+                "cannot be above `window`: the limit would never be judged",
+            ),
+        )
+
+
+class Series(Struct):
+    """The prices of one source: the minute that runs, and the closes of those before it."""
+
+    minute: int
+    last: float
+    minutes: list[int] = []
+    closes: list[float] = []
+
+    def end_minute(self, minute: int, window: int) -> None:
+        """The minute that ran is over: keep its close, and let go of what left the window."""
+        self.minutes.append(self.minute)
+        self.closes.append(self.last)
+        first = self._first(minute - 1 - window)
+        del self.minutes[:first], self.closes[:first]
+
+    def returns(self, minute: int, window: int) -> list[float]:
+        """The one-minute returns of the ``window`` minutes before ``minute``."""
+        minutes, closes = self.minutes, self.closes
+        if self.minute < minute:  # it is over, though nothing has said so yet
+            minutes, closes = [*minutes, self.minute], [*closes, self.last]
+        oldest = minute - 1 - window
+        return [
+            log(closes[at] / closes[at - 1]) / sqrt(minutes[at] - minutes[at - 1])
+            for at in range(1, len(closes))
+            if minutes[at - 1] >= oldest
+        ]
+
+    def _first(self, oldest: int) -> int:
+        return next((at for at, minute in enumerate(self.minutes) if minute >= oldest), 0)
+
+
+class Volatility:
+    """The standard deviation of a symbol's one-minute returns, judged when a minute is over."""
+
+    kind: ClassVar[str] = "volatility"
+    on_by_default: ClassVar[bool] = False
+    standing: ClassVar[bool] = False
+    Params: ClassVar[type[VolatilityParams]] = VolatilityParams
+    takes: ClassVar[tuple[type[Any], ...]] = (Price, Fill)
+    Measure: ClassVar[Any] = dict[str, Series]  # by source, "" for prices without a venue
+
+    def __init__(self, params: VolatilityParams, series: dict[str, dict[str, Series]]) -> None:
+        self.params = params
+        self.series = series  # scope -> source -> its prices
+        self.bounds: dict[str, float] = {}
+
+    def feed(self, event: Price | Fill, now_ns: int) -> Verdict | None:
+        """Take the price; a verdict when it is the first of a minute."""
+        scope = "symbol:" + event.symbol
+        sources, price = self.series.get(scope), float(event.price)  # type: ignore[arg-type]
+        if sources is None or not price > 0:
+            return None
+        minute = now_ns // MINUTE_NS
+        series = sources.get(event.venue or "")
+        if series is None:
+            sources[event.venue or ""] = Series(minute, price)
+            return None
+        ended = series.minute < minute
+        if ended:
+            series.end_minute(minute, self.params.window)
+        series.minute, series.last = minute, price
+        return self._verdict(scope, series, now_ns) if ended else None
+
+    def _verdict(self, scope: str, series: Series, now_ns: int) -> Verdict:
+        returns = series.returns(now_ns // MINUTE_NS, self.params.window)
+        bound = self.bounds[scope]
+        good = abs(returns[-1]) <= bound if returns else None
+        verdict = self.review(scope, now_ns)
+        return verdict._replace(probe=good)
+
+    def review(self, scope: str, now_ns: int) -> Verdict:
+        """What there is to say of the minutes that are over, by the bound of now."""
+        value, bound = self.value(scope, now_ns), self.bounds[scope]
+        if value is None:
+            return Verdict(scope, past=False, counts=False, near=False)
+        past = value > bound
+        return Verdict(scope, past=past, counts=past, near=value >= bound * self.params.warn)
+
+    def probe(self, event: Price | Fill) -> None:
+        """A price proves nothing while its minute runs: the verdict of the minute is the probe."""
+
+    def register(self, scope: str, bound: float) -> None:
+        """Begin, or go on under a new bound, to measure ``scope``."""
+        self.series.setdefault(scope, {})
+        self.bounds[scope] = bound
+
+    def value(self, scope: str, now_ns: int) -> float | None:
+        """The highest standard deviation of a source, or None before ``min_samples`` returns."""
+        minute, window = now_ns // MINUTE_NS, self.params.window
+        each = [series.returns(minute, window) for series in self.series.get(scope, {}).values()]
+        found = [_deviation(returns) for returns in each if len(returns) >= self.params.min_samples]
+        return max(found, default=None)
+
+    def describe(self, scope: str, value: float | None, bound: float) -> str:
+        """Why it tripped, for people."""
+        return f"one-minute returns deviate by {value or 0:.3%}, over {bound:.3%}"
+
+    def forget(self, scope: str) -> None:
+        """Forget every minute that is over."""
+        for series in self.series.get(scope, {}).values():
+            series.minutes.clear()
+            series.closes.clear()
+
+
+def _deviation(returns: list[float]) -> float:
+    mean = fsum(returns) / len(returns)
+    return sqrt(fsum((each - mean) ** 2 for each in returns) / (len(returns) - 1))

@@ -1,0 +1,132 @@
+"""Orders that were permitted and are not filled yet: they count as if they were.
+
+An allowed check reserves its order. The reservation ends when an ``order`` event closes the order
+or its fills use it up, and after ``check_ttl`` if nothing was heard of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import Struct, field
+
+from riskmon.core import events as ev
+from riskmon.core.money import Sum
+
+_USED_UP = 1e-9  # of its quantity: what is less is the rounding of floats
+
+
+class Reservation(Struct):
+    """A permitted order; ``notional`` is of the whole ``quantity``, in the reference."""
+
+    venue: str
+    symbol: str
+    side: ev.Side
+    quantity: float
+    notional: float | None
+    left: float  # of the quantity
+
+
+class OrdersState(Struct):
+    """Everything that is remembered of permitted orders."""
+
+    reserved: dict[str, Reservation] = field(default_factory=dict)
+    unheard_ns: dict[str, int] = field(default_factory=dict)  # when they were permitted, in order
+    made: int = 0  # ids given to orders without one
+
+
+class Pending(Struct):
+    """What is reserved in a symbol: base units or contracts, and the reference."""
+
+    count: int = 0
+    unpriced: int = 0
+    buys: Sum = field(default_factory=Sum)
+    sells: Sum = field(default_factory=Sum)
+    buys_notional: Sum = field(default_factory=Sum)
+    sells_notional: Sum = field(default_factory=Sum)
+
+
+class Orders:
+    """The permitted orders of an account."""
+
+    def __init__(
+        self, state: OrdersState, ttl_ns: int, arm: Callable[[tuple[str, str, str], int], None]
+    ) -> None:
+        self.state = state
+        self.ttl_ns = ttl_ns
+        self.arm = arm
+        self.pending: dict[str, Pending] = {}
+        for reservation in state.reserved.values():
+            self._count(reservation, reservation.left, 1)
+
+    def reserve(self, order: ev.Check, notional: float | None, now_ns: int) -> None:
+        """Let an order count. One that is known by its id takes the place of the earlier."""
+        state = self.state
+        state.made += order.id is None
+        name = order.id or f"#{state.made}"
+        self.release(name)
+        reservation = Reservation(
+            order.venue, order.symbol, order.side, order.quantity, notional, order.quantity
+        )
+        state.reserved[name] = reservation
+        state.unheard_ns[name] = now_ns
+        self._count(reservation, reservation.left, 1)
+        self.arm(("reserve", "", ""), now_ns + self.ttl_ns)
+
+    def release(self, name: str) -> None:
+        """An order no longer counts."""
+        self.state.unheard_ns.pop(name, None)
+        reservation = self.state.reserved.pop(name, None)
+        if reservation is not None:
+            self._count(reservation, -reservation.left, -1)
+
+    def on_order(self, event: ev.Order) -> None:
+        """What the venue says of an order."""
+        reservation = self.state.reserved.get(event.id)
+        if reservation is None:
+            return
+        if event.status == "closed":
+            self.release(event.id)
+            return
+        self.state.unheard_ns.pop(event.id, None)
+        if event.remaining is not None:
+            self._leave(event.id, reservation, float(event.remaining))
+
+    def on_fill(self, event: ev.Fill) -> None:
+        """A fill uses up the order it belongs to."""
+        name = event.order_id
+        reservation = self.state.reserved.get(name) if name is not None else None
+        if reservation is not None and name is not None:
+            self.state.unheard_ns.pop(name, None)
+            self._leave(name, reservation, reservation.left - float(event.quantity))
+
+    def on_timer(self, now_ns: int) -> None:
+        """Give up the orders of which nothing was heard."""
+        for name, at_ns in list(self.state.unheard_ns.items()):
+            if now_ns < at_ns + self.ttl_ns:
+                self.arm(("reserve", "", ""), at_ns + self.ttl_ns)
+                break
+            self.release(name)
+
+    def _leave(self, name: str, reservation: Reservation, left: float) -> None:
+        if left <= reservation.quantity * _USED_UP:
+            self.release(name)
+        else:
+            self._count(reservation, left - reservation.left, 0)
+            reservation.left = left
+
+    def _count(self, reservation: Reservation, change: float, count: int) -> None:
+        pending = self.pending.get(reservation.symbol)
+        if pending is None:
+            pending = self.pending[reservation.symbol] = Pending()
+        pending.count += count
+        if not pending.count:
+            del self.pending[reservation.symbol]
+            return
+        buys = reservation.side == "buy"
+        (pending.buys if buys else pending.sells).add(change)
+        if reservation.notional is None:
+            pending.unpriced += count
+        else:
+            notional = reservation.notional * change / reservation.quantity
+            (pending.buys_notional if buys else pending.sells_notional).add(notional)

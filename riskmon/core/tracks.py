@@ -1,0 +1,282 @@
+"""P&L of a period: where it began, its best point, and what became of both.
+
+A *curve* is a value net of all flows up to then, each at its value then: it moves by P&L alone. A
+track follows the curve of one scope (the account, a venue, a strategy) over one period: a trading
+day or week (:class:`Span`), or the last hours (:class:`Rolling`, in buckets of one minute, so that
+the window is up to a minute longer than asked for).
+
+* fall = baseline - curve; the baseline is the last settled point before the period's start, or the
+  first one ever seen.
+* trailing fall = best point of the period, or its baseline if that is higher, - curve.
+
+Only a settled point is shown to a track. A flow that is reported after the balance that held it
+already had lifted the curve: :meth:`Tracks.correct` takes that back from where it was counted on.
+Days are told by the date and only move forward; hours by engine time.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from riskmon.core.money import Sum
+from riskmon.core.periods import Calendar
+
+MINUTE_NS = 60 * 10**9
+RAISES_MAX = 100
+RAISE_NS = 10 * 10**9  # raises so close to each other are remembered as one
+
+
+class Point(Struct, frozen=True):
+    """A settled point of a curve, in the reference currency."""
+
+    value: float
+    at_ns: int
+    wall_ns: int
+
+
+class Raise(Struct):
+    """One or more raises of a best value: what it was before them."""
+
+    first_wall_ns: int
+    last_wall_ns: int
+    before: float
+
+
+class Best(Struct):
+    """The highest value so far, with enough of its past to take back what was none."""
+
+    value: float
+    raises: list[Raise] = field(default_factory=list)
+
+    def raise_to(self, value: float, wall_ns: int) -> None:
+        """Take a value, if it is higher."""
+        if value <= self.value:
+            return
+        last = self.raises[-1] if self.raises else None
+        if last is not None and 0 <= wall_ns - last.first_wall_ns < RAISE_NS:
+            last.last_wall_ns = wall_ns
+        else:
+            self.raises.append(Raise(wall_ns, wall_ns, self.value))
+            if len(self.raises) > RAISES_MAX:
+                del self.raises[0]
+        self.value = value
+
+    def take_back(self, wall_ns: int) -> bool:
+        """Undo the raises from ``wall_ns`` on; False if there are none that are remembered."""
+        for index, one in enumerate(self.raises):
+            if one.last_wall_ns >= wall_ns:
+                self.value = one.before
+                del self.raises[index:]
+                return True
+        return False
+
+
+class Span(Struct):
+    """A trading day or week."""
+
+    began_wall_ns: int
+    base: Point
+    last: Point
+    best: Best
+
+    def show(self, point: Point, began_wall_ns: int) -> None:
+        """Take a settled point; begin anew if the period is a later one."""
+        if began_wall_ns > self.began_wall_ns:
+            self.restart(self.last, began_wall_ns)
+        self.last = point
+        self.best.raise_to(point.value, point.wall_ns)
+
+    def restart(self, base: Point, began_wall_ns: int) -> None:
+        """Measure from ``base``."""
+        self.began_wall_ns = began_wall_ns
+        self.base, self.best = base, Best(base.value)
+
+    def fall(self, *, trailing: bool) -> float:
+        """How far the curve is below where it began, or below its best; below 0: above it."""
+        return (self.best.value if trailing else self.base.value) - self.last.value
+
+    def correct(self, flow: float, wall_ns: int) -> None:
+        """Take back a flow that the curve holds since ``wall_ns`` and should not have."""
+        best = self.best.value
+        if self.best.take_back(wall_ns):
+            self.best.value = max(self.best.value, best - flow)
+        self.last = _less(self.last, flow, wall_ns)
+        self.base = _less(self.base, flow, wall_ns)
+        self.best.value = max(self.best.value, self.base.value)
+
+
+class Minute(Struct):
+    """The curve in one minute of engine time."""
+
+    number: int
+    last: Point
+    high: float
+
+
+class Rolling(Struct):
+    """The last so many hours."""
+
+    base: Point
+    minutes: list[Minute] = field(default_factory=list)
+    highs: list[tuple[int, float]] = field(default_factory=list)  # each lower than the one before
+
+    def show(self, point: Point, window_ns: int, now_ns: int) -> None:
+        """Take a settled point, and forget what is older than the window."""
+        number = point.at_ns // MINUTE_NS
+        last = self.minutes[-1] if self.minutes else None
+        if last is not None and last.number >= number:
+            last.last, last.high = point, max(last.high, point.value)
+            number = last.number
+        else:
+            self.minutes.append(Minute(number, point, point.value))
+        self._show_high(number, point.value)
+        self._expire(now_ns - window_ns)
+
+    def _show_high(self, number: int, value: float) -> None:
+        highs = self.highs
+        while highs and highs[-1][1] <= value:
+            highs.pop()
+        if not highs or highs[-1][0] != number:
+            highs.append((number, value))
+
+    def _expire(self, since_ns: int) -> None:
+        minutes, highs = self.minutes, self.highs
+        while minutes and (minutes[0].number + 1) * MINUTE_NS <= since_ns:
+            self.base = minutes.pop(0).last
+        while highs and (highs[0][0] + 1) * MINUTE_NS <= since_ns:
+            highs.pop(0)
+
+    def fall(self, value: float, *, trailing: bool) -> float:
+        """How far ``value`` is below where the window begins, or below its best."""
+        best = self.highs[0][1] if trailing and self.highs else self.base.value
+        return max(best, self.base.value) - value if trailing else self.base.value - value
+
+    def correct(self, flow: float, wall_ns: int) -> None:
+        """Take back a flow that the curve holds since ``wall_ns`` and should not have."""
+        self.base = _less(self.base, flow, wall_ns)
+        self.highs.clear()
+        for minute in self.minutes:
+            if minute.last.wall_ns >= wall_ns:
+                minute.last = _less(minute.last, flow, wall_ns)
+                minute.high -= flow
+            self._show_high(minute.number, minute.high)
+
+
+def _less(point: Point, flow: float, wall_ns: int) -> Point:
+    if point.wall_ns < wall_ns:
+        return point
+    return Point(point.value - flow, point.at_ns, point.wall_ns)
+
+
+class TracksState(Struct):
+    """All tracks, by scope and then by period."""
+
+    entered: Sum = field(default_factory=Sum)  # flows of the account, at their value then
+    points: dict[str, Point] = field(default_factory=dict)  # of each curve that must settle
+    spans: dict[str, dict[str, Span]] = field(default_factory=dict)
+    rolling: dict[str, dict[str, Rolling]] = field(default_factory=dict)
+
+
+def hours_of(period: str) -> float | None:
+    """The hours of a rolling period such as ``24h``; None for a day or a week."""
+    return float(period.removesuffix("h")) if period.endswith("h") else None
+
+
+class Tracks:
+    """The tracks of a portfolio, in its zone."""
+
+    def __init__(self, state: TracksState, timezone: str, day_start: str) -> None:
+        self.state = state
+        self.calendar = Calendar(timezone, day_start)
+
+    def fall(
+        self, scope: str, period: str, point: Point, now_ns: int, wall_ns: int, *, trailing: bool
+    ) -> float:
+        """Show a track its scope's settled point; its fall, below 0 for a profit."""
+        hours = hours_of(period)
+        if hours is None:
+            return self.show(scope, period, point, wall_ns).fall(trailing=trailing)
+        by_period = self.state.rolling.setdefault(scope, {})
+        rolling = by_period.get(period)
+        if rolling is None:
+            rolling = by_period[period] = Rolling(_first(scope, point))
+        rolling.show(point, _ns(hours), now_ns)
+        return rolling.fall(point.value, trailing=trailing)
+
+    def show(self, scope: str, period: str, point: Point, wall_ns: int) -> Span:
+        """Show a day or a week its scope's settled point."""
+        began_wall_ns, _ = self.calendar.span(period, wall_ns)  # type: ignore[arg-type]
+        by_period = self.state.spans.setdefault(scope, {})
+        span = by_period.get(period)
+        if span is None:
+            base = _first(scope, point)
+            span = by_period[period] = Span(began_wall_ns, base, base, Best(base.value))
+        span.show(point, began_wall_ns)
+        return span
+
+    def profit(self, scope: str, period: str, wall_ns: int) -> float | None:
+        """P&L of the day or week that it is now; None before there is any. Changes nothing."""
+        span = self.state.spans.get(scope, {}).get(period)
+        if span is None:
+            return None
+        began_wall_ns, _ = self.calendar.span(period, wall_ns)  # type: ignore[arg-type]
+        return 0.0 if began_wall_ns > span.began_wall_ns else -span.fall(trailing=False)
+
+    def wake_ns(self, scope: str, period: str, now_ns: int, wall_ns: int) -> int | None:
+        """When (engine time) the fall changes though nothing happens."""
+        hours = hours_of(period)
+        if hours is None:
+            return now_ns + self.calendar.span(period, wall_ns)[1] - wall_ns  # type: ignore[arg-type]
+        rolling = self.state.rolling.get(scope, {}).get(period)
+        if rolling is None or not rolling.minutes:
+            return None
+        return (rolling.minutes[0].number + 1) * MINUTE_NS + _ns(hours)
+
+    def begin(self, scope: str, period: str, point: Point, wall_ns: int) -> None:
+        """Begin a track at ``point``, unless there is one."""
+        hours = hours_of(period)
+        if hours is not None:
+            self.state.rolling.setdefault(scope, {}).setdefault(period, Rolling(point))
+            return
+        began_wall_ns, _ = self.calendar.span(period, wall_ns)  # type: ignore[arg-type]
+        self.state.spans.setdefault(scope, {}).setdefault(
+            period, Span(began_wall_ns, point, point, Best(point.value))
+        )
+
+    def restart(self, scope: str) -> None:
+        """Make every period of a scope begin at its last point."""
+        for span in self.state.spans.get(scope, {}).values():
+            span.restart(span.last, span.began_wall_ns)
+        for period, rolling in self.state.rolling.get(scope, {}).items():
+            last = rolling.minutes[-1].last if rolling.minutes else rolling.base
+            self.state.rolling[scope][period] = Rolling(last)
+
+    def correct(self, scope: str, flow: float, wall_ns: int) -> None:
+        """A flow of ``wall_ns`` is reported after points that hold it."""
+        point = self.state.points.get(scope)
+        if point is not None:
+            self.state.points[scope] = _less(point, flow, wall_ns)
+        for span in self.state.spans.get(scope, {}).values():
+            span.correct(flow, wall_ns)
+        for rolling in self.state.rolling.get(scope, {}).values():
+            rolling.correct(flow, wall_ns)
+
+    def keep(self, wanted: set[tuple[str, str]]) -> None:
+        """Drop what no limit asks for any more: (kind of scope, period) are wanted.
+
+        A track that is not shown every point would take what happened meanwhile for today's.
+        """
+        for tracks in (self.state.spans, self.state.rolling):
+            for scope, by_period in tracks.items():
+                for period in list(by_period):
+                    if (scope.partition(":")[0], period) not in wanted:
+                        del by_period[period]  # type: ignore[attr-defined]
+
+
+def _first(scope: str, point: Point) -> Point:
+    """Where a scope that was never seen begins: a strategy's book begins empty."""
+    return Point(0.0, point.at_ns, point.wall_ns) if scope.startswith("strategy:") else point
+
+
+def _ns(hours: float) -> int:
+    return int(hours * 3_600 * 10**9)
