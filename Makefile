@@ -24,7 +24,7 @@ TYPED := $(wildcard riskmon tests bench dashboards compose)
 help:
 	@echo 'make demo       the whole story on this machine: an exchange slows down, trading is halted'
 	@echo 'make test       lint, types and all tests, with a real Prometheus and Alertmanager'
-	@echo 'make test-fast  lint, types and the tests that take no longer than two seconds each'
+	@echo 'make test-fast  lint, types and the tests that are quick: a minute in all'
 	@echo 'make test-full  make test, and the tests that need programs it does not bring'
 	@echo 'make lint       lint and types'
 	@echo 'make bench      the benchmarks'

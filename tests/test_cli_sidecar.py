@@ -19,6 +19,8 @@ import pytest
 
 from riskmon.cli import run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 SECRET = "whsec_" + "A" * 32
 SECONDS_MAX = 30.0
@@ -201,7 +203,6 @@ def test_over_a_unix_socket(sidecar: Start, told: Told) -> None:
     assert told("status")[1]["level"] == "halt"
 
 
-@pytest.mark.slow
 def test_drill_and_freeze_with_the_reference_oms(sidecar: Start, told: Told) -> None:
     """A drill is acknowledged in a measured time; a cancel that it confirms needs no --force."""
     Path("secret").write_text(SECRET)

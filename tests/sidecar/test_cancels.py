@@ -8,6 +8,8 @@ from riskmon.gate import Level
 from tests.sidecar.conftest import Make
 from tests.sidecar.harness import QUICK_LATENCY, SLOW_SAMPLES, Webhooks, done, eventually, taken
 
+pytestmark = pytest.mark.slow
+
 SHORT = "lease = 0.2"
 
 
@@ -135,7 +137,6 @@ def test_nothing_loosens_before_its_cancel_is_confirmed(make: Make, oms: Webhook
     assert outcomes == ["done", refusal["detail"]]
 
 
-@pytest.mark.slow
 def test_a_breaker_waits_for_the_confirmation(make: Make, oms: Webhooks) -> None:
     """Its wait over, a breaker stays open while its cancel is unconfirmed, then probes."""
     oms.answer = taken

@@ -10,6 +10,8 @@ from riskmon.gate import Gate, Level
 from tests.sidecar.conftest import Make
 from tests.sidecar.harness import LEASE_SECONDS, Webhooks, boot_ns, eventually
 
+pytestmark = pytest.mark.slow
+
 LEASE_NS = int(LEASE_SECONDS * 1e9)
 
 

@@ -18,6 +18,8 @@ from riskmon.journal import Commit, Entry, Journal
 from tests.sidecar.conftest import Make
 from tests.sidecar.harness import QUICK_LATENCY, SLOW_SAMPLES, Sidecar, Webhooks, eventually, taken
 
+pytestmark = pytest.mark.slow
+
 PORTFOLIO = '\n[portfolio]\nreference = "USDT"\nvenues = ["kraken"]\n'
 SHOWN = ("limit", "scope", "state", "generation", "reason", "incident", "trips_total", "since")
 
@@ -28,7 +30,6 @@ def breakers(sidecar: Sidecar) -> list[dict[str, Any]]:
     return [{name: breaker[name] for name in SHOWN} for breaker in found]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_restart_goes_on_where_it_ended(
     make: Make, oms: Webhooks, number: signal.Signals
@@ -70,7 +71,6 @@ def test_a_restart_goes_on_where_it_ended(
     eventually(lambda: all(c["confirmed"] for c in sidecar.state()["cancel"]), "the confirmation")
 
 
-@pytest.mark.slow
 def test_no_incident_id_comes_twice(make: Make, tmp_path: Path) -> None:
     """Not over restarts, and not when two starts go on from the same copy of the state."""
     sidecar = make(top='on_unclean_start = "keep"').start()
@@ -88,7 +88,6 @@ def test_no_incident_id_comes_twice(make: Make, tmp_path: Path) -> None:
     assert len(set(seen)) == 4
 
 
-@pytest.mark.slow
 def test_the_gate_is_shut_until_the_journal_is_replayed(make: Make) -> None:
     """While it catches up it listens, is not ready, takes nothing, and lets nobody trade."""
     sidecar = make()

@@ -12,6 +12,8 @@ from riskmon.gate import Level
 from tests.sidecar.conftest import Make
 from tests.sidecar.harness import QUICK_LATENCY, SLOW_SAMPLES, Sidecar, Webhooks, eventually
 
+pytestmark = pytest.mark.slow
+
 PROBING = QUICK_LATENCY.replace('"operator"', "{ after = 0.05, max = 0.1, jitter = 0, probes = 2 }")
 ORDER = {"venue": "kraken", "symbol": "BTC/USDT", "side": "buy", "quantity": 1, "price": 100}
 
