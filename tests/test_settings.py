@@ -554,6 +554,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=80, deadline=None)
 @given(data=st.dictionaries(WORDS, VALUES, max_size=6), text=VALUES, key=WORDS)
 def test_whatever_is_written_gives_settings_or_faults(

@@ -11,6 +11,8 @@ import pytest
 from tests.sidecar.conftest import Make
 from tests.sidecar.harness import QUICK_LATENCY, Sidecar, eventually
 
+pytestmark = pytest.mark.slow
+
 TIGHTER = QUICK_LATENCY.replace("max = 0.2", "max = 0.15")
 SUCCESS = "riskmon_config_last_reload_successful"
 
