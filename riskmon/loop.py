@@ -311,6 +311,8 @@ class Loop:
             self._loop.call_soon_threadsafe(self._written, turn, error)
 
         self.journal.submit(turn.commit, done)
+        for delivery in turn.commit.deliveries:
+            self.outbox.prepare(delivery)  # while the disk works
 
     def _answer_checks(self, turn: Turn) -> None:
         """A check is answered before it is durable, unless a loosening is still being written."""

@@ -115,6 +115,12 @@ class Outbox:
         self._ended: dict[str, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def prepare(self, delivery: Delivery) -> None:
+        """Do now what the first attempt can be spared: :meth:`send` follows when it is durable."""
+        target = self._targets.get(delivery.target)
+        if target is not None:
+            target.sign_ahead(delivery.id, delivery.body)
+
     def send(self, delivery: Delivery) -> None:
         """Begin the first attempt now. The same id again changes nothing, even after its end.
 
