@@ -31,6 +31,9 @@ from riskmon.core.decisions import (
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Policy, Recovery
 from riskmon.core.limits.verdict import Verdict
+from riskmon.core.periods import Calendar
+
+PERIOD_LEAST_NS = 3_600 * 10**9  # `recover = "period"`: no sooner after the trip
 
 _PROBE_FAILED = "a probe failed: "
 MANUAL = "manual"
@@ -90,6 +93,7 @@ class Board:
         self.emit: Callable[[Decision], None] = cancels.emit
         self.now_ns = self.wall_ns = 0
         self.grace_ns = int(config.portfolio.unknown_grace * 1e9)
+        self.calendar = Calendar(config.portfolio.timezone, config.portfolio.day_start)
         self.rules = {
             limit.name: _rule(limit, measures) for limit in config.limits if limit.params.enabled
         }
@@ -462,6 +466,20 @@ class Board:
             seconds = min(recover.max, seconds * (1 + recover.jitter * chance))
             breaker.until_ns = self.now_ns + int(seconds * 1e9)
             self.arm(("wait", breaker.limit, breaker.scope), breaker.until_ns)
+        elif recover == "period":
+            self._wait_for_period(breaker)
+
+    def _wait_for_period(self, breaker: Breaker) -> None:
+        """Until the period's end (the day's, for a limit that has none); hours have no end."""
+        rule = self.rules.get(breaker.limit)
+        period = getattr(rule.limit, "period", "day") if rule else "day"
+        if period not in ("day", "week"):
+            return
+        _, ends_wall_ns = self.calendar.span(period, self.wall_ns)
+        end_ns = self.now_ns + ends_wall_ns - self.wall_ns
+        # What was lost minutes before the period's end is not forgiven by it.
+        breaker.until_ns = max(end_ns, self.now_ns + PERIOD_LEAST_NS)
+        self.arm(("wait", breaker.limit, breaker.scope), breaker.until_ns)
 
     def _watch_clear(
         self, rule: Rule, breaker: Breaker, value: float, bound: float, *, floor: bool

@@ -26,9 +26,11 @@ from riskmon.core.config import EngineConfig, default_limits, dump, load
 from riskmon.core.decisions import Answer, Decision, Outcome, Record
 from riskmon.core.facts import EdgeHeard, Facts
 from riskmon.core.limits import LIMITS
+from riskmon.core.limits.losses import Loss
 from riskmon.core.operate import operate
 from riskmon.core.orders import Orders, OrdersState
 from riskmon.core.portfolio import Portfolio, PortfolioState
+from riskmon.core.positions import Close
 from riskmon.core.view import View
 from riskmon.core.viewing import view
 
@@ -201,8 +203,14 @@ class Engine:
         rules = [rule for rule in self._board.rules.values() if not rule.limit.standing]
         self._takers = {
             kind: [(rule, rule.limit.feed) for rule in rules if kind in rule.limit.takes]
-            for kind in (ev.Latency, ev.Error, ev.Fill)
+            for kind in (ev.Latency, ev.Error, ev.Fill, Close)
         }
+        self._losses = {
+            (rule.params.per, rule.limit.period)
+            for rule in self._board.rules.values()
+            if isinstance(rule.limit, Loss)
+        }
+        self._book.follow(self._losses)
         self._listens = any(
             getattr(rule.limit, "hears", False) for rule in self._board.rules.values()
         )
@@ -257,6 +265,9 @@ class Engine:
         for topic in topics:
             if topic == "equity" and not book.assess():
                 continue
+            kind, _, name = topic.partition(":")
+            if kind == "venue_equity" and not book.is_settled(name):
+                continue
             for rule, breaker in board.watching.get(topic, ()):
                 self._judge_one(rule, breaker)
 
@@ -275,7 +286,7 @@ class Engine:
         if rule is not None and breaker is not None and rule.limit.standing:
             self._judge_one(rule, breaker)
 
-    def _sample(self, event: ev.Latency | ev.Error | ev.Fill) -> None:
+    def _sample(self, event: ev.Latency | ev.Error | ev.Fill | Close) -> None:
         """Show an event to the limits that take it."""
         now_ns, board = self.state.now_ns, self._board
         if board.half_open:
@@ -285,7 +296,12 @@ class Engine:
             if verdict is not None:
                 board.judge_sample(rule, verdict)
 
-    def _probe(self, event: ev.Latency | ev.Error | ev.Fill) -> None:
+    def _sample_closes(self) -> None:
+        closes, self._book.closes = self._book.closes, []
+        for close in closes:
+            self._sample(close)
+
+    def _probe(self, event: ev.Latency | ev.Error | ev.Fill | Close) -> None:
         for rule, _ in self._takers[type(event)]:
             probe = rule.limit.probe(event)
             if probe is not None:
@@ -351,6 +367,8 @@ class Engine:
         self._book.on_fill(event)
         self._orders.on_fill(event)
         self._sample(event)
+        if self._book.closes:
+            self._sample_closes()
 
     def _on_order(self, event: ev.Order) -> None:
         self._hear(event.venue, "order", event.strategy)
@@ -368,6 +386,7 @@ class Engine:
         self._register("account")
         if self._is_new(f"pnl|{event.id}"):
             self._book.on_pnl(event)
+            self._sample_closes()
 
     def _on_cash_flow(self, event: ev.CashFlow) -> None:
         self._hear(event.venue, "cash_flow")
@@ -455,6 +474,7 @@ class Engine:
             if kinds.get(limit.name) != limit.kind:
                 self.state.measures.pop(limit.name, None)
         self._configure(config)
+        self._book.refollow(self._losses)
 
     def _on_operate(self, event: ev.Operate) -> None:
         self._answer(operate(self._board, self._book, event))

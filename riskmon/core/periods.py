@@ -8,12 +8,9 @@ one that repeats from its first.
 from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
-from typing import Literal
 from zoneinfo import ZoneInfo
 
 SECOND_NS = 10**9
-
-CalendarPeriod = Literal["day", "week"]
 
 
 class Calendar:
@@ -25,14 +22,14 @@ class Calendar:
         self.day_start = time(int(hours), int(minutes))
         self._latest: dict[str, tuple[int, int]] = {}
 
-    def span(self, period: CalendarPeriod, wall_ns: int) -> tuple[int, int]:
-        """When the period around ``wall_ns`` began and when it ends (the next one's first ns)."""
+    def span(self, period: str, wall_ns: int) -> tuple[int, int]:
+        """When the ``day`` or ``week`` around ``wall_ns`` began, and when the next one does."""
         span = self._latest.get(period)
         if span is None or not span[0] <= wall_ns < span[1]:
             span = self._latest[period] = self._span(period, wall_ns)
         return span
 
-    def _span(self, period: CalendarPeriod, wall_ns: int) -> tuple[int, int]:
+    def _span(self, period: str, wall_ns: int) -> tuple[int, int]:
         today = self._today(wall_ns)
         if period == "day":
             return self._start_ns(today), self._start_ns(today + timedelta(days=1))

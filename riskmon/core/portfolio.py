@@ -29,8 +29,9 @@ from riskmon.core.config import PortfolioConfig
 from riskmon.core.instruments import instrument
 from riskmon.core.ledger import Ledger
 from riskmon.core.money import Sum
-from riskmon.core.positions import Position
+from riskmon.core.positions import Close, Position
 from riskmon.core.prices import Prices, PriceState
+from riskmon.core.tracks import Best, Point, Tracks, TracksState
 
 SETTLE_QUIET_NS = 10**9  # after the last `balance` …
 SETTLE_LATEST_NS = 5 * 10**9  # … but at most so long after the first
@@ -57,6 +58,8 @@ class Venue(Struct):
     settle_ns: int = 0  # when it is settled, if nothing more comes
     awaited: dict[str, bool] = field(default_factory=dict)  # what a fill moved and nobody reported
     awaited_until_ns: int = 0
+    own: Ledger | None = None  # balances and contracts here, while a limit asks for it
+    flows: Sum = field(default_factory=Sum)  # here since `own`, at their value then
 
 
 class Exposure(Struct):
@@ -83,6 +86,7 @@ class PortfolioState(Struct):
     strategies: dict[str, Ledger] = field(default_factory=dict)  # realised + unrealised + pnl
     positions: dict[str, Position] = field(default_factory=dict)  # by venue|symbol|strategy
     unmarked: dict[str, bool] = field(default_factory=dict)  # account positions without a mark
+    strategies_unmarked: dict[str, dict[str, bool]] = field(default_factory=dict)
     exposures: dict[str, Exposure] = field(default_factory=dict)
     gross_quantity: Sum = field(default_factory=Sum)
     gross_notional: Sum = field(default_factory=Sum)
@@ -94,9 +98,10 @@ class PortfolioState(Struct):
     in_capital: float = 0.0  # P&L and flows that a rebase made part of the capital
     configured_capital: float | None = None
     units: float | None = None
-    peak: float = 1.0
+    peak: Best = field(default_factory=lambda: Best(1.0))  # of the unit value
     judged: float | str = "nothing was reported yet"
     judged_unit_value: float = 1.0
+    tracks: TracksState = field(default_factory=TracksState)
 
 
 class Portfolio:
@@ -108,6 +113,9 @@ class Portfolio:
         self.reference = config.reference
         self.grace_ns = int(config.unknown_grace * 1e9)
         self.prices = Prices(state.prices, config)
+        self.tracks = Tracks(state.tracks, config.timezone, config.day_start)
+        self.by_venue = False  # whether venues have an equity of their own
+        self.closes: list[Close] = []  # of the latest event; the engine empties it
         self.arm = arm
         self.dirty: dict[str, bool] = {}  # topics that changed; the engine empties it
         self.now_ns = 0
@@ -131,6 +139,7 @@ class Portfolio:
             state.realised,
             state.flows,
             *state.strategies.values(),
+            *(venue.own for venue in state.venues.values() if venue.own is not None),
         ):
             for asset in ledger.amounts:
                 self.holders.setdefault(asset, []).append(ledger)
@@ -152,6 +161,8 @@ class Portfolio:
             state.units = configured
         else:
             state.units *= configured / state.capital
+            if not state.venues:  # equity is counted from the capital: that is no profit
+                state.tracks.entered.add(configured - state.capital)
         state.capital = state.configured_capital = configured
 
     # -- what is asked ----------------------------------------------------------------------------
@@ -167,7 +178,7 @@ class Portfolio:
 
     def drawdown(self) -> float:
         """1 - unit value / peak, of settled equity."""
-        return max(0.0, 1.0 - self.state.judged_unit_value / self.state.peak)
+        return max(0.0, 1.0 - self.state.judged_unit_value / self.state.peak.value)
 
     def settled(self) -> bool:
         """Whether no venue is in the middle of reporting."""
@@ -241,8 +252,109 @@ class Portfolio:
         if isinstance(state.judged, float) and state.judged > 0:
             state.in_capital += state.judged - (state.capital or 0.0)
             state.capital = state.units = state.judged
-            state.peak = state.judged_unit_value = 1.0
+            state.peak, state.judged_unit_value = Best(1.0), 1.0
+            self.tracks.restart("account")
         self.dirty["equity"] = True  # if there was nothing to begin from, what tripped trips again
+
+    # -- P&L of a period --------------------------------------------------------------------------
+
+    def fall(self, scope: str, period: str, *, trailing: bool) -> float | str:
+        """By how much P&L fell in a period, below 0 if it rose, or why that is unknown."""
+        point = self._point(scope)
+        if isinstance(point, str):
+            return point
+        return self.tracks.fall(scope, period, point, self.now_ns, self.wall_ns, trailing=trailing)
+
+    def pnl_day(self) -> float | None:
+        """The account's P&L of the trading day; None when it is unknown."""
+        if isinstance(self.state.judged, str):
+            return None
+        return self.tracks.profit("account", "day", self.wall_ns)
+
+    def _point(self, scope: str) -> Point | str:
+        kind, _, name = scope.partition(":")
+        if kind == "strategy":
+            return self._strategy_point(name)
+        if kind == "venue":
+            return self._venue_point(name)
+        judged = self.state.judged
+        return judged if isinstance(judged, str) else self.state.tracks.points["account"]
+
+    def _strategy_point(self, name: str) -> Point | str:
+        book = self.state.strategies.get(name)
+        if book is None:
+            return Point(0.0, self.now_ns, self.wall_ns)
+        for asset in book.missing:
+            return self._no_price(asset)
+        for key in self.state.strategies_unmarked.get(name, ()):
+            return _position_unmarked(self.state.positions[key])
+        return Point(book.value.value, self.now_ns, self.wall_ns)
+
+    def _venue_point(self, name: str) -> Point | str:
+        venue = self.state.venues.get(name)
+        if venue is None or venue.own is None:
+            return f"{name} has not reported its balances: report them"
+        if self.now_ns - venue.at_ns > self.config.max_age.balance * 1e9:
+            return f"{name} has not reported its balances for {self.config.max_age.balance:g} s"
+        for asset in venue.own.missing:
+            if asset not in self.state.left_out:
+                return self._no_price(asset)
+        for key in self.state.unmarked:
+            position = self.state.positions[key]
+            if position.venue == name and self._is_contract(position):
+                return _position_unmarked(position)
+        points = self.state.tracks.points
+        if self.is_settled(name):
+            value = venue.own.value.value - venue.flows.value
+            points["venue:" + name] = Point(value, self.now_ns, self.wall_ns)
+        return points.get("venue:" + name, f"{name} is still reporting its balances")
+
+    def is_settled(self, name: str) -> bool:
+        """Whether a venue is not in the middle of reporting."""
+        venue = self.state.venues.get(name)
+        return venue is None or venue.unsettled_since_ns is None
+
+    def _is_contract(self, position: Position) -> bool:
+        return instrument(position.symbol, self.reference).kind != "spot"
+
+    def _no_price(self, asset: str) -> str:
+        return (
+            f"{asset} has no price: report a price of "
+            f"{asset}/{self.reference}, or set portfolio.pegs or portfolio.ignore"
+        )
+
+    def follow(self, wanted: set[tuple[str, str]]) -> None:
+        """Keep what the limits over (kind of scope, period) need."""
+        self.by_venue = any(kind == "venue" for kind, _ in wanted)
+        for name, venue in self.state.venues.items():
+            if self.by_venue and venue.own is None:
+                self._begin_own(name, venue)
+            elif not self.by_venue and venue.own is not None:
+                for asset in venue.own.amounts:
+                    self.holders[asset] = [x for x in self.holders[asset] if x is not venue.own]
+                venue.own, venue.flows = None, Sum()
+                self.state.tracks.points.pop("venue:" + name, None)
+
+    def refollow(self, wanted: set[tuple[str, str]]) -> None:
+        """After a reload: drop what is not asked for; strategies are measured from here on."""
+        self.tracks.keep(wanted | {("account", "day")})
+        for kind, period in wanted if self.state.strategies else ():
+            for name in self.state.strategies if kind == "strategy" else ():
+                value = self.state.strategies[name].value.value
+                point = Point(value, self.now_ns, self.wall_ns)
+                self.tracks.begin("strategy:" + name, period, point, self.wall_ns)
+
+    def _begin_own(self, name: str, venue: Venue) -> None:
+        venue.own = Ledger()
+        for asset, holding in venue.assets.items():
+            if asset not in self.config.ignore:
+                self._credit(venue.own, asset, holding.free + holding.locked)
+        for position in self.state.positions.values():
+            if position.venue == name and not position.strategy and position.unrealised:
+                what = instrument(position.symbol, self.reference)
+                if self._unrealised_ledger(position, what.kind) is self.state.unrealised:
+                    self._credit(venue.own, what.settle, position.unrealised)
+        self.dirty["venue_equity:" + name] = True
 
     # -- ledgers ----------------------------------------------------------------------------------
 
@@ -281,10 +393,19 @@ class Portfolio:
             ledger.revalue(asset, before, after)
         if entering is not None:
             self._add_units(entering)
+        if self.by_venue:
+            self._revalue_venues(asset, None if entering is None else after)
         for symbol in self.by_quote.get(asset, ()):
             self._expose(symbol)
         self.dirty["equity"] = True
         return after
+
+    def _revalue_venues(self, asset: str, entering_at: float | None) -> None:
+        for name, venue in self.state.venues.items():
+            if venue.own is not None and asset in venue.own.amounts:
+                self.dirty["venue_equity:" + name] = True
+                if entering_at is not None:
+                    venue.flows.add(venue.own.amount(asset) * entering_at)
 
     def _is_dust(self, asset: str) -> bool:
         held = abs(self.state.balances.amount(asset)) * self.state.worth.get(asset, 0.0)
@@ -328,16 +449,29 @@ class Portfolio:
         elif mark is not None and self.prices.is_fresh(mark, self.now_ns):
             now = position.unrealised_at(mark.price, inverse=what.kind == "inverse")
             self.arm(("mark", position.symbol, ""), mark.at_ns + self.prices.max_age_ns + 1)
-        if not position.strategy:
-            if now is None:
-                self.state.unmarked[key] = True
-            else:
-                self.state.unmarked.pop(key, None)
+        if now is None:
+            self._unmarked(position)[key] = True
+        elif not position.strategy or self.state.strategies_unmarked:
+            self._unmarked(position).pop(key, None)
         change = (now or 0.0) - position.unrealised
         if change:
             position.unrealised = now or 0.0
-            self._credit(self._unrealised_ledger(position, what.kind), what.settle, change)
+            ledger = self._unrealised_ledger(position, what.kind)
+            self._credit(ledger, what.settle, change)
+            if self.by_venue and ledger is self.state.unrealised:
+                self._credit_venue(position.venue, what.settle, change)
         self.dirty["strategy:" + position.strategy if position.strategy else "equity"] = True
+
+    def _unmarked(self, position: Position) -> dict[str, bool]:
+        if not position.strategy:
+            return self.state.unmarked
+        return self.state.strategies_unmarked.setdefault(position.strategy, {})
+
+    def _credit_venue(self, name: str, asset: str, amount: float) -> None:
+        venue = self.state.venues.get(name)
+        if venue is not None and venue.own is not None:
+            self._credit(venue.own, asset, amount)
+            self.dirty["venue_equity:" + name] = True
 
     def _unrealised_ledger(self, position: Position, kind: str) -> Ledger:
         if position.strategy:
@@ -443,6 +577,8 @@ class Portfolio:
         if venue is None:
             # One that comes in later enters as a cash flow, once it is settled.
             venue = self.state.venues[name] = Venue(counted=not self.state.complete)
+            if self.by_venue:
+                self._begin_own(name, venue)
         return venue
 
     def _hold(self, venue: Venue, asset: str, free: float, locked: float, wall_ns: int) -> None:
@@ -455,6 +591,8 @@ class Portfolio:
         else:
             held.free, held.locked, held.wall_ns = free, locked, wall_ns
         change = free + locked - before
+        if venue.own is not None and change and asset not in self.config.ignore:
+            self._credit(venue.own, asset, change)
         if venue.counted and change and asset not in self.config.ignore:
             self._credit(self.state.balances, asset, change)
             self._notice_price(asset)
@@ -475,6 +613,8 @@ class Portfolio:
             self.state.first_balance_ns = self.now_ns
             self.arm(("complete", "", ""), self.now_ns + self.grace_ns)
         self.dirty["equity"] = True
+        if self.by_venue:
+            self.dirty["venue_equity:" + name] = True
 
     def _settle(self, venue: Venue) -> None:
         venue.unsettled_since_ns = None
@@ -501,28 +641,44 @@ class Portfolio:
         self.dirty["equity"] = True
         if event.asset in self.config.ignore:
             return
-        if venue is not None:
-            self._move_balance(venue, event, amount)
+        held = venue is not None and not self._move_balance(venue, event, amount)
+        if venue is not None and worth is not None:
+            venue.flows.add(amount * worth)
+            if held:
+                self.tracks.correct("venue:" + event.venue, amount * worth, self._wall_of(event))
         if self.state.complete and (venue is None or not venue.counted):
             return  # it enters with its venue
         if worth is not None:
             self._add_units(amount * worth)
+            if held:
+                self._take_back(amount * worth, self._wall_of(event))
         elif venue is not None:  # its value is not known: it enters when it is
             self.state.left_out[event.asset] = True
 
-    def _move_balance(self, venue: Venue, event: ev.CashFlow, amount: float) -> None:
-        """A flow that the venue's balance does not hold yet moves it at once."""
+    def _take_back(self, flow: float, wall_ns: int) -> None:
+        """A flow is reported after a balance that held it: it looked like P&L until now."""
+        self.tracks.correct("account", flow, wall_ns)
+        if flow > 0:
+            self.state.peak.take_back(wall_ns)  # what was earned since raises it again at once
+
+    def _move_balance(self, venue: Venue, event: ev.CashFlow, amount: float) -> bool:
+        """A flow that the venue's balance does not hold yet moves it at once; else False."""
         wall_ns = self._wall_of(event)
         held = venue.assets.get(event.asset)
+        if (venue.all_wall_ns if held is None else held.wall_ns) >= wall_ns:
+            return False
         if held is None:
-            if venue.all_wall_ns < wall_ns:
-                self._hold(venue, event.asset, amount, 0.0, venue.all_wall_ns)
-        elif held.wall_ns < wall_ns:
+            self._hold(venue, event.asset, amount, 0.0, venue.all_wall_ns)
+        else:
             self._hold(venue, event.asset, held.free + amount, held.locked, held.wall_ns)
+        if self.by_venue:
+            self.dirty["venue_equity:" + event.venue] = True
+        return True
 
     def _add_units(self, flow: float) -> None:
         """Units for a flow that equity holds already, at the unit value before it."""
         state = self.state
+        state.tracks.entered.add(flow)
         if state.units is None or not (state.complete or not state.venues):
             if state.units is not None:
                 state.units += flow
@@ -552,11 +708,21 @@ class Portfolio:
     def _fill(self, event: ev.Fill, position: Position, book: Ledger) -> None:
         what = instrument(event.symbol, self.reference)
         quantity: float = event.quantity if event.side == "buy" else -event.quantity  # type: ignore[assignment, operator]
+        closes = position.strategy and position.entry > 0 and position.quantity * quantity < 0
         realised = position.fill(quantity, event.price, inverse=what.kind == "inverse")  # type: ignore[arg-type]
         if realised:
             self._credit(book, what.settle, realised * (position.size or 0.0))
         if event.fee:
             self._credit(book, event.fee_asset or what.settle, -event.fee)  # type: ignore[operator]
+        if closes:
+            self._close(event, what.settle, realised * (position.size or 0.0))
+
+    def _close(self, event: ev.Fill, settle: str, realised: float) -> None:
+        """Note what a strategy gained by closing, less the fee, as far as prices are known."""
+        worth = self._worth(settle) or 1.0
+        fee_worth = worth if event.fee_asset is None else self._worth(event.fee_asset) or 0.0
+        fee: float = event.fee  # type: ignore[assignment]
+        self.closes.append(Close(event.strategy or "", realised * worth - fee * fee_worth))
 
     def _await_balances(self, event: ev.Fill) -> None:
         """A spot fill moves two balances; one without the other is not settled."""
@@ -600,6 +766,7 @@ class Portfolio:
         self._credit(self.state.realised, self.reference, amount)
         if event.strategy:
             self._credit(self.strategy(event.strategy), self.reference, amount)
+            self.closes.append(Close(event.strategy, amount))
             self.dirty["strategy:" + event.strategy] = True
         self.dirty["equity"] = True
 
@@ -628,6 +795,8 @@ class Portfolio:
             due_ns = venue.awaited_until_ns
         else:
             due_ns = venue.at_ns + int(self.config.max_age.balance * 1e9) + 1
+        if self.by_venue:
+            self.dirty["venue_equity:" + name] = True
         if self.now_ns < due_ns:
             self.arm((what, name, ""), due_ns)
         elif what == "settle":
@@ -663,8 +832,9 @@ class Portfolio:
             state.judged = missing
             return True
         equity = self._equity()
-        if state.venues:
+        if state.venues and not state.complete:
             state.complete = True
+            self._change_over(equity)
         if state.units is None:
             if equity <= 0:
                 state.judged = (
@@ -675,8 +845,18 @@ class Portfolio:
             state.units = state.capital = equity
         state.judged = equity
         state.judged_unit_value = equity / state.units
-        state.peak = max(state.peak, state.judged_unit_value)
+        state.peak.raise_to(state.judged_unit_value, self.wall_ns)
+        point = Point(equity - state.tracks.entered.value, self.now_ns, self.wall_ns)
+        state.tracks.points["account"] = point
+        self.tracks.show("account", "day", point, self.wall_ns)
         return True
+
+    def _change_over(self, equity: float) -> None:
+        """From here on equity comes from balances: the difference to before is no P&L."""
+        before = self.state.tracks.points.get("account")
+        if before is not None:
+            entered = self.state.tracks.entered
+            entered.add(equity - entered.value - before.value)
 
     def _missing(self) -> Iterable[str]:
         """What stands between here and a whole equity, in words, with the cure."""
@@ -691,17 +871,11 @@ class Portfolio:
         for ledger in ledgers:
             for asset in ledger.missing:
                 if asset not in state.left_out:
-                    yield (
-                        f"{asset} has no price: report a price of "
-                        f"{asset}/{self.reference}, or set portfolio.pegs or portfolio.ignore"
-                    )
+                    yield self._no_price(asset)
         for key in state.unmarked:
             position = state.positions[key]
-            if instrument(position.symbol, self.reference).kind != "spot" or not state.venues:
-                yield (
-                    f"the position in {position.symbol} at {position.venue} has no mark: "
-                    f"report its price{'' if position.size else ' and its contract_size'}"
-                )
+            if self._is_contract(position) or not state.venues:
+                yield _position_unmarked(position)
 
     def _silent_venues(self) -> Iterable[str]:
         state, config = self.state, self.config
@@ -736,3 +910,10 @@ def _mark(names: dict[str, bool], name: str, wanted: bool) -> None:
 
 def _no_mark(symbol: str) -> str:
     return f"{symbol} has no mark: report its price"
+
+
+def _position_unmarked(position: Position) -> str:
+    return (
+        f"the position in {position.symbol} at {position.venue} has no mark: "
+        f"report its price{'' if position.size else ' and its contract_size'}"
+    )

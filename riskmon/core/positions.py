@@ -11,6 +11,8 @@ Formulas (q signed quantity, s contract size, e entry price, m mark price, p fil
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from msgspec import Struct
 
 from riskmon.core.money import Sum
@@ -18,6 +20,13 @@ from riskmon.core.money import Sum
 # A quantity this small against what just moved is the rounding of binary floats, not a holding:
 # 0.1 + 0.2 - 0.3 leaves 5.6e-17.
 _ROUNDING = 1e-12
+
+
+class Close(NamedTuple):
+    """P&L that a strategy realised at once, less fees, in the reference currency."""
+
+    strategy: str
+    pnl: float
 
 
 class Position(Struct):

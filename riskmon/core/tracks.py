@@ -205,7 +205,7 @@ class Tracks:
 
     def show(self, scope: str, period: str, point: Point, wall_ns: int) -> Span:
         """Show a day or a week its scope's settled point."""
-        began_wall_ns, _ = self.calendar.span(period, wall_ns)  # type: ignore[arg-type]
+        began_wall_ns, _ = self.calendar.span(period, wall_ns)
         by_period = self.state.spans.setdefault(scope, {})
         span = by_period.get(period)
         if span is None:
@@ -219,14 +219,14 @@ class Tracks:
         span = self.state.spans.get(scope, {}).get(period)
         if span is None:
             return None
-        began_wall_ns, _ = self.calendar.span(period, wall_ns)  # type: ignore[arg-type]
+        began_wall_ns, _ = self.calendar.span(period, wall_ns)
         return 0.0 if began_wall_ns > span.began_wall_ns else -span.fall(trailing=False)
 
     def wake_ns(self, scope: str, period: str, now_ns: int, wall_ns: int) -> int | None:
         """When (engine time) the fall changes though nothing happens."""
         hours = hours_of(period)
         if hours is None:
-            return now_ns + self.calendar.span(period, wall_ns)[1] - wall_ns  # type: ignore[arg-type]
+            return now_ns + self.calendar.span(period, wall_ns)[1] - wall_ns
         rolling = self.state.rolling.get(scope, {}).get(period)
         if rolling is None or not rolling.minutes:
             return None
@@ -238,7 +238,7 @@ class Tracks:
         if hours is not None:
             self.state.rolling.setdefault(scope, {}).setdefault(period, Rolling(point))
             return
-        began_wall_ns, _ = self.calendar.span(period, wall_ns)  # type: ignore[arg-type]
+        began_wall_ns, _ = self.calendar.span(period, wall_ns)
         self.state.spans.setdefault(scope, {}).setdefault(
             period, Span(began_wall_ns, point, point, Best(point.value))
         )
@@ -270,7 +270,7 @@ class Tracks:
             for scope, by_period in tracks.items():
                 for period in list(by_period):
                     if (scope.partition(":")[0], period) not in wanted:
-                        del by_period[period]  # type: ignore[attr-defined]
+                        del by_period[period]
 
 
 def _first(scope: str, point: Point) -> Point:

@@ -27,7 +27,14 @@ from riskmon.core.limits.exposure import (
     TotalPosition,
 )
 from riskmon.core.limits.latency import LatencyP99
-from riskmon.core.limits.losses import PortfolioLoss
+from riskmon.core.limits.losses import (
+    DailyLoss,
+    Drawdown,
+    Loss,
+    LossStreak,
+    PortfolioLoss,
+    WeeklyLoss,
+)
 from riskmon.core.limits.orders import (
     MessageRate,
     OrderNotional,
@@ -44,6 +51,11 @@ LIMITS: dict[str, Any] = {
         ErrorStreak,
         ErrorRate,
         PortfolioLoss,
+        Loss,
+        DailyLoss,
+        WeeklyLoss,
+        Drawdown,
+        LossStreak,
         Position,
         TotalPosition,
         OpenPositions,

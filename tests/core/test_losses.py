@@ -1,0 +1,516 @@
+"""Losses of a period, drawdown and losing streaks, in virtual time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from riskmon.core import events as ev
+from riskmon.core.config import PortfolioConfig
+from riskmon.core.engine import Engine
+from riskmon.core.limits.policy import ParamFaults
+from tests.core import (
+    BEGIN_WALL_NS,
+    SECOND,
+    World,
+    balance,
+    balances,
+    exact,
+    fill,
+    flow,
+    limit,
+    plain,
+    price,
+    run,
+)
+
+HOUR = 3_600.0
+DAY = 24 * HOUR
+TO_MIDNIGHT = DAY - (3 * HOUR + 4 * 60 + 5 + 1_000)  # from the world's beginning, a Friday
+
+
+def world(*limits: Any, portfolio: dict[str, Any] | None = None) -> World:
+    """An account whose reports do not grow old."""
+    ages = {"price": 1e9, "balance": 1e9, "edge": 1e9}
+    config = msgspec.convert({"max_age": ages, **(portfolio or {})}, PortfolioConfig)
+    return World(*limits, portfolio=config)
+
+
+def loss(there: World, name: str = "daily_loss", scope: str = "account") -> float | None:
+    """What a limit measures."""
+    return there.breaker(name, scope).value
+
+
+def at(there: World, seconds: float) -> datetime:
+    """A date so many seconds from now."""
+    wall_ns = BEGIN_WALL_NS + there.now_ns + int(seconds * SECOND)
+    return datetime.fromtimestamp(wall_ns / SECOND, UTC)
+
+
+def pnl(amount: float, number: int = 0, strategy: str | None = None) -> ev.Pnl:
+    """P&L realised elsewhere."""
+    return ev.Pnl(amount=amount, id=f"{amount}|{number}|{strategy}", strategy=strategy)
+
+
+# -- days and weeks -------------------------------------------------------------------------------
+
+
+def test_the_loss_of_a_day() -> None:
+    """Profit of the day lowers its loss, which is never below 0; past the bound it trips."""
+    there = world(limit("daily_loss", max=100.0))
+    seen = []
+    for usdt in (1_000.0, 1_040.0, 990.0, 950.0, 900.0):
+        there.step(balances(USDT=usdt))
+        seen.append(loss(there))
+    assert seen == [0.0, 0.0, 10.0, 50.0, 100.0]
+    assert there.state("daily_loss", "account") == "closed"
+    there.step(balances(USDT=899.0))
+    assert there.state("daily_loss", "account") == "open"
+    assert there.breaker("daily_loss", "account").reason == "loss 101.00 over 100.00 in the day"
+
+
+@pytest.mark.parametrize("period", ["day", "week", "24h"])
+def test_trailing_measures_from_the_best_point(period: str) -> None:
+    """+100 then -50 reads 50, and 0 without it."""
+    for trailing, expected in ((True, 50.0), (False, 0.0)):
+        there = world(limit("loss", max=500.0, period=period, trailing=trailing))
+        for usdt in (1_000.0, 1_100.0, 1_050.0):
+            there.step(balances(USDT=usdt))
+            there.wait(60)
+        assert loss(there, "loss") == expected
+
+
+def test_midnight_begins_a_day_and_monday_a_week() -> None:
+    """The baseline is the last settled equity before the start, also of what comes right after."""
+    there = world(limit("daily_loss", max=500.0), limit("weekly_loss", max=500.0))
+    there.step(balances(USDT=1_000.0))
+    there.step(balances(USDT=900.0))
+    there.wait(TO_MIDNIGHT - 1)
+    assert (loss(there), loss(there, "weekly_loss")) == (100.0, 100.0)
+    there.wait(1)  # Saturday
+    assert (loss(there), loss(there, "weekly_loss")) == (0.0, 100.0)
+    there.step(balances(USDT=870.0))
+    assert (loss(there), loss(there, "weekly_loss")) == (30.0, 130.0)
+    there.wait(2 * DAY)  # Monday
+    assert (loss(there), loss(there, "weekly_loss")) == (0.0, 0.0)
+
+
+def test_the_first_report_of_a_day_is_not_its_baseline() -> None:
+    """What was lost between the last report of a day and the first of the next counts."""
+    there = world(limit("daily_loss", max=500.0))
+    there.step(balances(USDT=1_000.0))
+    there.now_ns += int((TO_MIDNIGHT + 5) * SECOND)
+    there.step(balances(USDT=960.0))
+    assert loss(there) == 40.0
+
+
+def test_a_clock_that_steps_back_begins_no_day_again() -> None:
+    """Dates only move forward: an NTP step over midnight and back forgives nothing."""
+    there = world(limit("daily_loss", max=500.0))
+    there.step(balances(USDT=1_000.0))
+    there.wait(TO_MIDNIGHT)
+    there.step(balances(USDT=950.0))
+    stepped_back = BEGIN_WALL_NS + there.now_ns - 30 * SECOND
+    for usdt, wall_ns in ((940.0, stepped_back), (930.0, stepped_back + 31 * SECOND)):
+        there.now_ns += SECOND
+        there.engine.step([balances(USDT=usdt)], now_ns=there.now_ns, wall_ns=wall_ns)
+    assert loss(there) == 70.0
+
+
+def test_rolling_hours_beside_the_day_forgive_nothing() -> None:
+    """At midnight the day's loss is 0; that of 24 h goes on until its minute is a day old."""
+    there = world(limit("daily_loss", max=500.0), limit("loss", max=500.0, period="24h"))
+    there.step(balances(USDT=1_000.0))
+    there.wait(TO_MIDNIGHT - 600)
+    there.step(balances(USDT=900.0))
+    there.wait(601)
+    assert (loss(there), loss(there, "loss")) == (0.0, 100.0)
+    there.wait(DAY - 602)
+    assert loss(there, "loss") == 100.0
+    there.wait(62)
+    assert loss(there, "loss") == 0.0
+
+
+def test_rolling_hours_grow_by_time_alone() -> None:
+    """A rise that is older than the window no longer lowers the loss after it."""
+    there = world(limit("loss", max=50.0, period=1))
+    there.step(balances(USDT=1_000.0))
+    there.wait(60)
+    there.step(balances(USDT=1_100.0))
+    there.wait(600)
+    there.step(balances(USDT=1_020.0))
+    assert loss(there, "loss") == 0.0
+    there.wait(HOUR - 500)
+    assert loss(there, "loss") == 80.0
+    assert there.state("loss", "account") == "open"
+
+
+# -- recovery -------------------------------------------------------------------------------------
+
+
+def test_period_opens_until_the_end_of_the_day() -> None:
+    """It stays open though the loss is made good, and closes when the day ends."""
+    there = world(limit("daily_loss", max=100.0))
+    there.each([balances(USDT=1_000.0), balances(USDT=890.0), balances(USDT=1_000.0)])
+    there.wait(TO_MIDNIGHT - 1)
+    assert there.state("daily_loss", "account") == "open"
+    there.wait(1)
+    assert there.state("daily_loss", "account") == "closed"
+
+
+def test_midnight_does_not_forgive_what_was_lost_minutes_before() -> None:
+    """It stays open for an hour at least."""
+    there = world(limit("daily_loss", max=100.0))
+    there.step(balances(USDT=1_000.0))
+    there.wait(TO_MIDNIGHT - 120)
+    there.step(balances(USDT=890.0))
+    there.wait(HOUR - 1)
+    assert loss(there) == 0.0
+    assert there.state("daily_loss", "account") == "open"
+    there.wait(1)
+    assert there.state("daily_loss", "account") == "closed"
+
+
+def test_period_on_rolling_hours_is_clear() -> None:
+    """It closes as soon as the loss is below its bound."""
+    there = world(limit("loss", max=100.0, period="24h"))
+    there.each([balances(USDT=1_000.0), balances(USDT=890.0)])
+    assert there.state("loss", "account") == "open"
+    there.step(balances(USDT=901.0))
+    assert there.state("loss", "account") == "closed"
+
+
+# -- flows ----------------------------------------------------------------------------------------
+
+
+def test_flows_are_no_loss_and_no_profit() -> None:
+    """A withdrawal is no loss; a deposit hides none, and lifts no best point."""
+    there = world(
+        limit("daily_loss", max=500.0),
+        limit("loss", max=500.0, period="24h", trailing=True, per="venue"),
+    )
+    there.step(balances(USDT=1_000.0))
+    there.wait(1)
+    there.step(flow(-300.0))
+    there.step(balances(USDT=690.0))
+    there.wait(1)
+    there.step(flow(5_000.0))
+    assert loss(there) == 10.0
+    assert loss(there, "loss", "venue:kraken") == 10.0
+    assert there.portfolio.pnl_day == -10.0
+
+
+@pytest.mark.parametrize("per", ["account", "venue"])
+@pytest.mark.parametrize("period", ["day", "24h"])
+@pytest.mark.parametrize("trailing", [True, False])
+def test_a_deposit_told_after_its_balance(per: str, period: str, trailing: bool) -> None:
+    """Until it is told it looks like profit; then neither the best point nor the base keeps it."""
+    there = world(limit("loss", max=500.0, per=per, period=period, trailing=trailing))
+    scope = "account" if per == "account" else "venue:kraken"
+    there.step(balances(USDT=1_000.0))
+    there.wait(100)
+    there.step(balances(USDT=1_020.0))
+    there.wait(100)
+    deposit = flow(5_000.0, at=at(there, 0))
+    there.step(balances(USDT=6_020.0))
+    there.wait(100)
+    there.step(deposit)
+    assert loss(there, "loss", scope) == 0.0
+    there.step(balances(USDT=5_990.0))
+    assert loss(there, "loss", scope) == (30.0 if trailing else 10.0)
+
+
+def test_a_deposit_of_yesterday_told_today() -> None:
+    """The day began with it already: it is no loss of today."""
+    there = world(limit("daily_loss", max=500.0))
+    there.step(balances(USDT=1_000.0))
+    there.wait(TO_MIDNIGHT - 60)
+    deposit = flow(5_000.0, at=at(there, 0))
+    there.step(balances(USDT=6_000.0))
+    there.wait(120)
+    there.step(deposit)
+    assert loss(there) == 0.0
+    there.step(balances(USDT=5_975.0))
+    assert loss(there) == 25.0
+
+
+def test_a_deposit_raises_no_peak() -> None:
+    """Not when it is told first, nor when it is told after the balance that holds it."""
+    there = world(limit("drawdown", max=0.2))
+    there.step(balances(USDT=1_000.0))
+    there.wait(20)
+    there.step(balances(USDT=1_100.0))
+    there.wait(20)
+    deposit = flow(1_100.0, at=at(there, 0))
+    there.step(balances(USDT=2_200.0))
+    there.step(deposit)
+    there.step(balances(USDT=2_090.0))
+    assert loss(there, "drawdown") == pytest.approx(0.05)
+    there.wait(1)
+    there.step(flow(2_090.0))
+    assert loss(there, "drawdown") == pytest.approx(0.05)
+
+
+# -- drawdown -------------------------------------------------------------------------------------
+
+
+def test_drawdown_trips_and_waits_for_an_operator() -> None:
+    """A new peak alone does not close it; a rebase makes the present the peak."""
+    there = world(limit("drawdown", max=0.1), portfolio={"initial_capital": 1_000.0})
+    for usdt in (1_000.0, 2_000.0, 1_800.0):
+        there.step(balances(USDT=usdt))
+    assert there.state("drawdown", "account") == "closed"
+    there.step(balances(USDT=1_790.0))
+    assert there.state("drawdown", "account") == "open"
+    assert there.operate("reset").status == 409
+    assert there.operate("reset", rebase=True).status == 200
+    assert loss(there, "drawdown") == 0.0
+    assert there.state("drawdown", "account") == "closed"
+
+
+def test_a_rebase_begins_every_period_anew() -> None:
+    """Of the account: it would trip again at once otherwise."""
+    there = world(limit("daily_loss", max=50.0), limit("loss", max=50.0, period="24h"))
+    there.each([balances(USDT=1_000.0), balances(USDT=900.0)])
+    assert there.operate("reset").status == 409
+    assert there.operate("reset", rebase=True).status == 200
+    there.step(balances(USDT=880.0))
+    assert (loss(there), loss(there, "loss")) == (20.0, 20.0)
+
+
+# -- venues ---------------------------------------------------------------------------------------
+
+
+def test_a_venue_has_its_own_loss() -> None:
+    """Its balances and its contracts' unrealised P&L, and no other venue's."""
+    there = world(limit("daily_loss", max=100.0, per="venue"))
+    there.each([balances(USDT=1_000.0), balances("mexc", USDT=2_000.0)])
+    there.step(ev.Position(venue="mexc", symbol="BTC/USDT:USDT", quantity=2.0, entry_price=100.0))
+    there.step(price("BTC/USDT:USDT", 70.0, "mexc"))
+    there.step(balances(USDT=990.0))
+    assert loss(there, scope="venue:kraken") == 10.0
+    assert loss(there, scope="venue:mexc") == 60.0
+    there.step(price("BTC/USDT:USDT", 40.0, "mexc"))
+    assert there.state("daily_loss", "venue:mexc") == "open"
+    assert there.state("daily_loss") == "closed"
+
+
+def test_a_venue_is_judged_when_it_is_settled() -> None:
+    """A buy moves two balances: between the two nothing is lost."""
+    there = world(limit("daily_loss", max=100.0, per="venue"))
+    there.each([price("BTC/USDT", 100.0), balances(USDT=1_000.0)])
+    there.step(balance("USDT", 500.0))
+    there.wait(0.5)
+    there.step(balance("BTC", 4.9))
+    assert loss(there, scope="venue:kraken") == 0.0
+    there.wait(2)
+    assert loss(there, scope="venue:kraken") == pytest.approx(10.0)
+    there.step(price("BTC/USDT", 90.0))
+    assert loss(there, scope="venue:kraken") == pytest.approx(59.0)
+
+
+def test_a_venue_that_has_not_reported_is_unknown() -> None:
+    """It says so, and is not zero; a price that is missing likewise."""
+    there = world(limit("daily_loss", max=100.0, per="venue"))
+    there.step(ev.Heartbeat(venue="kraken"))
+    there.step(balances("mexc", USDT=1.0, BTC=1.0))
+    kraken, mexc = (there.breaker("daily_loss", f"venue:{v}").unknown for v in ("kraken", "mexc"))
+    assert "kraken has not reported its balances" in str(kraken)
+    assert "BTC has no price" in str(mexc)
+
+
+def test_a_price_that_comes_late_is_no_profit_of_its_venue() -> None:
+    """What was left out enters as a flow, for the venue as for the account."""
+    there = world(limit("daily_loss", max=100.0, per="venue", trailing=True))
+    there.step(balances(USDT=1_000.0))
+    there.step(balances(USDT=1_000.0, XYZ=50.0))
+    there.wait(31)
+    there.step(price("XYZ/USDT", 10.0))
+    there.step(balances(USDT=990.0, XYZ=50.0))
+    assert loss(there, scope="venue:kraken") == 10.0
+
+
+# -- strategies -----------------------------------------------------------------------------------
+
+
+def test_a_strategy_has_its_own_loss() -> None:
+    """Its book from its first event on: realised, unrealised, fees and `pnl`."""
+    there = world(limit("daily_loss", max=100.0, per="strategy"))
+    there.step(fill("buy", 1.0, 100.0, strategy="mm", fee=1.0))
+    assert loss(there, scope="strategy:mm") == 1.0
+    there.step(price("BTC/USDT:USDT", 80.0))
+    assert loss(there, scope="strategy:mm") == 21.0
+    there.step(pnl(-50.0, strategy="mm"))
+    there.step(pnl(-99.0, strategy="other"))
+    assert loss(there, scope="strategy:mm") == 71.0
+    assert loss(there, scope="strategy:other") == 99.0
+    there.step(pnl(-2.0, strategy="other"))
+    assert there.state("daily_loss", "strategy:other") == "open"
+
+
+def test_a_strategy_without_a_mark_is_unknown() -> None:
+    """A position whose price grew old is not worth its entry."""
+    there = World(limit("daily_loss", max=100.0, per="strategy"))
+    there.step(fill("buy", 1.0, 100.0, strategy="mm"))
+    there.wait(301)
+    assert "no mark" in str(there.breaker("daily_loss", "strategy:mm").unknown)
+    there.step(price("BTC/USDT:USDT", 90.0))
+    assert loss(there, scope="strategy:mm") == 10.0
+
+
+def test_a_limit_that_comes_later_measures_from_then_on() -> None:
+    """A reload counts nothing that was lost before it, and keeps what others measure."""
+    there = world(limit("daily_loss", max=500.0))
+    there.each([balances(USDT=1_000.0), balances(USDT=900.0), pnl(-70.0, strategy="mm")])
+    more = (
+        limit("weekly_loss", max=500.0, per="venue"),
+        limit("loss", max=500.0, per="strategy"),
+    )
+    there.configure(limit("daily_loss", max=500.0), *more)
+    there.each([balances(USDT=890.0), pnl(-5.0, strategy="mm")])
+    assert loss(there) == 110.0
+    assert loss(there, "weekly_loss", "venue:kraken") == 10.0
+    assert loss(there, "loss", "strategy:mm") == 5.0
+    there.configure(limit("daily_loss", max=500.0))
+    there.each([balances(USDT=700.0), pnl(-6.0, strategy="mm")])
+    there.configure(limit("daily_loss", max=500.0), *more)
+    there.each([balances(USDT=690.0), pnl(-7.0, strategy="mm")])
+    assert loss(there, "weekly_loss", "venue:kraken") == 10.0
+    assert loss(there, "loss", "strategy:mm") == 7.0
+
+
+# -- without balances, and with the first ones ----------------------------------------------------
+
+
+def test_the_first_balances_are_no_loss() -> None:
+    """Equity counted from the capital gives way to balances; what was lost before stays lost."""
+    there = world(limit("daily_loss", max=100.0), portfolio={"initial_capital": 1_000.0})
+    there.step(pnl(-40.0))
+    assert loss(there) == 40.0
+    there.step(balances(USDT=500.0))
+    assert loss(there) == 40.0
+    there.step(balances(USDT=495.0))
+    assert loss(there) == 45.0
+
+
+def test_a_new_capital_is_no_profit() -> None:
+    """Nor a loss, where equity is counted from it."""
+    there = world(limit("daily_loss", max=100.0), portfolio={"initial_capital": 1_000.0})
+    there.step(pnl(-40.0))
+    for capital in (5_000.0, 500.0):
+        there.configure(
+            limit("daily_loss", max=100.0), portfolio=PortfolioConfig(initial_capital=capital)
+        )
+        assert loss(there) == 40.0
+
+
+# -- losing streaks -------------------------------------------------------------------------------
+
+
+def trade(there: World, number: int, sold_at: float, **more: Any) -> None:
+    """A strategy buys at 100 and sells."""
+    there.step(fill("buy", 1.0, 100.0, id=f"b{number}", strategy="mm"))
+    there.step(fill("sell", 1.0, sold_at, id=f"s{number}", strategy="mm", **more))
+
+
+def test_losing_closes_in_a_row() -> None:
+    """Openings do not count, a fee may make a loss, no loss ends the run; it trips at the bound."""
+    there = world(limit("loss_streak", max=3))
+    seen = []
+    for number, (sold_at, fee) in enumerate(
+        ((99.0, 0.0), (100.5, 1.0), (100.0, 0.0), (99.0, 0.0), (100.0, 0.1))
+    ):
+        trade(there, number, sold_at, fee=fee)
+        seen.append(loss(there, "loss_streak", "strategy:mm"))
+    assert seen == [1.0, 2.0, 0.0, 1.0, 2.0]
+    there.step(pnl(-1.0, strategy="other"))
+    assert there.state("loss_streak", "strategy:mm") == "closed"
+    there.step(pnl(-1.0, strategy="mm"))
+    assert there.state("loss_streak", "strategy:mm") == "open"
+    assert there.breaker("loss_streak", "strategy:mm").reason == "3 losing closes in a row"
+
+
+def test_a_losing_streak_cools_down_and_begins_anew() -> None:
+    """It closes after an hour, with an empty run."""
+    there = world(limit("loss_streak", max=2))
+    there.each([pnl(-1.0, 1, "mm"), pnl(-1.0, 2, "mm")])
+    there.wait(HOUR - 1)
+    assert there.state("loss_streak", "strategy:mm") == "open"
+    there.wait(1)
+    assert there.state("loss_streak", "strategy:mm") == "closed"
+    there.step(pnl(-1.0, 3, "mm"))
+    assert loss(there, "loss_streak", "strategy:mm") == 1.0
+
+
+def test_closes_probe_a_half_open_streak() -> None:
+    """With probes, a close without a loss is a good one."""
+    there = world(limit("loss_streak", max=1, recover=exact(10.0, probes=1)))
+    there.step(pnl(-1.0, 1, "mm"))
+    there.wait(10)
+    assert there.state("loss_streak", "strategy:mm") == "half_open"
+    there.step(pnl(1.0, 2, "mm"))
+    assert there.state("loss_streak", "strategy:mm") == "closed"
+
+
+# -- what is shown, kept and refused --------------------------------------------------------------
+
+
+def test_the_days_pnl_is_shown_without_a_limit() -> None:
+    """None before there is equity; 0 from midnight on, though nothing was reported since."""
+    there = world()
+    assert there.portfolio.pnl_day is None
+    there.each([balances(USDT=1_000.0), balances(USDT=1_025.0)])
+    assert there.portfolio.pnl_day == 25.0
+    before = plain(there.engine)
+    there.now_ns += int(TO_MIDNIGHT * SECOND)
+    there.engine.state.wall_ns = there.engine._book.wall_ns = BEGIN_WALL_NS + there.now_ns
+    assert there.portfolio.pnl_day == 0.0
+    there.engine.state.wall_ns -= int(TO_MIDNIGHT * SECOND)
+    assert plain(there.engine) == before
+
+
+def test_a_restart_forgets_nothing() -> None:
+    """At every cut the rest of the story gives the same state, bit for bit."""
+    there = world(
+        limit("daily_loss", max=50.0, trailing=True),
+        limit("weekly_loss", max=50.0, per="venue"),
+        limit("loss", name="hours", max=50.0, period="2h", trailing=True),
+        limit("loss", name="mine", max=50.0, period="24h", per="strategy"),
+        limit("drawdown", max=0.5),
+        limit("loss_streak", max=2),
+    )
+    there.each([price("BTC/USDT", 100.0), balances(USDT=1_000.0, BTC=1.0)])
+    for number, usdt in enumerate((1_030.0, 1_010.0, 960.0, 1_100.0)):
+        trade(there, number, 90.0 + 5 * number, fee=0.1)
+        there.step(balance("USDT", usdt))
+        there.wait(2_000)
+        there.step(flow(10.0 + number, at=at(there, -2_001)))
+        there.step(price("BTC/USDT", 100.0 + number))
+    there.wait(DAY)
+    whole = Engine(there.config)
+    for cut, step in enumerate(there.log):
+        if cut % 7 == 0:
+            restored = Engine.restore(whole.snapshot())
+            for later in there.log[cut:]:
+                run(restored, *later)
+            assert plain(restored) == plain(there.engine)
+        run(whole, *step)
+
+
+@pytest.mark.parametrize("period", ["month", "0h", "169h", "-1h", "nanh", 0, 1e9, float("nan"), ""])
+def test_periods_that_are_none(period: Any) -> None:
+    """A fault says what may stand there."""
+    with pytest.raises(ParamFaults, match="period"):
+        limit("loss", max=1.0, period=period)
+
+
+@pytest.mark.parametrize("period", ["24h", "24", 24, 24.0, "24.0h"])
+def test_hours_as_text_and_as_a_number(period: Any) -> None:
+    """They are the same period."""
+    there = world(limit("loss", max=1.0, period=period))
+    there.each([balances(USDT=1_000.0), balances(USDT=990.0)])
+    reason = there.breaker("loss", "account").reason
+    assert reason == "loss 10.00 over 1.00 in the last 24 h"
