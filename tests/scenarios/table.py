@@ -1,0 +1,341 @@
+"""Reads the tables of scenarios and plays them on the engine, in virtual time.
+
+A row is ``time | what happens | what follows``. A time is UTC, with its date when the day changes;
+a row without one happens at the same instant as the row before. A row without anything that
+happens adds to what follows from the row before. Several things that follow are parted by ``;``.
+``#`` begins a comment. ``environment: NAME=VALUE …`` above the rows sets variables.
+
+Every warning, change of a breaker, unknown limit and cancel must stand in the table, in its order:
+what nobody expected fails as what did not come. Of the state only what is written is looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from riskmon.core import events as ev
+from riskmon.core.decisions import (
+    CheckAnswer,
+    Decision,
+    OperateAnswer,
+    Record,
+    Sweep,
+    Transition,
+    Unknown,
+    Warned,
+)
+from riskmon.core.engine import Engine
+from riskmon.core.events import datetime_ns, parse_json
+from riskmon.settings import load
+
+# What may be reported, with the fields that are written without their names. More are NAME=VALUE.
+REPORTED = {
+    "latency": ("venue", "seconds"),
+    "error": ("venue", "operation"),
+    "balance": ("venue", "asset", "free"),
+    "balances": ("venue",),
+    "price": ("symbol", "price"),
+    "fill": ("id", "venue", "side", "quantity", "symbol", "price"),
+    "order": ("id", "venue", "symbol", "status"),
+    "position": ("venue", "quantity", "symbol", "entry_price"),
+    "pnl": ("id", "amount"),
+    "cash_flow": ("id", "venue", "amount", "asset"),
+    "edge": ("bps",),
+    "open_orders": ("venue", "count"),
+    "heartbeat": (),
+}
+OPERATIONS = ("freeze", "unfreeze", "trip", "reset", "disable", "enable")
+CHECK = ("venue", "side", "quantity", "symbol", "price")
+BEFORE_NS = 1_000 * 10**9  # engine time of the first row
+
+_TIMES = re.compile(r"(.*) x (\d+)\Z")
+_CHANGE = re.compile(r"\S+ \S+: \w+ -> \w+\Z")
+_DECISIONS = ("warning ", "all clear ", "unknown since ", "known again ", "cancel ")
+_ANSWERS = ("allowed", "refused", "done")
+
+
+class ScenarioError(AssertionError):
+    """A row that did not come true, or that cannot be read; begins with its file and line."""
+
+
+class Row(NamedTuple):
+    """One row: its place, when it is (UTC ns), what happens, and what follows."""
+
+    place: str
+    at_ns: int
+    happens: str
+    follows: list[str]
+
+
+def play(path: Path) -> None:
+    """Play a table; :class:`ScenarioError` with the first row that is not as it says."""
+    text = path.read_text(encoding="utf-8")
+    config = path.parent / "config" / f"{path.stem}.toml"
+    variables = re.findall(r"^environment: (.*)$", text, re.MULTILINE)
+    settings = load(
+        config, env=dict(word.split("=", 1) for line in variables for word in line.split())
+    )
+    each = list(rows(path, text))
+    stage = Stage(Engine(settings.engine_config()), each[0].at_ns)
+    for row in each:
+        try:
+            stage.play(row)
+        except ScenarioError:
+            raise
+        except Exception as fault:
+            raise ScenarioError(f"{row.place}: {type(fault).__name__}: {fault}") from fault
+
+
+def rows(path: Path, text: str) -> Iterator[Row]:
+    """The rows of a table."""
+    row: Row | None = None
+    day, at_ns = "", 0
+    for number, line in enumerate(text.splitlines(), 1):
+        place = f"{path.parent.name}/{path.name}:{number}"
+        if not line.strip() or line.startswith(("#", "environment: ")):
+            continue
+        cells = [cell.strip() for cell in line.split("|")]
+        if len(cells) != 3:
+            raise ScenarioError(f"{place}: a row is: time | what happens | what follows")
+        time, happens, follows = cells
+        if time:
+            day = time[:10] if time[4:5] == "-" else day
+            at = datetime.fromisoformat(f"{day} {time[-12:].split()[-1]}").replace(tzinfo=UTC)
+            at_ns = datetime_ns(at)
+        expected = [one.strip() for one in follows.split(";") if one.strip()]
+        if not happens and not time and row is not None:
+            row.follows.extend(expected)
+            continue
+        if row is not None:
+            yield row
+            if at_ns < row.at_ns:
+                raise ScenarioError(f"{place}: is earlier than the row before: write its date")
+        row = Row(place, at_ns, happens, expected)
+    if row is not None:
+        yield row
+
+
+class Stage:
+    """An engine, its time, and what it has said since the last row."""
+
+    def __init__(self, engine: Engine, begin_ns: int) -> None:
+        self.engine = engine
+        self.begin_ns = self.row_ns = begin_ns
+        self.clock_ns = 0  # how far the machine's date is off
+        self.starts = 0
+        self.decisions: list[Decision] = []
+        self.answers: list[CheckAnswer | OperateAnswer] = []
+        self.records: dict[str, Record] = {}
+        self._start(unclean=False)
+
+    def play(self, row: Row) -> None:
+        """Let a row happen, and compare what followed."""
+        self._pass_time(row.at_ns)
+        self._happen(row.happens)
+        if self.engine.next_deadline_ns <= self._engine_ns:
+            self._step()
+        self._compare(row)
+        self.decisions.clear()
+        self.answers.clear()
+
+    # -- what happens -----------------------------------------------------------------------------
+
+    @property
+    def _engine_ns(self) -> int:
+        return BEFORE_NS + self.row_ns - self.begin_ns
+
+    @property
+    def _wall_ns(self) -> int:
+        return self.row_ns + self.clock_ns
+
+    def _step(self, *events: ev.Event) -> None:
+        outcome = self.engine.step(
+            events or (ev.Tick(),), now_ns=self._engine_ns, wall_ns=self._wall_ns
+        )
+        self.decisions += outcome.decisions
+        self.answers += outcome.answers  # type: ignore[arg-type]
+        for one in outcome.decisions:
+            if isinstance(one, Record):
+                self.records[one.id] = one
+
+    def _pass_time(self, until_ns: int) -> None:
+        """Wake the engine whenever it asks to be woken."""
+        end_ns = BEFORE_NS + until_ns - self.begin_ns
+        while (due_ns := self.engine.next_deadline_ns) <= end_ns:
+            self.row_ns = max(self.row_ns, due_ns - BEFORE_NS + self.begin_ns)
+            self._step()
+        self.row_ns = until_ns
+
+    def _start(self, *, unclean: bool) -> None:
+        self.starts += 1
+        self._step(ev.Start(epoch=f"e{self.starts}", unclean=unclean))
+
+    def _happen(self, happens: str) -> None:
+        repeated = _TIMES.match(happens)
+        what, *words = (repeated[1] if repeated else happens).split()
+        if what in REPORTED:
+            body = json.dumps(_reported(what, words)).encode()
+            count = int(repeated[2]) if repeated else 1
+            self._step(*(parse_json(body, self._wall_ns)[0] for _ in range(count)))
+        elif what == "check":
+            named = _named(CHECK, words)
+            order: Any = {
+                k: _number(v) if k in ("quantity", "price") else v for k, v in named.items()
+            }
+            self._step(ev.Check(**order))
+        elif what in OPERATIONS:
+            self._operate(what, *words)
+        elif what == "cancelled":  # by every target: sweep, how many
+            self._confirm(int(words[0]))
+        elif what == "restart":
+            self.engine = Engine.restore(self.engine.snapshot())
+            self._start(unclean=words == ["after", "a", "kill"])
+        elif what == "clock":  # the machine's date is set right, or wrong
+            self.clock_ns += round(float(words[0]) * 1e9)
+        elif happens == "time passes":
+            self._step()
+        else:
+            raise ValueError(f"nothing like {happens!r} can happen")
+
+    def _operate(self, action: Any, scope: str, *words: str) -> None:
+        """An operator who has just looked, unless another generation is given."""
+        more: dict[str, Any] = {key: _number(value) for key, value in _named((), words).items()}
+        known = {"generation": self.engine.generation, "reason": "as the table says"}
+        self._step(ev.Operate(action=action, scope=scope, **{**known, **more}))
+
+    def _confirm(self, canceled: int) -> None:
+        for one in self.engine.view().cancel:
+            for target in one.targets if not one.confirmed else ():
+                answer = ev.CancelAnswered(
+                    incident=one.incident,
+                    sweep=one.sweep,
+                    target=target,
+                    done=True,
+                    canceled=canceled,
+                    open_orders=0,
+                )
+                self._step(ev.CancelSent(incident=one.incident, sweep=one.sweep, target=target))
+                self._step(answer)
+
+    # -- what follows -----------------------------------------------------------------------------
+
+    def _compare(self, row: Row) -> None:
+        told = [one for one in row.follows if _is_decision(one)]
+        found = [text for one in self.decisions if (text := _told(one))]
+        if told != found:
+            raise ScenarioError(
+                f"{row.place}: expected {told or 'nothing'}, got {found or 'nothing'}"
+            )
+        answers = [one for one in row.follows if one.split()[0].rstrip(",") in _ANSWERS]
+        given = [_answered(one) for one in self.answers]
+        if answers != given:
+            raise ScenarioError(f"{row.place}: expected answer {answers}, got {given}")
+        for one in row.follows:
+            if one not in told and one not in answers:
+                self._look(row.place, one)
+
+    def _look(self, place: str, expected: str) -> None:
+        *words, value = expected.split(" = ") if " = " in expected else expected.rsplit(" ", 1)
+        found = self._seen(*words[0].split())
+        if not _same(value, found):
+            raise ScenarioError(f"{place}: expected {expected!r}, got {found!r}")
+
+    def _seen(self, what: str, *of: str) -> object:
+        """One thing of the state: levels, breakers, limits, portfolio, latencies, totals."""
+        view = self.engine.view()
+        if what == "level":
+            return view.levels[of[0]]
+        if what in ("state", "value", "bound", "reason", "utilization", "trips_total", "wait"):
+            (one,) = [b for b in view.breakers if (b.limit, b.scope) == of]
+            if what == "wait":
+                return None if one.until_ns is None else (one.until_ns - self._wall_ns) / 1e9
+            return getattr(one, what)
+        if what == "position":
+            positions = {(p.venue, p.symbol): p for p in view.portfolio.positions}
+            return getattr(positions[of[0], of[1]], of[2]) if len(of) > 2 else len(positions)
+        if what == "latency":
+            (window,) = [one for one in view.latency if one.venue == of[0]]
+            return getattr(window, of[1])
+        if what == "incidents":
+            return sum(one.kind in ("trip", "freeze") for one in self.records.values())
+        if what == "incident":
+            kinds = [one for one in self.records.values() if one.kind in ("trip", "freeze")]
+            return getattr(kinds[-1], of[0])
+        if what in ("freeze_total", "orders_blocked", "orders_checked"):
+            return getattr(view, what).get(of[0], 0)
+        if what == "unknown":
+            return sum(one.halted for one in view.unknown)
+        return getattr(view.portfolio, what)
+
+
+def _named(order: tuple[str, ...], words: list[str] | tuple[str, ...]) -> dict[str, str]:
+    """Words in their order, then NAME=VALUE."""
+    plain = [word for word in words if "=" not in word]
+    if len(plain) > len(order):
+        raise ValueError(f"{plain[len(order)]!r} is one word too many: NAME=VALUE")
+    pairs = dict(word.split("=", 1) for word in words if "=" in word)
+    return {**dict(zip(order, plain, strict=False)), **pairs}
+
+
+def _reported(what: str, words: list[str]) -> dict[str, Any]:
+    fields: dict[str, Any] = {"type": what, **_named(REPORTED[what], words)}
+    if what == "balances":
+        free = {a: {"free": f} for a, f in fields.items() if a not in ("type", "venue", "at")}
+        fields = {k: v for k, v in fields.items() if k not in free} | {"assets": free}
+    if what == "open_orders":
+        fields["count"] = int(fields["count"])
+    if "final" in fields:
+        fields["final"] = fields["final"] == "true"
+    return fields
+
+
+def _number(text: str) -> Any:
+    try:
+        return {"true": True, "false": False}[text] if text in ("true", "false") else float(text)
+    except ValueError:
+        return text
+
+
+def _is_decision(text: str) -> bool:
+    return bool(_CHANGE.match(text)) or text.startswith(_DECISIONS)
+
+
+def _told(one: Decision) -> str:
+    """A decision as the tables write it; "" for what they leave out (records, withdrawals)."""
+    if isinstance(one, Transition):
+        return f"{one.limit} {one.scope}: {one.before} -> {one.after}"
+    if isinstance(one, Warned):
+        return f"{'warning' if one.active else 'all clear'} {one.limit} {one.scope}"
+    if isinstance(one, Unknown):
+        return f"{'unknown since' if one.halted else 'known again'} {one.limit} {one.scope}"
+    if isinstance(one, Sweep):
+        return f"cancel {one.sweep} {one.scope}"
+    return ""
+
+
+def _answered(one: CheckAnswer | OperateAnswer) -> str:
+    if isinstance(one, OperateAnswer):
+        return "done" if one.status == 200 else f"refused {one.status}"
+    if one.allowed:
+        return "allowed"
+    return "refused by " + ", ".join(
+        f"{r.limit} {r.scope}"
+        + (f" {r.value:.10g} of {r.bound:.10g}" if r.value is not None and r.bound else "")
+        for r in one.reasons
+    )
+
+
+def _same(expected: str, found: object) -> bool:
+    """Whether a value is as written: a text, a number, a range ``a..b``, or ``none``."""
+    if found is None or isinstance(found, str):
+        return expected == (found or "none")
+    low, dots, high = expected.partition("..")
+    number = float(found)  # type: ignore[arg-type]
+    if dots:
+        return float(low) <= number <= float(high)
+    return abs(number - float(expected)) <= 1e-9 * max(1.0, abs(number))
