@@ -32,8 +32,6 @@ DASHBOARDS = sorted(FOLDER.glob("*.json"))
 TYPES = {"row", "timeseries", "stat", "gauge", "bargauge", "state-timeline", "table"}
 VARIABLES = ["datasource", "job", "instance", "account", "venue"]
 DATASOURCE = {"type": "prometheus", "uid": "$datasource"}
-# Has no value until a limit needs the trading day's start: then it belongs on the dashboard.
-NOT_YET = {"riskmon_pnl_day"}
 NOT_OURS = {"up", "process_cpu_seconds_total", "process_resident_memory_bytes"}
 
 
@@ -191,7 +189,7 @@ def test_every_metric_is_shown() -> None:
         name for path in DASHBOARDS for _, expr in expressions(read(path)) for name in metrics(expr)
     }
     parts = re.compile("_(bucket|count|sum)$")
-    assert {row.name for row in TABLE} - {parts.sub("", name) for name in shown} == NOT_YET
+    assert {row.name for row in TABLE} - {parts.sub("", name) for name in shown} == set()
 
 
 def _lose_unit(dashboard: Json) -> None:
@@ -425,7 +423,6 @@ def test_no_query_is_empty(tool: Tool, tmp_path: Path) -> None:
         assert {path.stem: empty(read(path), prometheus) for path in DASHBOARDS} == {
             path.stem: [] for path in DASHBOARDS
         }
-        assert [name for name in NOT_YET if prometheus.values(name)] == []
 
         # The same eyes see a query that asks for nothing.
         blind = copy.deepcopy(OVERVIEW)

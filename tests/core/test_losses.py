@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from math import isnan
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
 
 from riskmon.core import events as ev
-from riskmon.core.config import PortfolioConfig
+from riskmon.core.config import LimitConfig, PortfolioConfig
 from riskmon.core.engine import Engine
 from riskmon.core.limits.policy import ParamFaults
 from tests.core import (
     BEGIN_WALL_NS,
+    FEW,
+    OMS,
     SECOND,
     World,
     balance,
@@ -26,6 +30,7 @@ from tests.core import (
     price,
     run,
 )
+from tests.core.play import PORTFOLIO, STEPS, play, story_limits
 
 HOUR = 3_600.0
 DAY = 24 * HOUR
@@ -48,6 +53,18 @@ def at(there: World, seconds: float) -> datetime:
     """A date so many seconds from now."""
     wall_ns = BEGIN_WALL_NS + there.now_ns + int(seconds * SECOND)
     return datetime.fromtimestamp(wall_ns / SECOND, UTC)
+
+
+def every_loss() -> tuple[LimitConfig, ...]:
+    """A limit of every kind, scope and period."""
+    return (
+        limit("daily_loss", max=50.0, trailing=True),
+        limit("weekly_loss", max=50.0, per="venue"),
+        limit("loss", name="hours", max=50.0, period="2h", trailing=True),
+        limit("loss", name="mine", max=50.0, period="24h", per="strategy"),
+        limit("drawdown", max=0.5),
+        limit("loss_streak", max=2),
+    )
 
 
 def pnl(amount: float, number: int = 0, strategy: str | None = None) -> ev.Pnl:
@@ -474,14 +491,7 @@ def test_the_days_pnl_is_shown_without_a_limit() -> None:
 
 def test_a_restart_forgets_nothing() -> None:
     """At every cut the rest of the story gives the same state, bit for bit."""
-    there = world(
-        limit("daily_loss", max=50.0, trailing=True),
-        limit("weekly_loss", max=50.0, per="venue"),
-        limit("loss", name="hours", max=50.0, period="2h", trailing=True),
-        limit("loss", name="mine", max=50.0, period="24h", per="strategy"),
-        limit("drawdown", max=0.5),
-        limit("loss_streak", max=2),
-    )
+    there = world(*every_loss())
     there.each([price("BTC/USDT", 100.0), balances(USDT=1_000.0, BTC=1.0)])
     for number, usdt in enumerate((1_030.0, 1_010.0, 960.0, 1_100.0)):
         trade(there, number, 90.0 + 5 * number, fee=0.1)
@@ -498,6 +508,25 @@ def test_a_restart_forgets_nothing() -> None:
                 run(restored, *later)
             assert plain(restored) == plain(there.engine)
         run(whole, *step)
+
+
+@FEW
+@given(STEPS)
+def test_any_story_may_be_cut(steps: list[Any]) -> None:
+    """Whatever happens, a restart changes nothing, and no value is without a number."""
+    limits = (*every_loss(), *story_limits())
+    there = World(*limits, targets=OMS, portfolio=PORTFOLIO, max_scopes=32)
+    begun = Engine(there.config)
+    for number, what in enumerate(steps):
+        play(there, number, what)
+        assert not any(b.value is not None and isnan(b.value) for b in there.view.breakers)
+    for cut, step in enumerate(there.log):
+        if cut % 5 == 0:
+            restored = Engine.restore(begun.snapshot())
+            for later in there.log[cut:]:
+                run(restored, *later)
+            assert plain(restored) == plain(there.engine)
+        run(begun, *step)
 
 
 @pytest.mark.parametrize("period", ["month", "0h", "169h", "-1h", "nanh", 0, 1e9, float("nan"), ""])
