@@ -416,6 +416,7 @@ class Board:
         self._begin_incident(breaker, value, bound, by)
         if breaker.state == "open":
             self._wait(breaker, recover)
+            self._look_whether_clear(breaker)
         self.relevel(breaker.scope)
         self._tell(breaker, before, value, bound, by)
         return True
@@ -490,6 +491,20 @@ class Board:
             breaker.clear_since_ns = None
         elif breaker.clear_since_ns is None:
             breaker.clear_since_ns = self.now_ns
+
+    def _look_whether_clear(self, breaker: Breaker) -> None:
+        """An order or an operator may trip what is clear: no value will say so again."""
+        rule = self.rules.get(breaker.limit)
+        if rule is None or not rule.limit.standing or breaker.unknown is not None:
+            return
+        if breaker.value is None:
+            breaker.clear_since_ns = self.now_ns
+        else:
+            bound, floor = breaker.bound or 0.0, self.is_floor(breaker)
+            self._watch_clear(rule, breaker, breaker.value, bound, floor=floor)
+        if breaker.clear_since_ns is not None and breaker.until_ns is None:
+            due_ns = self.now_ns + int(rule.params.hold * 1e9)
+            self.arm(("wait", breaker.limit, breaker.scope), due_ns)
 
     def try_recover(self, breaker: Breaker) -> None:
         """Loosen an open breaker by itself if all that its recovery asks for is there."""

@@ -22,15 +22,15 @@ def check(board: Board, facts: Facts, order: Check) -> CheckAnswer:
     """Judge one order; an allowed one is reserved, and takes a permit at level probe."""
     scopes = scopes_of(order)
     level = min(board.levels.get(scope, HALT) for scope in scopes)
+    intent = facts.intent(order)
     reasons: list[Blame] = []
-    if level == HALT or (level == REDUCE_ONLY and not _only_reduces(facts, order)):
+    if level == HALT or (level == REDUCE_ONLY and not _only_reduces(facts, intent)):
         reasons = board.blames(scopes, PROBE) + [
             Blame(limit="unregistered", scope=scope)  # only a dry run meets one
             for scope in scopes
             if scope not in board.levels
         ]
-    intent = facts.intent(order)
-    reasons += _refusals(board, facts, intent, scopes)
+    reasons = _merge(reasons, _refusals(board, facts, intent, scopes))
     if level == PROBE and not reasons:
         reasons = _take_permits(board, scopes, simulate=order.simulate)
     if not order.simulate and not reasons:
@@ -48,15 +48,24 @@ def scopes_of(order: Check) -> list[str]:
     return [*scopes, "strategy:" + order.strategy] if order.strategy else scopes
 
 
-def _only_reduces(facts: Facts, order: Check) -> bool:
+def _merge(shut: list[Blame], refusing: list[Blame]) -> list[Blame]:
+    """Each limit once: with the value that the order would have led to, where there is one."""
+    told = {(blame.limit, blame.scope) for blame in refusing}
+    return [blame for blame in shut if (blame.limit, blame.scope) not in told] + refusing
+
+
+def _only_reduces(facts: Facts, intent: Intent) -> bool:
     """Whether an order, with those reserved on its side, can do no more than close."""
-    if not facts.book.reduces(order):
-        return False
-    pending = facts.orders.pending.get(order.symbol)
-    if pending is None:
-        return True
-    reserved = pending.buys.value if order.side == "buy" else pending.sells.value
-    return reserved + order.quantity <= abs(facts.book.net_quantity(order.symbol))
+    order, earlier = intent.order, intent.earlier
+    reserved = facts.orders.left(order.venue, order.symbol, order.side)
+    if earlier is not None and (earlier.venue, earlier.side) == (order.venue, order.side):
+        reserved -= earlier.left
+    return facts.book.reduces(order.venue, order.symbol, order.side, order.quantity + reserved)
+
+
+def _lowers(facts: Facts, intent: Intent) -> bool:
+    before, after = facts.quantity_sizes(intent)
+    return after < before and _only_reduces(facts, intent)
 
 
 def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[str]) -> list[Blame]:
@@ -83,9 +92,14 @@ def _judge(
         value = rule.limit.judge(facts, intent, breaker.scope, bound)
         past = not isinstance(value, str) and value > bound
         if not intent.order.simulate and rule.limit.kind == "repeat_orders":
-            _note_repeat(board, facts, intent, rule, breaker, value)
+            rule.limit.note(facts, intent, breaker.scope)
+            if rule.limit.freezes(value):
+                reason = rule.limit.describe(breaker.scope, value, breaker.bound)
+                board.shut(breaker, "breach_freeze", reason)
     if isinstance(value, str):
         refuses = rule.params.on_unknown != "ignore" and rule.params.on_breach in _REFUSES
+        if rule.limit.standing and _lowers(facts, intent):
+            refuses = False  # whatever the size is, it gets smaller
         return Blame(limit=rule.name, scope=breaker.scope, bound=bound) if refuses else None
     if not past:
         return None
@@ -109,15 +123,6 @@ def _act(board: Board, rule: Rule, breaker: Breaker, value: float) -> None:
         reason = "checked order: " + rule.limit.describe(breaker.scope, value, breaker.bound)
         cause = "breach" if rule.params.on_breach == "trip" else "breach_freeze"
         board.shut(breaker, cause, reason)  # type: ignore[arg-type]
-
-
-def _note_repeat(  # noqa: PLR0917 - one place calls it
-    board: Board, facts: Facts, intent: Intent, rule: Rule, breaker: Breaker, value: float
-) -> None:
-    rule.limit.note(facts, intent, breaker.scope)
-    if rule.limit.freezes(value):
-        reason = rule.limit.describe(breaker.scope, value, breaker.bound)
-        board.shut(breaker, "breach_freeze", reason)
 
 
 def _admit(board: Board, facts: Facts, intent: Intent, scopes: list[str]) -> None:

@@ -196,6 +196,7 @@ class Engine:
             edges=state.edges,
             heard_ns=state.heard_ns,
             beats_ns=state.beats_ns,
+            since_ns=state.board.scopes,
             edge_max_age_ns=int(config.portfolio.max_age.edge * 1e9),
             now_ns=state.now_ns,
             wall_ns=state.wall_ns,
@@ -399,7 +400,10 @@ class Engine:
         self.state.edges[strategy] = EdgeHeard(
             float(event.bps), self.state.now_ns, self.state.wall_ns
         )
-        self._book.dirty["edge:" + strategy] = True
+        topic = "edge:" + strategy
+        self._book.dirty.pop(topic, None)
+        for rule, breaker in self._board.watching.get(topic, ()):
+            self._judge_one(rule, breaker)  # each of a batch, as a window sees each sample
 
     def _on_open_orders(self, event: ev.OpenOrders) -> None:
         self._hear(event.venue, "open_orders")
@@ -475,6 +479,7 @@ class Engine:
                 self.state.measures.pop(limit.name, None)
         self._configure(config)
         self._book.refollow(self._losses)
+        self._book.dirty.update(dict.fromkeys(self._board.watching, True))
 
     def _on_operate(self, event: ev.Operate) -> None:
         self._answer(operate(self._board, self._book, event))

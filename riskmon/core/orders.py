@@ -27,23 +27,24 @@ class Reservation(Struct):
     left: float  # of the quantity
 
 
-class OrdersState(Struct):
-    """Everything that is remembered of permitted orders."""
-
-    reserved: dict[str, Reservation] = field(default_factory=dict)
-    unheard_ns: dict[str, int] = field(default_factory=dict)  # when they were permitted, in order
-    made: int = 0  # ids given to orders without one
-
-
 class Pending(Struct):
     """What is reserved in a symbol: base units or contracts, and the reference."""
 
     count: int = 0
-    unpriced: int = 0
     buys: Sum = field(default_factory=Sum)
     sells: Sum = field(default_factory=Sum)
     buys_notional: Sum = field(default_factory=Sum)
     sells_notional: Sum = field(default_factory=Sum)
+
+
+class OrdersState(Struct):
+    """Everything that is remembered of permitted orders."""
+
+    reserved: dict[str, Reservation] = field(default_factory=dict)
+    # Kept, not added up again after a restore: in another order the last bit may be another.
+    pending: dict[str, Pending] = field(default_factory=dict)  # by symbol
+    unheard_ns: dict[str, int] = field(default_factory=dict)  # when they were permitted, in order
+    made: int = 0  # ids given to orders without one
 
 
 class Orders:
@@ -55,9 +56,7 @@ class Orders:
         self.state = state
         self.ttl_ns = ttl_ns
         self.arm = arm
-        self.pending: dict[str, Pending] = {}
-        for reservation in state.reserved.values():
-            self._count(reservation, reservation.left, 1)
+        self.pending = state.pending
 
     def reserve(self, order: ev.Check, notional: float | None, now_ns: int) -> None:
         """Let an order count. One that is known by its id takes the place of the earlier."""
@@ -100,6 +99,19 @@ class Orders:
             self.state.unheard_ns.pop(name, None)
             self._leave(name, reservation, reservation.left - float(event.quantity))
 
+    def earlier(self, order: ev.Check) -> Reservation | None:
+        """What was reserved for an order that is asked for again."""
+        found = self.state.reserved.get(order.id) if order.id is not None else None
+        return found if found is not None and found.symbol == order.symbol else None
+
+    def left(self, venue: str, symbol: str, side: ev.Side) -> float:
+        """How much is reserved on one side of a symbol at one venue."""
+        return sum(
+            one.left
+            for one in self.state.reserved.values()
+            if (one.venue, one.symbol, one.side) == (venue, symbol, side)
+        )
+
     def on_timer(self, now_ns: int) -> None:
         """Give up the orders of which nothing was heard."""
         for name, at_ns in list(self.state.unheard_ns.items()):
@@ -125,8 +137,6 @@ class Orders:
             return
         buys = reservation.side == "buy"
         (pending.buys if buys else pending.sells).add(change)
-        if reservation.notional is None:
-            pending.unpriced += count
-        else:
+        if reservation.notional is not None:
             notional = reservation.notional * change / reservation.quantity
             (pending.buys_notional if buys else pending.sells_notional).add(notional)

@@ -239,12 +239,12 @@ class Portfolio:
         price = 1.0 if what.kind == "inverse" else order.price
         return order.quantity * size * price * worth
 
-    def reduces(self, order: ev.Check) -> bool:
-        """Whether an order can only lower its venue's position in its symbol."""
-        position = self.state.positions.get(f"{order.venue}|{order.symbol}|")
+    def reduces(self, venue: str, symbol: str, side: ev.Side, quantity: float) -> bool:
+        """Whether so much bought or sold can only lower the venue's position in a symbol."""
+        position = self.state.positions.get(f"{venue}|{symbol}|")
         held = position.quantity if position is not None else 0.0
-        against = held < 0 if order.side == "buy" else held > 0
-        return against and order.quantity <= abs(held)
+        against = held < 0 if side == "buy" else held > 0
+        return against and quantity <= abs(held)
 
     def rebase(self) -> None:
         """Make the current settled equity the new capital and peak."""

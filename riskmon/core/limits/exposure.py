@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from riskmon.core.limits.policy import OnBreach, Policy, Recovery
 
 if TYPE_CHECKING:
-    from riskmon.core.facts import Facts, Intent
-
-Sizes = tuple[float, float]  # before and after an order
+    from riskmon.core.facts import Facts, Intent, Sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +110,9 @@ class TotalPosition(_Size):
 
     def size(self, facts: Facts, order: Intent) -> Sizes:
         """The total position before and after an order."""
-        before, after = facts.quantity_sizes(order)
-        total = self.value(facts, "account") + facts.reserved_quantity()
-        return total, total + after - before
+        total = self.value(facts, "account")
+        before, after = facts.quantity_added(order)
+        return total + before, total + after
 
     def describe(self, scope: str, value: float, bound: float) -> str:
         """Why it tripped, for people."""
@@ -137,11 +135,10 @@ class TotalNotional(_Size):
 
     def size(self, facts: Facts, order: Intent) -> Sizes | str:
         """The total notional before and after an order."""
-        sizes, total = facts.notional_sizes(order), facts.book.gross_notional()
-        if isinstance(sizes, str) or isinstance(total, str):
-            return sizes if isinstance(sizes, str) else str(total)
-        total += facts.reserved_notional()
-        return total, total + sizes[1] - sizes[0]
+        added, total = facts.notional_added(order), facts.book.gross_notional()
+        if isinstance(added, str) or isinstance(total, str):
+            return added if isinstance(added, str) else str(total)
+        return total + added[0], total + added[1]
 
     def describe(self, scope: str, value: float, bound: float) -> str:
         """Why it tripped, for people."""
@@ -165,9 +162,11 @@ class OpenPositions(_Size):
     def size(self, facts: Facts, order: Intent) -> Sizes:
         """The number of symbols before and after an order."""
         opened = facts.book.state.open_symbols
-        reserved = sum(1 for symbol in facts.orders.pending if symbol not in opened)
-        before = len(opened) + reserved
-        new = order.symbol not in opened and order.symbol not in facts.orders.pending
+        opening = {symbol for symbol in facts.opening() if symbol not in opened}
+        before = len(opened) + len(opening)
+        known = order.symbol in opened or order.symbol in opening
+        held, then = facts.quantity_sizes(order)
+        new = not known and then > held  # dust may always be sold
         return float(before), float(before + new)
 
     def describe(self, scope: str, value: float, bound: float) -> str:

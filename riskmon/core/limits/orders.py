@@ -210,7 +210,9 @@ class RepeatOrders(_OrderLimit):
 
     def freezes(self, value: float) -> bool:
         """Whether so many identical orders freeze."""
-        return self.params.freeze_at is not None and value >= self.params.freeze_at
+        freeze_at = self.params.freeze_at
+        acts = self.params.on_breach not in ("shadow", "warn")
+        return acts and freeze_at is not None and value >= freeze_at
 
     def describe(self, scope: str, value: float, bound: float) -> str:
         """Why it is refused, for people."""

@@ -54,14 +54,18 @@ class Staleness:
         return None if last_ns is None else (facts.now_ns - last_ns) / 1e9
 
     def _last_ns(self, facts: Facts, scope: str) -> int | None:
-        heard = facts.heard_ns.get(scope.partition(":")[2], {})
+        heard = facts.heard_ns.get(scope.partition(":")[2])
+        if not heard:
+            return None
+        # A stream that never came is silent since the venue's first event of any.
         streams = self.params.streams or heard
-        return max((heard[stream] for stream in streams if stream in heard), default=None)
+        first_ns = facts.since_ns.get(scope, 0)
+        return max((heard[stream] for stream in streams if stream in heard), default=first_ns)
 
     def wake_ns(self, facts: Facts, scope: str, bound: float) -> int | None:
         """When the silence will be too long."""
         last_ns = self._last_ns(facts, scope)
-        due_ns = None if last_ns is None else last_ns + int(bound * 1e9) + 1
+        due_ns = None if last_ns is None else last_ns + round(bound * 1e9) + 1
         return due_ns if due_ns is not None and due_ns > facts.now_ns else None
 
     def describe(self, scope: str, value: float, bound: float) -> str:
@@ -103,7 +107,7 @@ class Heartbeat:
     def wake_ns(self, facts: Facts, scope: str, bound: float) -> int | None:
         """When the silence will be too long."""
         beat_ns = facts.beats_ns.get(scope.partition(":")[2])
-        due_ns = None if beat_ns is None else beat_ns + int(bound * 1e9) + 1
+        due_ns = None if beat_ns is None else beat_ns + round(bound * 1e9) + 1
         return due_ns if due_ns is not None and due_ns > facts.now_ns else None
 
     def describe(self, scope: str, value: float, bound: float) -> str:
