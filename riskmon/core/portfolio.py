@@ -54,6 +54,7 @@ class Venue(Struct):
     at_ns: int = 0
     all_wall_ns: int = 0  # of the last `balances`: what it did not name was 0 then
     counted: bool = True  # its holdings are part of equity
+    entered_wall_ns: int = 0  # when they became so as a flow, if they did
     unsettled_since_ns: int | None = None
     settle_ns: int = 0  # when it is settled, if nothing more comes
     awaited: dict[str, bool] = field(default_factory=dict)  # what a fill moved and nobody reported
@@ -95,6 +96,7 @@ class PortfolioState(Struct):
     unpriced_since_ns: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, bool] = field(default_factory=dict)
     capital: float | None = None
+    capital_wall_ns: int = 0  # when equity became the capital, if it did
     in_capital: float = 0.0  # P&L and flows that a rebase made part of the capital
     configured_capital: float | None = None
     units: float | None = None
@@ -253,6 +255,7 @@ class Portfolio:
             state.in_capital += state.judged - (state.capital or 0.0)
             state.capital = state.units = state.judged
             state.peak, state.judged_unit_value = Best(1.0), 1.0
+            state.capital_wall_ns = self.wall_ns
             self.tracks.restart("account")
         self.dirty["equity"] = True  # if there was nothing to begin from, what tripped trips again
 
@@ -623,6 +626,7 @@ class Portfolio:
         if venue.counted:
             return
         venue.counted = True
+        venue.entered_wall_ns = self.wall_ns
         before = self._equity()
         for asset, holding in venue.assets.items():
             if asset not in self.config.ignore:
@@ -648,12 +652,18 @@ class Portfolio:
                 self.tracks.correct("venue:" + event.venue, amount * worth, self._wall_of(event))
         if self.state.complete and (venue is None or not venue.counted):
             return  # it enters with its venue
+        if held and venue is not None and self._wall_of(event) < self._begun_wall_ns(venue):
+            return  # it was in what began
         if worth is not None:
             self._add_units(amount * worth)
             if held:
                 self._take_back(amount * worth, self._wall_of(event))
         elif venue is not None:  # its value is not known: it enters when it is
             self.state.left_out[event.asset] = True
+
+    def _begun_wall_ns(self, venue: Venue) -> int:
+        """From when on what a venue's balances hold came in by flows and P&L alone."""
+        return max(self.state.capital_wall_ns, venue.entered_wall_ns)
 
     def _take_back(self, flow: float, wall_ns: int) -> None:
         """A flow is reported after a balance that held it: it looked like P&L until now."""
@@ -843,6 +853,7 @@ class Portfolio:
                 )
                 return True
             state.units = state.capital = equity
+            state.capital_wall_ns = self.wall_ns
         state.judged = equity
         state.judged_unit_value = equity / state.units
         state.peak.raise_to(state.judged_unit_value, self.wall_ns)

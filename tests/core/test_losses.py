@@ -26,6 +26,7 @@ from tests.core import (
     fill,
     flow,
     limit,
+    loss_limit,
     plain,
     price,
     run,
@@ -269,6 +270,21 @@ def test_a_deposit_raises_no_peak() -> None:
     there.wait(1)
     there.step(flow(2_090.0))
     assert loss(there, "drawdown") == pytest.approx(0.05)
+
+
+def test_a_flow_that_is_older_than_the_account_is_none() -> None:
+    """A history of deposits, told at the start, is in the first balances: no loss, no profit."""
+    there = world(limit("daily_loss", max=100.0), limit("drawdown", max=0.01), loss_limit())
+    there.step(balances(USDT=1_000.0))
+    there.wait(10)
+    there.step(flow(900.0, at=at(there, -5_000)))
+    there.step(balances("mexc", USDT=500.0))
+    there.wait(10)
+    there.step(flow(400.0, venue="mexc", at=at(there, -5_000)))
+    there.step(balances("mexc", USDT=500.0))
+    assert (loss(there), loss(there, "drawdown"), there.loss) == (0.0, 0.0, 0.0)
+    there.step(balances("mexc", USDT=497.0))
+    assert loss(there) == 3.0
 
 
 # -- drawdown -------------------------------------------------------------------------------------
