@@ -15,6 +15,7 @@ from zlib import crc32
 
 from msgspec import Struct, field
 
+from riskmon.core.bounds import Bounds, BoundsState
 from riskmon.core.breaker import SHUT, Breaker, Cause
 from riskmon.core.cancels import Cancels
 from riskmon.core.config import EngineConfig
@@ -74,6 +75,7 @@ class BoardState(Struct):
     freeze_total: dict[str, int] = field(
         default_factory=lambda: {"edge_collapse": 0, "manual": 0, "limit_violation": 0}
     )
+    bounds: BoundsState = field(default_factory=BoundsState)
 
 
 class Board:
@@ -85,13 +87,16 @@ class Board:
         config: EngineConfig,
         measures: dict[str, dict[str, Any]],
         cancels: Cancels,
+        *,
+        now_ns: int = 0,
+        wall_ns: int = 0,
     ) -> None:
         self.state = state
         self.config = config
         self.cancels = cancels
         self.arm: Arm = cancels.arm
         self.emit: Callable[[Decision], None] = cancels.emit
-        self.now_ns = self.wall_ns = 0
+        self.now_ns, self.wall_ns = now_ns, wall_ns
         self.grace_ns = int(config.portfolio.unknown_grace * 1e9)
         self.calendar = Calendar(config.portfolio.timezone, config.portfolio.day_start)
         self.rules = {
@@ -103,6 +108,9 @@ class Board:
         self.watching: dict[str, list[tuple[Rule, Breaker]]] = {}  # topic -> standing limits
         self.checking: dict[str, list[tuple[Rule, Breaker]]] = {}  # scope -> limits on orders
         self.half_open = 0  # breakers that want probes
+        self.bounds = Bounds(state.bounds, self.rules, config.portfolio.timezone)
+        # Whose bound moved by itself: to be judged before this instant is over.
+        self.rebound: dict[tuple[str, str], tuple[Rule, Breaker]] = {}
         self._index()
 
     def _index(self) -> None:
@@ -137,7 +145,7 @@ class Board:
 
     def _watch(self, rule: Rule, scope: str) -> None:
         breaker = self.breaker(rule.name, scope)
-        breaker.bound = self.bound(rule, scope)
+        breaker.bound = self.bounds.of(rule, scope, self.wall_ns)
         breaker.blocking = breaker.blocking and rule.params.on_breach in _BLOCKS
         if hasattr(rule.limit, "size") or hasattr(rule.limit, "judge"):
             checking = self.checking.setdefault(scope, [])
@@ -181,13 +189,34 @@ class Board:
                 if not breaker.since_wall_ns:
                     breaker.since_ns, breaker.since_wall_ns = self.now_ns, self.wall_ns
 
-    def bound(self, rule: Rule, scope: str) -> float:
-        """The bound that holds for a scope."""
-        params = rule.params
-        bound = params.overrides.get(scope)
-        if bound is None:
-            bound = next(value for _, value in params.bounds() if value is not None)
-        return float(bound)
+    def rebind(self, rules: Iterable[Rule]) -> None:
+        """Give the breakers of ``rules`` the bounds that hold now."""
+        for rule in rules:
+            for scope, breaker in self.state.breakers.get(rule.name, {}).items():
+                bound = self.bounds.of(rule, scope, self.wall_ns)
+                if bound == breaker.bound or not self._applies(rule.name, scope):
+                    continue
+                breaker.bound = bound
+                self.rebound[rule.name, scope] = (rule, breaker)
+                if not rule.limit.standing:
+                    rule.limit.register(scope, bound)
+
+    def _begin_probation(self, breaker: Breaker) -> None:
+        probation = self.params(breaker).probation
+        if probation is not None:
+            key = f"{breaker.limit}|{breaker.scope}"
+            until_ns = self.bounds.begin(key, probation, self.now_ns)
+            self.arm(("probation", breaker.limit, breaker.scope), until_ns)
+            self.rebind(self.bounds.sizes)
+
+    def _end_probation(self, limit: str, scope: str) -> None:
+        probations = self.state.bounds.probations
+        last = probations.get(f"{limit}|{scope}")
+        if last is not None and self.now_ns < last.until_ns:
+            self.arm(("probation", limit, scope), last.until_ns)  # it was prolonged
+        elif last is not None:
+            del probations[f"{limit}|{scope}"]
+            self.rebind(self.bounds.sizes)
 
     def params(self, breaker: Breaker) -> Policy:
         """The policy of a breaker; that of ``manual`` when its limit is gone."""
@@ -255,6 +284,8 @@ class Board:
             self._count(rule, breaker, past=verdict.past, counts=verdict.counts)
         elif breaker.state == "open" and rule.params.recover == "clear":
             self.try_recover(breaker)
+        elif verdict.probe is not None:
+            self.probe(rule, verdict.scope, good=verdict.probe)
 
     def judge_standing(self, rule: Rule, breaker: Breaker, value: float | str | None) -> None:
         """A standing limit has a value, a reason (a text) why it is unknown, or nothing to measure
@@ -313,7 +344,8 @@ class Board:
         if on_breach in ("trip", "freeze"):
             value = self.value(breaker)
             reason = rule.limit.describe(breaker.scope, value, breaker.bound)
-            self.shut(breaker, "breach" if on_breach == "trip" else "breach_freeze", reason)
+            cause: Cause = "breach" if on_breach == "trip" else "breach_freeze"
+            self.shut(breaker, cause, reason, value=value)
         elif on_breach in _BLOCKS:
             breaker.blocking = True
             self.relevel(breaker.scope)
@@ -393,9 +425,20 @@ class Board:
 
     # -- tripping and recovering ------------------------------------------------------------------
 
-    def shut(self, breaker: Breaker, cause: Cause, reason: str, by: str | None = None) -> bool:
-        """Trip or freeze; False when the breaker is there already."""
-        value, bound = self.value(breaker), breaker.bound
+    def shut(
+        self,
+        breaker: Breaker,
+        cause: Cause,
+        reason: str,
+        by: str | None = None,
+        *,
+        value: float | None = None,
+    ) -> bool:
+        """Trip or freeze; False when the breaker is there already.
+
+        ``value`` spares measuring again what the caller has just measured.
+        """
+        value, bound = self.value(breaker) if value is None else value, breaker.bound
         was_half_open = breaker.state == "half_open"
         closed_for_ns = self.now_ns - breaker.since_ns if breaker.state == "closed" else 0
         before = self._move(breaker, cause)
@@ -554,6 +597,8 @@ class Board:
                 breaker.trips_in_row = 0
         self._tell(breaker, before, None, breaker.bound, by, reason=reason)
         breaker.reason = "" if breaker.state == "closed" else breaker.reason
+        if cause == "good_probes":
+            self._begin_probation(breaker)
         self.relevel(breaker.scope)
         self._drop_if_gone(breaker)
         return True
@@ -614,7 +659,10 @@ class Board:
     # -- time and confirmation --------------------------------------------------------------------
 
     def on_timer(self, what: Literal["wait", "unknown"] | str, limit: str, scope: str) -> None:
-        """A wait or a grace is over."""
+        """A wait, a grace or a probation is over."""
+        if what == "probation":
+            self._end_probation(limit, scope)
+            return
         breaker = self.state.breakers.get(limit, {}).get(scope)
         if breaker is None:
             return

@@ -140,12 +140,16 @@ class Engine:
         board, book, facts = self._board, self._book, self._facts
         board.now_ns = book.now_ns = facts.now_ns = now_ns
         board.wall_ns = book.wall_ns = facts.wall_ns = wall_ns
+        if board.bounds.is_due(wall_ns):
+            self._rebind()
         self._let_time_pass(now_ns)
         handlers = self._handlers
         for event in events:
             handlers[type(event)](event)
         if self._book.dirty:
             self._judge()
+        while self._board.rebound:
+            self._judge_rebound()
         return outcome
 
     def snapshot(self) -> bytes:
@@ -185,8 +189,14 @@ class Engine:
             what, first, second = key.split("|")
             heappush(self._timers, (due_ns, (what, first, second)))
         self._cancels = Cancels(state.incidents, config, self._arm, self._emit)
-        self._board = Board(state.board, config, state.measures, self._cancels)
-        self._board.now_ns, self._board.wall_ns = state.now_ns, state.wall_ns
+        self._board = Board(
+            state.board,
+            config,
+            state.measures,
+            self._cancels,
+            now_ns=state.now_ns,
+            wall_ns=state.wall_ns,
+        )
         self._book = Portfolio(state.portfolio, config.portfolio, self._arm)
         self._book.now_ns, self._book.wall_ns = state.now_ns, state.wall_ns
         self._orders = Orders(state.orders, int(config.check_ttl * 1e9), self._arm)
@@ -204,7 +214,7 @@ class Engine:
         rules = [rule for rule in self._board.rules.values() if not rule.limit.standing]
         self._takers = {
             kind: [(rule, rule.limit.feed) for rule in rules if kind in rule.limit.takes]
-            for kind in (ev.Latency, ev.Error, ev.Fill, Close)
+            for kind in (ev.Latency, ev.Error, ev.Fill, ev.Price, Close)
         }
         self._losses = {
             (rule.params.per, rule.limit.period)
@@ -246,12 +256,14 @@ class Engine:
                 self._on_timer(*key)
 
     def _on_timer(self, what: str, first: str, second: str) -> None:
-        if what in ("wait", "unknown"):
+        if what in ("wait", "unknown", "probation"):
             self._board.on_timer(what, first, second)
         elif what == "reserve":
             self._orders.on_timer(self.state.now_ns)
         elif what == "wake":
             self._wake(first, second)
+        elif what == "rebound":
+            self._arm_rebound()
         elif what == "sweep":
             self._cancels.on_timer(first, self.state.now_ns)
         else:
@@ -272,7 +284,31 @@ class Engine:
             for rule, breaker in board.watching.get(topic, ()):
                 self._judge_one(rule, breaker)
 
+    def _rebind(self) -> None:
+        """The time of day moved bounds."""
+        self._board.rebind(self._board.bounds.scheduled)
+        self._board.bounds.move_on(self.state.wall_ns)
+        self._arm_rebound()
+
+    def _arm_rebound(self) -> None:
+        until_ns = self.state.board.bounds.until_wall_ns
+        if self._board.bounds.scheduled:
+            due_ns = self.state.now_ns + max(1, until_ns - self.state.wall_ns)
+            self._arm(("rebound", "", ""), due_ns)
+
+    def _judge_rebound(self) -> None:
+        """Judge those whose bound moved by itself, each once in this instant."""
+        board = self._board
+        rebound, board.rebound = board.rebound, {}
+        for rule, breaker in rebound.values():
+            if rule.limit.standing:
+                self._judge_one(rule, breaker)
+            elif hasattr(rule.limit, "review"):
+                board.judge_sample(rule, rule.limit.review(breaker.scope, self.state.now_ns))
+
     def _judge_one(self, rule: Rule, breaker: Breaker) -> None:
+        if self._board.rebound:
+            self._board.rebound.pop((rule.name, breaker.scope), None)
         value = rule.limit.value(self._facts, breaker.scope)
         self._board.judge_standing(rule, breaker, value)
         if rule.limit.grows:
@@ -287,7 +323,7 @@ class Engine:
         if rule is not None and breaker is not None and rule.limit.standing:
             self._judge_one(rule, breaker)
 
-    def _sample(self, event: ev.Latency | ev.Error | ev.Fill | Close) -> None:
+    def _sample(self, event: ev.Latency | ev.Error | ev.Fill | ev.Price | Close) -> None:
         """Show an event to the limits that take it."""
         now_ns, board = self.state.now_ns, self._board
         if board.half_open:
@@ -302,7 +338,7 @@ class Engine:
         for close in closes:
             self._sample(close)
 
-    def _probe(self, event: ev.Latency | ev.Error | ev.Fill | Close) -> None:
+    def _probe(self, event: ev.Latency | ev.Error | ev.Fill | ev.Price | Close) -> None:
         for rule, _ in self._takers[type(event)]:
             probe = rule.limit.probe(event)
             if probe is not None:
@@ -332,15 +368,22 @@ class Engine:
 
     def _on_latency(self, event: ev.Latency) -> None:
         self._hear(event.venue, "latency", event.strategy)
-        if event.at is not None and self.state.wall_ns - ev.datetime_ns(event.at) > LATE_NS:
+        if event.at is not None and self._is_late(event):
             return
         if event.operation == ev.PROBE:
             self._probe(event)
         else:
             self._sample(event)
 
+    def _is_late(self, event: ev.Latency | ev.Error) -> bool:
+        """Whether it happened too long ago to say anything of now."""
+        at = event.at
+        return at is not None and self.state.wall_ns - ev.datetime_ns(at) > LATE_NS
+
     def _on_error(self, event: ev.Error) -> None:
         self._hear(event.venue, "error", event.strategy)
+        if self._is_late(event):
+            return
         if event.operation == ev.PROBE:
             self._probe(event)
         else:
@@ -359,6 +402,8 @@ class Engine:
             self._hear(event.venue, "price")
         self._register("symbol:" + event.symbol)
         self._book.on_price(event)
+        if self._takers[ev.Price]:
+            self._sample(event)
 
     def _on_fill(self, event: ev.Fill) -> None:
         self._hear(event.venue, "fill", event.strategy)
@@ -480,6 +525,7 @@ class Engine:
         self._configure(config)
         self._book.refollow(self._losses)
         self._book.dirty.update(dict.fromkeys(self._board.watching, True))
+        self._rebind()
 
     def _on_operate(self, event: ev.Operate) -> None:
         self._answer(operate(self._board, self._book, event))

@@ -43,6 +43,7 @@ from riskmon.core.limits.orders import (
     RepeatOrders,
 )
 from riskmon.core.limits.silence import Heartbeat, Staleness
+from riskmon.core.limits.volatility import Volatility
 
 LIMITS: dict[str, Any] = {
     limit.kind: limit
@@ -70,5 +71,6 @@ LIMITS: dict[str, Any] = {
         PriceCollar,
         MessageRate,
         RepeatOrders,
+        Volatility,
     )
 }

@@ -89,6 +89,10 @@ class ErrorStreak:
             near=longest >= bound * self.params.warn,
         )
 
+    def review(self, scope: str, now_ns: int) -> Verdict:
+        """What there is to say under a bound that moved."""
+        return self._verdict(scope, counts=True)
+
     def probe(self, event: Latency | Error | Fill) -> tuple[str, bool] | None:
         """(scope, whether the request went well) for a half-open breaker."""
         scope = "account" if self.params.per == "account" else "venue:" + event.venue
@@ -172,11 +176,19 @@ class ErrorRate:
         rate.add(1 if self._is_error(event) else 0)
         if not errors and not rate.errors:
             return None
-        count, bound = len(rate.outcomes), self.bounds[event.venue]
+        return self._verdict(event.venue, rate)
+
+    def _verdict(self, venue: str, rate: RateWindow) -> Verdict:
+        count, bound = len(rate.outcomes), self.bounds[venue]
         enough = count >= self.params.min_samples
         past = enough and rate.errors >= bound * count
         near = enough and rate.errors >= bound * self.params.warn * count
-        return Verdict("venue:" + event.venue, past=past, counts=True, near=near)
+        return Verdict("venue:" + venue, past=past, counts=True, near=near)
+
+    def review(self, scope: str, now_ns: int) -> Verdict:
+        """What there is to say under a bound that moved."""
+        venue = scope.partition(":")[2]
+        return self._verdict(venue, self.rates[venue])
 
     def _is_error(self, event: Latency | Error) -> bool:
         return type(event) is Error or (self.slow is not None and event.seconds > self.slow)  # type: ignore[operator]

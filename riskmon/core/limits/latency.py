@@ -74,6 +74,13 @@ class LatencyP99:
         above = seconds > window.bound  # type: ignore[operator]
         return Verdict(scope, past=window.p99_past_bound(), counts=above, near=near)
 
+    def review(self, scope: str, now_ns: int) -> Verdict:
+        """What there is to say under a bound that moved; only a slow sample counts."""
+        window = self.windows[scope.partition(":")[2]]
+        enough = len(window) >= self.params.min_samples
+        past, near = window.p99_past_bound(), window.p99_past_near()
+        return Verdict(scope, past=enough and past, counts=False, near=enough and near)
+
     def probe(self, event: Latency | Error) -> tuple[str, bool] | None:
         """(scope, whether the sample is good) for a half-open breaker."""
         operation = self.params.operation

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
 from math import isfinite
 from typing import Any, ClassVar, Literal
 
@@ -134,9 +133,10 @@ class Policy:
         key = self._bound_key
         found = times.faults(self.schedule, key)
         yield from found
-        for at, slot in enumerate(() if found else self.slots):
+        for at, slot in enumerate(() if found else self.slots()):
             try:  # what a kind asks of its bound, it asks of each
-                replace(self, **{key: slot.bound, "schedule": ()})
+                changes: dict[str, Any] = {key: slot.bound, "schedule": ()}
+                replace(self, **changes)
             except ParamFaults as fault:
                 yield from ((f"schedule.{at}.{k}", what) for k, what in fault.faults if k == key)
 
@@ -144,7 +144,6 @@ class Policy:
     def _bound_key(self) -> str:
         return self.bounds()[-1][0]
 
-    @cached_property
     def slots(self) -> tuple[times.Slot, ...]:
         """The schedule, read."""
         return times.slots(self.schedule, self._bound_key)

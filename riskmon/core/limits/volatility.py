@@ -60,7 +60,8 @@ class Series(Struct):
         """The minute that ran is over: keep its close, and let go of what left the window."""
         self.minutes.append(self.minute)
         self.closes.append(self.last)
-        first = self._first(minute - 1 - window)
+        oldest, count = minute - 1 - window, len(self.minutes)
+        first = next((at for at in range(count) if self.minutes[at] >= oldest), count)
         del self.minutes[:first], self.closes[:first]
 
     def returns(self, minute: int, window: int) -> list[float]:
@@ -74,9 +75,6 @@ class Series(Struct):
             for at in range(1, len(closes))
             if minutes[at - 1] >= oldest
         ]
-
-    def _first(self, oldest: int) -> int:
-        return next((at for at, minute in enumerate(self.minutes) if minute >= oldest), 0)
 
 
 class Volatility:
@@ -97,7 +95,7 @@ class Volatility:
     def feed(self, event: Price | Fill, now_ns: int) -> Verdict | None:
         """Take the price; a verdict when it is the first of a minute."""
         scope = "symbol:" + event.symbol
-        sources, price = self.series.get(scope), float(event.price)  # type: ignore[arg-type]
+        sources, price = self.series.get(scope), float(event.price)
         if sources is None or not price > 0:
             return None
         minute = now_ns // MINUTE_NS
