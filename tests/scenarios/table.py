@@ -158,7 +158,7 @@ class Stage:
             events or (ev.Tick(),), now_ns=self._engine_ns, wall_ns=self._wall_ns
         )
         self.decisions += outcome.decisions
-        self.answers += outcome.answers  # type: ignore[arg-type]
+        self.answers += outcome.answers
         for one in outcome.decisions:
             if isinstance(one, Record):
                 self.records[one.id] = one
