@@ -1,0 +1,351 @@
+"""Checked orders: what is reserved for how long, what a dry run leaves, and who may reduce."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from riskmon.core import events as ev
+from riskmon.core.config import LimitConfig, PortfolioConfig
+from riskmon.core.decisions import CheckAnswer
+from riskmon.core.engine import Engine
+from tests.core import OMS, World, fill, latency, latency_limit, limit, plain, price
+
+PERP = "BTC/USDT:USDT"
+ETH = "ETH/USDT:USDT"
+SCOPE = "symbol:" + PERP
+MONEY = PortfolioConfig(initial_capital=10_000.0)
+
+
+def market(*limits: LimitConfig, **config: Any) -> World:
+    """A world with a bound of 10 on the position; both symbols cost 100."""
+    world = World(
+        *(limits or (limit("position", max=10.0),)),
+        **{"portfolio": MONEY, "targets": OMS, **config},
+    )
+    world.each([ev.Heartbeat(venue="kraken"), price(PERP, 100.0), price(ETH, 100.0)])
+    return world
+
+
+def ask(world: World, quantity: float, **more: Any) -> CheckAnswer:
+    """An order of so much (sold if below 0) at 100."""
+    side = "buy" if quantity > 0 else "sell"
+    order = {"symbol": PERP, "price": 100.0, "side": side, "quantity": abs(quantity)}
+    return world.check(**{**order, **more})
+
+
+def room(world: World, quantity: float, **more: Any) -> bool:
+    """Whether an order of so much would go: a dry run."""
+    return ask(world, quantity, **more, simulate=True).allowed
+
+
+def held(world: World, quantity: float, venue: str = "kraken", symbol: str = PERP) -> None:
+    """A position as its venue states it."""
+    world.step(ev.Position(venue=venue, symbol=symbol, quantity=quantity, entry_price=100.0))
+
+
+def order(status: Any, name: str = "a", **more: Any) -> ev.Order:
+    """What a venue says of an order."""
+    return ev.Order(id=name, venue="kraken", symbol=PERP, status=status, **more)
+
+
+# -- reservations
+
+
+def test_a_permitted_order_counts_at_once() -> None:
+    """The second of two orders that fit alone but not together is refused, in one batch too."""
+    world = market()
+    ask(world, 6.0)
+    assert not room(world, 5.0)
+    assert room(world, 4.0)
+    both = [
+        ev.Check(venue="kraken", symbol=ETH, side="buy", quantity=6.0, price=100.0)
+        for _ in range(2)
+    ]
+    assert [a.allowed for a in world.step(*both).answers if isinstance(a, CheckAnswer)] == [
+        True,
+        False,
+    ]
+
+
+def test_a_refused_order_reserves_nothing() -> None:
+    """What was refused takes no room."""
+    world = market()
+    assert not ask(world, 11.0).allowed
+    assert ask(world, 10.0).allowed
+
+
+def test_a_closed_order_gives_its_room_back() -> None:
+    """`closed`, whatever its reason: nothing of it rests."""
+    world = market()
+    ask(world, 6.0, id="a")
+    world.step(order("closed", "another"))
+    assert not room(world, 5.0)
+    world.step(order("closed"))
+    assert room(world, 10.0)
+
+
+def test_fills_use_an_order_up() -> None:
+    """A fill with the order's id moves its part from the order to the position."""
+    world = market()
+    ask(world, 6.0, id="a")
+    world.step(fill("buy", 2.0, 100.0, id="1", order_id="a"))
+    assert (room(world, 4.0), room(world, 4.1)) == (True, False)
+    world.step(fill("buy", 2.0, 100.0, id="1", order_id="a"))  # a duplicate
+    assert (room(world, 4.0), room(world, 4.1)) == (True, False)
+    world.step(fill("buy", 4.0, 100.0, id="2", order_id="a"))
+    assert not world.engine.state.orders.reserved
+    assert (room(world, 4.0), room(world, 4.1)) == (True, False)
+
+
+def test_a_fill_of_another_order_uses_nothing_up() -> None:
+    """Without the order's id a fill is a position more."""
+    world = market()
+    ask(world, 6.0, id="a")
+    world.step(fill("buy", 2.0, 100.0, id="1"), fill("buy", 1.0, 100.0, id="2", order_id="b"))
+    assert (room(world, 1.0), room(world, 1.1)) == (True, False)
+
+
+def test_what_remains_of_an_order_is_what_counts() -> None:
+    """`remaining` is the venue's word; nothing remaining ends the reservation."""
+    world = market()
+    ask(world, 6.0, id="a")
+    world.step(order("open", remaining=2.0))
+    assert (room(world, 8.0), room(world, 8.1)) == (True, False)
+    world.step(order("open", remaining=0.0))
+    assert not world.engine.state.orders.reserved
+    assert room(world, 10.0)
+
+
+def test_an_order_of_which_nothing_is_heard_is_given_up() -> None:
+    """After `check_ttl` it does not count any more, and not a moment before."""
+    world = market(check_ttl=5.0)
+    ask(world, 6.0, id="a")
+    world.wait(2)
+    ask(world, 4.0)
+    world.wait(2.9)
+    assert not room(world, 0.1)
+    world.wait(0.1)
+    assert (room(world, 6.0), room(world, 6.1)) == (True, False)
+    world.wait(2)
+    assert room(world, 10.0)
+
+
+@pytest.mark.parametrize(
+    "heard",
+    [order("open"), order("open", remaining=6.0), fill("buy", 1e-3, 100.0, order_id="a")],
+)
+def test_an_order_that_was_heard_of_stays(heard: ev.Event) -> None:
+    """What rests at the venue counts until it is closed or filled, however long."""
+    world = market(check_ttl=5.0)
+    ask(world, 6.0, id="a")
+    world.step(heard)
+    world.wait(600)
+    assert not room(world, 4.1)
+    world.step(order("closed"))
+    assert room(world, 9.9)
+
+
+def test_asking_again_for_one_order_takes_its_place() -> None:
+    """A repeated question, and a change of an order, count once; refused, the first stands."""
+    world = market()
+    assert ask(world, 6.0, id="a").allowed
+    assert ask(world, 6.0, id="a").allowed
+    assert ask(world, 8.0, id="a").allowed
+    assert (room(world, 2.0), room(world, 2.1)) == (True, False)
+    assert not ask(world, 11.0, id="a").allowed
+    assert (room(world, 2.0), room(world, 2.1)) == (True, False)
+    assert ask(world, -10.0, id="a").allowed
+    assert room(world, 10.0)
+
+
+def test_an_order_asked_for_again_by_its_value() -> None:
+    """The same in money."""
+    world = market(limit("total_notional", max=1_000.0), limit("inventory", max=1_000.0))
+    assert ask(world, 6.0, id="a").allowed
+    assert ask(world, 9.0, id="a").allowed
+    assert (room(world, 1.0), room(world, 1.1)) == (True, False)
+
+
+def test_reservations_of_all_venues_count_in_a_symbol() -> None:
+    """Where it rests does not matter to the size; another symbol does."""
+    world = market()
+    ask(world, 6.0, venue="kraken")
+    ask(world, 3.0, venue="mexc")
+    assert not room(world, 1.1)
+    assert room(world, 10.0, symbol=ETH)
+
+
+def test_reservations_by_the_way_they_are_measured() -> None:
+    """Notional counts at the order's own price, over all symbols for the account."""
+    world = market(limit("total_notional", max=1_000.0), limit("total_position", max=10.0))
+    ask(world, 6.0, price=50.0)
+    assert room(world, 4.0, symbol=ETH, price=175.0)
+    assert not room(world, 4.0, symbol=ETH, price=176.0)
+    assert not room(world, 4.1, symbol=ETH, price=1.0)
+
+
+# -- dry runs
+
+
+def test_a_dry_run_changes_nothing() -> None:
+    """`simulate` reserves, consumes, counts and trips nothing, and registers no scope."""
+    world = market(
+        limit("position", max=10.0, on_breach="trip"),
+        limit("message_rate", max=1.0, burst=2.0),
+        limit("repeat_orders", max=1.0, freeze_at=2.0),
+        latency_limit(),
+    )
+    before = plain(world.engine)
+    for _ in range(5):
+        ask(world, 5.0, simulate=True, strategy="mm", id="a")
+        ask(world, 50.0, simulate=True)
+        ask(world, 1.0, simulate=True, symbol="NEW/USDT")
+    assert plain(world.engine) == before
+
+
+def test_a_dry_run_takes_no_permit() -> None:
+    """At level probe it says yes and leaves the permit for whom it is."""
+    world = market(latency_limit())
+    world.step(latency(1.0))
+    world.confirm()
+    world.wait(30)
+    assert world.state("latency_p99") == "half_open"
+    assert [room(world, 1.0) for _ in range(5)] == [True] * 5
+    assert [ask(world, 1.0).allowed for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_refused_order_takes_no_permit() -> None:
+    """An order too large for its limit leaves the probes to those that fit."""
+    world = market(latency_limit(), limit("position", max=10.0))
+    world.step(latency(1.0))
+    world.confirm()
+    world.wait(30)
+    assert [ask(world, 11.0).allowed for _ in range(5)] == [False] * 5
+    assert [ask(world, 1.0).allowed for _ in range(4)] == [True, True, True, False]
+
+
+# -- reducing
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_at_reduce_only_what_closes_goes(flag: bool) -> None:
+    """Where the level is reduce_only: less of the position goes, more of it or a flip does not."""
+    world = market(limit("position", max=4.0))
+    held(world, 5.0)
+    assert world.level(SCOPE) == "reduce_only"
+    for quantity, allowed in ((0.1, False), (-5.1, False), (-5.0, True), (-0.1, True)):
+        assert room(world, quantity, reduce_only=flag) is allowed
+
+
+def test_at_reduce_only_orders_together_cannot_flip() -> None:
+    """What is reserved to close counts: two orders cannot close the same part twice."""
+    world = market(limit("position", max=4.0))
+    held(world, 5.0)
+    assert ask(world, -3.0, id="a").allowed
+    assert not ask(world, -2.1).allowed
+    assert ask(world, -4.0, id="a").allowed  # the same order, larger
+    assert ask(world, -1.0).allowed
+    world.step(order("closed"))
+    assert ask(world, -4.0).allowed
+
+
+def test_at_reduce_only_each_venue_closes_its_own() -> None:
+    """A position here is not closed by an order there."""
+    world = market(limit("position", max=4.0))
+    held(world, 5.0)
+    held(world, 2.0, venue="mexc")
+    assert not room(world, -1.0, venue="okx")
+    assert room(world, -5.0)
+    assert ask(world, -5.0).allowed
+    assert not room(world, -0.1)
+    assert room(world, -2.0, venue="mexc")
+
+
+def test_what_rests_on_the_other_side_does_not_keep_from_closing() -> None:
+    """An order reserved to buy takes nothing from what may be sold."""
+    world = market(limit("position", max=9.0))
+    held(world, 5.0)
+    ask(world, 4.0)
+    held(world, 9.5)
+    assert world.level(SCOPE) == "reduce_only"
+    assert room(world, -9.5)
+
+
+def test_at_halt_nothing_goes() -> None:
+    """Not what reduces either, but where the limit's `level` says so."""
+    world = market(limit("position", max=4.0, on_breach="trip"))
+    held(world, 5.0)
+    assert world.level(SCOPE) == "halt"
+    assert not room(world, -1.0)
+    soft = market(limit("position", max=4.0, on_breach="trip", level="reduce_only"))
+    held(soft, 5.0)
+    assert room(soft, -1.0)
+
+
+# -- answers
+
+
+def test_a_refusal_names_every_limit_once() -> None:
+    """Limit, scope, value, bound and utilization of each; one that shuts the scope too, once."""
+    world = market(limit("position", max=4.0), limit("order_quantity", max=1.0))
+    held(world, 5.0)
+    answer = ask(world, 3.0)
+    assert answer.level == "reduce_only"
+    assert [(r.limit, r.scope, r.value, r.bound, r.utilization) for r in answer.reasons] == [
+        ("position", SCOPE, 8.0, 4.0, 2.0),
+        ("order_quantity", SCOPE, 3.0, 1.0, 3.0),
+    ]
+    assert world.engine.state.blocked == {"order_quantity": 1, "position": 1}
+    assert world.engine.state.checked == {"allowed": 0, "refused": 1}
+
+
+def test_a_disabled_limit_refuses_nothing() -> None:
+    """An operator's `disable` is for orders, too."""
+    world = market()
+    ask(world, 1.0)
+    assert world.operate("disable", SCOPE, limit="position").status == 200
+    assert ask(world, 50.0).allowed
+    world.operate("enable", SCOPE, limit="position")
+    assert not ask(world, 50.0).allowed
+
+
+# -- restarts
+
+
+def test_a_restored_engine_goes_on_with_what_was_reserved() -> None:
+    """Reservations, tokens, repeats, beats and edges, bit for bit, with what follows."""
+    world = market(
+        limit("position", max=10.0),
+        limit("total_notional", max=1_000.0),
+        limit("message_rate", max=0.3, burst=4.0),
+        limit("repeat_orders", max=2.0, freeze_at=4.0),
+        limit("heartbeat", max=7.0),
+        limit("edge", min=100.0),
+        limit("staleness", max=9.0),
+        limit("error_rate", min_samples=2),
+    )
+    world.each([ev.Heartbeat(strategy="mm"), ev.Edge(bps=150.0, strategy="mm")])
+    for quantity in (0.1, 0.2, 0.3):  # sums that floats do not hold
+        ask(world, quantity, id=str(quantity), strategy="mm")
+    world.each([order("open", "0.2", remaining=0.1), fill("buy", 0.1, 99.0, order_id="0.3")])
+    world.step(order("closed", "0.1"))
+    world.wait(1.7)
+    restored = Engine.restore(world.engine.snapshot())
+    assert restored.snapshot() == world.engine.snapshot()
+    cut = len(world.log)
+    ask(world, 0.7, strategy="mm")
+    ask(world, 0.7, strategy="mm")
+    world.step(ev.Edge(bps=90.0, strategy="mm"))
+    ask(world, 0.7, strategy="mm")
+    ask(world, 9.9)
+    world.wait(20)
+    twin = World()
+    twin.engine, twin.now_ns = restored, world.log[cut][1]
+    for events, at_ns in world.log[cut:]:
+        twin.now_ns = at_ns
+        twin.step(*events)
+    assert plain(twin.engine) == plain(world.engine)
+    assert twin.engine.levels == world.engine.levels
+    assert twin.decisions[1:] == world.decisions[-len(twin.decisions[1:]) :]
