@@ -275,13 +275,11 @@ class Portfolio:
         return self.tracks.profit("account", "day", self.wall_ns)
 
     def _point(self, scope: str) -> Point | str:
+        if scope == "account":
+            judged = self.state.judged
+            return judged if isinstance(judged, str) else self.state.tracks.points["account"]
         kind, _, name = scope.partition(":")
-        if kind == "strategy":
-            return self._strategy_point(name)
-        if kind == "venue":
-            return self._venue_point(name)
-        judged = self.state.judged
-        return judged if isinstance(judged, str) else self.state.tracks.points["account"]
+        return self._venue_point(name) if kind == "venue" else self._strategy_point(name)
 
     def _strategy_point(self, name: str) -> Point | str:
         book = self.state.strategies.get(name)

@@ -188,30 +188,36 @@ class Tracks:
     def __init__(self, state: TracksState, timezone: str, day_start: str) -> None:
         self.state = state
         self.calendar = Calendar(timezone, day_start)
+        self._windows: dict[str, int] = {}  # of rolling periods; 0 for a day or a week
 
     def fall(
         self, scope: str, period: str, point: Point, now_ns: int, wall_ns: int, *, trailing: bool
     ) -> float:
         """Show a track its scope's settled point; its fall, below 0 for a profit."""
-        hours = hours_of(period)
-        if hours is None:
+        window_ns = self._windows.get(period)
+        if window_ns is None:
+            window_ns = self._windows[period] = _ns(hours_of(period) or 0.0)
+        if not window_ns:
             return self.show(scope, period, point, wall_ns).fall(trailing=trailing)
-        by_period = self.state.rolling.setdefault(scope, {})
-        rolling = by_period.get(period)
-        if rolling is None:
-            rolling = by_period[period] = Rolling(_first(scope, point))
-        rolling.show(point, _ns(hours), now_ns)
+        try:
+            rolling = self.state.rolling[scope][period]
+        except KeyError:
+            rolling = Rolling(_first(scope, point))
+            self.state.rolling.setdefault(scope, {})[period] = rolling
+        rolling.show(point, window_ns, now_ns)
         return rolling.fall(point.value, trailing=trailing)
 
     def show(self, scope: str, period: str, point: Point, wall_ns: int) -> Span:
         """Show a day or a week its scope's settled point."""
-        began_wall_ns, _ = self.calendar.span(period, wall_ns)
-        by_period = self.state.spans.setdefault(scope, {})
-        span = by_period.get(period)
-        if span is None:
+        began_wall_ns = self.calendar.span(period, wall_ns)[0]
+        try:
+            span = self.state.spans[scope][period]
+        except KeyError:
             base = _first(scope, point)
-            span = by_period[period] = Span(began_wall_ns, base, base, Best(base.value))
-        span.show(point, began_wall_ns)
+            span = Span(began_wall_ns, base, base, Best(base.value))
+            self.state.spans.setdefault(scope, {})[period] = span
+        if span.last is not point or began_wall_ns > span.began_wall_ns:
+            span.show(point, began_wall_ns)
         return span
 
     def profit(self, scope: str, period: str, wall_ns: int) -> float | None:
@@ -224,13 +230,12 @@ class Tracks:
 
     def wake_ns(self, scope: str, period: str, now_ns: int, wall_ns: int) -> int | None:
         """When (engine time) the fall changes though nothing happens."""
-        hours = hours_of(period)
-        if hours is None:
+        if period in ("day", "week"):
             return now_ns + self.calendar.span(period, wall_ns)[1] - wall_ns
         rolling = self.state.rolling.get(scope, {}).get(period)
         if rolling is None or not rolling.minutes:
             return None
-        return (rolling.minutes[0].number + 1) * MINUTE_NS + _ns(hours)
+        return (rolling.minutes[0].number + 1) * MINUTE_NS + _ns(hours_of(period) or 0.0)
 
     def begin(self, scope: str, period: str, point: Point, wall_ns: int) -> None:
         """Begin a track at ``point``, unless there is one."""
