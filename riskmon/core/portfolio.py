@@ -630,6 +630,8 @@ class Portfolio:
             if asset not in self.config.ignore:
                 self._credit(self.state.balances, asset, holding.free + holding.locked)
                 self._notice_price(asset)
+                if asset in self.state.balances.missing and not self.prices.ever(asset):
+                    self.state.left_out[asset] = True  # a flow too, when it gets a price
         self._add_units(self._equity() - before)
 
     # -- flows ------------------------------------------------------------------------------------
@@ -652,11 +654,13 @@ class Portfolio:
             return  # it enters with its venue
         if held and venue is not None and self._wall_of(event) < self._begun_wall_ns(venue):
             return  # it was in what began
+        if worth is None:
+            worth = self.prices.last(event.asset)  # old, and better than none
         if worth is not None:
             self._add_units(amount * worth)
             if held:
                 self._take_back(amount * worth, self._wall_of(event))
-        elif venue is not None:  # its value is not known: it enters when it is
+        elif venue is not None:  # its value was never known: it enters when it is
             self.state.left_out[event.asset] = True
 
     def _begun_wall_ns(self, venue: Venue) -> int:

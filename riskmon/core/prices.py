@@ -104,14 +104,26 @@ class Prices:
         # Sorted: a restored engine, which heard them in another order, must add in the same one.
         return [asset, *sorted(crossed)] if crossed else [asset]
 
+    def last(self, asset: str) -> float | None:
+        """The last price of an asset in the reference, however old."""
+        fixed = self.fixed.get(asset)
+        if fixed is not None:
+            return fixed
+        quotes = self.state.quotes.get(asset, {})
+        if self.reference in quotes:
+            return quotes[self.reference].price
+        for between, quote in sorted(quotes.items()):
+            second = self.fixed.get(between)
+            through = self.state.quotes.get(between, {}).get(self.reference)
+            if second is None and through is not None:
+                second = through.price
+            if second is not None:
+                return quote.price * second
+        return None
+
     def ever(self, asset: str) -> bool:
         """Whether a price of the asset was ever known."""
-        return asset in self.fixed or any(
-            quote == self.reference
-            or quote in self.fixed
-            or self.reference in self.state.quotes.get(quote, {})
-            for quote in self.state.quotes.get(asset, ())
-        )
+        return self.last(asset) is not None
 
 
 _FOREVER_NS = 1 << 62

@@ -532,3 +532,25 @@ def test_rebase_of_nothing() -> None:
     assert world.state("portfolio_loss", "account") == "open"
     world.step(balances(USDT=0.0))
     assert world.portfolio.unit_value == 0.0
+
+
+def test_a_deposit_in_an_asset_whose_price_is_old_is_no_loss() -> None:
+    """The holding stays in equity: it is unknown until a price comes, and no loss then."""
+    world = World(loss_limit(), portfolio=CAPITAL)
+    world.step(price("BTC/USDT", 50_000.0), balances("kraken", USDT=5_000.0, BTC=0.1))
+    world.wait(301)
+    world.step(flow(0.1, "BTC"))
+    assert world.portfolio.equity is None
+    world.step(price("BTC/USDT", 50_000.0))
+    assert world.portfolio.equity == pytest.approx(15_000.0)
+    assert world.loss == pytest.approx(0.0)
+
+
+def test_an_asset_that_a_late_venue_brings_without_a_price_is_no_profit() -> None:
+    """It enters as a cash flow when its price comes, within the grace too."""
+    world = World(loss_limit(), portfolio=CAPITAL)
+    world.step(balances("kraken", USDT=9_800.0))
+    world.step(balances("mexc", SOL=10.0))
+    world.step(price("SOL/USDT", 100.0))
+    assert world.portfolio.equity == pytest.approx(10_800.0)
+    assert world.loss == pytest.approx(0.02)
