@@ -1,0 +1,280 @@
+"""Limits on single orders: their size, their price, how fast they come, and how alike they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from riskmon.core import events as ev
+from riskmon.core.config import LimitConfig, MaxAge, PortfolioConfig
+from riskmon.core.decisions import Blame, CheckAnswer
+from tests.core import OMS, World, limit, price
+
+PERP = "BTC/USDT:USDT"
+SCOPE = "symbol:" + PERP
+INVERSE = "BTC/USD:BTC"
+
+
+def market(*limits: LimitConfig, **config: Any) -> World:
+    """A world in which a perpetual costs 100."""
+    portfolio = PortfolioConfig(pegs={"USD": 1.0}, max_age=MaxAge(price=60.0))
+    world = World(*limits, **{"portfolio": portfolio, "targets": OMS, **config})
+    world.each([ev.Heartbeat(venue="kraken", strategy="mm"), price(PERP, 100.0)])
+    return world
+
+
+def ask(world: World, quantity: float = 1.0, each: float = 100.0, **more: Any) -> CheckAnswer:
+    """An order of the strategy ``mm``."""
+    return world.check(
+        **{"symbol": PERP, "strategy": "mm", "quantity": quantity, "price": each, **more}
+    )
+
+
+def refusal(answer: CheckAnswer) -> Blame:
+    """The only reason of a refused order."""
+    assert not answer.allowed
+    (blame,) = answer.reasons
+    return blame
+
+
+# -- size
+
+
+def test_order_quantity() -> None:
+    """One order's quantity, up to the bound; on which side does not matter."""
+    world = market(limit("order_quantity", max=2.0))
+    assert ask(world, 2.0).allowed
+    for side in ("buy", "sell"):
+        blame = refusal(ask(world, 2.1, side=side))
+        assert (blame.limit, blame.scope, blame.value, blame.bound) == (
+            "order_quantity",
+            SCOPE,
+            2.1,
+            2.0,
+        )
+    assert ask(world, 2.0).allowed  # each order alone
+
+
+def test_order_notional() -> None:
+    """One order's worth at its own price, in the reference; contracts by their size."""
+    world = market(limit("order_notional", max=200.0))
+    assert ask(world, 2.0).allowed
+    assert refusal(ask(world, 2.0, 100.5)).value == pytest.approx(201.0)
+    contract = ev.Position(
+        venue="kraken", symbol=INVERSE, quantity=0.0, entry_price=1.0, contract_size=100.0
+    )
+    world.step(contract)
+    assert ask(world, 2.0, 60_000.0, symbol=INVERSE).allowed
+    assert refusal(ask(world, 2.1, 1.0, symbol=INVERSE)).value == pytest.approx(210.0)
+
+
+def test_the_size_of_an_order_that_closes() -> None:
+    """A fat finger is one on the way out, too: these limits are about the order."""
+    world = market(limit("order_quantity", max=2.0))
+    held = ev.Position(venue="kraken", symbol=PERP, quantity=10.0, entry_price=100.0)
+    world.step(held)
+    assert not ask(world, 3.0, side="sell").allowed
+
+
+def test_the_worth_of_an_order_that_cannot_be_told() -> None:
+    """Refused, unless unknown is ignored."""
+    world = market(limit("order_notional", max=200.0))
+    assert refusal(ask(world, 0.01, symbol="ETH/BTC")).value is None
+    waived = market(limit("order_notional", max=200.0, on_unknown="ignore"))
+    assert ask(waived, 0.01, symbol="ETH/BTC").allowed
+
+
+def test_overrides_by_symbol() -> None:
+    """`overrides` gives one symbol another bound."""
+    world = market(limit("order_quantity", max=2.0, overrides={SCOPE: 5.0}))
+    assert ask(world, 5.0).allowed
+    assert not ask(world, 5.0, symbol="ETH/USDT:USDT").allowed
+
+
+@pytest.mark.parametrize(
+    ("on_breach", "allowed", "state"),
+    [
+        ("shadow", True, "closed"),
+        ("warn", True, "closed"),
+        ("block", False, "closed"),
+        ("trip", False, "open"),
+        ("freeze", False, "frozen"),
+    ],
+)
+def test_what_an_order_past_the_bound_does(on_breach: Any, allowed: bool, state: str) -> None:
+    """Counted always, refused by what acts; a limit that trips or freezes does so."""
+    world = market(limit("order_quantity", max=2.0, on_breach=on_breach))
+    assert ask(world, 3.0, simulate=True).allowed is allowed
+    assert world.state("order_quantity", SCOPE) == "closed"
+    assert ask(world, 3.0).allowed is allowed
+    assert world.state("order_quantity", SCOPE) == state
+    assert world.engine.state.board.breakers["order_quantity"][SCOPE].breaches_total == 1
+
+
+def test_a_tripped_order_limit_recovers_when_its_cancel_is_confirmed() -> None:
+    """`recover = "clear"`: no order is left that is past the bound."""
+    world = market(limit("order_quantity", max=2.0, on_breach="trip", recover="clear"))
+    ask(world, 3.0)
+    world.wait(60)
+    assert world.state("order_quantity", SCOPE) == "open"
+    world.confirm()
+    assert world.state("order_quantity", SCOPE) == "closed"
+
+
+# -- price
+
+
+@pytest.mark.parametrize("side", ["buy", "sell"])
+def test_the_collar_holds_on_both_sides(side: str) -> None:
+    """Neither far above the mark nor far below it, whichever way the order goes."""
+    world = market(limit("price_collar", max=0.05))
+    assert ask(world, 1.0, 104.9, side=side).allowed
+    assert ask(world, 1.0, 95.1, side=side).allowed
+    assert refusal(ask(world, 1.0, 106.0, side=side)).value == pytest.approx(0.06)
+    assert refusal(ask(world, 1.0, 94.0, side=side)).value == pytest.approx(0.06)
+
+
+def test_the_collar_follows_the_mark() -> None:
+    """The venue's own last price first, else any venue's."""
+    world = market(limit("price_collar", max=0.05))
+    world.step(price(PERP, 200.0, "mexc"))
+    assert ask(world, 1.0, 200.0, venue="mexc").allowed
+    assert not ask(world, 1.0, 100.0, venue="mexc").allowed
+    assert ask(world, 1.0, 200.0, venue="okx").allowed
+
+
+def test_without_a_fresh_mark_the_collar_refuses() -> None:
+    """A price that never came, and one older than `max_age.price`, prove nothing."""
+    world = market(limit("price_collar", max=0.05))
+    assert refusal(ask(world, symbol="ETH/USDT:USDT")).value is None
+    world.wait(60)
+    assert ask(world).allowed
+    world.wait(0.1)
+    assert not ask(world).allowed
+    world.step(price(PERP, 100.0))
+    assert ask(world).allowed
+
+
+# -- rate
+
+
+def test_a_burst_and_then_the_rate() -> None:
+    """`burst` at once, then `max` in a second, in the long run."""
+    world = market(limit("message_rate", max=2.0, burst=3.0))
+    assert [ask(world).allowed for _ in range(5)] == [True] * 3 + [False] * 2
+    world.wait(0.4)
+    assert not ask(world).allowed
+    world.wait(0.1)
+    assert [ask(world).allowed for _ in range(2)] == [True, False]
+    world.wait(60)
+    assert [ask(world).allowed for _ in range(5)] == [True] * 3 + [False] * 2
+
+
+def test_the_rate_of_a_refusal() -> None:
+    """Its value is above its bound, and both are orders per second."""
+    world = market(limit("message_rate", max=2.0, burst=4.0))
+    for _ in range(4):
+        ask(world)
+    blame = refusal(ask(world))
+    assert (blame.limit, blame.scope, blame.bound) == ("message_rate", "venue:kraken", 2.0)
+    assert blame.value == pytest.approx(2.5)
+
+
+def test_refused_orders_take_no_token() -> None:
+    """Only an order that may go is a message."""
+    world = market(limit("message_rate", max=1.0, burst=2.0), limit("order_quantity", max=1.0))
+    assert [ask(world, 9.0).allowed for _ in range(5)] == [False] * 5
+    assert [ask(world).allowed for _ in range(3)] == [True, True, False]
+
+
+def test_the_rate_by_venue_and_by_strategy() -> None:
+    """Each scope has its own bucket; an order without a strategy takes none of those."""
+    world = market(
+        limit("message_rate", "venues", max=1.0, burst=2.0, overrides={"venue:mexc": 100.0}),
+        limit("message_rate", "strategies", max=1.0, burst=1.0, per="strategy"),
+    )
+    assert ask(world).allowed
+    assert refusal(ask(world)).limit == "strategies"
+    assert ask(world, strategy="other").allowed
+    assert refusal(ask(world, strategy=None)).limit == "venues"
+    assert ask(world, strategy=None, venue="mexc").allowed
+
+
+# -- repeats
+
+
+def test_identical_orders_are_refused_from_the_bound_on() -> None:
+    """`max` of them in `seconds`; asked for is enough, permitted or not."""
+    world = market(limit("repeat_orders", max=2.0, seconds=10.0))
+    assert [ask(world).allowed for _ in range(4)] == [True, True, False, False]
+    assert refusal(ask(world)).value == 5.0
+    world.wait(9.9)
+    assert not ask(world).allowed
+    world.wait(10)
+    assert ask(world).allowed
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"venue": "mexc"},
+        {"symbol": "ETH/USDT:USDT"},
+        {"side": "sell"},
+        {"quantity": 1.1},
+        {"each": 100.1},
+        {"strategy": "other"},
+    ],
+)
+def test_an_order_that_differs_is_no_repeat(other: dict[str, Any]) -> None:
+    """Venue, symbol, side, quantity, price and strategy make an order what it is."""
+    world = market(limit("repeat_orders", max=1.0))
+    assert ask(world).allowed
+    assert ask(world, **other).allowed
+    assert not ask(world).allowed
+
+
+def test_orders_that_differ_by_id_only_are_identical() -> None:
+    """A loop gives each of its orders a new id."""
+    world = market(limit("repeat_orders", max=1.0))
+    assert [ask(world, id=str(n)).allowed for n in range(2)] == [True, False]
+
+
+def test_so_many_repeats_freeze_the_strategy() -> None:
+    """At `freeze_at` it is a bot gone wild: frozen, cancelled, and ended by an operator only."""
+    world = market(limit("repeat_orders", max=2.0, freeze_at=4.0))
+    for _ in range(3):
+        ask(world)
+    assert world.state("repeat_orders", "strategy:mm") == "closed"
+    assert not ask(world).allowed
+    assert world.state("repeat_orders", "strategy:mm") == "frozen"
+    assert (world.level("strategy:mm"), world.level()) == ("halt", "allow")
+    assert world.sweeps[0].reason == "4 identical orders of strategy:mm in 10 s"
+    for _ in range(3):
+        assert not ask(world).allowed
+    assert len({sweep.incident for sweep in world.sweeps}) == 1
+    assert world.engine.state.board.freeze_total["limit_violation"] == 1
+    world.confirm()
+    world.wait(3_600)
+    assert world.state("repeat_orders", "strategy:mm") == "frozen"
+    assert world.operate("unfreeze", "strategy:mm").status == 200
+    assert ask(world).allowed
+
+
+@pytest.mark.parametrize("on_breach", ["shadow", "warn"])
+def test_what_does_not_act_does_not_freeze(on_breach: Any) -> None:
+    """A limit that only looks on lets every repeat go."""
+    world = market(limit("repeat_orders", max=1.0, freeze_at=2.0, on_breach=on_breach))
+    assert [ask(world).allowed for _ in range(4)] == [True] * 4
+    assert world.state("repeat_orders", "strategy:mm") == "closed"
+
+
+def test_orders_of_long_ago_are_forgotten() -> None:
+    """What is remembered is bounded by what came in the last `seconds`."""
+    world = market(limit("repeat_orders", max=1.0, seconds=10.0))
+    for number in range(50):
+        ask(world, 1.0 + number)
+    world.wait(11)
+    ask(world)
+    (repeats,) = world.engine.state.measures["repeat_orders"].values()
+    assert len(repeats.orders) == 1
