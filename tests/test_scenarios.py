@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
+from riskmon import SyncClient
 from tests.scenarios.table import ScenarioError, play
+from tests.stack import free_port, sidecar
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 TABLES = sorted(SCENARIOS.glob("*.txt"))
@@ -55,3 +58,44 @@ def test_a_wrong_expectation_is_seen(tmp_path: Path, line: int, wrong: str, says
     with pytest.raises(ScenarioError, match=rf"story\.txt:{line}: ") as failed:
         play(path)
     assert says in str(failed.value)
+
+
+LOSSES = """\
+state_dir = "{folder}/state"
+gate = "{folder}/main.gate"
+
+[http]
+listen = "127.0.0.1:{port}"
+
+[portfolio]
+initial_capital = 10_000
+
+[limits.daily_loss]
+max = 50
+"""
+
+
+def lose(url: str, name: int) -> None:
+    """A client of its own reports five losses of 1.0."""
+    with SyncClient(url) as client:
+        for number in range(5):
+            client.pnl(amount=-1.0, id=f"{name}-{number}")
+        assert client.flush(10.0)
+
+
+@pytest.mark.slow
+def test_losses_of_ten_clients_in_ten_threads_add_up_exactly(tmp_path: Path) -> None:
+    """Ten clients that report 5 losses of 1.0 at once lose 50.0, which is the bound, not past it;
+    the next cent trips."""
+    with sidecar(tmp_path, LOSSES.format(folder=tmp_path, port=free_port())) as running:
+        threads = [Thread(target=lose, args=(running.url, name)) for name in range(10)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        state = running.call("state")
+        assert state["portfolio"]["pnl_realized"] == -50.0
+        (limit,) = [one for one in state["limits"] if one["limit"] == "daily_loss"]
+        assert (limit["value"], state["level"]) == (50.0, "allow")
+        running.report({"type": "pnl", "amount": -0.01, "id": "one more"})
+        assert running.call("state")["level"] == "halt"
