@@ -5,7 +5,7 @@ A limit measures with :class:`Facts` and nothing else. Times are engine time unl
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from msgspec import Struct
 
@@ -53,7 +53,6 @@ class Facts:
     edge_max_age_ns: int
     now_ns: int = 0
     wall_ns: int = 0
-    closes: list[tuple[str, float]] = field(default_factory=list)  # (strategy, P&L) of this event
 
     def intent(self, order: Check) -> Intent:
         """An order, in the terms of positions."""

@@ -164,13 +164,14 @@ class RateWindow(Struct):
         outcomes = self.outcomes
         if len(outcomes) < self.size:
             outcomes.append(error)
-        else:
-            head = self.head
-            self.errors -= outcomes[head]
+            self.errors += error
+            return
+        head = self.head
+        if outcomes[head] != error:
             outcomes[head] = error
-            head += 1
-            self.head = 0 if head == self.size else head
-        self.errors += error
+            self.errors += 1 if error else -1
+        head += 1
+        self.head = 0 if head == self.size else head
 
     def clear(self) -> None:
         """Forget every outcome."""

@@ -173,7 +173,8 @@ class ErrorRate:
         if rate is None or (operation is not None and event.operation != operation):
             return None
         errors = rate.errors
-        rate.add(1 if self._is_error(event) else 0)
+        plain = self.slow is None and type(event) is Latency  # nearly always
+        rate.add(0 if plain else int(self._is_error(event)))
         if not errors and not rate.errors:
             return None
         return self._verdict(event.venue, rate)
