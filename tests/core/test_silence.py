@@ -1,0 +1,291 @@
+"""Limits on silence: a venue of which nothing is heard, a strategy that no longer beats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from riskmon.core import events as ev
+from riskmon.core.limits.policy import ParamFaults
+from tests.core import OMS, World, balances, error, fill, latency, limit, price
+
+VENUE = "venue:kraken"
+MM = "strategy:mm"
+
+
+def beat(strategy: str = "mm", *, final: bool = False) -> ev.Heartbeat:
+    """A sign of life."""
+    return ev.Heartbeat(strategy=strategy, final=final)
+
+
+def listening(**params: Any) -> World:
+    """A world in which a venue may be silent for 10 s."""
+    return World(limit("staleness", **{"max": 10.0, **params}), targets=OMS)
+
+
+def beating(**params: Any) -> World:
+    """A world in which a strategy may be silent for 5 s."""
+    return World(limit("heartbeat", **{"max": 5.0, **params}), targets=OMS)
+
+
+# -- staleness
+
+
+def test_a_silent_venue_trips() -> None:
+    """By time alone: at the bound it holds, past it its orders are cancelled."""
+    world = listening()
+    world.step(latency(0.1))
+    world.wait(10)
+    assert world.state("staleness") == "closed"
+    world.wait(0.001)
+    assert (world.state("staleness"), world.level(VENUE), world.level()) == (
+        "open",
+        "halt",
+        "allow",
+    )
+    assert world.sweeps[0].reason == "no event of venue:kraken for 10.0 s, over 10 s"
+
+
+@pytest.mark.parametrize("bound", [0.1, 2.01, 2.03, 1 / 3, 86_400.7])
+def test_no_bound_is_missed_by_its_rounding(bound: float) -> None:
+    """The deadline that is set is past the bound, whatever its binary digits are."""
+    world = listening(max=bound)
+    world.step(latency(0.1))
+    world.wait(bound + 0.001)
+    assert world.state("staleness") == "open"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        latency(0.1),
+        error(),
+        balances(USDT=1.0),
+        price("BTC/USDT", 9.0, "kraken"),
+        fill("buy", 1.0, 9.0),
+        ev.Heartbeat(venue="kraken"),
+        ev.OpenOrders(venue="kraken", count=3),
+        ev.Order(id="1", venue="kraken", symbol="BTC/USDT", status="open"),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_any_event_of_the_venue_breaks_the_silence(event: ev.Event) -> None:
+    """Whatever names the venue proves that it is heard."""
+    world = listening()
+    world.step(latency(0.1))
+    for _ in range(3):
+        world.wait(9)
+        world.step(event)
+    assert world.state("staleness") == "closed"
+
+
+def test_other_venues_do_not() -> None:
+    """Each venue is heard for itself; a price that names none is of none."""
+    world = listening()
+    world.step(latency(0.1), latency(0.1, "mexc"))
+    world.wait(9)
+    world.step(latency(0.1, "mexc"), price("BTC/USDT", 9.0))
+    world.wait(2)
+    assert (world.state("staleness"), world.state("staleness", "venue:mexc")) == ("open", "closed")
+
+
+def test_a_venue_that_never_spoke_is_not_late() -> None:
+    """Before its first event there is nothing to miss."""
+    world = listening()
+    world.wait(3_600)
+    assert not world.transitions
+
+
+def test_streams_narrow_what_is_heard() -> None:
+    """Only events of these types count."""
+    world = listening(streams=("price", "fill"))
+    world.step(price("BTC/USDT", 9.0, "kraken"))
+    world.wait(9)
+    world.step(fill("buy", 1.0, 9.0))
+    world.wait(9)
+    world.step(latency(0.1))
+    assert world.state("staleness") == "closed"
+    world.wait(2)
+    assert world.state("staleness") == "open"
+    assert world.sweeps[0].reason.startswith("no price, fill of venue:kraken")
+
+
+def test_a_stream_that_never_came_is_missed_from_the_first_event_on() -> None:
+    """A venue that answers and never sends a price is not a venue that is heard."""
+    world = listening(streams=("price",))
+    world.step(latency(0.1))
+    world.wait(9)
+    world.step(latency(0.1))
+    assert world.state("staleness") == "closed"
+    world.wait(2)
+    assert world.state("staleness") == "open"
+
+
+def test_only_types_that_name_a_venue_are_streams() -> None:
+    """A type that no venue sends could never be heard."""
+    with pytest.raises(ParamFaults, match="'pnl' is none of"):
+        limit("staleness", max=1.0, streams=("pnl",))
+
+
+def test_it_recovers_when_the_venue_is_heard_and_its_cancel_is_confirmed() -> None:
+    """By itself, in either order, and never before both."""
+    heard_first = listening()
+    heard_first.step(latency(0.1))
+    heard_first.wait(11)
+    heard_first.step(latency(0.1))
+    assert heard_first.state("staleness") == "open"
+    heard_first.confirm()
+    assert (heard_first.state("staleness"), heard_first.level(VENUE)) == ("closed", "allow")
+    confirmed_first = listening()
+    confirmed_first.step(latency(0.1))
+    confirmed_first.wait(11)
+    confirmed_first.confirm()
+    assert confirmed_first.state("staleness") == "open"
+    confirmed_first.step(latency(0.1))
+    assert confirmed_first.state("staleness") == "closed"
+
+
+def test_it_does_not_recover_into_a_new_silence() -> None:
+    """Heard once and silent again: the confirmation alone does not open the gate."""
+    world = listening()
+    world.step(latency(0.1))
+    world.wait(11)
+    world.step(latency(0.1))
+    world.wait(11)
+    world.confirm()
+    assert world.state("staleness") == "open"
+
+
+def test_hold_asks_for_more_than_one_event() -> None:
+    """`hold`: it must be heard for so long."""
+    world = listening(hold=20.0)
+    world.step(latency(0.1))
+    world.wait(11)
+    world.confirm()
+    world.step(latency(0.1))
+    for _ in range(2):
+        world.wait(9)
+        world.step(latency(0.1))
+    assert world.state("staleness") == "open"
+    world.wait(3)
+    assert world.state("staleness") == "closed"
+
+
+def test_silence_that_only_blocks() -> None:
+    """`block` lets positions be closed, and lets go when the venue speaks."""
+    world = listening(on_breach="block")
+    world.step(latency(0.1))
+    world.wait(11)
+    assert (world.level(VENUE), world.state("staleness")) == ("reduce_only", "closed")
+    world.step(latency(0.1))
+    assert world.level(VENUE) == "allow"
+
+
+def test_staleness_by_venue() -> None:
+    """`overrides` gives one venue another bound."""
+    world = listening(overrides={"venue:mexc": 60.0})
+    world.step(latency(0.1), latency(0.1, "mexc"))
+    world.wait(59)
+    assert (world.state("staleness"), world.state("staleness", "venue:mexc")) == ("open", "closed")
+    world.wait(2)
+    assert world.state("staleness", "venue:mexc") == "open"
+
+
+def test_a_limit_that_a_reload_adds_wakes_by_itself() -> None:
+    """A venue that is silent already trips by the new limit, without another event."""
+    world = World(targets=OMS)
+    world.step(latency(0.1))
+    world.wait(5)
+    world.configure(limit("staleness", max=10.0))
+    world.wait(4.9)
+    assert world.state("staleness") == "closed"
+    world.wait(0.2)
+    assert world.state("staleness") == "open"
+
+
+# -- heartbeat
+
+
+def test_a_strategy_that_no_longer_beats_trips() -> None:
+    """At the bound it holds, past it the strategy's orders are cancelled, and no other's."""
+    world = beating()
+    world.step(beat(), beat("other"))
+    world.wait(4)
+    world.step(beat("other"))
+    world.wait(1)
+    assert world.state("heartbeat", MM) == "closed"
+    world.wait(0.001)
+    assert (world.state("heartbeat", MM), world.level(MM)) == ("open", "halt")
+    assert world.state("heartbeat", "strategy:other") == "closed"
+    assert world.sweeps[0].scope == MM
+    assert world.sweeps[0].reason == "no heartbeat of strategy:mm for 5.0 s, over 5 s"
+
+
+def test_the_first_beat_arms() -> None:
+    """A strategy that never beat is not watched, whatever else it reports."""
+    world = beating()
+    world.step(fill("buy", 1.0, 9.0, strategy="mm"))
+    world.wait(3_600)
+    assert world.state("heartbeat", MM) == "closed"
+    world.step(beat())
+    world.wait(6)
+    assert world.state("heartbeat", MM) == "open"
+
+
+def test_only_a_beat_is_a_beat() -> None:
+    """Other events of the strategy do not stand for one."""
+    world = beating()
+    world.step(beat())
+    world.wait(4)
+    world.step(fill("buy", 1.0, 9.0, strategy="mm"))
+    world.wait(2)
+    assert world.state("heartbeat", MM) == "open"
+
+
+def test_the_final_beat_disarms() -> None:
+    """A strategy that says goodbye may be silent for ever; its next beat arms anew."""
+    world = beating()
+    world.step(beat())
+    world.wait(4)
+    world.step(beat(final=True))
+    world.wait(3_600)
+    assert (world.state("heartbeat", MM), world.breaker("heartbeat", MM).value) == ("closed", None)
+    world.step(beat())
+    world.wait(6)
+    assert world.state("heartbeat", MM) == "open"
+
+
+@pytest.mark.parametrize("final", [False, True])
+def test_it_recovers_by_a_beat_or_a_goodbye(final: bool) -> None:
+    """Clear is clear: it lives, or it is meant to be silent; the cancel must be confirmed."""
+    world = beating()
+    world.step(beat())
+    world.wait(6)
+    world.step(beat(final=final))
+    assert world.state("heartbeat", MM) == "open"
+    world.confirm()
+    assert (world.state("heartbeat", MM), world.level(MM)) == ("closed", "allow")
+
+
+def test_a_reset_is_refused_while_it_is_silent() -> None:
+    """It would trip again at once."""
+    world = beating(recover="operator")
+    world.step(beat())
+    world.wait(6)
+    world.confirm()
+    assert world.operate("reset", MM).status == 409
+    world.step(beat())
+    assert world.state("heartbeat", MM) == "open"
+    assert world.operate("reset", MM).status == 200
+
+
+def test_a_trip_by_hand_recovers_too() -> None:
+    """A breaker that an operator tripped while all was clear waits for its cancel alone."""
+    world = beating()
+    world.step(beat(), beat(final=True))
+    world.operate("trip", MM, limit="heartbeat")
+    world.wait(1)
+    assert world.state("heartbeat", MM) == "open"
+    world.confirm()
+    assert world.state("heartbeat", MM) == "closed"
