@@ -3,7 +3,8 @@
 A row is ``time | what happens | what follows``. A time is UTC, with its date when the day changes;
 a row without one happens at the same instant as the row before. A row without anything that
 happens adds to what follows from the row before. Several things that follow are parted by ``;``.
-``#`` begins a comment. ``environment: NAME=VALUE …`` above the rows sets variables.
+``#`` begins a comment. Above the rows, ``environment: NAME=VALUE …`` sets variables, and
+``configuration: NAME`` names one in config/ that is not called as the table is.
 
 Every warning, change of a breaker, unknown limit and cancel must stand in the table, in its order:
 what nobody expected fails as what did not come. Of the state only what is written is looked at.
@@ -56,6 +57,7 @@ BEFORE_NS = 1_000 * 10**9  # engine time of the first row
 _TIMES = re.compile(r"(.*) x (\d+)\Z")
 _CHANGE = re.compile(r"\S+ \S+: \w+ -> \w+\Z")
 _DECISIONS = ("warning ", "all clear ", "unknown since ", "known again ", "cancel ")
+_ABOVE = ("#", "environment: ", "configuration: ")
 _ANSWERS = ("allowed", "refused", "done")
 
 
@@ -75,8 +77,8 @@ class Row(NamedTuple):
 def play(path: Path) -> None:
     """Play a table; :class:`ScenarioError` with the first row that is not as it says."""
     text = path.read_text(encoding="utf-8")
-    config = path.parent / "config" / f"{path.stem}.toml"
     variables = re.findall(r"^environment: (.*)$", text, re.MULTILINE)
+    config = configuration(path)
     settings = load(
         config, env=dict(word.split("=", 1) for line in variables for word in line.split())
     )
@@ -91,13 +93,19 @@ def play(path: Path) -> None:
             raise ScenarioError(f"{row.place}: {type(fault).__name__}: {fault}") from fault
 
 
+def configuration(path: Path) -> Path:
+    """The file with the limits of a table."""
+    named = re.search(r"^configuration: (\w+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return path.parent / "config" / f"{named[1] if named else path.stem}.toml"
+
+
 def rows(path: Path, text: str) -> Iterator[Row]:
     """The rows of a table."""
     row: Row | None = None
     day, at_ns = "", 0
     for number, line in enumerate(text.splitlines(), 1):
         place = f"{path.parent.name}/{path.name}:{number}"
-        if not line.strip() or line.startswith(("#", "environment: ")):
+        if not line.strip() or line.startswith(_ABOVE):
             continue
         cells = [cell.strip() for cell in line.split("|")]
         if len(cells) != 3:
