@@ -136,6 +136,7 @@ class Stage:
         self.begin_ns = self.row_ns = begin_ns
         self.clock_ns = 0  # how far the machine's date is off
         self.starts = 0
+        self.stopped = False
         self.decisions: list[Decision] = []
         self.answers: list[CheckAnswer | OperateAnswer] = []
         self.records: dict[str, Record] = {}
@@ -145,7 +146,7 @@ class Stage:
         """Let a row happen, and compare what followed."""
         self._pass_time(row.at_ns)
         self._happen(row.happens)
-        if self.engine.next_deadline_ns <= self._engine_ns:
+        if not self.stopped and self.engine.next_deadline_ns <= self._engine_ns:
             self._step()
         self._compare(row)
         self.decisions.clear()
@@ -174,7 +175,7 @@ class Stage:
     def _pass_time(self, until_ns: int) -> None:
         """Wake the engine whenever it asks to be woken."""
         end_ns = BEFORE_NS + until_ns - self.begin_ns
-        while (due_ns := self.engine.next_deadline_ns) <= end_ns:
+        while not self.stopped and (due_ns := self.engine.next_deadline_ns) <= end_ns:
             self.row_ns = max(self.row_ns, due_ns - BEFORE_NS + self.begin_ns)
             self._step()
         self.row_ns = until_ns
@@ -200,8 +201,11 @@ class Stage:
             self._operate(what, *words)
         elif what == "cancelled":  # by every target: sweep, how many
             self._confirm(int(words[0]))
+        elif what == "stop":
+            self._step(ev.Stop())
+            self.stopped = True
         elif what == "restart":
-            self.engine = Engine.restore(self.engine.snapshot())
+            self.engine, self.stopped = Engine.restore(self.engine.snapshot()), False
             self._start(unclean=words == ["after", "a", "kill"])
         elif what == "clock":  # the machine's date is set right, or wrong
             self.clock_ns += round(float(words[0]) * 1e9)
