@@ -235,7 +235,7 @@ class Portfolio:
         size = self._size_of(order.venue, order.symbol)
         if size is None:
             return f"{order.symbol} has no contract size: report a position with contract_size"
-        worth = self._worth(what.quote)
+        worth = self._worth_now(what.quote)
         if worth is None:
             return f"{what.quote} has no price: report a price of {what.quote}/{self.reference}"
         price = 1.0 if what.kind == "inverse" else order.price
@@ -363,6 +363,14 @@ class Portfolio:
         if asset not in ledger.amounts:
             self.holders.setdefault(asset, []).append(ledger)
         ledger.add(asset, amount, self._worth(asset))
+
+    def _worth_now(self, asset: str) -> float | None:
+        """For a question: what nobody holds is not kept, for it would grow old."""
+        worth = self.state.worth.get(asset)
+        if worth is not None:
+            return worth
+        found = self.prices.of(asset, self.now_ns)
+        return None if found is None else found[0]
 
     def _worth(self, asset: str) -> float | None:
         worth = self.state.worth.get(asset)

@@ -22,15 +22,20 @@ from tests.core import (
     latency_limit,
     limit,
     loss_limit,
+    plain,
     price,
 )
 
 PORTFOLIO = PortfolioConfig(initial_capital=1_000.0, pegs={"USD": 1.0})
 VENUES = st.sampled_from(("kraken", "mexc"))
-SCOPES = st.sampled_from(("account", "venue:kraken", "venue:mexc", "symbol:BTC/USDT"))
+SCOPES = st.sampled_from(
+    ("account", "venue:kraken", "venue:mexc", "symbol:BTC/USDT", "strategy:mm")
+)
 SYMBOLS = st.sampled_from(("BTC/USDT", "BTC/USDT:USDT", "BTC/USD:BTC", "ETH/BTC"))
 AMOUNTS = st.sampled_from((1e-15, 1e-8, 0.5, 3.0, 940.0, 1_000.0, 1e9, 1e15))
 PRICES = st.sampled_from((1e-15, 0.03, 90.0, 100.0, 60_000.0, 1e15))
+SIDES = st.sampled_from(("buy", "sell"))
+ORDERS = st.sampled_from(("a", "b"))
 ACTIONS = st.sampled_from(("freeze", "unfreeze", "trip", "reset", "disable", "enable"))
 
 
@@ -41,6 +46,28 @@ def story_limits(on_breach: str = "trip", **params: Any) -> tuple[LimitConfig, .
         latency_limit(name="recent", seconds=20.0, recover="clear"),
         limit("error_streak", max=2, recover=exact(20.0, probes=0)),
         loss_limit(written=True, recover="clear", hold=10.0, breaches=2),
+        limit("error_rate", window=6, min_samples=3, recover=exact(10.0, probes=1)),
+        *_exposure_limits(on_breach),
+        limit("edge", min=100.0, written=True),
+        limit("edge", "thin", min=150.0, on_breach=on_breach, recover="clear", breaches=2),
+        limit("staleness", max=20.0, streams=("price", "fill")),
+        limit("heartbeat", max=10.0),
+        limit("order_notional", max=1e6, on_breach=on_breach, recover="clear"),
+        limit("order_quantity", max=1e3),
+        limit("price_collar", max=0.5, on_breach="warn"),
+        limit("message_rate", max=0.3, burst=3.0),
+        limit("repeat_orders", max=1.0, freeze_at=3.0),
+    )
+
+
+def _exposure_limits(on_breach: Any) -> tuple[LimitConfig, ...]:
+    return (
+        limit("position", max=5.0),
+        limit("total_position", max=1e6, on_breach=on_breach, hold=5.0),
+        limit("open_positions", max=2.0, on_breach="trip", recover=exact(10.0, probes=1)),
+        limit("inventory", max=1e5, on_breach=on_breach, overrides={"symbol:BTC/USDT": 1e4}),
+        limit("total_notional", max=1e6, on_breach="reduce", written=True),
+        limit("concentration", max=0.5, on_breach="shadow"),
     )
 
 
@@ -62,7 +89,11 @@ STEPS = st.lists(
         st.tuples(st.just("position"), SYMBOLS, VENUES, AMOUNTS, PRICES | st.just(0.0)),
         st.tuples(st.just("flow"), VENUES, st.sampled_from(("USDT", "BTC")), AMOUNTS),
         st.tuples(st.just("operate"), ACTIONS, SCOPES, st.booleans()),
-        st.tuples(st.just("check"), SYMBOLS, VENUES),
+        st.tuples(st.just("check"), SYMBOLS, VENUES, SIDES, AMOUNTS, PRICES, ORDERS),
+        st.tuples(st.just("dry"), SYMBOLS, VENUES, SIDES, AMOUNTS, PRICES, ORDERS),
+        st.tuples(st.just("order"), ORDERS, st.none() | AMOUNTS | st.just(0.0)),
+        st.tuples(st.just("edge"), st.sampled_from((-5.0, 120.0, 300.0)), st.booleans()),
+        st.tuples(st.just("beat"), st.booleans()),
         st.tuples(st.just("orders"), VENUES, st.sampled_from((0, 1))),
         st.tuples(st.just("sent")),
         st.tuples(st.just("answered"), st.booleans()),
@@ -81,21 +112,52 @@ def play(world: World, number: int, what: Any) -> None:
     elif kind == "fill":
         symbol, venue, buys, quantity, each = rest
         side = "buy" if buys else "sell"
-        world.step(fill(side, quantity, each, symbol, venue=venue, id=str(number), strategy="mm"))
+        more = {"id": str(number), "strategy": "mm", "order_id": "ab"[number % 2]}
+        world.step(fill(side, quantity, each, symbol, venue=venue, **more))
     elif kind == "flow":
         world.step(flow(rest[2], rest[1], venue=rest[0], id=str(number)))
     elif kind == "wait":
         world.wait(rest[0])
     elif kind == "operate":
         world.operate(rest[0], rest[1], force=rest[2], rebase=rest[2], for_seconds=50.0)
-    elif kind == "check":
-        world.check(symbol=rest[0], venue=rest[1])
+    elif kind in ("check", "dry"):
+        _check(world, *rest, simulate=kind == "dry")
     elif kind == "reload":
         world.configure(*story_limits(rest[0]))
     elif kind == "look":
         _ = world.view
     else:
         _tell_of_cancels(world, kind, *rest)
+
+
+def _check(world: World, symbol: str, venue: str, *rest: Any, simulate: bool) -> None:
+    """No order goes at halt; a dry run changes nothing; a refusal says by what."""
+    side, quantity, each, name = rest
+    world.step(ev.Tick())  # what is due at this instant is due without the order
+    before = plain(world.engine)
+    answer = world.check(
+        symbol=symbol,
+        venue=venue,
+        side=side,
+        quantity=quantity,
+        price=each,
+        id=name,
+        strategy="mm",
+        simulate=simulate,
+    )
+    assert answer.allowed is not bool(answer.reasons)
+    assert not (answer.allowed and answer.level == "halt")
+    assert not simulate or plain(world.engine) == before
+
+
+def _order(name: str, remaining: float | None) -> ev.Order:
+    return ev.Order(
+        id=name,
+        venue="kraken",
+        symbol="BTC/USDT",
+        status="closed" if remaining is None else "open",
+        remaining=remaining,
+    )
 
 
 def _position(symbol: str, venue: str, quantity: float, entry: float) -> ev.Position:
@@ -112,6 +174,9 @@ _REPORTED: dict[str, Callable[..., ev.Event]] = {
     "balance": lambda venue, usdt: balance("USDT", usdt, venue),
     "price": price,
     "position": _position,
+    "order": _order,
+    "edge": lambda bps, named: ev.Edge(bps=bps, strategy="mm" if named else None),
+    "beat": lambda final: ev.Heartbeat(strategy="mm", final=final),
     "orders": lambda venue, count: ev.OpenOrders(venue=venue, count=count),
 }
 

@@ -381,6 +381,15 @@ def test_notional_in_another_quote_currency() -> None:
     assert not ask(world, 0.1, symbol="ETH/BTC", price=0.1).allowed
 
 
+def test_an_old_price_of_the_quote_currency_is_none() -> None:
+    """A price that only an order asked for grows old as every other."""
+    world = market(limit("inventory", max=500.0))
+    world.step(price("BTC/USDT", 1_000.0))
+    assert ask(world, 1.0, symbol="ETH/BTC", price=0.1).allowed
+    world.wait(301)
+    assert not ask(world, 1.0, symbol="ETH/BTC", price=0.1).allowed
+
+
 def test_overrides_by_symbol() -> None:
     """`overrides` gives one symbol another bound."""
     world = market(limit("position", max=1.0, overrides={SCOPE: 3.0}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from math import isfinite
+from math import fsum, isfinite
 from typing import Any
 
 import msgspec
@@ -75,6 +75,19 @@ def _quiet(world: World) -> bool:
     return any(isinstance(event, ev.OpenOrders) and event.count == 0 for event in events)
 
 
+def check_reserved(world: World) -> None:
+    """What counts as reserved is what the orders that are known have left."""
+    orders = world.engine.state.orders
+    assert {one.symbol for one in orders.reserved.values()} == set(orders.pending)
+    for symbol, pending in orders.pending.items():
+        here = [one for one in orders.reserved.values() if one.symbol == symbol]
+        assert all(one.left > 0 for one in here)
+        buys = fsum(one.left for one in here if one.side == "buy")
+        sells = fsum(one.left for one in here if one.side == "sell")
+        assert pending.buys.value == pytest.approx(buys, rel=1e-9, abs=1e-9)
+        assert pending.sells.value == pytest.approx(sells, rel=1e-9, abs=1e-9)
+
+
 def check_story(steps: list[Any]) -> None:
     world = tell()
     for number, what in enumerate(steps):
@@ -82,6 +95,7 @@ def check_story(steps: list[Any]) -> None:
         play(world, number, what)
         assert world.engine.generation >= generation
         check_levels(world)
+        check_reserved(world)
         for change in world.transitions[told:]:
             check_transition(world, change, what)
         assert all(isfinite(n) for n in numbers(msgspec.to_builtins(world.view)))
@@ -114,6 +128,11 @@ SAMPLES = st.lists(
             st.sampled_from((None, "add", "probe")),
         ),
         st.builds(error, st.sampled_from(("a", "b")), st.sampled_from((None, "add", "probe"))),
+        st.builds(
+            lambda bps, strategy: ev.Edge(bps=bps, strategy=strategy),
+            st.sampled_from((50.0, 110.0, 300.0)),
+            st.sampled_from((None, "mm")),
+        ),
     ),
     max_size=60,
 )
@@ -135,6 +154,9 @@ def _sampling() -> World:
         latency_limit(window=5, breaches=2),
         latency_limit(name="add", operation="add", recover=exact(5.0, probes=1)),
         limit("error_streak", max=2, recover=exact(5.0, probes=2)),
+        limit("error_rate", window=4, min_samples=2, recover=exact(5.0, probes=1)),
+        limit("edge", min=100.0, breaches=2),
+        limit("edge", "account_edge", min=100.0, per="account", on_breach="block"),
         targets=OMS,
     )
     world.step(error("a"), error("a"), latency(0.3, "b", "add"))

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from riskmon.core import events as ev
 from riskmon.core.config import EngineConfig, dump, load
@@ -49,7 +49,7 @@ def _without(expected: str, said: str) -> str:
     return "[" + expected[1 + len(said) :].removeprefix(", ")
 
 
-@FEW
+@settings(FEW, max_examples=8)
 @given(STEPS)
 def test_snapshot_and_the_rest(steps: list[Any]) -> None:
     """At every cut: the snapshot and the events after it give what all events give."""
@@ -57,7 +57,7 @@ def test_snapshot_and_the_rest(steps: list[Any]) -> None:
 
 
 @pytest.mark.slow
-@MANY
+@settings(MANY, max_examples=250)
 @given(STEPS)
 def test_snapshot_and_the_rest_long(steps: list[Any]) -> None:
     """As above, with many more examples."""
@@ -137,7 +137,7 @@ STORY = [
     ("probe", 0.1, "kraken"),
     ("operate", "unfreeze", "account", True),
     ("operate", "reset", "venue:kraken", True),
-    ("check", "BTC/USDT", "kraken"),
+    ("check", "BTC/USDT", "kraken", "buy", 0.5, 100.0, "a"),
     ("wait", 400.0),
 ]
 
