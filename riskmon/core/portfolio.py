@@ -647,8 +647,8 @@ class Portfolio:
     def on_cash_flow(self, event: ev.CashFlow) -> None:
         """A deposit or withdrawal: equity moves, no ratio does."""
         amount: float = event.amount  # type: ignore[assignment]
-        worth = self._worth(event.asset)
         self._credit(self.state.flows, event.asset, amount)
+        worth = self._worth(event.asset)
         venue = self.state.venues.get(event.venue)
         self.dirty["equity"] = True
         if event.asset in self.config.ignore:
