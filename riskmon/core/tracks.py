@@ -235,7 +235,9 @@ class Tracks:
         rolling = self.state.rolling.get(scope, {}).get(period)
         if rolling is None or not rolling.minutes:
             return None
-        return (rolling.minutes[0].number + 1) * MINUTE_NS + _ns(hours_of(period) or 0.0)
+        due_ns = (rolling.minutes[0].number + 1) * MINUTE_NS + _ns(hours_of(period) or 0.0)
+        # While equity is unknown nothing is shown, so nothing expires: its return judges anew.
+        return due_ns if due_ns > now_ns else None
 
     def begin(self, scope: str, period: str, point: Point, wall_ns: int) -> None:
         """Begin a track at ``point``, unless there is one."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from riskmon.core import events as ev
-from riskmon.core.config import EngineConfig, PortfolioConfig, default_limits
+from riskmon.core.config import EngineConfig, LimitConfig, PortfolioConfig, default_limits
 from riskmon.core.decisions import LEVEL_NAMES, Record, Sweep, Transition
 from riskmon.core.engine import NEVER_NS, Engine, TooManyScopes
+from riskmon.core.limits import LIMITS
 from tests.core import (
     BEGIN_WALL_NS,
     OMS,
@@ -204,3 +205,19 @@ def test_a_disabled_limit_is_not_there() -> None:
     world.step(latency(9.0))
     assert world.view.breakers == []
     assert EngineConfig().limits == ()
+
+
+def test_a_rolling_loss_of_an_unknown_equity_does_not_hold_time_up() -> None:
+    """The oldest minute leaves the window while a mark is too old: the step ends, and says so."""
+    params = LIMITS["loss"].Params(max=100.0, period=1)
+    world = World(
+        LimitConfig(name="loss", kind="loss", params=params, written=True),
+        portfolio=PortfolioConfig(initial_capital=10_000.0, venues=("kraken",)),
+    )
+    world.step(balances("kraken", USDT=10_000.0), price("BTC/USDT:USDT", 100.0, "kraken"))
+    world.step(fill("buy", 1.0, 100.0))
+    for _ in range(80):
+        world.wait(60)
+        world.step(balances("kraken", USDT=10_000.0))
+    assert world.portfolio.equity is None
+    assert world.breaker("loss", "account").unknown is not None
