@@ -216,6 +216,7 @@ class Engine:
             kind: [(rule, rule.limit.feed) for rule in rules if kind in rule.limit.takes]
             for kind in (ev.Latency, ev.Error, ev.Fill, ev.Price, Close)
         }
+        self._latency_takers = self._takers[ev.Latency]
         self._losses = {
             (rule.params.per, rule.limit.period)
             for rule in self._board.rules.values()
@@ -369,13 +370,24 @@ class Engine:
             self._book.dirty.update(dict.fromkeys(self._board.topics_of(scope), True))
 
     def _on_latency(self, event: ev.Latency) -> None:
-        self._hear(event.venue, "latency", event.strategy)
+        # The most frequent event by far: what the others call, this does in place.
+        state, board = self.state, self._board
+        heard = state.heard_ns.get(event.venue)
+        if heard is None or self._listens or event.strategy is not None:
+            self._hear(event.venue, "latency", event.strategy)
+        else:
+            heard["latency"] = state.now_ns
         if event.at is not None and self._is_late(event):
             return
         if event.operation == ev.PROBE:
             self._probe(event)
-        else:
-            self._sample(event)
+            return
+        if board.half_open:
+            self._probe(event)
+        for rule, feed in self._latency_takers:
+            verdict = feed(event, state.now_ns)
+            if verdict is not None:
+                board.judge_sample(rule, verdict)
 
     def _is_late(self, event: ev.Latency | ev.Error) -> bool:
         """Whether it happened too long ago to say anything of now."""
