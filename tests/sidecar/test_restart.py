@@ -93,7 +93,7 @@ def test_the_gate_is_shut_until_the_journal_is_replayed(make: Make) -> None:
     sidecar = make()
     with_long_journal(sidecar.state_dir)
     sidecar.launch()
-    eventually((sidecar.directory / "sock").exists, "the listener")
+    eventually(lambda: listens(sidecar), "the listener")
     behind = 0
     while True:
         level = sidecar.level()
@@ -121,6 +121,12 @@ def with_long_journal(state_dir: Path) -> None:
         ]
         journal.submit(Commit(entries=entries), lambda fault: None)
     journal.close(clean=True)
+
+
+def listens(sidecar: Sidecar) -> bool:
+    """Whether the Unix socket is taken: it has a name a moment before it listens."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        return sock.connect_ex(str(sidecar.directory / "sock")) == 0
 
 
 def over_unix(sidecar: Sidecar, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
