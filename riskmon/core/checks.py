@@ -60,7 +60,9 @@ def _only_reduces(facts: Facts, intent: Intent) -> bool:
     reserved = facts.orders.left(order.venue, order.symbol, order.side)
     if earlier is not None and (earlier.venue, earlier.side) == (order.venue, order.side):
         reserved -= earlier.left
-    return facts.book.reduces(order.venue, order.symbol, order.side, order.quantity + reserved)
+    return facts.book.positions.reduces(
+        order.venue, order.symbol, order.side, order.quantity + reserved
+    )
 
 
 def _lowers(facts: Facts, intent: Intent) -> bool:

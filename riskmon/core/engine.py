@@ -22,15 +22,16 @@ from riskmon.core.board import STOP, UNCLEAN_START, Board, BoardState, Rule
 from riskmon.core.breaker import Breaker
 from riskmon.core.cancels import Cancels, Incident
 from riskmon.core.checks import check
+from riskmon.core.commitments import Commitments, CommitmentsState
 from riskmon.core.config import EngineConfig, default_limits, dump, load
 from riskmon.core.decisions import Answer, Decision, Outcome, Record
 from riskmon.core.facts import EdgeHeard, Facts
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.losses import Loss
+from riskmon.core.limits.verdict import Close
 from riskmon.core.operate import operate
 from riskmon.core.orders import Orders, OrdersState
 from riskmon.core.portfolio import Portfolio, PortfolioState
-from riskmon.core.positions import Close
 from riskmon.core.view import View
 from riskmon.core.viewing import view
 
@@ -62,6 +63,7 @@ class State(Struct):
     beats_ns: dict[str, int] = field(default_factory=dict)  # strategy -> last heartbeat
     edges: dict[str, EdgeHeard] = field(default_factory=dict)  # strategy, "" for the account
     orders: OrdersState = field(default_factory=OrdersState)
+    commitments: CommitmentsState = field(default_factory=CommitmentsState)
     duplicates_total: int = 0
     checked: dict[str, int] = field(default_factory=lambda: {"allowed": 0, "refused": 0})
     blocked: dict[str, int] = field(default_factory=dict)  # limit -> orders it refused
@@ -138,8 +140,9 @@ class Engine:
         state.now_ns = now_ns = max(now_ns, state.now_ns)
         state.wall_ns = wall_ns
         board, book, facts = self._board, self._book, self._facts
-        board.now_ns = book.now_ns = facts.now_ns = now_ns
-        board.wall_ns = book.wall_ns = facts.wall_ns = wall_ns
+        board.now_ns = facts.now_ns = now_ns
+        board.wall_ns = facts.wall_ns = wall_ns
+        book.at(now_ns, wall_ns)
         if board.bounds.is_due(wall_ns):
             self._rebind()
         self._let_time_pass(now_ns)
@@ -150,6 +153,7 @@ class Engine:
             self._judge()
         while self._board.rebound:
             self._judge_rebound()
+        self._commitments.refresh()
         return outcome
 
     def snapshot(self) -> bytes:
@@ -198,11 +202,13 @@ class Engine:
             wall_ns=state.wall_ns,
         )
         self._book = Portfolio(state.portfolio, config.portfolio, self._arm)
-        self._book.now_ns, self._book.wall_ns = state.now_ns, state.wall_ns
+        self._book.at(state.now_ns, state.wall_ns)
         self._orders = Orders(state.orders, int(config.check_ttl * 1e9), self._arm)
+        self._commitments = Commitments(state.commitments, self._orders, self._book.exposures)
         self._facts = Facts(
             book=self._book,
             orders=self._orders,
+            commitments=self._commitments,
             edges=state.edges,
             heard_ns=state.heard_ns,
             beats_ns=state.beats_ns,
@@ -277,7 +283,9 @@ class Engine:
     def _judge(self) -> None:
         """Evaluate the standing limits that depend on what changed."""
         book, board = self._book, self._board
-        topics, book.dirty = book.dirty, {}
+        book.refresh()
+        topics = list(book.dirty)
+        book.dirty.clear()
         for topic in topics:
             if topic == "equity" and not book.assess():
                 continue
@@ -337,7 +345,8 @@ class Engine:
                 board.judge_sample(rule, verdict)
 
     def _sample_closes(self) -> None:
-        closes, self._book.closes = self._book.closes, []
+        positions = self._book.positions
+        closes, positions.closes = positions.closes, []
         for close in closes:
             self._sample(close)
 
@@ -427,7 +436,7 @@ class Engine:
         self._book.on_fill(event)
         self._orders.on_fill(event)
         self._sample(event)
-        if self._book.closes:
+        if self._book.positions.closes:
             self._sample_closes()
 
     def _on_order(self, event: ev.Order) -> None:
@@ -542,12 +551,15 @@ class Engine:
         self._rebind()
 
     def _on_operate(self, event: ev.Operate) -> None:
+        self._book.refresh()
         self._answer(operate(self._board, self._book, event))
 
     def _on_check(self, event: ev.Check) -> None:
         if not event.simulate:
             for scope in _scopes(event):
                 self._register(scope)
+        self._book.refresh()
+        self._commitments.refresh()
         answer = check(self._board, self._facts, event)
         if not event.simulate:
             self.state.checked["allowed" if answer.allowed else "refused"] += 1

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
+from riskmon.core.commitments import Commitments, excess
 from riskmon.core.events import Check
 from riskmon.core.orders import Orders, Reservation
 from riskmon.core.portfolio import Portfolio
@@ -30,7 +31,7 @@ class Intent:
     """An order that is being checked; ``quantity`` signed, ``notional`` signed in the reference.
 
     ``notional`` is a text when it cannot be told. ``earlier`` is what its id has reserved already:
-    the order takes its place.
+    the order takes its place. The sizes of its symbol are kept once a limit has asked for them.
     """
 
     order: Check
@@ -38,6 +39,8 @@ class Intent:
     quantity: float
     notional: float | str
     earlier: Reservation | None = None
+    quantities: Sizes | None = None
+    notionals: Sizes | str | None = None
 
 
 @dataclass(slots=True)
@@ -46,6 +49,7 @@ class Facts:
 
     book: Portfolio
     orders: Orders
+    commitments: Commitments
     edges: dict[str, EdgeHeard]  # by strategy, "" for the account
     heard_ns: dict[str, dict[str, int]]  # venue -> type of event -> when
     beats_ns: dict[str, int]  # strategy -> last heartbeat; none after a final one
@@ -56,79 +60,74 @@ class Facts:
 
     def intent(self, order: Check) -> Intent:
         """An order, in the terms of positions."""
-        sign = 1.0 if order.side == "buy" else -1.0
+        quantity = float(order.quantity)
         notional = self.book.order_notional(order)
-        signed = notional if isinstance(notional, str) else sign * notional
-        earlier = self.orders.earlier(order)
-        return Intent(order, order.symbol, sign * order.quantity, signed, earlier)
+        earlier = self.orders.earlier(order) if order.id is not None else None
+        if order.side == "sell":
+            quantity = -quantity
+            notional = notional if isinstance(notional, str) else -notional
+        return Intent(order, order.symbol, quantity, notional, earlier)
 
     def quantity_sizes(self, order: Intent) -> Sizes:
         """|net quantity| of the order's symbol, with what is reserved on its side."""
-        return _sizes(self.book.net_quantity(order.symbol), *self._pending(order), order.quantity)
+        if order.quantities is None:
+            held = self.book.exposures.of(order.symbol).quantity
+            order.quantities = _sizes(held, *self._pending(order), order.quantity)
+        return order.quantities
 
     def notional_sizes(self, order: Intent) -> Sizes | str:
         """|net notional| of the order's symbol, likewise; a text when it cannot be told."""
+        if order.notionals is None:
+            order.notionals = self._notional_sizes(order)
+        return order.notionals
+
+    def _notional_sizes(self, order: Intent) -> Sizes | str:
         if isinstance(order.notional, str):
             return order.notional
-        known = self.book.net_notional(order.symbol)
+        known = self.book.exposures.net_notional(order.symbol)
         if isinstance(known, str):
             return known
-        held = self.book.signed_notional(order.symbol)
+        held = self.book.exposures.of(order.symbol).notional
         return _sizes(held, *self._pending_notional(order), order.notional)
 
     def quantity_added(self, order: Intent) -> Sizes:
         """How much the reserved orders, without and with this, may add to the total position."""
-        net = self.book.net_quantity
-        others = sum(
-            _excess(net(symbol), pending.buys.value, pending.sells.value)
-            for symbol, pending in self.orders.pending.items()
-            if symbol != order.symbol
-        )
-        return _added(others, net(order.symbol), *self._pending(order), order.quantity)
+        rest = self.commitments
+        others = rest.state.quantity.value - rest.of(order.symbol).quantity
+        held = self.book.exposures.of(order.symbol).quantity
+        return _added(others, held, *self._pending(order), order.quantity)
 
     def notional_added(self, order: Intent) -> Sizes | str:
         """How much they may add to the total notional; a text when it cannot be told."""
         if isinstance(order.notional, str):
             return order.notional
-        net = self.book.signed_notional
-        others = sum(
-            _excess(net(symbol), pending.buys_notional.value, pending.sells_notional.value)
-            for symbol, pending in self.orders.pending.items()
-            if symbol != order.symbol
-        )
-        return _added(others, net(order.symbol), *self._pending_notional(order), order.notional)
-
-    def opening(self) -> list[str]:
-        """The symbols in which reserved orders may make the position larger."""
-        net = self.book.net_quantity
-        return [
-            symbol
-            for symbol, pending in self.orders.pending.items()
-            if _excess(net(symbol), pending.buys.value, pending.sells.value) > 0
-        ]
+        rest = self.commitments
+        others = rest.state.notional.value - rest.of(order.symbol).notional
+        held = self.book.exposures.of(order.symbol).notional
+        return _added(others, held, *self._pending_notional(order), order.notional)
 
     def _pending(self, order: Intent) -> Sizes:
         """What is reserved to buy and to sell in the order's symbol, without the order itself."""
         pending = self.orders.pending.get(order.symbol)
         if pending is None:
             return 0.0, 0.0
-        earlier = order.earlier
-        return _without(
-            pending.buys.value, pending.sells.value, earlier, earlier.left if earlier else 0.0
-        )
+        buys, sells = pending.buys.value, pending.sells.value
+        if order.earlier is None:
+            return buys, sells
+        return _without(buys, sells, order.earlier, order.earlier.left)
 
     def _pending_notional(self, order: Intent) -> Sizes:
-        pending = self.orders.pending.get(order.symbol)
+        pending, earlier = self.orders.pending.get(order.symbol), order.earlier
         if pending is None:
             return 0.0, 0.0
-        earlier = order.earlier
-        left = (earlier.notional or 0.0) * earlier.left / earlier.quantity if earlier else 0.0
-        return _without(pending.buys_notional.value, pending.sells_notional.value, earlier, left)
+        buys, sells = pending.buys_notional.value, pending.sells_notional.value
+        if earlier is None:
+            return buys, sells
+        left = (earlier.notional or 0.0) * earlier.left / earlier.quantity
+        return _without(buys, sells, earlier, left)
 
 
-def _without(buys: float, sells: float, earlier: Reservation | None, left: float) -> Sizes:
-    if earlier is None:
-        return buys, sells
+def _without(buys: float, sells: float, earlier: Reservation, left: float) -> Sizes:
     return (buys - left, sells) if earlier.side == "buy" else (buys, sells - left)
 
 
@@ -138,12 +137,7 @@ def _sizes(held: float, buys: float, sells: float, change: float) -> Sizes:
 
 
 def _added(others: float, held: float, buys: float, sells: float, change: float) -> Sizes:
-    before = others + _excess(held, buys, sells)
+    before = others + excess(held, buys, sells)
     if change > 0:
-        return before, others + _excess(held, buys + change, sells)
-    return before, others + _excess(held, buys, sells - change)
-
-
-def _excess(held: float, buys: float, sells: float) -> float:
-    """By how much the larger side of what is reserved makes a net size larger."""
-    return max(abs(held + buys), abs(held - sells), abs(held)) - abs(held)
+        return before, others + excess(held, buys + change, sells)
+    return before, others + excess(held, buys, sells - change)

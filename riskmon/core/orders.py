@@ -57,6 +57,7 @@ class Orders:
         self.ttl_ns = ttl_ns
         self.arm = arm
         self.pending = state.pending
+        self.touched: dict[str, bool] = {}  # symbols that changed, for whoever wants to know
 
     def reserve(self, order: ev.Check, notional: float | None, now_ns: int) -> None:
         """Let an order count. One that is known by its id takes the place of the earlier."""
@@ -128,6 +129,7 @@ class Orders:
             reservation.left = left
 
     def _count(self, reservation: Reservation, change: float, count: int) -> None:
+        self.touched[reservation.symbol] = True
         pending = self.pending.get(reservation.symbol)
         if pending is None:
             pending = self.pending[reservation.symbol] = Pending()

@@ -14,29 +14,32 @@ All money is in the reference currency unless a name says otherwise. Formulas an
 Only *settled* equity is judged: a buy moves two balances, and between the two reports the account
 looks poorer than it is. ``judged`` is the last settled equity, or in words why there is none.
 Sums are compensated (:mod:`riskmon.core.money`), and every event touches only what depends on it:
-the value of each ledger is kept, not computed again.
+the value of each ledger is kept, not computed again. What prices and fills move is counted once for
+all of an instant: :meth:`Portfolio.refresh`.
+
+Positions have a room of their own (:mod:`riskmon.core.positions`), as have the worth of assets
+(:mod:`riskmon.core.worths`) and the P&L of a period (:mod:`riskmon.core.curves`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from heapq import heapify, heappop, heappush
+from collections.abc import Iterable
 
 from msgspec import Struct, field
 
 from riskmon.core import events as ev
 from riskmon.core.config import PortfolioConfig
+from riskmon.core.curves import Curves
 from riskmon.core.instruments import instrument
 from riskmon.core.ledger import Ledger
 from riskmon.core.money import Sum
-from riskmon.core.positions import Close, Position
+from riskmon.core.positions import Positions, PositionsState, no_mark
 from riskmon.core.prices import Prices, PriceState
 from riskmon.core.tracks import Best, Point, Tracks, TracksState
+from riskmon.core.worths import Arm, Worths
 
 SETTLE_QUIET_NS = 10**9  # after the last `balance` …
 SETTLE_LATEST_NS = 5 * 10**9  # … but at most so long after the first
-
-Arm = Callable[[tuple[str, str, str], int], None]
 
 
 class Holding(Struct):
@@ -63,14 +66,6 @@ class Venue(Struct):
     flows: Sum = field(default_factory=Sum)  # here since `own`, at their value then
 
 
-class Exposure(Struct):
-    """A symbol over all venues: net quantity, net signed notional (reference)."""
-
-    quantity: Sum = field(default_factory=Sum)
-    notional: Sum = field(default_factory=Sum)
-    unpriced: int = 0  # positions whose notional cannot be told
-
-
 class PortfolioState(Struct):
     """Everything a portfolio remembers."""
 
@@ -80,19 +75,8 @@ class PortfolioState(Struct):
     first_balance_ns: int | None = None
     complete: bool = False  # every venue has reported once
     balances: Ledger = field(default_factory=Ledger)
-    unrealised: Ledger = field(default_factory=Ledger)  # of contracts, on top of the balances
-    unrealised_within: Ledger = field(default_factory=Ledger)  # of spot, or in the balance already
-    realised: Ledger = field(default_factory=Ledger)
     flows: Ledger = field(default_factory=Ledger)
-    strategies: dict[str, Ledger] = field(default_factory=dict)  # realised + unrealised + pnl
-    positions: dict[str, Position] = field(default_factory=dict)  # by venue|symbol|strategy
-    unmarked: dict[str, bool] = field(default_factory=dict)  # account positions without a mark
-    strategies_unmarked: dict[str, dict[str, bool]] = field(default_factory=dict)
-    exposures: dict[str, Exposure] = field(default_factory=dict)
-    gross_quantity: Sum = field(default_factory=Sum)
-    gross_notional: Sum = field(default_factory=Sum)
-    open_symbols: dict[str, bool] = field(default_factory=dict)  # with a position above dust
-    unpriced_symbols: dict[str, bool] = field(default_factory=dict)  # whose notional is unknown
+    book: PositionsState = field(default_factory=PositionsState)
     unpriced_since_ns: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, bool] = field(default_factory=dict)
     capital: float | None = None
@@ -113,47 +97,35 @@ class Portfolio:
         self.state = state
         self.config = config
         self.reference = config.reference
-        self.grace_ns = int(config.unknown_grace * 1e9)
-        self.prices = Prices(state.prices, config)
-        self.tracks = Tracks(state.tracks, config.timezone, config.day_start)
-        self.by_venue = False  # whether venues have an equity of their own
-        self.closes: list[Close] = []  # of the latest event; the engine empties it
         self.arm = arm
         self.dirty: dict[str, bool] = {}  # topics that changed; the engine empties it
-        self.now_ns = 0
-        self.wall_ns = 0
-        for asset, price in self.prices.fixed.items():
-            state.worth[asset] = price
-        self._index()
+        self.grace_ns = int(config.unknown_grace * 1e9)
+        self.balance_age_ns = int(config.max_age.balance * 1e9)
+        self.prices = Prices(state.prices, config)
+        self.worths = Worths(state.worth, self.prices, arm, self._is_dust, self._on_worth)
+        self.worths.hold(state.balances)
+        self.worths.hold(state.flows)
+        self.positions = Positions(state.book, config, self.worths, self.dirty, self._credit_venue)
+        self.exposures = self.positions.exposures
+        self.tracks = Tracks(state.tracks, config.timezone, config.day_start)
+        self.curves = Curves(self)
+        self.by_venue = False  # whether venues have an equity of their own
+        for venue in state.venues.values():
+            if venue.own is not None:
+                self.worths.hold(venue.own)
+        self.at(0, 0)
         self._take_capital()
 
-    # -- indexes that follow from the state -------------------------------------------------------
+    def at(self, now_ns: int, wall_ns: int) -> None:
+        """Let it be so late."""
+        self.now_ns = self.worths.now_ns = self.positions.now_ns = now_ns
+        self.wall_ns = wall_ns
 
-    def _index(self) -> None:
-        state = self.state
-        self.holders: dict[str, list[Ledger]] = {}
-        self.by_symbol: dict[str, list[str]] = {}
-        self.by_quote: dict[str, dict[str, bool]] = {}
-        for ledger in (
-            state.balances,
-            state.unrealised,
-            state.unrealised_within,
-            state.realised,
-            state.flows,
-            *state.strategies.values(),
-            *(venue.own for venue in state.venues.values() if venue.own is not None),
-        ):
-            for asset in ledger.amounts:
-                self.holders.setdefault(asset, []).append(ledger)
-        for key, position in state.positions.items():
-            self._index_position(key, position)
-        # A heap of (-notional, symbol) with old entries in it, so that a tick costs no search.
-        self._ranking = self._ranked()
-
-    def _index_position(self, key: str, position: Position) -> None:
-        self.by_symbol.setdefault(position.symbol, []).append(key)
-        quote = instrument(position.symbol, self.reference).quote
-        self.by_quote.setdefault(quote, {})[position.symbol] = True
+    def refresh(self) -> None:
+        """Bring up to date what prices and fills moved."""
+        while self.worths.stale or self.positions.stale:
+            self.worths.refresh()
+            self.positions.refresh()
 
     def _take_capital(self) -> None:
         state, configured = self.state, self.config.initial_capital
@@ -188,65 +160,28 @@ class Portfolio:
 
     def pnl_realised(self) -> float:
         """Realised P&L, less fees."""
-        return self.state.realised.value.value
+        return self.state.book.realised.value.value
 
     def pnl_unrealised(self) -> float:
         """Unrealised P&L of all positions, spot ones too."""
-        return self.state.unrealised.value.value + self.state.unrealised_within.value.value
+        book = self.state.book
+        return book.unrealised.value.value + book.unrealised_within.value.value
 
     def unpriced(self) -> list[str]:
         """Assets that are held and have no price."""
         return sorted(self.state.balances.missing)
 
-    def net_quantity(self, symbol: str) -> float:
-        """The net position in a symbol over all venues, in base units or contracts."""
-        exposure = self.state.exposures.get(symbol)
-        return exposure.quantity.value if exposure is not None else 0.0
-
-    def signed_notional(self, symbol: str) -> float:
-        """The net notional of a symbol, as far as it is known."""
-        exposure = self.state.exposures.get(symbol)
-        return exposure.notional.value if exposure is not None else 0.0
-
-    def net_notional(self, symbol: str) -> float | str:
-        """|net notional| of a symbol, or why it cannot be told."""
-        if symbol in self.state.unpriced_symbols:
-            return _no_mark(symbol)
-        return abs(self.signed_notional(symbol))
-
-    def gross_notional(self) -> float | str:
-        """The sum of |net notional| over all symbols, or why it cannot be told."""
-        for symbol in self.state.unpriced_symbols:
-            return _no_mark(symbol)
-        return max(0.0, self.state.gross_notional.value)
-
-    def largest_notional(self) -> float | str:
-        """The largest |net notional| of a symbol, or why it cannot be told."""
-        for symbol in self.state.unpriced_symbols:
-            return _no_mark(symbol)
-        ranking = self._ranking
-        while ranking and -ranking[0][0] != abs(self.signed_notional(ranking[0][1])):
-            heappop(ranking)
-        return -ranking[0][0] if ranking else 0.0
-
     def order_notional(self, order: ev.Check) -> float | str:
         """An order's notional at its own price, in the reference, or why it cannot be told."""
         what = instrument(order.symbol, self.reference)
-        size = self._size_of(order.venue, order.symbol)
+        size = self.positions.size_of(order.venue, order.symbol)
         if size is None:
             return f"{order.symbol} has no contract size: report a position with contract_size"
-        worth = self._worth_now(what.quote)
+        worth = self.worths.asked(what.quote)
         if worth is None:
             return f"{what.quote} has no price: report a price of {what.quote}/{self.reference}"
         price = 1.0 if what.kind == "inverse" else order.price
         return order.quantity * size * price * worth
-
-    def reduces(self, venue: str, symbol: str, side: ev.Side, quantity: float) -> bool:
-        """Whether so much bought or sold can only lower the venue's position in a symbol."""
-        position = self.state.positions.get(f"{venue}|{symbol}|")
-        held = position.quantity if position is not None else 0.0
-        against = held < 0 if side == "buy" else held > 0
-        return against and quantity <= abs(held)
 
     def rebase(self) -> None:
         """Make the current settled equity the new capital and peak."""
@@ -259,70 +194,16 @@ class Portfolio:
             self.tracks.restart("account")
         self.dirty["equity"] = True  # if there was nothing to begin from, what tripped trips again
 
-    # -- P&L of a period --------------------------------------------------------------------------
-
-    def fall(self, scope: str, period: str, *, trailing: bool) -> float | str:
-        """By how much P&L fell in a period, below 0 if it rose, or why that is unknown."""
-        point = self._point(scope)
-        if isinstance(point, str):
-            return point
-        return self.tracks.fall(scope, period, point, self.now_ns, self.wall_ns, trailing=trailing)
-
-    def pnl_day(self) -> float | None:
-        """The account's P&L of the trading day; None when it is unknown."""
-        if isinstance(self.state.judged, str):
-            return None
-        return self.tracks.profit("account", "day", self.wall_ns)
-
-    def _point(self, scope: str) -> Point | str:
-        if scope == "account":
-            judged = self.state.judged
-            return judged if isinstance(judged, str) else self.state.tracks.points["account"]
-        kind, _, name = scope.partition(":")
-        return self._venue_point(name) if kind == "venue" else self._strategy_point(name)
-
-    def _strategy_point(self, name: str) -> Point | str:
-        book = self.state.strategies.get(name)
-        if book is None:
-            return Point(0.0, self.now_ns, self.wall_ns)
-        for asset in book.missing:
-            return self._no_price(asset)
-        for key in self.state.strategies_unmarked.get(name, ()):
-            return _position_unmarked(self.state.positions[key])
-        return Point(book.value.value, self.now_ns, self.wall_ns)
-
-    def _venue_point(self, name: str) -> Point | str:
-        venue = self.state.venues.get(name)
-        if venue is None or venue.own is None:
-            return f"{name} has not reported its balances: report them"
-        if self.now_ns - venue.at_ns > self.config.max_age.balance * 1e9:
-            return f"{name} has not reported its balances for {self.config.max_age.balance:g} s"
-        for asset in venue.own.missing:
-            if asset not in self.state.left_out:
-                return self._no_price(asset)
-        for key in self.state.unmarked:
-            position = self.state.positions[key]
-            if position.venue == name and self._is_contract(position):
-                return _position_unmarked(position)
-        points = self.state.tracks.points
-        if self.is_settled(name):
-            value = venue.own.value.value - venue.flows.value
-            points["venue:" + name] = Point(value, self.now_ns, self.wall_ns)
-        return points.get("venue:" + name, f"{name} is still reporting its balances")
+    # -- what the curves of venues need -----------------------------------------------------------
 
     def is_settled(self, name: str) -> bool:
         """Whether a venue is not in the middle of reporting."""
         venue = self.state.venues.get(name)
         return venue is None or venue.unsettled_since_ns is None
 
-    def _is_contract(self, position: Position) -> bool:
-        return instrument(position.symbol, self.reference).kind != "spot"
-
-    def _no_price(self, asset: str) -> str:
-        return (
-            f"{asset} has no price: report a price of "
-            f"{asset}/{self.reference}, or set portfolio.pegs or portfolio.ignore"
-        )
+    def is_silent(self, venue: Venue) -> bool:
+        """Whether a venue's last report is too old to say what it holds."""
+        return self.now_ns - venue.at_ns > self.balance_age_ns
 
     def follow(self, wanted: set[tuple[str, str]]) -> None:
         """Keep what the limits over (kind of scope, period) need."""
@@ -331,83 +212,54 @@ class Portfolio:
             if self.by_venue and venue.own is None:
                 self._begin_own(name, venue)
             elif not self.by_venue and venue.own is not None:
-                for asset in venue.own.amounts:
-                    self.holders[asset] = [x for x in self.holders[asset] if x is not venue.own]
+                self.worths.drop(venue.own)
                 venue.own, venue.flows = None, Sum()
                 self.state.tracks.points.pop("venue:" + name, None)
 
     def refollow(self, wanted: set[tuple[str, str]]) -> None:
-        """After a reload: drop what is not asked for; strategies are measured from here on."""
-        self.tracks.keep(wanted | {("account", "day")})
-        for kind, period in wanted if self.state.strategies else ():
-            for name in self.state.strategies if kind == "strategy" else ():
-                value = self.state.strategies[name].value.value
-                point = Point(value, self.now_ns, self.wall_ns)
-                self.tracks.begin("strategy:" + name, period, point, self.wall_ns)
+        """After a reload: price everything anew, drop what is not asked for."""
+        self.worths.stale.update(dict.fromkeys(self.worths.worth, True))
+        self.curves.keep(wanted)
 
     def _begin_own(self, name: str, venue: Venue) -> None:
         venue.own = Ledger()
         for asset, holding in venue.assets.items():
             if asset not in self.config.ignore:
-                self._credit(venue.own, asset, holding.free + holding.locked)
-        for position in self.state.positions.values():
-            if position.venue == name and not position.strategy and position.unrealised:
-                what = instrument(position.symbol, self.reference)
-                if self._unrealised_ledger(position, what.kind) is self.state.unrealised:
-                    self._credit(venue.own, what.settle, position.unrealised)
+                self.worths.credit(venue.own, asset, holding.free + holding.locked)
+        for asset, unrealised in self.positions.on_top_at(name):
+            self.worths.credit(venue.own, asset, unrealised)
         self.dirty["venue_equity:" + name] = True
 
-    # -- ledgers ----------------------------------------------------------------------------------
+    # -- worths -----------------------------------------------------------------------------------
 
-    def _credit(self, ledger: Ledger, asset: str, amount: float) -> None:
-        if asset not in ledger.amounts:
-            self.holders.setdefault(asset, []).append(ledger)
-        ledger.add(asset, amount, self._worth(asset))
+    def on_price(self, event: ev.Price) -> None:
+        """A price: of a symbol at its venue, and of its base asset."""
+        self._hear(event.symbol, event.venue or "", event.price)  # type: ignore[arg-type]
 
-    def _worth_now(self, asset: str) -> float | None:
-        """For a question: what nobody holds is not kept, for it would grow old."""
-        worth = self.state.worth.get(asset)
-        if worth is not None:
-            return worth
-        found = self.prices.of(asset, self.now_ns)
-        return None if found is None else found[0]
+    def _hear(self, symbol: str, venue: str, price: float) -> None:
+        enters = self.state.left_out and self._may_price_left_out(symbol)
+        if enters:  # as a flow, at the unit value of before
+            self.refresh()
+        base = self.prices.hear(symbol, venue, price, self.now_ns)
+        if base is not None and self.worths.hear(base):
+            self.dirty["equity"] = True
+        self.positions.on_price(symbol)
+        if enters:
+            self.refresh()
 
-    def _worth(self, asset: str) -> float | None:
-        worth = self.state.worth.get(asset)
-        if worth is None:
-            worth = self._reprice(asset)
-        return worth
+    def _may_price_left_out(self, symbol: str) -> bool:
+        base = instrument(symbol, self.reference).base
+        return base in self.state.left_out or base in self.prices.through
 
-    def _reprice(self, asset: str) -> float | None:
-        """Bring an asset's worth, and all that is kept in it, up to date."""
-        before = self.state.worth.get(asset)
-        found = self.prices.of(asset, self.now_ns)
-        if found is None:
-            after = None
-        else:
-            after, until_ns = found
-            wanted = asset in self.holders or asset in self.by_quote
-            if wanted and asset not in self.prices.fixed:
-                self.arm(("price", asset, ""), until_ns + 1)
-        if after == before:
-            return after
-        if after is None:
-            if self._is_dust(asset):
-                return before  # too little to make the whole account unknown
-            del self.state.worth[asset]
-        else:
-            self.state.worth[asset] = after
-        entering = self._entering(asset, after)
-        for ledger in self.holders.get(asset, ()):
-            ledger.revalue(asset, before, after)
+    def _on_worth(self, asset: str, worth: float | None) -> None:
+        """The ledgers hold an asset at a new worth: so does all else that follows from it."""
+        entering = self._entering(asset, worth)
         if entering is not None:
             self._add_units(entering)
         if self.by_venue:
-            self._revalue_venues(asset, None if entering is None else after)
-        for symbol in self.by_quote.get(asset, ()):
-            self._expose(symbol)
+            self._revalue_venues(asset, None if entering is None else worth)
+        self.positions.on_worth(asset)
         self.dirty["equity"] = True
-        return after
 
     def _revalue_venues(self, asset: str, entering_at: float | None) -> None:
         for name, venue in self.state.venues.items():
@@ -427,129 +279,11 @@ class Portfolio:
             return None
         return self.state.balances.amount(asset) * worth
 
-    # -- prices and marks -------------------------------------------------------------------------
-
-    def on_price(self, event: ev.Price) -> None:
-        """A price: of a symbol at its venue, and of its base asset."""
-        self._hear(event.symbol, event.venue or "", event.price)  # type: ignore[arg-type]
-
-    def _hear(self, symbol: str, venue: str, price: float) -> None:
-        base = self.prices.hear(symbol, venue, price, self.now_ns)
-        if base is not None:
-            for asset in self.prices.depending_on(base):
-                if asset in self.state.worth or asset in self.holders or asset in self.by_quote:
-                    self._reprice(asset)
-        if symbol in self.by_symbol:
-            self._remark(symbol)
-
-    def _remark(self, symbol: str) -> None:
-        """Count the positions in ``symbol`` again, at its marks of now."""
-        for key in self.by_symbol[symbol]:
-            self._count(key, self.state.positions[key])
-        self._expose(symbol)
-
-    def _count(self, key: str, position: Position) -> None:
-        """Bring a position's unrealised P&L in its ledger up to date."""
-        what = instrument(position.symbol, self.reference)
-        mark = self.prices.mark(position.symbol, position.venue)
-        now: float | None = None
-        if position.quantity == 0:
-            now = 0.0
-        elif mark is not None and self.prices.is_fresh(mark, self.now_ns):
-            now = position.unrealised_at(mark.price, inverse=what.kind == "inverse")
-            self.arm(("mark", position.symbol, ""), mark.at_ns + self.prices.max_age_ns + 1)
-        if now is None:
-            self._unmarked(position)[key] = True
-        elif not position.strategy or self.state.strategies_unmarked:
-            self._unmarked(position).pop(key, None)
-        change = (now or 0.0) - position.unrealised
-        if change:
-            position.unrealised = now or 0.0
-            ledger = self._unrealised_ledger(position, what.kind)
-            self._credit(ledger, what.settle, change)
-            if self.by_venue and ledger is self.state.unrealised:
-                self._credit_venue(position.venue, what.settle, change)
-        self.dirty["strategy:" + position.strategy if position.strategy else "equity"] = True
-
-    def _unmarked(self, position: Position) -> dict[str, bool]:
-        if not position.strategy:
-            return self.state.unmarked
-        return self.state.strategies_unmarked.setdefault(position.strategy, {})
-
     def _credit_venue(self, name: str, asset: str, amount: float) -> None:
         venue = self.state.venues.get(name)
         if venue is not None and venue.own is not None:
-            self._credit(venue.own, asset, amount)
+            self.worths.credit(venue.own, asset, amount)
             self.dirty["venue_equity:" + name] = True
-
-    def _unrealised_ledger(self, position: Position, kind: str) -> Ledger:
-        if position.strategy:
-            return self.strategy(position.strategy)
-        if kind == "spot" or position.venue in self.config.unrealised_included:
-            return self.state.unrealised_within
-        return self.state.unrealised
-
-    def strategy(self, name: str) -> Ledger:
-        """The book of a strategy, begun when first asked for."""
-        book = self.state.strategies.get(name)
-        if book is None:
-            book = self.state.strategies[name] = Ledger()
-        return book
-
-    def _expose(self, symbol: str) -> None:
-        """Bring a symbol's net exposure, and the account's gross ones, up to date."""
-        exposure = self.state.exposures.get(symbol)
-        if exposure is None:
-            exposure = self.state.exposures[symbol] = Exposure()
-        # The first look at an asset's worth exposes what is quoted in it: not while counting.
-        self._worth(instrument(symbol, self.reference).quote)
-        quantity_before = abs(exposure.quantity.value)
-        notional_before = abs(exposure.notional.value)
-        exposure.quantity, exposure.notional, exposure.unpriced = Sum(), Sum(), 0
-        for key in self.by_symbol.get(symbol, ()):
-            position = self.state.positions[key]
-            if position.strategy:
-                continue
-            exposure.quantity.add(position.quantity)
-            counted = self._notional(position)
-            position.notional = counted or 0.0
-            exposure.notional.add(position.notional)
-            exposure.unpriced += counted is None
-        self.state.gross_quantity.add(abs(exposure.quantity.value) - quantity_before)
-        notional = abs(exposure.notional.value)
-        self.state.gross_notional.add(notional - notional_before)
-        self._rank(symbol, exposure, notional)
-        self.dirty["symbol:" + symbol] = True
-        self.dirty["exposure"] = True
-
-    def _rank(self, symbol: str, exposure: Exposure, notional: float) -> None:
-        """Keep who is open, who has no price, and who is largest."""
-        _mark(self.state.unpriced_symbols, symbol, exposure.unpriced > 0)
-        held = exposure.quantity.value != 0 or notional > 0
-        _mark(
-            self.state.open_symbols,
-            symbol,
-            held and (notional >= self.config.dust or exposure.unpriced > 0),
-        )
-        heappush(self._ranking, (-notional, symbol))
-        if len(self._ranking) > 2 * len(self.state.exposures) + 64:
-            self._ranking = self._ranked()
-
-    def _ranked(self) -> list[tuple[float, str]]:
-        ranking = [(-abs(one.notional.value), s) for s, one in self.state.exposures.items()]
-        heapify(ranking)
-        return ranking
-
-    def _notional(self, position: Position) -> float | None:
-        """Signed notional in the reference; None when a price is missing or old."""
-        what = instrument(position.symbol, self.reference)
-        mark = self.prices.mark(position.symbol, position.venue)
-        price = mark.price if mark and self.prices.is_fresh(mark, self.now_ns) else None
-        notional = position.notional_at(price, inverse=what.kind == "inverse")
-        if notional is None or notional == 0:
-            return notional
-        worth = self._worth(what.quote)
-        return None if worth is None else notional * worth
 
     # -- balances ---------------------------------------------------------------------------------
 
@@ -601,9 +335,9 @@ class Portfolio:
             held.free, held.locked, held.wall_ns = free, locked, wall_ns
         change = free + locked - before
         if venue.own is not None and change and asset not in self.config.ignore:
-            self._credit(venue.own, asset, change)
+            self.worths.credit(venue.own, asset, change)
         if venue.counted and change and asset not in self.config.ignore:
-            self._credit(self.state.balances, asset, change)
+            self.worths.credit(self.state.balances, asset, change)
             self._notice_price(asset)
 
     def _notice_price(self, asset: str) -> None:
@@ -617,7 +351,7 @@ class Portfolio:
 
     def _reported(self, name: str, venue: Venue) -> None:
         venue.at_ns = self.now_ns
-        self.arm(("stale", name, ""), self.now_ns + int(self.config.max_age.balance * 1e9) + 1)
+        self.arm(("stale", name, ""), self.now_ns + self.balance_age_ns + 1)
         if self.state.first_balance_ns is None:
             self.state.first_balance_ns = self.now_ns
             self.arm(("complete", "", ""), self.now_ns + self.grace_ns)
@@ -631,12 +365,13 @@ class Portfolio:
         self.dirty["equity"] = True
         if venue.counted:
             return
+        self.refresh()
         venue.counted = True
         venue.entered_wall_ns = self.wall_ns
         before = self._equity()
         for asset, holding in venue.assets.items():
             if asset not in self.config.ignore:
-                self._credit(self.state.balances, asset, holding.free + holding.locked)
+                self.worths.credit(self.state.balances, asset, holding.free + holding.locked)
                 self._notice_price(asset)
                 if asset in self.state.balances.missing and not self.prices.ever(asset):
                     self.state.left_out[asset] = True  # a flow too, when it gets a price
@@ -646,9 +381,10 @@ class Portfolio:
 
     def on_cash_flow(self, event: ev.CashFlow) -> None:
         """A deposit or withdrawal: equity moves, no ratio does."""
+        self.refresh()
         amount: float = event.amount  # type: ignore[assignment]
-        self._credit(self.state.flows, event.asset, amount)
-        worth = self._worth(event.asset)
+        self.worths.credit(self.state.flows, event.asset, amount)
+        worth = self.worths.of(event.asset)
         venue = self.state.venues.get(event.venue)
         self.dirty["equity"] = True
         if event.asset in self.config.ignore:
@@ -713,36 +449,10 @@ class Portfolio:
     # -- fills and positions ----------------------------------------------------------------------
 
     def on_fill(self, event: ev.Fill) -> None:
-        """A fill: a price, a move of the position (also the strategy's), realised P&L, a fee."""
-        price: float = event.price  # type: ignore[assignment]
-        position = self._position(event.venue, event.symbol, "")
-        if event.at is None or ev.datetime_ns(event.at) >= position.replaced_wall_ns:
-            self._fill(event, position, self.state.realised)
-        if event.strategy:
-            book = self.strategy(event.strategy)
-            self._fill(event, self._position(event.venue, event.symbol, event.strategy), book)
-            self.dirty["strategy:" + event.strategy] = True
+        """A fill: a move of the position, and a price."""
+        self.positions.on_fill(event)
         self._await_balances(event)
-        self._hear(event.symbol, event.venue, price)
-
-    def _fill(self, event: ev.Fill, position: Position, book: Ledger) -> None:
-        what = instrument(event.symbol, self.reference)
-        quantity: float = event.quantity if event.side == "buy" else -event.quantity  # type: ignore[assignment, operator]
-        closes = position.strategy and position.entry > 0 and position.quantity * quantity < 0
-        realised = position.fill(quantity, event.price, inverse=what.kind == "inverse")  # type: ignore[arg-type]
-        if realised:
-            self._credit(book, what.settle, realised * (position.size or 0.0))
-        if event.fee:
-            self._credit(book, event.fee_asset or what.settle, -event.fee)  # type: ignore[operator]
-        if closes:
-            self._close(event, what.settle, realised * (position.size or 0.0))
-
-    def _close(self, event: ev.Fill, settle: str, realised: float) -> None:
-        """Note what a strategy gained by closing, less the fee, as far as prices are known."""
-        worth = self._worth(settle) or 1.0
-        fee_worth = worth if event.fee_asset is None else self._worth(event.fee_asset) or 0.0
-        fee: float = event.fee  # type: ignore[assignment]
-        self.closes.append(Close(event.strategy or "", realised * worth - fee * fee_worth))
+        self._hear(event.symbol, event.venue, event.price)  # type: ignore[arg-type]
 
     def _await_balances(self, event: ev.Fill) -> None:
         """A spot fill moves two balances; one without the other is not settled."""
@@ -751,43 +461,18 @@ class Portfolio:
         if venue is None or what.kind != "spot":
             return
         venue.awaited[what.base] = venue.awaited[what.quote] = True
-        venue.awaited_until_ns = self.now_ns + SETTLE_LATEST_NS
-        self.arm(("awaited", event.venue, ""), venue.awaited_until_ns)
-
-    def _position(self, venue: str, symbol: str, strategy: str) -> Position:
-        key = f"{venue}|{symbol}|{strategy}"
-        position = self.state.positions.get(key)
-        if position is None:
-            position = Position(venue, symbol, self._size_of(venue, symbol), strategy)
-            self.state.positions[key] = position
-            self._index_position(key, position)
-        return position
-
-    def _size_of(self, venue: str, symbol: str) -> float | None:
-        for key in self.by_symbol.get(symbol, ()):
-            position = self.state.positions[key]
-            if position.venue == venue and position.size is not None:
-                return position.size
-        return None if instrument(symbol, self.reference).kind == "inverse" else 1.0
+        until_ns = self.now_ns + SETTLE_LATEST_NS
+        if venue.awaited_until_ns != until_ns:
+            venue.awaited_until_ns = until_ns
+            self.arm(("awaited", event.venue, ""), until_ns)
 
     def on_position(self, event: ev.Position) -> None:
         """The venue's word on a position."""
-        position = self._position(event.venue, event.symbol, "")
-        if event.contract_size is not None:
-            for key in self.by_symbol[event.symbol]:
-                if self.state.positions[key].venue == event.venue:
-                    self.state.positions[key].size = float(event.contract_size)
-        position.replace(event.quantity, event.entry_price, self._wall_of(event))  # type: ignore[arg-type]
-        self._remark(event.symbol)
+        self.positions.on_position(event, self._wall_of(event))
 
     def on_pnl(self, event: ev.Pnl) -> None:
         """P&L realised elsewhere."""
-        amount: float = event.amount  # type: ignore[assignment]
-        self._credit(self.state.realised, self.reference, amount)
-        if event.strategy:
-            self._credit(self.strategy(event.strategy), self.reference, amount)
-            self.closes.append(Close(event.strategy, amount))
-            self.dirty["strategy:" + event.strategy] = True
+        self.positions.on_pnl(event)
         self.dirty["equity"] = True
 
     # -- time -------------------------------------------------------------------------------------
@@ -796,9 +481,9 @@ class Portfolio:
         """Something grew old, or a venue paused."""
         state = self.state
         if what == "price":
-            self._reprice(name)
-        elif what == "mark" and name in self.by_symbol:
-            self._remark(name)
+            self.worths.on_timer(name)
+        elif what == "mark":
+            self.positions.on_timer(name)
         elif what in ("settle", "awaited", "stale"):
             self._on_venue_timer(what, name, state.venues[name])
         elif what == "unpriced" and name in state.unpriced_since_ns:
@@ -814,7 +499,7 @@ class Portfolio:
         elif what == "awaited" and venue.awaited:
             due_ns = venue.awaited_until_ns
         else:
-            due_ns = venue.at_ns + int(self.config.max_age.balance * 1e9) + 1
+            due_ns = venue.at_ns + self.balance_age_ns + 1
         if self.by_venue:
             self.dirty["venue_equity:" + name] = True
         if self.now_ns < due_ns:
@@ -833,11 +518,11 @@ class Portfolio:
             return (
                 (state.capital or 0.0)
                 - state.in_capital
-                + state.realised.value.value
+                + state.book.realised.value.value
                 + self.pnl_unrealised()
                 + state.flows.value.value
             )
-        return state.balances.value.value + state.unrealised.value.value
+        return state.balances.value.value + state.book.unrealised.value.value
 
     def assess(self) -> bool:
         """Judge equity, if it is settled: remember it, or why it is unknown.
@@ -881,22 +566,27 @@ class Portfolio:
 
     def _missing(self) -> Iterable[str]:
         """What stands between here and a whole equity, in words, with the cure."""
-        state = self.state
-        ledgers = [state.balances, state.unrealised]
+        state, book = self.state, self.state.book
+        ledgers = [state.balances, book.unrealised]
         if not state.venues:
             if state.capital is None:
                 yield "no balance was reported and portfolio.initial_capital is not set"
-            ledgers = [state.realised, state.unrealised, state.unrealised_within, state.flows]
+            ledgers = [book.realised, book.unrealised, book.unrealised_within, state.flows]
         else:
             yield from self._silent_venues()
         for ledger in ledgers:
             for asset in ledger.missing:
                 if asset not in state.left_out:
-                    yield self._no_price(asset)
-        for key in state.unmarked:
-            position = state.positions[key]
-            if self._is_contract(position) or not state.venues:
-                yield _position_unmarked(position)
+                    yield self.no_price(asset)
+        for position in self.positions.unmarked(contracts_only=bool(state.venues)):
+            yield no_mark(position)
+
+    def no_price(self, asset: str) -> str:
+        """What is missing of an asset, with the cure."""
+        return (
+            f"{asset} has no price: report a price of "
+            f"{asset}/{self.reference}, or set portfolio.pegs or portfolio.ignore"
+        )
 
     def _silent_venues(self) -> Iterable[str]:
         state, config = self.state, self.config
@@ -909,7 +599,7 @@ class Portfolio:
                 "or wait for portfolio.unknown_grace"
             )
         for name, venue in state.venues.items():
-            if self.now_ns - venue.at_ns > config.max_age.balance * 1e9:
+            if self.is_silent(venue):
                 yield f"{name} has not reported its balances for {config.max_age.balance:g} s"
 
     def _may_be_partial(self) -> bool:
@@ -920,21 +610,3 @@ class Portfolio:
             asset == self.reference for venue in state.venues.values() for asset in venue.assets
         )
         return not only_reference and self.now_ns - state.first_balance_ns < self.grace_ns
-
-
-def _mark(names: dict[str, bool], name: str, wanted: bool) -> None:
-    if wanted:
-        names[name] = True
-    else:
-        names.pop(name, None)
-
-
-def _no_mark(symbol: str) -> str:
-    return f"{symbol} has no mark: report its price"
-
-
-def _position_unmarked(position: Position) -> str:
-    return (
-        f"the position in {position.symbol} at {position.venue} has no mark: "
-        f"report its price{'' if position.size else ' and its contract_size'}"
-    )

@@ -1,4 +1,4 @@
-"""Positions at average cost.
+"""Positions at average cost, and what they gained.
 
 Formulas (q signed quantity, s contract size, e entry price, m mark price, p fill price):
 
@@ -7,26 +7,32 @@ Formulas (q signed quantity, s contract size, e entry price, m mark price, p fil
   prices weighted by quantity.
 * inverse, in the settle (base) asset: unrealised ``q s (1/e - 1/m)``, realised likewise; the entry
   is the harmonic mean, because the contracts are sized in the quote currency.
+
+A fill moves its position, and realises, at once. What follows from the marks (unrealised P&L and
+notional) is counted once for each symbol when somebody asks or the instant ends
+(:meth:`Positions.refresh`), however many fills and prices came meanwhile.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from math import fsum
 
-from msgspec import Struct
+from msgspec import Struct, field
 
+from riskmon.core import events as ev
+from riskmon.core.config import PortfolioConfig
+from riskmon.core.exposure import Exposure, Exposures, ExposuresState
+from riskmon.core.instruments import Instrument, instrument
+from riskmon.core.ledger import Ledger
+from riskmon.core.limits.verdict import Close
 from riskmon.core.money import Sum
+from riskmon.core.prices import Prices
+from riskmon.core.worths import Worths
 
 # A quantity this small against what just moved is the rounding of binary floats, not a holding:
 # 0.1 + 0.2 - 0.3 leaves 5.6e-17.
 _ROUNDING = 1e-12
-
-
-class Close(NamedTuple):
-    """P&L that a strategy realised at once, less fees, in the reference currency."""
-
-    strategy: str
-    pnl: float
 
 
 class Position(Struct):
@@ -108,3 +114,277 @@ def _mean(held: float, entry: float, quantity: float, price: float, *, inverse: 
     if inverse:
         return total / (abs(held) / entry + abs(quantity) / price)
     return (abs(held) * entry + abs(quantity) * price) / total
+
+
+class PositionsState(Struct):
+    """Everything that is remembered of positions."""
+
+    positions: dict[str, Position] = field(default_factory=dict)  # by venue|symbol|strategy
+    exposures: ExposuresState = field(default_factory=ExposuresState)
+    realised: Ledger = field(default_factory=Ledger)
+    unrealised: Ledger = field(default_factory=Ledger)  # of contracts, on top of the balances
+    unrealised_within: Ledger = field(default_factory=Ledger)  # of spot, or in the balance already
+    strategies: dict[str, Ledger] = field(default_factory=dict)  # realised + unrealised + pnl
+    unmarked: dict[str, bool] = field(default_factory=dict)  # account positions without a mark
+    strategies_unmarked: dict[str, dict[str, bool]] = field(default_factory=dict)
+
+
+def no_mark(position: Position) -> str:
+    """What is missing of a position, with the cure."""
+    return (
+        f"the position in {position.symbol} at {position.venue} has no mark: "
+        f"report its price{'' if position.size else ' and its contract_size'}"
+    )
+
+
+class Positions:
+    """The account's positions, and each strategy's own.
+
+    ``credit_venue`` is told of unrealised P&L that is on top of a venue's balances.
+    """
+
+    def __init__(
+        self,
+        state: PositionsState,
+        config: PortfolioConfig,
+        worths: Worths,
+        dirty: dict[str, bool],
+        credit_venue: Callable[[str, str, float], None],
+    ) -> None:
+        self.state = state
+        self.reference = config.reference
+        self.exposures = Exposures(state.exposures, config.dust)
+        self.closes: list[Close] = []  # of the latest event; the engine empties it
+        self.stale: dict[str, bool] = {}  # symbols to be counted again
+        self.now_ns = 0
+        self._included = config.unrealised_included
+        self._worths = worths
+        self._prices: Prices = worths.prices
+        self._arm = worths.arm
+        self._armed_ns: dict[str, int] = {}  # when a mark grows old, if that is waited for
+        self._dirty = dirty
+        self._credit_venue = credit_venue
+        self._by_symbol: dict[str, list[tuple[str, Position]]] = {}
+        for ledger in (state.realised, state.unrealised, state.unrealised_within):
+            worths.hold(ledger)
+        for ledger in state.strategies.values():
+            worths.hold(ledger)
+        for key, position in state.positions.items():
+            self._index(key, position)
+
+    def _index(self, key: str, position: Position) -> None:
+        self._by_symbol.setdefault(position.symbol, []).append((key, position))
+        quote = instrument(position.symbol, self.reference).quote
+        self._worths.quoting.setdefault(quote, {})[position.symbol] = True
+
+    # -- what happens -----------------------------------------------------------------------------
+
+    def on_fill(self, event: ev.Fill) -> None:
+        """A fill moves the position (also the strategy's), realises P&L and costs a fee."""
+        position = self._position(event.venue, event.symbol, "")
+        if event.at is None or ev.datetime_ns(event.at) >= position.replaced_wall_ns:
+            self._fill(event, position, self.state.realised)
+        if event.strategy:
+            book = self.strategy(event.strategy)
+            self._fill(event, self._position(event.venue, event.symbol, event.strategy), book)
+        self._mark_stale(event.symbol)
+
+    def _fill(self, event: ev.Fill, position: Position, book: Ledger) -> None:
+        what = instrument(event.symbol, self.reference)
+        quantity: float = event.quantity  # type: ignore[assignment]
+        price: float = event.price  # type: ignore[assignment]
+        if event.side == "sell":
+            quantity = -quantity
+        closes = position.strategy and position.entry > 0 and position.quantity * quantity < 0
+        realised = position.fill(quantity, price, inverse=what.kind == "inverse")
+        if realised:
+            realised *= position.size or 0.0
+            self._worths.credit(book, what.settle, realised)
+        if event.fee:
+            self._worths.credit(book, event.fee_asset or what.settle, -event.fee)  # type: ignore[operator]
+        if closes:
+            self._close(event, what.settle, realised)
+
+    def _close(self, event: ev.Fill, settle: str, realised: float) -> None:
+        """Note what a strategy gained by closing, less the fee, as far as prices are known."""
+        worth = self._worths.of(settle) or 1.0
+        fee_worth = worth if event.fee_asset is None else self._worths.of(event.fee_asset) or 0.0
+        fee: float = event.fee  # type: ignore[assignment]
+        self.closes.append(Close(event.strategy or "", realised * worth - fee * fee_worth))
+
+    def on_position(self, event: ev.Position, wall_ns: int) -> None:
+        """The venue's word on a position."""
+        position = self._position(event.venue, event.symbol, "")
+        if event.contract_size is not None:
+            for _, other in self._by_symbol[event.symbol]:
+                if other.venue == event.venue:
+                    other.size = float(event.contract_size)
+        position.replace(event.quantity, event.entry_price, wall_ns)  # type: ignore[arg-type]
+        self._mark_stale(event.symbol)
+
+    def on_pnl(self, event: ev.Pnl) -> None:
+        """P&L realised elsewhere."""
+        amount: float = event.amount  # type: ignore[assignment]
+        self._worths.credit(self.state.realised, self.reference, amount)
+        if event.strategy:
+            self._worths.credit(self.strategy(event.strategy), self.reference, amount)
+            self.closes.append(Close(event.strategy, amount))
+            self._dirty["strategy:" + event.strategy] = True
+
+    def on_price(self, symbol: str) -> None:
+        """A symbol has a new mark."""
+        if symbol in self._by_symbol:
+            self._mark_stale(symbol)
+
+    def on_timer(self, symbol: str) -> None:
+        """A mark grew old."""
+        self._armed_ns.pop(symbol, None)
+        self.on_price(symbol)
+
+    def on_worth(self, asset: str) -> None:
+        """An asset is worth something else."""
+        for symbol in self._worths.quoting.get(asset, ()):
+            self._mark_stale(symbol)
+
+    def _mark_stale(self, symbol: str) -> None:
+        self.stale[symbol] = True
+        self._dirty["equity"] = True
+
+    # -- positions and books ----------------------------------------------------------------------
+
+    def _position(self, venue: str, symbol: str, strategy: str) -> Position:
+        key = f"{venue}|{symbol}|{strategy}"
+        position = self.state.positions.get(key)
+        if position is None:
+            position = Position(venue, symbol, self.size_of(venue, symbol), strategy)
+            self.state.positions[key] = position
+            self._index(key, position)
+        return position
+
+    def size_of(self, venue: str, symbol: str) -> float | None:
+        """The contract size of a symbol; None for an inverse contract nobody gave one for."""
+        for _, position in self._by_symbol.get(symbol, ()):
+            if position.venue == venue and position.size is not None:
+                return position.size
+        return None if instrument(symbol, self.reference).kind == "inverse" else 1.0
+
+    def strategy(self, name: str) -> Ledger:
+        """The book of a strategy, begun when first asked for."""
+        book = self.state.strategies.get(name)
+        if book is None:
+            book = self.state.strategies[name] = Ledger()
+        return book
+
+    def reduces(self, venue: str, symbol: str, side: ev.Side, quantity: float) -> bool:
+        """Whether so much bought or sold can only lower the venue's position in a symbol."""
+        position = self.state.positions.get(f"{venue}|{symbol}|")
+        held = position.quantity if position is not None else 0.0
+        against = held < 0 if side == "buy" else held > 0
+        return against and quantity <= abs(held)
+
+    def unmarked(self, *, contracts_only: bool) -> Iterator[Position]:
+        """The account's positions without a mark."""
+        for key in self.state.unmarked:
+            position = self.state.positions[key]
+            if not contracts_only or self._what(position).kind != "spot":
+                yield position
+
+    def strategy_unmarked(self, name: str) -> Iterator[Position]:
+        """A strategy's positions without a mark."""
+        for key in self.state.strategies_unmarked.get(name, ()):
+            yield self.state.positions[key]
+
+    def on_top_at(self, venue: str) -> Iterator[tuple[str, float]]:
+        """The unrealised P&L on top of a venue's balances: settle asset and amount."""
+        for position in self.state.positions.values():
+            if position.venue == venue and not position.strategy and position.unrealised:
+                what = self._what(position)
+                if self._ledger(position, what) is self.state.unrealised:
+                    yield what.settle, position.unrealised
+
+    def _what(self, position: Position) -> Instrument:
+        return instrument(position.symbol, self.reference)
+
+    # -- marking ----------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Count what is stale, at the marks and worths of now."""
+        while self.stale:
+            symbol = next(iter(self.stale))
+            # The first look at an asset's worth makes stale what is quoted in it: before counting.
+            worth = self._worths.of(instrument(symbol, self.reference).quote)
+            del self.stale[symbol]
+            self._count(symbol, worth)
+
+    def _count(self, symbol: str, worth: float | None) -> None:
+        """Bring the unrealised P&L and the exposure of a symbol up to date."""
+        what = instrument(symbol, self.reference)
+        quantities, notionals, unpriced = [], [], 0
+        for key, position in self._by_symbol[symbol]:
+            mark = self._mark(position)
+            self._count_gain(key, position, what, mark)
+            if position.strategy:
+                continue
+            notional = position.notional_at(mark, inverse=what.kind == "inverse")
+            if notional:
+                notional = None if worth is None else notional * worth
+            position.notional = notional or 0.0
+            quantities.append(position.quantity)
+            notionals.append(position.notional)
+            unpriced += notional is None
+        self.exposures.take(symbol, Exposure(_total(quantities), _total(notionals), unpriced))
+        self._dirty["symbol:" + symbol] = self._dirty["exposure"] = True
+
+    def _mark(self, position: Position) -> float | None:
+        """Where a position is marked, if that is known and not old."""
+        mark = self._prices.mark(position.symbol, position.venue)
+        if mark is None or not self._prices.is_fresh(mark, self.now_ns):
+            return None
+        if position.quantity:
+            old_ns = mark.at_ns + self._prices.max_age_ns + 1
+            armed_ns = self._armed_ns.get(position.symbol)
+            if armed_ns is None or old_ns < armed_ns:
+                self._armed_ns[position.symbol] = old_ns
+                self._arm(("mark", position.symbol, ""), old_ns)
+        return mark.price
+
+    def _count_gain(
+        self, key: str, position: Position, what: Instrument, mark: float | None
+    ) -> None:
+        """Bring a position's unrealised P&L in its ledger up to date."""
+        gain: float | None = 0.0
+        if position.quantity:
+            inverse = what.kind == "inverse"
+            gain = None if mark is None else position.unrealised_at(mark, inverse=inverse)
+        self._note_mark(key, position, known=gain is not None)
+        change = (gain or 0.0) - position.unrealised
+        if change:
+            position.unrealised = gain or 0.0
+            ledger = self._ledger(position, what)
+            self._worths.credit(ledger, what.settle, change)
+            if ledger is self.state.unrealised:
+                self._credit_venue(position.venue, what.settle, change)
+        if position.strategy:
+            self._dirty["strategy:" + position.strategy] = True
+
+    def _note_mark(self, key: str, position: Position, *, known: bool) -> None:
+        unmarked = self.state.unmarked
+        if position.strategy:
+            if known and position.strategy not in self.state.strategies_unmarked:
+                return
+            unmarked = self.state.strategies_unmarked.setdefault(position.strategy, {})
+        if not known:
+            unmarked[key] = True
+        elif key in unmarked:
+            del unmarked[key]
+
+    def _ledger(self, position: Position, what: Instrument) -> Ledger:
+        if position.strategy:
+            return self.strategy(position.strategy)
+        if what.kind == "spot" or position.venue in self._included:
+            return self.state.unrealised_within
+        return self.state.unrealised
+
+
+def _total(amounts: list[float]) -> float:
+    return amounts[0] if len(amounts) == 1 else fsum(amounts)

@@ -127,7 +127,7 @@ def _portfolio(book: Portfolio) -> PortfolioView:
         unit_value=unit_value if known else None,
         pnl_realized=book.pnl_realised(),
         pnl_unrealized=book.pnl_unrealised(),
-        pnl_day=book.pnl_day(),
+        pnl_day=book.curves.pnl_day(),
         pnl_ratio=unit_value - 1.0 if known else None,
         drawdown_ratio=book.drawdown() if known else None,
         balances=[
@@ -142,7 +142,7 @@ def _portfolio(book: Portfolio) -> PortfolioView:
 
 def _positions(book: Portfolio) -> list[PositionView]:
     views = []
-    for position in book.state.positions.values():
+    for position in book.state.book.positions.values():
         if position.strategy:
             continue
         what = instrument(position.symbol, book.reference)

@@ -60,7 +60,7 @@ class Position(_Size):
 
     def value(self, facts: Facts, scope: str) -> float:
         """The net position."""
-        return abs(facts.book.net_quantity(scope[7:]))
+        return abs(facts.book.exposures.of(scope[7:]).quantity)
 
     def size(self, facts: Facts, order: Intent) -> Sizes:
         """The net position before and after an order."""
@@ -83,7 +83,7 @@ class Inventory(_Size):
 
     def value(self, facts: Facts, scope: str) -> float | str:
         """The net notional, or why it cannot be told."""
-        return facts.book.net_notional(scope[7:])
+        return facts.book.exposures.net_notional(scope[7:])
 
     def size(self, facts: Facts, order: Intent) -> Sizes | str:
         """The net notional before and after an order."""
@@ -106,7 +106,7 @@ class TotalPosition(_Size):
 
     def value(self, facts: Facts, scope: str) -> float:
         """The total position."""
-        return max(0.0, facts.book.state.gross_quantity.value)
+        return facts.book.exposures.gross_quantity()
 
     def size(self, facts: Facts, order: Intent) -> Sizes:
         """The total position before and after an order."""
@@ -131,11 +131,11 @@ class TotalNotional(_Size):
 
     def value(self, facts: Facts, scope: str) -> float | str:
         """The total notional, or why it cannot be told."""
-        return facts.book.gross_notional()
+        return facts.book.exposures.gross_notional()
 
     def size(self, facts: Facts, order: Intent) -> Sizes | str:
         """The total notional before and after an order."""
-        added, total = facts.notional_added(order), facts.book.gross_notional()
+        added, total = facts.notional_added(order), facts.book.exposures.gross_notional()
         if isinstance(added, str) or isinstance(total, str):
             return added if isinstance(added, str) else str(total)
         return total + added[0], total + added[1]
@@ -157,12 +157,11 @@ class OpenPositions(_Size):
 
     def value(self, facts: Facts, scope: str) -> float:
         """The number of symbols."""
-        return float(len(facts.book.state.open_symbols))
+        return float(len(facts.book.exposures.state.open))
 
     def size(self, facts: Facts, order: Intent) -> Sizes:
         """The number of symbols before and after an order."""
-        opened = facts.book.state.open_symbols
-        opening = {symbol for symbol in facts.opening() if symbol not in opened}
+        opened, opening = facts.book.exposures.state.open, facts.commitments.state.opening
         before = len(opened) + len(opening)
         known = order.symbol in opened or order.symbol in opening
         held, then = facts.quantity_sizes(order)
@@ -186,12 +185,12 @@ class Concentration(_Size):
 
     def value(self, facts: Facts, scope: str) -> float | str:
         """The ratio, or why it cannot be told."""
-        return self._over_equity(facts, facts.book.largest_notional())
+        return self._over_equity(facts, facts.book.exposures.largest_notional())
 
     def size(self, facts: Facts, order: Intent) -> Sizes | str:
         """The ratio before and after an order."""
         sizes = facts.notional_sizes(order)
-        largest = self._over_equity(facts, facts.book.largest_notional())
+        largest = self._over_equity(facts, facts.book.exposures.largest_notional())
         if isinstance(sizes, str) or isinstance(largest, str):
             return sizes if isinstance(sizes, str) else str(largest)
         before, after = (self._over_equity(facts, size) for size in sizes)

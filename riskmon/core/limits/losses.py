@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from riskmon.core.limits.policy import Policy, Recovery, refuse
-from riskmon.core.limits.verdict import Verdict
-from riskmon.core.positions import Close
+from riskmon.core.limits.verdict import Close, Verdict
 
 if TYPE_CHECKING:
     from riskmon.core.facts import Facts
@@ -166,7 +165,7 @@ class Loss:
 
     def value(self, facts: Facts, scope: str) -> float | str:
         """The loss in the reference currency, or why it cannot be told."""
-        fall = facts.book.fall(scope, self.period, trailing=self.params.trailing)
+        fall = facts.book.curves.fall(scope, self.period, trailing=self.params.trailing)
         return fall if isinstance(fall, str) else max(0.0, fall)
 
     def wake_ns(self, facts: Facts, scope: str, bound: float | None) -> int | None:

@@ -1,0 +1,78 @@
+"""How much larger the orders that were permitted, and are not filled yet, may make what is held.
+
+Orders may rest on both sides of a symbol and only one side be filled, so the side counts that
+makes the net size larger: by ``excess = max(|h|, |h + buys|, |h - sells|) - |h|``, h being what is
+held. The sums over all symbols are kept, and a symbol is looked at again only after its position or
+its orders changed: when somebody asks, or the instant ends.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from riskmon.core.exposure import Exposures
+from riskmon.core.money import Sum
+from riskmon.core.orders import Orders
+
+
+class Excess(Struct):
+    """By how much a symbol's orders may make it larger: base units or contracts, the reference."""
+
+    quantity: float
+    notional: float
+
+
+class CommitmentsState(Struct):
+    """Every symbol's excess, and their sums."""
+
+    symbols: dict[str, Excess] = field(default_factory=dict)
+    quantity: Sum = field(default_factory=Sum)
+    notional: Sum = field(default_factory=Sum)
+    opening: dict[str, bool] = field(default_factory=dict)  # not open, and orders may open them
+
+
+class Commitments:
+    """Questions to what rests, and its sums."""
+
+    def __init__(self, state: CommitmentsState, orders: Orders, exposures: Exposures) -> None:
+        self.state = state
+        self._pending = orders.pending
+        self._exposures = exposures
+        self.touched: dict[str, bool] = {}  # symbols to be looked at again
+        orders.touched = exposures.touched = self.touched
+
+    def refresh(self) -> None:
+        """Look again at the symbols whose position or orders changed."""
+        for symbol in self.touched:
+            if symbol in self._pending or symbol in self.state.symbols:
+                self._take(symbol)
+        self.touched.clear()
+
+    def _take(self, symbol: str) -> None:
+        state, pending = self.state, self._pending.get(symbol)
+        before = state.symbols.pop(symbol, _NONE)
+        now, held = _NONE, self._exposures.of(symbol)
+        if pending is not None:
+            now = state.symbols[symbol] = Excess(
+                excess(held.quantity, pending.buys.value, pending.sells.value),
+                excess(held.notional, pending.buys_notional.value, pending.sells_notional.value),
+            )
+        state.quantity.add(now.quantity - before.quantity)
+        state.notional.add(now.notional - before.notional)
+        if now.quantity > 0 and symbol not in self._exposures.state.open:
+            state.opening[symbol] = True
+        else:
+            state.opening.pop(symbol, None)
+
+    def of(self, symbol: str) -> Excess:
+        """The excess of one symbol."""
+        return self.state.symbols.get(symbol, _NONE)
+
+
+def excess(held: float, buys: float, sells: float) -> float:
+    """By how much the larger side of what rests makes a net size larger."""
+    size = abs(held)
+    return max(size, abs(held + buys), abs(held - sells)) - size
+
+
+_NONE = Excess(0.0, 0.0)

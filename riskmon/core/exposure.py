@@ -1,0 +1,104 @@
+"""How much of each symbol the account holds, over all venues, and of all symbols together."""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+
+from msgspec import Struct, field
+
+from riskmon.core.money import Sum
+
+
+class Exposure(Struct):
+    """A symbol over all venues: net quantity, net signed notional (reference)."""
+
+    quantity: float = 0.0
+    notional: float = 0.0
+    unpriced: int = 0  # positions whose notional cannot be told
+
+
+class ExposuresState(Struct):
+    """Every symbol's exposure and what follows from all of them."""
+
+    symbols: dict[str, Exposure] = field(default_factory=dict)
+    gross_quantity: Sum = field(default_factory=Sum)
+    gross_notional: Sum = field(default_factory=Sum)
+    open: dict[str, bool] = field(default_factory=dict)  # symbols with a position above dust
+    unpriced: dict[str, bool] = field(default_factory=dict)  # whose notional is unknown
+
+
+class Exposures:
+    """Questions to the exposures, and their sums."""
+
+    def __init__(self, state: ExposuresState, dust: float) -> None:
+        self.state = state
+        self.dust = dust
+        self.touched: dict[str, bool] = {}  # symbols that changed, for whoever wants to know
+        # A heap of (-notional, symbol) with old entries in it, so that a tick costs no search.
+        self._ranking = self._ranked()
+
+    def take(self, symbol: str, now: Exposure) -> None:
+        """Take what a symbol's exposure has become."""
+        state = self.state
+        before = state.symbols.get(symbol, _NONE)
+        state.symbols[symbol] = now
+        self.touched[symbol] = True
+        if now.quantity != before.quantity:
+            state.gross_quantity.add(abs(now.quantity) - abs(before.quantity))
+        notional = abs(now.notional)
+        if now.notional != before.notional or before is _NONE:
+            state.gross_notional.add(notional - abs(before.notional))
+            heappush(self._ranking, (-notional, symbol))
+            if len(self._ranking) > 2 * len(state.symbols) + 64:
+                self._ranking = self._ranked()
+        _mark(state.unpriced, symbol, now.unpriced > 0)
+        held = now.quantity != 0 or notional > 0
+        _mark(state.open, symbol, held and (notional >= self.dust or now.unpriced > 0))
+
+    def _ranked(self) -> list[tuple[float, str]]:
+        ranking = [(-abs(one.notional), symbol) for symbol, one in self.state.symbols.items()]
+        heapify(ranking)
+        return ranking
+
+    def of(self, symbol: str) -> Exposure:
+        """The exposure of a symbol, which is not to be changed."""
+        return self.state.symbols.get(symbol, _NONE)
+
+    def net_notional(self, symbol: str) -> float | str:
+        """|net notional| of a symbol, or why it cannot be told."""
+        if symbol in self.state.unpriced:
+            return _no_mark(symbol)
+        return abs(self.of(symbol).notional)
+
+    def gross_quantity(self) -> float:
+        """The sum of |net quantity| over all symbols."""
+        return max(0.0, self.state.gross_quantity.value)
+
+    def gross_notional(self) -> float | str:
+        """The sum of |net notional| over all symbols, or why it cannot be told."""
+        for symbol in self.state.unpriced:
+            return _no_mark(symbol)
+        return max(0.0, self.state.gross_notional.value)
+
+    def largest_notional(self) -> float | str:
+        """The largest |net notional| of a symbol, or why it cannot be told."""
+        for symbol in self.state.unpriced:
+            return _no_mark(symbol)
+        ranking = self._ranking
+        while ranking and -ranking[0][0] != abs(self.of(ranking[0][1]).notional):
+            heappop(ranking)
+        return -ranking[0][0] if ranking else 0.0
+
+
+_NONE = Exposure()
+
+
+def _mark(names: dict[str, bool], name: str, wanted: bool) -> None:
+    if wanted:
+        names[name] = True
+    elif name in names:
+        del names[name]
+
+
+def _no_mark(symbol: str) -> str:
+    return f"{symbol} has no mark: report its price"

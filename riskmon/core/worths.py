@@ -1,0 +1,128 @@
+"""What each asset is worth in the reference, and the ledgers that are kept at that worth.
+
+A ledger's value is the sum of its amounts, each at the worth that is kept here, so a worth may be
+looked up late: a price only notes that its assets are ``stale``, and each of them is priced once,
+when somebody asks for it or the instant ends, however many prices and fills came meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from riskmon.core.ledger import Ledger
+from riskmon.core.prices import Prices
+
+Arm = Callable[[tuple[str, str, str], int], None]
+Moved = Callable[[str, float | None], None]
+
+
+class Worths:
+    """The worth of every asset that somebody asked for.
+
+    ``is_dust`` says of an asset that too little of it is held for its price to matter; ``moved``
+    is told of each asset whose worth changed, and the new one.
+    """
+
+    def __init__(
+        self,
+        worth: dict[str, float],
+        prices: Prices,
+        arm: Arm,
+        is_dust: Callable[[str], bool],
+        moved: Moved,
+    ) -> None:
+        self.worth = worth
+        self.prices = prices
+        self.now_ns = 0
+        self.holders: dict[str, list[Ledger]] = {}
+        self.quoting: dict[str, dict[str, bool]] = {}  # asset -> positions quoted in it, by symbol
+        self.stale: dict[str, bool] = {}
+        self.arm = arm
+        self._armed_ns: dict[str, int] = {}  # when a price grows old, if that is waited for
+        self._is_dust = is_dust
+        self._moved = moved
+        worth.update(prices.fixed)
+
+    def hold(self, ledger: Ledger) -> None:
+        """Keep a ledger at the worth of its assets."""
+        for asset in ledger.amounts:
+            self.holders.setdefault(asset, []).append(ledger)
+
+    def drop(self, ledger: Ledger) -> None:
+        """No longer keep a ledger."""
+        for asset in ledger.amounts:
+            self.holders[asset] = [one for one in self.holders[asset] if one is not ledger]
+
+    def credit(self, ledger: Ledger, asset: str, amount: float) -> None:
+        """Add an amount to a ledger that is kept here."""
+        if asset not in ledger.amounts:
+            self.holders.setdefault(asset, []).append(ledger)
+        ledger.add(asset, amount, self.of(asset))
+
+    def of(self, asset: str) -> float | None:
+        """The worth of an asset, which is kept from now on; None when it has no price."""
+        if self.stale and asset in self.stale:
+            return self.reprice(asset)
+        worth = self.worth.get(asset)
+        return self.reprice(asset) if worth is None else worth
+
+    def asked(self, asset: str) -> float | None:
+        """As :meth:`of`, for a question: what nobody holds is not kept, for it would grow old."""
+        if asset in self.worth:
+            return self.of(asset)
+        found = self.prices.of(asset, self.now_ns)
+        return None if found is None else found[0]
+
+    def hear(self, base: str) -> bool:
+        """Note that ``base`` has a new price; whether anything is kept at it."""
+        if base not in self.prices.through:
+            return self._note(base)
+        noted = [self._note(asset) for asset in self.prices.depending_on(base)]
+        return any(noted)
+
+    def _note(self, asset: str) -> bool:
+        kept = asset in self.worth or self._is_wanted(asset)
+        if kept:
+            self.stale[asset] = True
+        return kept
+
+    def _is_wanted(self, asset: str) -> bool:
+        return asset in self.holders or asset in self.quoting
+
+    def refresh(self) -> None:
+        """Price what is stale."""
+        while self.stale:
+            self.reprice(next(iter(self.stale)))
+
+    def on_timer(self, asset: str) -> None:
+        """A price grew old."""
+        self._armed_ns.pop(asset, None)
+        self.reprice(asset)
+
+    def reprice(self, asset: str) -> float | None:
+        """Bring an asset's worth, and all that is kept at it, up to date."""
+        self.stale.pop(asset, None)
+        before = self.worth.get(asset)
+        found = self.prices.of(asset, self.now_ns)
+        after, until_ns = (None, 0) if found is None else found
+        if found is not None and self._is_wanted(asset):
+            self._wait(asset, until_ns + 1)
+        if after == before:
+            return after
+        if after is not None:
+            self.worth[asset] = after
+        elif self._is_dust(asset):
+            return before  # too little to make the whole account unknown
+        else:
+            del self.worth[asset]
+        for ledger in self.holders.get(asset, ()):
+            ledger.revalue(asset, before, after)
+        self._moved(asset, after)
+        return after
+
+    def _wait(self, asset: str, old_ns: int) -> None:
+        """Ask for a call when the price grows old; an earlier one will look again."""
+        armed_ns = self._armed_ns.get(asset)
+        if (armed_ns is None or old_ns < armed_ns) and asset not in self.prices.fixed:
+            self._armed_ns[asset] = old_ns
+            self.arm(("price", asset, ""), old_ns)
