@@ -55,12 +55,17 @@ Arm = Callable[[tuple[str, str, str], int], None]
 
 @dataclass(frozen=True)
 class Rule:
-    """A configured limit: its name, the object that measures, its parameters."""
+    """A configured limit: its name, the object that measures, its parameters.
+
+    ``calm`` is the ratio of the bound below which a value says nothing new of a closed breaker.
+    """
 
     name: str
     limit: Any
     params: Any
     written: bool
+    floor: bool  # whether the bound is a minimum
+    calm: float
 
 
 class BoardState(Struct):
@@ -272,7 +277,7 @@ class Board:
     def is_floor(self, breaker: Breaker) -> bool:
         """Whether the bound is a minimum."""
         rule = self.rules.get(breaker.limit)
-        return rule is not None and hasattr(rule.params, "min")
+        return rule is not None and rule.floor
 
     # -- judging ----------------------------------------------------------------------------------
 
@@ -293,13 +298,15 @@ class Board:
         if isinstance(value, str):
             self._lose_sight(rule, breaker, value)
             return
+        bound, floor = breaker.bound or 0.0, rule.floor
+        if value is not None and value < bound * rule.calm and _is_calm(breaker):
+            breaker.value = value  # nearly always: none of what follows would change anything
+            return
         self._regain_sight(breaker)
         breaker.value = value
         if value is None:
             self._clear(rule, breaker)
             return
-        bound = breaker.bound or 0.0
-        floor = self.is_floor(breaker)
         past = value < bound if floor else value > bound
         self._warn(breaker, (utilization(value, bound, floor) or 0.0) >= rule.params.warn)
         self._watch_clear(rule, breaker, value, bound, floor=floor)
@@ -691,7 +698,20 @@ def _rule(limit: Any, measures: dict[str, dict[str, Any]]) -> Rule:
         measure = kind(limit.params)
     else:
         measure = kind(limit.params, measures.setdefault(limit.name, {}))
-    return Rule(limit.name, measure, limit.params, limit.written)
+    params, floor = limit.params, hasattr(limit.params, "min")
+    # A little less than the ratio, so that rounding is never on the calm side.
+    calm = -1.0 if floor else min(params.warn, params.clear) * (1 - 1e-9)
+    return Rule(limit.name, measure, params, limit.written, floor, calm)
+
+
+def _is_calm(breaker: Breaker) -> bool:
+    return (
+        breaker.state == "closed"
+        and not breaker.past
+        and not breaker.warned
+        and breaker.unknown is None
+        and breaker.clear_since_ns is not None
+    )
 
 
 def utilization(value: float | None, bound: float | None, floor: bool = False) -> float | None:

@@ -39,7 +39,7 @@ LATE_NS = 10 * 10**9  # an older latency reaches metrics only
 SEEN_NS = 7 * 86_400 * 10**9  # how long an id is remembered
 NEVER_NS = 1 << 62
 
-TimerKey = tuple[str, str, str]
+TimerKey = tuple[str, str, str]  # what it is, and of whom
 
 
 class TooManyScopes(Exception):
@@ -55,7 +55,7 @@ class State(Struct):
     portfolio: PortfolioState = field(default_factory=PortfolioState)
     incidents: dict[str, Incident] = field(default_factory=dict)
     measures: dict[str, dict[str, Any]] = field(default_factory=dict)  # limit -> its windows
-    timers: dict[str, int] = field(default_factory=dict)
+    timers: dict[TimerKey, int] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)  # ids of facts -> when
     seen_before: dict[str, int] = field(default_factory=dict)
     seen_since_ns: int = 0
@@ -190,8 +190,7 @@ class Engine:
         self.config = config
         self._timers: list[tuple[int, TimerKey]] = []
         for key, due_ns in state.timers.items():
-            what, first, second = key.split("|")
-            heappush(self._timers, (due_ns, (what, first, second)))
+            heappush(self._timers, (due_ns, key))
         self._cancels = Cancels(state.incidents, config, self._arm, self._emit)
         self._board = Board(
             state.board,
@@ -249,19 +248,17 @@ class Engine:
         looks whether it is due, and asks again. So most events cost no timer."""
         # Never for now: what asks again for a time that has come must not hold time up.
         due_ns = max(due_ns, self.state.now_ns + 1)
-        name = "|".join(key)
-        armed_ns = self.state.timers.get(name)
+        armed_ns = self.state.timers.get(key)
         if armed_ns is None or due_ns < armed_ns:
-            self.state.timers[name] = due_ns
+            self.state.timers[key] = due_ns
             heappush(self._timers, (due_ns, key))
 
     def _let_time_pass(self, now_ns: int) -> None:
         timers = self._timers
         while timers and timers[0][0] <= now_ns:
             due_ns, key = heappop(timers)
-            name = "|".join(key)
-            if self.state.timers.get(name) == due_ns:
-                del self.state.timers[name]
+            if self.state.timers.get(key) == due_ns:
+                del self.state.timers[key]
                 self._on_timer(*key)
 
     def _on_timer(self, what: str, first: str, second: str) -> None:
@@ -286,14 +283,16 @@ class Engine:
         book.refresh()
         topics = list(book.dirty)
         book.dirty.clear()
+        due: dict[int, tuple[Rule, Breaker]] = {}  # each once, whatever it depends on
         for topic in topics:
             if topic == "equity" and not book.assess():
                 continue
-            kind, _, name = topic.partition(":")
-            if kind == "venue_equity" and not book.is_settled(name):
+            if topic.startswith("venue_equity:") and not book.is_settled(topic[13:]):
                 continue
-            for rule, breaker in board.watching.get(topic, ()):
-                self._judge_one(rule, breaker)
+            for pair in board.watching.get(topic, ()):
+                due[id(pair[1])] = pair
+        for rule, breaker in due.values():
+            self._judge_one(rule, breaker)
 
     def _rebind(self) -> None:
         """The time of day moved bounds."""
@@ -313,19 +312,21 @@ class Engine:
         rebound, board.rebound = board.rebound, {}
         for rule, breaker in rebound.values():
             if rule.limit.standing:
+                self.state.timers.pop(("wake", rule.name, breaker.scope), None)
                 self._judge_one(rule, breaker)
             elif hasattr(rule.limit, "review"):
                 board.judge_sample(rule, rule.limit.review(breaker.scope, self.state.now_ns))
 
     def _judge_one(self, rule: Rule, breaker: Breaker) -> None:
+        limit, scope = rule.limit, breaker.scope
         if self._board.rebound:
-            self._board.rebound.pop((rule.name, breaker.scope), None)
-        value = rule.limit.value(self._facts, breaker.scope)
-        self._board.judge_standing(rule, breaker, value)
-        if rule.limit.grows:
-            wake_ns = rule.limit.wake_ns(self._facts, breaker.scope, breaker.bound)
+            self._board.rebound.pop((rule.name, scope), None)
+        self._board.judge_standing(rule, breaker, limit.value(self._facts, scope))
+        # What happens puts the time to wake off; the timer that is armed will look again.
+        if limit.grows and (key := ("wake", rule.name, scope)) not in self.state.timers:
+            wake_ns = limit.wake_ns(self._facts, scope, breaker.bound)
             if wake_ns is not None:
-                self._arm(("wake", rule.name, breaker.scope), wake_ns)
+                self._arm(key, wake_ns)
 
     def _wake(self, limit: str, scope: str) -> None:
         """A value may have changed though nothing happened."""
@@ -548,6 +549,7 @@ class Engine:
         self._configure(config)
         self._book.refollow(self._losses)
         self._book.dirty.update(dict.fromkeys(self._board.watching, True))
+        self.state.timers = {k: due for k, due in self.state.timers.items() if k[0] != "wake"}
         self._rebind()
 
     def _on_operate(self, event: ev.Operate) -> None:
