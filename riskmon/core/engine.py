@@ -383,10 +383,12 @@ class Engine:
         # The most frequent event by far: what the others call, this does in place.
         state, board = self.state, self._board
         heard = state.heard_ns.get(event.venue)
-        if heard is None or self._listens or event.strategy is not None:
+        if heard is None or event.strategy is not None:
             self._hear(event.venue, "latency", event.strategy)
         else:
             heard["latency"] = state.now_ns
+            if self._listens:
+                self._book.dirty["heard:" + event.venue] = True
         if event.at is not None and self._is_late(event):
             return
         if event.operation == ev.PROBE:
@@ -435,7 +437,8 @@ class Engine:
         if not self._is_new(f"fill|{event.venue}|{event.symbol}|{event.side}|{event.id}"):
             return
         self._book.on_fill(event)
-        self._orders.on_fill(event)
+        if event.order_id is not None:
+            self._orders.on_fill(event)
         self._sample(event)
         if self._book.positions.closes:
             self._sample_closes()

@@ -26,7 +26,6 @@ from riskmon.core.exposure import Exposure, Exposures, ExposuresState
 from riskmon.core.instruments import Instrument, instrument
 from riskmon.core.ledger import Ledger
 from riskmon.core.limits.verdict import Close
-from riskmon.core.money import Sum
 from riskmon.core.prices import Prices
 from riskmon.core.worths import Worths
 
@@ -71,14 +70,18 @@ class Position(Struct):
         return (1 / self.entry - 1 / price) if inverse else (price - self.entry)
 
     def _move(self, quantity: float) -> None:
-        moved = Sum(self.quantity, self.rest)
-        moved.add(quantity)
-        left = moved.value
-        if abs(left) <= _ROUNDING * max(abs(self.quantity), abs(quantity)):
+        """As :class:`riskmon.core.money.Sum` adds, in place."""
+        held, size, larger = self.quantity, abs(quantity), abs(self.quantity)
+        total = held + quantity
+        if larger >= size:
+            low = self.rest + ((held - total) + quantity)
+        else:
+            low, larger = self.rest + ((quantity - total) + held), size
+        left = total + low
+        if abs(left) <= _ROUNDING * larger:
             self.quantity = self.rest = 0.0
         else:
-            self.quantity = left
-            self.rest = (moved.high - left) + moved.low
+            self.quantity, self.rest = left, (total - left) + low
 
     def replace(self, quantity: float, entry: float, wall_ns: int) -> None:
         """Take the venue's word for it."""

@@ -49,16 +49,17 @@ class Prices:
             marks = self.state.marks[symbol] = {}
         if not venue:
             marks.clear()  # a price that names no venue is the last one of every venue
-        marks[venue] = marks[""] = Quote(price, now_ns)
-        what = instrument(symbol, self.reference)
-        if what.kind != "spot":
+        heard = marks[venue] = marks[""] = Quote(price, now_ns)
+        kind, base, quote, _ = instrument(symbol, self.reference)
+        if kind != "spot":
             return None
-        quotes = self.state.quotes.get(what.base)
+        quotes = self.state.quotes.get(base)
         if quotes is None:
-            quotes = self.state.quotes[what.base] = {}
-        quotes[what.quote] = marks[venue]
-        self.through.setdefault(what.quote, {})[what.base] = True
-        return what.base
+            quotes = self.state.quotes[base] = {}
+        if quote not in quotes:
+            self.through.setdefault(quote, {})[base] = True
+        quotes[quote] = heard
+        return base
 
     def mark(self, symbol: str, venue: str) -> Quote | None:
         """The venue's last price or fill, else any venue's; it may be old."""

@@ -55,8 +55,8 @@ class ErrorStreak:
     def feed(self, event: Latency | Error | Fill, now_ns: int) -> Verdict | None:
         """Lengthen or end a run; a verdict when the run of an operation changed."""
         streaks = self._of.get(event.venue if self._by_venue else "")
-        if streaks is None or (not streaks and self._slow is None and type(event) is Latency):
-            return None
+        if not streaks and (streaks is None or (self._slow is None and type(event) is not Error)):
+            return None  # nearly always: a success, and no run that it could end
         scope = "venue:" + event.venue if self._by_venue else "account"
         if type(event) is Fill:
             changed = bool(streaks)

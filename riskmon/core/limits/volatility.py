@@ -95,19 +95,20 @@ class Volatility:
     def feed(self, event: Price | Fill, now_ns: int) -> Verdict | None:
         """Take the price; a verdict when it is the first of a minute."""
         scope = "symbol:" + event.symbol
-        sources, price = self.series.get(scope), float(event.price)
-        if sources is None or not price > 0:
+        sources, price = self.series.get(scope), event.price
+        if sources is None or not price > 0:  # type: ignore[operator]
             return None
-        minute = now_ns // MINUTE_NS
-        series = sources.get(event.venue or "")
+        minute, source = now_ns // MINUTE_NS, event.venue or ""
+        series = sources.get(source)
         if series is None:
-            sources[event.venue or ""] = Series(minute, price)
-            return None
-        ended = series.minute < minute
-        if ended:
+            sources[source] = Series(minute, price)  # type: ignore[arg-type]
+        elif series.minute >= minute:
+            series.last = price  # type: ignore[assignment]
+        else:
             series.end_minute(minute, self.params.window)
-        series.minute, series.last = minute, price
-        return self._verdict(scope, series, now_ns) if ended else None
+            series.minute, series.last = minute, price  # type: ignore[assignment]
+            return self._verdict(scope, series, now_ns)
+        return None
 
     def _verdict(self, scope: str, series: Series, now_ns: int) -> Verdict:
         returns = series.returns(now_ns // MINUTE_NS, self.params.window)
