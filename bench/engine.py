@@ -63,7 +63,7 @@ def _engine(**window: int) -> Callable[[Sequence[ev.Event]], None]:
     """The step of an engine with wide bounds, each a millisecond after the one before."""
     config = EngineConfig(
         max_scopes=1_000_000,
-        portfolio=PortfolioConfig(initial_capital=1e9, venues=(VENUE,)),
+        portfolio=PortfolioConfig(venues=(VENUE,)),
         limits=tuple(
             LimitConfig(name=kind, kind=kind, params=_wide(limit, window))
             for kind, limit in LIMITS.items()

@@ -66,6 +66,7 @@ class Rule:
     written: bool
     floor: bool  # whether the bound is a minimum
     calm: float
+    notes: bool  # whether the limit wants to know of every order that is asked for
 
 
 class BoardState(Struct):
@@ -112,6 +113,7 @@ class Board:
         self.by_scope: dict[str, list[Breaker]] = {}
         self.watching: dict[str, list[tuple[Rule, Breaker]]] = {}  # topic -> standing limits
         self.checking: dict[str, list[tuple[Rule, Breaker]]] = {}  # scope -> limits on orders
+        self.spending: dict[str, list[tuple[Rule, Breaker]]] = {}  # … that permitted orders use up
         self.half_open = 0  # breakers that want probes
         self.bounds = Bounds(state.bounds, self.rules, config.portfolio.timezone)
         # Whose bound moved by itself: to be judged before this instant is over.
@@ -153,14 +155,12 @@ class Board:
         breaker.bound = self.bounds.of(rule, scope, self.wall_ns)
         breaker.blocking = breaker.blocking and rule.params.on_breach in _BLOCKS
         if hasattr(rule.limit, "size") or hasattr(rule.limit, "judge"):
-            checking = self.checking.setdefault(scope, [])
-            if all(watched is not breaker for _, watched in checking):
-                checking.append((rule, breaker))
+            _enlist(self.checking, scope, rule, breaker)
+        if hasattr(rule.limit, "spend"):
+            _enlist(self.spending, scope, rule, breaker)
         if rule.limit.standing:
             for topic in rule.limit.topics(scope):
-                watchers = self.watching.setdefault(topic, [])
-                if all(watched is not breaker for _, watched in watchers):
-                    watchers.append((rule, breaker))
+                _enlist(self.watching, topic, rule, breaker)
         else:
             rule.limit.register(scope, breaker.bound)
 
@@ -701,7 +701,17 @@ def _rule(limit: Any, measures: dict[str, dict[str, Any]]) -> Rule:
     params, floor = limit.params, hasattr(limit.params, "min")
     # A little less than the ratio, so that rounding is never on the calm side.
     calm = -1.0 if floor else min(params.warn, params.clear) * (1 - 1e-9)
-    return Rule(limit.name, measure, params, limit.written, floor, calm)
+    return Rule(
+        limit.name, measure, params, limit.written, floor, calm, notes=hasattr(kind, "note")
+    )
+
+
+def _enlist(
+    lists: dict[str, list[tuple[Rule, Breaker]]], key: str, rule: Rule, breaker: Breaker
+) -> None:
+    enlisted = lists.setdefault(key, [])
+    if all(listed is not breaker for _, listed in enlisted):
+        enlisted.append((rule, breaker))
 
 
 def _is_calm(breaker: Breaker) -> bool:

@@ -11,25 +11,20 @@ from riskmon.core.board import Board, Rule, utilization
 from riskmon.core.breaker import Breaker
 from riskmon.core.decisions import HALT, LEVEL_NAMES, PROBE, REDUCE_ONLY, Blame, CheckAnswer
 from riskmon.core.events import Check
-from riskmon.core.facts import Facts, Intent
+from riskmon.core.facts import Facts, Intent, Sizes
 from riskmon.core.limits.policy import Recovery
 
 PERMIT_NS = 5 * 10**9
 _REFUSES = ("block", "reduce", "trip", "freeze")
 
 
-def check(board: Board, facts: Facts, order: Check) -> CheckAnswer:
+def check(board: Board, facts: Facts, order: Check, scopes: list[str]) -> CheckAnswer:
     """Judge one order; an allowed one is reserved, and takes a permit at level probe."""
-    scopes = scopes_of(order)
-    level = min(board.levels.get(scope, HALT) for scope in scopes)
+    level = min([board.levels.get(scope, HALT) for scope in scopes])
     intent = facts.intent(order)
     reasons: list[Blame] = []
     if level == HALT or (level == REDUCE_ONLY and not _only_reduces(facts, intent)):
-        reasons = board.blames(scopes, PROBE) + [
-            Blame(limit="unregistered", scope=scope)  # only a dry run meets one
-            for scope in scopes
-            if scope not in board.levels
-        ]
+        reasons = _shut(board, scopes)
     reasons = _merge(reasons, _refusals(board, facts, intent, scopes))
     if level == PROBE and not reasons:
         reasons = _take_permits(board, scopes, simulate=order.simulate)
@@ -48,8 +43,19 @@ def scopes_of(order: Check) -> list[str]:
     return [*scopes, "strategy:" + order.strategy] if order.strategy else scopes
 
 
+def _shut(board: Board, scopes: list[str]) -> list[Blame]:
+    """What holds the scopes under level probe."""
+    return board.blames(scopes, PROBE) + [
+        Blame(limit="unregistered", scope=scope)  # only a dry run meets one
+        for scope in scopes
+        if scope not in board.levels
+    ]
+
+
 def _merge(shut: list[Blame], refusing: list[Blame]) -> list[Blame]:
     """Each limit once: with the value that the order would have led to, where there is one."""
+    if not shut:
+        return refusing
     told = {(blame.limit, blame.scope) for blame in refusing}
     return [blame for blame in shut if (blame.limit, blame.scope) not in told] + refusing
 
@@ -85,26 +91,24 @@ def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[str]) -> 
 def _judge(
     board: Board, facts: Facts, intent: Intent, rule: Rule, breaker: Breaker
 ) -> Blame | None:
-    bound = breaker.bound or 0.0
-    if rule.limit.standing:
-        sizes = rule.limit.size(facts, intent)
-        past = not isinstance(sizes, str) and sizes[1] > bound and sizes[1] > sizes[0]
-        value = sizes if isinstance(sizes, str) else sizes[1]
+    limit, bound = rule.limit, breaker.bound or 0.0
+    if limit.standing:
+        sizes: Sizes | str = limit.size(facts, intent)
+        if isinstance(sizes, str):
+            return _untold(facts, intent, rule, breaker)
+        before, value = sizes
+        if value <= bound or value <= before:
+            return None
     else:
-        value = rule.limit.judge(facts, intent, breaker.scope, bound)
-        past = not isinstance(value, str) and value > bound
-        if not intent.order.simulate and rule.limit.kind == "repeat_orders":
-            rule.limit.note(facts, intent, breaker.scope)
-            if rule.limit.freezes(value):
-                reason = rule.limit.describe(breaker.scope, value, breaker.bound)
+        value = limit.judge(facts, intent, breaker.scope, bound)
+        if isinstance(value, str):
+            return _untold(facts, intent, rule, breaker)
+        if rule.notes and not intent.order.simulate:
+            if limit.note(facts, intent, breaker.scope, value):
+                reason = limit.describe(breaker.scope, value, bound)
                 board.shut(breaker, "breach_freeze", reason)
-    if isinstance(value, str):
-        refuses = rule.params.on_unknown != "ignore" and rule.params.on_breach in _REFUSES
-        if rule.limit.standing and _lowers(facts, intent):
-            refuses = False  # whatever the size is, it gets smaller
-        return Blame(limit=rule.name, scope=breaker.scope, bound=bound) if refuses else None
-    if not past:
-        return None
+        if value <= bound:
+            return None
     if not intent.order.simulate:
         _act(board, rule, breaker, value)
     if rule.params.on_breach not in _REFUSES:
@@ -116,6 +120,16 @@ def _judge(
         bound=bound,
         utilization=utilization(value, bound),
     )
+
+
+def _untold(facts: Facts, intent: Intent, rule: Rule, breaker: Breaker) -> Blame | None:
+    """A limit that cannot tell what the order would lead to refuses it."""
+    params = rule.params
+    if params.on_unknown == "ignore" or params.on_breach not in _REFUSES:
+        return None
+    if rule.limit.standing and _lowers(facts, intent):
+        return None  # whatever the size is, it gets smaller
+    return Blame(limit=rule.name, scope=breaker.scope, bound=breaker.bound)
 
 
 def _act(board: Board, rule: Rule, breaker: Breaker, value: float) -> None:
@@ -132,9 +146,8 @@ def _admit(board: Board, facts: Facts, intent: Intent, scopes: list[str]) -> Non
     notional = None if isinstance(intent.notional, str) else abs(intent.notional)
     facts.orders.reserve(intent.order, notional, facts.now_ns)
     for scope in scopes:
-        for rule, breaker in board.checking.get(scope, ()):
-            if rule.limit.kind == "message_rate":
-                rule.limit.spend(facts, intent, scope, breaker.bound)
+        for rule, breaker in board.spending.get(scope, ()):
+            rule.limit.spend(facts, intent, scope, breaker.bound)
 
 
 def _take_permits(board: Board, scopes: list[str], *, simulate: bool) -> list[Blame]:

@@ -71,8 +71,9 @@ class Commitments:
 
 def excess(held: float, buys: float, sells: float) -> float:
     """By how much the larger side of what rests makes a net size larger."""
-    size = abs(held)
-    return max(size, abs(held + buys), abs(held - sells)) - size
+    size, bought, sold = abs(held), abs(held + buys), abs(held - sells)
+    most = max(bought, sold)
+    return most - size if most > size else 0.0
 
 
 _NONE = Excess(0.0, 0.0)

@@ -21,7 +21,7 @@ from riskmon.core import events as ev
 from riskmon.core.board import STOP, UNCLEAN_START, Board, BoardState, Rule
 from riskmon.core.breaker import Breaker
 from riskmon.core.cancels import Cancels, Incident
-from riskmon.core.checks import check
+from riskmon.core.checks import check, scopes_of
 from riskmon.core.commitments import Commitments, CommitmentsState
 from riskmon.core.config import EngineConfig, default_limits, dump, load
 from riskmon.core.decisions import Answer, Decision, Outcome, Record
@@ -153,7 +153,8 @@ class Engine:
             self._judge()
         while self._board.rebound:
             self._judge_rebound()
-        self._commitments.refresh()
+        if self._commitments.touched:
+            self._commitments.refresh()
         return outcome
 
     def snapshot(self) -> bytes:
@@ -560,12 +561,13 @@ class Engine:
         self._answer(operate(self._board, self._book, event))
 
     def _on_check(self, event: ev.Check) -> None:
+        scopes = scopes_of(event)
         if not event.simulate:
-            for scope in _scopes(event):
+            for scope in scopes:
                 self._register(scope)
         self._book.refresh()
         self._commitments.refresh()
-        answer = check(self._board, self._facts, event)
+        answer = check(self._board, self._facts, event, scopes)
         if not event.simulate:
             self.state.checked["allowed" if answer.allowed else "refused"] += 1
             for blame in answer.reasons:

@@ -26,8 +26,7 @@ class EdgeHeard(Struct):
 Sizes = tuple[float, float]  # before and after an order
 
 
-@dataclass(slots=True)
-class Intent:
+class Intent(Struct):
     """An order that is being checked; ``quantity`` signed, ``notional`` signed in the reference.
 
     ``notional`` is a text when it cannot be told. ``earlier`` is what its id has reserved already:
@@ -92,19 +91,17 @@ class Facts:
 
     def quantity_added(self, order: Intent) -> Sizes:
         """How much the reserved orders, without and with this, may add to the total position."""
-        rest = self.commitments
-        others = rest.state.quantity.value - rest.of(order.symbol).quantity
+        all_rest, own = self.commitments.state.quantity.value, self.commitments.of(order.symbol)
         held = self.book.exposures.of(order.symbol).quantity
-        return _added(others, held, *self._pending(order), order.quantity)
+        return _added(all_rest - own.quantity, held, *self._pending(order), order.quantity)
 
     def notional_added(self, order: Intent) -> Sizes | str:
         """How much they may add to the total notional; a text when it cannot be told."""
         if isinstance(order.notional, str):
             return order.notional
-        rest = self.commitments
-        others = rest.state.notional.value - rest.of(order.symbol).notional
+        all_rest, own = self.commitments.state.notional.value, self.commitments.of(order.symbol)
         held = self.book.exposures.of(order.symbol).notional
-        return _added(others, held, *self._pending_notional(order), order.notional)
+        return _added(all_rest - own.notional, held, *self._pending_notional(order), order.notional)
 
     def _pending(self, order: Intent) -> Sizes:
         """What is reserved to buy and to sell in the order's symbol, without the order itself."""

@@ -8,8 +8,9 @@ A limit is one class with its own parameters and one entry here. Three shapes ex
 * a *sampled* limit judges what happens (a latency, an error). It says which events it ``takes``,
   and answers each with a :class:`~riskmon.core.limits.verdict.Verdict` when there is anything to
   act on.
-* a limit on orders judges an order that is checked. Standing limits on what is held do so too, by
-  the ``size`` before and after it.
+* a limit on orders judges an order that is checked; it may ``note`` each that was asked for, and
+  ``spend`` on each that was permitted. Standing limits on what is held judge orders too, by the
+  ``size`` before and after it.
 """
 
 from __future__ import annotations

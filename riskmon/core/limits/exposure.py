@@ -185,27 +185,29 @@ class Concentration(_Size):
 
     def value(self, facts: Facts, scope: str) -> float | str:
         """The ratio, or why it cannot be told."""
-        return self._over_equity(facts, facts.book.exposures.largest_notional())
+        largest, equity = facts.book.exposures.largest_notional(), facts.book.judged
+        if isinstance(largest, str) or isinstance(equity, str):
+            return largest if isinstance(largest, str) else equity
+        return _ratio(largest, equity)
 
     def size(self, facts: Facts, order: Intent) -> Sizes | str:
         """The ratio before and after an order."""
-        sizes = facts.notional_sizes(order)
-        largest = self._over_equity(facts, facts.book.exposures.largest_notional())
-        if isinstance(sizes, str) or isinstance(largest, str):
-            return sizes if isinstance(sizes, str) else str(largest)
-        before, after = (self._over_equity(facts, size) for size in sizes)
-        if isinstance(before, str) or isinstance(after, str):
-            return str(before)
-        return max(largest, before), max(largest if after >= before else 0.0, after)
-
-    def _over_equity(self, facts: Facts, notional: float | str) -> float | str:
+        sizes, largest = facts.notional_sizes(order), facts.book.exposures.largest_notional()
         equity = facts.book.judged
-        if isinstance(notional, str) or isinstance(equity, str):
-            return notional if isinstance(notional, str) else str(equity)
-        if equity <= 0:
-            return 0.0 if notional == 0 else float("1e9")
-        return notional / equity
+        if isinstance(sizes, str):
+            return sizes
+        if isinstance(largest, str) or isinstance(equity, str):
+            return largest if isinstance(largest, str) else equity  # type: ignore[return-value]
+        before, after = sizes
+        most = max(largest if after >= before else 0.0, after)
+        return _ratio(max(largest, before), equity), _ratio(most, equity)
 
     def describe(self, scope: str, value: float, bound: float) -> str:
         """Why it tripped, for people."""
         return f"the largest position is {value:.1%} of equity, over {bound:.1%}"
+
+
+def _ratio(notional: float, equity: float) -> float:
+    if equity <= 0:
+        return 0.0 if notional == 0 else 1e9
+    return notional / equity
