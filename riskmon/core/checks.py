@@ -11,7 +11,7 @@ from riskmon.core.board import Board, Rule, utilization
 from riskmon.core.breaker import Breaker
 from riskmon.core.decisions import HALT, LEVEL_NAMES, PROBE, REDUCE_ONLY, Blame, CheckAnswer
 from riskmon.core.events import Check
-from riskmon.core.facts import Facts, Intent, Sizes
+from riskmon.core.facts import Facts, Intent
 from riskmon.core.limits.policy import Recovery
 
 PERMIT_NS = 5 * 10**9
@@ -72,8 +72,8 @@ def _only_reduces(facts: Facts, intent: Intent) -> bool:
 
 
 def _lowers(facts: Facts, intent: Intent) -> bool:
-    before, after = facts.quantity_sizes(intent)
-    return after < before and _only_reduces(facts, intent)
+    sizes = facts.quantities(intent)
+    return sizes.symbol_after < sizes.symbol_before and _only_reduces(facts, intent)
 
 
 def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[str]) -> list[Blame]:
@@ -93,20 +93,20 @@ def _judge(
 ) -> Blame | None:
     limit, bound = rule.limit, breaker.bound or 0.0
     if limit.standing:
-        sizes: Sizes | str = limit.size(facts, intent)
-        if isinstance(sizes, str):
+        size: tuple[float, float] | str = limit.size(facts, intent)
+        if isinstance(size, str):
             return _untold(facts, intent, rule, breaker)
-        before, value = sizes
+        before, value = size
         if value <= bound or value <= before:
             return None
     else:
         value = limit.judge(facts, intent, breaker.scope, bound)
         if isinstance(value, str):
             return _untold(facts, intent, rule, breaker)
-        if rule.notes and not intent.order.simulate:
-            if limit.note(facts, intent, breaker.scope, value):
-                reason = limit.describe(breaker.scope, value, bound)
-                board.shut(breaker, "breach_freeze", reason)
+        notes = rule.notes and not intent.order.simulate
+        if notes and limit.note(facts, intent, breaker.scope, value):
+            reason = limit.describe(breaker.scope, value, bound)
+            board.shut(breaker, "breach_freeze", reason)
         if value <= bound:
             return None
     if not intent.order.simulate:

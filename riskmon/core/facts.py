@@ -6,6 +6,7 @@ A limit measures with :class:`Facts` and nothing else. Times are engine time unl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -23,14 +24,24 @@ class EdgeHeard(Struct):
     wall_ns: int
 
 
-Sizes = tuple[float, float]  # before and after an order
+class Sizes(NamedTuple):
+    """A size before and after an order, with what the orders that rest may add to it.
+
+    ``symbol_*`` is the net size of the order's symbol; ``added_*`` is what all resting orders may
+    add to the sum over all symbols.
+    """
+
+    symbol_before: float
+    symbol_after: float
+    added_before: float
+    added_after: float
 
 
 class Intent(Struct):
     """An order that is being checked; ``quantity`` signed, ``notional`` signed in the reference.
 
     ``notional`` is a text when it cannot be told. ``earlier`` is what its id has reserved already:
-    the order takes its place. The sizes of its symbol are kept once a limit has asked for them.
+    the order takes its place. The sizes are kept once a limit has asked for them.
     """
 
     order: Check
@@ -67,74 +78,52 @@ class Facts:
             notional = notional if isinstance(notional, str) else -notional
         return Intent(order, order.symbol, quantity, notional, earlier)
 
-    def quantity_sizes(self, order: Intent) -> Sizes:
-        """|net quantity| of the order's symbol, with what is reserved on its side."""
+    def quantities(self, order: Intent) -> Sizes:
+        """Sizes in base units or contracts."""
         if order.quantities is None:
-            held = self.book.exposures.of(order.symbol).quantity
-            order.quantities = _sizes(held, *self._pending(order), order.quantity)
+            symbol, earlier, buys, sells = order.symbol, order.earlier, 0.0, 0.0
+            pending = self.orders.pending.get(symbol)
+            if pending is not None:
+                buys, sells = pending.buys.value, pending.sells.value
+            if earlier is not None:
+                buys, sells = _without(buys, sells, earlier, earlier.left)
+            others = self.commitments.state.quantity.value - self.commitments.of(symbol).quantity
+            held = self.book.exposures.of(symbol).quantity
+            order.quantities = _sizes(held, buys, sells, others, order.quantity)
         return order.quantities
 
-    def notional_sizes(self, order: Intent) -> Sizes | str:
-        """|net notional| of the order's symbol, likewise; a text when it cannot be told."""
+    def notionals(self, order: Intent) -> Sizes | str:
+        """Sizes in the reference; a text when they cannot be told."""
         if order.notionals is None:
-            order.notionals = self._notional_sizes(order)
+            order.notionals = self._notionals(order)
         return order.notionals
 
-    def _notional_sizes(self, order: Intent) -> Sizes | str:
-        if isinstance(order.notional, str):
-            return order.notional
-        known = self.book.exposures.net_notional(order.symbol)
-        if isinstance(known, str):
-            return known
-        held = self.book.exposures.of(order.symbol).notional
-        return _sizes(held, *self._pending_notional(order), order.notional)
-
-    def quantity_added(self, order: Intent) -> Sizes:
-        """How much the reserved orders, without and with this, may add to the total position."""
-        all_rest, own = self.commitments.state.quantity.value, self.commitments.of(order.symbol)
-        held = self.book.exposures.of(order.symbol).quantity
-        return _added(all_rest - own.quantity, held, *self._pending(order), order.quantity)
-
-    def notional_added(self, order: Intent) -> Sizes | str:
-        """How much they may add to the total notional; a text when it cannot be told."""
-        if isinstance(order.notional, str):
-            return order.notional
-        all_rest, own = self.commitments.state.notional.value, self.commitments.of(order.symbol)
-        held = self.book.exposures.of(order.symbol).notional
-        return _added(all_rest - own.notional, held, *self._pending_notional(order), order.notional)
-
-    def _pending(self, order: Intent) -> Sizes:
-        """What is reserved to buy and to sell in the order's symbol, without the order itself."""
-        pending = self.orders.pending.get(order.symbol)
-        if pending is None:
-            return 0.0, 0.0
-        buys, sells = pending.buys.value, pending.sells.value
-        if order.earlier is None:
-            return buys, sells
-        return _without(buys, sells, order.earlier, order.earlier.left)
-
-    def _pending_notional(self, order: Intent) -> Sizes:
-        pending, earlier = self.orders.pending.get(order.symbol), order.earlier
-        if pending is None:
-            return 0.0, 0.0
-        buys, sells = pending.buys_notional.value, pending.sells_notional.value
-        if earlier is None:
-            return buys, sells
-        left = (earlier.notional or 0.0) * earlier.left / earlier.quantity
-        return _without(buys, sells, earlier, left)
+    def _notionals(self, order: Intent) -> Sizes | str:
+        symbol, earlier, buys, sells = order.symbol, order.earlier, 0.0, 0.0
+        known = self.book.exposures.net_notional(symbol)
+        if isinstance(order.notional, str) or isinstance(known, str):
+            return order.notional if isinstance(order.notional, str) else str(known)
+        pending = self.orders.pending.get(symbol)
+        if pending is not None:
+            buys, sells = pending.buys_notional.value, pending.sells_notional.value
+        if earlier is not None:
+            left = (earlier.notional or 0.0) * earlier.left / earlier.quantity
+            buys, sells = _without(buys, sells, earlier, left)
+        others = self.commitments.state.notional.value - self.commitments.of(symbol).notional
+        held = self.book.exposures.of(symbol).notional
+        return _sizes(held, buys, sells, others, order.notional)
 
 
-def _without(buys: float, sells: float, earlier: Reservation, left: float) -> Sizes:
+def _without(buys: float, sells: float, earlier: Reservation, left: float) -> tuple[float, float]:
     return (buys - left, sells) if earlier.side == "buy" else (buys, sells - left)
 
 
-def _sizes(held: float, buys: float, sells: float, change: float) -> Sizes:
-    held += buys if change > 0 else -sells
-    return abs(held), abs(held + change)
-
-
-def _added(others: float, held: float, buys: float, sells: float, change: float) -> Sizes:
-    before = others + excess(held, buys, sells)
+def _sizes(held: float, buys: float, sells: float, others: float, change: float) -> Sizes:
+    """``others`` is what the orders in other symbols may add to the sum."""
+    rest = held + (buys if change > 0 else -sells)
+    added = others + excess(held, buys, sells)
     if change > 0:
-        return before, others + excess(held, buys + change, sells)
-    return before, others + excess(held, buys, sells - change)
+        buys += change
+    else:
+        sells -= change
+    return Sizes(abs(rest), abs(rest + change), added, others + excess(held, buys, sells))

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from riskmon.core.limits.policy import OnBreach, Policy, Recovery
 
 if TYPE_CHECKING:
-    from riskmon.core.facts import Facts, Intent, Sizes
+    from riskmon.core.facts import Facts, Intent
+
+Size = tuple[float, float]  # before and after an order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +64,10 @@ class Position(_Size):
         """The net position."""
         return abs(facts.book.exposures.of(scope[7:]).quantity)
 
-    def size(self, facts: Facts, order: Intent) -> Sizes:
+    def size(self, facts: Facts, order: Intent) -> Size:
         """The net position before and after an order."""
-        return facts.quantity_sizes(order)
+        sizes = facts.quantities(order)
+        return sizes.symbol_before, sizes.symbol_after
 
     def describe(self, scope: str, value: float, bound: float) -> str:
         """Why it tripped, for people."""
@@ -85,9 +88,10 @@ class Inventory(_Size):
         """The net notional, or why it cannot be told."""
         return facts.book.exposures.net_notional(scope[7:])
 
-    def size(self, facts: Facts, order: Intent) -> Sizes | str:
+    def size(self, facts: Facts, order: Intent) -> Size | str:
         """The net notional before and after an order."""
-        return facts.notional_sizes(order)
+        sizes = facts.notionals(order)
+        return sizes if isinstance(sizes, str) else (sizes.symbol_before, sizes.symbol_after)
 
     def describe(self, scope: str, value: float, bound: float) -> str:
         """Why it tripped, for people."""
@@ -108,11 +112,10 @@ class TotalPosition(_Size):
         """The total position."""
         return facts.book.exposures.gross_quantity()
 
-    def size(self, facts: Facts, order: Intent) -> Sizes:
+    def size(self, facts: Facts, order: Intent) -> Size:
         """The total position before and after an order."""
-        total = self.value(facts, "account")
-        before, after = facts.quantity_added(order)
-        return total + before, total + after
+        total, sizes = self.value(facts, "account"), facts.quantities(order)
+        return total + sizes.added_before, total + sizes.added_after
 
     def describe(self, scope: str, value: float, bound: float) -> str:
         """Why it tripped, for people."""
@@ -133,12 +136,12 @@ class TotalNotional(_Size):
         """The total notional, or why it cannot be told."""
         return facts.book.exposures.gross_notional()
 
-    def size(self, facts: Facts, order: Intent) -> Sizes | str:
+    def size(self, facts: Facts, order: Intent) -> Size | str:
         """The total notional before and after an order."""
-        added, total = facts.notional_added(order), facts.book.exposures.gross_notional()
-        if isinstance(added, str) or isinstance(total, str):
-            return added if isinstance(added, str) else str(total)
-        return total + added[0], total + added[1]
+        sizes, total = facts.notionals(order), facts.book.exposures.gross_notional()
+        if isinstance(sizes, str) or isinstance(total, str):
+            return sizes if isinstance(sizes, str) else str(total)
+        return total + sizes.added_before, total + sizes.added_after
 
     def describe(self, scope: str, value: float, bound: float) -> str:
         """Why it tripped, for people."""
@@ -159,13 +162,14 @@ class OpenPositions(_Size):
         """The number of symbols."""
         return float(len(facts.book.exposures.state.open))
 
-    def size(self, facts: Facts, order: Intent) -> Sizes:
+    def size(self, facts: Facts, order: Intent) -> Size:
         """The number of symbols before and after an order."""
         opened, opening = facts.book.exposures.state.open, facts.commitments.state.opening
         before = len(opened) + len(opening)
         known = order.symbol in opened or order.symbol in opening
-        held, then = facts.quantity_sizes(order)
-        new = not known and then > held  # dust may always be sold
+        sizes = facts.quantities(order)
+        # Dust may always be sold.
+        new = not known and sizes.symbol_after > sizes.symbol_before
         return float(before), float(before + new)
 
     def describe(self, scope: str, value: float, bound: float) -> str:
@@ -190,15 +194,15 @@ class Concentration(_Size):
             return largest if isinstance(largest, str) else equity
         return _ratio(largest, equity)
 
-    def size(self, facts: Facts, order: Intent) -> Sizes | str:
+    def size(self, facts: Facts, order: Intent) -> Size | str:
         """The ratio before and after an order."""
-        sizes, largest = facts.notional_sizes(order), facts.book.exposures.largest_notional()
+        sizes, largest = facts.notionals(order), facts.book.exposures.largest_notional()
         equity = facts.book.judged
         if isinstance(sizes, str):
             return sizes
         if isinstance(largest, str) or isinstance(equity, str):
             return largest if isinstance(largest, str) else equity  # type: ignore[return-value]
-        before, after = sizes
+        before, after = sizes.symbol_before, sizes.symbol_after
         most = max(largest if after >= before else 0.0, after)
         return _ratio(max(largest, before), equity), _ratio(most, equity)
 
