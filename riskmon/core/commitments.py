@@ -50,19 +50,24 @@ class Commitments:
 
     def _take(self, symbol: str) -> None:
         state, pending = self.state, self._pending.get(symbol)
-        before = state.symbols.pop(symbol, _NONE)
-        now, held = _NONE, self._exposures.of(symbol)
+        own, quantity, notional = state.symbols.get(symbol), 0.0, 0.0
+        if own is None:
+            own = state.symbols[symbol] = Excess(0.0, 0.0)
         if pending is not None:
-            now = state.symbols[symbol] = Excess(
-                excess(held.quantity, pending.buys.value, pending.sells.value),
-                excess(held.notional, pending.buys_notional.value, pending.sells_notional.value),
+            held = self._exposures.of(symbol)
+            quantity = excess(held.quantity, pending.buys.value, pending.sells.value)
+            notional = excess(
+                held.notional, pending.buys_notional.value, pending.sells_notional.value
             )
-        state.quantity.add(now.quantity - before.quantity)
-        state.notional.add(now.notional - before.notional)
-        if now.quantity > 0 and symbol not in self._exposures.state.open:
-            state.opening[symbol] = True
         else:
-            state.opening.pop(symbol, None)
+            del state.symbols[symbol]
+        state.quantity.add(quantity - own.quantity)
+        state.notional.add(notional - own.notional)
+        own.quantity, own.notional = quantity, notional
+        if quantity > 0 and symbol not in self._exposures.state.open:
+            state.opening[symbol] = True
+        elif symbol in state.opening:
+            del state.opening[symbol]
 
     def of(self, symbol: str) -> Excess:
         """The excess of one symbol."""

@@ -434,7 +434,9 @@ class Engine:
 
     def _on_fill(self, event: ev.Fill) -> None:
         self._hear(event.venue, "fill", event.strategy)
-        self._register("symbol:" + event.symbol)
+        scope = "symbol:" + event.symbol
+        if not self.state.board.scopes.get(scope):
+            self._register(scope)
         if not self._is_new(f"fill|{event.venue}|{event.symbol}|{event.side}|{event.id}"):
             return
         self._book.on_fill(event)
@@ -562,7 +564,8 @@ class Engine:
 
     def _on_check(self, event: ev.Check) -> None:
         scopes = scopes_of(event)
-        if not event.simulate:
+        known = self.state.board.scopes
+        if not event.simulate and not all(known.get(scope) for scope in scopes):
             for scope in scopes:
                 self._register(scope)
         self._book.refresh()

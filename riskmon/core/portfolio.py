@@ -30,7 +30,7 @@ from msgspec import Struct, field
 from riskmon.core import events as ev
 from riskmon.core.config import PortfolioConfig
 from riskmon.core.curves import Curves
-from riskmon.core.instruments import instrument
+from riskmon.core.instruments import Instrument, instrument
 from riskmon.core.ledger import Ledger
 from riskmon.core.money import Sum
 from riskmon.core.positions import Positions, PositionsState, no_mark
@@ -235,6 +235,7 @@ class Portfolio:
     def on_price(self, event: ev.Price) -> None:
         """A price: of a symbol at its venue, and of its base asset."""
         self._hear(event.symbol, event.venue or "", event.price)  # type: ignore[arg-type]
+        self.positions.on_price(event.symbol)
 
     def _hear(self, symbol: str, venue: str, price: float) -> None:
         enters = self.state.left_out and self._may_price_left_out(symbol)
@@ -243,7 +244,6 @@ class Portfolio:
         base = self.prices.hear(symbol, venue, price, self.now_ns)
         if base is not None and self.worths.hear(base):
             self.dirty["equity"] = True
-        self.positions.on_price(symbol)
         if enters:
             self.refresh()
 
@@ -450,15 +450,16 @@ class Portfolio:
 
     def on_fill(self, event: ev.Fill) -> None:
         """A fill: a move of the position, and a price."""
-        self.positions.on_fill(event)
-        self._await_balances(event)
+        what = instrument(event.symbol, self.reference)
+        self.positions.on_fill(event, what)
+        if what.kind == "spot":
+            self._await_balances(event, what)
         self._hear(event.symbol, event.venue, event.price)  # type: ignore[arg-type]
 
-    def _await_balances(self, event: ev.Fill) -> None:
+    def _await_balances(self, event: ev.Fill, what: Instrument) -> None:
         """A spot fill moves two balances; one without the other is not settled."""
         venue = self.state.venues.get(event.venue)
-        what = instrument(event.symbol, self.reference)
-        if venue is None or what.kind != "spot":
+        if venue is None:
             return
         venue.awaited[what.base] = venue.awaited[what.quote] = True
         until_ns = self.now_ns + SETTLE_LATEST_NS

@@ -182,18 +182,17 @@ class Positions:
 
     # -- what happens -----------------------------------------------------------------------------
 
-    def on_fill(self, event: ev.Fill) -> None:
+    def on_fill(self, event: ev.Fill, what: Instrument) -> None:
         """A fill moves the position (also the strategy's), realises P&L and costs a fee."""
         position = self._position(event.venue, event.symbol, "")
         if event.at is None or ev.datetime_ns(event.at) >= position.replaced_wall_ns:
-            self._fill(event, position, self.state.realised)
+            self._fill(event, what, position, self.state.realised)
         if event.strategy:
-            book = self.strategy(event.strategy)
-            self._fill(event, self._position(event.venue, event.symbol, event.strategy), book)
+            position = self._position(event.venue, event.symbol, event.strategy)
+            self._fill(event, what, position, self.strategy(event.strategy))
         self._mark_stale(event.symbol)
 
-    def _fill(self, event: ev.Fill, position: Position, book: Ledger) -> None:
-        what = instrument(event.symbol, self.reference)
+    def _fill(self, event: ev.Fill, what: Instrument, position: Position, book: Ledger) -> None:
         quantity: float = event.quantity  # type: ignore[assignment]
         price: float = event.price  # type: ignore[assignment]
         if event.side == "sell":
