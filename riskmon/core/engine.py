@@ -28,7 +28,7 @@ from riskmon.core.decisions import Answer, Decision, Outcome, Record
 from riskmon.core.facts import EdgeHeard, Facts
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.losses import Loss
-from riskmon.core.limits.verdict import Close
+from riskmon.core.limits.verdict import Close, Verdict
 from riskmon.core.operate import operate
 from riskmon.core.orders import Orders, OrdersState
 from riskmon.core.portfolio import Portfolio, PortfolioState
@@ -38,7 +38,10 @@ from riskmon.core.viewing import view
 LATE_NS = 10 * 10**9  # an older latency reaches metrics only
 SEEN_NS = 7 * 86_400 * 10**9  # how long an id is remembered
 NEVER_NS = 1 << 62
+RUN_MIN = 4  # latencies in a row that are worth being looked at together
 
+Sample = ev.Latency | ev.Error | ev.Fill | ev.Price | Close
+Taker = tuple[Rule, Callable[[Any, int], Verdict | None]]
 TimerKey = tuple[str, str, str]  # what it is, and of whom
 
 
@@ -78,7 +81,6 @@ class Engine:
         self._version_before = 0  # changes of levels under earlier configurations
         self._configure(config or EngineConfig(limits=default_limits()))
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
-            ev.Latency: self._on_latency,
             ev.Error: self._on_error,
             ev.Balance: self._on_balance,
             ev.Balances: self._on_balances,
@@ -146,9 +148,17 @@ class Engine:
         if board.bounds.is_due(wall_ns):
             self._rebind()
         self._let_time_pass(now_ns)
-        handlers = self._handlers
+        handlers, run = self._handlers, []
         for event in events:
+            if type(event) is ev.Latency:
+                run.append(event)
+                continue
+            if run:
+                self._on_latencies(run)
+                run = []
             handlers[type(event)](event)
+        if run:
+            self._on_latencies(run)
         if self._book.dirty:
             self._judge()
         while self._board.rebound:
@@ -222,7 +232,6 @@ class Engine:
             kind: [(rule, rule.limit.feed) for rule in rules if kind in rule.limit.takes]
             for kind in (ev.Latency, ev.Error, ev.Fill, ev.Price, Close)
         }
-        self._latency_takers = self._takers[ev.Latency]
         self._losses = {
             (rule.params.per, rule.limit.period)
             for rule in self._board.rules.values()
@@ -336,15 +345,18 @@ class Engine:
         if rule is not None and breaker is not None and rule.limit.standing:
             self._judge_one(rule, breaker)
 
-    def _sample(self, event: ev.Latency | ev.Error | ev.Fill | ev.Price | Close) -> None:
+    def _sample(self, event: Sample) -> None:
         """Show an event to the limits that take it."""
-        now_ns, board = self.state.now_ns, self._board
-        if board.half_open:
+        if self._board.half_open:
             self._probe(event)
-        for rule, feed in self._takers[type(event)]:
+        self._feed(event, self._takers[type(event)])
+
+    def _feed(self, event: Sample, takers: list[Taker]) -> None:
+        now_ns = self.state.now_ns
+        for rule, feed in takers:
             verdict = feed(event, now_ns)
             if verdict is not None:
-                board.judge_sample(rule, verdict)
+                self._board.judge_sample(rule, verdict)
 
     def _sample_closes(self) -> None:
         positions = self._book.positions
@@ -352,7 +364,7 @@ class Engine:
         for close in closes:
             self._sample(close)
 
-    def _probe(self, event: ev.Latency | ev.Error | ev.Fill | ev.Price | Close) -> None:
+    def _probe(self, event: Sample) -> None:
         for rule, _ in self._takers[type(event)]:
             probe = rule.limit.probe(event)
             if probe is not None:
@@ -380,27 +392,37 @@ class Engine:
             self._board.register(scope)
             self._book.dirty.update(dict.fromkeys(self._board.topics_of(scope), True))
 
+    def _on_latencies(self, run: list[ev.Latency]) -> None:
+        """Latencies in a row: by far the most frequent event, and mostly there is nothing to say.
+
+        So each limit is asked whether it takes all of a venue's at once, in silence; only those
+        that do not are shown one after the other.
+        """
+        ordinary = not self._board.half_open and len(run) >= RUN_MIN
+        if not ordinary or not all(map(_is_ordinary, run)):
+            for event in run:
+                self._on_latency(event)
+            return
+        now_ns, watchful = self.state.now_ns, {}
+        for venue, same in _by_venue(run).items():
+            self._hear(venue, "latency")
+            watchful[venue] = [
+                (rule, feed)
+                for rule, feed in self._takers[ev.Latency]
+                if not rule.limit.take_run(venue, same, now_ns)
+            ]
+        if any(watchful.values()):
+            for event in run:
+                self._feed(event, watchful[event.venue])
+
     def _on_latency(self, event: ev.Latency) -> None:
-        # The most frequent event by far: what the others call, this does in place.
-        state, board = self.state, self._board
-        heard = state.heard_ns.get(event.venue)
-        if heard is None or event.strategy is not None:
-            self._hear(event.venue, "latency", event.strategy)
-        else:
-            heard["latency"] = state.now_ns
-            if self._listens:
-                self._book.dirty["heard:" + event.venue] = True
+        self._hear(event.venue, "latency", event.strategy)
         if event.at is not None and self._is_late(event):
             return
         if event.operation == ev.PROBE:
             self._probe(event)
-            return
-        if board.half_open:
-            self._probe(event)
-        for rule, feed in self._latency_takers:
-            verdict = feed(event, state.now_ns)
-            if verdict is not None:
-                board.judge_sample(rule, verdict)
+        else:
+            self._sample(event)
 
     def _is_late(self, event: ev.Latency | ev.Error) -> bool:
         """Whether it happened too long ago to say anything of now."""
@@ -593,3 +615,15 @@ def _scopes(event: ev.Event) -> list[str]:
         for kind in ("venue", "symbol", "strategy")
         if (name := getattr(event, kind, None))
     ]
+
+
+def _is_ordinary(event: ev.Latency) -> bool:
+    """Whether a latency is of now, of no strategy, and no probe."""
+    return event.at is None and event.strategy is None and event.operation != ev.PROBE
+
+
+def _by_venue(run: list[ev.Latency]) -> dict[str, list[ev.Latency]]:
+    by_venue: dict[str, list[ev.Latency]] = {}
+    for event in run:
+        by_venue.setdefault(event.venue, []).append(event)
+    return by_venue

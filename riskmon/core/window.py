@@ -49,6 +49,34 @@ class CountWindow(Struct, tag="count"):
         most = max(before, self.above_near) if before else self.above_near
         return most > 0 and most > len(samples) // 100
 
+    def add_run(self, samples: list[float], now_ns: int = 0) -> bool:
+        """Take many at once if the P99 is, and stays, below the warning level; else take none."""
+        near = _count_above(samples, self.near)
+        if self.above_near + near > len(self.samples) // 100:
+            return False
+        self.above_near += near
+        if near:
+            self.above += _count_above(samples, self.bound)
+        for at in range(0, len(samples), self.size):
+            self._put(samples[at : at + self.size])
+        return True
+
+    def _put(self, samples: list[float]) -> None:
+        """Put samples, which are counted already, in the place of the oldest."""
+        own = self.samples
+        room = self.size - len(own)
+        own += samples[:room]
+        samples = samples[room:]
+        while samples:
+            head, part = self.head, samples[: self.size - self.head]
+            end = head + len(part)
+            if self.above_near:
+                self.above_near -= _count_above(own[head:end], self.near)
+                self.above -= _count_above(own[head:end], self.bound)
+            own[head:end] = part
+            self.head = 0 if end == self.size else end
+            samples = samples[len(part) :]
+
     def p99_past_bound(self) -> bool:
         """Whether the nearest-rank P99 is above the bound."""
         return self.above > len(self.samples) // 100
@@ -103,6 +131,23 @@ class TimeWindow(Struct, tag="time"):
             if sample > self.bound:
                 self.above += 1
         return was_near or self.p99_past_near()
+
+    def add_run(self, samples: list[float], now_ns: int) -> bool:
+        """Take many at once if the P99 is, and stays, below the warning level; else take none."""
+        if not samples:
+            return True
+        if self.p99_past_near():
+            return False
+        self.expire(now_ns)
+        near = _count_above(samples, self.near)
+        if self.above_near + near > (len(self.samples) - self.head) // 100:
+            return False
+        self.above_near += near
+        if near:
+            self.above += _count_above(samples, self.bound)
+        self.samples += samples
+        self.times_ns += [now_ns] * len(samples)
+        return True
 
     def expire(self, now_ns: int) -> None:
         """Let go of the samples that are older than the span."""
@@ -173,10 +218,22 @@ class RateWindow(Struct):
         head += 1
         self.head = 0 if head == self.size else head
 
+    def add_successes(self, count: int) -> None:
+        """Take so many requests that went well, into a window without an error."""
+        room = self.size - len(self.outcomes)
+        self.outcomes += [0] * min(room, count)
+        self.head = (self.head + max(0, count - room)) % self.size
+
     def clear(self) -> None:
         """Forget every outcome."""
         self.outcomes.clear()
         self.head = self.errors = 0
+
+
+def _count_above(samples: list[float], bound: float) -> int:
+    if not samples or max(samples) <= bound:
+        return 0
+    return sum(1 for sample in samples if sample > bound)
 
 
 def nearest_rank(ordered: list[float], percent: int) -> float:

@@ -148,6 +148,51 @@ def test_a_long_time_window_stays_bounded() -> None:
     assert window.above == 51
 
 
+RARELY_SLOW = st.lists(st.sampled_from([0.1] * 60 + [0.15] * 40 + [0.19, 0.3]), max_size=500)
+
+
+@FEW
+@given(RARELY_SLOW, RARELY_SLOW, st.integers(1, 250), st.booleans())
+def test_a_run_is_taken_as_one_by_one(
+    before: list[float], run: list[float], size: int, by_time: bool
+) -> None:
+    """A run is taken at once only if no sample had anything to say, and leaves the same window."""
+    windows: list[CountWindow | TimeWindow] = [
+        TimeWindow(SECOND, 0.2, 0.16) if by_time else CountWindow(size, 0.2, 0.16) for _ in range(2)
+    ]
+    for window in windows:
+        for at, sample in enumerate(before):
+            window.add(sample, at * SECOND // 200)
+    now_ns, (at_once, one_by_one) = 3 * SECOND, windows
+    taken = at_once.add_run(run, now_ns)
+    assert taken or by_time or at_once == one_by_one
+    said = [one_by_one.add(sample, now_ns) for sample in run]
+    if taken:
+        assert not any(said)
+        assert at_once == one_by_one
+
+
+def test_a_run_of_good_samples_is_taken_at_once() -> None:
+    """Also one that is longer than the window, and one with a slow sample in a full window."""
+    window = CountWindow(300, 0.2, 0.16)
+    assert window.add_run([0.1] * 1_000)
+    assert window.add_run([0.1, 0.3, 0.1])
+    assert (len(window), window.above, window.above_near, window.head) == (300, 1, 1, 103)
+    assert not window.add_run([0.3] * 3)
+    assert (window.above, window.head) == (1, 103)
+
+
+def test_a_run_of_successes() -> None:
+    """As many requests, one at a time."""
+    for count in (0, 3, 5, 8, 12):
+        at_once, one_by_one = RateWindow(5), RateWindow(5)
+        at_once.add_successes(2)
+        at_once.add_successes(count)
+        for _ in range(2 + count):
+            one_by_one.add(0)
+        assert at_once == one_by_one
+
+
 def test_rates() -> None:
     """The errors of the last requests are counted as they come and go."""
     window = RateWindow(3)

@@ -67,6 +67,11 @@ class ErrorStreak:
             return None
         return self._count(scope, streaks, event)  # type: ignore[arg-type]
 
+    def take_run(self, venue: str, run: list[Latency], now_ns: int) -> bool:
+        """Take a venue's latencies if they end no run and are no errors; else take none."""
+        streaks = self._of.get(venue if self._by_venue else "")
+        return streaks is None or (not streaks and self._slow is None)
+
     def _count(self, scope: str, streaks: dict[str, int], event: Latency | Error) -> Verdict | None:
         operation = event.operation or ""
         if self._is_error(event):
@@ -178,6 +183,20 @@ class ErrorRate:
         if not errors and not rate.errors:
             return None
         return self._verdict(event.venue, rate)
+
+    def take_run(self, venue: str, run: list[Latency], now_ns: int) -> bool:
+        """Take a venue's latencies if they and the window hold no error; else take none."""
+        rate, operation = self.rates.get(venue), self.operation
+        if rate is None:
+            return True
+        if rate.errors or self.slow is not None:
+            return False
+        rate.add_successes(
+            len(run)
+            if operation is None
+            else sum(1 for event in run if event.operation == operation)
+        )
+        return True
 
     def _verdict(self, venue: str, rate: RateWindow) -> Verdict:
         count, bound = len(rate.outcomes), self.bounds[venue]

@@ -74,6 +74,16 @@ class LatencyP99:
         above = seconds > window.bound  # type: ignore[operator]
         return Verdict(scope, past=window.p99_past_bound(), counts=above, near=near)
 
+    def take_run(self, venue: str, run: list[Latency], now_ns: int) -> bool:
+        """Take a venue's samples if none is near the bound; else take none of them."""
+        window, operation = self.windows.get(venue), self.operation
+        if window is None:
+            return True
+        samples = [
+            event.seconds for event in run if operation is None or event.operation == operation
+        ]
+        return window.add_run(samples, now_ns)  # type: ignore[arg-type]
+
     def review(self, scope: str, now_ns: int) -> Verdict:
         """What there is to say under a bound that moved; only a slow sample counts."""
         window = self.windows[scope.partition(":")[2]]
