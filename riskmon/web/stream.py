@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from aiohttp import web
@@ -22,6 +22,8 @@ from riskmon.web.show import document, shown
 _HEADERS: CIMultiDict[str] = CIMultiDict(
     {**SAFE, "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 )
+
+ChangeKind = Literal["trigger", "reset", "recovery", "probe", "disable", "enable"]
 
 
 async def stream(edge: Edge, request: web.BaseRequest, _caller: str) -> web.StreamResponse:
@@ -113,7 +115,7 @@ def encoded(change: Change) -> bytes:
     return b"event: %b\n%bdata: %b\n\n" % (name.encode(), place, data)
 
 
-def _kind(change: Transition) -> str:
+def _kind(change: Transition) -> ChangeKind:
     """What a transition is, for a reader who has no table of the breakers' states."""
     if change.after in SHUT:
         return "trigger"
