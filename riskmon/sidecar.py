@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import cast
 
 from riskmon.changes import Changes
+from riskmon.clock import Clock
 from riskmon.core import events as ev
 from riskmon.core.config import dump
 from riskmon.core.decisions import (
@@ -34,7 +35,7 @@ from riskmon.core.view import View
 from riskmon.gate_file import GateFile
 from riskmon.journal import Journal, JournalError, Recovered
 from riskmon.log import set_up
-from riskmon.loop import Clock, Loop
+from riskmon.loop import Loop
 from riskmon.metrics import Metrics, Recorder
 from riskmon.outbox import RESULTS
 from riskmon.settings import Settings, SettingsError, load, reload_differences
