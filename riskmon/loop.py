@@ -19,15 +19,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
+from riskmon.clock import Clock, boot_ns
 from riskmon.core import events as ev
-from riskmon.core.decisions import LEVEL_NAMES, Answer, Decision, Outcome, Sweep, Withdraw
+from riskmon.core.decisions import Answer, Decision, Outcome, Sweep, Withdraw
 from riskmon.core.engine import Engine, TooManyScopes
 from riskmon.gate_file import GateFile
-from riskmon.journal import Commit, Delivery, Entry, Journal, Status
+from riskmon.journal import Commit, Entry, Journal, Status
+from riskmon.lease import Lease, Levels
 from riskmon.metrics import Recorder
-from riskmon.outbox import CancelTarget, Outbox, payload
+from riskmon.outbox import CancelTarget, Outbox
 from riskmon.web import Accepted, NotDurable, QueueFull
 
 TURN_EVENTS = 10_000  # taken in one turn, so that the lease is renewed between turns
@@ -38,27 +38,6 @@ CANCELS_FIRST_SECONDS = 0.001  # a start over answers and the log, which take as
 LAST_CANCELS_SECONDS = 2.0  # that an end for want of a disk leaves the cancels under way
 SNAPSHOT_EVENTS = 50_000
 SNAPSHOT_SECONDS = 300.0
-
-_json = msgspec.json.Encoder().encode
-
-
-class Clock:
-    """Engine time: the wall clock of the first start, carried on by CLOCK_BOOTTIME.
-
-    It never goes back: not with the wall clock, and not over a restart.
-    """
-
-    def __init__(self, last_now_ns: int) -> None:
-        self._offset_ns = max(time.time_ns(), last_now_ns) - boot_ns()
-
-    def now_ns(self) -> int:
-        """Engine time of now."""
-        return boot_ns() + self._offset_ns
-
-
-def boot_ns() -> int:
-    """CLOCK_BOOTTIME, which the gate's leases are measured on; it counts suspend."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 @dataclass(slots=True)
@@ -79,7 +58,7 @@ class Turn:
     commit: Commit
     submitted_ns: int
     arrived_ns: int
-    levels: dict[str, int] | None = None  # when they changed in this turn
+    levels: Levels | None = None  # when they changed in this turn
     version: int = 0
     events: int = 0
     sweeps: list[Sweep] = field(default_factory=list)
@@ -106,13 +85,12 @@ class Loop:
         fail: Callable[[BaseException], None],
         tell: Callable[[Decision], None],
     ) -> None:
-        self.engine, self.journal, self.gate = engine, journal, gate
+        self.engine, self.journal = engine, journal
         self.clock, self.recorder = clock, recorder
         self.fail, self.tell = fail, tell
         self.outbox = Outbox(targets, self._report, settle=self._settle, observe=recorder)
-        self._markets = {target.name: target.markets for target in targets}
         self._loop = asyncio.get_running_loop()
-        self._lease_ns = int(lease_seconds * 1e9)
+        self._lease = Lease(gate, lease_seconds)
         self._seq = last_seq
         self._inbox: deque[Request] = deque()
         self._queued_events = 0
@@ -121,9 +99,7 @@ class Loop:
         self._outcomes: list[tuple[str, Status, int]] = []
         self._turn_due: asyncio.Handle | None = None
         self._renewal: asyncio.TimerHandle | None = None
-        self._gate_levels: dict[str, int] = {}
-        self._gate_version = -1  # of the levels that are durable
-        self._levels_json: tuple[dict[str, int], msgspec.Raw] = ({}, msgspec.Raw(b"{}"))
+        self._durable_version = -1  # of the engine's levels
         self._cancel_arrived_ns: dict[str, int] = {}  # incident -> arrival of its cause
         self._events_since_snapshot = 0
         self._snapshot_due_ns = 0
@@ -140,8 +116,8 @@ class Loop:
             accepted=len(events) - outcome.duplicates,
             duplicates=outcome.duplicates,
             generation=self.engine.generation,
-            lease=self._lease_ns / 1e9,
-            levels=self._encoded_levels(),
+            lease=self._lease.ns / 1e9,
+            levels=self._lease.encoded(),
         )
 
     async def ask(self, call: ev.Check | ev.Operate) -> Answer:
@@ -241,22 +217,12 @@ class Loop:
 
     def _tighten(self, turn: Turn) -> None:
         """Shut what must be shut now; what may open waits for the commit."""
-        engine, version = self.engine, self.engine.levels_version
-        last = self._turns[-1].version if self._turns else self._gate_version
-        turn.version = version
-        if version == last:
-            return
-        levels = engine.levels
-        turn.levels = dict(levels)
-        known = self._gate_levels
-        for scope in levels:
-            if scope not in known:
-                self.gate.add(scope)
-        # A new scope is shut until its registration is durable.
-        self._gate_levels = {
-            scope: min(known.get(scope, 0), levels.get(scope, 0)) for scope in known | levels
-        }
-        self.gate.tighten(self._gate_levels, engine.generation)
+        engine = self.engine
+        last = self._turns[-1].version if self._turns else self._durable_version
+        turn.version = engine.levels_version
+        if turn.version != last:
+            turn.levels = dict(engine.levels)
+            self._lease.tighten(turn.levels, engine.generation)
 
     def _prepare_cancels(self, turn: Turn) -> None:
         decisions = turn.commit.decisions
@@ -264,27 +230,13 @@ class Loop:
         turn.commit.withdraw = [d.incident for d in decisions if isinstance(d, Withdraw)]
         if not turn.sweeps:
             return
-        now_ns = boot_ns()
+        now_ns, account = boot_ns(), self.engine.config.account
         for sweep in turn.sweeps:
-            turn.commit.deliveries.extend(self._deliveries(sweep))
+            turn.commit.deliveries.extend(self.outbox.deliveries(sweep, account))
             if sweep.sweep == 1:
                 self._cancel_arrived_ns[sweep.incident] = turn.arrived_ns
                 self.recorder.breach_to_gate((now_ns - turn.arrived_ns) / 1e9)
         self._loop.call_later(CANCEL_WAIT_SECONDS, self._send, turn)
-
-    def _deliveries(self, sweep: Sweep) -> list[Delivery]:
-        return [
-            Delivery(
-                id=f"{sweep.incident}_{sweep.sweep}_{target}",
-                incident=sweep.incident,
-                sweep=sweep.sweep,
-                target=target,
-                scope=sweep.scope,
-                body=payload(sweep, self.engine.config.account, self._markets.get(target, "all")),
-                created_ns=time.time_ns(),
-            )
-            for target in sweep.targets
-        ]
 
     def _send(self, turn: Turn) -> None:
         """Begin the cancels of a turn; the outbox knows those that it has."""
@@ -316,7 +268,7 @@ class Loop:
 
     def _answer_checks(self, turn: Turn) -> None:
         """A check is answered before it is durable, unless a loosening is still being written."""
-        if turn.version != self._gate_version:
+        if turn.version != self._durable_version:
             return
         for request in turn.requests:
             waiter = request.waiter
@@ -363,14 +315,11 @@ class Loop:
 
     def _loosen(self, turn: Turn) -> None:
         """What a durable turn opened may open, unless a later one shut it again."""
-        self._gate_version = turn.version
-        if turn.levels is None:
-            return
-        proven = [turn.levels, *(later.levels for later in self._turns if later.levels is not None)]
-        self._gate_levels = {
-            scope: min(levels.get(scope, 0) for levels in proven) for scope in self._gate_levels
-        }
-        self._renew()
+        self._durable_version = turn.version
+        if turn.levels is not None:
+            later = (later.levels for later in self._turns if later.levels is not None)
+            self._lease.loosen(turn.levels, later)
+            self._renew()
 
     # -- the lease --------------------------------------------------------------------------------
 
@@ -381,31 +330,22 @@ class Loop:
     def _tend(self) -> None:
         if self._stopped or self.failed is not None:
             return
-        self._renewal = self._loop.call_later(self._lease_ns / 1e9 / RENEWALS_PER_LEASE, self._tend)
+        self._renewal = self._loop.call_later(self._lease.ns / 1e9 / RENEWALS_PER_LEASE, self._tend)
         if self.engine.next_deadline_ns <= self.clock.now_ns():
             self._turn()
         self._renew()
 
     def _renew(self) -> None:
-        now_ns = boot_ns()
         if self._renewal is None or self.failed is not None or self._stopped:
             return
-        if self._turns and now_ns - self._turns[0].submitted_ns > self._lease_ns:
+        if self._turns and boot_ns() - self._turns[0].submitted_ns > self._lease.ns:
             return  # the disk hangs: what is not written must not go on
-        self.gate.renew(now_ns + self._lease_ns, self._gate_levels, self.engine.generation)
+        self._lease.renew(self.engine.generation)
         self.recorder.last_cycle_ns = time.time_ns()
 
     def stalled_seconds(self) -> float:
         """How long the oldest commit has been under way."""
         return (boot_ns() - self._turns[0].submitted_ns) / 1e9 if self._turns else 0.0
-
-    def _encoded_levels(self) -> msgspec.Raw:
-        """What the gate holds, for senders elsewhere: never a loosening that is not durable."""
-        levels = self._gate_levels
-        if self._levels_json[0] is not levels:
-            names = {scope: LEVEL_NAMES[level] for scope, level in levels.items()}
-            self._levels_json = levels, msgspec.Raw(_json(names))
-        return self._levels_json[1]
 
     # -- the end ----------------------------------------------------------------------------------
 
@@ -413,7 +353,7 @@ class Loop:
         if self.failed is not None:
             return
         self.failed = error
-        self.gate.shut()
+        self._lease.shut()
         self._tell_durable()
         waiting = [request for turn in self._turns for request in turn.requests]
         for request in (*waiting, *requests, *self._inbox):
@@ -428,7 +368,7 @@ class Loop:
         if self._renewal is not None:
             self._renewal.cancel()
             self._renewal = None
-        self.gate.shut()
+        self._lease.shut()
         with suppress(NotDurable):
             await self.step([ev.Stop(cancel=cancel)])
             if cancel:
@@ -441,7 +381,7 @@ class Loop:
 
     async def _send_last(self) -> None:
         """Both sweeps of the stop's own cancel, or as far as they come in a few seconds."""
-        deadline = self._loop.time() + self._lease_ns / 1e9 + 5
+        deadline = self._loop.time() + self._lease.ns / 1e9 + 5
         while self._loop.time() < deadline and any(
             not one.confirmed for one in self.engine.view().cancel
         ):

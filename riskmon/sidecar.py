@@ -18,8 +18,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import cast
 
-from msgspec import Struct
-
+from riskmon.changes import Changes
+from riskmon.clock import Clock
 from riskmon.core import events as ev
 from riskmon.core.config import dump
 from riskmon.core.decisions import (
@@ -29,14 +29,13 @@ from riskmon.core.decisions import (
     Record,
     Transition,
     Unknown,
-    Warned,
 )
 from riskmon.core.engine import Engine
 from riskmon.core.view import View
 from riskmon.gate_file import GateFile
 from riskmon.journal import Journal, JournalError, Recovered
 from riskmon.log import set_up
-from riskmon.loop import Clock, Loop
+from riskmon.loop import Loop
 from riskmon.metrics import Metrics, Recorder
 from riskmon.outbox import RESULTS
 from riskmon.settings import Settings, SettingsError, load, reload_differences
@@ -45,6 +44,7 @@ from riskmon.web import (
     Accepted,
     Access,
     Caps,
+    Change,
     NotDurable,
     NotReady,
     Reloaded,
@@ -56,7 +56,6 @@ from riskmon.web import (
 )
 from riskmon.web.problems import KINDS
 
-STREAM_CHANGES = 1_000  # that a slow reader of the stream may fall behind
 PRUNE_SECONDS = 600.0
 REPLAY_SLICE = 500  # instants between two turns of the event loop
 
@@ -76,7 +75,7 @@ class Sidecar:
         )
         self.loop: Loop | None = None
         self._state = "the journal is being replayed"
-        self._readers: set[asyncio.Queue[Struct]] = set()
+        self._changes = Changes(self.view)
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -224,8 +223,10 @@ class Sidecar:
         self._state = "the sidecar is stopping"
         await loop.stop(cancel=self.settings.on_stop == "cancel")
         if loop.failed is not None:
+            await self._changes.end(clean=False, reason=f"failed: {loop.failed}")
             return False
         journal.submit(loop.last_commit(), lambda _: None)
+        await self._changes.end(clean=True, reason="stopped in order")
         _log.info("stopped in order; the gate is shut")
         return True
 
@@ -276,25 +277,13 @@ class Sidecar:
         """Count a refused batch of events."""
         self.recorder.rejected(reason)
 
-    async def subscribe(self) -> AsyncIterator[Struct]:
-        """Changes of state from now on; a reader that falls too far behind is let go."""
-        changes: asyncio.Queue[Struct] = asyncio.Queue(STREAM_CHANGES)
-        self._readers.add(changes)
-        try:
-            while changes in self._readers:
-                yield await changes.get()
-        finally:
-            self._readers.discard(changes)
+    def subscribe(self) -> AsyncIterator[Change]:
+        """The state, then each change of it, for one reader of the stream."""
+        return self._changes.subscribe()
 
     def _tell(self, decision: Decision) -> None:
         _log_decision(decision)
-        if not isinstance(decision, Transition | Warned | Unknown):
-            return
-        for changes in list(self._readers):
-            try:
-                changes.put_nowait(decision)
-            except asyncio.QueueFull:
-                self._readers.discard(changes)
+        self._changes.tell(decision)
 
     # -- reload -----------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from riskmon.core.decisions import Sweep
 from riskmon.core.events import Reported, parse_json
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Policy
+from riskmon.core.view import View
 from riskmon.gate import Gate, Level
 from riskmon.gate_file import GateFile
 from riskmon.metrics.table import TABLE
@@ -33,8 +34,10 @@ from riskmon.outbox import payload
 from riskmon.settings import load
 from riskmon.settings.model import CancelTable, Plain
 from riskmon.settings.schema import keys_of, paths
+from riskmon.web import Change
 from riskmon.web.access import INGEST, NONE, OPERATE, READ
 from riskmon.web.app import PATHS
+from riskmon.web.stream import ChangeKind
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -151,6 +154,26 @@ def test_every_event_and_field_is_documented() -> None:
             {field.name for field in fields_of if not field.required and field.name != "at"},
         )
     assert documented == known
+
+
+def test_every_event_of_the_stream_is_documented() -> None:
+    """The table of the stream has each event with all its fields, and no other."""
+    documented = {
+        ticked(name)[0]: set(fields.split(", "))
+        for name, _, fields in table("## The stream", "event")
+    }
+    known = {"state": {"as there"}}
+    for kind in set(get_args(Change)) - {View}:
+        names = (field.name for field in msgspec.structs.fields(kind))
+        known[str(kind.__struct_config__.tag)] = {name.removesuffix("_ns") for name in names}
+    known["transition"].add("change")
+    assert documented == known
+
+
+def test_every_change_of_a_transition_is_documented() -> None:
+    """The words for what a transition is are those of the table."""
+    named = [ticked(row[0])[0] for row in table("## The stream", "change")]
+    assert sorted(named) == sorted(get_args(ChangeKind))
 
 
 def test_every_endpoint_is_documented() -> None:

@@ -386,6 +386,8 @@ class Board:
                 active=near,
                 utilization=utilization(value, breaker.bound, self.is_floor(breaker)) or 0.0,
                 at_ns=self.wall_ns,
+                value=value,
+                bound=breaker.bound,
             )
         )
 

@@ -45,6 +45,8 @@ class Warned(_Decision, tag="warning", frozen=True):
     active: bool
     utilization: float
     at_ns: int
+    value: float | None = None
+    bound: float | None = None
 
 
 class Unknown(_Decision, tag="unknown", frozen=True):

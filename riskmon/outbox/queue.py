@@ -115,6 +115,22 @@ class Outbox:
         self._ended: dict[str, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def deliveries(self, sweep: Sweep, account: str) -> list[Delivery]:
+        """One for each of the sweep's targets; nothing is sent yet."""
+        markets = {name: target.target.markets for name, target in self._targets.items()}
+        return [
+            Delivery(
+                id=f"{sweep.incident}_{sweep.sweep}_{target}",
+                incident=sweep.incident,
+                sweep=sweep.sweep,
+                target=target,
+                scope=sweep.scope,
+                body=payload(sweep, account, markets.get(target, "all")),
+                created_ns=time.time_ns(),
+            )
+            for target in sweep.targets
+        ]
+
     def prepare(self, delivery: Delivery) -> None:
         """Do now what the first attempt can be spared: :meth:`send` follows when it is durable."""
         target = self._targets.get(delivery.target)

@@ -11,12 +11,15 @@ from riskmon.web.app import App, make_app
 from riskmon.web.port import (
     Accepted,
     Caps,
+    Change,
     Fault,
     NotDurable,
     NotReady,
     Port,
+    PortfolioNow,
     QueueFull,
     Reloaded,
+    Shutdown,
 )
 from riskmon.web.server import Running, serve
 
@@ -25,14 +28,17 @@ __all__ = [
     "Access",
     "App",
     "Caps",
+    "Change",
     "Fault",
     "NotDurable",
     "NotReady",
     "Port",
+    "PortfolioNow",
     "QueueFull",
     "Reloaded",
     "Role",
     "Running",
+    "Shutdown",
     "Token",
     "make_app",
     "serve",

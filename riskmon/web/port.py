@@ -9,7 +9,14 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
-from riskmon.core.decisions import CheckAnswer, OperateAnswer, Record
+from riskmon.core.decisions import (
+    CheckAnswer,
+    OperateAnswer,
+    Record,
+    Transition,
+    Unknown,
+    Warned,
+)
 from riskmon.core.events import Check, Operate, Reported
 from riskmon.core.view import View
 
@@ -58,6 +65,34 @@ class Reloaded:
     needs_restart: Sequence[str] = ()  # key paths that changed and wait for a restart
 
 
+class PortfolioNow(Struct, tag_field="type", tag="portfolio", frozen=True, kw_only=True):
+    """The account's figures, as :class:`riskmon.core.view.PortfolioView` has them."""
+
+    at_ns: int  # UTC ns since 1970
+    reference: str
+    equity: float | None
+    settled: bool
+    initial_capital: float | None
+    unit_value: float | None
+    pnl_realized: float | None
+    pnl_unrealized: float | None
+    pnl_day: float | None
+    pnl_ratio: float | None
+    drawdown_ratio: float | None
+    unpriced: list[str]
+
+
+class Shutdown(Struct, tag_field="type", tag="shutdown", frozen=True, kw_only=True):
+    """The sidecar ends, and the gate is shut. ``clean``: in order, not after a failure."""
+
+    at_ns: int  # UTC ns since 1970
+    clean: bool
+    reason: str
+
+
+Change = View | PortfolioNow | Transition | Warned | Unknown | Shutdown
+
+
 class Port(Protocol):
     """What lies behind the edge. The edge calls it on its own event loop only."""
 
@@ -96,8 +131,8 @@ class Port(Protocol):
         """Read the configuration anew."""
         ...
 
-    def subscribe(self) -> AsyncIterator[Struct]:
-        """Changes of state from now on, as tagged structs (``Transition``, ``Warned``)."""
+    def subscribe(self) -> AsyncIterator[Change]:
+        """The state and the portfolio as they are, then each change; ``Shutdown`` is the last."""
         ...
 
     def rejected(self, reason: str) -> None:

@@ -1,23 +1,29 @@
-"""``GET /v1/stream``: every change of state as a server-sent event, while someone reads it."""
+"""``GET /v1/stream``: the state, then each change of it, as server-sent events."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from aiohttp import web
 from multidict import CIMultiDict
 
+from riskmon.core.breaker import SHUT
+from riskmon.core.decisions import Transition
+from riskmon.core.view import View
 from riskmon.web.edge import Edge
+from riskmon.web.port import Change
 from riskmon.web.problems import SAFE, Problem
-from riskmon.web.show import shown
+from riskmon.web.show import document, shown
 
 _HEADERS: CIMultiDict[str] = CIMultiDict(
     {**SAFE, "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 )
+
+ChangeKind = Literal["trigger", "reset", "recovery", "probe", "disable", "enable"]
 
 
 async def stream(edge: Edge, request: web.BaseRequest, _caller: str) -> web.StreamResponse:
@@ -44,7 +50,7 @@ async def stream(edge: Edge, request: web.BaseRequest, _caller: str) -> web.Stre
 async def _send(
     edge: Edge,
     request: web.BaseRequest,
-    changes: AsyncIterator[msgspec.Struct],
+    changes: AsyncIterator[Change],
     ended: asyncio.Future[None],
 ) -> web.StreamResponse:
     response = web.StreamResponse(headers=_HEADERS)
@@ -78,7 +84,7 @@ async def _send(
     return response
 
 
-async def _next(changes: AsyncIterator[msgspec.Struct]) -> msgspec.Struct | None:
+async def _next(changes: AsyncIterator[Change]) -> Change | None:
     return await anext(changes, None)
 
 
@@ -95,11 +101,28 @@ async def _write(
         raise ConnectionResetError("the stream's reader fell behind") from None
 
 
-def encoded(change: msgspec.Struct) -> bytes:
-    """One event: its name is the struct's tag, its id the generation where there is one."""
-    config = change.__struct_config__
-    fields = shown(change)
+def encoded(change: Change) -> bytes:
+    """One event; its id is the generation where there is one."""
+    if isinstance(change, View):
+        name, fields = "state", document(change)
+    else:
+        name, fields = str(change.__struct_config__.tag), shown(change)
+    if isinstance(change, Transition):
+        fields["change"] = _kind(change)
     generation = fields.get("generation")
     place = b"" if generation is None else b"id: %d\n" % generation
-    data = msgspec.json.encode({"type": config.tag, **fields})
-    return b"event: %b\n%bdata: %b\n\n" % (str(config.tag).encode(), place, data)
+    data = msgspec.json.encode({"type": name, **fields})
+    return b"event: %b\n%bdata: %b\n\n" % (name.encode(), place, data)
+
+
+def _kind(change: Transition) -> ChangeKind:
+    """What a transition is, for a reader who has no table of the breakers' states."""
+    if change.after in SHUT:
+        return "trigger"
+    if change.after == "half_open":
+        return "probe"
+    if change.after == "disabled":
+        return "disable"
+    if change.before == "disabled":
+        return "enable"
+    return "recovery" if change.by is None else "reset"

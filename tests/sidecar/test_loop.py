@@ -11,13 +11,14 @@ from typing import Any, cast
 
 import pytest
 
+from riskmon.clock import Clock
 from riskmon.core import events as ev
 from riskmon.core.decisions import OperateAnswer
 from riskmon.core.engine import Engine
 from riskmon.gate import Gate, Level
 from riskmon.gate_file import GateFile
 from riskmon.journal import Commit, Journal
-from riskmon.loop import Clock, Loop
+from riskmon.loop import Loop
 from riskmon.metrics import Recorder
 from riskmon.web import NotDurable
 

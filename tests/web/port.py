@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from msgspec import Struct
 
 from riskmon.core.decisions import Blame, CheckAnswer, OperateAnswer, Record
 from riskmon.core.events import Check, Operate, Reported
@@ -29,6 +28,7 @@ from riskmon.web import (
     Access,
     App,
     Caps,
+    Change,
     Reloaded,
     Running,
     Token,
@@ -75,7 +75,7 @@ class MemoryPort:
         self.operated = OperateAnswer(status=200, detail="done", generation=8, level="halt")
         self.reloaded = Reloaded()
         self.records: list[Record] = []
-        self.subscribers: set[asyncio.Queue[Struct | None]] = set()
+        self.subscribers: set[asyncio.Queue[Change | None]] = set()
 
     @property
     def untouched(self) -> bool:
@@ -118,8 +118,8 @@ class MemoryPort:
     async def reload(self) -> Reloaded:
         return self.reloaded
 
-    async def subscribe(self) -> AsyncIterator[Struct]:
-        queue: asyncio.Queue[Struct | None] = asyncio.Queue()
+    async def subscribe(self) -> AsyncIterator[Change]:
+        queue: asyncio.Queue[Change | None] = asyncio.Queue()
         self.subscribers.add(queue)
         try:
             while (change := await queue.get()) is not None:

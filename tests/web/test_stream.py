@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import aiohttp
+import msgspec
+import pytest
 
-from riskmon.core.decisions import Transition, Warned
-from riskmon.web import Caps
-from tests.web.port import GRAFANA, GUARDED, NOW_NS, Site, site, until
+from riskmon.core.decisions import BreakerState, Transition, Warned
+from riskmon.web import Caps, Change, PortfolioNow, Shutdown
+from tests.web.port import GRAFANA, GUARDED, NOW_NS, VIEW, Site, site, until
 
 TRIP = Transition(
     limit="latency_p99",
@@ -21,8 +24,27 @@ TRIP = Transition(
     at_ns=NOW_NS,
 )
 WARNING = Warned(
-    limit="portfolio_loss", scope="account", active=True, utilization=0.7, at_ns=NOW_NS
+    limit="portfolio_loss",
+    scope="account",
+    active=True,
+    utilization=0.7,
+    at_ns=NOW_NS,
+    value=0.035,
+    bound=0.05,
 )
+FIGURES: dict[str, Any] = {
+    "reference": "USDT",
+    "equity": 9650.0,
+    "settled": True,
+    "initial_capital": 10_000.0,
+    "unit_value": 0.965,
+    "pnl_realized": -50.0,
+    "pnl_unrealized": None,
+    "pnl_day": -350.0,
+    "pnl_ratio": -0.035,
+    "drawdown_ratio": 0.035,
+    "unpriced": ["DUST"],
+}
 
 
 async def following(s: Site) -> aiohttp.ClientResponse:
@@ -31,6 +53,18 @@ async def following(s: Site) -> aiohttp.ClientResponse:
     assert await message(response) == ["retry: 2000"]
     await until(lambda: s.port.subscribers)
     return response
+
+
+async def sent(change: Change) -> tuple[list[str], dict[str, Any]]:
+    """The lines of an event before its data, and the data, as a reader gets them."""
+    async with site() as s:
+        response = await following(s)
+        (queue,) = s.port.subscribers
+        queue.put_nowait(change)
+        *lines, data = await message(response)
+        response.close()
+    decoded: dict[str, Any] = json.loads(data.removeprefix("data: "))
+    return lines, decoded
 
 
 async def message(response: aiohttp.ClientResponse) -> list[str]:
@@ -63,9 +97,72 @@ async def test_changes_are_sent_as_they_happen() -> None:
         "value": None,
         "bound": None,
         "by": None,
+        "change": "trigger",
     }
     assert warning[0] == "event: warning"
-    assert json.loads(warning[1].removeprefix("data: "))["utilization"] == 0.7
+    assert json.loads(warning[1].removeprefix("data: ")) == {
+        "type": "warning",
+        "limit": "portfolio_loss",
+        "scope": "account",
+        "active": True,
+        "utilization": 0.7,
+        "at": "2026-01-02T03:04:05.678Z",
+        "value": 0.035,
+        "bound": 0.05,
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "by", "change"),
+    [
+        ("closed", "open", None, "trigger"),
+        ("closed", "frozen", "boss", "trigger"),
+        ("half_open", "open", None, "trigger"),
+        ("open", "closed", "boss", "reset"),
+        ("frozen", "closed", "boss", "reset"),
+        ("half_open", "closed", "boss", "reset"),
+        ("open", "closed", None, "recovery"),
+        ("half_open", "closed", None, "recovery"),
+        ("open", "half_open", None, "probe"),
+        ("closed", "disabled", "boss", "disable"),
+        ("disabled", "closed", "boss", "enable"),
+        ("disabled", "closed", None, "enable"),
+    ],
+)
+async def test_transition_says_what_it_is(
+    before: BreakerState, after: BreakerState, by: str | None, change: str
+) -> None:
+    """A reader tells a trigger from a reset without knowing the breakers' states."""
+    _, data = await sent(msgspec.structs.replace(TRIP, before=before, after=after, by=by))
+    assert data["change"] == change
+
+
+async def test_state_is_an_event() -> None:
+    """It has what the state's own endpoint answers, and begins the ids."""
+    lines, data = await sent(VIEW)
+    async with site() as s:
+        state = (await s.ask("GET", "/v1/state")).json
+    assert lines == ["event: state", "id: 7"]
+    assert data == {"type": "state", **state}
+
+
+async def test_portfolio_is_an_event() -> None:
+    """It has the figures of the state's portfolio; what is unknown is null."""
+    lines, data = await sent(PortfolioNow(at_ns=NOW_NS, **FIGURES))
+    assert lines == ["event: portfolio"]
+    assert data == {"type": "portfolio", "at": "2026-01-02T03:04:05.678Z", **FIGURES}
+
+
+async def test_shutdown_is_an_event() -> None:
+    """It says whether the end is in order, and why it comes."""
+    lines, data = await sent(Shutdown(at_ns=NOW_NS, clean=True, reason="stopped in order"))
+    assert lines == ["event: shutdown"]
+    assert data == {
+        "type": "shutdown",
+        "at": "2026-01-02T03:04:05.678Z",
+        "clean": True,
+        "reason": "stopped in order",
+    }
 
 
 async def test_quiet_stream_stays_open() -> None:

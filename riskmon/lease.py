@@ -1,0 +1,64 @@
+"""What the gate grants: tightened at once, loosened when that is on the disk, and for a lease only.
+
+Between a change of the engine's levels and its commit the gate holds the lower of the two, scope by
+scope; and while several changes are being written, the lowest of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from riskmon.clock import boot_ns
+from riskmon.core.decisions import HALT, LEVEL_NAMES
+from riskmon.gate_file import GateFile
+
+_json = msgspec.json.Encoder().encode
+
+Levels = dict[str, int]  # by scope
+
+
+class Lease:
+    """The levels that the gate holds, and the lease that they are given for."""
+
+    def __init__(self, gate: GateFile, seconds: float) -> None:
+        self.ns = int(seconds * 1e9)
+        self._gate = gate
+        self._levels: Levels = {}
+        self._encoded: tuple[Levels, msgspec.Raw] = ({}, msgspec.Raw(b"{}"))
+
+    def tighten(self, levels: Levels, generation: int) -> None:
+        """Take at once what ``levels`` no longer grant; what they grant anew waits."""
+        known = self._levels
+        for scope in levels:
+            if scope not in known:
+                self._gate.add(scope)
+        # A new scope is shut until its registration is durable.
+        self._levels = {
+            scope: min(known.get(scope, HALT), levels.get(scope, HALT)) for scope in known | levels
+        }
+        self._gate.tighten(self._levels, generation)
+
+    def loosen(self, durable: Levels, unwritten: Iterable[Levels]) -> None:
+        """Grant from the next renewal on what is durable and no later change took back."""
+        proven = [durable, *unwritten]
+        self._levels = {
+            scope: min(levels.get(scope, HALT) for levels in proven) for scope in self._levels
+        }
+
+    def renew(self, generation: int) -> None:
+        """Give what is granted for another lease."""
+        self._gate.renew(boot_ns() + self.ns, self._levels, generation)
+
+    def shut(self) -> None:
+        """Take everything."""
+        self._gate.shut()
+
+    def encoded(self) -> msgspec.Raw:
+        """The levels' names by scope as JSON, for senders elsewhere."""
+        levels = self._levels
+        if self._encoded[0] is not levels:
+            names = {scope: LEVEL_NAMES[level] for scope, level in levels.items()}
+            self._encoded = levels, msgspec.Raw(_json(names))
+        return self._encoded[1]
