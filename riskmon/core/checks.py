@@ -81,34 +81,32 @@ def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[str]) -> 
     refused = []
     for scope in scopes:
         for rule, breaker in board.checking.get(scope, ()):
-            if breaker.state != "disabled":
-                blame = _judge(board, facts, intent, rule, breaker)
-                if blame is not None:
-                    refused.append(blame)
+            if breaker.state == "disabled":
+                continue
+            limit, bound, before = rule.limit, breaker.bound, -1.0
+            if limit.standing:
+                value = limit.size(facts, intent)
+                if type(value) is tuple:
+                    before, value = value
+            else:
+                value = limit.judge(facts, intent, scope, bound)
+                if rule.notes:
+                    _note(board, facts, intent, rule, breaker)
+            if type(value) is str:
+                blame = _untold(facts, intent, rule, breaker)
+            elif value <= bound or value <= before:
+                continue  # nearly always
+            else:
+                blame = _exceed(board, intent, rule, breaker, value)
+            if blame is not None:
+                refused.append(blame)
     return refused
 
 
-def _judge(
-    board: Board, facts: Facts, intent: Intent, rule: Rule, breaker: Breaker
+def _exceed(
+    board: Board, intent: Intent, rule: Rule, breaker: Breaker, value: float
 ) -> Blame | None:
-    limit, bound = rule.limit, breaker.bound or 0.0
-    if limit.standing:
-        size: tuple[float, float] | str = limit.size(facts, intent)
-        if isinstance(size, str):
-            return _untold(facts, intent, rule, breaker)
-        before, value = size
-        if value <= bound or value <= before:
-            return None
-    else:
-        value = limit.judge(facts, intent, breaker.scope, bound)
-        if isinstance(value, str):
-            return _untold(facts, intent, rule, breaker)
-        notes = rule.notes and not intent.order.simulate
-        if notes and limit.note(facts, intent, breaker.scope, value):
-            reason = limit.describe(breaker.scope, value, bound)
-            board.shut(breaker, "breach_freeze", reason)
-        if value <= bound:
-            return None
+    """The order would take a limit past its bound."""
     if not intent.order.simulate:
         _act(board, rule, breaker, value)
     if rule.params.on_breach not in _REFUSES:
@@ -117,9 +115,19 @@ def _judge(
         limit=rule.name,
         scope=breaker.scope,
         value=value,
-        bound=bound,
-        utilization=utilization(value, bound),
+        bound=breaker.bound,
+        utilization=utilization(value, breaker.bound),
     )
+
+
+def _note(board: Board, facts: Facts, intent: Intent, rule: Rule, breaker: Breaker) -> None:
+    """An order was asked for, permitted or not: enough of them may freeze."""
+    if intent.order.simulate:
+        return
+    times = rule.limit.note(facts, intent, breaker.scope)
+    if rule.limit.freezes(times):
+        reason = rule.limit.describe(breaker.scope, times, breaker.bound)
+        board.shut(breaker, "breach_freeze", reason)
 
 
 def _untold(facts: Facts, intent: Intent, rule: Rule, breaker: Breaker) -> Blame | None:

@@ -6,7 +6,6 @@ A limit measures with :class:`Facts` and nothing else. Times are engine time unl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -24,7 +23,7 @@ class EdgeHeard(Struct):
     wall_ns: int
 
 
-class Sizes(NamedTuple):
+class Sizes(Struct):
     """A size before and after an order, with what the orders that rest may add to it.
 
     ``symbol_*`` is the net size of the order's symbol; ``added_*`` is what all resting orders may

@@ -76,7 +76,8 @@ class Orders:
         state.unheard_ns[name] = now_ns
         self._waiting.append((now_ns, name))
         self._count(reservation, reservation.left, 1)
-        self.arm(("reserve", "", ""), now_ns + self.ttl_ns)
+        if len(self._waiting) == 1:  # else the timer of the oldest is armed
+            self.arm(("reserve", "", ""), now_ns + self.ttl_ns)
 
     def release(self, name: str) -> None:
         """An order no longer counts."""

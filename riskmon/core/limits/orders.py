@@ -195,8 +195,8 @@ class RepeatOrders(_OrderLimit):
         oldest_ns = facts.now_ns - int(self.params.seconds * 1e9)
         return 1.0 + sum(1 for at_ns in times if at_ns > oldest_ns)
 
-    def note(self, facts: Facts, order: Intent, scope: str, value: float) -> bool:
-        """An order was asked for, permitted or not; whether so many of them freeze."""
+    def note(self, facts: Facts, order: Intent, scope: str) -> int:
+        """An order was asked for, permitted or not; how often by now."""
         repeats: Repeats | None = self.measures.get(scope)
         if repeats is None:
             repeats = self.measures[scope] = Repeats()
@@ -207,9 +207,13 @@ class RepeatOrders(_OrderLimit):
         repeats.orders[key] = [*times[-MAX_TIMES:], facts.now_ns]
         while repeats.orders[next(iter(repeats.orders))][-1] <= oldest_ns:
             del repeats.orders[next(iter(repeats.orders))]
+        return len(times) + 1
+
+    def freezes(self, times: int) -> bool:
+        """Whether so many identical orders freeze."""
         freeze_at = self.params.freeze_at
         acts = self.params.on_breach not in ("shadow", "warn")
-        return acts and freeze_at is not None and value >= freeze_at
+        return acts and freeze_at is not None and times >= freeze_at
 
     def describe(self, scope: str, value: float, bound: float) -> str:
         """Why it is refused, for people."""
