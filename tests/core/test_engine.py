@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, get_args, get_type_hints
+
 import pytest
 
 from riskmon.core import events as ev
@@ -9,6 +11,7 @@ from riskmon.core.config import EngineConfig, LimitConfig, PortfolioConfig, defa
 from riskmon.core.decisions import LEVEL_NAMES, Record, Sweep, Transition
 from riskmon.core.engine import NEVER_NS, Engine, TooManyScopes
 from riskmon.core.limits import LIMITS
+from riskmon.core.limits.policy import Recovery
 from tests.core import (
     BEGIN_WALL_NS,
     OMS,
@@ -26,14 +29,73 @@ from tests.core import (
 
 
 def test_the_defaults() -> None:
-    """Without a configuration three limits are on, with the bounds that are documented."""
+    """Without a configuration four limits are on, with the bounds that are documented."""
     limits = {one.name: one.params for one in default_limits()}
+    assert set(limits) == {"latency_p99", "error_streak", "error_rate", "portfolio_loss"}
+    assert not any(one.written for one in default_limits())
     assert limits["latency_p99"].bounds() == [("max", 0.2)]
     assert limits["error_streak"].bounds() == [("max", 5)]
     assert limits["portfolio_loss"].bounds() == [("max", 0.05)]
     assert limits["portfolio_loss"].warn == 0.6
     assert limits["latency_p99"].breaches == 5
     assert Engine().view().level == "allow"
+
+
+PROBES = Recovery(after=30.0, multiplier=2.0, max=300.0, jitter=0.1, probes=3)
+VENUE, SYMBOL, ACCOUNT, STRATEGY = ("venue",), ("symbol",), ("account",), ("strategy",)
+ANY_BOOK = ("account", "venue", "strategy")
+
+
+def cooldown(seconds: float) -> Recovery:
+    """The same wait each time, and closed after it."""
+    return Recovery(after=seconds, multiplier=1.0, max=seconds, jitter=0.0, probes=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "scopes", "on_breach", "recover", "own"),
+    [
+        ("latency_p99", VENUE, "trip", PROBES, {"max": 0.2, "window": 1_000, "min_samples": 100}),
+        ("error_streak", ("venue", "account"), "trip", cooldown(300.0), {"max": 5}),
+        ("error_rate", VENUE, "trip", PROBES, {"max": 0.5, "window": 100, "min_samples": 20}),
+        ("portfolio_loss", ACCOUNT, "trip", "operator", {"max": 0.05, "warn": 0.6}),
+        ("loss", ANY_BOOK, "trip", "period", {"trailing": False}),
+        ("daily_loss", ANY_BOOK, "trip", "period", {"trailing": False}),
+        ("weekly_loss", ANY_BOOK, "trip", "period", {"trailing": False}),
+        ("drawdown", ACCOUNT, "trip", "operator", {"warn": 0.8}),
+        ("loss_streak", STRATEGY, "trip", cooldown(3_600.0), {}),
+        ("position", SYMBOL, "block", "clear", {}),
+        ("total_position", ACCOUNT, "block", "clear", {}),
+        ("open_positions", ACCOUNT, "block", "clear", {}),
+        ("inventory", SYMBOL, "block", "clear", {}),
+        ("total_notional", ACCOUNT, "block", "clear", {}),
+        ("concentration", ACCOUNT, "block", "clear", {}),
+        ("edge", ("strategy", "account"), "freeze", "operator", {}),
+        ("staleness", VENUE, "trip", "clear", {"streams": ()}),
+        ("heartbeat", STRATEGY, "trip", "clear", {}),
+        ("volatility", SYMBOL, "trip", PROBES, {}),
+        ("order_notional", SYMBOL, "block", "operator", {}),
+        ("order_quantity", SYMBOL, "block", "operator", {}),
+        ("price_collar", SYMBOL, "block", "operator", {}),
+        ("message_rate", ("venue", "strategy"), "block", "operator", {}),
+        ("repeat_orders", STRATEGY, "block", "operator", {"freeze_at": None}),
+    ],
+)
+def test_the_table_of_kinds(
+    kind: str, scopes: tuple[str, ...], on_breach: str, recover: Any, own: dict[str, Any]
+) -> None:
+    """What a limit of each kind is over, does and recovers by when nothing else is written."""
+    params = LIMITS[kind].Params
+    bound: dict[str, Any] = {} if "max" in own else {"min" if kind == "edge" else "max": 0.5}
+    if kind in ("loss_streak", "repeat_orders"):
+        bound = {"max": 2.0}
+    found = params(**bound)
+    assert get_args(get_type_hints(params)["per"]) == scopes
+    assert (found.per, found.on_breach, found.recover) == (scopes[0], on_breach, recover)
+    assert found.breaches == (5 if kind == "latency_p99" else 1)
+    assert (found.clear, found.hold, found.level, found.cancels) == (1.0, 0.0, "halt", "all")
+    assert (found.flatten, found.on_unknown, found.enabled) == (False, "halt", True)
+    assert found.warn == own.get("warn", 0.8)
+    assert all(getattr(found, key) == value for key, value in own.items())
 
 
 def test_a_whole_incident() -> None:
@@ -140,6 +202,18 @@ def test_checks_follow_the_lowest_level() -> None:
     assert world.check(venue="mexc").allowed
     assert world.view.orders_checked == {"allowed": 2, "refused": 1}
     assert world.view.orders_blocked == {"latency_p99": 1}
+
+
+@pytest.mark.parametrize("scope", ["account", "venue:kraken", "symbol:BTC/USDT", "strategy:mm"])
+def test_each_scope_of_an_order_may_hold_it(scope: str) -> None:
+    """Whichever of its four scopes is frozen: it is refused by name, an order elsewhere is not."""
+    world = World()
+    world.step(ev.Heartbeat(venue="kraken", symbol="BTC/USDT", strategy="mm"))
+    world.operate("freeze", scope)
+    refused = world.check(strategy="mm")
+    assert [(blame.limit, blame.scope) for blame in refused.reasons] == [("manual", scope)]
+    elsewhere = {"venue": "mexc", "symbol": "ETH/USDT", "strategy": "other"}
+    assert world.check(**elsewhere).allowed is (scope != "account")
 
 
 def test_an_unknown_venue_is_not_allowed_by_simulation() -> None:
