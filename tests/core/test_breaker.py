@@ -78,6 +78,15 @@ def test_breaches_in_a_row() -> None:
     assert world.state("latency_p99") == "open"
 
 
+def test_a_sample_at_the_bound_is_no_breach_of_the_row() -> None:
+    """While the P99 is past its bound, samples at the bound neither count nor interrupt."""
+    world = World(limit("latency_p99", min_samples=1))
+    world.each([latency(0.3)] * 4 + [latency(0.2)] * 9)
+    assert world.state("latency_p99") == "closed"
+    world.step(latency(0.3))
+    assert world.state("latency_p99") == "open"
+
+
 def test_a_value_within_its_bound_interrupts_the_row() -> None:
     """Evaluations past the bound count only in a row."""
     world = World(limit("latency_p99", window=4, min_samples=1, breaches=3))
