@@ -179,6 +179,29 @@ def test_period_opens_until_the_end_of_the_day() -> None:
     assert there.state("daily_loss", "account") == "closed"
 
 
+@pytest.mark.parametrize("params", [{"kind": "weekly_loss"}, {"kind": "loss", "period": "week"}])
+def test_period_of_a_week_ends_on_monday(params: dict[str, Any]) -> None:
+    """Tripped on a Friday it stays open over two midnights, and is not held by a cancel done."""
+    there = world(limit(name="week", max=100.0, **params))
+    there.each([balances(USDT=1_000.0), balances(USDT=890.0), balances(USDT=1_000.0)])
+    there.wait(TO_MIDNIGHT + 2 * DAY - 1)
+    assert there.state("week", "account") == "open"
+    there.wait(1)
+    assert there.state("week", "account") == "closed"
+
+
+@pytest.mark.parametrize(("per", "scope"), [("venue", "venue:kraken"), ("strategy", "strategy:mm")])
+def test_period_is_each_books_own(per: str, scope: str) -> None:
+    """A venue's and a strategy's loss of the day are forgiven at the day's end as well."""
+    there = world(limit("daily_loss", max=100.0, per=per))
+    there.step(balances(USDT=1_000.0))
+    there.step(balances(USDT=800.0), pnl(-200.0, strategy="mm"))
+    there.wait(TO_MIDNIGHT - 1)
+    assert (there.state("daily_loss", scope), there.level()) == ("open", "allow")
+    there.wait(1)
+    assert (there.state("daily_loss", scope), loss(there, scope=scope)) == ("closed", 0.0)
+
+
 def test_midnight_does_not_forgive_what_was_lost_minutes_before() -> None:
     """It stays open for an hour at least."""
     there = world(limit("daily_loss", max=100.0))
@@ -285,6 +308,20 @@ def test_a_flow_that_is_older_than_the_account_is_none() -> None:
     assert (loss(there), loss(there, "drawdown"), there.loss) == (0.0, 0.0, 0.0)
     there.step(balances("mexc", USDT=497.0))
     assert loss(there) == 3.0
+
+
+def test_a_partial_equity_raises_no_peak() -> None:
+    """Neither a balance in the middle of a report nor one without its price is ever the best."""
+    there = world(limit("drawdown", max=0.5), limit("daily_loss", max=500.0, trailing=True))
+    there.each([price("BTC/USDT", 100.0), balances(USDT=1_000.0)])
+    there.wait(31)
+    there.step(balance("USDT", 1_500.0))  # a sale: the other side of it is to come
+    there.step(balance("USDT", 1_000.0))
+    there.wait(5)
+    there.step(balances(USDT=1_400.0, XYZ=1.0))
+    assert there.portfolio.equity is None
+    there.step(balances(USDT=990.0))
+    assert (loss(there, "drawdown"), loss(there)) == (pytest.approx(0.01), 10.0)
 
 
 # -- drawdown -------------------------------------------------------------------------------------
