@@ -163,6 +163,38 @@ def test_events_register_their_scopes() -> None:
     }
 
 
+NAMED: dict[str, Any] = {"venue": "kraken", "symbol": "BTC/USDT", "strategy": "mm"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        (ev.Latency, {"seconds": 0.1}),
+        (ev.Error, {}),
+        (ev.Balance, {"asset": "USDT", "free": 1.0}),
+        (ev.Balances, {"assets": {}}),
+        (ev.Price, {"price": 9.0}),
+        (ev.Fill, {"id": "1", "side": "buy", "quantity": 1.0, "price": 9.0}),
+        (ev.Order, {"id": "1", "status": "open"}),
+        (ev.Position, {"quantity": 1.0, "entry_price": 9.0}),
+        (ev.Pnl, {"id": "1", "amount": 1.0}),
+        (ev.CashFlow, {"id": "1", "asset": "USDT", "amount": 1.0}),
+        (ev.Edge, {"bps": 9.0}),
+        (ev.OpenOrders, {"count": 0}),
+        (ev.Heartbeat, {}),
+        (ev.Check, {"side": "buy", "quantity": 1.0, "price": 9.0}),
+    ],
+    ids=lambda kind: getattr(kind, "__name__", ""),
+)
+def test_every_type_registers_what_it_names(kind: Any, more: dict[str, Any]) -> None:
+    """Venue, symbol and strategy, as far as the type has them, and the account."""
+    world = World()
+    named = {key: name for key, name in NAMED.items() if key in kind.__struct_fields__}
+    world.step(kind(**more, **named))
+    scopes = {f"{key}:{name}" for key, name in named.items()}
+    assert set(world.engine.levels) == {"account", *scopes}
+
+
 def test_configured_venues_have_a_level_from_the_start() -> None:
     """Scopes that the configuration names need no event."""
     world = World(portfolio=PortfolioConfig(venues=("kraken",)))

@@ -215,6 +215,15 @@ def test_what_a_size_past_the_bound_does(on_breach: Any, state: str, level: str)
     assert (world.state("position", SCOPE), world.level(SCOPE)) == (state, level)
 
 
+def test_a_size_is_evaluated_at_the_end_of_a_batch() -> None:
+    """What is past its bound only in the middle of an instant is not past it."""
+    world = market(limit("position", max=1.0, on_breach="trip"))
+    world.step(fill("buy", 2.0, 100.0), fill("sell", 1.0, 100.0))
+    assert world.breaker("position", SCOPE).breaches_total == 0
+    world.step(fill("sell", 1.0, 100.0, id="all"), fill("buy", 2.0, 100.0, id="again"))
+    assert world.state("position", SCOPE) == "open"
+
+
 def test_a_tripped_size_closes_when_it_is_clear_and_cancelled() -> None:
     """A limit on size recovers by itself: below its bound, and its cancel confirmed."""
     world = market(limit("position", max=1.0, on_breach="trip"))
