@@ -51,39 +51,38 @@ def cooldown(seconds: float) -> Recovery:
     return Recovery(after=seconds, multiplier=1.0, max=seconds, jitter=0.0, probes=0)
 
 
-@pytest.mark.parametrize(
-    ("kind", "scopes", "on_breach", "recover", "own"),
-    [
-        ("latency_p99", VENUE, "trip", PROBES, {"max": 0.2, "window": 1_000, "min_samples": 100}),
-        ("error_streak", ("venue", "account"), "trip", cooldown(300.0), {"max": 5}),
-        ("error_rate", VENUE, "trip", PROBES, {"max": 0.5, "window": 100, "min_samples": 20}),
-        ("portfolio_loss", ACCOUNT, "trip", "operator", {"max": 0.05, "warn": 0.6}),
-        ("loss", ANY_BOOK, "trip", "period", {"trailing": False}),
-        ("daily_loss", ANY_BOOK, "trip", "period", {"trailing": False}),
-        ("weekly_loss", ANY_BOOK, "trip", "period", {"trailing": False}),
-        ("drawdown", ACCOUNT, "trip", "operator", {"warn": 0.8}),
-        ("loss_streak", STRATEGY, "trip", cooldown(3_600.0), {}),
-        ("position", SYMBOL, "block", "clear", {}),
-        ("total_position", ACCOUNT, "block", "clear", {}),
-        ("open_positions", ACCOUNT, "block", "clear", {}),
-        ("inventory", SYMBOL, "block", "clear", {}),
-        ("total_notional", ACCOUNT, "block", "clear", {}),
-        ("concentration", ACCOUNT, "block", "clear", {}),
-        ("edge", ("strategy", "account"), "freeze", "operator", {}),
-        ("staleness", VENUE, "trip", "clear", {"streams": ()}),
-        ("heartbeat", STRATEGY, "trip", "clear", {}),
-        ("volatility", SYMBOL, "trip", PROBES, {}),
-        ("order_notional", SYMBOL, "block", "operator", {}),
-        ("order_quantity", SYMBOL, "block", "operator", {}),
-        ("price_collar", SYMBOL, "block", "operator", {}),
-        ("message_rate", ("venue", "strategy"), "block", "operator", {}),
-        ("repeat_orders", STRATEGY, "block", "operator", {"freeze_at": None}),
-    ],
-)
-def test_the_table_of_kinds(
-    kind: str, scopes: tuple[str, ...], on_breach: str, recover: Any, own: dict[str, Any]
-) -> None:
+KINDS: dict[str, tuple[tuple[str, ...], str, Any, dict[str, Any]]] = {
+    "latency_p99": (VENUE, "trip", PROBES, {"max": 0.2, "window": 1_000, "min_samples": 100}),
+    "error_streak": (("venue", "account"), "trip", cooldown(300.0), {"max": 5}),
+    "error_rate": (VENUE, "trip", PROBES, {"max": 0.5, "window": 100, "min_samples": 20}),
+    "portfolio_loss": (ACCOUNT, "trip", "operator", {"max": 0.05, "warn": 0.6}),
+    "loss": (ANY_BOOK, "trip", "period", {"trailing": False}),
+    "daily_loss": (ANY_BOOK, "trip", "period", {"trailing": False}),
+    "weekly_loss": (ANY_BOOK, "trip", "period", {"trailing": False}),
+    "drawdown": (ACCOUNT, "trip", "operator", {"warn": 0.8}),
+    "loss_streak": (STRATEGY, "trip", cooldown(3_600.0), {}),
+    "position": (SYMBOL, "block", "clear", {}),
+    "total_position": (ACCOUNT, "block", "clear", {}),
+    "open_positions": (ACCOUNT, "block", "clear", {}),
+    "inventory": (SYMBOL, "block", "clear", {}),
+    "total_notional": (ACCOUNT, "block", "clear", {}),
+    "concentration": (ACCOUNT, "block", "clear", {}),
+    "edge": (("strategy", "account"), "freeze", "operator", {}),
+    "staleness": (VENUE, "trip", "clear", {"streams": ()}),
+    "heartbeat": (STRATEGY, "trip", "clear", {}),
+    "volatility": (SYMBOL, "trip", PROBES, {}),
+    "order_notional": (SYMBOL, "block", "operator", {}),
+    "order_quantity": (SYMBOL, "block", "operator", {}),
+    "price_collar": (SYMBOL, "block", "operator", {}),
+    "message_rate": (("venue", "strategy"), "block", "operator", {}),
+    "repeat_orders": (STRATEGY, "block", "operator", {"freeze_at": None}),
+}
+
+
+@pytest.mark.parametrize("kind", LIMITS)
+def test_the_table_of_kinds(kind: str) -> None:
     """What a limit of each kind is over, does and recovers by when nothing else is written."""
+    scopes, on_breach, recover, own = KINDS[kind]
     params = LIMITS[kind].Params
     bound: dict[str, Any] = {} if "max" in own else {"min" if kind == "edge" else "max": 0.5}
     if kind in ("loss_streak", "repeat_orders"):
