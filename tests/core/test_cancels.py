@@ -166,6 +166,33 @@ def test_loosening_withdraws_what_is_undelivered() -> None:
     assert (record.ended_by, record.ended_at_ns) == ("operator", world.transitions[-1].at_ns)
 
 
+def test_a_bad_probe_is_an_incident_of_its_own() -> None:
+    """It cancels anew, is waited for anew, and the record of the first one is closed."""
+    world = tripped()
+    first = world.incident
+    world.confirm()
+    world.wait(30)
+    world.step(latency(1.0))
+    assert world.incident != first
+    assert world.record(first).ended_by == "open again"
+    assert [one.incident for one in world.view.cancel] == [world.incident]
+    world.wait(600)
+    assert world.state("latency_p99") == "open"
+    world.answered(2, done=True)
+    assert world.state("latency_p99") == "half_open"
+
+
+def test_a_freeze_takes_over_an_unconfirmed_cancel() -> None:
+    """What was under way for the trip is withdrawn, and goes on for the freeze."""
+    world = tripped()
+    first = world.incident
+    world.operate("freeze", "venue:kraken", limit="latency_p99")
+    assert Withdraw(incident=first) in world.decisions
+    assert [one.incident for one in world.view.cancel] == [world.incident]
+    world.answered(2, done=True, incident=first)
+    assert "not confirmed" in world.operate("unfreeze", "venue:kraken").detail
+
+
 def test_incidents_have_ids_of_their_own() -> None:
     """No id comes twice, not even after a restart under another epoch."""
     world = tripped()

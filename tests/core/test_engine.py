@@ -19,6 +19,7 @@ from tests.core import (
     World,
     balances,
     error,
+    exact,
     fill,
     latency,
     latency_limit,
@@ -165,31 +166,31 @@ def test_events_register_their_scopes() -> None:
 NAMED: dict[str, Any] = {"venue": "kraken", "symbol": "BTC/USDT", "strategy": "mm"}
 
 
-@pytest.mark.parametrize(
-    ("kind", "more"),
-    [
-        (ev.Latency, {"seconds": 0.1}),
-        (ev.Error, {}),
-        (ev.Balance, {"asset": "USDT", "free": 1.0}),
-        (ev.Balances, {"assets": {}}),
-        (ev.Price, {"price": 9.0}),
-        (ev.Fill, {"id": "1", "side": "buy", "quantity": 1.0, "price": 9.0}),
-        (ev.Order, {"id": "1", "status": "open"}),
-        (ev.Position, {"quantity": 1.0, "entry_price": 9.0}),
-        (ev.Pnl, {"id": "1", "amount": 1.0}),
-        (ev.CashFlow, {"id": "1", "asset": "USDT", "amount": 1.0}),
-        (ev.Edge, {"bps": 9.0}),
-        (ev.OpenOrders, {"count": 0}),
-        (ev.Heartbeat, {}),
-        (ev.Check, {"side": "buy", "quantity": 1.0, "price": 9.0}),
-    ],
-    ids=lambda kind: getattr(kind, "__name__", ""),
-)
-def test_every_type_registers_what_it_names(kind: Any, more: dict[str, Any]) -> None:
+MORE: dict[Any, dict[str, Any]] = {
+    ev.Latency: {"seconds": 0.1},
+    ev.Error: {},
+    ev.Balance: {"asset": "USDT", "free": 1.0},
+    ev.Balances: {"assets": {}},
+    ev.Price: {"price": 9.0},
+    ev.Fill: {"id": "1", "side": "buy", "quantity": 1.0, "price": 9.0},
+    ev.Order: {"id": "1", "status": "open"},
+    ev.Position: {"quantity": 1.0, "entry_price": 9.0},
+    ev.Pnl: {"id": "1", "amount": 1.0},
+    ev.CashFlow: {"id": "1", "asset": "USDT", "amount": 1.0},
+    ev.Edge: {"bps": 9.0},
+    ev.OpenOrders: {"count": 0},
+    ev.Heartbeat: {},
+    ev.Check: {"side": "buy", "quantity": 1.0, "price": 9.0},
+}
+
+
+@pytest.mark.parametrize("kind", MORE, ids=lambda kind: kind.__name__)
+def test_every_type_registers_what_it_names(kind: Any) -> None:
     """Venue, symbol and strategy, as far as the type has them, and the account."""
+    assert set(ev.Reported.__args__) < set(MORE)
     world = World()
     named = {key: name for key, name in NAMED.items() if key in kind.__struct_fields__}
-    world.step(kind(**more, **named))
+    world.step(kind(**MORE[kind], **named))
     scopes = {f"{key}:{name}" for key, name in named.items()}
     assert set(world.engine.levels) == {"account", *scopes}
 
@@ -268,6 +269,21 @@ def test_permits_lapse() -> None:
     assert not world.check().allowed
     world.wait(0.1)
     assert world.check().allowed
+
+
+def test_every_half_open_breaker_gives_its_permit() -> None:
+    """An order needs one of each that its scopes have: the fewest probes decide, and are named."""
+    world = World(latency_limit(), latency_limit(name="few", recover=exact(30.0, probes=1)))
+    world.step(latency(1.0), latency(0.1, "mexc"))
+    world.wait(30)
+    assert world.check().allowed
+    assert [(blame.limit, blame.scope) for blame in world.check().reasons] == [
+        ("few", "venue:kraken")
+    ]
+    assert world.check(venue="mexc").allowed
+    world.step(latency(0.1))
+    assert (world.state("few"), world.state("latency_p99")) == ("closed", "half_open")
+    assert [world.check().allowed for _ in range(3)] == [True, True, False]
 
 
 def test_what_readers_see() -> None:

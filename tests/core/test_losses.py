@@ -393,6 +393,21 @@ def test_a_venue_that_has_not_reported_is_unknown() -> None:
     assert "BTC has no price" in str(mexc)
 
 
+def test_an_old_balance_of_a_venue_is_unknown() -> None:
+    """A venue that fell silent has no loss that could be told; the other goes on."""
+    there = world(
+        limit("daily_loss", max=100.0, per="venue"), portfolio={"max_age": {"balance": 60.0}}
+    )
+    there.step(balances(USDT=1_000.0), balances("mexc", USDT=1_000.0))
+    there.wait(60)
+    there.step(balances("mexc", USDT=990.0))
+    assert loss(there, scope="venue:kraken") == 0.0
+    there.wait(0.001)
+    unknown = there.breaker("daily_loss", "venue:kraken").unknown
+    assert unknown == "kraken has not reported its balances for 60 s"
+    assert loss(there, scope="venue:mexc") == 10.0
+
+
 def test_a_price_that_comes_late_is_no_profit_of_its_venue() -> None:
     """What was left out enters as a flow, for the venue as for the account."""
     there = world(limit("daily_loss", max=100.0, per="venue", trailing=True))
