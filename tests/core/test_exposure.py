@@ -424,6 +424,10 @@ def test_notional_in_another_quote_currency() -> None:
     world.each([price("BTC/USDT", 1_000.0), price("ETH/BTC", 0.1)])
     assert ask(world, 5.0, symbol="ETH/BTC", price=0.1).allowed
     assert not ask(world, 0.1, symbol="ETH/BTC", price=0.1).allowed
+    world.step(position(-4.0, "ETH/BTC", 0.1))
+    assert world.breaker("inventory", "symbol:ETH/BTC").value == pytest.approx(400.0)
+    world.step(price("BTC/USDT", 500.0))
+    assert world.breaker("inventory", "symbol:ETH/BTC").value == pytest.approx(200.0)
 
 
 def test_an_old_price_of_the_quote_currency_is_none() -> None:

@@ -22,6 +22,7 @@ from tests.core import (
     fill,
     flow,
     latency,
+    limit,
     loss_limit,
     price,
 )
@@ -384,6 +385,14 @@ def test_duplicates_change_nothing() -> None:
     assert len(world.portfolio.positions) == 2
 
 
+def test_what_a_strategy_realised_elsewhere_is_the_accounts_too() -> None:
+    """A `pnl` that names a strategy counts in both books."""
+    world = World(limit("daily_loss", max=100.0, per="strategy"), portfolio=CAPITAL)
+    world.step(ev.Pnl(amount=-9.0, id="p", strategy="mm"))
+    assert (world.portfolio.equity, world.portfolio.pnl_realized) == (9_991.0, -9.0)
+    assert world.breaker("daily_loss", "strategy:mm").value == 9.0
+
+
 def test_what_makes_a_fact_the_same() -> None:
     """Type, venue, symbol, side and id together: with one of them another it is another fact."""
     world = World(portfolio=CAPITAL)
@@ -537,6 +546,16 @@ def test_locked_is_held_and_unnamed_is_nothing() -> None:
     world.step(balances("mexc", USDT=7.0))
     world.step(balances(BTC=0.0))
     assert world.portfolio.equity == 7.0
+
+
+def test_dust_with_an_old_price_makes_nothing_unknown() -> None:
+    """What is worth less than `dust` keeps its last price; what is worth more does not."""
+    for held, equity in ((0.009, 1_000.9), (0.011, None)):
+        world = World()
+        world.step(price("ABC/USDT", 100.0), balances(USDT=1_000.0, ABC=held))
+        world.wait(301)
+        world.step(balances(USDT=1_000.0, ABC=held))
+        assert world.portfolio.equity == equity
 
 
 def test_spot_counts_once() -> None:
