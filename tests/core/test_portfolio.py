@@ -303,6 +303,19 @@ def test_a_buy_between_two_balances_is_no_loss() -> None:
     assert world.breaker("portfolio_loss", "account").trips_total == 0
 
 
+@pytest.mark.parametrize(("symbol", "state"), [("BTC/USDT", "closed"), ("BTC/USDT:USDT", "open")])
+def test_a_spot_fill_moves_two_balances(symbol: str, state: str) -> None:
+    """One of them alone is not settled for up to 5 s; a contract's fill moves no such pair."""
+    world = World(loss_limit())
+    world.step(price("BTC/USDT", 100.0), balances(USDT=1_000.0))
+    world.wait(31)
+    world.step(fill("buy", 5.0, 100.0, symbol), balance("USDT", 500.0))
+    world.wait(4)
+    world.step(balance("BTC", 5.0))
+    world.wait(5)
+    assert world.state("portfolio_loss", "account") == state
+
+
 def test_equity_is_unknown_until_each_venue_reported() -> None:
     """`venues` names who must report first."""
     world = World(portfolio=PortfolioConfig(venues=("a", "b")))
@@ -489,6 +502,8 @@ def test_ignored_and_pegged_assets() -> None:
     world.wait(31)
     assert world.portfolio.equity == 115.0
     assert world.portfolio.unpriced == []
+    world.step(price("XYZ/USDT", 5.0), flow(50.0, "XYZ"))
+    assert (world.portfolio.equity, world.portfolio.unit_value) == (115.0, 1.0)
 
 
 def test_a_price_kept_for_a_cross_grows_old_too() -> None:

@@ -106,6 +106,19 @@ def test_contract_size() -> None:
     assert here.portfolio.positions[0].notional == 2_200.0
 
 
+def test_a_contract_size_is_its_venues() -> None:
+    """One venue's contracts are not another's; the size is told once and stays."""
+    here = world()
+    here.step(price(LINEAR, 110.0), stated(2.0, 100.0, contract_size=10.0))
+    here.step(fill("buy", 2.0, 100.0, venue="mexc"), price(LINEAR, 110.0))
+    assert {p.venue: p.unrealized for p in here.portfolio.positions} == {
+        "kraken": 200.0,
+        "mexc": 20.0,
+    }
+    here.step(stated(3.0, 100.0), price(LINEAR, 110.0))
+    assert here.portfolio.positions[0].unrealized == 300.0
+
+
 def test_an_inverse_contract_without_a_size_is_unknown() -> None:
     """What cannot be valued makes equity unknown, never zero."""
     here = world()
