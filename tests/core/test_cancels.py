@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -110,6 +111,18 @@ def test_open_orders_confirm_a_venue(counts: list[tuple[str, int]], *, confirmed
     world.answered(2, done=False)
     world.wait(0.1)
     world.step(*[orders(count, venue) for venue, count in counts])
+    assert world.view.cancel[0].confirmed is confirmed
+
+
+@pytest.mark.parametrize(("taken_s", "confirmed"), [(-1, False), (0, True), (1, True)])
+def test_open_orders_must_be_taken_after_delivery(taken_s: int, *, confirmed: bool) -> None:
+    """A count of before the cancel arrived says nothing of after it, whenever it is told."""
+    world = tripped()
+    world.wait(0.5)
+    delivered = datetime.fromtimestamp(world.view.at_ns / 1e9, UTC)
+    world.answered(2, done=False)
+    world.wait(3)
+    world.step(orders(0, at=delivered + timedelta(seconds=taken_s)))
     assert world.view.cancel[0].confirmed is confirmed
 
 

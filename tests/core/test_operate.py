@@ -68,6 +68,28 @@ def test_what_loosens_needs_the_generation_that_was_seen() -> None:
     assert world.operate("reset", "venue:kraken", generation=seen).status == 200
 
 
+def test_only_what_is_addressed_must_not_have_changed() -> None:
+    """Another limit of the same scope may have; without a limit both are addressed."""
+    world = World(latency_limit(), limit("error_streak", max=1))
+    world.step(latency(1.0))
+    seen = world.engine.generation
+    world.step(error())
+    both = world.operate("reset", "venue:kraken", generation=seen)
+    assert (both.status, "error_streak" in both.detail) == (409, True)
+    one = world.operate("reset", "venue:kraken", generation=seen, limit="latency_p99")
+    assert (one.status, world.level("venue:kraken")) == (200, "halt")
+
+
+def test_what_only_blocks_would_not_trip_again() -> None:
+    """An operator froze a limit that blocks: he may end that while the size is past its bound."""
+    world = World(limit("position", max=1.0))
+    world.step(fill("buy", 2.0, 9.0))
+    scope = "symbol:BTC/USDT:USDT"
+    world.operate("freeze", scope, limit="position")
+    assert world.operate("unfreeze", scope).status == 200
+    assert world.state("position", scope) == "closed"
+
+
 def test_reset_does_not_end_a_freeze() -> None:
     """A frozen breaker wants `unfreeze`; without a limit, `reset` does not address it."""
     world = World()
