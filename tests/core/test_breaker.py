@@ -346,6 +346,29 @@ def test_one_bad_probe_opens_again(bad: ev.Event) -> None:
     assert world.state("latency_p99") == "half_open"
 
 
+def test_good_probes_are_counted_anew_after_a_bad_one() -> None:
+    """Two good ones before the bad one do not help the next half-open."""
+    world = tripped()
+    world.wait(30)
+    world.each([latency(0.1), latency(0.1), latency(0.3)])
+    world.wait(60)
+    world.each([latency(0.1), latency(0.1)])
+    assert world.state("latency_p99") == "half_open"
+    world.step(latency(0.1))
+    assert world.state("latency_p99") == "closed"
+
+
+def test_breaches_are_counted_anew_after_a_trip() -> None:
+    """What made the row of the first trip is no part of the next one's."""
+    world = World(latency_limit(breaches=3, window=1, recover=exact(30.0, probes=0)))
+    for _ in range(2):
+        world.each([latency(1.0)] * 2)
+        assert world.state("latency_p99") == "closed"
+        world.step(latency(1.0))
+        assert world.state("latency_p99") == "open"
+        world.wait(30)
+
+
 def test_waits_grow_to_their_maximum() -> None:
     """30, 60, 120, 240, then 300 s; after 300 s closed they start anew."""
     world = tripped(recover=exact(30.0, probes=1))

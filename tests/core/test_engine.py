@@ -271,6 +271,15 @@ def test_permits_lapse() -> None:
     assert world.check().allowed
 
 
+def test_permits_are_of_one_half_open_time() -> None:
+    """Those given before a bad probe take nothing from the next half-open, however soon."""
+    world = World(latency_limit(recover=exact(1.0, multiplier=1.0)))
+    for _ in range(2):
+        world.step(latency(1.0))
+        world.wait(1)
+        assert [world.check().allowed for _ in range(4)] == [True, True, True, False]
+
+
 def test_every_half_open_breaker_gives_its_permit() -> None:
     """An order needs one of each that its scopes have: the fewest probes decide, and are named."""
     world = World(latency_limit(), latency_limit(name="few", recover=exact(30.0, probes=1)))

@@ -271,6 +271,17 @@ def test_every_call_enters_the_audit_trail() -> None:
     assert lines[0].id != lines[1].id
 
 
+def test_a_freeze_is_no_trip_in_a_row() -> None:
+    """After an `unfreeze` the next wait is the first."""
+    world = World(latency_limit())
+    world.step(latency(0.1))
+    world.operate("freeze", "venue:kraken", limit="latency_p99")
+    world.operate("unfreeze", "venue:kraken")
+    world.step(latency(1.0))
+    world.wait(30)
+    assert world.state("latency_p99") == "half_open"
+
+
 def test_a_reset_begins_the_waits_anew() -> None:
     """After an operator's reset the next wait is the first."""
     world = tripped()
