@@ -417,6 +417,21 @@ def test_the_longest_of_two_counts() -> None:
     assert size_bound(world) == 10.0
 
 
+def test_the_lowest_ratio_of_two_counts() -> None:
+    """Two limits put the account on probation: the stricter one holds until it ends."""
+    world = World(
+        latency_limit(probation=Probation(ratio=0.5, seconds=600.0)),
+        latency_limit(name="strict", probation=Probation(ratio=0.1, seconds=60.0)),
+        limit("position", max=10.0),
+    )
+    world.step(price(SYMBOL, 1.0), latency(0.01))
+    succeed(world)
+    assert world.state("strict") == "closed"
+    assert size_bound(world) == 1.0
+    world.wait(60)
+    assert size_bound(world) == 5.0
+
+
 def test_a_new_symbol_is_on_probation_too() -> None:
     """A symbol that is first heard of meanwhile begins with the lowered bound."""
     world = probed()

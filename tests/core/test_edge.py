@@ -227,6 +227,15 @@ def test_an_edge_that_never_came_is_unknown() -> None:
     assert world.level(MM) == "allow"
 
 
+def test_the_accounts_edge_stands_for_no_strategy() -> None:
+    """A strategy that reported none is unknown, whatever the account expects."""
+    world = sure(edge_limit(written=True))
+    world.step(edge(300.0, None), ev.Heartbeat(strategy="mm"))
+    assert world.breaker("edge", MM).value is None
+    world.wait(30)
+    assert (world.level(MM), world.level()) == ("halt", "allow")
+
+
 def test_unknown_may_be_ignored() -> None:
     """`on_unknown = "ignore"`, and a limit that nobody wrote, halt nothing."""
     world = sure(edge_limit(written=True, on_unknown="ignore"), limit("edge", "other", min=200.0))

@@ -383,6 +383,15 @@ def test_concentration_follows_equity() -> None:
     assert world.level() == "reduce_only"
 
 
+def test_concentration_of_an_account_without_equity_is_past_any_bound() -> None:
+    """Something is held and nothing is left: only reducing goes; holding nothing is 0."""
+    world = market(limit("concentration", max=1_000.0), portfolio=PortfolioConfig())
+    world.each([balances(USDT=1_000.0), balances(USDT=0.0)])
+    assert (world.breaker("concentration", "account").value, world.level()) == (0.0, "allow")
+    world.step(position(0.1))
+    assert world.level() == "reduce_only"
+
+
 # -- venues, contracts, overrides
 
 
