@@ -593,13 +593,10 @@ def test_a_period_ends_where_the_portfolio_says_so() -> None:
 def test_a_period_holds_what_is_not_clear() -> None:
     """At the period's end a standing value past its bound stays shut, and closes once below."""
     world = World(
-        loss_limit(recover="period"),
-        portfolio=PortfolioConfig(max_age=MaxAge(balance=1e9)),
-        targets=OMS,
+        loss_limit(recover="period"), portfolio=PortfolioConfig(max_age=MaxAge(balance=1e9))
     )
     world.each([balances(USDT=1_000.0), balances(USDT=940.0)])
     world.wait(TO_MIDNIGHT + 60)
-    world.confirm()
     assert world.state("portfolio_loss", "account") == "open"
     world.step(balances(USDT=960.0))
     assert world.state("portfolio_loss", "account") == "closed"
@@ -608,8 +605,9 @@ def test_a_period_holds_what_is_not_clear() -> None:
 def test_a_period_waits_for_its_cancel() -> None:
     """The day is over, the cancel is not: nothing loosens."""
     world = World(latency_limit(recover="period"), targets=OMS)
+    world.wait(TO_MIDNIGHT - 3_600)
     world.step(latency(1.0))
-    world.wait(TO_MIDNIGHT + 60)
+    world.wait(3_660)
     assert world.state("latency_p99") == "open"
     world.confirm()
     assert world.state("latency_p99") == "closed"
