@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -371,6 +372,23 @@ async def test_latencies_enter_histogram_and_window() -> None:
         (*pair[:1], "quantile=0.5", pair[1]): 0.1,
         (*pair[:1], "quantile=0.95", pair[1]): 0.19,
         (*pair[:1], "quantile=0.99", pair[1]): 0.198,
+    }
+
+
+async def test_what_the_engine_does_not_judge_is_counted() -> None:
+    """Probes and latencies that come too late reach the metrics like any other."""
+    recorder = Recorder()
+    late = datetime(2026, 1, 2, tzinfo=UTC)
+    recorder.observe(
+        [
+            Latency(venue="v", operation="probe", seconds=0.3),
+            Latency(venue="v", seconds=2.0, at=late),
+        ]
+    )
+    got = await values(fresh(levels={}), recorder)
+    assert got["riskmon_exchange_latency_seconds_sum"] == {
+        ("operation=probe", "venue=v"): 0.3,
+        ("operation=", "venue=v"): 2.0,
     }
 
 

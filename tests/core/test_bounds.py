@@ -20,6 +20,7 @@ from tests.core import (
     World,
     balances,
     error,
+    exact,
     latency,
     latency_limit,
     limit,
@@ -416,6 +417,21 @@ def test_the_longest_of_two_counts() -> None:
     assert size_bound(world) == 10.0
 
 
+def test_the_lowest_ratio_of_two_counts() -> None:
+    """Two limits put the account on probation: the stricter one holds until it ends."""
+    world = World(
+        latency_limit(probation=Probation(ratio=0.5, seconds=600.0)),
+        latency_limit(name="strict", probation=Probation(ratio=0.1, seconds=60.0)),
+        limit("position", max=10.0),
+    )
+    world.step(price(SYMBOL, 1.0), latency(0.01))
+    succeed(world)
+    assert world.state("strict") == "closed"
+    assert size_bound(world) == 1.0
+    world.wait(60)
+    assert size_bound(world) == 5.0
+
+
 def test_a_new_symbol_is_on_probation_too() -> None:
     """A symbol that is first heard of meanwhile begins with the lowered bound."""
     world = probed()
@@ -442,6 +458,45 @@ def test_a_limit_without_probation_has_none() -> None:
     world.each([latency(0.01, operation="add")] * 3)
     assert world.state("second") == "closed"
     assert size_bound(world) == 10.0
+
+
+def test_probation_is_for_sizes_and_for_overrides_too() -> None:
+    """One order's size and a bound of its own are lowered; a collar and a rate are no sizes."""
+    world = World(
+        latency_limit(probation=Probation(ratio=0.5, seconds=600.0)),
+        limit("position", max=10.0, overrides={"symbol:ETH/USDT": 4.0}),
+        limit("order_quantity", max=10.0),
+        limit("order_notional", max=10.0),
+        limit("open_positions", max=10.0),
+        limit("concentration", max=10.0),
+        limit("price_collar", max=10.0),
+        limit("message_rate", max=10.0),
+        portfolio=KRAKEN,
+    )
+    world.step(ev.Heartbeat(symbol="ETH/USDT"), latency(0.01))
+    succeed(world)
+    bounds = {b.limit: b.bound for b in world.view.breakers}
+    assert bounds == {
+        "latency_p99": 0.2,
+        "position": 2.0,
+        "order_quantity": 5.0,
+        "order_notional": 5.0,
+        "open_positions": 5.0,
+        "concentration": 5.0,
+        "price_collar": 10.0,
+        "message_rate": 10.0,
+    }
+
+
+def test_only_a_half_open_success_begins_a_probation() -> None:
+    """A wait without probes, and a value that clears, prove nothing."""
+    for recover in (exact(30.0, probes=0), "clear"):
+        world = probed(recover=recover)
+        world.step(latency(0.5))
+        world.each([latency(0.01)] * 10)
+        world.wait(30)
+        assert world.state("latency_p99") == "closed"
+        assert size_bound(world) == 10.0
 
 
 def test_schedule_and_probation_together() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from riskmon.core import events as ev
 from riskmon.core.breaker import TRANSITIONS
-from riskmon.core.config import PortfolioConfig
+from riskmon.core.config import LimitConfig, MaxAge, PortfolioConfig
 from riskmon.core.decisions import Unknown, Warned
 from riskmon.core.limits.policy import Recovery
 from tests.core import (
@@ -78,6 +78,15 @@ def test_breaches_in_a_row() -> None:
     assert world.state("latency_p99") == "open"
 
 
+def test_a_sample_at_the_bound_is_no_breach_of_the_row() -> None:
+    """While the P99 is past its bound, samples at the bound neither count nor interrupt."""
+    world = World(limit("latency_p99", min_samples=1))
+    world.each([latency(0.3)] * 4 + [latency(0.2)] * 9)
+    assert world.state("latency_p99") == "closed"
+    world.step(latency(0.3))
+    assert world.state("latency_p99") == "open"
+
+
 def test_a_value_within_its_bound_interrupts_the_row() -> None:
     """Evaluations past the bound count only in a row."""
     world = World(limit("latency_p99", window=4, min_samples=1, breaches=3))
@@ -120,6 +129,18 @@ def test_a_fill_ends_every_streak_of_its_venue() -> None:
     world.each([error(operation="a"), error(operation="b"), error("mexc"), fill("buy", 1.0, 9.0)])
     assert world.breaker("error_streak").value == 0.0
     assert world.breaker("error_streak", "venue:mexc").value == 1.0
+
+
+def test_a_fill_ends_narrowed_and_account_streaks_too() -> None:
+    """Whatever the streak is over: a fill is a success of every operation."""
+    world = World(
+        limit("error_streak", "narrow", max=3, operation="add"),
+        limit("error_streak", "all", max=3, per="account"),
+    )
+    world.each([error(operation="add"), error("mexc", "add"), fill("buy", 1.0, 9.0)])
+    assert world.breaker("narrow").value == 0.0
+    assert world.breaker("narrow", "venue:mexc").value == 1.0
+    assert world.breaker("all", "account").value == 0.0
 
 
 def test_a_streak_over_the_account() -> None:
@@ -174,6 +195,28 @@ def test_an_old_latency_is_not_judged() -> None:
         event.at = _utc(at_ns - age_s * 10**9)
         world.step(event)
         assert world.state("latency_p99") == state
+
+
+def test_an_old_error_is_not_judged() -> None:
+    """Nor its seconds: what failed more than 10 s ago says nothing of now."""
+    world = World(latency_limit(), limit("error_streak", max=1))
+    world.wait(60)
+    at_ns = world.view.at_ns
+    for age_s, state in ((11, "closed"), (9, "open")):
+        world.step(error(seconds=5.0, at=_utc(at_ns - age_s * 10**9)))
+        assert world.state("latency_p99") == world.state("error_streak") == state
+
+
+def test_a_window_of_seconds_counts_from_arrival() -> None:
+    """A sample that happened 9 s ago and came now is in a window of 5 s for 5 s."""
+    world = World(latency_limit(seconds=5.0, min_samples=2))
+    world.wait(60)
+    late = latency(1.0)
+    late.at = _utc(world.view.at_ns - 9 * 10**9)
+    world.step(late)
+    world.wait(4)
+    world.step(latency(1.0))
+    assert world.state("latency_p99") == "open"
 
 
 def _utc(wall_ns: int) -> datetime:
@@ -249,6 +292,15 @@ def test_a_trip_may_leave_reducing() -> None:
     assert [blame.limit for blame in refused.reasons] == ["portfolio_loss"]
 
 
+def test_a_freeze_may_leave_reducing_too() -> None:
+    """`level` is of whatever shuts; the account above it still holds what it covers."""
+    world = World(latency_limit(on_breach="freeze", level="reduce_only"), loss_limit())
+    world.step(latency(1.0))
+    assert (world.state("latency_p99"), world.level("venue:kraken")) == ("frozen", "reduce_only")
+    world.operate("freeze")
+    assert world.level("venue:kraken") == "halt"
+
+
 def test_a_warning_comes_and_goes_once() -> None:
     """Passing the warning ratio is told once, and so is coming back."""
     world = World(latency_limit(window=1, warn=0.5))
@@ -292,6 +344,29 @@ def test_one_bad_probe_opens_again(bad: ev.Event) -> None:
     assert world.state("latency_p99") == "open"
     world.wait(0.001)
     assert world.state("latency_p99") == "half_open"
+
+
+def test_good_probes_are_counted_anew_after_a_bad_one() -> None:
+    """Two good ones before the bad one do not help the next half-open."""
+    world = tripped()
+    world.wait(30)
+    world.each([latency(0.1), latency(0.1), latency(0.3)])
+    world.wait(60)
+    world.each([latency(0.1), latency(0.1)])
+    assert world.state("latency_p99") == "half_open"
+    world.step(latency(0.1))
+    assert world.state("latency_p99") == "closed"
+
+
+def test_breaches_are_counted_anew_after_a_trip() -> None:
+    """What made the row of the first trip is no part of the next one's."""
+    world = World(latency_limit(breaches=3, window=1, recover=exact(30.0, probes=0)))
+    for _ in range(2):
+        world.each([latency(1.0)] * 2)
+        assert world.state("latency_p99") == "closed"
+        world.step(latency(1.0))
+        assert world.state("latency_p99") == "open"
+        world.wait(30)
 
 
 def test_waits_grow_to_their_maximum() -> None:
@@ -339,6 +414,25 @@ def test_jitter_only_lengthens() -> None:
     assert 100 <= min(waits) < max(waits) <= 110
 
 
+def test_jitter_never_passes_the_maximum() -> None:
+    """`max` bounds the wait with its jitter, not the wait before it."""
+    world = tripped(recover=Recovery(after=100.0, max=100.0, jitter=1.0, probes=1))
+    until_ns = world.breaker("latency_p99").until_ns
+    assert until_ns == world.view.at_ns + 100 * 10**9
+
+
+@pytest.mark.parametrize(("closed_for", "wait"), [(99.999, 40), (100.0, 20)])
+def test_waits_start_anew_after_max_seconds_closed(closed_for: float, wait: int) -> None:
+    """Closed for `max` seconds, and not a moment less."""
+    world = tripped(recover=exact(20.0, max=100.0, probes=1))
+    world.wait(20)
+    world.step(latency(0.1))
+    world.wait(closed_for)
+    world.step(latency(1.0))
+    until_ns = world.breaker("latency_p99").until_ns
+    assert until_ns == world.view.at_ns + wait * 10**9
+
+
 def test_no_probes_close_at_once() -> None:
     """`probes = 0` closes when the wait is over: an error streak does, after 300 s."""
     world = World(limit("error_streak"))
@@ -362,6 +456,16 @@ def test_leaving_open_empties_windows_and_streaks() -> None:
     assert world.state("latency_p99") == "closed"
 
 
+@pytest.mark.parametrize(("on_breach", "by"), [("freeze", "unfreeze"), ("trip", "reset")])
+def test_an_operator_who_closes_it_empties_the_window_too(on_breach: str, by: str) -> None:
+    """What tripped it must not do so again with the next good sample."""
+    world = World(latency_limit(on_breach=on_breach))
+    world.step(latency(1.0))
+    world.operate(by, "venue:kraken")
+    assert world.state("latency_p99") == "closed"
+    assert world.breaker("latency_p99").value is None
+
+
 def test_an_error_streak_is_probed_by_its_own_operation() -> None:
     """A half-open limit on one operation takes no other one's success for its own."""
     world = World(
@@ -373,6 +477,48 @@ def test_an_error_streak_is_probed_by_its_own_operation() -> None:
     assert world.state("error_streak") == "half_open"
     world.step(latency(0.1, operation="add"))
     assert world.state("error_streak") == "closed"
+
+
+@pytest.mark.parametrize(
+    "narrow",
+    [
+        latency_limit(operation="add"),
+        limit("error_streak", max=1, operation="add", recover=exact(30.0)),
+        limit("error_rate", window=2, min_samples=1, operation="add", recover=exact(30.0)),
+    ],
+    ids=lambda one: one.kind,
+)
+def test_a_narrowed_limit_is_probed_by_probe_too(narrow: LimitConfig) -> None:
+    """The operation `probe` stands for every operation, and for no other limit's samples."""
+    world = World(narrow)
+    world.step(error(operation="add", seconds=1.0))
+    world.wait(30)
+    world.each([latency(0.1, operation="ticker")] * 5)
+    assert world.state(narrow.name) == "half_open"
+    world.each([latency(0.1, operation="probe")] * 3)
+    assert world.state(narrow.name) == "closed"
+
+
+@pytest.mark.parametrize("bad", [latency(1.1), latency(1.1, operation="probe"), error()])
+def test_a_slow_probe_is_a_bad_one(bad: ev.Event) -> None:
+    """`slow` counts for a half-open streak as it does for a closed one; a fill is a good probe."""
+    world = World(limit("error_streak", max=1, slow=1.0, recover=exact(30.0, probes=2)))
+    world.step(latency(1.1))
+    world.wait(30)
+    world.each([latency(1.0), bad])
+    assert world.state("error_streak") == "open"
+    world.wait(60)
+    world.each([fill("buy", 1.0, 9.0), latency(1.0)])
+    assert world.state("error_streak") == "closed"
+
+
+def test_clear_is_below_its_ratio_of_the_bound() -> None:
+    """`clear` sets a sampled limit's own bound for closing, which it must be below."""
+    world = World(limit("error_rate", window=4, min_samples=2, recover="clear", clear=0.5))
+    world.each([*[error()] * 2, *[latency(0.1)] * 3])
+    assert (world.state("error_rate"), world.breaker("error_rate").value) == ("open", 0.25)
+    world.step(latency(0.1))
+    assert world.state("error_rate") == "closed"
 
 
 def test_clear_recovers_as_soon_as_it_is_clear() -> None:
@@ -416,6 +562,55 @@ def test_a_standing_value_outlasts_its_wait() -> None:
     assert world.state("portfolio_loss", "account") == "open"
     world.step(balances(USDT=960.0))
     assert world.state("portfolio_loss", "account") == "closed"
+
+
+TO_MIDNIGHT = 86_400 - (3 * 3_600 + 4 * 60 + 5 + 1_000)  # from the world's beginning, a Friday
+
+
+@pytest.mark.parametrize(("before_midnight", "wait"), [(7_200, 7_200), (120, 3_600)])
+def test_period_of_a_limit_without_one_is_the_day(before_midnight: int, wait: int) -> None:
+    """`recover = "period"` on a sampled limit: until the day's end, never within an hour."""
+    world = World(latency_limit(recover="period"))
+    world.wait(TO_MIDNIGHT - before_midnight)
+    world.each([latency(1.0), *[latency(0.1)] * 20])
+    world.wait(wait - 1)
+    assert world.state("latency_p99") == "open"
+    world.wait(1)
+    assert world.state("latency_p99") == "closed"
+
+
+def test_a_period_ends_where_the_portfolio_says_so() -> None:
+    """`day_start` and `timezone` are those of the trading day."""
+    there = PortfolioConfig(day_start="05:00", timezone="Asia/Tokyo")  # 20:00 in UTC
+    world = World(limit("error_streak", max=1, recover="period"), portfolio=there)
+    world.step(error())
+    world.wait(TO_MIDNIGHT - 4 * 3_600 - 1)
+    assert world.state("error_streak") == "open"
+    world.wait(1)
+    assert world.state("error_streak") == "closed"
+
+
+def test_a_period_holds_what_is_not_clear() -> None:
+    """At the period's end a standing value past its bound stays shut, and closes once below."""
+    world = World(
+        loss_limit(recover="period"), portfolio=PortfolioConfig(max_age=MaxAge(balance=1e9))
+    )
+    world.each([balances(USDT=1_000.0), balances(USDT=940.0)])
+    world.wait(TO_MIDNIGHT + 60)
+    assert world.state("portfolio_loss", "account") == "open"
+    world.step(balances(USDT=960.0))
+    assert world.state("portfolio_loss", "account") == "closed"
+
+
+def test_a_period_waits_for_its_cancel() -> None:
+    """The day is over, the cancel is not: nothing loosens."""
+    world = World(latency_limit(recover="period"), targets=OMS)
+    world.wait(TO_MIDNIGHT - 3_600)
+    world.step(latency(1.0))
+    world.wait(3_660)
+    assert world.state("latency_p99") == "open"
+    world.confirm()
+    assert world.state("latency_p99") == "closed"
 
 
 # -- frozen, disabled, reloaded -----------------------------------------------------------------
@@ -550,3 +745,72 @@ def test_unknown_is_not_zero() -> None:
     assert world.level() == "halt"
     world.step(price("BTC/USDT", 100.0))
     assert world.level() == "allow"
+
+
+@pytest.mark.parametrize("targets", [(), OMS])
+def test_what_is_unknown_is_not_clear(targets: Any) -> None:
+    """A loss that was made good and is unknown since closes nothing, by `hold` or by a cancel."""
+    old = PortfolioConfig(max_age=MaxAge(balance=5.0))
+    world = World(
+        loss_limit(recover="clear", hold=0.0 if targets else 10.0), portfolio=old, targets=targets
+    )
+    world.each([balances(USDT=1_000.0), balances(USDT=900.0), balances(USDT=990.0)])
+    world.wait(30)
+    world.confirm()
+    assert world.breaker("portfolio_loss", "account").unknown
+    assert world.state("portfolio_loss", "account") == "open"
+    for _ in range(5):
+        world.step(balances(USDT=990.0))
+        world.wait(2)
+    assert world.state("portfolio_loss", "account") == "closed"
+
+
+def test_the_grace_is_of_being_unknown_for_any_reason() -> None:
+    """Another thing missing begins no new grace; being known in between does."""
+    config = PortfolioConfig(venues=("kraken", "mexc"))
+    world = World(loss_limit(written=True), portfolio=config)
+    world.step(latency(0.1))
+    first = world.view.unknown[0].reason
+    world.wait(20)
+    world.step(balances(USDT=500.0))
+    assert world.view.unknown[0].reason != first
+    world.wait(9.9)
+    assert world.level() == "allow"
+    world.wait(0.1)
+    assert world.level() == "halt"
+    world.step(balances("mexc", USDT=500.0))
+    assert world.level() == "allow"
+    world.step(balances("mexc", USDT=500.0, XYZ=1.0))
+    assert world.breaker("portfolio_loss", "account").unknown
+    world.wait(29)
+    assert world.level() == "allow"
+
+
+@pytest.mark.parametrize(
+    ("age", "old", "fresh"),
+    [
+        ({"price": 20.0}, price("BTC/USDT", 100.0), balances(USDT=1.0, BTC=1.0)),
+        ({"balance": 20.0}, balances(USDT=1.0, BTC=1.0), price("BTC/USDT", 100.0)),
+    ],
+    ids=["price", "balance"],
+)
+def test_each_age_makes_unknown_by_itself(
+    age: dict[str, float], old: ev.Event, fresh: ev.Event
+) -> None:
+    """A price or a balance is known up to its `max_age`, however young the other is."""
+    config = PortfolioConfig(
+        max_age=MaxAge(**{"price": 1e6, "balance": 1e6, **age}), initial_capital=100.0
+    )
+    world = World(loss_limit(written=True), portfolio=config)
+    world.step(price("BTC/USDT", 100.0), balances(USDT=1.0, BTC=1.0))
+    world.wait(31)
+    world.step(old)
+    world.wait(19.999)
+    world.step(fresh)
+    world.wait(0.001)
+    assert world.breaker("portfolio_loss", "account").value is not None
+    world.wait(0.001)
+    assert world.breaker("portfolio_loss", "account").value is None
+    assert world.level() == "allow"
+    world.wait(30)
+    assert world.level() == "halt"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -113,6 +114,18 @@ def test_open_orders_confirm_a_venue(counts: list[tuple[str, int]], *, confirmed
     assert world.view.cancel[0].confirmed is confirmed
 
 
+@pytest.mark.parametrize(("taken_s", "confirmed"), [(-1, False), (0, True), (1, True)])
+def test_open_orders_must_be_taken_after_delivery(taken_s: int, *, confirmed: bool) -> None:
+    """A count of before the cancel arrived says nothing of after it, whenever it is told."""
+    world = tripped()
+    world.wait(0.5)
+    delivered = datetime.fromtimestamp(world.view.at_ns / 1e9, UTC)
+    world.answered(2, done=False)
+    world.wait(3)
+    world.step(orders(0, at=delivered + timedelta(seconds=taken_s)))
+    assert world.view.cancel[0].confirmed is confirmed
+
+
 def test_an_account_needs_each_venue() -> None:
     """For the account each venue must say so, and one that takes it back must say so again."""
     world = tripped()
@@ -164,6 +177,33 @@ def test_loosening_withdraws_what_is_undelivered() -> None:
     assert len(world.sweeps) == count
     record = world.record(incident)
     assert (record.ended_by, record.ended_at_ns) == ("operator", world.transitions[-1].at_ns)
+
+
+def test_a_bad_probe_is_an_incident_of_its_own() -> None:
+    """It cancels anew, is waited for anew, and the record of the first one is closed."""
+    world = tripped()
+    first = world.incident
+    world.confirm()
+    world.wait(30)
+    world.step(latency(1.0))
+    assert world.incident != first
+    assert world.record(first).ended_by == "open again"
+    assert [one.incident for one in world.view.cancel] == [world.incident]
+    world.wait(600)
+    assert world.state("latency_p99") == "open"
+    world.answered(2, done=True)
+    assert world.state("latency_p99") == "half_open"
+
+
+def test_a_freeze_takes_over_an_unconfirmed_cancel() -> None:
+    """What was under way for the trip is withdrawn, and goes on for the freeze."""
+    world = tripped()
+    first = world.incident
+    world.operate("freeze", "venue:kraken", limit="latency_p99")
+    assert Withdraw(incident=first) in world.decisions
+    assert [one.incident for one in world.view.cancel] == [world.incident]
+    world.answered(2, done=True, incident=first)
+    assert "not confirmed" in world.operate("unfreeze", "venue:kraken").detail
 
 
 def test_incidents_have_ids_of_their_own() -> None:

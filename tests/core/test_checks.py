@@ -132,6 +132,16 @@ def test_an_order_of_which_nothing_is_heard_is_given_up() -> None:
     assert room(world, 10.0)
 
 
+def test_an_order_is_given_up_after_five_seconds() -> None:
+    """That is `check_ttl` where nobody wrote another."""
+    world = market()
+    ask(world, 6.0)
+    world.wait(4.999)
+    assert not room(world, 5.0)
+    world.wait(0.001)
+    assert room(world, 10.0)
+
+
 @pytest.mark.parametrize(
     "heard",
     [order("open"), order("open", remaining=6.0), fill("buy", 1e-3, 100.0, order_id="a")],

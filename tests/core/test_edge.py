@@ -180,6 +180,30 @@ def test_an_old_edge_is_unknown() -> None:
     assert world.level(MM) == "allow"
 
 
+def test_an_edge_is_known_up_to_its_age() -> None:
+    """At `max_age.edge` it is known to the nanosecond, whatever wakes the engine then."""
+    world = sure(edge_limit(written=True), edge_limit(name="second"))
+    world.step(edge(250.0))
+    world.wait(60)
+    world.configure(edge_limit(written=True))
+    assert world.breaker("edge", MM).value == 250.0
+
+
+def test_a_floor_clears_above_its_ratio() -> None:
+    """`clear` of a minimum: 200 bps at a ratio of 0.8 close above 250, for `hold` seconds."""
+    world = sure(edge_limit(on_breach="trip", recover="clear", clear=0.8, hold=10.0))
+    world.step(edge(150.0))
+    world.confirm()
+    world.step(edge(250.0))
+    world.wait(20)
+    assert world.state("edge", MM) == "open"
+    world.step(edge(250.1))
+    world.wait(9.999)
+    assert world.state("edge", MM) == "open"
+    world.wait(0.001)
+    assert world.state("edge", MM) == "closed"
+
+
 def test_an_edge_that_is_told_in_time_stays_known() -> None:
     """Each report counts anew."""
     world = sure(edge_limit(written=True))
@@ -201,6 +225,15 @@ def test_an_edge_that_never_came_is_unknown() -> None:
     assert world.level(MM) == "halt"
     world.step(edge(250.0))
     assert world.level(MM) == "allow"
+
+
+def test_the_accounts_edge_stands_for_no_strategy() -> None:
+    """A strategy that reported none is unknown, whatever the account expects."""
+    world = sure(edge_limit(written=True))
+    world.step(edge(300.0, None), ev.Heartbeat(strategy="mm"))
+    assert world.breaker("edge", MM).value is None
+    world.wait(30)
+    assert (world.level(MM), world.level()) == ("halt", "allow")
 
 
 def test_unknown_may_be_ignored() -> None:

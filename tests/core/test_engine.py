@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, get_args, get_type_hints
+
 import pytest
 
 from riskmon.core import events as ev
@@ -9,6 +11,7 @@ from riskmon.core.config import EngineConfig, LimitConfig, PortfolioConfig, defa
 from riskmon.core.decisions import LEVEL_NAMES, Record, Sweep, Transition
 from riskmon.core.engine import NEVER_NS, Engine, TooManyScopes
 from riskmon.core.limits import LIMITS
+from riskmon.core.limits.policy import Recovery
 from tests.core import (
     BEGIN_WALL_NS,
     OMS,
@@ -16,6 +19,7 @@ from tests.core import (
     World,
     balances,
     error,
+    exact,
     fill,
     latency,
     latency_limit,
@@ -26,14 +30,72 @@ from tests.core import (
 
 
 def test_the_defaults() -> None:
-    """Without a configuration three limits are on, with the bounds that are documented."""
+    """Without a configuration four limits are on, with the bounds that are documented."""
     limits = {one.name: one.params for one in default_limits()}
+    assert set(limits) == {"latency_p99", "error_streak", "error_rate", "portfolio_loss"}
+    assert not any(one.written for one in default_limits())
     assert limits["latency_p99"].bounds() == [("max", 0.2)]
     assert limits["error_streak"].bounds() == [("max", 5)]
     assert limits["portfolio_loss"].bounds() == [("max", 0.05)]
     assert limits["portfolio_loss"].warn == 0.6
     assert limits["latency_p99"].breaches == 5
     assert Engine().view().level == "allow"
+
+
+PROBES = Recovery(after=30.0, multiplier=2.0, max=300.0, jitter=0.1, probes=3)
+VENUE, SYMBOL, ACCOUNT, STRATEGY = ("venue",), ("symbol",), ("account",), ("strategy",)
+ANY_BOOK = ("account", "venue", "strategy")
+
+
+def cooldown(seconds: float) -> Recovery:
+    """The same wait each time, and closed after it."""
+    return Recovery(after=seconds, multiplier=1.0, max=seconds, jitter=0.0, probes=0)
+
+
+KINDS: dict[str, tuple[tuple[str, ...], str, Any, dict[str, Any]]] = {
+    "latency_p99": (VENUE, "trip", PROBES, {"max": 0.2, "window": 1_000, "min_samples": 100}),
+    "error_streak": (("venue", "account"), "trip", cooldown(300.0), {"max": 5}),
+    "error_rate": (VENUE, "trip", PROBES, {"max": 0.5, "window": 100, "min_samples": 20}),
+    "portfolio_loss": (ACCOUNT, "trip", "operator", {"max": 0.05, "warn": 0.6}),
+    "loss": (ANY_BOOK, "trip", "period", {"trailing": False}),
+    "daily_loss": (ANY_BOOK, "trip", "period", {"trailing": False}),
+    "weekly_loss": (ANY_BOOK, "trip", "period", {"trailing": False}),
+    "drawdown": (ACCOUNT, "trip", "operator", {"warn": 0.8}),
+    "loss_streak": (STRATEGY, "trip", cooldown(3_600.0), {}),
+    "position": (SYMBOL, "block", "clear", {}),
+    "total_position": (ACCOUNT, "block", "clear", {}),
+    "open_positions": (ACCOUNT, "block", "clear", {}),
+    "inventory": (SYMBOL, "block", "clear", {}),
+    "total_notional": (ACCOUNT, "block", "clear", {}),
+    "concentration": (ACCOUNT, "block", "clear", {}),
+    "edge": (("strategy", "account"), "freeze", "operator", {}),
+    "staleness": (VENUE, "trip", "clear", {"streams": ()}),
+    "heartbeat": (STRATEGY, "trip", "clear", {}),
+    "volatility": (SYMBOL, "trip", PROBES, {}),
+    "order_notional": (SYMBOL, "block", "operator", {}),
+    "order_quantity": (SYMBOL, "block", "operator", {}),
+    "price_collar": (SYMBOL, "block", "operator", {}),
+    "message_rate": (("venue", "strategy"), "block", "operator", {}),
+    "repeat_orders": (STRATEGY, "block", "operator", {"freeze_at": None}),
+}
+
+
+@pytest.mark.parametrize("kind", LIMITS)
+def test_the_table_of_kinds(kind: str) -> None:
+    """What a limit of each kind is over, does and recovers by when nothing else is written."""
+    scopes, on_breach, recover, own = KINDS[kind]
+    params = LIMITS[kind].Params
+    bound: dict[str, Any] = {} if "max" in own else {"min" if kind == "edge" else "max": 0.5}
+    if kind in ("loss_streak", "repeat_orders"):
+        bound = {"max": 2.0}
+    found = params(**bound)
+    assert get_args(get_type_hints(params)["per"]) == scopes
+    assert (found.per, found.on_breach, found.recover) == (scopes[0], on_breach, recover)
+    assert found.breaches == (5 if kind == "latency_p99" else 1)
+    assert (found.clear, found.hold, found.level, found.cancels) == (1.0, 0.0, "halt", "all")
+    assert (found.flatten, found.on_unknown, found.enabled) == (False, "halt", True)
+    assert found.warn == own.get("warn", 0.8)
+    assert all(getattr(found, key) == value for key, value in own.items())
 
 
 def test_a_whole_incident() -> None:
@@ -101,6 +163,38 @@ def test_events_register_their_scopes() -> None:
     }
 
 
+NAMED: dict[str, Any] = {"venue": "kraken", "symbol": "BTC/USDT", "strategy": "mm"}
+
+
+MORE: dict[Any, dict[str, Any]] = {
+    ev.Latency: {"seconds": 0.1},
+    ev.Error: {},
+    ev.Balance: {"asset": "USDT", "free": 1.0},
+    ev.Balances: {"assets": {}},
+    ev.Price: {"price": 9.0},
+    ev.Fill: {"id": "1", "side": "buy", "quantity": 1.0, "price": 9.0},
+    ev.Order: {"id": "1", "status": "open"},
+    ev.Position: {"quantity": 1.0, "entry_price": 9.0},
+    ev.Pnl: {"id": "1", "amount": 1.0},
+    ev.CashFlow: {"id": "1", "asset": "USDT", "amount": 1.0},
+    ev.Edge: {"bps": 9.0},
+    ev.OpenOrders: {"count": 0},
+    ev.Heartbeat: {},
+    ev.Check: {"side": "buy", "quantity": 1.0, "price": 9.0},
+}
+
+
+@pytest.mark.parametrize("kind", MORE, ids=lambda kind: kind.__name__)
+def test_every_type_registers_what_it_names(kind: Any) -> None:
+    """Venue, symbol and strategy, as far as the type has them, and the account."""
+    assert set(ev.Reported.__args__) < set(MORE)
+    world = World()
+    named = {key: name for key, name in NAMED.items() if key in kind.__struct_fields__}
+    world.step(kind(**MORE[kind], **named))
+    scopes = {f"{key}:{name}" for key, name in named.items()}
+    assert set(world.engine.levels) == {"account", *scopes}
+
+
 def test_configured_venues_have_a_level_from_the_start() -> None:
     """Scopes that the configuration names need no event."""
     world = World(portfolio=PortfolioConfig(venues=("kraken",)))
@@ -142,6 +236,18 @@ def test_checks_follow_the_lowest_level() -> None:
     assert world.view.orders_blocked == {"latency_p99": 1}
 
 
+@pytest.mark.parametrize("scope", ["account", "venue:kraken", "symbol:BTC/USDT", "strategy:mm"])
+def test_each_scope_of_an_order_may_hold_it(scope: str) -> None:
+    """Whichever of its four scopes is frozen: it is refused by name, an order elsewhere is not."""
+    world = World()
+    world.step(ev.Heartbeat(venue="kraken", symbol="BTC/USDT", strategy="mm"))
+    world.operate("freeze", scope)
+    refused = world.check(strategy="mm")
+    assert [(blame.limit, blame.scope) for blame in refused.reasons] == [("manual", scope)]
+    elsewhere = {"venue": "mexc", "symbol": "ETH/USDT", "strategy": "other"}
+    assert world.check(**elsewhere).allowed is (scope != "account")
+
+
 def test_an_unknown_venue_is_not_allowed_by_simulation() -> None:
     """A simulated order registers nothing: what nobody named is halted."""
     world = World()
@@ -163,6 +269,30 @@ def test_permits_lapse() -> None:
     assert not world.check().allowed
     world.wait(0.1)
     assert world.check().allowed
+
+
+def test_permits_are_of_one_half_open_time() -> None:
+    """Those given before a bad probe take nothing from the next half-open, however soon."""
+    world = World(latency_limit(recover=exact(1.0, multiplier=1.0)))
+    for _ in range(2):
+        world.step(latency(1.0))
+        world.wait(1)
+        assert [world.check().allowed for _ in range(4)] == [True, True, True, False]
+
+
+def test_every_half_open_breaker_gives_its_permit() -> None:
+    """An order needs one of each that its scopes have: the fewest probes decide, and are named."""
+    world = World(latency_limit(), latency_limit(name="few", recover=exact(30.0, probes=1)))
+    world.step(latency(1.0), latency(0.1, "mexc"))
+    world.wait(30)
+    assert world.check().allowed
+    assert [(blame.limit, blame.scope) for blame in world.check().reasons] == [
+        ("few", "venue:kraken")
+    ]
+    assert world.check(venue="mexc").allowed
+    world.step(latency(0.1))
+    assert (world.state("few"), world.state("latency_p99")) == ("closed", "half_open")
+    assert [world.check().allowed for _ in range(3)] == [True, True, False]
 
 
 def test_what_readers_see() -> None:

@@ -9,7 +9,7 @@ import pytest
 from riskmon.core import events as ev
 from riskmon.core.config import LimitConfig, MaxAge, PortfolioConfig
 from riskmon.core.decisions import CheckAnswer, Unknown, Warned
-from tests.core import OMS, World, balances, fill, limit, price
+from tests.core import OMS, World, balances, exact, fill, limit, price
 
 PERP = "BTC/USDT:USDT"
 ETH = "ETH/USDT:USDT"
@@ -134,6 +134,16 @@ def test_dust_is_no_open_position() -> None:
     assert not ask(world, 1.0).allowed
 
 
+@pytest.mark.parametrize(("quantity", "count"), [(0.0099, 0.0), (0.01, 1.0)])
+def test_dust_is_worth_less_than_its_bound(quantity: float, count: float) -> None:
+    """At `dust` it is a position; one whose worth nobody knows is a position, too."""
+    world = market(limit("open_positions", max=5))
+    world.step(position(quantity))
+    assert world.breaker("open_positions", "account").value == count
+    world.step(position(0.0099, "NEW/USDT:USDT"))
+    assert world.breaker("open_positions", "account").value == count + 1
+
+
 def test_the_fourth_position_trips_when_it_is_checked() -> None:
     """`open_positions` of 3 that trips: the fourth, when checked, is refused and trips."""
     world = market(limit("open_positions", max=3, on_breach="trip", recover="operator"))
@@ -205,13 +215,24 @@ def test_what_a_size_past_the_bound_does(on_breach: Any, state: str, level: str)
     assert (world.state("position", SCOPE), world.level(SCOPE)) == (state, level)
 
 
+def test_a_size_is_evaluated_at_the_end_of_a_batch() -> None:
+    """What is past its bound only in the middle of an instant is not past it."""
+    world = market(limit("position", max=1.0, on_breach="trip"))
+    world.step(fill("buy", 2.0, 100.0), fill("sell", 1.0, 100.0))
+    assert world.breaker("position", SCOPE).breaches_total == 0
+    world.step(fill("sell", 1.0, 100.0, id="all"), fill("buy", 2.0, 100.0, id="again"))
+    assert world.state("position", SCOPE) == "open"
+
+
 def test_a_tripped_size_closes_when_it_is_clear_and_cancelled() -> None:
     """A limit on size recovers by itself: below its bound, and its cancel confirmed."""
     world = market(limit("position", max=1.0, on_breach="trip"))
     world.step(fill("buy", 2.0, 100.0))
     world.confirm()
     assert world.state("position", SCOPE) == "open"
-    world.step(fill("sell", 1.5, 100.0))
+    world.step(fill("sell", 1.0, 100.0))  # at its bound it is not below it
+    assert world.state("position", SCOPE) == "open"
+    world.step(fill("sell", 0.5, 100.0))
     assert world.state("position", SCOPE) == "closed"
 
 
@@ -231,6 +252,30 @@ def test_it_warns_from_its_ratio_on() -> None:
     world.each([position(4.0), position(3.9)])
     told = [(d.scope, d.active) for d in world.decisions if isinstance(d, Warned)]
     assert told == [(SCOPE, True), (SCOPE, False)]
+
+
+def test_concentration_is_of_the_largest() -> None:
+    """While the largest position is past it no symbol may grow, and each may close."""
+    world = market(limit("concentration", max=0.05))
+    world.each([position(6.0), position(2.0, ETH)])
+    assert world.breaker("concentration", "account").value == pytest.approx(0.06)
+    (blame, *_) = ask(world, 1.0, symbol=SOL).reasons
+    assert blame.limit == "concentration"
+    assert ask(world, -1.0).allowed
+    assert ask(world, -1.0, symbol=ETH).allowed
+
+
+def test_a_size_opens_again_by_a_checked_order() -> None:
+    """Half open, and an order would take it past: it trips again."""
+    world = market(limit("position", max=1.0, on_breach="trip", recover=exact(10.0, probes=9)))
+    ask(world, 2.0)
+    world.confirm()
+    world.wait(10)
+    assert world.state("position", SCOPE) == "half_open"
+    ask(world, 2.0, simulate=True)
+    assert world.state("position", SCOPE) == "half_open"
+    ask(world, 2.0)
+    assert (world.state("position", SCOPE), world.level(SCOPE)) == ("open", "halt")
 
 
 # -- what lowers the size
@@ -338,6 +383,15 @@ def test_concentration_follows_equity() -> None:
     assert world.level() == "reduce_only"
 
 
+def test_concentration_of_an_account_without_equity_is_past_any_bound() -> None:
+    """Something is held and nothing is left: only reducing goes; holding nothing is 0."""
+    world = market(limit("concentration", max=1_000.0), portfolio=PortfolioConfig())
+    world.each([balances(USDT=1_000.0), balances(USDT=0.0)])
+    assert (world.breaker("concentration", "account").value, world.level()) == (0.0, "allow")
+    world.step(position(0.1))
+    assert world.level() == "reduce_only"
+
+
 # -- venues, contracts, overrides
 
 
@@ -379,6 +433,10 @@ def test_notional_in_another_quote_currency() -> None:
     world.each([price("BTC/USDT", 1_000.0), price("ETH/BTC", 0.1)])
     assert ask(world, 5.0, symbol="ETH/BTC", price=0.1).allowed
     assert not ask(world, 0.1, symbol="ETH/BTC", price=0.1).allowed
+    world.step(position(-4.0, "ETH/BTC", 0.1))
+    assert world.breaker("inventory", "symbol:ETH/BTC").value == pytest.approx(400.0)
+    world.step(price("BTC/USDT", 500.0))
+    assert world.breaker("inventory", "symbol:ETH/BTC").value == pytest.approx(200.0)
 
 
 def test_an_old_price_of_the_quote_currency_is_none() -> None:

@@ -125,6 +125,29 @@ def test_the_first_report_of_a_day_is_not_its_baseline() -> None:
     assert loss(there) == 40.0
 
 
+@pytest.mark.parametrize("limits", [(), (limit("daily_loss", max=500.0),)], ids=["none", "limit"])
+def test_the_baseline_is_the_last_settled_equity_before_the_start(limits: Any) -> None:
+    """Though nobody looked at midnight, or what was looked at was unknown then."""
+    there = world(*limits, portfolio={"max_age": {"balance": 600.0}})
+    there.step(balances(USDT=1_000.0))
+    there.now_ns += int((TO_MIDNIGHT + 5) * SECOND)
+    there.step(balances(USDT=960.0))
+    assert there.portfolio.pnl_day == -40.0
+    assert [b.value for b in there.view.breakers] == [40.0] * len(limits)
+
+
+@pytest.mark.parametrize(("kind", "days"), [("daily_loss", 1), ("weekly_loss", 3)])
+def test_the_best_point_is_of_its_period(kind: str, days: int) -> None:
+    """What was best before the period began is not fallen from in it."""
+    there = world(limit(kind, max=500.0, trailing=True))
+    there.each([balances(USDT=1_000.0), balances(USDT=1_100.0), balances(USDT=1_050.0)])
+    assert loss(there, kind) == 50.0
+    there.wait(TO_MIDNIGHT + (days - 1) * DAY)
+    assert loss(there, kind) == 0.0
+    there.each([balances(USDT=1_060.0), balances(USDT=1_040.0)])
+    assert loss(there, kind) == 20.0
+
+
 def test_a_clock_that_steps_back_begins_no_day_again() -> None:
     """Dates only move forward: an NTP step over midnight and back forgives nothing."""
     there = world(limit("daily_loss", max=500.0))
@@ -177,6 +200,29 @@ def test_period_opens_until_the_end_of_the_day() -> None:
     assert there.state("daily_loss", "account") == "open"
     there.wait(1)
     assert there.state("daily_loss", "account") == "closed"
+
+
+@pytest.mark.parametrize("params", [{"kind": "weekly_loss"}, {"kind": "loss", "period": "week"}])
+def test_period_of_a_week_ends_on_monday(params: dict[str, Any]) -> None:
+    """Tripped on a Friday it stays open over two midnights, and is not held by a cancel done."""
+    there = world(limit(name="week", max=100.0, **params))
+    there.each([balances(USDT=1_000.0), balances(USDT=890.0), balances(USDT=1_000.0)])
+    there.wait(TO_MIDNIGHT + 2 * DAY - 1)
+    assert there.state("week", "account") == "open"
+    there.wait(1)
+    assert there.state("week", "account") == "closed"
+
+
+@pytest.mark.parametrize(("per", "scope"), [("venue", "venue:kraken"), ("strategy", "strategy:mm")])
+def test_period_is_each_books_own(per: str, scope: str) -> None:
+    """A venue's and a strategy's loss of the day are forgiven at the day's end as well."""
+    there = world(limit("daily_loss", max=100.0, per=per))
+    there.step(balances(USDT=1_000.0))
+    there.step(balances(USDT=800.0), pnl(-200.0, strategy="mm"))
+    there.wait(TO_MIDNIGHT - 1)
+    assert (there.state("daily_loss", scope), there.level()) == ("open", "allow")
+    there.wait(1)
+    assert (there.state("daily_loss", scope), loss(there, scope=scope)) == ("closed", 0.0)
 
 
 def test_midnight_does_not_forgive_what_was_lost_minutes_before() -> None:
@@ -287,6 +333,21 @@ def test_a_flow_that_is_older_than_the_account_is_none() -> None:
     assert loss(there) == 3.0
 
 
+def test_a_partial_equity_raises_no_peak() -> None:
+    """Neither a balance in the middle of a report nor one without its price is ever the best."""
+    there = world(limit("drawdown", max=0.5), limit("daily_loss", max=500.0, trailing=True))
+    there.each([price("BTC/USDT", 100.0), balances(USDT=1_000.0)])
+    there.wait(31)
+    there.step(balance("USDT", 1_500.0))  # a sale: the other side of it is to come
+    there.step(balance("USDT", 1_000.0))
+    there.wait(5)
+    there.step(balances(USDT=1_400.0, XYZ=1.0))
+    assert there.portfolio.equity is None
+    there.step(balances(USDT=990.0))
+    assert loss(there, "drawdown") == pytest.approx(0.01)
+    assert loss(there) == 10.0
+
+
 # -- drawdown -------------------------------------------------------------------------------------
 
 
@@ -353,6 +414,34 @@ def test_a_venue_that_has_not_reported_is_unknown() -> None:
     kraken, mexc = (there.breaker("daily_loss", f"venue:{v}").unknown for v in ("kraken", "mexc"))
     assert "kraken has not reported its balances" in str(kraken)
     assert "BTC has no price" in str(mexc)
+
+
+def test_a_contract_without_a_mark_is_unknown_for_its_venue() -> None:
+    """What it gains or loses is not 0; another venue's loss is told all the same."""
+    there = world(limit("daily_loss", max=100.0, per="venue"))
+    there.step(balances(USDT=1_000.0), balances("mexc", USDT=1_000.0))
+    there.step(ev.Position(venue="mexc", symbol="BTC/USDT:USDT", quantity=2.0, entry_price=100.0))
+    there.step(balances("mexc", USDT=1_000.0))
+    assert "no mark" in str(there.breaker("daily_loss", "venue:mexc").unknown)
+    there.step(balances(USDT=990.0))
+    assert loss(there, scope="venue:kraken") == 10.0
+    there.step(price("BTC/USDT:USDT", 99.0))
+    assert loss(there, scope="venue:mexc") == 2.0
+
+
+def test_an_old_balance_of_a_venue_is_unknown() -> None:
+    """A venue that fell silent has no loss that could be told; the other goes on."""
+    there = world(
+        limit("daily_loss", max=100.0, per="venue"), portfolio={"max_age": {"balance": 60.0}}
+    )
+    there.step(balances(USDT=1_000.0), balances("mexc", USDT=1_000.0))
+    there.wait(60)
+    there.step(balances("mexc", USDT=990.0))
+    assert loss(there, scope="venue:kraken") == 0.0
+    there.wait(0.001)
+    unknown = there.breaker("daily_loss", "venue:kraken").unknown
+    assert unknown == "kraken has not reported its balances for 60 s"
+    assert loss(there, scope="venue:mexc") == 10.0
 
 
 def test_a_price_that_comes_late_is_no_profit_of_its_venue() -> None:
@@ -479,12 +568,15 @@ def test_a_losing_streak_cools_down_and_begins_anew() -> None:
 
 
 def test_closes_probe_a_half_open_streak() -> None:
-    """With probes, a close without a loss is a good one."""
-    there = world(limit("loss_streak", max=1, recover=exact(10.0, probes=1)))
+    """With probes, a close without a loss is a good one, and a loss a bad one."""
+    there = world(limit("loss_streak", max=1, recover=exact(10.0, probes=2)))
     there.step(pnl(-1.0, 1, "mm"))
     there.wait(10)
     assert there.state("loss_streak", "strategy:mm") == "half_open"
-    there.step(pnl(1.0, 2, "mm"))
+    there.each([pnl(1.0, 2, "mm"), pnl(-1.0, 3, "mm")])
+    assert there.state("loss_streak", "strategy:mm") == "open"
+    there.wait(20)
+    there.each([pnl(1.0, 4, "mm"), pnl(0.0, 5, "mm")])
     assert there.state("loss_streak", "strategy:mm") == "closed"
 
 

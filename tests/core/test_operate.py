@@ -11,10 +11,12 @@ from tests.core import (
     balances,
     error,
     exact,
+    fill,
     latency,
     latency_limit,
     limit,
     loss_limit,
+    plain,
 )
 
 
@@ -66,6 +68,28 @@ def test_what_loosens_needs_the_generation_that_was_seen() -> None:
     assert world.operate("reset", "venue:kraken", generation=seen).status == 200
 
 
+def test_only_what_is_addressed_must_not_have_changed() -> None:
+    """Another limit of the same scope may have; without a limit both are addressed."""
+    world = World(latency_limit(), limit("error_streak", max=1))
+    world.step(latency(1.0))
+    seen = world.engine.generation
+    world.step(error())
+    both = world.operate("reset", "venue:kraken", generation=seen)
+    assert (both.status, "error_streak" in both.detail) == (409, True)
+    one = world.operate("reset", "venue:kraken", generation=seen, limit="latency_p99")
+    assert (one.status, world.level("venue:kraken")) == (200, "halt")
+
+
+def test_what_only_blocks_would_not_trip_again() -> None:
+    """An operator froze a limit that blocks: he may end that while the size is past its bound."""
+    world = World(limit("position", max=1.0))
+    world.step(fill("buy", 2.0, 9.0))
+    scope = "symbol:BTC/USDT:USDT"
+    world.operate("freeze", scope, limit="position")
+    assert world.operate("unfreeze", scope).status == 200
+    assert world.state("position", scope) == "closed"
+
+
 def test_reset_does_not_end_a_freeze() -> None:
     """A frozen breaker wants `unfreeze`; without a limit, `reset` does not address it."""
     world = World()
@@ -84,6 +108,75 @@ def test_an_unconfirmed_cancel_holds_unless_forced() -> None:
     assert (refused.status, "not confirmed" in refused.detail) == (409, True)
     assert world.operate("reset", "venue:kraken", force=True).status == 200
     assert world.level("venue:kraken") == "allow"
+
+
+def test_an_unfreeze_waits_for_the_cancel_as_well() -> None:
+    """409 while orders may rest, an operator's own freeze or a limit's."""
+    world = World(latency_limit(on_breach="freeze"), targets=OMS)
+    world.step(latency(1.0))
+    world.operate("freeze")
+    for scope in ("account", "venue:kraken"):
+        assert "not confirmed" in world.operate("unfreeze", scope).detail
+    world.confirm()
+    for scope in ("account", "venue:kraken"):
+        assert world.operate("unfreeze", scope).status == 200
+    assert world.level("venue:kraken") == "allow"
+
+
+def test_without_a_limit_a_call_is_for_all_of_the_scope() -> None:
+    """`reset`, `disable`, `enable` and `unfreeze` act on each that they concern, and no other's."""
+    world = World(latency_limit(), limit("error_streak", max=1, recover="operator"), loss_limit())
+    world.step(latency(0.1, "mexc"), latency(1.0), error())
+    both = ["error_streak", "latency_p99"]
+    assert sorted(str(b["limit"]) for b in world.operate("reset", "venue:kraken").breakers) == both
+    assert world.level("venue:kraken") == "allow"
+    world.operate("disable", "venue:kraken")
+    world.step(latency(1.0), error())
+    assert [world.state(one) for one in both] == ["disabled", "disabled"]
+    assert world.state("latency_p99", "venue:mexc") == "closed"
+    world.operate("enable", "venue:kraken")
+    assert [world.state(one) for one in both] == ["closed", "closed"]
+    for one in both:
+        world.operate("freeze", "venue:kraken", limit=one)
+    assert sorted(str(b["limit"]) for b in world.operate("unfreeze", "venue:kraken").breakers) == (
+        both
+    )
+    assert world.level("venue:kraken") == "allow"
+
+
+@pytest.mark.parametrize("before", ["closed", "open", "half_open", "disabled", "frozen"])
+def test_a_freeze_is_refused_in_no_state(before: str) -> None:
+    """From whatever state: frozen, with an incident, and only an operator ends it."""
+    world = World(latency_limit(on_breach="freeze" if before == "frozen" else "trip"))
+    world.step(latency(0.1 if before in ("closed", "disabled") else 1.0))
+    if before == "disabled":
+        world.operate("disable", "venue:kraken")
+    elif before == "half_open":
+        world.wait(30)
+    assert world.state("latency_p99") == before
+    answer = world.operate("freeze", "venue:kraken", limit="latency_p99", generation=0)
+    assert (answer.status, answer.level) == (200, "halt")
+    assert answer.breakers[0]["incident"] == world.incident
+    world.wait(10_000)
+    assert world.state("latency_p99") == "frozen"
+
+
+@pytest.mark.parametrize(("action", "after"), [("trip", "open"), ("reset", "closed")])
+def test_what_an_operator_may_do_to_a_half_open_breaker(action: str, after: str) -> None:
+    """He need not wait for its probes, either way; to disable it, it must be closed first."""
+    world = tripped()
+    world.wait(30)
+    assert world.operate("disable", "venue:kraken").status == 409
+    assert world.operate(action, "venue:kraken", limit="latency_p99").status == 200
+    assert world.state("latency_p99") == after
+
+
+def test_a_rebase_is_for_losses_only() -> None:
+    """It makes no position smaller: what would trip again for its size is refused all the same."""
+    world = World(limit("position", max=1.0, on_breach="freeze"), loss_limit())
+    world.step(fill("buy", 2.0, 9.0))
+    refused = world.operate("unfreeze", "symbol:BTC/USDT:USDT", rebase=True)
+    assert (refused.status, [blame.limit for blame in refused.would_trip]) == (409, ["position"])
 
 
 def test_what_would_trip_again_is_refused_with_its_name() -> None:
@@ -105,6 +198,26 @@ def test_preview_only_tells() -> None:
     assert world.operate("reset", "venue:kraken", generation=0, preview=True).status == 409
     assert (world.engine.generation, len(world.decisions)) == (seen, told)
     assert world.state("latency_p99") == "open"
+
+
+def test_a_preview_of_a_rebase_rebases_nothing() -> None:
+    """It says that it would be done; capital, peak and periods stay."""
+    world = World(loss_limit(), limit("daily_loss", max=50.0))
+    world.each([balances(USDT=1_000.0), balances(USDT=900.0)])
+    before = plain(world.engine)
+    assert world.operate("reset", rebase=True, preview=True).status == 200
+    assert plain(world.engine) == before
+
+
+def test_disable_ends_after_for_seconds() -> None:
+    """To the moment, and by itself."""
+    world = World(latency_limit())
+    world.step(latency(0.1))
+    world.operate("disable", "venue:kraken", for_seconds=10.0)
+    world.wait(9.999)
+    assert world.state("latency_p99") == "disabled"
+    world.wait(0.001)
+    assert world.state("latency_p99") == "closed"
 
 
 def test_disable_needs_a_closed_breaker_and_ends() -> None:
@@ -156,6 +269,17 @@ def test_every_call_enters_the_audit_trail() -> None:
     assert "changed since" in (lines[0].outcome or "")
     assert lines[1].outcome == "done"
     assert lines[0].id != lines[1].id
+
+
+def test_a_freeze_is_no_trip_in_a_row() -> None:
+    """After an `unfreeze` the next wait is the first."""
+    world = World(latency_limit())
+    world.step(latency(0.1))
+    world.operate("freeze", "venue:kraken", limit="latency_p99")
+    world.operate("unfreeze", "venue:kraken")
+    world.step(latency(1.0))
+    world.wait(30)
+    assert world.state("latency_p99") == "half_open"
 
 
 def test_a_reset_begins_the_waits_anew() -> None:

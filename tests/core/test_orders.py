@@ -9,7 +9,7 @@ import pytest
 from riskmon.core import events as ev
 from riskmon.core.config import LimitConfig, MaxAge, PortfolioConfig
 from riskmon.core.decisions import Blame, CheckAnswer
-from tests.core import OMS, World, limit, price
+from tests.core import OMS, World, exact, limit, price
 
 PERP = "BTC/USDT:USDT"
 SCOPE = "symbol:" + PERP
@@ -122,6 +122,19 @@ def test_a_tripped_order_limit_recovers_when_its_cancel_is_confirmed() -> None:
     assert world.state("order_quantity", SCOPE) == "closed"
 
 
+def test_an_order_opens_a_half_open_limit_again() -> None:
+    """The order that is past its bound, checked while it probes, is a bad probe; no dry run is."""
+    world = market(limit("order_quantity", max=2.0, on_breach="trip", recover=exact(10.0)))
+    ask(world, 3.0)
+    world.confirm()
+    world.wait(10)
+    assert world.state("order_quantity", SCOPE) == "half_open"
+    ask(world, 3.0, simulate=True)
+    assert world.state("order_quantity", SCOPE) == "half_open"
+    ask(world, 3.0)
+    assert world.state("order_quantity", SCOPE) == "open"
+
+
 # -- price
 
 
@@ -142,6 +155,22 @@ def test_the_collar_follows_the_mark() -> None:
     assert ask(world, 1.0, 200.0, venue="mexc").allowed
     assert not ask(world, 1.0, 100.0, venue="mexc").allowed
     assert ask(world, 1.0, 200.0, venue="okx").allowed
+
+
+def test_the_collar_takes_the_venues_own_mark_before_a_newer_one() -> None:
+    """A price of another venue that came later does not stand for the venue's own."""
+    world = market(limit("price_collar", max=0.05))
+    world.step(price(PERP, 100.0, "kraken"))
+    world.step(price(PERP, 200.0, "mexc"))
+    assert ask(world, 1.0, 100.0).allowed
+    assert not ask(world, 1.0, 200.0).allowed
+
+
+def test_without_a_mark_a_collar_may_be_waived() -> None:
+    """`on_unknown = "ignore"`: an order without a mark goes, one far from it does not."""
+    world = market(limit("price_collar", max=0.05, on_unknown="ignore"))
+    assert ask(world, symbol="ETH/USDT:USDT").allowed
+    assert not ask(world, 1.0, 106.0).allowed
 
 
 def test_without_a_fresh_mark_the_collar_refuses() -> None:
@@ -266,6 +295,15 @@ def test_what_does_not_act_does_not_freeze(on_breach: Any) -> None:
     """A limit that only looks on lets every repeat go."""
     world = market(limit("repeat_orders", max=1.0, freeze_at=2.0, on_breach=on_breach))
     assert [ask(world).allowed for _ in range(4)] == [True] * 4
+    assert world.state("repeat_orders", "strategy:mm") == "closed"
+
+
+def test_a_dry_run_is_no_repeat() -> None:
+    """What is only asked `simulate` counts neither towards the bound nor towards the freeze."""
+    world = market(limit("repeat_orders", max=1.0, freeze_at=3.0))
+    for _ in range(5):
+        assert ask(world, simulate=True).allowed
+    assert ask(world).allowed
     assert world.state("repeat_orders", "strategy:mm") == "closed"
 
 

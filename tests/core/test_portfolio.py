@@ -22,6 +22,7 @@ from tests.core import (
     fill,
     flow,
     latency,
+    limit,
     loss_limit,
     price,
 )
@@ -302,6 +303,19 @@ def test_a_buy_between_two_balances_is_no_loss() -> None:
     assert world.breaker("portfolio_loss", "account").trips_total == 0
 
 
+@pytest.mark.parametrize(("symbol", "state"), [("BTC/USDT", "closed"), ("BTC/USDT:USDT", "open")])
+def test_a_spot_fill_moves_two_balances(symbol: str, state: str) -> None:
+    """One of them alone is not settled for up to 5 s; a contract's fill moves no such pair."""
+    world = World(loss_limit())
+    world.step(price("BTC/USDT", 100.0), balances(USDT=1_000.0))
+    world.wait(31)
+    world.step(fill("buy", 5.0, 100.0, symbol), balance("USDT", 500.0))
+    world.wait(4)
+    world.step(balance("BTC", 5.0))
+    world.wait(5)
+    assert world.state("portfolio_loss", "account") == state
+
+
 def test_equity_is_unknown_until_each_venue_reported() -> None:
     """`venues` names who must report first."""
     world = World(portfolio=PortfolioConfig(venues=("a", "b")))
@@ -309,6 +323,16 @@ def test_equity_is_unknown_until_each_venue_reported() -> None:
     assert world.portfolio.equity is None
     world.step(balances("b", USDT=500.0))
     assert world.portfolio.initial_capital == 1_500.0
+
+
+def test_the_reference_alone_settles_at_once_and_only_alone() -> None:
+    """`venues` unset: what holds another asset may not be all, however it is priced."""
+    world = World(portfolio=PortfolioConfig(pegs={"USD": 1.0}))
+    world.step(balances(USDT=100.0, USD=1.0))
+    assert world.portfolio.equity is None
+    alone = World()
+    alone.step(balances(USDT=100.0))
+    assert alone.portfolio.initial_capital == 100.0
 
 
 def test_without_venues_it_settles_after_the_grace() -> None:
@@ -372,6 +396,32 @@ def test_duplicates_change_nothing() -> None:
     assert world.view.duplicates_total == 3
     world.step(fill("buy", 2.0, 100.0, fee=1.0, venue="mexc"))
     assert len(world.portfolio.positions) == 2
+
+
+def test_what_a_strategy_realised_elsewhere_is_the_accounts_too() -> None:
+    """A `pnl` that names a strategy counts in both books."""
+    world = World(limit("daily_loss", max=100.0, per="strategy"), portfolio=CAPITAL)
+    world.step(ev.Pnl(amount=-9.0, id="p", strategy="mm"))
+    assert (world.portfolio.equity, world.portfolio.pnl_realized) == (9_991.0, -9.0)
+    assert world.breaker("daily_loss", "strategy:mm").value == 9.0
+
+
+def test_what_makes_a_fact_the_same() -> None:
+    """Type, venue, symbol, side and id together: with one of them another it is another fact."""
+    world = World(portfolio=CAPITAL)
+    facts: list[ev.Event] = [
+        fill("buy", 1.0, 9.0, id="x"),
+        fill("buy", 1.0, 9.0, id="y"),
+        fill("sell", 1.0, 9.0, id="x"),
+        fill("buy", 1.0, 9.0, id="x", venue="mexc"),
+        fill("buy", 1.0, 9.0, "ETH/USDT", id="x"),
+        flow(1.0, id="x"),
+        flow(1.0, id="x", venue="mexc"),
+        ev.Pnl(amount=1.0, id="x"),
+    ]
+    assert world.step(*facts).duplicates == 0
+    assert world.step(fill("buy", 7.0, 8.0, id="x", strategy="mm")).duplicates == 1
+    assert world.step(flow(5.0, "BTC", id="x"), ev.Pnl(amount=2.0, id="x")).duplicates == 2
 
 
 def test_a_fact_is_remembered_for_seven_days() -> None:
@@ -452,6 +502,8 @@ def test_ignored_and_pegged_assets() -> None:
     world.wait(31)
     assert world.portfolio.equity == 115.0
     assert world.portfolio.unpriced == []
+    world.step(price("XYZ/USDT", 5.0), flow(50.0, "XYZ"))
+    assert (world.portfolio.equity, world.portfolio.unit_value) == (115.0, 1.0)
 
 
 def test_a_price_kept_for_a_cross_grows_old_too() -> None:
@@ -464,6 +516,61 @@ def test_a_price_kept_for_a_cross_grows_old_too() -> None:
     assert world.portfolio.equity == 1_100.0
     world.wait(250)
     assert world.portfolio.equity is None
+
+
+def test_a_peg_stands_before_any_price() -> None:
+    """What is pegged is worth its peg, also where another asset is priced through it."""
+    world = World(portfolio=PortfolioConfig(pegs={"USD": 0.5}))
+    world.step(price("USD/USDT", 2.0), price("ABC/USD", 4.0))
+    world.step(balances(USD=10.0, ABC=10.0))
+    world.wait(31)
+    assert world.portfolio.equity == 25.0
+
+
+def test_one_asset_between_and_no_more() -> None:
+    """A price through one asset counts, its own price before it; through two it has none."""
+    world = World()
+    world.step(price("BTC/USDT", 100.0), price("ETH/BTC", 0.1), price("XRP/ETH", 0.5))
+    world.step(balances(ETH=10.0, XRP=1.0))
+    assert world.portfolio.unpriced == ["XRP"]
+    world.step(balances(ETH=10.0))
+    world.wait(31)
+    assert world.portfolio.equity == 100.0
+    world.step(price("ETH/USDT", 11.0), price("ETH/BTC", 0.2))
+    assert world.portfolio.equity == 110.0
+
+
+def test_a_fill_is_a_price() -> None:
+    """Of its asset where it is spot; a contract's price is none of its base asset's."""
+    world = World()
+    world.step(balances(BTC=2.0), price("BTC/USDT:USDT", 90.0))
+    assert world.portfolio.unpriced == ["BTC"]
+    world.step(fill("buy", 1.0, 100.0, "BTC/USDT"))
+    world.wait(31)
+    assert world.portfolio.equity == 200.0
+
+
+def test_locked_is_held_and_unnamed_is_nothing() -> None:
+    """Free and locked count alike; an asset that `balances` does not name is 0."""
+    world = World()
+    world.step(ev.Balances(venue="kraken", assets={"USDT": ev.Holding(free=1.0, locked=2.0)}))
+    assert world.portfolio.equity == 3.0
+    world.step(balance("USDT", 1.0, locked=4.0))
+    world.wait(1)
+    assert world.portfolio.equity == 5.0
+    world.step(balances("mexc", USDT=7.0))
+    world.step(balances(BTC=0.0))
+    assert world.portfolio.equity == 7.0
+
+
+def test_dust_with_an_old_price_makes_nothing_unknown() -> None:
+    """What is worth less than `dust` keeps its last price; what is worth more does not."""
+    for held, equity in ((0.009, 1_000.9), (0.011, None)):
+        world = World()
+        world.step(price("ABC/USDT", 100.0), balances(USDT=1_000.0, ABC=held))
+        world.wait(301)
+        world.step(balances(USDT=1_000.0, ABC=held))
+        assert world.portfolio.equity == equity
 
 
 def test_spot_counts_once() -> None:

@@ -9,7 +9,7 @@ import pytest
 from riskmon.core import events as ev
 from riskmon.core.config import PortfolioConfig
 from riskmon.core.instruments import instrument
-from tests.core import World, fill, price
+from tests.core import World, fill, limit, price
 
 LINEAR, INVERSE = "BTC/USDT:USDT", "BTC/USD:BTC"
 
@@ -80,6 +80,22 @@ def test_inverse_contracts() -> None:
     assert here.portfolio.pnl_realized == pytest.approx(2_000 * (0.000075 - 0.000025) * 20_000)
 
 
+@pytest.mark.parametrize(("side", "back", "sign"), [("buy", "sell", 1), ("sell", "buy", -1)])
+def test_an_inverse_position_flips(side: str, back: str, sign: int) -> None:
+    """Past zero the rest is opened at the fill's price; what was closed realises in the base."""
+    here = world()
+    here.step(price("BTC/USDT", 10_000.0), stated(0.0, 0.0, INVERSE, contract_size=100.0))
+    here.step(fill(side, 10.0, 8_000.0, INVERSE), fill(back, 15.0, 10_000.0, INVERSE))
+    (position,) = here.portfolio.positions
+    assert (position.quantity, position.entry_price) == (-5.0 * sign, 10_000.0)
+    gained = sign * 10 * 100 * (1 / 8_000 - 1 / 10_000)
+    assert here.portfolio.pnl_realized == pytest.approx(gained * 10_000)
+    here.step(price(INVERSE, 12_500.0))
+    (position,) = here.portfolio.positions
+    held = -5.0 * sign * 100 * (1 / 10_000 - 1 / 12_500)
+    assert position.unrealized == pytest.approx(held * 10_000)
+
+
 def test_contract_size() -> None:
     """A linear contract has size 1 until it is told; P&L and notional scale with it."""
     here = world()
@@ -88,6 +104,19 @@ def test_contract_size() -> None:
     here.step(stated(2.0, 100.0, contract_size=10.0))
     assert here.portfolio.positions[0].unrealized == 200.0
     assert here.portfolio.positions[0].notional == 2_200.0
+
+
+def test_a_contract_size_is_its_venues() -> None:
+    """One venue's contracts are not another's; the size is told once and stays."""
+    here = world()
+    here.step(price(LINEAR, 110.0), stated(2.0, 100.0, contract_size=10.0))
+    here.step(fill("buy", 2.0, 100.0, venue="mexc"), price(LINEAR, 110.0))
+    assert {p.venue: p.unrealized for p in here.portfolio.positions} == {
+        "kraken": 200.0,
+        "mexc": 20.0,
+    }
+    here.step(stated(3.0, 100.0), price(LINEAR, 110.0))
+    assert here.portfolio.positions[0].unrealized == 300.0
 
 
 def test_an_inverse_contract_without_a_size_is_unknown() -> None:
@@ -112,6 +141,22 @@ def test_position_replaces_fills() -> None:
     here.step(fill("buy", 1.0, 180.0, id="new", at=now + timedelta(seconds=1)))
     (position,) = here.portfolio.positions
     assert (position.quantity, position.entry_price) == (6.0, 130.0)
+
+
+def test_a_strategys_book_is_of_fills_alone() -> None:
+    """The venue's word replaces the account's position; a strategy keeps what it traded."""
+    here = World(
+        limit("daily_loss", max=1e6, per="strategy"),
+        portfolio=PortfolioConfig(initial_capital=10_000.0),
+    )
+    here.step(fill("buy", 2.0, 100.0, strategy="mm"))
+    here.wait(60)
+    here.step(stated(50.0, 500.0))
+    now = datetime.fromtimestamp(here.view.at_ns // 10**9, UTC)
+    here.step(fill("buy", 1.0, 100.0, id="old", at=now - timedelta(seconds=9), strategy="mm"))
+    here.step(price(LINEAR, 90.0))
+    assert here.portfolio.positions[0].quantity == 50.0
+    assert here.breaker("daily_loss", "strategy:mm").value == 30.0
 
 
 @pytest.mark.parametrize("symbol", [LINEAR, INVERSE])
@@ -144,6 +189,16 @@ def test_fees_lower_realised_pnl_in_their_asset() -> None:
     assert here.portfolio.pnl_realized == pytest.approx(-2.0)
     here.step(price("BNB/USDT", 400.0))
     assert here.portfolio.pnl_realized == pytest.approx(-3.0)
+
+
+def test_a_fee_without_an_asset_is_in_what_it_is_settled_in() -> None:
+    """The quote currency of a linear contract, the base of an inverse one."""
+    here = world()
+    here.step(price("BTC/USDT", 200.0), stated(0.0, 0.0, INVERSE, contract_size=1.0))
+    here.step(fill("buy", 1.0, 200.0, INVERSE, fee=0.01))
+    assert here.portfolio.pnl_realized == pytest.approx(-2.0)
+    here.step(fill("buy", 1.0, 200.0, fee=0.5))
+    assert here.portfolio.pnl_realized == pytest.approx(-2.5)
 
 
 def test_the_mark_is_the_venues_last() -> None:

@@ -51,6 +51,29 @@ def test_it_is_the_deviation_of_one_minute_returns() -> None:
     assert value(world) == pytest.approx(stdev(returns))
 
 
+def test_a_steady_rise_is_no_volatility() -> None:
+    """The deviation is from the mean, of logarithms: 1 % a minute for ever deviates by nothing."""
+    world = World(volatility())
+    tell(world, *(100 * 1.01**minute for minute in range(6)))
+    assert value(world) == pytest.approx(0.0, abs=1e-12)
+    tell(world, 150.0)
+    returns = [log(1.01)] * 5 + [log(150.0 / (100 * 1.01**5))]
+    assert value(world) == pytest.approx(stdev(returns), rel=1e-9)
+
+
+def test_a_deviation_at_the_bound_is_within() -> None:
+    """It is past when it is above."""
+    closes = (100.0, 101.0, 100.0, 101.0)
+    measured = World(volatility(max=1.0))
+    tell(measured, *closes)
+    at = value(measured)
+    assert at is not None
+    for bound, state in ((at, "closed"), (at * 0.999999, "open")):
+        world = World(volatility(max=bound))
+        tell(world, *closes, 100.5)
+        assert world.state("volatility", SCOPE) == state
+
+
 def test_only_the_last_price_of_a_minute_counts() -> None:
     """A spike within a minute leaves no trace."""
     world = World(volatility())
