@@ -109,7 +109,8 @@ class Board:
         self.checking: dict[str, list[tuple[Rule, Breaker]]] = {}  # scope -> limits on orders
         self.half_open = 0  # breakers that want probes
         self.bounds = Bounds(state.bounds, self.rules, config.portfolio.timezone)
-        # Whose bound moved by itself: to be judged before this instant is over.
+        # Whose bound moved by itself, or who are back in force: to be judged before this instant
+        # is over.
         self.rebound: dict[tuple[str, str], tuple[Rule, Breaker]] = {}
         self._index()
 
@@ -217,6 +218,12 @@ class Board:
         elif last is not None:
             del probations[f"{limit}|{scope}"]
             self.rebind(self.bounds.sizes)
+
+    def _ask_again(self, breaker: Breaker) -> None:
+        """Have a standing limit judged before this instant is over: no event may come to do so."""
+        rule = self.rules.get(breaker.limit)
+        if rule is not None and rule.limit.standing:
+            self.rebound[breaker.limit, breaker.scope] = (rule, breaker)
 
     def params(self, breaker: Breaker) -> Policy:
         """The policy of a breaker; that of ``manual`` when its limit is gone."""
@@ -667,9 +674,7 @@ class Board:
         if breaker is None:
             return
         if what == "unknown":
-            rule = self.rules.get(limit)
-            if rule is not None and breaker.unknown is not None:
-                self._lose_sight(rule, breaker, breaker.unknown)
+            self._ask_again(breaker)
         elif breaker.until_ns is not None and self.now_ns < breaker.until_ns:
             self.arm(("wait", limit, scope), breaker.until_ns)  # a timer may be of an earlier wait
         elif breaker.state == "open":

@@ -142,14 +142,14 @@ class Engine:
         board.wall_ns = book.wall_ns = facts.wall_ns = wall_ns
         if board.bounds.is_due(wall_ns):
             self._rebind()
+        moved = len(board.rebound)
         self._let_time_pass(now_ns)
+        if len(board.rebound) > moved:  # what time alone brought holds before what happens now
+            self._judge_all()
         handlers = self._handlers
         for event in events:
             handlers[type(event)](event)
-        if self._book.dirty:
-            self._judge()
-        while self._board.rebound:
-            self._judge_rebound()
+        self._judge_all()
         return outcome
 
     def snapshot(self) -> bytes:
@@ -273,6 +273,12 @@ class Engine:
             self._book.on_timer(what, first)
 
     # -- judging ----------------------------------------------------------------------------------
+
+    def _judge_all(self) -> None:
+        if self._book.dirty:
+            self._judge()
+        while self._board.rebound:
+            self._judge_rebound()
 
     def _judge(self) -> None:
         """Evaluate the standing limits that depend on what changed."""

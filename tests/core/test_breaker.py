@@ -15,6 +15,7 @@ from riskmon.core.decisions import Unknown, Warned
 from riskmon.core.limits.policy import Recovery
 from tests.core import (
     OMS,
+    SECOND,
     World,
     balances,
     error,
@@ -550,3 +551,23 @@ def test_unknown_is_not_zero() -> None:
     assert world.level() == "halt"
     world.step(price("BTC/USDT", 100.0))
     assert world.level() == "allow"
+
+
+def test_an_airdrop_that_is_left_out_in_time_halts_nobody() -> None:
+    """The grace of the asset and that of the limit end at one instant: nothing was unknown."""
+    world = World(loss_limit(written=True))
+    world.step(balances(USDT=1_000.0))
+    world.step(balances(USDT=1_000.0, GIFT=5.0))
+    generation = world.engine.generation
+    world.wait(100)
+    assert [d for d in world.decisions if isinstance(d, Unknown)] == []
+    assert (world.view.unknown, world.level()) == ([], "allow")
+    assert world.engine.generation == generation
+
+
+def test_a_grace_that_ended_unseen_holds_for_the_next_check() -> None:
+    """After a stall the first thing to come is an order: it meets the halt that is due."""
+    world = World(loss_limit(written=True))
+    world.step(latency(0.1))
+    world.now_ns += 100 * SECOND
+    assert not world.check().allowed
