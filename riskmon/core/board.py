@@ -602,6 +602,7 @@ class Board:
                 breaker.incident = None
             if before == "frozen" or cause == "reset":
                 breaker.trips_in_row = 0
+            self._ask_again(breaker)
         self._tell(breaker, before, None, breaker.bound, by, reason=reason)
         breaker.reason = "" if breaker.state == "closed" else breaker.reason
         if cause == "good_probes":
