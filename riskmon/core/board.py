@@ -339,6 +339,8 @@ class Board:
                 breaker.past > rule.params.breaches and self._has_yet_to_act(rule, breaker)
             ):
                 self._act(rule, breaker)
+            elif breaker.past < rule.params.breaches and hasattr(rule.limit, "again_ns"):
+                self.arm(("wake", rule.name, breaker.scope), self.now_ns + rule.limit.again_ns)
 
     def _has_yet_to_act(self, rule: Rule, breaker: Breaker) -> bool:
         """Whether a reload made the limit one that acts while it was past its bound already."""

@@ -1,4 +1,9 @@
-"""Limits on silence: a venue of which nothing is heard, a strategy that no longer beats."""
+"""Limits on silence: a venue of which nothing is heard, a strategy that no longer beats.
+
+Silence brings no events, so time evaluates it: when it passes the bound, and where ``breaches``
+asks for more evaluations in a row, once a second from then on. ``max = 5`` with ``breaches = 3``
+acts after 7 seconds of silence.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,8 @@ from riskmon.core.limits.policy import Policy, Recovery, refuse
 
 if TYPE_CHECKING:
     from riskmon.core.facts import Facts
+
+AGAIN_NS = 10**9  # from one evaluation past the bound to the next, while more are needed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +45,7 @@ class Staleness:
     on_by_default: ClassVar[bool] = False
     standing: ClassVar[bool] = True
     grows: ClassVar[bool] = True
+    again_ns: ClassVar[int] = AGAIN_NS
     hears: ClassVar[bool] = True  # wants to know of every event of its venue
     Params: ClassVar[type[StalenessParams]] = StalenessParams
 
@@ -90,6 +98,7 @@ class Heartbeat:
     on_by_default: ClassVar[bool] = False
     standing: ClassVar[bool] = True
     grows: ClassVar[bool] = True
+    again_ns: ClassVar[int] = AGAIN_NS
     Params: ClassVar[type[HeartbeatParams]] = HeartbeatParams
 
     def __init__(self, params: HeartbeatParams) -> None:
