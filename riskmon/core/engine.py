@@ -543,6 +543,8 @@ class Engine:
             if kinds.get(limit.name) != limit.kind:
                 self.state.measures.pop(limit.name, None)
         self._configure(config)
+        for incident in self._cancels.retarget(self.state.wall_ns):
+            self._board.on_confirmed(incident)
         self._book.refollow(self._losses)
         self._book.dirty.update(dict.fromkeys(self._board.watching, True))
         self._rebind()
