@@ -628,7 +628,7 @@ class Board:
         self.by_scope[breaker.scope].remove(breaker)
 
     def disable(self, breaker: Breaker, seconds: float, by: str) -> bool:
-        """Take a closed breaker out of service for a while."""
+        """Take a closed breaker out of service for a while, or a disabled one for another."""
         before = self._move(breaker, "disable")
         if before is None:
             return False

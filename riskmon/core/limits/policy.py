@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Literal
 
 from riskmon.core.limits import schedule as times
 
+MAX_SECONDS = 1e9  # of any duration, some 30 years: its nanoseconds must fit into 64 bits
+
 OnBreach = Literal["shadow", "warn", "block", "reduce", "trip", "freeze"]
 
 
@@ -110,7 +112,7 @@ class Policy:
             (not 0 < self.warn <= 1, "warn", "must be a ratio above 0 and at most 1"),
             (not 1 <= self.breaches <= 1_000_000, "breaches", "must be 1 or above"),
             (not 0 < self.clear <= 1, "clear", "must be a ratio above 0 and at most 1"),
-            (not 0 <= self.hold <= 1e9, "hold", "must be 0 seconds or above"),
+            (not 0 <= self.hold <= MAX_SECONDS, "hold", "must be 0 seconds or above"),
             *(
                 (not (bound > 0 and isfinite(bound)), f"overrides.{scope}", "must be above 0")
                 for scope, bound in self.overrides.items()
