@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -10,9 +11,9 @@ import pytest
 
 from riskmon.core import events as ev
 from riskmon.core.breaker import TRANSITIONS
-from riskmon.core.config import PortfolioConfig
+from riskmon.core.config import MaxAge, PortfolioConfig
 from riskmon.core.decisions import Unknown, Warned
-from riskmon.core.limits.policy import Recovery
+from riskmon.core.limits.policy import ParamFaults, Probation, Recovery
 from tests.core import (
     OMS,
     SECOND,
@@ -641,3 +642,22 @@ def test_a_probe_that_ends_a_half_open_spell_leaves_no_breach_behind() -> None:
     world.step(fill("sell", 1.0, 100.0))
     assert world.state("position", scope) == "closed"
     assert world.breaker("position", scope).breaches_total == 1
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: Recovery(after=1.0, max=float("inf")),
+        lambda: Recovery(after=1e300, max=1e300),
+        lambda: latency_limit(hold=float("inf")),
+        lambda: Probation(seconds=1e10),
+        lambda: limit("staleness", max=1e10),
+        lambda: limit("heartbeat", max=5.0, overrides={"strategy:mm": 1e10}),
+        lambda: PortfolioConfig(unknown_grace=float("inf")),
+        lambda: PortfolioConfig(max_age=MaxAge(balance=1e10)),
+    ],
+)
+def test_a_duration_that_cannot_be_counted_is_refused(made: Callable[[], object]) -> None:
+    """In nanoseconds it would not fit into 64 bits: said at once, not raised in the middle."""
+    with pytest.raises(ParamFaults, match="at most 1e9 seconds"):
+        made()

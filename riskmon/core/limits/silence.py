@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from riskmon.core.events import STREAMS
-from riskmon.core.limits.policy import Policy, Recovery, refuse
+from riskmon.core.limits.policy import MAX_SECONDS, TOO_LONG, Policy, Recovery, refuse
 
 if TYPE_CHECKING:
     from riskmon.core.facts import Facts
@@ -30,6 +30,7 @@ class StalenessParams(Policy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _refuse_too_long(self)
         refuse(
             *(
                 (stream not in STREAMS, "streams", f"{stream!r} is none of {', '.join(STREAMS)}")
@@ -89,6 +90,20 @@ class HeartbeatParams(Policy):
     max: float
     per: Literal["strategy"] = "strategy"
     recover: Literal["operator", "clear", "period"] | Recovery = "clear"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _refuse_too_long(self)
+
+
+def _refuse_too_long(params: StalenessParams | HeartbeatParams) -> None:
+    refuse(
+        (params.max > MAX_SECONDS, "max", TOO_LONG),
+        *(
+            (bound > MAX_SECONDS, f"overrides.{scope}", TOO_LONG)
+            for scope, bound in params.overrides.items()
+        ),
+    )
 
 
 class Heartbeat:
