@@ -303,7 +303,7 @@ class Portfolio:
                 return self._no_price(asset)
         for key in self.state.unmarked:
             position = self.state.positions[key]
-            if position.venue == name and self._is_contract(position):
+            if position.venue == name and position.quantity and self._is_contract(position):
                 return _position_unmarked(position)
         points = self.state.tracks.points
         if self.is_settled(name):
@@ -455,7 +455,7 @@ class Portfolio:
         mark = self.prices.mark(position.symbol, position.venue)
         now: float | None = None
         if position.quantity == 0:
-            now = 0.0
+            now = None if position.unsized else 0.0
         elif mark is not None and self.prices.is_fresh(mark, self.now_ns):
             now = position.unrealised_at(mark.price, inverse=what.kind == "inverse")
             self.arm(("mark", position.symbol, ""), mark.at_ns + self.prices.max_age_ns + 1)
@@ -735,11 +735,14 @@ class Portfolio:
         closes = position.strategy and position.entry > 0 and position.quantity * quantity < 0
         realised = position.fill(quantity, event.price, inverse=what.kind == "inverse")  # type: ignore[arg-type]
         if realised:
-            self._credit(book, what.settle, realised * (position.size or 0.0))
+            self._credit(book, what.settle, position.gain(realised))
         if event.fee:
             self._credit(book, event.fee_asset or what.settle, -event.fee)  # type: ignore[operator]
         if closes:
-            self._close(event, what.settle, realised * (position.size or 0.0))
+            if position.size is None and realised:  # what it gained cannot be told, but its sign
+                self.closes.append(Close(position.strategy, realised))
+            else:
+                self._close(event, what.settle, realised * (position.size or 0.0))
 
     def _close(self, event: ev.Fill, settle: str, realised: float) -> None:
         """Note what a strategy gained by closing, less the fee, as far as prices are known."""
@@ -779,8 +782,11 @@ class Portfolio:
         position = self._position(event.venue, event.symbol, "")
         if event.contract_size is not None:
             for key in self.by_symbol[event.symbol]:
-                if self.state.positions[key].venue == event.venue:
-                    self.state.positions[key].size = float(event.contract_size)
+                one = self.state.positions[key]
+                if one.venue == event.venue and (waited := one.resize(float(event.contract_size))):
+                    settle = instrument(one.symbol, self.reference).settle
+                    book = self.strategy(one.strategy) if one.strategy else self.state.realised
+                    self._credit(book, settle, waited)
         position.replace(event.quantity, event.entry_price, self._wall_of(event))  # type: ignore[arg-type]
         self._remark(event.symbol)
 
@@ -899,7 +905,7 @@ class Portfolio:
                     yield self._no_price(asset)
         for key in state.unmarked:
             position = state.positions[key]
-            if self._is_contract(position) or not state.venues:
+            if (position.quantity and self._is_contract(position)) or not state.venues:
                 yield _position_unmarked(position)
 
     def _silent_venues(self) -> Iterable[str]:
@@ -938,7 +944,7 @@ def _no_mark(symbol: str) -> str:
 
 
 def _position_unmarked(position: Position) -> str:
-    return (
-        f"the position in {position.symbol} at {position.venue} has no mark: "
-        f"report its price{'' if position.size else ' and its contract_size'}"
-    )
+    where = f"the position in {position.symbol} at {position.venue}"
+    if position.size is None:
+        return f"{where} has no contract size: report a position with contract_size"
+    return f"{where} has no mark: report its price"

@@ -42,6 +42,20 @@ class Position(Struct):
     unrealised: float = 0.0  # in the settle asset, as last counted
     notional: float = 0.0  # signed, in the reference, as last counted
     replaced_wall_ns: int = 0  # of the last `position` event
+    unsized: float = 0.0  # realised before there was a size, per unit of it: not told yet
+
+    def gain(self, realised: float) -> float:
+        """``realised`` per unit of size in the settle asset; without a size it waits for one."""
+        if self.size is not None:
+            return realised * self.size
+        self.unsized += realised
+        return 0.0
+
+    def resize(self, size: float) -> float:
+        """Take the contract size; what was realised before it was known, in the settle asset."""
+        self.size = size
+        waited, self.unsized = self.unsized, 0.0
+        return waited * size
 
     def fill(self, quantity: float, price: float, *, inverse: bool) -> float:
         """Apply a fill of signed ``quantity``; the P&L it realised per unit of contract size."""
