@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given
 
 from riskmon.core import events as ev
 from riskmon.core.config import LimitConfig, PortfolioConfig
 from riskmon.core.decisions import CheckAnswer
 from riskmon.core.engine import Engine
-from tests.core import OMS, World, fill, latency, latency_limit, limit, plain, price
+from tests.core import FEW, OMS, World, fill, latency, latency_limit, limit, plain, price
 
 PERP = "BTC/USDT:USDT"
 ETH = "ETH/USDT:USDT"
@@ -146,6 +148,23 @@ def test_a_fill_that_remaining_told_of_already_uses_nothing_up(quantity: float |
     rests(world, 1.5)
     world.step(part(1.5, "4"))
     assert not world.engine.state.orders.reserved
+
+
+@FEW
+@given(st.lists(st.sampled_from((0.1, 0.25, 1.0)), max_size=5), st.booleans(), st.randoms())
+def test_what_counts_is_never_less_than_what_rests(parts: Any, whole: bool, chance: Any) -> None:
+    """Fills and words of the venue in any order, each word as true as when it was said."""
+    world = market()
+    ask(world, 6.0, id="a")
+    left = [6.0 - sum(parts[:done]) for done in range(len(parts) + 1)]
+    quantity = 6.0 if whole else None
+    told: list[ev.Event] = [part(each, str(number)) for number, each in enumerate(parts)]
+    told += [order("open", remaining=each, quantity=quantity) for each in left]
+    chance.shuffle(told)
+    for event in told:
+        world.step(event)
+        assert world.engine.state.orders.reserved["a"].left >= left[-1] - 1e-9
+    rests(world, left[-1])
 
 
 def test_an_older_word_of_the_venue_takes_nothing_back() -> None:
