@@ -84,6 +84,7 @@ class Sidecar:
     async def run(self) -> int:
         """Serve until a signal; the exit status. Raises :class:`CannotStart`."""
         settings = self.settings
+        self._mind_signals()
         journal = Journal.open(settings.state_dir)
         clean, web, gate = True, None, None
         try:
@@ -96,10 +97,12 @@ class Sidecar:
             gate = make_gate(settings, epoch)
             web = await self._listen()
             with suppress(NotDurable):  # the loop has failed, said so, and ends below
-                await self._begin(journal, recovered, gate, epoch)
+                if not await self._begin(journal, recovered, gate, epoch):
+                    _log.info("stopped before the journal was replayed; nothing has changed")
+                    return 0
                 self._announce(web)
             clean = False
-            await self._until_told()
+            await self._ended
             clean = await self._end(journal)
         finally:
             for task in self._tasks:
@@ -141,14 +144,16 @@ class Sidecar:
 
     async def _begin(
         self, journal: Journal, recovered: Recovered, gate: GateFile, epoch: str
-    ) -> None:
-        """Catch up with the journal, then let the start itself be written."""
+    ) -> bool:
+        """Catch up with the journal, then let the start itself be written; False: told to end."""
         config = self.settings.engine_config()
         engine = Engine.restore(recovered.snapshot) if recovered.snapshot else Engine(config)
         for number, entry in enumerate(recovered.entries, 1):
             engine.step(entry.events, now_ns=entry.now_ns, wall_ns=entry.wall_ns)
             if number % REPLAY_SLICE == 0:
                 await asyncio.sleep(0)
+                if self._ended.done():
+                    return False
         if len(engine.levels) > self.settings.max_scopes:
             raise CannotStart(
                 f"the state holds {len(engine.levels)} scopes and max_scopes is "
@@ -176,6 +181,7 @@ class Sidecar:
         self._tasks.append(asyncio.create_task(self._prune(journal)))
         gc.collect()
         gc.freeze()  # what lives for ever need not be looked through again
+        return True
 
     async def _prune(self, journal: Journal) -> None:
         while True:
@@ -199,12 +205,11 @@ class Sidecar:
             settings.source or "none (defaults)",
         )
 
-    async def _until_told(self) -> None:
+    def _mind_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
-        await self._ended
 
     def _stop(self) -> None:
         if not self._ended.done():

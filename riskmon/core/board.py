@@ -116,7 +116,8 @@ class Board:
         self.spending: dict[str, list[tuple[Rule, Breaker]]] = {}  # … that permitted orders use up
         self.half_open = 0  # breakers that want probes
         self.bounds = Bounds(state.bounds, self.rules, config.portfolio.timezone)
-        # Whose bound moved by itself: to be judged before this instant is over.
+        # Whose bound moved by itself, or who are back in force: to be judged before this instant
+        # is over.
         self.rebound: dict[tuple[str, str], tuple[Rule, Breaker]] = {}
         self._index()
 
@@ -222,6 +223,12 @@ class Board:
         elif last is not None:
             del probations[f"{limit}|{scope}"]
             self.rebind(self.bounds.sizes)
+
+    def _ask_again(self, breaker: Breaker) -> None:
+        """Have a standing limit judged before this instant is over: no event may come to do so."""
+        rule = self.rules.get(breaker.limit)
+        if rule is not None and rule.limit.standing:
+            self.rebound[breaker.limit, breaker.scope] = (rule, breaker)
 
     def params(self, breaker: Breaker) -> Policy:
         """The policy of a breaker; that of ``manual`` when its limit is gone."""
@@ -339,6 +346,8 @@ class Board:
                 breaker.past > rule.params.breaches and self._has_yet_to_act(rule, breaker)
             ):
                 self._act(rule, breaker)
+            elif breaker.past < rule.params.breaches and hasattr(rule.limit, "again_ns"):
+                self.arm(("wake", rule.name, breaker.scope), self.now_ns + rule.limit.again_ns)
 
     def _has_yet_to_act(self, rule: Rule, breaker: Breaker) -> bool:
         """Whether a reload made the limit one that acts while it was past its bound already."""
@@ -604,6 +613,7 @@ class Board:
                 breaker.incident = None
             if before == "frozen" or cause == "reset":
                 breaker.trips_in_row = 0
+            self._ask_again(breaker)
         self._tell(breaker, before, None, breaker.bound, by, reason=reason)
         breaker.reason = "" if breaker.state == "closed" else breaker.reason
         if cause == "good_probes":
@@ -627,7 +637,7 @@ class Board:
         self.by_scope[breaker.scope].remove(breaker)
 
     def disable(self, breaker: Breaker, seconds: float, by: str) -> bool:
-        """Take a closed breaker out of service for a while."""
+        """Take a closed breaker out of service for a while, or a disabled one for another."""
         before = self._move(breaker, "disable")
         if before is None:
             return False
@@ -676,9 +686,7 @@ class Board:
         if breaker is None:
             return
         if what == "unknown":
-            rule = self.rules.get(limit)
-            if rule is not None and breaker.unknown is not None:
-                self._lose_sight(rule, breaker, breaker.unknown)
+            self._ask_again(breaker)
         elif breaker.until_ns is not None and self.now_ns < breaker.until_ns:
             self.arm(("wait", limit, scope), breaker.until_ns)  # a timer may be of an earlier wait
         elif breaker.state == "open":

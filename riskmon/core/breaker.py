@@ -5,7 +5,7 @@ of its scope shuts and the resting orders there are cancelled. What follows depe
 recovery: an operator resets it, or its cause clears, or a wait ends and it becomes ``half_open``,
 where a few good samples close it and a bad one opens it again. A limit that freezes, and an
 operator who freezes, make it ``frozen``: only an operator ends that. An operator may also take a
-closed breaker out of service for a while (``disabled``).
+closed breaker out of service for a while (``disabled``): nothing but a freeze shuts it then.
 
 ``TRANSITIONS`` holds every change that exists; whatever is not in it leaves the breaker as it is.
 Each change gets the account's next generation number, so that an operator who acts on what he saw
@@ -56,6 +56,7 @@ TRANSITIONS: dict[tuple[BreakerState, Cause], BreakerState] = {
     ("frozen", "unfreeze"): "closed",
     ("disabled", "enable"): "closed",
     ("disabled", "leave_over"): "closed",
+    ("disabled", "disable"): "disabled",  # for another while
     ("disabled", "freeze"): "frozen",
 }
 

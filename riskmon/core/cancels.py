@@ -122,7 +122,7 @@ class Cancels:
     def on_timer(self, incident_id: str, now_ns: int) -> None:
         """The next sweep is due, unless all is confirmed."""
         incident = self.incidents.get(incident_id)
-        if incident is None:
+        if incident is None or not incident.targets:
             return
         if now_ns < incident.next_ns:
             self.arm(("sweep", incident_id, ""), incident.next_ns)
@@ -202,6 +202,29 @@ class Cancels:
         self._drop_if_over(incident)
         return True
 
+    def retarget(self, wall_ns: int) -> list[str]:
+        """Wait no longer for targets that the configuration has no more: what this confirms.
+
+        Where one was still waited for, the targets that are new get the next sweep: it may have
+        been renamed. An incident that has no target left waits for nothing.
+        """
+        names = [target.name for target in self.config.targets]
+        confirmed = []
+        for incident in list(self.incidents.values()):
+            gone = {name: one for name, one in incident.targets.items() if name not in names}
+            for name in gone:
+                del incident.targets[name]
+            waited = [name for name, one in gone.items() if one.state != "confirmed"]
+            if waited:
+                for name in names:
+                    incident.targets.setdefault(name, TargetState())
+                self._update(incident, outcome=_unconfirmed_by(waited))
+                if incident.confirmed:
+                    confirmed.append(incident.record.id)
+                    if incident.targets:
+                        self._close_confirmed(incident, wall_ns)
+        return confirmed
+
     def is_confirmed(self, incident_id: str | None) -> bool:
         """Whether nothing of an incident's cancel is outstanding."""
         incident = self.incidents.get(incident_id or "")
@@ -212,7 +235,7 @@ class Cancels:
         incident = self.incidents.get(incident_id)
         if incident is None:
             return
-        if not incident.confirmed:
+        if not incident.confirmed or incident.record.outcome is not None:
             self.emit(Withdraw(incident=incident_id))
         self._update(incident, ended_at_ns=wall_ns, ended_by=by)
         del self.incidents[incident_id]
@@ -235,3 +258,7 @@ class Cancels:
             )
             for incident in self.incidents.values()
         ]
+
+
+def _unconfirmed_by(targets: list[str]) -> str:
+    return f"not confirmed by {', '.join(targets)}: no cancel target any more"

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from riskmon.core.limits import LIMITS
-from riskmon.core.limits.policy import Policy, refuse
+from riskmon.core.limits.policy import MAX_SECONDS, TOO_LONG, Policy, refuse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,11 @@ class MaxAge:
             *(
                 (not getattr(self, key) > 0, key, "must be above 0 seconds")
                 for key in ("price", "balance", "edge")
-            )
+            ),
+            *(
+                (getattr(self, key) > MAX_SECONDS, key, TOO_LONG)
+                for key in ("price", "balance", "edge")
+            ),
         )
 
 
@@ -62,6 +66,7 @@ class PortfolioConfig:
             ),
             (not self.dust >= 0, "dust", "must be 0 or above"),
             (not self.unknown_grace > 0, "unknown_grace", "must be above 0 seconds"),
+            (self.unknown_grace > MAX_SECONDS, "unknown_grace", TOO_LONG),
             *(
                 (not price > 0, f"pegs.{asset}", "must be above 0")
                 for asset, price in self.pegs.items()

@@ -77,7 +77,8 @@ class Record(_Decision, tag="record", frozen=True):
     value: float | None = None
     bound: float | None = None
     by: str | None = None
-    outcome: str | None = None  # of an operation: "done" or why it was refused
+    # Of an operation: "done" or why it was refused; of an incident: whom nobody waits for any more.
+    outcome: str | None = None
     action: str | None = None
     sweeps: int = 0
     canceled: int | None = None

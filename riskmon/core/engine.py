@@ -147,7 +147,10 @@ class Engine:
         book.at(now_ns, wall_ns)
         if board.bounds.is_due(wall_ns):
             self._rebind()
+        moved = len(board.rebound)
         self._let_time_pass(now_ns)
+        if len(board.rebound) > moved:  # what time alone brought holds before what happens now
+            self._judge_all()
         handlers, run = self._handlers, []
         for event in events:
             if type(event) is ev.Latency:
@@ -159,10 +162,7 @@ class Engine:
             handlers[type(event)](event)
         if run:
             self._on_latencies(run)
-        if self._book.dirty:
-            self._judge()
-        while self._board.rebound:
-            self._judge_rebound()
+        self._judge_all()
         if self._commitments.touched:
             self._commitments.refresh()
         return outcome
@@ -286,6 +286,12 @@ class Engine:
             self._book.on_timer(what, first)
 
     # -- judging ----------------------------------------------------------------------------------
+
+    def _judge_all(self) -> None:
+        if self._book.dirty:
+            self._judge()
+        while self._board.rebound:
+            self._judge_rebound()
 
     def _judge(self) -> None:
         """Evaluate the standing limits that depend on what changed."""
@@ -575,6 +581,8 @@ class Engine:
             if kinds.get(limit.name) != limit.kind:
                 self.state.measures.pop(limit.name, None)
         self._configure(config)
+        for incident in self._cancels.retarget(self.state.wall_ns):
+            self._board.on_confirmed(incident)
         self._book.refollow(self._losses)
         self._book.dirty.update(dict.fromkeys(self._board.watching, True))
         self.state.timers = {k: due for k, due in self.state.timers.items() if k[0] != "wake"}

@@ -1,7 +1,9 @@
 """What an operator may do, and what he is refused.
 
 A refusal changes nothing and says why. What loosens (``unfreeze``, ``reset``) needs the generation
-that the operator has seen, so that nobody undoes a trip he does not know of.
+that the operator has seen, so that nobody undoes a trip he does not know of. A breaker that is
+where the call wants it already is left as it is, and the answer says so; where another call must
+come first, the refusal names it. ``freeze`` alone is never refused.
 """
 
 from __future__ import annotations
@@ -10,12 +12,27 @@ from difflib import get_close_matches
 from typing import Any
 
 from riskmon.core.board import MANUAL, PSEUDO, Board, utilization
-from riskmon.core.breaker import Breaker
-from riskmon.core.decisions import LEVEL_NAMES, Blame, OperateAnswer, Record
+from riskmon.core.breaker import TRANSITIONS, Breaker
+from riskmon.core.decisions import LEVEL_NAMES, Blame, BreakerState, OperateAnswer, Record
 from riskmon.core.events import Operate
+from riskmon.core.limits.policy import MAX_SECONDS
 from riskmon.core.portfolio import Portfolio
 
 _LOOSENS = {"unfreeze": ("frozen",), "reset": ("open", "half_open")}
+_RESET = "reset it"
+_ENABLE = "it is out of service: enable it"
+# What must be done first, for each state that an action has no way from.
+_FIRST: dict[str, dict[BreakerState, str]] = {
+    "trip": {"disabled": f"{_ENABLE} first, or freeze it"},
+    "unfreeze": {"open": _RESET, "half_open": _RESET, "disabled": _ENABLE},
+    "reset": {"frozen": "unfreeze it", "disabled": _ENABLE},
+    "disable": {
+        "open": f"{_RESET} first",
+        "half_open": f"{_RESET} first",
+        "frozen": "unfreeze it first",
+    },
+    "enable": {"open": _RESET, "half_open": _RESET, "frozen": "unfreeze it"},
+}
 
 
 class _RefusedError(Exception):
@@ -29,10 +46,11 @@ def operate(board: Board, book: Portfolio, call: Operate) -> OperateAnswer:
     breakers: list[Breaker] = []
     try:
         breakers = _addressed(board, call)
-        _permit(board, call, breakers)
+        _permit(board, book, call, breakers)
+        detail = _left_alone(call, breakers)
         if not call.preview:
             _ACTIONS[call.action](board, book, call, breakers)
-        answer = _answer(board, call, breakers, status=200, detail="")
+        answer = _answer(board, call, breakers, status=200, detail=detail)
     except _RefusedError as refusal:
         answer = _answer(
             board, call, breakers, status=refusal.status, detail=refusal.detail, **refusal.more
@@ -51,6 +69,8 @@ def _addressed(board: Board, call: Operate) -> list[Breaker]:
             404, f"no scope {call.scope!r}", near=_near(call.scope, board.state.scopes)
         )
     if call.action in ("freeze", "trip") and call.limit in (None, MANUAL):
+        if call.preview and call.scope not in board.state.breakers.get(MANUAL, {}):
+            return [Breaker(MANUAL, call.scope)]
         return [board.breaker(MANUAL, call.scope)]
     here = board.by_scope.get(call.scope, [])
     if call.limit is None:
@@ -79,21 +99,54 @@ def _near(name: str, known: Any) -> list[str]:
 # -- whether it may be ----------------------------------------------------------------------------
 
 
-def _permit(board: Board, call: Operate, breakers: list[Breaker]) -> None:
+def _permit(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker]) -> None:
+    barred = _FIRST.get(call.action, {})
+    wrong = [
+        f"{_names([breaker])} is {breaker.state}: {barred[breaker.state]}"
+        for breaker in breakers
+        if breaker.state in barred
+    ]
+    if wrong:
+        raise _RefusedError(409, "; ".join(wrong))
     if call.action == "disable":
-        shut = [b for b in breakers if b.state not in ("closed", "disabled")]
-        if shut:
-            raise _RefusedError(
-                409, f"{_names(shut)} must be closed first: reset or unfreeze before disabling"
-            )
+        _permit_disabling(call, breakers)
+    if call.rebase and call.action != "freeze":
+        _permit_rebasing(book, call)
     if call.action in _LOOSENS:
         _permit_loosening(board, call, breakers)
 
 
+def _permit_disabling(call: Operate, breakers: list[Breaker]) -> None:
+    pseudo = [b for b in breakers if b.limit in PSEUDO]
+    if pseudo:
+        raise _RefusedError(409, f"{_names(pseudo)} is no limit: it is never out of service")
+    if not 0 < call.for_seconds <= MAX_SECONDS:
+        raise _RefusedError(409, "`for` must be above 0 and at most 1e9 seconds")
+
+
+def _permit_rebasing(book: Portfolio, call: Operate) -> None:
+    if call.action not in _LOOSENS:
+        raise _RefusedError(409, f"`rebase` goes with reset and unfreeze, not with {call.action}")
+    equity = book.judged
+    if isinstance(equity, str):
+        raise _RefusedError(409, f"cannot rebase, equity is unknown: {equity}")
+    if equity <= 0:
+        raise _RefusedError(409, f"cannot rebase: equity is {equity:g}, and capital is above 0")
+
+
+def _left_alone(call: Operate, breakers: list[Breaker]) -> str:
+    """Which of the addressed breakers the call leaves as they are, in words."""
+    if not breakers:
+        only = ": only rebased" if call.rebase else ""
+        return f"nothing over {call.scope} to {call.action}{only}"
+    idle = [b for b in breakers if (b.state, call.action) not in TRANSITIONS]
+    told = [f"{_names([breaker])} is {breaker.state} already" for breaker in idle]
+    if call.rebase and call.action == "freeze":
+        told.append("a freeze does not rebase")
+    return "; ".join(told)
+
+
 def _permit_loosening(board: Board, call: Operate, breakers: list[Breaker]) -> None:
-    wrong = [b for b in breakers if b.state == "frozen" and call.action == "reset"]
-    if wrong:
-        raise _RefusedError(409, f"{_names(wrong)} is frozen: use unfreeze")
     if call.generation is None:
         raise _RefusedError(409, "give the generation that you have seen (GET /v1/state)")
     changed = [b for b in breakers if b.generation > call.generation]
@@ -224,6 +277,10 @@ def _record(board: Board, call: Operate, answer: OperateAnswer) -> None:
             reason=call.reason,
             by=call.by,
             action=call.action,
-            outcome="done" if answer.status == 200 else answer.detail,
+            outcome=answer.detail if answer.status != 200 else _done(answer.detail),
         )
     )
+
+
+def _done(detail: str) -> str:
+    return f"done: {detail}" if detail else "done"

@@ -2,6 +2,10 @@
 
 An allowed check reserves its order. The reservation ends when an ``order`` event closes the order
 or its fills use it up, and after ``check_ttl`` if nothing was heard of it.
+
+How much of an order was executed is heard twice, and in any order: from its fills, and from what
+the venue says remains of it. Both only grow and neither runs ahead of the truth, so the larger one
+counts, and what is left is never less than what rests.
 """
 
 from __future__ import annotations
@@ -26,6 +30,9 @@ class Reservation(Struct):
     quantity: float
     notional: float | None
     left: float  # of the quantity
+    filled: float = 0.0  # by the fills that were heard
+    told: float = 0.0  # executed, by what the venue said remains
+    filled_before: float = 0.0  # by the fills heard before it was asked for again, as a change
 
 
 class Pending(Struct):
@@ -67,11 +74,14 @@ class Orders:
         state = self.state
         state.made += order.id is None
         name = order.id or f"#{state.made}"
-        if name in state.reserved:
+        earlier = state.reserved.get(name)
+        if earlier is not None:
             self.release(name)
         reservation = Reservation(
             order.venue, order.symbol, order.side, order.quantity, notional, order.quantity
         )
+        if earlier is not None:
+            reservation.filled_before = earlier.filled_before + earlier.filled
         state.reserved[name] = reservation
         state.unheard_ns[name] = now_ns
         self._waiting.append((now_ns, name))
@@ -96,7 +106,23 @@ class Orders:
             return
         self.state.unheard_ns.pop(event.id, None)
         if event.remaining is not None:
-            self._leave(event.id, reservation, float(event.remaining))
+            self._hear(reservation, event, float(event.remaining))
+            self._leave(event.id, reservation)
+
+    def _hear(self, reservation: Reservation, event: ev.Order, remaining: float) -> None:
+        if event.quantity is not None:  # the whole order, with what was filled before a change
+            self._resize(reservation, float(event.quantity))
+            reservation.filled += reservation.filled_before
+            reservation.filled_before = 0.0
+        if remaining > reservation.quantity:  # it was made larger, and not asked for again
+            executed = max(reservation.filled, reservation.told)
+            self._resize(reservation, remaining + executed)
+        reservation.told = max(reservation.told, reservation.quantity - remaining)
+
+    def _resize(self, reservation: Reservation, quantity: float) -> None:
+        if reservation.notional is not None:
+            reservation.notional *= quantity / reservation.quantity
+        reservation.quantity = quantity
 
     def on_fill(self, event: ev.Fill) -> None:
         """A fill uses up the order it belongs to."""
@@ -104,7 +130,8 @@ class Orders:
         reservation = self.state.reserved.get(name) if name is not None else None
         if reservation is not None and name is not None:
             self.state.unheard_ns.pop(name, None)
-            self._leave(name, reservation, reservation.left - float(event.quantity))
+            reservation.filled += float(event.quantity)
+            self._leave(name, reservation)
 
     def earlier(self, order: ev.Check) -> Reservation | None:
         """What was reserved for an order that is asked for again."""
@@ -131,7 +158,8 @@ class Orders:
                 self.release(name)
             waiting.popleft()
 
-    def _leave(self, name: str, reservation: Reservation, left: float) -> None:
+    def _leave(self, name: str, reservation: Reservation) -> None:
+        left = reservation.quantity - max(reservation.filled, reservation.told)
         if left <= reservation.quantity * _USED_UP:
             self.release(name)
         else:

@@ -56,6 +56,7 @@ class Venue(Struct):
     assets: dict[str, Holding] = field(default_factory=dict)
     at_ns: int = 0
     all_wall_ns: int = 0  # of the last `balances`: what it did not name was 0 then
+    gone_wall_ns: dict[str, int] = field(default_factory=dict)  # asset -> when it was 0, since
     counted: bool = True  # its holdings are part of equity
     entered_wall_ns: int = 0  # when they became so as a flow, if they did
     unsettled_since_ns: int | None = None
@@ -309,6 +310,7 @@ class Portfolio:
         for asset, holding in event.assets.items():
             self._hold(venue, asset, holding.free, holding.locked, wall_ns)  # type: ignore[arg-type]
         venue.all_wall_ns = wall_ns
+        venue.gone_wall_ns.clear()
         self._reported(event.venue, venue)
         self._settle(venue)
 
@@ -329,6 +331,7 @@ class Portfolio:
         before = held.free + held.locked if held is not None else 0.0
         if free == 0 and locked == 0:
             venue.assets.pop(asset, None)
+            venue.gone_wall_ns[asset] = wall_ns
         elif held is None:
             venue.assets[asset] = Holding(free, locked, wall_ns)
         else:
@@ -421,10 +424,11 @@ class Portfolio:
         """A flow that the venue's balance does not hold yet moves it at once; else False."""
         wall_ns = self._wall_of(event)
         held = venue.assets.get(event.asset)
-        if (venue.all_wall_ns if held is None else held.wall_ns) >= wall_ns:
+        gone_wall_ns = max(venue.gone_wall_ns.get(event.asset, 0), venue.all_wall_ns)
+        if (gone_wall_ns if held is None else held.wall_ns) >= wall_ns:
             return False
         if held is None:
-            self._hold(venue, event.asset, amount, 0.0, venue.all_wall_ns)
+            self._hold(venue, event.asset, amount, 0.0, gone_wall_ns)
         else:
             self._hold(venue, event.asset, held.free + amount, held.locked, held.wall_ns)
         if self.by_venue:

@@ -47,6 +47,20 @@ class Position(Struct):
     unrealised: float = 0.0  # in the settle asset, as last counted
     notional: float = 0.0  # signed, in the reference, as last counted
     replaced_wall_ns: int = 0  # of the last `position` event
+    unsized: float = 0.0  # realised before there was a size, per unit of it: not told yet
+
+    def gain(self, realised: float) -> float:
+        """``realised`` per unit of size in the settle asset; without a size it waits for one."""
+        if self.size is not None:
+            return realised * self.size
+        self.unsized += realised
+        return 0.0
+
+    def resize(self, size: float) -> float:
+        """Take the contract size; what was realised before it was known, in the settle asset."""
+        self.size = size
+        waited, self.unsized = self.unsized, 0.0
+        return waited * size
 
     def fill(self, quantity: float, price: float, *, inverse: bool) -> float:
         """Apply a fill of signed ``quantity``; the P&L it realised per unit of contract size."""
@@ -134,10 +148,10 @@ class PositionsState(Struct):
 
 def no_mark(position: Position) -> str:
     """What is missing of a position, with the cure."""
-    return (
-        f"the position in {position.symbol} at {position.venue} has no mark: "
-        f"report its price{'' if position.size else ' and its contract_size'}"
-    )
+    where = f"the position in {position.symbol} at {position.venue}"
+    if position.size is None:
+        return f"{where} has no contract size: report a position with contract_size"
+    return f"{where} has no mark: report its price"
 
 
 class Positions:
@@ -200,12 +214,13 @@ class Positions:
         closes = position.strategy and position.entry > 0 and position.quantity * quantity < 0
         realised = position.fill(quantity, price, inverse=what.kind == "inverse")
         if realised:
-            realised *= position.size or 0.0
-            self._worths.credit(book, what.settle, realised)
+            self._worths.credit(book, what.settle, position.gain(realised))
         if event.fee:
             self._worths.credit(book, event.fee_asset or what.settle, -event.fee)  # type: ignore[operator]
-        if closes:
-            self._close(event, what.settle, realised)
+        if closes and position.size is None and realised:
+            self.closes.append(Close(position.strategy, realised))  # its sign is all that is known
+        elif closes:
+            self._close(event, what.settle, realised * (position.size or 0.0))
 
     def _close(self, event: ev.Fill, settle: str, realised: float) -> None:
         """Note what a strategy gained by closing, less the fee, as far as prices are known."""
@@ -218,11 +233,17 @@ class Positions:
         """The venue's word on a position."""
         position = self._position(event.venue, event.symbol, "")
         if event.contract_size is not None:
-            for _, other in self._by_symbol[event.symbol]:
-                if other.venue == event.venue:
-                    other.size = float(event.contract_size)
+            for _, one in self._by_symbol[event.symbol]:
+                if one.venue == event.venue:
+                    self._resize(one, float(event.contract_size))
         position.replace(event.quantity, event.entry_price, wall_ns)  # type: ignore[arg-type]
         self._mark_stale(event.symbol)
+
+    def _resize(self, position: Position, size: float) -> None:
+        waited = position.resize(size)
+        if waited:
+            book = self.strategy(position.strategy) if position.strategy else self.state.realised
+            self._worths.credit(book, self._what(position).settle, waited)
 
     def on_pnl(self, event: ev.Pnl) -> None:
         """P&L realised elsewhere."""
@@ -285,10 +306,12 @@ class Positions:
         return against and quantity <= abs(held)
 
     def unmarked(self, *, contracts_only: bool) -> Iterator[Position]:
-        """The account's positions without a mark."""
+        """The account's positions without a mark; ``contracts_only``: on top of the balances."""
         for key in self.state.unmarked:
             position = self.state.positions[key]
-            if not contracts_only or self._what(position).kind != "spot":
+            # A closed one that waits for its size: the balances hold already what it realised.
+            on_top = position.quantity and self._what(position).kind != "spot"
+            if on_top or not contracts_only:
                 yield position
 
     def strategy_unmarked(self, name: str) -> Iterator[Position]:
@@ -354,7 +377,7 @@ class Positions:
         self, key: str, position: Position, what: Instrument, mark: float | None
     ) -> None:
         """Bring a position's unrealised P&L in its ledger up to date."""
-        gain: float | None = 0.0
+        gain = None if position.unsized else 0.0
         if position.quantity:
             inverse = what.kind == "inverse"
             gain = None if mark is None else position.unrealised_at(mark, inverse=inverse)

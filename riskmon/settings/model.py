@@ -172,7 +172,11 @@ class JournalSettings:
 
     def __post_init__(self) -> None:
         refuse(
-            (not self.keep_days > 0, "keep_days", "must be above 0 days"),
+            (
+                not 0 < self.keep_days <= 36_500,
+                "keep_days",
+                "must be above 0 and at most 36500 days",
+            ),
             (not self.max_bytes >= 1_000_000, "max_bytes", "must be 1000000 or above"),
         )
 

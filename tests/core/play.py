@@ -119,7 +119,8 @@ def play(world: World, number: int, what: Any) -> None:
     elif kind == "wait":
         world.wait(rest[0])
     elif kind == "operate":
-        world.operate(rest[0], rest[1], force=rest[2], rebase=rest[2], for_seconds=50.0)
+        rebase = rest[2] and rest[0] in ("reset", "unfreeze")
+        world.operate(rest[0], rest[1], force=rest[2], rebase=rebase, for_seconds=50.0)
     elif kind in ("check", "dry"):
         _check(world, *rest, simulate=kind == "dry")
     elif kind == "reload":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -12,9 +13,10 @@ from riskmon.core import events as ev
 from riskmon.core.breaker import TRANSITIONS
 from riskmon.core.config import LimitConfig, MaxAge, PortfolioConfig
 from riskmon.core.decisions import Unknown, Warned
-from riskmon.core.limits.policy import Recovery
+from riskmon.core.limits.policy import ParamFaults, Probation, Recovery
 from tests.core import (
     OMS,
+    SECOND,
     World,
     balances,
     error,
@@ -814,3 +816,112 @@ def test_each_age_makes_unknown_by_itself(
     assert world.level() == "allow"
     world.wait(30)
     assert world.level() == "halt"
+
+
+def test_an_airdrop_that_is_left_out_in_time_halts_nobody() -> None:
+    """The grace of the asset and that of the limit end at one instant: nothing was unknown."""
+    world = World(loss_limit(written=True))
+    world.step(balances(USDT=1_000.0))
+    world.step(balances(USDT=1_000.0, GIFT=5.0))
+    generation = world.engine.generation
+    world.wait(100)
+    assert [d for d in world.decisions if isinstance(d, Unknown)] == []
+    assert (world.view.unknown, world.level()) == ([], "allow")
+    assert world.engine.generation == generation
+
+
+def test_a_grace_that_ended_unseen_holds_for_the_next_check() -> None:
+    """After a stall the first thing to come is an order: it meets the halt that is due."""
+    world = World(loss_limit(written=True))
+    world.step(latency(0.1))
+    world.now_ns += 100 * SECOND
+    assert not world.check().allowed
+
+
+# -- back in force ----------------------------------------------------------------------------
+
+
+def sized(**params: Any) -> World:
+    """A world that holds 12 BTC, over the bound of 10, whose limit is out of service for 60 s."""
+    world = World(limit("position", max=10.0, **{"on_breach": "trip", **params}))
+    world.step(price("BTC/USDT:USDT", 100.0))
+    world.operate("disable", "symbol:BTC/USDT:USDT", for_seconds=60.0)
+    world.step(fill("buy", 12.0, 100.0))
+    assert world.state("position", "symbol:BTC/USDT:USDT") == "disabled"
+    return world
+
+
+@pytest.mark.parametrize("ends", ["enable", "by time"])
+def test_a_limit_that_is_back_in_force_past_its_bound_acts_at_once(ends: str) -> None:
+    """No event need come after the end of a `disable`."""
+    world = sized()
+    if ends == "enable":
+        world.operate("enable", "symbol:BTC/USDT:USDT")
+    else:
+        world.wait(60)
+    assert world.state("position", "symbol:BTC/USDT:USDT") == "open"
+    assert world.breaker("position", "symbol:BTC/USDT:USDT").breaches_total == 1
+
+
+def test_what_a_disable_hid_holds_for_the_next_check() -> None:
+    """After a stall the first thing to come is an order: the limit is in force again."""
+    world = sized()
+    world.now_ns += 100 * SECOND
+    assert not world.check(symbol="BTC/USDT:USDT", side="sell").allowed
+
+
+@pytest.mark.parametrize(
+    ("on_breach", "level"), [("block", "reduce_only"), ("warn", "allow"), ("shadow", "allow")]
+)
+@pytest.mark.parametrize("shut", ["trip", "freeze"])
+def test_what_an_operator_opens_is_judged_at_once(shut: str, on_breach: str, level: str) -> None:
+    """A soft limit that is past its bound holds its scope from the reset or unfreeze on."""
+    scope = "symbol:BTC/USDT:USDT"
+    world = World(limit("position", max=10.0, on_breach=on_breach), targets=OMS)
+    world.step(fill("buy", 12.0, 100.0))
+    world.operate(shut, scope, limit="position")
+    assert world.level(scope) == "halt"
+    world.operate("reset" if shut == "trip" else "unfreeze", scope, force=True)
+    assert (world.state("position", scope), world.level(scope)) == ("closed", level)
+
+
+def test_a_limit_that_a_reload_arms_is_judged_at_once() -> None:
+    """What only counted, or was off, and trips since a reload, trips with the reload."""
+    scope = "symbol:BTC/USDT:USDT"
+    armed = limit("position", max=10.0, on_breach="trip")
+    for before in (limit("position", max=10.0, on_breach="shadow"), limit("edge", min=1.0)):
+        world = World(before)
+        world.step(fill("buy", 12.0, 100.0))
+        world.configure(armed)
+        assert world.state("position", scope) == "open"
+
+
+def test_a_probe_that_ends_a_half_open_spell_leaves_no_breach_behind() -> None:
+    """Closed by a good value, and judged once more: it stays closed and counts nothing."""
+    scope = "symbol:BTC/USDT:USDT"
+    world = World(limit("position", max=10.0, on_breach="trip", recover=exact(10.0, probes=1)))
+    world.step(fill("buy", 12.0, 100.0))
+    world.step(fill("sell", 5.0, 100.0))
+    world.wait(10)
+    world.step(fill("sell", 1.0, 100.0))
+    assert world.state("position", scope) == "closed"
+    assert world.breaker("position", scope).breaches_total == 1
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: Recovery(after=1.0, max=float("inf")),
+        lambda: Recovery(after=1e300, max=1e300),
+        lambda: latency_limit(hold=float("inf")),
+        lambda: Probation(seconds=1e10),
+        lambda: limit("staleness", max=1e10),
+        lambda: limit("heartbeat", max=5.0, overrides={"strategy:mm": 1e10}),
+        lambda: PortfolioConfig(unknown_grace=float("inf")),
+        lambda: PortfolioConfig(max_age=MaxAge(balance=1e10)),
+    ],
+)
+def test_a_duration_that_cannot_be_counted_is_refused(made: Callable[[], object]) -> None:
+    """In nanoseconds it would not fit into 64 bits: said at once, not raised in the middle."""
+    with pytest.raises(ParamFaults, match="at most 1e9 seconds"):
+        made()

@@ -245,3 +245,66 @@ def test_without_targets_nothing_is_waited_for() -> None:
     world.wait(300)
     assert world.sweeps == []
     assert world.state("error_streak") == "closed"
+
+
+# -- targets that a reload removes ------------------------------------------------------------
+
+
+def left_with(*targets: Target) -> World:
+    """A world of two targets, of which only `oms` has confirmed, after a reload to ``targets``."""
+    world = tripped(TWO)
+    world.wait(0.5)
+    world.answered(2, done=True)
+    world.configure(*world.config.limits, targets=targets)
+    return world
+
+
+def test_a_target_that_is_gone_is_not_waited_for() -> None:
+    """The others confirm; the incident says whom nobody asks any more, and what was open ends."""
+    world = left_with(*OMS)
+    record = world.record(world.incident)
+    assert record.outcome == "not confirmed by backup: no cancel target any more"
+    assert record.confirmed_at_ns is not None
+    world.wait(30)
+    assert world.state("latency_p99") == "half_open"
+    world.each([latency(0.1)] * 3)
+    assert Withdraw(incident=record.id) in world.decisions
+    assert world.record(record.id).ended_at_ns is not None
+
+
+def test_a_target_that_is_left_is_waited_for() -> None:
+    """Removing the one that had confirmed confirms nothing for the other."""
+    world = left_with(TWO[1])
+    assert world.record(world.incident).outcome is None
+    world.wait(100)
+    assert (world.state("latency_p99"), world.sweeps[-1].targets) == ("open", ("backup",))
+    world.answered(world.sweeps[-1].sweep, done=True, target="backup")
+    assert world.state("latency_p99") == "half_open"
+
+
+def test_without_any_target_left_nothing_is_waited_for() -> None:
+    """As if there had been none: no more sweeps, no confirmation on record, recovery goes on."""
+    world = tripped()
+    world.configure(*world.config.limits, targets=())
+    seen = len(world.sweeps)
+    world.wait(30)
+    assert (world.state("latency_p99"), len(world.sweeps)) == ("half_open", seen)
+    assert world.record(world.incident).confirmed_at_ns is None
+
+
+def test_a_target_that_was_renamed_must_confirm() -> None:
+    """The new name gets the next sweep, and nothing loosens before its word."""
+    world = tripped()
+    world.configure(*world.config.limits, targets=(Target(name="oms2"),))
+    world.wait(40)
+    assert (world.state("latency_p99"), world.sweeps[-1].targets) == ("open", ("oms2",))
+    world.answered(world.sweeps[-1].sweep, done=True, target="oms2")
+    assert world.state("latency_p99") == "half_open"
+
+
+def test_an_unclean_start_whose_target_is_gone_lets_go() -> None:
+    """What only waited for the cancel closes with the reload."""
+    world = World(targets=OMS)
+    world.step(ev.Start(epoch="e2", unclean=True))
+    world.configure(targets=())
+    assert world.level() == "allow"

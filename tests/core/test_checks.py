@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given
 
 from riskmon.core import events as ev
 from riskmon.core.config import LimitConfig, PortfolioConfig
 from riskmon.core.decisions import CheckAnswer
 from riskmon.core.engine import Engine
-from tests.core import OMS, World, fill, latency, latency_limit, limit, plain, price
+from tests.core import FEW, OMS, World, fill, latency, latency_limit, limit, plain, price
 
 PERP = "BTC/USDT:USDT"
 ETH = "ETH/USDT:USDT"
@@ -116,6 +118,88 @@ def test_what_remains_of_an_order_is_what_counts() -> None:
     world.step(order("open", remaining=0.0))
     assert not world.engine.state.orders.reserved
     assert room(world, 10.0)
+
+
+def rests(world: World, expected: float) -> None:
+    """How much of order `a` still counts."""
+    reserved = world.engine.state.orders.reserved
+    assert (reserved["a"].left if "a" in reserved else 0.0) == pytest.approx(expected)
+
+
+def part(quantity: float, name: str) -> ev.Fill:
+    """A part of order `a` is filled."""
+    return fill("buy", quantity, 100.0, id=name, order_id="a")
+
+
+@pytest.mark.parametrize("quantity", [None, 6.0])
+def test_a_fill_that_remaining_told_of_already_uses_nothing_up(quantity: float | None) -> None:
+    """Told before its fills or after: what rests counts, no less and no more."""
+    world = market()
+    ask(world, 6.0, id="a")
+    world.step(order("open", remaining=2.0, quantity=quantity))
+    world.step(part(3.0, "1"))
+    rests(world, 2.0)
+    world.step(part(1.0, "2"))
+    rests(world, 2.0)
+    assert (room(world, 4.0), room(world, 4.1)) == (True, False)
+    world.step(part(0.5, "3"))
+    rests(world, 1.5)
+    world.step(order("open", remaining=1.5, quantity=quantity))
+    rests(world, 1.5)
+    world.step(part(1.5, "4"))
+    assert not world.engine.state.orders.reserved
+
+
+@FEW
+@given(st.lists(st.sampled_from((0.1, 0.25, 1.0)), max_size=5), st.booleans(), st.randoms())
+def test_what_counts_is_never_less_than_what_rests(parts: Any, whole: bool, chance: Any) -> None:
+    """Fills and words of the venue in any order, each word as true as when it was said."""
+    world = market()
+    ask(world, 6.0, id="a")
+    left = [6.0 - sum(parts[:done]) for done in range(len(parts) + 1)]
+    quantity = 6.0 if whole else None
+    told: list[ev.Event] = [part(each, str(number)) for number, each in enumerate(parts)]
+    told += [order("open", remaining=each, quantity=quantity) for each in left]
+    chance.shuffle(told)
+    for event in told:
+        world.step(event)
+        assert world.engine.state.orders.reserved["a"].left >= left[-1] - 1e-9
+    rests(world, left[-1])
+
+
+def test_an_older_word_of_the_venue_takes_nothing_back() -> None:
+    """The answer to the order comes after its first fill: what was filled does not rest again."""
+    world = market()
+    ask(world, 6.0, id="a")
+    world.step(part(4.0, "1"))
+    world.step(order("open", remaining=6.0))
+    rests(world, 2.0)
+    world.step(order("open", remaining=1.0))
+    world.step(order("open", remaining=3.0))
+    rests(world, 1.0)
+
+
+def test_a_changed_order_counts_as_the_venue_says() -> None:
+    """Asked for again with a new quantity after fills; then the venue tells of the whole."""
+    world = market(limit("position", max=20.0))
+    ask(world, 6.0, id="a")
+    world.step(part(4.0, "1"))
+    ask(world, 8.0, id="a", price=101.0)
+    rests(world, 8.0)  # of how much of it 4 are a part, nobody said
+    world.step(order("open", quantity=8.0, remaining=4.0))
+    rests(world, 4.0)
+    world.step(part(4.0, "2"))
+    assert not world.engine.state.orders.reserved
+
+
+def test_an_order_that_grew_at_the_venue_counts_as_it_rests() -> None:
+    """More remains than was permitted: all of it counts, in money too."""
+    world = market(limit("inventory", max=1_000.0))
+    ask(world, 3.0, id="a")
+    world.step(part(1.0, "1"))
+    world.step(order("open", remaining=7.0))
+    rests(world, 7.0)
+    assert (room(world, 2.0), room(world, 2.1)) == (True, False)
 
 
 def test_an_order_of_which_nothing_is_heard_is_given_up() -> None:

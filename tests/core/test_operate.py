@@ -17,6 +17,7 @@ from tests.core import (
     limit,
     loss_limit,
     plain,
+    price,
 )
 
 
@@ -173,7 +174,8 @@ def test_what_an_operator_may_do_to_a_half_open_breaker(action: str, after: str)
 
 def test_a_rebase_is_for_losses_only() -> None:
     """It makes no position smaller: what would trip again for its size is refused all the same."""
-    world = World(limit("position", max=1.0, on_breach="freeze"), loss_limit())
+    config = PortfolioConfig(initial_capital=1_000.0)
+    world = World(limit("position", max=1.0, on_breach="freeze"), loss_limit(), portfolio=config)
     world.step(fill("buy", 2.0, 9.0))
     refused = world.operate("unfreeze", "symbol:BTC/USDT:USDT", rebase=True)
     assert (refused.status, [blame.limit for blame in refused.would_trip]) == (409, ["position"])
@@ -291,3 +293,145 @@ def test_a_reset_begins_the_waits_anew() -> None:
     world.step(latency(1.0))
     world.wait(30)
     assert world.state("latency_p99") == "half_open"
+
+
+# -- every call in every state ----------------------------------------------------------------
+
+SCOPE = "symbol:BTC/USDT:USDT"
+WAYS: dict[str, tuple[str, ...]] = {  # into each state
+    "closed": (),
+    "open": ("trip",),
+    "half_open": ("trip", "wait"),
+    "frozen": ("freeze",),
+    "disabled": ("disable",),
+}
+BECOMES = {  # what the call makes of it, "=" leaves it, and a text is the cure in the 409
+    "freeze": ("frozen", "frozen", "frozen", "=", "frozen"),
+    "trip": ("open", "=", "open", "=", "enable it first"),
+    "unfreeze": ("=", "reset it", "reset it", "closed", "enable it"),
+    "reset": ("=", "closed", "closed", "unfreeze it", "enable it"),
+    "disable": ("disabled", "reset it first", "reset it first", "unfreeze it first", "disabled"),
+    "enable": ("=", "reset it", "reset it", "unfreeze it", "closed"),
+}
+
+
+def in_state(state: str) -> World:
+    """A world whose limit on positions is in ``state``."""
+    world = World(limit("position", max=10.0, recover=exact(10.0)))
+    world.step(price(SCOPE[7:], 100.0), fill("buy", 1.0, 100.0))
+    for way in WAYS[state]:
+        if way == "wait":
+            world.wait(10)
+        else:
+            assert world.operate(way, SCOPE, limit="position").status == 200
+    assert world.state("position", SCOPE) == state
+    return world
+
+
+@pytest.mark.parametrize("preview", [False, True])
+@pytest.mark.parametrize(("state", "at"), [(state, at) for at, state in enumerate(WAYS)])
+@pytest.mark.parametrize("action", BECOMES)
+def test_every_answer_is_true(action: str, state: str, at: int, preview: bool) -> None:
+    """200 only where the breaker is, or was already, as the call wants it; else 409 with a cure."""
+    world = in_state(state)
+    before, wanted = world.breaker("position", SCOPE), BECOMES[action][at]
+    answer = world.operate(action, SCOPE, limit="position", preview=preview)
+    after = world.breaker("position", SCOPE)
+    if wanted in WAYS:
+        assert (answer.status, answer.detail) == (200, "")
+        assert after.state == (state if preview else wanted)
+        assert (after.generation > before.generation) is not preview
+    elif wanted == "=":
+        told = f"position over {SCOPE} is {state} already"
+        assert (answer.status, answer.detail, after) == (200, told, before)
+    else:
+        assert (answer.status, after) == (409, before)
+        assert f"is {state}: " in answer.detail
+        assert wanted in answer.detail
+
+
+def test_a_disable_again_lasts_anew() -> None:
+    """From the second call on, for as long as that one says, longer or shorter."""
+    for seconds, lasts in ((100.0, 160.0), (5.0, 65.0)):
+        world = in_state("disabled")
+        world.wait(60)
+        world.operate("disable", SCOPE, limit="position", for_seconds=seconds)
+        world.wait(lasts - 60 - 0.001)
+        assert world.state("position", SCOPE) == "disabled"
+        world.wait(0.001)
+        assert world.state("position", SCOPE) == "closed"
+
+
+def test_what_is_no_limit_cannot_be_out_of_service() -> None:
+    """A `trip` by hand always works: `manual` is not disabled."""
+    world = World()
+    world.operate("freeze")
+    world.operate("unfreeze")
+    assert world.operate("disable", limit="manual").status == 409
+    world.operate("trip")
+    assert world.level() == "halt"
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 1e10, float("inf"), float("nan")])
+def test_a_time_out_of_service_has_an_end(seconds: float) -> None:
+    """What is no duration, or is over 30 years, is refused and changes nothing."""
+    world = in_state("closed")
+    refused = world.operate("disable", SCOPE, for_seconds=seconds)
+    assert (refused.status, "for" in refused.detail) == (409, True)
+    assert world.state("position", SCOPE) == "closed"
+
+
+def test_a_preview_makes_no_breaker() -> None:
+    """Asking what a freeze would do leaves no trace of one."""
+    world = World(latency_limit())
+    assert world.operate("freeze", preview=True).status == 200
+    assert [b.limit for b in world.view.breakers if b.scope == "account"] == []
+
+
+def test_a_call_that_finds_nothing_says_so() -> None:
+    """Nothing is open: 200, in words, in the audit trail too."""
+    world = World()
+    assert world.operate("reset").detail == "nothing over account to reset"
+    (line,) = [d for d in world.decisions if isinstance(d, Record) and d.kind == "operation"]
+    assert line.outcome == "done: nothing over account to reset"
+
+
+# -- rebase -----------------------------------------------------------------------------------
+
+
+def lost(*equity: float) -> World:
+    """A world that reports so much USDT, one balance after the other."""
+    world = World(loss_limit())
+    world.each([balances(USDT=amount) for amount in equity])
+    return world
+
+
+def test_rebase_without_an_equity_is_refused() -> None:
+    """Unknown, or nothing left: 409 that names what is missing, and nothing is reset."""
+    old = lost(1_000.0, 900.0)
+    old.wait(1_000)
+    refused = old.operate("reset", rebase=True)
+    assert (refused.status, "kraken has not reported" in refused.detail) == (409, True)
+    none = lost(1_000.0, 0.0)
+    refused = none.operate("reset", rebase=True, preview=True)
+    assert (refused.status, "equity is 0" in refused.detail) == (409, True)
+    assert none.operate("reset", rebase=True).status == 409
+    assert [w.state("portfolio_loss", "account") for w in (old, none)] == ["open", "open"]
+
+
+def test_rebase_alone() -> None:
+    """With nothing to reset it still makes the present equity the capital, and says so."""
+    world = lost(1_000.0, 990.0)
+    answer = world.operate("reset", rebase=True)
+    assert (answer.status, answer.detail) == (200, "nothing over account to reset: only rebased")
+    assert (world.portfolio.initial_capital, world.loss) == (990.0, 0.0)
+
+
+@pytest.mark.parametrize("action", ["trip", "disable", "enable", "freeze"])
+def test_rebase_goes_with_what_loosens(action: str) -> None:
+    """Elsewhere it is refused; a freeze is never refused, and says that it did not."""
+    world = lost(1_000.0, 990.0)
+    answer = world.operate(action, rebase=True)
+    assert answer.status == (200 if action == "freeze" else 409)
+    assert "rebase" in answer.detail
+    assert world.portfolio.initial_capital == 1_000.0

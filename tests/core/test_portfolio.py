@@ -471,6 +471,21 @@ def test_a_flow_that_the_balance_holds_already() -> None:
     assert world.portfolio.equity == 500.0
 
 
+def test_a_flow_that_a_single_balance_of_zero_holds_already() -> None:
+    """A balance of 0 has its time like any other: an older withdrawal does not move it again."""
+    world = World(loss_limit(), portfolio=PortfolioConfig(venues=("kraken",)))
+    world.step(price("BTC/USDT", 100.0), balances(USDT=1_000.0, BTC=1.0))
+    world.wait(10)
+    world.step(balance("BTC", 0.0))
+    world.wait(1)
+    now = datetime.fromtimestamp(world.view.at_ns / 1e9, UTC)
+    world.step(flow(-1.0, "BTC", at=now - timedelta(seconds=5)))
+    assert world.portfolio.equity == 1_000.0
+    assert world.portfolio.unit_value == pytest.approx(1.0)
+    world.step(flow(2.0, "BTC"))  # one that is newer does
+    assert world.portfolio.equity == 1_200.0
+
+
 def test_a_late_venue_enters_as_a_flow() -> None:
     """A venue that comes in later moves no ratio, nor does a deposit to it before it reports."""
     world = World(loss_limit())

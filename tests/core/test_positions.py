@@ -128,6 +128,63 @@ def test_an_inverse_contract_without_a_size_is_unknown() -> None:
     assert here.portfolio.equity == 10_000.0
 
 
+@pytest.mark.parametrize("rest", [0.0, 4.0])
+def test_what_an_inverse_contract_realised_waits_for_its_size(rest: float) -> None:
+    """Not lost and not zero: unknown until the contract size comes, and counted then."""
+    here, told = world(), world()
+    told.step(stated(0.0, 0.0, INVERSE, contract_size=100.0))
+    fills = [
+        fill("buy", 10.0, 10_000.0, INVERSE, strategy="mm"),
+        fill("sell", 10.0 - rest, 20_000.0, INVERSE, strategy="mm"),
+    ]
+    for one in (here, told):
+        one.step(price("BTC/USDT", 20_000.0))
+        one.each(fills)
+    assert here.portfolio.equity is None
+    here.step(stated(rest, 10_000.0, INVERSE, contract_size=100.0))
+    assert told.portfolio.pnl_realized == pytest.approx((10.0 - rest) * 100.0)
+    assert here.portfolio.pnl_realized == pytest.approx(told.portfolio.pnl_realized)
+    assert here.portfolio.equity == pytest.approx(told.portfolio.equity)
+    here.step(stated(rest, 10_000.0, INVERSE, contract_size=100.0))
+    assert here.portfolio.equity == pytest.approx(told.portfolio.equity)
+
+
+def test_the_book_of_a_strategy_waits_for_the_size_too() -> None:
+    """Its loss is unknown, not 0, and then what it was."""
+    scope = "strategy:mm"
+    here = World(
+        limit("loss", max=1e6, per="strategy", period="day"),
+        portfolio=PortfolioConfig(pegs={"USD": 1.0}),
+    )
+    here.step(price("BTC/USDT", 10_000.0))
+    here.step(fill("buy", 10.0, 10_000.0, INVERSE, strategy="mm"))
+    here.step(fill("sell", 10.0, 8_000.0, INVERSE, strategy="mm"))
+    assert here.breaker("loss", scope).value is None
+    assert "contract_size" in (here.breaker("loss", scope).unknown or "")
+    here.step(stated(0.0, 0.0, INVERSE, contract_size=100.0))
+    lost = 10.0 * 100.0 * (1 / 8_000 - 1 / 10_000) * 10_000
+    assert here.breaker("loss", scope).value == pytest.approx(lost)
+
+
+def test_balances_hold_what_was_realised_whatever_its_size() -> None:
+    """Closed, and the venue reports its balance: equity is known without a contract size."""
+    here = world()
+    here.step(price("BTC/USDT", 20_000.0), fill("buy", 10.0, 10_000.0, INVERSE))
+    here.step(fill("sell", 10.0, 20_000.0, INVERSE))
+    here.step(ev.Balances(venue="kraken", assets={"USDT": ev.Holding(free=10_000.0)}))
+    assert here.portfolio.equity == 10_000.0
+
+
+def test_a_losing_close_counts_before_its_size_is_known() -> None:
+    """What it lost cannot be told, but that it lost; a fee does not turn a gain into a loss."""
+    here = World(limit("loss_streak", max=2))
+    for number, at in enumerate((9_000.0, 11_000.0, 9_000.0)):
+        here.step(fill("buy", 1.0, 10_000.0, INVERSE, id=f"b{number}", strategy="mm"))
+        more = {"id": f"s{number}", "strategy": "mm", "fee": 1e-3}
+        here.step(fill("sell", 1.0, at, INVERSE, **more))
+    assert here.breaker("loss_streak", "strategy:mm").value == 1.0
+
+
 def test_position_replaces_fills() -> None:
     """The venue's word replaces what fills added up to; fills before it move nothing."""
     here = world()

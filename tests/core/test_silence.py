@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from riskmon.core import events as ev
+from riskmon.core.engine import NEVER_NS
 from riskmon.core.limits.policy import ParamFaults
 from tests.core import OMS, World, balances, error, fill, latency, limit, price
 
@@ -289,3 +290,40 @@ def test_a_trip_by_hand_recovers_too() -> None:
     assert world.state("heartbeat", MM) == "open"
     world.confirm()
     assert world.state("heartbeat", MM) == "closed"
+
+
+# -- several evaluations
+
+
+def test_silence_alone_makes_the_breaches_that_are_asked_for() -> None:
+    """Past its bound it is evaluated once a second: the third evaluation trips, no sooner."""
+    venue, strategy = listening(breaches=3), beating(breaches=3)
+    venue.step(latency(0.1))
+    strategy.step(beat())
+    venue.wait(11.999)
+    strategy.wait(6.999)
+    assert (venue.state("staleness"), strategy.state("heartbeat", MM)) == ("closed", "closed")
+    venue.wait(0.002)
+    strategy.wait(0.002)
+    assert (venue.state("staleness"), strategy.state("heartbeat", MM)) == ("open", "open")
+    assert strategy.breaker("heartbeat", MM).breaches_total == 1
+
+
+def test_a_sign_of_life_begins_the_breaches_anew() -> None:
+    """Two evaluations past the bound, a beat, two more: never three in a row."""
+    world = beating(breaches=3)
+    for _ in range(3):
+        world.step(beat())
+        world.wait(6.5)
+    assert world.state("heartbeat", MM) == "closed"
+    world.wait(0.501)
+    assert world.state("heartbeat", MM) == "open"
+
+
+def test_silence_that_needs_no_more_breaches_wakes_nobody() -> None:
+    """Once it has tripped, or was told that this was the last beat, nothing more is due."""
+    for last in (beat(), beat(final=True)):
+        world = World(limit("heartbeat", max=5.0, breaches=2, recover="operator"))
+        world.step(beat(), last)
+        world.wait(60)
+        assert world.engine.next_deadline_ns == NEVER_NS

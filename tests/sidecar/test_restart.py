@@ -110,8 +110,23 @@ def test_the_gate_is_shut_until_the_journal_is_replayed(make: Make) -> None:
     eventually(lambda: sidecar.level() is Level.ALLOW, "the gate's opening")
 
 
-def with_long_journal(state_dir: Path) -> None:
-    """A journal without a snapshot, which takes a while to replay; ended in order."""
+@pytest.mark.parametrize("clean", [True, False])
+def test_an_end_in_the_middle_of_the_replay_is_in_order(make: Make, clean: bool) -> None:
+    """The state is as it was: the next start is after a kill only if this one was."""
+    sidecar = make()
+    with_long_journal(sidecar.state_dir, clean=clean)
+    sidecar.launch()
+    eventually(lambda: listens(sidecar), "the listener")
+    assert over_unix(sidecar, "GET", "/-/ready")[0] == 503
+    sidecar.send(signal.SIGHUP)  # there is nothing to reload yet
+    assert sidecar.end(signal.SIGTERM) == 0
+    sidecar.start()
+    reasons = {start["reason"] for start in sidecar.incidents("start")}
+    assert ("after a kill" in reasons) is not clean
+
+
+def with_long_journal(state_dir: Path, *, clean: bool = True) -> None:
+    """A journal without a snapshot, which takes a while to replay."""
     journal = Journal.open(state_dir)
     now_ns = 10**18
     for first in range(1, 100_000, 1_000):
@@ -120,7 +135,7 @@ def with_long_journal(state_dir: Path) -> None:
             for seq in range(first, first + 1_000)
         ]
         journal.submit(Commit(entries=entries), lambda fault: None)
-    journal.close(clean=True)
+    journal.close(clean=clean)
 
 
 def listens(sidecar: Sidecar) -> bool:

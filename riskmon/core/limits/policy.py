@@ -14,6 +14,9 @@ from typing import Any, ClassVar, Literal
 
 from riskmon.core.limits import schedule as times
 
+MAX_SECONDS = 1e9  # of any duration, some 30 years: its nanoseconds must fit into 64 bits
+TOO_LONG = "must be at most 1e9 seconds (some 30 years)"
+
 OnBreach = Literal["shadow", "warn", "block", "reduce", "trip", "freeze"]
 
 
@@ -53,6 +56,7 @@ class Recovery:
             (not self.after > 0, "after", "must be above 0 seconds"),
             (not self.multiplier >= 1, "multiplier", "must be 1 or above"),
             (not self.max >= self.after, "max", "must be at least `after`"),
+            (self.max > MAX_SECONDS, "max", TOO_LONG),
             (not 0 <= self.jitter <= 1, "jitter", "must be a ratio from 0 to 1"),
             (not 0 <= self.probes <= 1_000, "probes", "must be from 0 to 1000"),
         )
@@ -78,6 +82,7 @@ class Probation:
         refuse(
             (not 0 < self.ratio <= 1, "ratio", "must be above 0 and at most 1"),
             (not self.seconds > 0, "seconds", "must be above 0"),
+            (self.seconds > MAX_SECONDS, "seconds", TOO_LONG),
         )
 
 
@@ -110,7 +115,8 @@ class Policy:
             (not 0 < self.warn <= 1, "warn", "must be a ratio above 0 and at most 1"),
             (not 1 <= self.breaches <= 1_000_000, "breaches", "must be 1 or above"),
             (not 0 < self.clear <= 1, "clear", "must be a ratio above 0 and at most 1"),
-            (not 0 <= self.hold <= 1e9, "hold", "must be 0 seconds or above"),
+            (not self.hold >= 0, "hold", "must be 0 seconds or above"),
+            (self.hold > MAX_SECONDS, "hold", TOO_LONG),
             *(
                 (not (bound > 0 and isfinite(bound)), f"overrides.{scope}", "must be above 0")
                 for scope, bound in self.overrides.items()

@@ -1,4 +1,9 @@
-"""Limits on silence: a venue of which nothing is heard, a strategy that no longer beats."""
+"""Limits on silence: a venue of which nothing is heard, a strategy that no longer beats.
+
+Silence brings no events, so time evaluates it: when it passes the bound, and where ``breaches``
+asks for more evaluations in a row, once a second from then on. ``max = 5`` with ``breaches = 3``
+acts after 7 seconds of silence.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from riskmon.core.events import STREAMS
-from riskmon.core.limits.policy import Policy, Recovery, refuse
+from riskmon.core.limits.policy import MAX_SECONDS, TOO_LONG, Policy, Recovery, refuse
 
 if TYPE_CHECKING:
     from riskmon.core.facts import Facts
+
+AGAIN_NS = 10**9  # from one evaluation past the bound to the next, while more are needed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +30,7 @@ class StalenessParams(Policy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _refuse_too_long(self)
         refuse(
             *(
                 (stream not in STREAMS, "streams", f"{stream!r} is none of {', '.join(STREAMS)}")
@@ -38,6 +46,7 @@ class Staleness:
     on_by_default: ClassVar[bool] = False
     standing: ClassVar[bool] = True
     grows: ClassVar[bool] = True
+    again_ns: ClassVar[int] = AGAIN_NS
     hears: ClassVar[bool] = True  # wants to know of every event of its venue
     Params: ClassVar[type[StalenessParams]] = StalenessParams
 
@@ -82,6 +91,20 @@ class HeartbeatParams(Policy):
     per: Literal["strategy"] = "strategy"
     recover: Literal["operator", "clear", "period"] | Recovery = "clear"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _refuse_too_long(self)
+
+
+def _refuse_too_long(params: StalenessParams | HeartbeatParams) -> None:
+    refuse(
+        (params.max > MAX_SECONDS, "max", TOO_LONG),
+        *(
+            (bound > MAX_SECONDS, f"overrides.{scope}", TOO_LONG)
+            for scope, bound in params.overrides.items()
+        ),
+    )
+
 
 class Heartbeat:
     """Seconds since a strategy's last heartbeat: armed by the first, disarmed by a final one."""
@@ -90,6 +113,7 @@ class Heartbeat:
     on_by_default: ClassVar[bool] = False
     standing: ClassVar[bool] = True
     grows: ClassVar[bool] = True
+    again_ns: ClassVar[int] = AGAIN_NS
     Params: ClassVar[type[HeartbeatParams]] = HeartbeatParams
 
     def __init__(self, params: HeartbeatParams) -> None:
