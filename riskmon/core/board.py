@@ -34,6 +34,7 @@ from riskmon.core.limits.policy import Policy, Recovery
 from riskmon.core.limits.verdict import Verdict
 from riskmon.core.periods import Calendar
 
+LOOK_NS = 10**9  # how often a tripped window is looked at that closes as soon as it is clear
 PERIOD_LEAST_NS = 3_600 * 10**9  # `recover = "period"`: no sooner after the trip
 
 _PROBE_FAILED = "a probe failed: "
@@ -63,7 +64,7 @@ class Rule:
     name: str
     limit: Any
     params: Any
-    written: bool
+    must_know: bool  # whether its scope halts while it is unknown
     floor: bool  # whether the bound is a minimum
     calm: float
     notes: bool  # whether the limit wants to know of every order that is asked for
@@ -320,7 +321,8 @@ class Board:
         if breaker.state == "closed":
             self._count(rule, breaker, past=past, counts=past)
         elif breaker.state == "half_open":
-            self.probe(rule, breaker.scope, good=not past)
+            if past or self._is_clear(breaker, rule.params):
+                self.probe(rule, breaker.scope, good=not past)
         elif breaker.state == "open":
             self.try_recover(breaker)
 
@@ -332,6 +334,8 @@ class Board:
             self._count(rule, breaker, past=False, counts=False)
         elif breaker.state == "open":
             self.try_recover(breaker)
+        else:
+            self.probe(rule, breaker.scope, good=True)
 
     def _count(self, rule: Rule, breaker: Breaker, *, past: bool, counts: bool) -> None:
         """Count the evaluations past the bound in a row, and act on the last that is needed."""
@@ -384,7 +388,7 @@ class Board:
             self.loosen(breaker, "good_probes", f"{breaker.good} good probes")
 
     def _warn(self, breaker: Breaker, near: bool) -> None:
-        if near == breaker.warned:
+        if near == breaker.warned or (near and self.params(breaker).on_breach == "shadow"):
             return
         breaker.warned = near
         value = self.value(breaker)
@@ -405,7 +409,7 @@ class Board:
     def _lose_sight(self, rule: Rule, breaker: Breaker, why: str) -> None:
         breaker.value = breaker.clear_since_ns = None
         breaker.unknown = why
-        if not rule.written or rule.params.on_unknown == "ignore":
+        if not rule.must_know:
             breaker.unknown_since_ns = None
             if breaker.halted:  # until a reload it had to be provable
                 self._set_halted(breaker, halted=False)
@@ -556,7 +560,10 @@ class Board:
     def _look_whether_clear(self, breaker: Breaker) -> None:
         """An order or an operator may trip what is clear: no value will say so again."""
         rule = self.rules.get(breaker.limit)
-        if rule is None or not rule.limit.standing or breaker.unknown is not None:
+        if rule is None or breaker.unknown is not None:
+            return
+        if not rule.limit.standing:
+            self._look_again(breaker, rule.params)
             return
         if breaker.value is None:
             breaker.clear_since_ns = self.now_ns
@@ -566,6 +573,11 @@ class Board:
         if breaker.clear_since_ns is not None and breaker.until_ns is None:
             due_ns = self.now_ns + int(rule.params.hold * 1e9)
             self.arm(("wait", breaker.limit, breaker.scope), due_ns)
+
+    def _look_again(self, breaker: Breaker, params: Policy) -> None:
+        """What windows hold may clear without an event that says so."""
+        if params.recover == "clear":
+            self.arm(("wait", breaker.limit, breaker.scope), self.now_ns + LOOK_NS)
 
     def try_recover(self, breaker: Breaker) -> None:
         """Loosen an open breaker by itself if all that its recovery asks for is there."""
@@ -580,6 +592,8 @@ class Board:
             if breaker.clear_since_ns is not None:
                 due_ns = breaker.clear_since_ns + int(params.hold * 1e9)
                 self.arm(("wait", breaker.limit, breaker.scope), due_ns)
+            elif breaker.limit in self.rules and not self.rules[breaker.limit].limit.standing:
+                self._look_again(breaker, params)
             return
         if isinstance(params.recover, Recovery) and params.recover.probes:
             self.loosen(breaker, "wait_over", "the wait is over: probing")
@@ -709,10 +723,16 @@ def _rule(limit: Any, measures: dict[str, dict[str, Any]]) -> Rule:
     else:
         measure = kind(limit.params, measures.setdefault(limit.name, {}))
     params, floor = limit.params, hasattr(limit.params, "min")
-    # A little less than the ratio, so that rounding is never on the calm side.
-    calm = -1.0 if floor else min(params.warn, params.clear) * (1 - 1e-9)
+    acts = params.on_breach not in ("shadow", "warn")
     return Rule(
-        limit.name, measure, params, limit.written, floor, calm, notes=hasattr(kind, "note")
+        name=limit.name,
+        limit=measure,
+        params=params,
+        must_know=limit.written and acts and params.on_unknown != "ignore",
+        floor=floor,
+        # A little less than the ratio, so that rounding is never on the calm side.
+        calm=-1.0 if floor else min(params.warn, params.clear) * (1 - 1e-9),
+        notes=hasattr(kind, "note"),
     )
 
 

@@ -44,6 +44,7 @@ TRANSITIONS: dict[tuple[BreakerState, Cause], BreakerState] = {
     ("closed", "disable"): "disabled",
     ("open", "wait_over"): "half_open",
     ("open", "recovered"): "closed",
+    ("open", "breach_freeze"): "frozen",
     ("open", "freeze"): "frozen",
     ("open", "reset"): "closed",
     ("half_open", "good_probes"): "closed",
@@ -93,12 +94,12 @@ class Breaker(Struct):
 
     def level(self, shut_level: Literal["halt", "reduce_only"]) -> int:
         """What this breaker leaves of its scope's permission."""
+        if self.halted and self.state != "disabled":
+            return HALT
         if self.state in SHUT:
             return REDUCE_ONLY if shut_level == "reduce_only" else HALT
         if self.state == "half_open":
             return PROBE
-        if self.state == "closed" and self.halted:
-            return HALT
         if self.state == "closed" and self.blocking:
             return REDUCE_ONLY
         return ALLOW

@@ -156,6 +156,19 @@ def _admit(board: Board, facts: Facts, intent: Intent, scopes: list[str]) -> Non
     for scope in scopes:
         for rule, breaker in board.spending.get(scope, ()):
             rule.limit.spend(facts, intent, scope, breaker.bound)
+    if board.half_open:
+        for rule, scope in _half_open(board, scopes):
+            board.probe(rule, scope, good=True)
+
+
+def _half_open(board: Board, scopes: list[str]) -> list[tuple[Rule, str]]:
+    """The limits on single orders that want good ones: nothing else is a sample of them."""
+    return [
+        (rule, scope)
+        for scope in scopes
+        for rule, breaker in board.checking.get(scope, ())
+        if breaker.state == "half_open" and not rule.limit.standing
+    ]
 
 
 def _take_permits(board: Board, scopes: list[str], *, simulate: bool) -> list[Blame]:

@@ -31,11 +31,10 @@ from riskmon.core.limits.losses import Loss
 from riskmon.core.limits.verdict import Close, Verdict
 from riskmon.core.operate import operate
 from riskmon.core.orders import Orders, OrdersState
-from riskmon.core.portfolio import Portfolio, PortfolioState
+from riskmon.core.portfolio import LATE_NS, Portfolio, PortfolioState
 from riskmon.core.view import View
 from riskmon.core.viewing import view
 
-LATE_NS = 10 * 10**9  # an older latency reaches metrics only
 SEEN_NS = 7 * 86_400 * 10**9  # how long an id is remembered
 NEVER_NS = 1 << 62
 RUN_MIN = 4  # latencies in a row that are worth being looked at together
@@ -430,7 +429,7 @@ class Engine:
         else:
             self._sample(event)
 
-    def _is_late(self, event: ev.Latency | ev.Error) -> bool:
+    def _is_late(self, event: ev.Latency | ev.Error | ev.Fill | ev.Price) -> bool:
         """Whether it happened too long ago to say anything of now."""
         at = event.at
         return at is not None and self.state.wall_ns - ev.datetime_ns(at) > LATE_NS
@@ -457,7 +456,7 @@ class Engine:
             self._hear(event.venue, "price")
         self._register("symbol:" + event.symbol)
         self._book.on_price(event)
-        if self._takers[ev.Price]:
+        if self._takers[ev.Price] and not self._is_late(event):
             self._sample(event)
 
     def _on_fill(self, event: ev.Fill) -> None:
@@ -470,7 +469,8 @@ class Engine:
         self._book.on_fill(event)
         if event.order_id is not None:
             self._orders.on_fill(event)
-        self._sample(event)
+        if event.at is None or not self._is_late(event):
+            self._sample(event)
         if self._book.positions.closes:
             self._sample_closes()
 

@@ -38,6 +38,7 @@ from riskmon.core.prices import Prices, PriceState
 from riskmon.core.tracks import Best, Point, Tracks, TracksState
 from riskmon.core.worths import Arm, Worths
 
+LATE_NS = 10 * 10**9  # a price or fill that is told later says little of now
 SETTLE_QUIET_NS = 10**9  # after the last `balance` …
 SETTLE_LATEST_NS = 5 * 10**9  # … but at most so long after the first
 
@@ -235,18 +236,28 @@ class Portfolio:
 
     def on_price(self, event: ev.Price) -> None:
         """A price: of a symbol at its venue, and of its base asset."""
-        self._hear(event.symbol, event.venue or "", event.price)  # type: ignore[arg-type]
+        self._hear(event, event.venue or "")
         self.positions.on_price(event.symbol)
 
-    def _hear(self, symbol: str, venue: str, price: float) -> None:
+    def _hear(self, event: ev.Price | ev.Fill, venue: str) -> None:
+        symbol, at_ns = event.symbol, self.now_ns
+        if event.at is not None:
+            age_ns = self._age_ns(event)
+            at_ns -= age_ns
+            if age_ns > LATE_NS and self.prices.is_known_since(symbol, venue, at_ns):
+                return  # told late, and a later price is known
         enters = self.state.left_out and self._may_price_left_out(symbol)
         if enters:  # as a flow, at the unit value of before
             self.refresh()
-        base = self.prices.hear(symbol, venue, price, self.now_ns)
+        base = self.prices.hear(symbol, venue, event.price, at_ns)  # type: ignore[arg-type]
         if base is not None and self.worths.hear(base):
             self.dirty["equity"] = True
         if enters:
             self.refresh()
+
+    def _age_ns(self, event: ev.Reported) -> int:
+        """How long ago it happened."""
+        return max(0, self.wall_ns - self._wall_of(event))
 
     def _may_price_left_out(self, symbol: str) -> bool:
         base = instrument(symbol, self.reference).base
@@ -456,9 +467,9 @@ class Portfolio:
         """A fill: a move of the position, and a price."""
         what = instrument(event.symbol, self.reference)
         self.positions.on_fill(event, what)
-        if what.kind == "spot":
+        if what.kind == "spot" and not (event.at is not None and self._age_ns(event) > LATE_NS):
             self._await_balances(event, what)
-        self._hear(event.symbol, event.venue, event.price)  # type: ignore[arg-type]
+        self._hear(event, event.venue)
 
     def _await_balances(self, event: ev.Fill, what: Instrument) -> None:
         """A spot fill moves two balances; one without the other is not settled."""
@@ -573,7 +584,7 @@ class Portfolio:
         """What stands between here and a whole equity, in words, with the cure."""
         state, book = self.state, self.state.book
         ledgers = [state.balances, book.unrealised]
-        if not state.venues:
+        if not state.venues and not self.config.venues:
             if state.capital is None:
                 yield "no balance was reported and portfolio.initial_capital is not set"
             ledgers = [book.realised, book.unrealised, book.unrealised_within, state.flows]

@@ -394,6 +394,8 @@ class Positions:
 
     def _note_mark(self, key: str, position: Position, *, known: bool) -> None:
         unmarked = self.state.unmarked
+        if not position.strategy and (key in unmarked) is known:
+            self._dirty["venue_equity:" + position.venue] = True
         if position.strategy:
             if known and position.strategy not in self.state.strategies_unmarked:
                 return

@@ -42,14 +42,14 @@ class Prices:
             for quote in quotes:
                 self.through.setdefault(quote, {})[asset] = True
 
-    def hear(self, symbol: str, venue: str, price: float, now_ns: int) -> str | None:
+    def hear(self, symbol: str, venue: str, price: float, at_ns: int) -> str | None:
         """Take a price; the asset whose own price it is, if any."""
         marks = self.state.marks.get(symbol)
         if marks is None:
             marks = self.state.marks[symbol] = {}
         if not venue:
             marks.clear()  # a price that names no venue is the last one of every venue
-        heard = marks[venue] = marks[""] = Quote(price, now_ns)
+        heard = marks[venue] = marks[""] = Quote(price, at_ns)
         kind, base, quote, _ = instrument(symbol, self.reference)
         if kind != "spot":
             return None
@@ -60,6 +60,11 @@ class Prices:
             self.through.setdefault(quote, {})[base] = True
         quotes[quote] = heard
         return base
+
+    def is_known_since(self, symbol: str, venue: str, at_ns: int) -> bool:
+        """Whether there is a later price of a symbol at a venue ("" for any) than of ``at_ns``."""
+        quote = self.state.marks.get(symbol, {}).get(venue)
+        return quote is not None and quote.at_ns > at_ns
 
     def mark(self, symbol: str, venue: str) -> Quote | None:
         """The venue's last price or fill, else any venue's; it may be old."""

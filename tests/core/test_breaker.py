@@ -925,3 +925,88 @@ def test_a_duration_that_cannot_be_counted_is_refused(made: Callable[[], object]
     """In nanoseconds it would not fit into 64 bits: said at once, not raised in the middle."""
     with pytest.raises(ParamFaults, match="at most 1e9 seconds"):
         made()
+
+
+# -- unknown, and clear by itself, in every state ---------------------------------------------
+
+
+@pytest.mark.parametrize("left_at", ["half_open", "reduce_only"])
+def test_unknown_halts_whatever_a_breaker_leaves(left_at: str) -> None:
+    """No permit and no closing order goes through a scope whose written limit cannot be proved."""
+    ways: dict[str, dict[str, Any]] = {
+        "half_open": {"recover": exact(10.0, probes=3)},
+        "reduce_only": {"level": "reduce_only"},
+    }
+    world = World(
+        loss_limit(written=True, **ways[left_at]),
+        portfolio=PortfolioConfig(max_age=MaxAge(balance=100.0)),
+    )
+    world.each([balances(USDT=1000.0), balances(USDT=900.0), balances(USDT=990.0)])
+    world.wait(10)
+    assert world.level() == ("probe" if left_at == "half_open" else "reduce_only")
+    world.wait(200)
+    assert world.level() == "halt"
+    assert world.check(simulate=True).level == "halt"
+
+
+@pytest.mark.parametrize("on_breach", ["shadow", "warn"])
+def test_what_only_looks_on_halts_nobody_when_it_is_unknown(on_breach: str) -> None:
+    """A limit that would do nothing past its bound does nothing when it cannot be told."""
+    world = World(loss_limit(written=True, on_breach=on_breach))
+    world.step(latency(0.1))
+    world.wait(60)
+    assert world.breaker("portfolio_loss", "account").unknown
+    assert world.level() == "allow"
+
+
+def test_shadow_only_counts() -> None:
+    """It warns nobody."""
+    world = World(latency_limit(on_breach="shadow"))
+    world.step(latency(1.0))
+    assert not [d for d in world.decisions if isinstance(d, Warned)]
+    assert world.breaker("latency_p99").breaches_total == 1
+
+
+def test_a_window_that_clears_far_below_its_warning_closes() -> None:
+    """With `clear` under `warn` nothing warns that it is clear: it is looked at each second."""
+    world = World(latency_limit(recover="clear", clear=0.5, window=1))
+    world.each([latency(1.0), latency(0.15)])
+    world.wait(5)
+    assert world.state("latency_p99") == "open"
+    world.step(latency(0.05))
+    world.wait(1)
+    assert world.state("latency_p99") == "closed"
+
+
+def test_a_window_of_seconds_clears_without_a_sample() -> None:
+    """What trips it leaves the window by time alone."""
+    world = World(latency_limit(recover="clear", seconds=10.0))
+    world.step(latency(1.0))
+    world.wait(9)
+    assert world.state("latency_p99") == "open"
+    world.wait(2)
+    assert world.state("latency_p99") == "closed"
+
+
+@pytest.mark.parametrize("kind", ["latency_p99", "error_streak"])
+def test_a_trip_by_hand_of_what_is_clear_ends(kind: str) -> None:
+    """Without anything to cancel nothing else would look at it again."""
+    world = World(
+        latency_limit(recover="clear") if kind == "latency_p99" else limit(kind, recover="clear")
+    )
+    world.step(latency(0.1))
+    world.operate("trip", "venue:kraken", limit=kind)
+    assert world.state(kind) == "open"
+    world.wait(1)
+    assert world.state(kind) == "closed"
+
+
+def test_a_value_within_its_bound_that_is_not_clear_closes_nothing() -> None:
+    """A half-open loss waits below `clear` of its bound: 4 % of 5 % is no good probe."""
+    world = World(loss_limit(recover=exact(10.0, probes=1), clear=0.5))
+    world.each([balances(USDT=1000.0), balances(USDT=900.0), balances(USDT=990.0)])
+    world.wait(10)
+    world.step(balances(USDT=960.0))
+    assert world.state("portfolio_loss", "account") == "half_open"
+    world.step(balances(USDT=990.0))
+    assert world.state("portfolio_loss", "account") == "closed"

@@ -316,3 +316,38 @@ def test_orders_of_long_ago_are_forgotten() -> None:
     ask(world)
     (repeats,) = world.engine.state.measures["repeat_orders"].values()
     assert len(repeats.orders) == 1
+
+
+def test_a_trip_that_ends_when_clear_ends_for_a_limit_on_orders() -> None:
+    """A single order leaves nothing that could stay past the bound."""
+    world = market(limit("order_quantity", max=2.0, on_breach="trip", recover="clear"), targets=())
+    world.check(symbol=PERP, quantity=3.0)
+    assert world.state("order_quantity", SCOPE) == "open"
+    world.wait(1)
+    assert world.state("order_quantity", SCOPE) == "closed"
+
+
+def test_good_orders_close_a_half_open_limit_on_orders() -> None:
+    """The order that is permitted within the bound is its sample; a dry run is none."""
+    recover = exact(10.0, probes=2)
+    world = market(limit("order_quantity", max=2.0, on_breach="trip", recover=recover), targets=())
+    world.check(symbol=PERP, quantity=3.0)
+    world.wait(10)
+    assert world.state("order_quantity", SCOPE) == "half_open"
+    for _ in range(3):
+        assert world.check(symbol=PERP, quantity=1.0, simulate=True).allowed
+    assert world.check(symbol=PERP, quantity=1.0).allowed
+    assert world.state("order_quantity", SCOPE) == "half_open"
+    assert world.check(symbol=PERP, quantity=1.0).allowed
+    assert world.state("order_quantity", SCOPE) == "closed"
+
+
+def test_repeats_freeze_what_they_tripped() -> None:
+    """Who goes on asking after the trip reaches `freeze_at`: that no recovery ends."""
+    repeats: dict[str, Any] = {"max": 1.0, "freeze_at": 3.0, "seconds": 60.0}
+    world = market(limit("repeat_orders", on_breach="trip", recover="clear", **repeats))
+    for _ in range(2):
+        world.check(strategy="mm", symbol=PERP)
+    assert world.state("repeat_orders", "strategy:mm") == "open"
+    world.check(strategy="mm", symbol=PERP)
+    assert world.state("repeat_orders", "strategy:mm") == "frozen"

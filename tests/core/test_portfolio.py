@@ -676,3 +676,60 @@ def test_an_asset_that_a_late_venue_brings_without_a_price_is_no_profit() -> Non
     world.step(price("SOL/USDT", 100.0))
     assert world.portfolio.equity == pytest.approx(10_800.0)
     assert world.loss == pytest.approx(0.02)
+
+
+# -- what is told late, and by whom -----------------------------------------------------------
+
+
+def _ago(world: World, seconds: float) -> datetime:
+    return datetime.fromtimestamp(world.view.at_ns / 1e9 - seconds, UTC)
+
+
+def test_an_old_fill_is_no_price_of_now() -> None:
+    """A bot that reports its history sets no mark back and ends no errors; its position moves."""
+    world = World(limit("error_streak"), portfolio=CAPITAL)
+    world.step(ev.Position(venue="kraken", symbol=LINEAR, quantity=1.0, entry_price=100.0))
+    world.wait(60)
+    world.step(price(LINEAR, 110.0, "kraken"), ev.Error(venue="kraken"))
+    world.step(fill("buy", 1.0, 50.0, "ETH/USDT:USDT", at=_ago(world, 3600)))
+    world.step(fill("buy", 1.0, 50.0, at=_ago(world, 3600)))
+    world.step(ev.Price(symbol=LINEAR, price=60.0, venue="kraken", at=_ago(world, 30)))
+    first, second = world.portfolio.positions
+    assert (first.quantity, first.mark) == (1.0, 110.0)
+    assert (second.quantity, second.mark) == (1.0, 50.0)
+    assert world.portfolio.equity is None  # the only price of ETH is an hour old
+    assert world.breaker("error_streak").value == 1.0
+
+
+def test_a_price_is_as_old_as_it_says() -> None:
+    """Its age counts from when it was, not from when it was told."""
+    world = World(loss_limit(), portfolio=CAPITAL)
+    world.step(fill("buy", 1.0, 100.0))
+    world.step(ev.Price(symbol=LINEAR, price=99.0, venue="kraken", at=_ago(world, 8)))
+    assert world.portfolio.positions[0].mark == 99.0
+    world.wait(291.9)
+    assert world.portfolio.equity is not None
+    world.wait(0.2)
+    assert world.portfolio.equity is None
+
+
+def test_named_venues_must_report_though_the_capital_is_given() -> None:
+    """With `venues` equity is what they hold, and unknown until each has said so."""
+    config = PortfolioConfig(venues=("kraken",), initial_capital=1_000.0)
+    world = World(loss_limit(written=True), portfolio=config)
+    world.step(latency(0.1))
+    assert world.portfolio.equity is None
+    world.step(balances(USDT=990.0))
+    assert world.portfolio.equity == 990.0
+
+
+def test_a_position_without_a_mark_is_unknown_to_its_venue_at_once() -> None:
+    """… and known again with a mark that changes no P&L."""
+    world = World(limit("daily_loss", max=100.0, per="venue", written=True))
+    world.step(balances("mexc", USDT=1_000.0))
+    world.step(ev.Position(venue="mexc", symbol=LINEAR, quantity=2.0, entry_price=100.0))
+    assert world.breaker("daily_loss", "venue:mexc").unknown
+    world.step(price(LINEAR, 100.0))
+    assert world.breaker("daily_loss", "venue:mexc").value == 0.0
+    world.wait(60)
+    assert world.level("venue:mexc") == "allow"
