@@ -84,11 +84,13 @@ class Facts:
             pending = self.orders.pending.get(symbol)
             if pending is not None:
                 buys, sells = pending.buys.value, pending.sells.value
+            held = self.book.exposures.of(symbol).quantity
+            own = self.commitments.of(symbol).quantity
+            others = self.commitments.state.quantity.value - own
             if earlier is not None:
                 buys, sells = _without(buys, sells, earlier, earlier.left)
-            others = self.commitments.state.quantity.value - self.commitments.of(symbol).quantity
-            held = self.book.exposures.of(symbol).quantity
-            order.quantities = _sizes(held, buys, sells, others, order.quantity)
+                own = excess(held, buys, sells)
+            order.quantities = _sizes(held, buys, sells, order.quantity, others + own, others)
         return order.quantities
 
     def notionals(self, order: Intent) -> Sizes | str:
@@ -105,24 +107,28 @@ class Facts:
         pending = self.orders.pending.get(symbol)
         if pending is not None:
             buys, sells = pending.buys_notional.value, pending.sells_notional.value
+        held = self.book.exposures.of(symbol).notional
+        own = self.commitments.of(symbol).notional
+        others = self.commitments.state.notional.value - own
         if earlier is not None:
             left = (earlier.notional or 0.0) * earlier.left / earlier.quantity
             buys, sells = _without(buys, sells, earlier, left)
-        others = self.commitments.state.notional.value - self.commitments.of(symbol).notional
-        held = self.book.exposures.of(symbol).notional
-        return _sizes(held, buys, sells, others, order.notional)
+            own = excess(held, buys, sells)
+        return _sizes(held, buys, sells, order.notional, others + own, others)
 
 
 def _without(buys: float, sells: float, earlier: Reservation, left: float) -> tuple[float, float]:
     return (buys - left, sells) if earlier.side == "buy" else (buys, sells - left)
 
 
-def _sizes(held: float, buys: float, sells: float, others: float, change: float) -> Sizes:
-    """``others`` is what the orders in other symbols may add to the sum."""
-    rest = held + (buys if change > 0 else -sells)
-    added = others + excess(held, buys, sells)
+def _sizes(  # noqa: PLR0917 -- a formula, and by far the most called
+    held: float, buys: float, sells: float, change: float, added: float, others: float
+) -> Sizes:
+    """``added`` is what all resting orders may add to the sum; ``others``, of other symbols."""
     if change > 0:
+        rest = held + buys
         buys += change
     else:
+        rest = held - sells
         sells -= change
     return Sizes(abs(rest), abs(rest + change), added, others + excess(held, buys, sells))
