@@ -36,6 +36,7 @@ class Exposures:
         self.touched: dict[str, bool] = {}  # symbols that changed, for whoever wants to know
         # A heap of (-notional, symbol) with old entries in it, so that a tick costs no search.
         self._ranking = self._ranked()
+        self._largest: float | None = None  # as last asked for, while it stands
 
     def take(self, symbol: str, now: Exposure) -> None:
         """Take what a symbol's exposure has become."""
@@ -48,6 +49,7 @@ class Exposures:
         notional = abs(now.notional)
         if now.notional != before.notional or before is _NONE:
             state.gross_notional.add(notional - abs(before.notional))
+            self._largest = None
             heappush(self._ranking, (-notional, symbol))
             if len(self._ranking) > 2 * len(state.symbols) + 64:
                 self._ranking = self._ranked()
@@ -84,10 +86,12 @@ class Exposures:
         """The largest |net notional| of a symbol, or why it cannot be told."""
         for symbol in self.state.unpriced:
             return _no_mark(symbol)
-        ranking = self._ranking
-        while ranking and -ranking[0][0] != abs(self.of(ranking[0][1]).notional):
-            heappop(ranking)
-        return -ranking[0][0] if ranking else 0.0
+        if self._largest is None:
+            ranking = self._ranking
+            while ranking and -ranking[0][0] != abs(self.of(ranking[0][1]).notional):
+                heappop(ranking)
+            self._largest = -ranking[0][0] if ranking else 0.0
+        return self._largest
 
 
 _NONE = Exposure()
