@@ -700,7 +700,8 @@ class Board:
         if breaker is None:
             return
         if what == "unknown":
-            self._ask_again(breaker)
+            if breaker.unknown is not None:
+                self._ask_again(breaker)
         elif breaker.until_ns is not None and self.now_ns < breaker.until_ns:
             self.arm(("wait", limit, scope), breaker.until_ns)  # a timer may be of an earlier wait
         elif breaker.state == "open":

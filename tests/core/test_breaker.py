@@ -830,6 +830,18 @@ def test_an_airdrop_that_is_left_out_in_time_halts_nobody() -> None:
     assert world.engine.generation == generation
 
 
+def test_a_grace_that_is_no_longer_waited_for_counts_no_breach() -> None:
+    """Known again in time: the end of the grace is no evaluation."""
+    world = World(loss_limit(written=True, breaches=2))
+    world.step(latency(0.1))
+    world.wait(10)
+    world.each([balances(USDT=1_000.0), balances(USDT=900.0)])
+    world.wait(60)
+    assert world.state("portfolio_loss", "account") == "closed"
+    world.step(balances(USDT=900.0))
+    assert world.state("portfolio_loss", "account") == "open"
+
+
 def test_a_grace_that_ended_unseen_holds_for_the_next_check() -> None:
     """After a stall the first thing to come is an order: it meets the halt that is due."""
     world = World(loss_limit(written=True))
