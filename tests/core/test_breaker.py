@@ -832,14 +832,15 @@ def test_an_airdrop_that_is_left_out_in_time_halts_nobody() -> None:
 
 def test_a_grace_that_is_no_longer_waited_for_counts_no_breach() -> None:
     """Known again in time: the end of the grace is no evaluation."""
-    world = World(loss_limit(written=True, breaches=2))
+    account: dict[str, Any] = {"per": "account", "on_breach": "trip", "breaches": 2}
+    world = World(limit("edge", min=100.0, written=True, **account))
     world.step(latency(0.1))
     world.wait(10)
-    world.each([balances(USDT=1_000.0), balances(USDT=900.0)])
+    world.step(ev.Edge(bps=50.0))
     world.wait(60)
-    assert world.state("portfolio_loss", "account") == "closed"
-    world.step(balances(USDT=900.0))
-    assert world.state("portfolio_loss", "account") == "open"
+    assert world.state("edge", "account") == "closed"
+    world.step(ev.Edge(bps=50.0))
+    assert world.state("edge", "account") == "open"
 
 
 def test_a_grace_that_ended_unseen_holds_for_the_next_check() -> None:
