@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import timeit
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from itertools import count
 from time import perf_counter_ns
@@ -11,14 +11,15 @@ from typing import Any
 
 from riskmon.core import events as ev
 from riskmon.core.config import EngineConfig, LimitConfig, PortfolioConfig
+from riskmon.core.decisions import CheckAnswer, Outcome
 from riskmon.core.engine import Engine
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Policy
 
 VENUE = "kraken"
 BATCH = 1_000
-STEPS = 2_000
-ROUNDS = 5
+STEPS = 2_000  # of one event each
+ROUNDS = 9
 WINDOWS = (1_000, 100_000)
 SYMBOLS = (100, 10_000)
 LATENCY_US, FILL_US, BALANCE_US, CHECK_US = 1.5, 8.0, 8.0, 20.0
@@ -26,68 +27,93 @@ GROWTH = 1.3  # from the few symbols to the many
 _START_NS = 1_750_000_000 * 10**9
 
 Make = Callable[[int], ev.Event]
+Step = Callable[[Sequence[ev.Event]], Outcome]
 
 
 def run() -> list[tuple[str, str]]:
     """Measure on this machine; the ratios are what carries over to another."""
     table = {"venue": 1}
     lookup_us = min(timeit.repeat(lambda: table["venue"], number=200_000, repeat=5)) / 0.2
-    rows = [("engine: dictionary lookup", f"{lookup_us * 1e3:.0f} ns")]
-    latency = {size: _latency_us(size) for size in WINDOWS}
-    for size, us in latency.items():
+    return [
+        ("engine: dictionary lookup", f"{lookup_us * 1e3:.0f} ns"),
+        *_latency_rows(lookup_us),
+        *_event_rows(lookup_us),
+        *_cross_rows(lookup_us),
+    ]
+
+
+def _latency_rows(lookup_us: float) -> Iterator[tuple[str, str]]:
+    calm = {size: _latency_us(size, slow_in=0) for size in WINDOWS}
+    for size, us in calm.items():
         what = f"engine: a latency in a batch, window {size:,}"
-        rows.append((what, _figure(us, LATENCY_US, lookup_us)))
+        yield what, _figure(us, LATENCY_US, lookup_us)
     small, large = WINDOWS
-    growth = latency[large] / latency[small]
-    rows.append((f"engine: a latency, window {large:,} to {small:,}", f"{growth:.2f} ×"))
+    growth = calm[large] / calm[small]
+    yield f"engine: a latency, window {large:,} to {small:,}", f"{growth:.2f} ×"
+    for slow_in, what in ((200, "1 of 200 over the bound"), (50, "1 of 50 over it, not yet open")):
+        us = _latency_us(small, slow_in=slow_in)
+        yield f"engine: a latency in a batch, {what}", _figure(us, LATENCY_US, lookup_us)
+
+
+def _event_rows(lookup_us: float) -> Iterator[tuple[str, str]]:
     costs = {size: _costs_us(size) for size in SYMBOLS}
     few, many = SYMBOLS
-    for what, target in (("fill", FILL_US), ("balance", BALANCE_US), ("check", CHECK_US)):
+    for what, target in (
+        ("fill in a batch", FILL_US),
+        ("fill alone", None),
+        ("balance in a batch", BALANCE_US),
+        ("balance alone", None),
+        ("check alone", CHECK_US),
+    ):
         low, high = costs[few][what], costs[many][what]
-        rows += [
-            (f"engine: a {what}, {few} symbols", _figure(low, target, lookup_us)),
-            (f"engine: a {what}, {many:,} symbols", _figure(high, target, lookup_us)),
-            (
-                f"engine: a {what}, {many:,} symbols to {few}",
-                f"{high / low:.2f} × (target {GROWTH:g})",
-            ),
-        ]
-    return rows
+        yield f"engine: a {what}, {few} symbols", _figure(low, target, lookup_us)
+        yield f"engine: a {what}, {many:,} symbols", _figure(high, target, lookup_us)
+        growth = f"{high / low:.2f} × (target {GROWTH:g})"
+        yield f"engine: a {what}, {many:,} symbols to {few}", growth
 
 
-def _figure(us: float, target_us: float, lookup_us: float) -> str:
-    return f"{us:.2f} µs (target {target_us:g}), {us / lookup_us:.0f} × lookup"
+def _cross_rows(lookup_us: float) -> Iterator[tuple[str, str]]:
+    """A price of what others are priced in walks all of them."""
+    for quoted in (1, 100):
+        us = _cross_us(quoted)
+        what = f"engine: a price alone, {quoted} symbols priced through it"
+        yield what, _figure(us, None, lookup_us)
 
 
-def _engine(**window: int) -> Callable[[Sequence[ev.Event]], None]:
-    """The step of an engine with wide bounds, each a millisecond after the one before."""
+def _figure(us: float, target_us: float | None, lookup_us: float) -> str:
+    target = "" if target_us is None else f" (target {target_us:g})"
+    return f"{us:.2f} µs{target}, {us / lookup_us:.0f} × lookup"
+
+
+def _engine(**latency: float) -> Step:
+    """The step of an engine with all kinds of limit and wide bounds, a millisecond each."""
     config = EngineConfig(
         max_scopes=1_000_000,
         portfolio=PortfolioConfig(venues=(VENUE,)),
         limits=tuple(
-            LimitConfig(name=kind, kind=kind, params=_wide(limit, window))
+            LimitConfig(name=kind, kind=kind, params=_wide(limit, latency))
             for kind, limit in LIMITS.items()
         ),
     )
     engine = Engine(config)
     clock_ns = count(_START_NS, 1_000_000)
 
-    def step(events: Sequence[ev.Event]) -> None:
+    def step(events: Sequence[ev.Event]) -> Outcome:
         now_ns = next(clock_ns)
-        engine.step(events, now_ns=now_ns, wall_ns=now_ns)
+        return engine.step(events, now_ns=now_ns, wall_ns=now_ns)
 
     step([ev.Start(epoch="bench")])
     return step
 
 
-def _wide(limit: Any, window: dict[str, int]) -> Policy:
+def _wide(limit: Any, latency: dict[str, float]) -> Policy:
     """A limit's parameters with a bound that nothing here passes."""
     names = {field.name for field in fields(limit.Params)}
     wide: dict[str, Any] = {
         key: bound for key, bound in (("max", 1e9), ("min", 1e-9)) if key in names
     }
     if limit.kind == "latency_p99":
-        wide |= window
+        wide |= latency
     try:
         params: Policy = limit.Params(**wide)
     except ValueError:  # a bound that is a ratio
@@ -95,9 +121,13 @@ def _wide(limit: Any, window: dict[str, int]) -> Policy:
     return params
 
 
-def _latency_us(window: int) -> float:
-    step = _engine(window=window)
-    batch = [ev.Latency(venue=VENUE, seconds=0.01 + 1e-5 * n) for n in range(BATCH)]
+def _latency_us(window: int, *, slow_in: int) -> float:
+    """Of a latency in a batch, one of ``slow_in`` of them over the bound (0: none)."""
+    step = _engine(window=window, max=0.2, breaches=1_000_000)
+    batch = [
+        ev.Latency(venue=VENUE, seconds=0.3 if slow_in and n % slow_in == 0 else 0.01 + 1e-5 * n)
+        for n in range(BATCH)
+    ]
     for _ in range(window // BATCH + 2):
         step(batch)
     best_ns = min(_timed_ns(step, [batch] * 20) for _ in range(ROUNDS))
@@ -110,6 +140,7 @@ def _costs_us(symbols: int) -> dict[str, float]:
     step([ev.Price(symbol=name, price=100.0, venue=VENUE) for name in names])
     holdings = {f"A{n}": ev.Holding(1.0) for n in range(symbols)}
     step([ev.Balances(venue=VENUE, assets={"USDT": ev.Holding(1e6), **holdings})])
+    step([ev.Edge(bps=100.0)])
     ids = count()
 
     def fill(n: int) -> ev.Fill:
@@ -123,8 +154,6 @@ def _costs_us(symbols: int) -> dict[str, float]:
             price=100.0,
         )
 
-    step([fill(n) for n in range(symbols)])
-
     def balance(n: int) -> ev.Balance:
         return ev.Balance(venue=VENUE, asset=f"A{n * 7 % symbols}", free=1.0 + n % 3)
 
@@ -132,24 +161,45 @@ def _costs_us(symbols: int) -> dict[str, float]:
         symbol = names[n * 7 % symbols]
         return ev.Check(venue=VENUE, symbol=symbol, side="buy", quantity=1.0, price=100.0)
 
+    step([fill(n) for n in range(symbols)])
+    answers = step([check(0)]).answers
+    if not all(isinstance(answer, CheckAnswer) and answer.allowed for answer in answers):
+        raise RuntimeError(f"nothing here may be refused: {answers}")
     return {
-        "fill": _one_by_one_us(step, fill),
-        "balance": _one_by_one_us(step, balance),
-        "check": _one_by_one_us(step, check),
+        "fill in a batch": _event_us(step, fill, BATCH),
+        "fill alone": _event_us(step, fill, 1),
+        "balance in a batch": _event_us(step, balance, BATCH),
+        "balance alone": _event_us(step, balance, 1),
+        "check alone": _event_us(step, check, 1),
     }
 
 
-def _one_by_one_us(step: Callable[[Sequence[ev.Event]], None], make: Make) -> float:
+def _cross_us(quoted: int) -> float:
+    step = _engine()
+    names = [f"A{n}/BTC" for n in range(quoted)]
+    step([ev.Price(symbol=name, price=0.01, venue=VENUE) for name in names])
+    held = {f"A{n}": ev.Holding(1.0) for n in range(quoted)}
+    step([ev.Balances(venue=VENUE, assets={"USDT": ev.Holding(1e6), **held})])
+
+    def price(n: int) -> ev.Price:
+        return ev.Price(symbol="BTC/USDT", price=50_000.0 + n % 7, venue=VENUE)
+
+    return _event_us(step, price, 1)
+
+
+def _event_us(step: Step, make: Make, size: int) -> float:
     rounds = []
     for at in range(ROUNDS):
-        batches = [[make(at * STEPS + n)] for n in range(STEPS)]
+        first = at * STEPS
+        batches = [
+            [make(n) for n in range(begin, begin + size)]
+            for begin in range(first, first + STEPS, size)
+        ]
         rounds.append(_timed_ns(step, batches))
     return min(rounds) / STEPS / 1e3
 
 
-def _timed_ns(
-    step: Callable[[Sequence[ev.Event]], None], batches: Sequence[Sequence[ev.Event]]
-) -> int:
+def _timed_ns(step: Step, batches: Sequence[Sequence[ev.Event]]) -> int:
     begun = perf_counter_ns()
     for batch in batches:
         step(batch)
