@@ -72,7 +72,7 @@ def _only_reduces(facts: Facts, intent: Intent) -> bool:
 
 
 def _lowers(facts: Facts, intent: Intent) -> bool:
-    sizes = facts.quantities(intent)
+    sizes = intent.quantities
     return sizes.symbol_after < sizes.symbol_before and _only_reduces(facts, intent)
 
 

@@ -223,6 +223,7 @@ class Engine:
             beats_ns=state.beats_ns,
             since_ns=state.board.scopes,
             edge_max_age_ns=int(config.portfolio.max_age.edge * 1e9),
+            sized=any(hasattr(rule.limit, "size") for rule in self._board.rules.values()),
             now_ns=state.now_ns,
             wall_ns=state.wall_ns,
         )
@@ -595,8 +596,8 @@ class Engine:
     def _on_check(self, event: ev.Check) -> None:
         scopes = scopes_of(event)
         known = self.state.board.scopes
-        if not event.simulate and not all(known.get(scope) for scope in scopes):
-            for scope in scopes:
+        for scope in scopes:
+            if not known.get(scope) and not event.simulate:
                 self._register(scope)
         self._book.refresh()
         self._commitments.refresh()

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from riskmon.core.commitments import Commitments, excess
 from riskmon.core.events import Check
-from riskmon.core.orders import Orders, Reservation
+from riskmon.core.orders import Orders, Pending, Reservation
 from riskmon.core.portfolio import Portfolio
 
 
@@ -39,17 +39,17 @@ class Sizes(Struct):
 class Intent(Struct):
     """An order that is being checked; ``quantity`` signed, ``notional`` signed in the reference.
 
-    ``notional`` is a text when it cannot be told. ``earlier`` is what its id has reserved already:
-    the order takes its place. The sizes are kept once a limit has asked for them.
+    ``notional`` and ``notionals`` are a text when they cannot be told. ``earlier`` is what its id
+    has reserved already: the order takes its place.
     """
 
     order: Check
     symbol: str
     quantity: float
     notional: float | str
-    earlier: Reservation | None = None
-    quantities: Sizes | None = None
-    notionals: Sizes | str | None = None
+    earlier: Reservation | None
+    quantities: Sizes  # in base units or contracts
+    notionals: Sizes | str  # in the reference
 
 
 @dataclass(slots=True)
@@ -64,57 +64,56 @@ class Facts:
     beats_ns: dict[str, int]  # strategy -> last heartbeat; none after a final one
     since_ns: dict[str, int]  # scope -> its first event, 0: none yet
     edge_max_age_ns: int
+    sized: bool  # whether any limit asks for the sizes of orders
     now_ns: int = 0
     wall_ns: int = 0
 
     def intent(self, order: Check) -> Intent:
         """An order, in the terms of positions."""
-        quantity = float(order.quantity)
+        symbol, quantity = order.symbol, float(order.quantity)
         notional = self.book.order_notional(order)
         earlier = self.orders.earlier(order) if order.id is not None else None
         if order.side == "sell":
             quantity = -quantity
             notional = notional if isinstance(notional, str) else -notional
-        return Intent(order, order.symbol, quantity, notional, earlier)
-
-    def quantities(self, order: Intent) -> Sizes:
-        """Sizes in base units or contracts."""
-        if order.quantities is None:
-            symbol, earlier, buys, sells = order.symbol, order.earlier, 0.0, 0.0
-            pending = self.orders.pending.get(symbol)
-            if pending is not None:
-                buys, sells = pending.buys.value, pending.sells.value
-            held = self.book.exposures.of(symbol).quantity
-            own = self.commitments.of(symbol).quantity
-            others = self.commitments.state.quantity.value - own
-            if earlier is not None:
-                buys, sells = _without(buys, sells, earlier, earlier.left)
-                own = excess(held, buys, sells)
-            order.quantities = _sizes(held, buys, sells, order.quantity, others + own, others)
-        return order.quantities
-
-    def notionals(self, order: Intent) -> Sizes | str:
-        """Sizes in the reference; a text when they cannot be told."""
-        if order.notionals is None:
-            order.notionals = self._notionals(order)
-        return order.notionals
-
-    def _notionals(self, order: Intent) -> Sizes | str:
-        symbol, earlier, buys, sells = order.symbol, order.earlier, 0.0, 0.0
+        if not self.sized:
+            return Intent(order, symbol, quantity, notional, earlier, _NO_SIZES, _NO_SIZES)
+        pending = self.orders.pending.get(symbol) or _NO_PENDING
+        quantities = self._quantities(symbol, quantity, pending, earlier)
         known = self.book.exposures.net_notional(symbol)
-        if isinstance(order.notional, str) or isinstance(known, str):
-            return order.notional if isinstance(order.notional, str) else str(known)
-        pending = self.orders.pending.get(symbol)
-        if pending is not None:
-            buys, sells = pending.buys_notional.value, pending.sells_notional.value
+        notionals: Sizes | str
+        if isinstance(notional, str) or isinstance(known, str):
+            notionals = notional if isinstance(notional, str) else str(known)
+        else:
+            notionals = self._notionals(symbol, notional, pending, earlier)
+        return Intent(order, symbol, quantity, notional, earlier, quantities, notionals)
+
+    def _quantities(
+        self, symbol: str, change: float, pending: Pending, earlier: Reservation | None
+    ) -> Sizes:
+        held = self.book.exposures.of(symbol).quantity
+        own, rest = self.commitments.of(symbol).quantity, self.commitments.state.quantity
+        buys, sells = pending.buys.value, pending.sells.value
+        if earlier is None:
+            return _sizes(held, buys, sells, change, own, rest.value - own)
+        buys, sells = _without(buys, sells, earlier, earlier.left)
+        return _sizes(held, buys, sells, change, excess(held, buys, sells), rest.value - own)
+
+    def _notionals(
+        self, symbol: str, change: float, pending: Pending, earlier: Reservation | None
+    ) -> Sizes:
         held = self.book.exposures.of(symbol).notional
-        own = self.commitments.of(symbol).notional
-        others = self.commitments.state.notional.value - own
-        if earlier is not None:
-            left = (earlier.notional or 0.0) * earlier.left / earlier.quantity
-            buys, sells = _without(buys, sells, earlier, left)
-            own = excess(held, buys, sells)
-        return _sizes(held, buys, sells, order.notional, others + own, others)
+        own, rest = self.commitments.of(symbol).notional, self.commitments.state.notional
+        buys, sells = pending.buys_notional.value, pending.sells_notional.value
+        if earlier is None:
+            return _sizes(held, buys, sells, change, own, rest.value - own)
+        left = (earlier.notional or 0.0) * earlier.left / earlier.quantity
+        buys, sells = _without(buys, sells, earlier, left)
+        return _sizes(held, buys, sells, change, excess(held, buys, sells), rest.value - own)
+
+
+_NO_SIZES = Sizes(0.0, 0.0, 0.0, 0.0)
+_NO_PENDING = Pending()
 
 
 def _without(buys: float, sells: float, earlier: Reservation, left: float) -> tuple[float, float]:
@@ -122,13 +121,14 @@ def _without(buys: float, sells: float, earlier: Reservation, left: float) -> tu
 
 
 def _sizes(  # noqa: PLR0917 -- a formula, and by far the most called
-    held: float, buys: float, sells: float, change: float, added: float, others: float
+    held: float, buys: float, sells: float, change: float, own: float, others: float
 ) -> Sizes:
-    """``added`` is what all resting orders may add to the sum; ``others``, of other symbols."""
+    """``own`` and ``others``: what the resting orders of this and of all other symbols may add."""
     if change > 0:
         rest = held + buys
         buys += change
     else:
         rest = held - sells
         sells -= change
-    return Sizes(abs(rest), abs(rest + change), added, others + excess(held, buys, sells))
+    then = others + excess(held, buys, sells)
+    return Sizes(abs(rest), abs(rest + change), others + own, then)

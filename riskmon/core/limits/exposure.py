@@ -66,7 +66,7 @@ class Position(_Size):
 
     def size(self, facts: Facts, order: Intent) -> Size:
         """The net position before and after an order."""
-        sizes = facts.quantities(order)
+        sizes = order.quantities
         return sizes.symbol_before, sizes.symbol_after
 
     def describe(self, scope: str, value: float, bound: float) -> str:
@@ -90,7 +90,7 @@ class Inventory(_Size):
 
     def size(self, facts: Facts, order: Intent) -> Size | str:
         """The net notional before and after an order."""
-        sizes = facts.notionals(order)
+        sizes = order.notionals
         return sizes if isinstance(sizes, str) else (sizes.symbol_before, sizes.symbol_after)
 
     def describe(self, scope: str, value: float, bound: float) -> str:
@@ -114,7 +114,7 @@ class TotalPosition(_Size):
 
     def size(self, facts: Facts, order: Intent) -> Size:
         """The total position before and after an order."""
-        total, sizes = self.value(facts, "account"), facts.quantities(order)
+        total, sizes = self.value(facts, "account"), order.quantities
         return total + sizes.added_before, total + sizes.added_after
 
     def describe(self, scope: str, value: float, bound: float) -> str:
@@ -138,7 +138,7 @@ class TotalNotional(_Size):
 
     def size(self, facts: Facts, order: Intent) -> Size | str:
         """The total notional before and after an order."""
-        sizes, total = facts.notionals(order), facts.book.exposures.gross_notional()
+        sizes, total = order.notionals, facts.book.exposures.gross_notional()
         if isinstance(sizes, str) or isinstance(total, str):
             return sizes if isinstance(sizes, str) else str(total)
         return total + sizes.added_before, total + sizes.added_after
@@ -167,7 +167,7 @@ class OpenPositions(_Size):
         opened, opening = facts.book.exposures.state.open, facts.commitments.state.opening
         before = len(opened) + len(opening)
         known = order.symbol in opened or order.symbol in opening
-        sizes = facts.quantities(order)
+        sizes = order.quantities
         # Dust may always be sold.
         new = not known and sizes.symbol_after > sizes.symbol_before
         return float(before), float(before + new)
@@ -196,7 +196,7 @@ class Concentration(_Size):
 
     def size(self, facts: Facts, order: Intent) -> Size | str:
         """The ratio before and after an order."""
-        sizes, largest = facts.notionals(order), facts.book.exposures.largest_notional()
+        sizes, largest = order.notionals, facts.book.exposures.largest_notional()
         equity = facts.book.judged
         if isinstance(sizes, str):
             return sizes
