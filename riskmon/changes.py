@@ -13,18 +13,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from riskmon.core.decisions import Decision, Transition, Unknown, Warned
-from riskmon.core.view import View
+from riskmon.core.engine import Engine
 from riskmon.web import Change, NotReady, PortfolioNow, Shutdown
 
 READER_CHANGES = 1_000  # that a slow reader may fall behind
 LOOK_SECONDS = 0.25
-LOOK_SHARE = 0.02  # of the loop's time, at most: a view of 10,000 positions takes 30 ms
 LEAVE_SECONDS = 1.0  # for the last event to be taken
-
-_FIGURES = [name for name in PortfolioNow.__struct_fields__ if name != "at_ns"]
 
 
 @dataclass(eq=False, slots=True)
@@ -36,17 +33,17 @@ class _Reader:
 class Changes:
     """Tells each reader what changes; use it on one event loop only.
 
-    ``view`` gives the engine as it stands, or raises :class:`NotReady`.
+    ``engine`` gives the engine, or raises :class:`NotReady`.
     """
 
     def __init__(
         self,
-        view: Callable[[], View],
+        engine: Callable[[], Engine],
         *,
         look_seconds: float = LOOK_SECONDS,
         leave_seconds: float = LEAVE_SECONDS,
     ) -> None:
-        self._view = view
+        self._engine = engine
         self._look_seconds, self._leave_seconds = look_seconds, leave_seconds
         self._readers: set[_Reader] = set()
         self._look_task: asyncio.Task[None] | None = None
@@ -114,30 +111,22 @@ class Changes:
     # -- looking at the engine --------------------------------------------------------------------
 
     async def _look_often(self) -> None:
-        pause = self._look_seconds
         while True:
-            await asyncio.sleep(pause)
-            began = time.perf_counter()
+            await asyncio.sleep(self._look_seconds)
             self._look(list(self._readers))
-            pause = max(self._look_seconds, (time.perf_counter() - began) / LOOK_SHARE)
 
     def _look(self, readers: list[_Reader]) -> None:
         if not readers:
             return
         try:
-            view = self._view()
+            engine = self._engine()
         except NotReady:  # the journal is being replayed: the state comes after it
             return
-        portfolio = _portfolio(view)
+        portfolio = PortfolioNow(at_ns=engine.state.wall_ns, **asdict(engine.figures()))
         for reader in readers:
             last = reader.portfolio
             if last is None:
-                self._put(reader, view)
+                self._put(reader, engine.view())
             if last is None or replace(last, at_ns=portfolio.at_ns) != portfolio:
                 reader.portfolio = portfolio
                 self._put(reader, portfolio)
-
-
-def _portfolio(view: View) -> PortfolioNow:
-    figures = {name: getattr(view.portfolio, name) for name in _FIGURES}
-    return PortfolioNow(at_ns=view.at_ns, **figures)

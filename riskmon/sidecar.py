@@ -75,7 +75,7 @@ class Sidecar:
         )
         self.loop: Loop | None = None
         self._state = "the journal is being replayed"
-        self._changes = Changes(self.view)
+        self._changes = Changes(lambda: self._running().engine)
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: list[asyncio.Task[None]] = []
 

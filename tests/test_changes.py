@@ -11,7 +11,6 @@ from riskmon.changes import READER_CHANGES, Changes
 from riskmon.core import events as ev
 from riskmon.core.decisions import Sweep, Warned, Withdraw
 from riskmon.core.engine import Engine
-from riskmon.core.view import View
 from riskmon.web import Change, NotReady, PortfolioNow, Shutdown
 
 SECOND_NS = 10**9
@@ -25,14 +24,14 @@ class Account:
     def __init__(self) -> None:
         self.engine, self.now_ns, self.looks = Engine(), SECOND_NS, 0
         self.ready = True
-        self.changes = Changes(self.view, look_seconds=PAUSE_SECONDS, leave_seconds=0.05)
+        self.changes = Changes(self.look, look_seconds=PAUSE_SECONDS, leave_seconds=0.05)
 
-    def view(self) -> View:
-        """The engine as it stands."""
+    def look(self) -> Engine:
+        """The engine, once it is there."""
         self.looks += 1
         if not self.ready:
             raise NotReady("the journal is being replayed")
-        return self.engine.view()
+        return self.engine
 
     def hold(self, usdt: float) -> None:
         """A venue reports so much."""

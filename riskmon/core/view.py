@@ -75,7 +75,7 @@ class PositionView(Struct, frozen=True, kw_only=True):
     unrealized: float | None
 
 
-class PortfolioView(Struct, frozen=True, kw_only=True):
+class FiguresView(Struct, frozen=True, kw_only=True):
     """The account in the reference currency; None is unknown."""
 
     reference: str
@@ -88,9 +88,14 @@ class PortfolioView(Struct, frozen=True, kw_only=True):
     pnl_day: float | None
     pnl_ratio: float | None  # P&L over the initial capital, net of cash flows
     drawdown_ratio: float | None
+    unpriced: list[str]
+
+
+class PortfolioView(FiguresView, frozen=True, kw_only=True):
+    """The account's figures, and what it holds."""
+
     balances: list[BalanceView]
     positions: list[PositionView]
-    unpriced: list[str]
 
 
 class UnknownView(Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from riskmon.core.board import Board, utilization
 from riskmon.core.breaker import Breaker
@@ -15,6 +15,7 @@ from riskmon.core.view import (
     BalanceView,
     BreakerView,
     EdgeView,
+    FiguresView,
     LastEventView,
     LatencyView,
     PortfolioView,
@@ -115,28 +116,39 @@ def _latency(board: Board, now_ns: int) -> list[LatencyView]:
     return views
 
 
-def _portfolio(book: Portfolio) -> PortfolioView:
+def figures(book: Portfolio) -> FiguresView:
+    """The account's figures, without what it holds."""
+    return FiguresView(**_figures(book))
+
+
+def _figures(book: Portfolio) -> dict[str, Any]:
     state = book.state
     known = isinstance(state.judged, float)
     unit_value = state.judged_unit_value
+    return {
+        "reference": book.reference,
+        "equity": state.judged if known else None,
+        "settled": book.settled(),
+        "initial_capital": state.capital,
+        "unit_value": unit_value if known else None,
+        "pnl_realized": book.pnl_realised(),
+        "pnl_unrealized": book.pnl_unrealised(),
+        "pnl_day": book.curves.pnl_day(),
+        "pnl_ratio": unit_value - 1.0 if known else None,
+        "drawdown_ratio": book.drawdown() if known else None,
+        "unpriced": book.unpriced(),
+    }
+
+
+def _portfolio(book: Portfolio) -> PortfolioView:
     return PortfolioView(
-        reference=book.reference,
-        equity=state.judged if isinstance(state.judged, float) else None,
-        settled=book.settled(),
-        initial_capital=state.capital,
-        unit_value=unit_value if known else None,
-        pnl_realized=book.pnl_realised(),
-        pnl_unrealized=book.pnl_unrealised(),
-        pnl_day=book.curves.pnl_day(),
-        pnl_ratio=unit_value - 1.0 if known else None,
-        drawdown_ratio=book.drawdown() if known else None,
+        **_figures(book),
         balances=[
             BalanceView(venue=name, asset=asset, free=held.free, locked=held.locked)
-            for name, venue in state.venues.items()
+            for name, venue in book.state.venues.items()
             for asset, held in venue.assets.items()
         ],
         positions=_positions(book),
-        unpriced=book.unpriced(),
     )
 
 

@@ -18,7 +18,7 @@ from riskmon.core.decisions import (
     Warned,
 )
 from riskmon.core.events import Check, Operate, Reported
-from riskmon.core.view import View
+from riskmon.core.view import FiguresView, View
 
 
 class QueueFull(Exception):
@@ -65,21 +65,10 @@ class Reloaded:
     needs_restart: Sequence[str] = ()  # key paths that changed and wait for a restart
 
 
-class PortfolioNow(Struct, tag_field="type", tag="portfolio", frozen=True, kw_only=True):
-    """The account's figures, as :class:`riskmon.core.view.PortfolioView` has them."""
+class PortfolioNow(FiguresView, tag_field="type", tag="portfolio", frozen=True, kw_only=True):
+    """The account's figures at one instant."""
 
     at_ns: int  # UTC ns since 1970
-    reference: str
-    equity: float | None
-    settled: bool
-    initial_capital: float | None
-    unit_value: float | None
-    pnl_realized: float | None
-    pnl_unrealized: float | None
-    pnl_day: float | None
-    pnl_ratio: float | None
-    drawdown_ratio: float | None
-    unpriced: list[str]
 
 
 class Shutdown(Struct, tag_field="type", tag="shutdown", frozen=True, kw_only=True):
