@@ -7,29 +7,32 @@ are not filled yet. What lowers a measured size is never refused for that size. 
 
 from __future__ import annotations
 
-from riskmon.core.board import Board, Rule, utilization
+from riskmon.core.board import Board
 from riskmon.core.breaker import Breaker
 from riskmon.core.decisions import HALT, LEVEL_NAMES, PROBE, REDUCE_ONLY, Blame, CheckAnswer
 from riskmon.core.events import Check
 from riskmon.core.facts import Facts, Intent
+from riskmon.core.judge import Judge
 from riskmon.core.limits.policy import Recovery
+from riskmon.core.rules import Rule, utilization
 
 PERMIT_NS = 5 * 10**9
 _REFUSES = ("block", "reduce", "trip", "freeze")
 
 
-def check(board: Board, facts: Facts, order: Check, scopes: list[str]) -> CheckAnswer:
+def check(judge: Judge, facts: Facts, order: Check, scopes: list[str]) -> CheckAnswer:
     """Judge one order; an allowed one is reserved, and takes a permit at level probe."""
+    board = judge.board
     level = min([board.levels.get(scope, HALT) for scope in scopes])
     intent = facts.intent(order)
     reasons: list[Blame] = []
     if level == HALT or (level == REDUCE_ONLY and not _only_reduces(facts, intent)):
         reasons = _shut(board, scopes)
-    reasons = _merge(reasons, _refusals(board, facts, intent, scopes))
+    reasons = _merge(reasons, _refusals(judge, facts, intent, scopes))
     if level == PROBE and not reasons:
         reasons = _take_permits(board, scopes, simulate=order.simulate)
     if not order.simulate and not reasons:
-        _admit(board, facts, intent, scopes)
+        _admit(judge, facts, intent, scopes)
     return CheckAnswer(
         allowed=not reasons,
         level=LEVEL_NAMES[level],  # type: ignore[arg-type]
@@ -76,11 +79,11 @@ def _lowers(facts: Facts, intent: Intent) -> bool:
     return sizes.symbol_after < sizes.symbol_before and _only_reduces(facts, intent)
 
 
-def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[str]) -> list[Blame]:
+def _refusals(judge: Judge, facts: Facts, intent: Intent, scopes: list[str]) -> list[Blame]:
     """The limits that the order would take past their bounds."""
     refused = []
     for scope in scopes:
-        for rule, breaker in board.checking.get(scope, ()):
+        for rule, breaker in judge.board.checking.get(scope, ()):
             if breaker.state == "disabled":
                 continue
             limit, bound, before = rule.limit, breaker.bound, -1.0
@@ -91,24 +94,24 @@ def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[str]) -> 
             else:
                 value = limit.judge(facts, intent, scope, bound)
                 if rule.notes:
-                    _note(board, facts, intent, rule, breaker)
+                    _note(judge, facts, intent, rule, breaker)
             if type(value) is str:
                 blame = _untold(facts, intent, rule, breaker)
             elif value <= bound or value <= before:
                 continue  # nearly always
             else:
-                blame = _exceed(board, intent, rule, breaker, value)
+                blame = _exceed(judge, intent, rule, breaker, value)
             if blame is not None:
                 refused.append(blame)
     return refused
 
 
 def _exceed(
-    board: Board, intent: Intent, rule: Rule, breaker: Breaker, value: float
+    judge: Judge, intent: Intent, rule: Rule, breaker: Breaker, value: float
 ) -> Blame | None:
     """The order would take a limit past its bound."""
     if not intent.order.simulate:
-        _act(board, rule, breaker, value)
+        _act(judge, rule, breaker, value)
     if rule.params.on_breach not in _REFUSES:
         return None
     return Blame(
@@ -120,14 +123,14 @@ def _exceed(
     )
 
 
-def _note(board: Board, facts: Facts, intent: Intent, rule: Rule, breaker: Breaker) -> None:
+def _note(judge: Judge, facts: Facts, intent: Intent, rule: Rule, breaker: Breaker) -> None:
     """An order was asked for, permitted or not: enough of them may freeze."""
     if intent.order.simulate:
         return
     times = rule.limit.note(facts, intent, breaker.scope)
     if rule.limit.freezes(times):
         reason = rule.limit.describe(breaker.scope, times, breaker.bound)
-        board.shut(breaker, "breach_freeze", reason)
+        judge.trips.shut(breaker, "breach_freeze", reason)
 
 
 def _untold(facts: Facts, intent: Intent, rule: Rule, breaker: Breaker) -> Blame | None:
@@ -140,25 +143,25 @@ def _untold(facts: Facts, intent: Intent, rule: Rule, breaker: Breaker) -> Blame
     return Blame(limit=rule.name, scope=breaker.scope, bound=breaker.bound)
 
 
-def _act(board: Board, rule: Rule, breaker: Breaker, value: float) -> None:
+def _act(judge: Judge, rule: Rule, breaker: Breaker, value: float) -> None:
     """Count the breach; a limit that trips or freezes does so for the order too."""
     breaker.breaches_total += 1
     if rule.params.on_breach in ("trip", "freeze") and breaker.state in ("closed", "half_open"):
         reason = "checked order: " + rule.limit.describe(breaker.scope, value, breaker.bound)
         cause = "breach" if rule.params.on_breach == "trip" else "breach_freeze"
-        board.shut(breaker, cause, reason)  # type: ignore[arg-type]
+        judge.trips.shut(breaker, cause, reason)  # type: ignore[arg-type]
 
 
-def _admit(board: Board, facts: Facts, intent: Intent, scopes: list[str]) -> None:
+def _admit(judge: Judge, facts: Facts, intent: Intent, scopes: list[str]) -> None:
     """Let the order count from now on."""
     notional = None if isinstance(intent.notional, str) else abs(intent.notional)
     facts.orders.reserve(intent.order, notional, facts.now_ns)
     for scope in scopes:
-        for rule, breaker in board.spending.get(scope, ()):
+        for rule, breaker in judge.board.spending.get(scope, ()):
             rule.limit.spend(facts, intent, scope, breaker.bound)
-    if board.half_open:
-        for rule, scope in _half_open(board, scopes):
-            board.probe(rule, scope, good=True)
+    if judge.board.half_open:
+        for rule, scope in _half_open(judge.board, scopes):
+            judge.probe(rule, scope, good=True)
 
 
 def _half_open(board: Board, scopes: list[str]) -> list[tuple[Rule, str]]:

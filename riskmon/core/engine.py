@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct, field
 
 from riskmon.core import events as ev
-from riskmon.core.board import STOP, UNCLEAN_START, Board, BoardState, Rule
+from riskmon.core.board import Board, BoardState
 from riskmon.core.breaker import Breaker
 from riskmon.core.cancels import Cancels, Incident
 from riskmon.core.checks import check, scopes_of
@@ -26,12 +26,15 @@ from riskmon.core.commitments import Commitments, CommitmentsState
 from riskmon.core.config import EngineConfig, default_limits, dump, load
 from riskmon.core.decisions import Answer, Decision, Outcome, Record
 from riskmon.core.facts import EdgeHeard, Facts
+from riskmon.core.judge import Judge
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.losses import Loss
 from riskmon.core.limits.verdict import Close, Verdict
 from riskmon.core.operate import operate
 from riskmon.core.orders import Orders, OrdersState
 from riskmon.core.portfolio import LATE_NS, Portfolio, PortfolioState
+from riskmon.core.rules import STOP, UNCLEAN_START, Rule
+from riskmon.core.trips import Trips
 from riskmon.core.view import FiguresView, View
 from riskmon.core.viewing import figures, view
 
@@ -210,10 +213,12 @@ class Engine:
             state.board,
             config,
             state.measures,
-            self._cancels,
+            self._arm,
             now_ns=state.now_ns,
             wall_ns=state.wall_ns,
         )
+        self._trips = Trips(self._board, self._cancels)
+        self._judging = Judge(self._board, self._trips)
         self._book = Portfolio(state.portfolio, config.portfolio, self._arm)
         self._book.at(state.now_ns, state.wall_ns)
         self._orders = Orders(state.orders, int(config.check_ttl * 1e9), self._arm)
@@ -277,7 +282,7 @@ class Engine:
 
     def _on_timer(self, what: str, first: str, second: str) -> None:
         if what in ("wait", "unknown", "probation"):
-            self._board.on_timer(what, first, second)
+            self._trips.on_timer(what, first, second)
         elif what == "reserve":
             self._orders.on_timer(self.state.now_ns)
         elif what == "wake":
@@ -335,13 +340,15 @@ class Engine:
                 self.state.timers.pop(("wake", rule.name, breaker.scope), None)
                 self._judge_one(rule, breaker)
             elif hasattr(rule.limit, "review"):
-                board.judge_sample(rule, rule.limit.review(breaker.scope, self.state.now_ns))
+                self._judging.judge_sample(
+                    rule, rule.limit.review(breaker.scope, self.state.now_ns)
+                )
 
     def _judge_one(self, rule: Rule, breaker: Breaker) -> None:
         limit, scope = rule.limit, breaker.scope
         if self._board.rebound:
             self._board.rebound.pop((rule.name, scope), None)
-        self._board.judge_standing(rule, breaker, limit.value(self._facts, scope))
+        self._judging.judge_standing(rule, breaker, limit.value(self._facts, scope))
         # What happens puts the time to wake off; the timer that is armed will look again.
         if limit.grows and (key := ("wake", rule.name, scope)) not in self.state.timers:
             wake_ns = limit.wake_ns(self._facts, scope, breaker.bound)
@@ -366,7 +373,7 @@ class Engine:
         for rule, feed in takers:
             verdict = feed(event, now_ns)
             if verdict is not None:
-                self._board.judge_sample(rule, verdict)
+                self._judging.judge_sample(rule, verdict)
 
     def _sample_closes(self) -> None:
         positions = self._book.positions
@@ -378,7 +385,7 @@ class Engine:
         for rule, _ in self._takers[type(event)]:
             probe = rule.limit.probe(event)
             if probe is not None:
-                self._board.probe(rule, probe[0], good=probe[1])
+                self._judging.probe(rule, probe[0], good=probe[1])
 
     # -- what the outside reports -----------------------------------------------------------------
 
@@ -517,7 +524,7 @@ class Engine:
         self._hear(event.venue, "open_orders")
         venues = self.config.portfolio.venues or tuple(self.state.heard_ns)
         for incident in self._cancels.on_open_orders(event, self.state.wall_ns, venues):
-            self._board.on_confirmed(incident)
+            self._trips.on_confirmed(incident)
 
     def _on_heartbeat(self, event: ev.Heartbeat) -> None:
         for scope in _scopes(event):
@@ -559,13 +566,13 @@ class Engine:
         if wanted and self.config.targets:
             self._register("account")
             breaker = board.breaker(UNCLEAN_START, "account")
-            board.shut(breaker, "trip", "riskmon was killed: orders may rest")
+            self._trips.shut(breaker, "trip", "riskmon was killed: orders may rest")
 
     def _on_stop(self, event: ev.Stop) -> None:
         self._record("stop", f"stop_{self.state.board.epoch}", "")
         if event.cancel and self.config.targets:
             breaker = self._board.breaker(STOP, "account")
-            self._board.shut(breaker, "trip", "riskmon is stopping")
+            self._trips.shut(breaker, "trip", "riskmon is stopping")
 
     def _record(self, kind: Any, record_id: str, reason: str) -> None:
         self._emit(
@@ -587,7 +594,7 @@ class Engine:
                 self.state.measures.pop(limit.name, None)
         self._configure(config)
         for incident in self._cancels.retarget(self.state.wall_ns):
-            self._board.on_confirmed(incident)
+            self._trips.on_confirmed(incident)
         self._book.refollow(self._losses)
         self._book.dirty.update(dict.fromkeys(self._board.watching, True))
         self.state.timers = {k: due for k, due in self.state.timers.items() if k[0] != "wake"}
@@ -595,7 +602,7 @@ class Engine:
 
     def _on_operate(self, event: ev.Operate) -> None:
         self._book.refresh()
-        self._answer(operate(self._board, self._book, event))
+        self._answer(operate(self._trips, self._book, event))
 
     def _on_check(self, event: ev.Check) -> None:
         scopes = scopes_of(event)
@@ -605,7 +612,7 @@ class Engine:
                 self._register(scope)
         self._book.refresh()
         self._commitments.refresh()
-        answer = check(self._board, self._facts, event, scopes)
+        answer = check(self._judging, self._facts, event, scopes)
         if not event.simulate:
             self.state.checked["allowed" if answer.allowed else "refused"] += 1
             for blame in answer.reasons:
@@ -618,7 +625,7 @@ class Engine:
     def _on_cancel_answered(self, event: ev.CancelAnswered) -> None:
         state = self.state
         if self._cancels.on_answered(event, state.now_ns, state.wall_ns):
-            self._board.on_confirmed(event.incident)
+            self._trips.on_confirmed(event.incident)
 
 
 def _scopes(event: ev.Event) -> list[str]:

@@ -11,12 +11,13 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Any
 
-from riskmon.core.board import MANUAL, PSEUDO, Board, utilization
 from riskmon.core.breaker import TRANSITIONS, Breaker
 from riskmon.core.decisions import LEVEL_NAMES, Blame, BreakerState, OperateAnswer, Record
 from riskmon.core.events import Operate
 from riskmon.core.limits.policy import MAX_SECONDS
 from riskmon.core.portfolio import Portfolio
+from riskmon.core.rules import MANUAL, PSEUDO, utilization
+from riskmon.core.trips import Trips
 
 _LOOSENS = {"unfreeze": ("frozen",), "reset": ("open", "half_open")}
 _RESET = "reset it"
@@ -41,38 +42,38 @@ class _RefusedError(Exception):
         self.status, self.detail, self.more = status, detail, more
 
 
-def operate(board: Board, book: Portfolio, call: Operate) -> OperateAnswer:
+def operate(trips: Trips, book: Portfolio, call: Operate) -> OperateAnswer:
     """Do what an operator asks, or refuse it; either way it enters the audit trail."""
     breakers: list[Breaker] = []
     try:
-        breakers = _addressed(board, call)
-        _permit(board, book, call, breakers)
+        breakers = _addressed(trips, call)
+        _permit(trips, book, call, breakers)
         detail = _left_alone(call, breakers)
         if not call.preview:
-            _ACTIONS[call.action](board, book, call, breakers)
-        answer = _answer(board, call, breakers, status=200, detail=detail)
+            _ACTIONS[call.action](trips, book, call, breakers)
+        answer = _answer(trips, call, breakers, status=200, detail=detail)
     except _RefusedError as refusal:
         answer = _answer(
-            board, call, breakers, status=refusal.status, detail=refusal.detail, **refusal.more
+            trips, call, breakers, status=refusal.status, detail=refusal.detail, **refusal.more
         )
     if not call.preview:
-        _record(board, call, answer)
+        _record(trips, call, answer)
     return answer
 
 
 # -- whom it addresses ----------------------------------------------------------------------------
 
 
-def _addressed(board: Board, call: Operate) -> list[Breaker]:
-    if call.scope not in board.state.scopes:
+def _addressed(trips: Trips, call: Operate) -> list[Breaker]:
+    if call.scope not in trips.board.state.scopes:
         raise _RefusedError(
-            404, f"no scope {call.scope!r}", near=_near(call.scope, board.state.scopes)
+            404, f"no scope {call.scope!r}", near=_near(call.scope, trips.board.state.scopes)
         )
     if call.action in ("freeze", "trip") and call.limit in (None, MANUAL):
-        if call.preview and call.scope not in board.state.breakers.get(MANUAL, {}):
+        if call.preview and call.scope not in trips.board.state.breakers.get(MANUAL, {}):
             return [Breaker(MANUAL, call.scope)]
-        return [board.breaker(MANUAL, call.scope)]
-    here = board.by_scope.get(call.scope, [])
+        return [trips.board.breaker(MANUAL, call.scope)]
+    here = trips.board.by_scope.get(call.scope, [])
     if call.limit is None:
         return [breaker for breaker in here if _concerns(call.action, breaker)]
     found = [breaker for breaker in here if breaker.limit == call.limit]
@@ -99,7 +100,7 @@ def _near(name: str, known: Any) -> list[str]:
 # -- whether it may be ----------------------------------------------------------------------------
 
 
-def _permit(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker]) -> None:
+def _permit(trips: Trips, book: Portfolio, call: Operate, breakers: list[Breaker]) -> None:
     barred = _FIRST.get(call.action, {})
     wrong = [
         f"{_names([breaker])} is {breaker.state}: {barred[breaker.state]}"
@@ -113,7 +114,7 @@ def _permit(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker
     if call.rebase and call.action != "freeze":
         _permit_rebasing(book, call)
     if call.action in _LOOSENS:
-        _permit_loosening(board, call, breakers)
+        _permit_loosening(trips, call, breakers)
 
 
 def _permit_disabling(call: Operate, breakers: list[Breaker]) -> None:
@@ -146,7 +147,7 @@ def _left_alone(call: Operate, breakers: list[Breaker]) -> str:
     return "; ".join(told)
 
 
-def _permit_loosening(board: Board, call: Operate, breakers: list[Breaker]) -> None:
+def _permit_loosening(trips: Trips, call: Operate, breakers: list[Breaker]) -> None:
     if call.generation is None:
         raise _RefusedError(409, "give the generation that you have seen (GET /v1/state)")
     changed = [b for b in breakers if b.generation > call.generation]
@@ -154,14 +155,14 @@ def _permit_loosening(board: Board, call: Operate, breakers: list[Breaker]) -> N
         raise _RefusedError(
             409, f"{_names(changed)} changed since generation {call.generation}: look again"
         )
-    unconfirmed = [b for b in breakers if not board.cancels.is_confirmed(b.incident)]
+    unconfirmed = [b for b in breakers if not trips.cancels.is_confirmed(b.incident)]
     if unconfirmed and not call.force:
         raise _RefusedError(
             409,
             f"the cancel of {_names(unconfirmed)} is not confirmed: orders may rest; "
             "wait, or use force",
         )
-    again = [blame for b in breakers if (blame := _would_trip(board, call, b)) is not None]
+    again = [blame for b in breakers if (blame := _would_trip(trips, call, b)) is not None]
     if again:
         what = ", ".join(f"{blame.limit} over {blame.scope}" for blame in again)
         raise _RefusedError(
@@ -172,13 +173,13 @@ def _permit_loosening(board: Board, call: Operate, breakers: list[Breaker]) -> N
         )
 
 
-def _would_trip(board: Board, call: Operate, breaker: Breaker) -> Blame | None:
-    rule = board.rules.get(breaker.limit)
+def _would_trip(trips: Trips, call: Operate, breaker: Breaker) -> Blame | None:
+    rule = trips.board.rules.get(breaker.limit)
     if rule is None or not rule.limit.standing or breaker.value is None:
         return None
     if call.rebase and "equity" in rule.limit.topics(breaker.scope):
         return None
-    bound, floor = breaker.bound or 0.0, board.is_floor(breaker)
+    bound, floor = breaker.bound or 0.0, trips.board.is_floor(breaker)
     past = breaker.value < bound if floor else breaker.value > bound
     if not past or rule.params.on_breach not in ("trip", "freeze"):
         return None
@@ -194,27 +195,27 @@ def _would_trip(board: Board, call: Operate, breaker: Breaker) -> Blame | None:
 # -- doing it -------------------------------------------------------------------------------------
 
 
-def _shut(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker]) -> None:
+def _shut(trips: Trips, book: Portfolio, call: Operate, breakers: list[Breaker]) -> None:
     cause = "freeze" if call.action == "freeze" else "trip"
     for breaker in breakers:
-        board.shut(breaker, cause, call.reason, by=call.by)  # type: ignore[arg-type]
+        trips.shut(breaker, cause, call.reason, by=call.by)  # type: ignore[arg-type]
 
 
-def _loosen(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker]) -> None:
+def _loosen(trips: Trips, book: Portfolio, call: Operate, breakers: list[Breaker]) -> None:
     if call.rebase:
         book.rebase()
     for breaker in breakers:
-        board.loosen(breaker, call.action, call.reason, by=call.by)
+        trips.loosen(breaker, call.action, call.reason, by=call.by)
 
 
-def _disable(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker]) -> None:
+def _disable(trips: Trips, book: Portfolio, call: Operate, breakers: list[Breaker]) -> None:
     for breaker in breakers:
-        board.disable(breaker, call.for_seconds, call.by)
+        trips.disable(breaker, call.for_seconds, call.by)
 
 
-def _enable(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker]) -> None:
+def _enable(trips: Trips, book: Portfolio, call: Operate, breakers: list[Breaker]) -> None:
     for breaker in breakers:
-        board.loosen(breaker, "enable", call.reason, by=call.by)
+        trips.loosen(breaker, "enable", call.reason, by=call.by)
 
 
 _ACTIONS = {
@@ -234,7 +235,7 @@ def _names(breakers: list[Breaker]) -> str:
 
 
 def _answer(
-    board: Board,
+    trips: Trips,
     call: Operate,
     breakers: list[Breaker],
     *,
@@ -246,8 +247,8 @@ def _answer(
     return OperateAnswer(
         status=status,  # type: ignore[arg-type]
         detail=detail,
-        generation=board.state.generation,
-        level=LEVEL_NAMES[board.levels.get(call.scope, 0)],
+        generation=trips.board.state.generation,
+        level=LEVEL_NAMES[trips.board.levels.get(call.scope, 0)],
         breakers=[
             {
                 "limit": breaker.limit,
@@ -264,13 +265,13 @@ def _answer(
     )
 
 
-def _record(board: Board, call: Operate, answer: OperateAnswer) -> None:
-    board.state.operations_made += 1
-    board.emit(
+def _record(trips: Trips, call: Operate, answer: OperateAnswer) -> None:
+    trips.board.state.operations_made += 1
+    trips.emit(
         Record(
-            id=f"op_{board.state.epoch}_{board.state.operations_made}",
+            id=f"op_{trips.board.state.epoch}_{trips.board.state.operations_made}",
             kind="operation",
-            at_ns=board.wall_ns,
+            at_ns=trips.board.wall_ns,
             scope=call.scope,
             limit=call.limit,
             generation=answer.generation,

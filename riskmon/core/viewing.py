@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from riskmon.core.board import Board, utilization
+from riskmon.core.board import Board
 from riskmon.core.breaker import Breaker
 from riskmon.core.cancels import Cancels
 from riskmon.core.config import EngineConfig
 from riskmon.core.decisions import LEVEL_NAMES
 from riskmon.core.instruments import instrument
 from riskmon.core.portfolio import Portfolio
+from riskmon.core.rules import utilization
 from riskmon.core.view import (
     BalanceView,
     BreakerView,
