@@ -11,7 +11,6 @@ use it; ``wall_ns`` is the date, for days, for ``at``, and for what is shown.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush
 from typing import Any
 
 import msgspec
@@ -29,22 +28,16 @@ from riskmon.core.facts import EdgeHeard, Facts
 from riskmon.core.judge import Judge
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.losses import Loss
-from riskmon.core.limits.verdict import Close, Verdict
 from riskmon.core.operate import operate
 from riskmon.core.orders import Orders, OrdersState
 from riskmon.core.portfolio import LATE_NS, Portfolio, PortfolioState
 from riskmon.core.rules import STOP, UNCLEAN_START, Rule
+from riskmon.core.samples import Samples
+from riskmon.core.seen import Seen
+from riskmon.core.timers import TimerKey, Timers
 from riskmon.core.trips import Trips
 from riskmon.core.view import FiguresView, View
 from riskmon.core.viewing import figures, view
-
-SEEN_NS = 7 * 86_400 * 10**9  # how long an id is remembered
-NEVER_NS = 1 << 62
-RUN_MIN = 4  # latencies in a row that are worth being looked at together
-
-Sample = ev.Latency | ev.Error | ev.Fill | ev.Price | Close
-Taker = tuple[Rule, Callable[[Any, int], Verdict | None]]
-TimerKey = tuple[str, str, str]  # what it is, and of whom
 
 
 class TooManyScopes(Exception):
@@ -61,9 +54,7 @@ class State(Struct):
     incidents: dict[str, Incident] = field(default_factory=dict)
     measures: dict[str, dict[str, Any]] = field(default_factory=dict)  # limit -> its windows
     timers: dict[TimerKey, int] = field(default_factory=dict)
-    seen: dict[str, int] = field(default_factory=dict)  # ids of facts -> when
-    seen_before: dict[str, int] = field(default_factory=dict)
-    seen_since_ns: int = 0
+    seen: Seen = field(default_factory=Seen)
     heard_ns: dict[str, dict[str, int]] = field(default_factory=dict)  # venue -> type of event
     beats_ns: dict[str, int] = field(default_factory=dict)  # strategy -> last heartbeat
     edges: dict[str, EdgeHeard] = field(default_factory=dict)  # strategy, "" for the account
@@ -125,7 +116,7 @@ class Engine:
     @property
     def next_deadline_ns(self) -> int:
         """When the engine wants to be stepped though nothing happened (engine time)."""
-        return self._timers[0][0] if self._timers else NEVER_NS
+        return self._timers.next_ns
 
     def admit(self, events: Sequence[ev.Event]) -> None:
         """Raise :class:`TooManyScopes` if the batch names more new scopes than there is room."""
@@ -144,13 +135,13 @@ class Engine:
         state.now_ns = now_ns = max(now_ns, state.now_ns)
         state.wall_ns = wall_ns
         board, book, facts = self._board, self._book, self._facts
-        board.now_ns = facts.now_ns = now_ns
+        self._timers.now_ns = board.now_ns = facts.now_ns = now_ns
         board.wall_ns = facts.wall_ns = wall_ns
         book.at(now_ns, wall_ns)
         if board.bounds.is_due(wall_ns):
             self._rebind()
         moved = len(board.rebound)
-        self._let_time_pass(now_ns)
+        self._let_time_pass()
         if len(board.rebound) > moved:  # what time alone brought holds before what happens now
             self._judge_all()
         handlers, run = self._handlers, []
@@ -205,23 +196,23 @@ class Engine:
     def _configure(self, config: EngineConfig) -> None:
         state = self.state
         self.config = config
-        self._timers: list[tuple[int, TimerKey]] = []
-        for key, due_ns in state.timers.items():
-            heappush(self._timers, (due_ns, key))
-        self._cancels = Cancels(state.incidents, config, self._arm, self._emit)
+        self._timers = Timers(state.timers)
+        self._timers.now_ns = state.now_ns
+        arm = self._timers.arm
+        self._cancels = Cancels(state.incidents, config, arm, self._emit)
         self._board = Board(
             state.board,
             config,
             state.measures,
-            self._arm,
+            arm,
             now_ns=state.now_ns,
             wall_ns=state.wall_ns,
         )
         self._trips = Trips(self._board, self._cancels)
         self._judging = Judge(self._board, self._trips)
-        self._book = Portfolio(state.portfolio, config.portfolio, self._arm)
+        self._book = Portfolio(state.portfolio, config.portfolio, arm)
         self._book.at(state.now_ns, state.wall_ns)
-        self._orders = Orders(state.orders, int(config.check_ttl * 1e9), self._arm)
+        self._orders = Orders(state.orders, int(config.check_ttl * 1e9), arm)
         self._commitments = Commitments(state.commitments, self._orders, self._book.exposures)
         self._facts = Facts(
             book=self._book,
@@ -236,11 +227,7 @@ class Engine:
             now_ns=state.now_ns,
             wall_ns=state.wall_ns,
         )
-        rules = [rule for rule in self._board.rules.values() if not rule.limit.standing]
-        self._takers = {
-            kind: [(rule, rule.limit.feed) for rule in rules if kind in rule.limit.takes]
-            for kind in (ev.Latency, ev.Error, ev.Fill, ev.Price, Close)
-        }
+        self._samples = Samples(self._judging)
         self._losses = {
             (rule.params.per, rule.limit.period)
             for rule in self._board.rules.values()
@@ -262,23 +249,9 @@ class Engine:
 
     # -- time -------------------------------------------------------------------------------------
 
-    def _arm(self, key: TimerKey, due_ns: int) -> None:
-        """Ask for a call at ``due_ns``. An earlier one for the same thing stands: what it wakes
-        looks whether it is due, and asks again. So most events cost no timer."""
-        # Never for now: what asks again for a time that has come must not hold time up.
-        due_ns = max(due_ns, self.state.now_ns + 1)
-        armed_ns = self.state.timers.get(key)
-        if armed_ns is None or due_ns < armed_ns:
-            self.state.timers[key] = due_ns
-            heappush(self._timers, (due_ns, key))
-
-    def _let_time_pass(self, now_ns: int) -> None:
-        timers = self._timers
-        while timers and timers[0][0] <= now_ns:
-            due_ns, key = heappop(timers)
-            if self.state.timers.get(key) == due_ns:
-                del self.state.timers[key]
-                self._on_timer(*key)
+    def _let_time_pass(self) -> None:
+        for what, first, second in self._timers.due():
+            self._on_timer(what, first, second)
 
     def _on_timer(self, what: str, first: str, second: str) -> None:
         if what in ("wait", "unknown", "probation"):
@@ -329,7 +302,7 @@ class Engine:
         until_ns = self.state.board.bounds.until_wall_ns
         if self._board.bounds.scheduled:
             due_ns = self.state.now_ns + max(1, until_ns - self.state.wall_ns)
-            self._arm(("rebound", "", ""), due_ns)
+            self._timers.arm(("rebound", "", ""), due_ns)
 
     def _judge_rebound(self) -> None:
         """Judge those whose bound moved by itself, each once in this instant."""
@@ -337,7 +310,7 @@ class Engine:
         rebound, board.rebound = board.rebound, {}
         for rule, breaker in rebound.values():
             if rule.limit.standing:
-                self.state.timers.pop(("wake", rule.name, breaker.scope), None)
+                self._timers.disarm(("wake", rule.name, breaker.scope))
                 self._judge_one(rule, breaker)
             elif hasattr(rule.limit, "review"):
                 self._judging.judge_sample(
@@ -353,7 +326,7 @@ class Engine:
         if limit.grows and (key := ("wake", rule.name, scope)) not in self.state.timers:
             wake_ns = limit.wake_ns(self._facts, scope, breaker.bound)
             if wake_ns is not None:
-                self._arm(key, wake_ns)
+                self._timers.arm(key, wake_ns)
 
     def _wake(self, limit: str, scope: str) -> None:
         """A value may have changed though nothing happened."""
@@ -362,30 +335,11 @@ class Engine:
         if rule is not None and breaker is not None and rule.limit.standing:
             self._judge_one(rule, breaker)
 
-    def _sample(self, event: Sample) -> None:
-        """Show an event to the limits that take it."""
-        if self._board.half_open:
-            self._probe(event)
-        self._feed(event, self._takers[type(event)])
-
-    def _feed(self, event: Sample, takers: list[Taker]) -> None:
-        now_ns = self.state.now_ns
-        for rule, feed in takers:
-            verdict = feed(event, now_ns)
-            if verdict is not None:
-                self._judging.judge_sample(rule, verdict)
-
-    def _sample_closes(self) -> None:
+    def _show_closes(self) -> None:
         positions = self._book.positions
         closes, positions.closes = positions.closes, []
         for close in closes:
-            self._sample(close)
-
-    def _probe(self, event: Sample) -> None:
-        for rule, _ in self._takers[type(event)]:
-            probe = rule.limit.probe(event)
-            if probe is not None:
-                self._judging.probe(rule, probe[0], good=probe[1])
+            self._samples.show(close)
 
     # -- what the outside reports -----------------------------------------------------------------
 
@@ -410,36 +364,26 @@ class Engine:
             self._book.dirty.update(dict.fromkeys(self._board.topics_of(scope), True))
 
     def _on_latencies(self, run: list[ev.Latency]) -> None:
-        """Latencies in a row: by far the most frequent event, and mostly there is nothing to say.
-
-        So each limit is asked whether it takes all of a venue's at once, in silence; only those
-        that do not are shown one after the other.
-        """
-        ordinary = not self._board.half_open and len(run) >= RUN_MIN
-        if not ordinary or not all(map(_is_ordinary, run)):
+        """Latencies in a row."""
+        if not self._samples.takes_runs(run):
             for event in run:
                 self._on_latency(event)
             return
-        now_ns, watchful = self.state.now_ns, {}
-        for venue, same in _by_venue(run).items():
+        by_venue: dict[str, list[ev.Latency]] = {}
+        for event in run:
+            by_venue.setdefault(event.venue, []).append(event)
+        for venue in by_venue:
             self._hear(venue, "latency")
-            watchful[venue] = [
-                (rule, feed)
-                for rule, feed in self._takers[ev.Latency]
-                if not rule.limit.take_run(venue, same, now_ns)
-            ]
-        if any(watchful.values()):
-            for event in run:
-                self._feed(event, watchful[event.venue])
+        self._samples.show_run(run, by_venue)
 
     def _on_latency(self, event: ev.Latency) -> None:
         self._hear(event.venue, "latency", event.strategy)
         if event.at is not None and self._is_late(event):
             return
         if event.operation == ev.PROBE:
-            self._probe(event)
+            self._samples.probe(event)
         else:
-            self._sample(event)
+            self._samples.show(event)
 
     def _is_late(self, event: ev.Latency | ev.Error | ev.Fill | ev.Price) -> bool:
         """Whether it happened too long ago to say anything of now."""
@@ -451,9 +395,9 @@ class Engine:
         if self._is_late(event):
             return
         if event.operation == ev.PROBE:
-            self._probe(event)
+            self._samples.probe(event)
         else:
-            self._sample(event)
+            self._samples.show(event)
 
     def _on_balance(self, event: ev.Balance) -> None:
         self._hear(event.venue, "balance")
@@ -468,8 +412,8 @@ class Engine:
             self._hear(event.venue, "price")
         self._register("symbol:" + event.symbol)
         self._book.on_price(event)
-        if self._takers[ev.Price] and not self._is_late(event):
-            self._sample(event)
+        if not self._is_late(event):
+            self._samples.show(event)
 
     def _on_fill(self, event: ev.Fill) -> None:
         self._hear(event.venue, "fill", event.strategy)
@@ -482,9 +426,9 @@ class Engine:
         if event.order_id is not None:
             self._orders.on_fill(event)
         if event.at is None or not self._is_late(event):
-            self._sample(event)
+            self._samples.show(event)
         if self._book.positions.closes:
-            self._sample_closes()
+            self._show_closes()
 
     def _on_order(self, event: ev.Order) -> None:
         self._hear(event.venue, "order", event.strategy)
@@ -502,7 +446,7 @@ class Engine:
         self._register("account")
         if self._is_new(f"pnl|{event.id}"):
             self._book.on_pnl(event)
-            self._sample_closes()
+            self._show_closes()
 
     def _on_cash_flow(self, event: ev.CashFlow) -> None:
         self._hear(event.venue, "cash_flow")
@@ -539,20 +483,12 @@ class Engine:
             self._book.dirty["beat:" + event.strategy] = True
 
     def _is_new(self, key: str) -> bool:
-        """Whether a fact was not seen in the last 7 days; two generations keep it bounded."""
-        state = self.state
-        if state.now_ns - state.seen_since_ns > SEEN_NS:
-            state.seen_before, state.seen = state.seen, {}
-            state.seen_since_ns = state.now_ns
-        seen_ns = state.seen.get(key)
-        if seen_ns is None:
-            seen_ns = state.seen_before.get(key)
-        if seen_ns is not None and state.now_ns - seen_ns <= SEEN_NS:
-            state.duplicates_total += 1
+        """Whether a fact was not told before; duplicates are counted."""
+        new = self.state.seen.is_new(key, self.state.now_ns)
+        if not new:
+            self.state.duplicates_total += 1
             self._outcome.duplicates += 1
-            return False
-        state.seen[key] = state.now_ns
-        return True
+        return new
 
     # -- what the sidecar adds --------------------------------------------------------------------
 
@@ -597,7 +533,8 @@ class Engine:
             self._trips.on_confirmed(incident)
         self._book.refollow(self._losses)
         self._book.dirty.update(dict.fromkeys(self._board.watching, True))
-        self.state.timers = {k: due for k, due in self.state.timers.items() if k[0] != "wake"}
+        for key in [key for key in self.state.timers if key[0] == "wake"]:
+            self._timers.disarm(key)
         self._rebind()
 
     def _on_operate(self, event: ev.Operate) -> None:
@@ -635,15 +572,3 @@ def _scopes(event: ev.Event) -> list[str]:
         for kind in ("venue", "symbol", "strategy")
         if (name := getattr(event, kind, None))
     ]
-
-
-def _is_ordinary(event: ev.Latency) -> bool:
-    """Whether a latency is of now, of no strategy, and no probe."""
-    return event.at is None and event.strategy is None and event.operation != ev.PROBE
-
-
-def _by_venue(run: list[ev.Latency]) -> dict[str, list[ev.Latency]]:
-    by_venue: dict[str, list[ev.Latency]] = {}
-    for event in run:
-        by_venue.setdefault(event.venue, []).append(event)
-    return by_venue

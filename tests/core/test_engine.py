@@ -9,9 +9,10 @@ import pytest
 from riskmon.core import events as ev
 from riskmon.core.config import EngineConfig, LimitConfig, PortfolioConfig, default_limits
 from riskmon.core.decisions import LEVEL_NAMES, Record, Sweep, Transition
-from riskmon.core.engine import NEVER_NS, Engine, TooManyScopes
+from riskmon.core.engine import Engine, TooManyScopes
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Recovery
+from riskmon.core.timers import NEVER_NS
 from tests.core import (
     BEGIN_WALL_NS,
     OMS,

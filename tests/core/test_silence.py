@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from riskmon.core import events as ev
-from riskmon.core.engine import NEVER_NS
 from riskmon.core.limits.policy import ParamFaults
+from riskmon.core.timers import NEVER_NS
 from tests.core import OMS, World, balances, error, fill, latency, limit, price
 
 VENUE = "venue:kraken"
