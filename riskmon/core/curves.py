@@ -68,18 +68,19 @@ class Curves:
 
     def _venue(self, name: str) -> Point | str:
         book = self._book
-        venue = book.state.venues.get(name)
+        venue = book.venues.state.venues.get(name)
         if venue is None or venue.own is None:
             return f"{name} has not reported its balances: report them"
-        if book.is_silent(venue):
-            return f"{name} has not reported its balances for {book.config.max_age.balance:g} s"
+        silent = book.venues.silent(name, venue)
+        if silent is not None:
+            return silent
         for asset in venue.own.missing:
-            if asset not in book.state.left_out:
+            if asset not in book.venues.state.left_out:
                 return book.no_price(asset)
         for position in book.positions.unmarked(contracts_only=True):
             if position.venue == name:
                 return no_mark(position)
         points = book.tracks.state.points
-        if book.is_settled(name):
+        if book.venues.is_settled(name):
             points["venue:" + name] = self._at(venue.own.value.value - venue.flows.value)
         return points.get("venue:" + name, f"{name} is still reporting its balances")

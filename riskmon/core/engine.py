@@ -285,7 +285,7 @@ class Engine:
         for topic in topics:
             if topic == "equity" and not book.assess():
                 continue
-            if topic.startswith("venue_equity:") and not book.is_settled(topic[13:]):
+            if topic.startswith("venue_equity:") and not book.venues.is_settled(topic[13:]):
                 continue
             for pair in board.watching.get(topic, ()):
                 due[id(pair[1])] = pair

@@ -129,7 +129,7 @@ def _figures(book: Portfolio) -> dict[str, Any]:
     return {
         "reference": book.reference,
         "equity": state.judged if known else None,
-        "settled": book.settled(),
+        "settled": book.venues.settled(),
         "initial_capital": state.capital,
         "unit_value": unit_value if known else None,
         "pnl_realized": book.pnl_realised(),
@@ -146,7 +146,7 @@ def _portfolio(book: Portfolio) -> PortfolioView:
         **_figures(book),
         balances=[
             BalanceView(venue=name, asset=asset, free=held.free, locked=held.locked)
-            for name, venue in book.state.venues.items()
+            for name, venue in book.state.venues.venues.items()
             for asset, held in venue.assets.items()
         ],
         positions=_positions(book),
