@@ -16,10 +16,10 @@ from msgspec import Struct, field
 from riskmon.core.bounds import Bounds, BoundsState
 from riskmon.core.breaker import Breaker
 from riskmon.core.config import EngineConfig
-from riskmon.core.decisions import ALLOW, Blame
+from riskmon.core.decisions import ALLOW, Blame, Recovers
 from riskmon.core.limits.policy import Policy
 from riskmon.core.periods import Calendar
-from riskmon.core.rules import MANUAL, PSEUDO, Rule, rule_of, utilization
+from riskmon.core.rules import CATEGORIES, MANUAL, PSEUDO, Rule, rule_of, utilization
 
 Arm = Callable[[tuple[str, str, str], int], None]
 
@@ -233,6 +233,17 @@ class Board:
             return breaker.value
         measured: float | None = rule.limit.value(breaker.scope, self.now_ns)
         return measured
+
+    def category(self, breaker: Breaker) -> str:
+        """Where the cause of its trips lies: :mod:`riskmon.core.limits` has the words."""
+        rule = self.rules.get(breaker.limit)
+        return CATEGORIES.get(breaker.limit, "removed") if rule is None else rule.limit.category
+
+    def recovers(self, breaker: Breaker) -> Recovers:
+        """Who ends it when it has tripped."""
+        known = breaker.limit in self.rules or breaker.limit in PSEUDO
+        by_itself = known and self.params(breaker).recover != "operator"
+        return "by itself" if by_itself and breaker.state != "frozen" else "by an operator"
 
     def is_floor(self, breaker: Breaker) -> bool:
         """Whether the bound is a minimum."""

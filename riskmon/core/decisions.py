@@ -21,6 +21,9 @@ class _Decision(Struct, tag_field="type", kw_only=True, frozen=True):
     pass
 
 
+Recovers = Literal["by itself", "by an operator"]
+
+
 class Transition(_Decision, tag="transition", frozen=True):
     """A breaker changed its state. Times are UTC ns since 1970."""
 
@@ -35,6 +38,8 @@ class Transition(_Decision, tag="transition", frozen=True):
     value: float | None = None
     bound: float | None = None
     by: str | None = None  # the operator, when one caused it
+    category: str = ""  # where the cause lies
+    recovers: Recovers = "by an operator"
 
 
 class Warned(_Decision, tag="warning", frozen=True):
@@ -85,6 +90,8 @@ class Record(_Decision, tag="record", frozen=True):
     confirmed_at_ns: int | None = None
     ended_at_ns: int | None = None
     ended_by: str | None = None
+    category: str | None = None  # of an incident: where its cause lies
+    recovers: Recovers | None = None  # … and who ends it
 
 
 class Sweep(_Decision, tag="sweep", frozen=True):

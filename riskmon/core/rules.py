@@ -12,6 +12,8 @@ from riskmon.core.limits.policy import Policy
 MANUAL = "manual"
 UNCLEAN_START = "unclean_start"
 STOP = "stop"
+# Where the cause of a trip lies that no limit found.
+CATEGORIES = {MANUAL: "operator", UNCLEAN_START: "riskmon", STOP: "riskmon"}
 # Breakers that no configuration names: an operator's own, that of a start after a kill, and that
 # of an orderly stop with `on_stop = "cancel"`. The last two close when their cancel is confirmed.
 PSEUDO: dict[str, Policy] = {

@@ -103,6 +103,8 @@ class Trips:
             value=value,
             bound=bound,
             by=by,
+            category=self.board.category(breaker),
+            recovers=self.board.recovers(breaker),
         )
         self.cancels.begin(
             record, cancels=params.cancels, flatten=params.flatten, now_ns=self.board.now_ns
@@ -302,6 +304,8 @@ class Trips:
                 value=value,
                 bound=bound,
                 by=by,
+                category=self.board.category(breaker),
+                recovers=self.board.recovers(breaker),
             )
         )
 

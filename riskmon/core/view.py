@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from riskmon.core.decisions import BreakerState
+from riskmon.core.decisions import BreakerState, Recovers
 
 CancelState = Literal["pending", "sent", "delivered", "confirmed"]
 
@@ -36,6 +36,8 @@ class BreakerView(Struct, frozen=True, kw_only=True):
     trips_total: int
     last_trip_ns: int | None
     on_breach: str
+    category: str  # where the cause of its trips lies
+    recovers: Recovers  # who ends them
     until_ns: int | None  # when the wait of an open, or the leave of a disabled breaker, ends
 
 

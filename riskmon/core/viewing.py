@@ -94,6 +94,8 @@ def _breaker(board: Board, breaker: Breaker) -> BreakerView:
         trips_total=breaker.trips_total,
         last_trip_ns=breaker.last_trip_wall_ns,
         on_breach=params.on_breach,
+        category=board.category(breaker),
+        recovers=board.recovers(breaker),
         until_ns=None
         if breaker.until_ns is None
         else breaker.until_ns - board.now_ns + board.wall_ns,

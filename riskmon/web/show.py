@@ -47,7 +47,7 @@ def shown(item: msgspec.Struct | Mapping[str, Any]) -> dict[str, Any]:
 
 _BREAKER = (
     *("limit", "kind", "scope", "state", "generation", "reason", "incident", "on_breach"),
-    "trips_total",
+    *("category", "recovers", "trips_total"),
 )
 _LIMIT = (
     *("limit", "kind", "scope", "value", "bound", "utilization", "warning_ratio", "warning"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 from riskmon.core import events as ev
 from riskmon.core.breaker import TRANSITIONS
 from riskmon.core.config import LimitConfig, MaxAge, PortfolioConfig
-from riskmon.core.decisions import Unknown, Warned
+from riskmon.core.decisions import Record, Transition, Unknown, Warned
+from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import ParamFaults, Probation, Recovery
 from tests.core import (
     OMS,
@@ -1023,3 +1025,42 @@ def test_a_value_within_its_bound_that_is_not_clear_closes_nothing() -> None:
     assert world.state("portfolio_loss", "account") == "half_open"
     world.step(balances(USDT=990.0))
     assert world.state("portfolio_loss", "account") == "closed"
+
+
+# -- classified -------------------------------------------------------------------------------
+
+PASSING = ("venue", "market", "strategy")
+
+
+@pytest.mark.parametrize("kind", LIMITS)
+def test_what_passes_recovers_by_itself(kind: str) -> None:
+    """Each kind says where its cause lies; by default a person looks at capital and edge only."""
+    category, recover = LIMITS[kind].category, limit_fields(kind)["recover"].default
+    assert category in (*PASSING, "edge", "order", "position", "loss")
+    if kind in ("portfolio_loss", "drawdown", "edge"):
+        assert recover == "operator"
+    elif category in PASSING or category in ("position", "loss"):
+        assert recover != "operator"
+
+
+def limit_fields(kind: str) -> dict[str, Any]:
+    """The fields of a kind's parameters, by name."""
+    return {field.name: field for field in fields(LIMITS[kind].Params)}
+
+
+def test_a_trip_says_where_its_cause_lies_and_who_ends_it() -> None:
+    """The transition, the incident and the state agree; a freeze waits for an operator."""
+    world = World(latency_limit())
+    world.step(latency(1.0))
+    moved = next(d for d in world.decisions if isinstance(d, Transition))
+    record = next(d for d in world.decisions if isinstance(d, Record) and d.kind == "trip")
+    breaker = world.breaker("latency_p99")
+    for told in (moved, record, breaker):
+        assert (told.category, told.recovers) == ("venue", "by itself")
+    world.operate("freeze", "venue:kraken", limit="latency_p99")
+    assert world.breaker("latency_p99").recovers == "by an operator"
+    world.operate("freeze", "venue:kraken")
+    assert world.breaker("manual").category == "operator"
+    world.configure(loss_limit())
+    assert world.breaker("latency_p99").category == "removed"
+    assert world.breaker("latency_p99").recovers == "by an operator"

@@ -40,6 +40,8 @@ async def test_state_has_the_contracts_members() -> None:
                 "reason": "P99 0.243 s over 0.2 s (1000 samples)",
                 "incident": "inc_1",
                 "on_breach": "trip",
+                "category": "venue",
+                "recovers": "by itself",
                 "trips_total": 1,
                 "last_trip": AT,
             }

@@ -22,6 +22,8 @@ TRIP = Transition(
     generation=8,
     reason="slow",
     at_ns=NOW_NS,
+    category="venue",
+    recovers="by itself",
 )
 WARNING = Warned(
     limit="portfolio_loss",
@@ -97,6 +99,8 @@ async def test_changes_are_sent_as_they_happen() -> None:
         "value": None,
         "bound": None,
         "by": None,
+        "category": "venue",
+        "recovers": "by itself",
         "change": "trigger",
     }
     assert warning[0] == "event: warning"

@@ -11,6 +11,12 @@ A limit is one class with its own parameters and one entry here. Three shapes ex
 * a limit on orders judges an order that is checked; it may ``note`` each that was asked for, and
   ``spend`` on each that was permitted. Standing limits on what is held judge orders too, by the
   ``size`` before and after it.
+
+The ``category`` says in a word where the cause lies: at the ``venue``, in the ``market``, in the
+``strategy`` or its ``edge``, in an ``order``, or in a ``position`` or ``loss`` of the account. By
+default what may pass by itself (venue, market, strategy) recovers by itself, a loss of a period at
+its end, and what a person should look at (a loss of the capital, an edge that is gone) waits for an
+operator.
 """
 
 from __future__ import annotations

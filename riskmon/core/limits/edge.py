@@ -24,6 +24,7 @@ class Edge:
     """The expected edge that was last reported, while it is young enough."""
 
     kind: ClassVar[str] = "edge"
+    category: ClassVar[str] = "edge"
     on_by_default: ClassVar[bool] = False
     standing: ClassVar[bool] = True
     grows: ClassVar[bool] = True

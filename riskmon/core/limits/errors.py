@@ -38,6 +38,7 @@ class ErrorStreak:
     """
 
     kind: ClassVar[str] = "error_streak"
+    category: ClassVar[str] = "venue"
     on_by_default: ClassVar[bool] = True
     standing: ClassVar[bool] = False
     Params: ClassVar[type[ErrorStreakParams]] = ErrorStreakParams
@@ -159,6 +160,7 @@ class ErrorRate:
     """Errors over requests of a venue."""
 
     kind: ClassVar[str] = "error_rate"
+    category: ClassVar[str] = "venue"
     on_by_default: ClassVar[bool] = True
     standing: ClassVar[bool] = False
     Params: ClassVar[type[ErrorRateParams]] = ErrorRateParams

@@ -41,6 +41,7 @@ class AccountSizeParams(Policy):
 class _Size:
     """What all size limits are: standing, off until they are written."""
 
+    category: ClassVar[str] = "position"
     on_by_default: ClassVar[bool] = False
     standing: ClassVar[bool] = True
     grows: ClassVar[bool] = False

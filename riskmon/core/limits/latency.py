@@ -48,6 +48,7 @@ class LatencyP99:
     """Nearest-rank P99 of a venue's latencies, judged at each sample."""
 
     kind: ClassVar[str] = "latency_p99"
+    category: ClassVar[str] = "venue"
     on_by_default: ClassVar[bool] = True
     standing: ClassVar[bool] = False
     Params: ClassVar[type[LatencyP99Params]] = LatencyP99Params

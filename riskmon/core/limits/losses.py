@@ -92,6 +92,7 @@ class PortfolioLoss:
     """1 - unit value / first unit value; 0 while the account is in profit."""
 
     kind: ClassVar[str] = "portfolio_loss"
+    category: ClassVar[str] = "loss"
     on_by_default: ClassVar[bool] = True
     standing: ClassVar[bool] = True
     grows: ClassVar[bool] = False
@@ -118,6 +119,7 @@ class Drawdown:
     """1 - unit value / its peak."""
 
     kind: ClassVar[str] = "drawdown"
+    category: ClassVar[str] = "loss"
     on_by_default: ClassVar[bool] = False
     standing: ClassVar[bool] = True
     grows: ClassVar[bool] = False
@@ -144,6 +146,7 @@ class Loss:
     """How far P&L fell in a period; 0 while it rose."""
 
     kind: ClassVar[str] = "loss"
+    category: ClassVar[str] = "loss"
     on_by_default: ClassVar[bool] = False
     standing: ClassVar[bool] = True
     grows: ClassVar[bool] = True
@@ -203,6 +206,7 @@ class LossStreak:
     """Losing closes of a strategy, in a row. A close is a fill that realises, or a ``pnl``."""
 
     kind: ClassVar[str] = "loss_streak"
+    category: ClassVar[str] = "strategy"
     on_by_default: ClassVar[bool] = False
     standing: ClassVar[bool] = False
     Params: ClassVar[type[LossStreakParams]] = LossStreakParams

@@ -29,6 +29,7 @@ class OrderParams(Policy):
 class _OrderLimit:
     """What all limits on single orders are: neither standing nor fed with samples."""
 
+    category: ClassVar[str] = "order"
     on_by_default: ClassVar[bool] = False
     standing: ClassVar[bool] = False
     takes: ClassVar[tuple[type[Any], ...]] = ()

@@ -43,6 +43,7 @@ class Staleness:
     """Seconds since a venue's last event of its streams, from its first event of any on."""
 
     kind: ClassVar[str] = "staleness"
+    category: ClassVar[str] = "venue"
     on_by_default: ClassVar[bool] = False
     standing: ClassVar[bool] = True
     grows: ClassVar[bool] = True
@@ -110,6 +111,7 @@ class Heartbeat:
     """Seconds since a strategy's last heartbeat: armed by the first, disarmed by a final one."""
 
     kind: ClassVar[str] = "heartbeat"
+    category: ClassVar[str] = "strategy"
     on_by_default: ClassVar[bool] = False
     standing: ClassVar[bool] = True
     grows: ClassVar[bool] = True

@@ -81,6 +81,7 @@ class Volatility:
     """The standard deviation of a symbol's one-minute returns, judged when a minute is over."""
 
     kind: ClassVar[str] = "volatility"
+    category: ClassVar[str] = "market"
     on_by_default: ClassVar[bool] = False
     standing: ClassVar[bool] = False
     Params: ClassVar[type[VolatilityParams]] = VolatilityParams
