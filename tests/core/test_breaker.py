@@ -534,6 +534,25 @@ def test_clear_recovers_as_soon_as_it_is_clear() -> None:
     assert world.state("latency_p99") == "closed"
 
 
+def test_clear_is_seen_far_below_the_bound() -> None:
+    """A P99 that is no more near its bound must be looked at until it is clear."""
+    world = tripped(recover="clear", clear=0.4, window=1)
+    world.step(latency(0.1))  # not near 0.2, but not clear of it
+    assert world.state("latency_p99") == "open"
+    world.each([latency(0.05)] * 4)
+    assert world.state("latency_p99") == "closed"
+
+
+@pytest.mark.parametrize("kind", ["latency_p99", "error_streak"])
+def test_clear_closes_what_was_never_past(kind: str) -> None:
+    """What an operator tripped closes with the next good sample, too."""
+    world = World(limit(kind, recover="clear"))
+    world.step(latency(0.1))
+    world.operate("trip", "venue:kraken", limit=kind)
+    world.step(latency(0.1))
+    assert world.state(kind) == "closed"
+
+
 def test_operator_waits_for_an_operator() -> None:
     """`recover = "operator"` stays open whatever happens."""
     world = tripped(recover="operator")
@@ -722,6 +741,25 @@ def test_unknown_halts_nobody_who_did_not_ask(params: dict[str, Any]) -> None:
     world.wait(1_000)
     assert world.level() == "allow"
     assert world.view.unknown[0].halted is False
+
+
+@pytest.mark.parametrize(
+    ("more", "state"),
+    [({"recover": exact(5.0, probes=1)}, "half_open"), ({"level": "reduce_only"}, "open")],
+)
+def test_unknown_halts_in_every_state(more: dict[str, Any], state: str) -> None:
+    """Who cannot tell its value leaves no probes and no reducing after the grace."""
+    portfolio = PortfolioConfig(unknown_grace=8.0, max_age=MaxAge(edge=15.0))
+    policy = {"min": 100.0, "on_breach": "trip", **more}
+    world = World(limit("edge", written=True, **policy), portfolio=portfolio)
+    world.each([ev.Edge(bps=bps, strategy="mm") for bps in (50.0, 300.0)])
+    world.wait(15 + 7)
+    assert (world.state("edge", "strategy:mm"), world.level("strategy:mm") != "halt") == (
+        state,
+        True,
+    )
+    world.wait(2)
+    assert (world.state("edge", "strategy:mm"), world.level("strategy:mm")) == (state, "halt")
 
 
 def test_on_unknown_ignore_lifts_a_halt() -> None:

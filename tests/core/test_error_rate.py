@@ -162,6 +162,21 @@ def test_recover_clear() -> None:
     assert state_after(world, "..") == "closed"
 
 
+def test_clear_needs_no_error_to_be_seen() -> None:
+    """What an operator tripped closes with the next request, though none has failed."""
+    world = World(rate_limit(recover="clear"))
+    world.step(latency(0.1))
+    world.operate("trip", VENUE, limit="error_rate")
+    assert state_after(world, ".") == "closed"
+
+
+@pytest.mark.parametrize(("failed", "of", "bound"), [(7, 25, 0.28), (7, 50, 0.14), (14, 25, 0.56)])
+def test_a_share_reaches_the_bound_that_it_equals(failed: int, of: int, bound: float) -> None:
+    """7 of 25 are 28 %, whatever 25 x 0.28 is in binary digits."""
+    world = World(rate_limit(max=bound, window=of, min_samples=of))
+    assert state_after(world, "." * (of - failed) + "x" * failed) == "open"
+
+
 @pytest.mark.parametrize(
     ("on_breach", "state", "level"),
     [

@@ -48,6 +48,43 @@ def test_a_silent_venue_trips() -> None:
     assert world.sweeps[0].reason == "no event of venue:kraken for 10.0 s, over 10 s"
 
 
+@pytest.mark.parametrize("warn", [0.8, 0.7, 1 / 3])
+def test_silence_warns_before_it_trips(warn: float) -> None:
+    """Nothing happens while a venue is silent: time itself brings the warning."""
+    world = listening(max=9.0, warn=warn)
+    world.step(latency(0.1))
+    world.wait(9.0 * warn - 0.001)
+    assert not world.breaker("staleness").warning
+    world.wait(0.002)
+    assert (world.breaker("staleness").warning, world.state("staleness")) == (True, "closed")
+
+
+def test_silence_is_not_clear_for_long() -> None:
+    """A silence that outgrows `clear` before `hold` is over does not close its breaker."""
+    world = World(limit("staleness", max=10.0, clear=0.3, hold=5.0))
+    world.step(latency(0.1))
+    world.wait(11)
+    world.step(latency(0.1))
+    world.wait(6)
+    assert world.state("staleness") == "open"
+    for _ in range(6):
+        world.step(latency(0.1))
+        world.wait(1)
+    assert world.state("staleness") == "closed"
+
+
+def test_a_silence_that_begins_late_is_not_clear_for_long() -> None:
+    """Nor does one that begins while the last is waited for."""
+    world = listening(clear=0.3, hold=4.0)
+    world.step(latency(0.1))
+    world.wait(4)
+    world.operate("trip", VENUE, limit="staleness")
+    world.confirm()
+    world.step(latency(0.1))
+    world.wait(4.5)
+    assert world.state("staleness") == "open"
+
+
 @pytest.mark.parametrize("bound", [0.1, 2.01, 2.03, 1 / 3, 86_400.7])
 def test_no_bound_is_missed_by_its_rounding(bound: float) -> None:
     """The deadline that is set is past the bound, whatever its binary digits are."""

@@ -50,17 +50,18 @@ class ErrorStreak:
         self.streaks = streaks  # scope -> operation -> errors in a row, none of them 0
         self.bounds: dict[str, float] = {}
         self._by_venue = params.per == "venue"
-        self._slow = params.slow
+        self._always = params.recover == "clear"  # what is clear is said, though nothing changed
+        self._quiet = params.slow is None and not self._always
         self._of: dict[str, dict[str, int]] = {}  # the same, by venue, "" for the account
 
     def feed(self, event: Latency | Error | Fill, now_ns: int) -> Verdict | None:
         """Lengthen or end a run; a verdict when the run of an operation changed."""
         streaks = self._of.get(event.venue if self._by_venue else "")
-        if not streaks and (streaks is None or (self._slow is None and type(event) is not Error)):
+        if not streaks and (streaks is None or (self._quiet and type(event) is not Error)):
             return None  # nearly always: a success, and no run that it could end
         scope = "venue:" + event.venue if self._by_venue else "account"
         if type(event) is Fill:
-            changed = bool(streaks)
+            changed = bool(streaks) or self._always
             streaks.clear()
             return self._verdict(scope, counts=False) if changed else None
         only = self.params.operation
@@ -71,14 +72,14 @@ class ErrorStreak:
     def take_run(self, venue: str, run: list[Latency], now_ns: int) -> bool:
         """Take a venue's latencies if they end no run and are no errors; else take none."""
         streaks = self._of.get(venue if self._by_venue else "")
-        return streaks is None or (not streaks and self._slow is None)
+        return streaks is None or (not streaks and self._quiet)
 
     def _count(self, scope: str, streaks: dict[str, int], event: Latency | Error) -> Verdict | None:
         operation = event.operation or ""
         if self._is_error(event):
             streaks[operation] = streaks.get(operation, 0) + 1
             return self._verdict(scope, counts=True)
-        if streaks.pop(operation, None) is None:
+        if streaks.pop(operation, None) is None and not self._always:
             return None
         return self._verdict(scope, counts=False)
 
@@ -170,6 +171,7 @@ class ErrorRate:
     def __init__(self, params: ErrorRateParams, windows: dict[str, RateWindow]) -> None:
         self.params = params
         self.operation, self.slow = params.operation, params.slow
+        self._always = params.recover == "clear"  # what is clear is said, though nothing changed
         self.rates = windows
         self.bounds: dict[str, float] = {}
 
@@ -182,7 +184,7 @@ class ErrorRate:
         errors = rate.errors
         plain = self.slow is None and type(event) is Latency  # nearly always
         rate.add(0 if plain else int(self._is_error(event)))
-        if not errors and not rate.errors:
+        if not errors and not rate.errors and not self._always:
             return None
         return self._verdict(event.venue, rate)
 
@@ -191,7 +193,7 @@ class ErrorRate:
         rate, operation = self.rates.get(venue), self.operation
         if rate is None:
             return True
-        if rate.errors or self.slow is not None:
+        if rate.errors or self.slow is not None or self._always:
             return False
         rate.add_successes(
             len(run)
@@ -203,8 +205,9 @@ class ErrorRate:
     def _verdict(self, venue: str, rate: RateWindow) -> Verdict:
         count, bound = len(rate.outcomes), self.bounds[venue]
         enough = count >= self.params.min_samples
-        past = enough and rate.errors >= bound * count
-        near = enough and rate.errors >= bound * self.params.warn * count
+        # Divided as the value is: 7 of 25 are 0.28, but 0.28 x 25 is a little above 7.
+        past = enough and rate.errors / count >= bound
+        near = enough and rate.errors / count / bound >= self.params.warn
         return Verdict("venue:" + venue, past=past, counts=True, near=near)
 
     def review(self, scope: str, now_ns: int) -> Verdict:

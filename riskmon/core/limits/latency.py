@@ -58,15 +58,18 @@ class LatencyP99:
     def __init__(self, params: LatencyP99Params, windows: dict[str, Any]) -> None:
         self.params = params
         self.operation = params.operation
+        self._always = params.recover == "clear"  # what is clear is said, though nothing changed
         self.windows: dict[str, Window] = windows
 
     def feed(self, event: Latency | Error, now_ns: int) -> Verdict | None:
-        """Take the sample; a verdict when P99 is past its bound or its nearness changed."""
+        """Take the sample; a verdict when P99 is or was near its bound."""
         operation, seconds = self.operation, event.seconds
         if seconds is None or (operation is not None and event.operation != operation):
             return None
         window = self.windows.get(event.venue)
-        if window is None or not window.add(seconds, now_ns):  # type: ignore[arg-type]
+        if window is None:
+            return None
+        if not window.add(seconds, now_ns) and not self._always:  # type: ignore[arg-type]
             return None
         near = window.p99_past_near()
         scope = "venue:" + event.venue
@@ -78,8 +81,8 @@ class LatencyP99:
     def take_run(self, venue: str, run: list[Latency], now_ns: int) -> bool:
         """Take a venue's samples if none is near the bound; else take none of them."""
         window, operation = self.windows.get(venue), self.operation
-        if window is None:
-            return True
+        if window is None or self._always:
+            return window is None
         samples = [
             event.seconds for event in run if operation is None or event.operation == operation
         ]

@@ -73,10 +73,9 @@ class Staleness:
         return max((heard[stream] for stream in streams if stream in heard), default=first_ns)
 
     def wake_ns(self, facts: Facts, scope: str, bound: float) -> int | None:
-        """When the silence will be too long."""
+        """When the silence will mean something else than it does now."""
         last_ns = self._last_ns(facts, scope)
-        due_ns = None if last_ns is None else last_ns + round(bound * 1e9) + 1
-        return due_ns if due_ns is not None and due_ns > facts.now_ns else None
+        return None if last_ns is None else _next_ns(self.params, bound, last_ns, facts.now_ns)
 
     def describe(self, scope: str, value: float, bound: float) -> str:
         """Why it tripped, for people."""
@@ -131,11 +130,26 @@ class Heartbeat:
         return None if beat_ns is None else (facts.now_ns - beat_ns) / 1e9
 
     def wake_ns(self, facts: Facts, scope: str, bound: float) -> int | None:
-        """When the silence will be too long."""
+        """When the silence will mean something else than it does now."""
         beat_ns = facts.beats_ns.get(scope.partition(":")[2])
-        due_ns = None if beat_ns is None else beat_ns + round(bound * 1e9) + 1
-        return due_ns if due_ns is not None and due_ns > facts.now_ns else None
+        return None if beat_ns is None else _next_ns(self.params, bound, beat_ns, facts.now_ns)
 
     def describe(self, scope: str, value: float, bound: float) -> str:
         """Why it tripped, for people."""
         return f"no heartbeat of {scope} for {value:.1f} s, over {bound:g} s"
+
+
+def _next_ns(params: Policy, bound: float, last_ns: int, now_ns: int) -> int | None:
+    """When a silence that began at ``last_ns`` reaches its next level: a silence grows with no
+    event to say so, so each level has to be looked at when it comes."""
+    near_ns = round(bound * params.warn * 1e9)
+    if near_ns / 1e9 / bound < params.warn:
+        near_ns += 1  # the nanosecond before was rounded to
+    past_ns = round(bound * 1e9) + 1
+    not_clear_ns = round(bound * params.clear * 1e9) if params.clear < 1 else past_ns
+    due_ns = [last_ns + level for level in (near_ns, not_clear_ns, past_ns)]
+    if now_ns >= due_ns[2]:
+        return None
+    # A timer stands when something is heard before it rings, so it must not be later than the
+    # first level of a silence that begins now.
+    return min(now_ns + min(near_ns, not_clear_ns), *(at_ns for at_ns in due_ns if at_ns > now_ns))
