@@ -178,9 +178,9 @@ class Board:
             self.rebind(self.bounds.sizes)
 
     def ask_again(self, breaker: Breaker) -> None:
-        """Have a standing limit judged before this instant is over: no event may come to do so."""
+        """Have a limit judged before this instant is over: no event may come to do so."""
         rule = self.rules.get(breaker.limit)
-        if rule is not None and rule.limit.standing:
+        if rule is not None and (rule.limit.standing or breaker.blocking):
             self.rebound[breaker.limit, breaker.scope] = (rule, breaker)
 
     def params(self, breaker: Breaker) -> Policy:
@@ -226,12 +226,12 @@ class Board:
             utilization=utilization(value, breaker.bound, self.is_floor(breaker)),
         )
 
-    def value(self, breaker: Breaker) -> float | None:
-        """What the limit measures now; None when it is unknown or there is none yet."""
+    def value(self, breaker: Breaker, now_ns: int = 0) -> float | None:
+        """What the limit measures, now or at ``now_ns``; None: unknown, or there is none yet."""
         rule = self.rules.get(breaker.limit)
         if rule is None or rule.limit.standing:
             return breaker.value
-        measured: float | None = rule.limit.value(breaker.scope, self.now_ns)
+        measured: float | None = rule.limit.value(breaker.scope, now_ns or self.now_ns)
         return measured
 
     def category(self, breaker: Breaker) -> str:

@@ -11,6 +11,7 @@ use it; ``wall_ns`` is the date, for days, for ``at``, and for what is shown.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -183,9 +184,14 @@ class Engine:
             engine._book.dirty.clear()
         return engine
 
-    def view(self) -> View:
-        """What readers may see, as it is now."""
-        return view(self.config, self.state, self._board, self._book, self._cancels)
+    def view(self, *, now_ns: int = 0, wall_ns: int = 0) -> View:
+        """What readers may see: as of the last step, or as it has become by ``now_ns``."""
+        facts = replace(
+            self._facts,
+            now_ns=max(now_ns, self.state.now_ns),
+            wall_ns=wall_ns or self.state.wall_ns,
+        )
+        return view(self.config, self.state, self._board, facts, self._cancels)
 
     def figures(self) -> FiguresView:
         """The account's figures alone: a view of many positions takes a thousand times as long."""
@@ -254,7 +260,7 @@ class Engine:
             self._on_timer(what, first, second)
 
     def _on_timer(self, what: str, first: str, second: str) -> None:
-        if what in ("wait", "unknown", "probation"):
+        if what in ("wait", "look", "unknown", "probation"):
             self._trips.on_timer(what, first, second)
         elif what == "reserve":
             self._orders.on_timer(self.state.now_ns)
@@ -322,6 +328,11 @@ class Engine:
         if self._board.rebound:
             self._board.rebound.pop((rule.name, scope), None)
         self._judging.judge_standing(rule, breaker, limit.value(self._facts, scope))
+        self._arm_wake(rule, breaker)
+
+    def _arm_wake(self, rule: Rule, breaker: Breaker) -> None:
+        """Ask to look again when the value changes though nothing happens, if it does."""
+        limit, scope = rule.limit, breaker.scope
         # What happens puts the time to wake off; the timer that is armed will look again.
         if limit.grows and (key := ("wake", rule.name, scope)) not in self.state.timers:
             wake_ns = limit.wake_ns(self._facts, scope, breaker.bound)
@@ -332,7 +343,12 @@ class Engine:
         """A value may have changed though nothing happened."""
         rule = self._board.rules.get(limit)
         breaker = self._board.state.breakers.get(limit, {}).get(scope)
-        if rule is not None and breaker is not None and rule.limit.standing:
+        if rule is None or breaker is None or not rule.limit.standing:
+            return
+        known = not isinstance(rule.limit.value(self._facts, scope), str)
+        if known and getattr(rule.limit, "by_report", False):
+            self._arm_wake(rule, breaker)  # a later report put it off
+        else:
             self._judge_one(rule, breaker)
 
     def _show_closes(self) -> None:

@@ -104,6 +104,7 @@ class Judge:
         elif rule.holds:
             breaker.blocking = True
             self.board.relevel(breaker.scope)
+            self.trips.look_again(breaker)
 
     def probe(self, rule: Rule, scope: str, *, good: bool) -> None:
         """A half-open breaker sees a sample: enough good ones close it, a bad one opens it."""

@@ -15,7 +15,7 @@ from riskmon.core.breaker import SHUT, Breaker, Cause
 from riskmon.core.cancels import Cancels
 from riskmon.core.decisions import BreakerState, Decision, Record, Transition, Warned
 from riskmon.core.limits.policy import Policy, Recovery
-from riskmon.core.rules import MANUAL, PSEUDO, STOP, UNCLEAN_START, Rule, utilization
+from riskmon.core.rules import PSEUDO, STOP, UNCLEAN_START, Rule, utilization
 
 LOOK_NS = 10**9  # how often a tripped window is looked at that closes as soon as it is clear
 PERIOD_LEAST_NS = 3_600 * 10**9  # `recover = "period"`: no sooner after the trip
@@ -47,20 +47,17 @@ class Trips:
         """
         value, bound = self.board.value(breaker) if value is None else value, breaker.bound
         was_half_open = breaker.state == "half_open"
-        closed_for_ns = self.board.now_ns - breaker.since_ns if breaker.state == "closed" else 0
         before = self._move(breaker, cause)
         if before is None:
             return False
         self.board.half_open -= was_half_open
         recover = self.board.params(breaker).recover
-        if isinstance(recover, Recovery) and closed_for_ns >= recover.max * 1e9:
-            breaker.trips_in_row = 0
         breaker.trips_in_row += 1
         breaker.trips_total += 1
         breaker.last_trip_wall_ns = self.board.wall_ns
         breaker.reason = reason
         if breaker.state == "frozen":
-            self._count_freeze(breaker)
+            self._count_freeze(breaker, cause)
         if breaker.incident is not None:
             self.cancels.end(breaker.incident, f"{breaker.state} again", self.board.wall_ns)
         self._begin_incident(breaker, value, bound, by)
@@ -72,15 +69,20 @@ class Trips:
         return True
 
     def _move(self, breaker: Breaker, cause: Cause) -> BreakerState | None:
+        recover = self.board.params(breaker).recover
+        if breaker.state == "closed" and isinstance(recover, Recovery):
+            closed_ns = self.board.now_ns - breaker.since_ns
+            if closed_ns >= recover.max * 1e9:  # waits start anew
+                breaker.trips_in_row = 0
         generation = self.board.state.generation + 1
         before = breaker.move(cause, generation, self.board.now_ns, self.board.wall_ns)
         if before is not None:
             self.board.state.generation = generation
         return before
 
-    def _count_freeze(self, breaker: Breaker) -> None:
+    def _count_freeze(self, breaker: Breaker, cause: Cause) -> None:
         rule = self.board.rules.get(breaker.limit)
-        if breaker.limit == MANUAL or rule is None:
+        if cause == "freeze" or rule is None:  # an operator's
             why = "manual"
         else:
             why = "edge_collapse" if rule.limit.kind == "edge" else "limit_violation"
@@ -224,7 +226,7 @@ class Trips:
         if not self.is_clear(breaker, params):
             if breaker.clear_since_ns is not None:
                 self._wake(breaker, breaker.clear_since_ns + int(params.hold * 1e9))
-            self._look_again(breaker)
+            self.look_again(breaker)
             return
         if isinstance(params.recover, Recovery) and params.recover.probes:
             self.loosen(breaker, "wait_over", "the wait is over: probing")
@@ -233,7 +235,7 @@ class Trips:
 
     def _look_whether_clear(self, breaker: Breaker) -> None:
         """An order or an operator may trip what is clear: no value will say so again."""
-        self._look_again(breaker)
+        self.look_again(breaker)
         rule = self.board.rules.get(breaker.limit)
         if rule is None or not rule.limit.standing or breaker.unknown is not None:
             return
@@ -245,11 +247,20 @@ class Trips:
         if breaker.clear_since_ns is not None and breaker.until_ns is None:
             self._wake(breaker, self.board.now_ns + int(rule.params.hold * 1e9))
 
-    def _look_again(self, breaker: Breaker) -> None:
+    def look_again(self, breaker: Breaker) -> None:
         """What a window holds may clear without an event that says so."""
         rule = self.board.rules.get(breaker.limit)
-        if rule is not None and not rule.limit.standing and rule.params.recover == "clear":
-            self._wake(breaker, self.board.now_ns + LOOK_NS)
+        if rule is None or rule.limit.standing:
+            return
+        if breaker.blocking or rule.params.recover == "clear":
+            self.arm(("look", breaker.limit, breaker.scope), self.board.now_ns + LOOK_NS)
+
+    def _look(self, breaker: Breaker) -> None:
+        if breaker.blocking:
+            self.board.ask_again(breaker)
+            self.look_again(breaker)
+        else:
+            self.try_recover(breaker)
 
     def _wake(self, breaker: Breaker, due_ns: int) -> None:
         self.arm(("wait", breaker.limit, breaker.scope), due_ns)
@@ -272,6 +283,8 @@ class Trips:
         if what == "unknown":
             if breaker.unknown is not None:
                 self.board.ask_again(breaker)
+        elif what == "look":
+            self._look(breaker)
         elif breaker.until_ns is not None and self.board.now_ns < breaker.until_ns:
             self._wake(breaker, breaker.until_ns)  # a timer may be of an earlier wait
         elif breaker.state == "open":

@@ -28,24 +28,23 @@ from riskmon.core.window import statistics
 
 if TYPE_CHECKING:
     from riskmon.core.engine import State
+    from riskmon.core.facts import Facts
 
 
-def view(
-    config: EngineConfig, state: State, board: Board, book: Portfolio, cancels: Cancels
-) -> View:
-    """All of the engine that is shown, copied."""
+def view(config: EngineConfig, state: State, board: Board, facts: Facts, cancels: Cancels) -> View:
+    """All of the engine that is shown, copied, at the time of the facts."""
     breakers = [
         breaker for by_scope in board.state.breakers.values() for breaker in by_scope.values()
     ]
     return View(
         account=config.account,
         generation=board.state.generation,
-        at_ns=state.wall_ns,
+        at_ns=facts.wall_ns,
         level=LEVEL_NAMES[board.levels.get("account", 0)],
         levels={scope: LEVEL_NAMES[level] for scope, level in board.levels.items()},
-        breakers=[_breaker(board, breaker) for breaker in breakers],
-        latency=_latency(board, state.now_ns),
-        portfolio=_portfolio(book),
+        breakers=[_breaker(board, breaker, facts) for breaker in breakers],
+        latency=_latency(board, facts.now_ns),
+        portfolio=_portfolio(facts.book),
         edges=[
             EdgeView(strategy=strategy, bps=edge.bps, at_ns=edge.wall_ns)
             for strategy, edge in state.edges.items()
@@ -72,8 +71,8 @@ def view(
     )
 
 
-def _breaker(board: Board, breaker: Breaker) -> BreakerView:
-    value = board.value(breaker)
+def _breaker(board: Board, breaker: Breaker, facts: Facts) -> BreakerView:
+    value = _value(board, breaker, facts)
     rule, params = board.rules.get(breaker.limit), board.params(breaker)
     return BreakerView(
         limit=breaker.limit,
@@ -100,6 +99,15 @@ def _breaker(board: Board, breaker: Breaker) -> BreakerView:
         if breaker.until_ns is None
         else breaker.until_ns - board.now_ns + board.wall_ns,
     )
+
+
+def _value(board: Board, breaker: Breaker, facts: Facts) -> float | None:
+    """As last judged; a silence, which grows by itself, as it is."""
+    rule = board.rules.get(breaker.limit)
+    if rule is None or breaker.value is None or not getattr(rule.limit, "ages", False):
+        return board.value(breaker, facts.now_ns)
+    value: float | None = rule.limit.value(facts, breaker.scope)
+    return value
 
 
 def _latency(board: Board, now_ns: int) -> list[LatencyView]:

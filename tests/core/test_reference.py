@@ -3,17 +3,8 @@
 A story is a configuration and a list of things that happen. Both are told it; after every instant
 every breaker, every level and every decision is compared. What the stories leave out, and why:
 
-A_BLOCK_WAITS_FOR_A_SAMPLE
-    a window in seconds that runs dry in silence blocks on, in both, until the next sample.
-EDGE_IS_JUDGED_WHEN_IT_IS_REPORTED
-    the engine may judge an edge again though nothing was reported, when a timer of an earlier
-    report rings. With ``breaches`` or ``probes`` that would count; there, edges do not grow old.
-CLOSED_BEFORE_A_DISABLE
-    time closed makes the waits start anew when it ends with a trip; the engine does not count what
-    ended when an operator took the breaker out of service, and the reference does as it does.
 SILENCE_IS_JUDGED_AT_ANY_TIME
-    for the same reason silence is drawn without ``breaches`` and probes, and its shown value may
-    be of any moment since it was last heard.
+    it is drawn without ``breaches`` and probes: the moments at which it is judged are the engine's.
 """
 
 from __future__ import annotations
@@ -40,7 +31,7 @@ from riskmon.core import events as ev
 from riskmon.core.board import Board
 from riskmon.core.breaker import TRANSITIONS
 from riskmon.core.cancels import Cancels
-from riskmon.core.config import EngineConfig, LimitConfig, PortfolioConfig, Target
+from riskmon.core.config import EngineConfig, LimitConfig, MaxAge, PortfolioConfig, Target
 from riskmon.core.decisions import (
     LEVEL_NAMES,
     Outcome,
@@ -373,14 +364,11 @@ KINDS = {
 
 
 def configured(limits: tuple[LimitConfig, ...], targets: tuple[Target, ...]) -> EngineConfig:
-    """A quick configuration. EDGE_IS_JUDGED_WHEN_IT_IS_REPORTED: where counts matter, for long."""
-    lasting = any(one.name == "lasting_edge" for one in limits)
-    portfolio = PortfolioConfig(unknown_grace=8.0)
-    max_age = type(portfolio.max_age)(edge=1e8 if lasting else 15.0)
+    """A quick configuration."""
     return EngineConfig(
         limits=limits,
         targets=targets,
-        portfolio=PortfolioConfig(unknown_grace=8.0, max_age=max_age),
+        portfolio=PortfolioConfig(unknown_grace=8.0, max_age=MaxAge(edge=15.0)),
     )
 
 

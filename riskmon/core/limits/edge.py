@@ -28,6 +28,7 @@ class Edge:
     on_by_default: ClassVar[bool] = False
     standing: ClassVar[bool] = True
     grows: ClassVar[bool] = True
+    by_report: ClassVar[bool] = True  # each is one evaluation; time only makes it unknown
     Params: ClassVar[type[EdgeParams]] = EdgeParams
 
     def __init__(self, params: EdgeParams) -> None:

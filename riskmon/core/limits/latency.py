@@ -91,6 +91,8 @@ class LatencyP99:
     def review(self, scope: str, now_ns: int) -> Verdict:
         """What there is to say under a bound that moved; only a slow sample counts."""
         window = self.windows[scope.partition(":")[2]]
+        if isinstance(window, TimeWindow):
+            window.expire(now_ns)
         enough = len(window) >= self.params.min_samples
         past, near = window.p99_past_bound(), window.p99_past_near()
         return Verdict(scope, past=enough and past, counts=False, near=enough and near)

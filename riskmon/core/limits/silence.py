@@ -47,6 +47,7 @@ class Staleness:
     on_by_default: ClassVar[bool] = False
     standing: ClassVar[bool] = True
     grows: ClassVar[bool] = True
+    ages: ClassVar[bool] = True
     again_ns: ClassVar[int] = AGAIN_NS
     hears: ClassVar[bool] = True  # wants to know of every event of its venue
     Params: ClassVar[type[StalenessParams]] = StalenessParams
@@ -114,6 +115,7 @@ class Heartbeat:
     on_by_default: ClassVar[bool] = False
     standing: ClassVar[bool] = True
     grows: ClassVar[bool] = True
+    ages: ClassVar[bool] = True
     again_ns: ClassVar[int] = AGAIN_NS
     Params: ClassVar[type[HeartbeatParams]] = HeartbeatParams
 

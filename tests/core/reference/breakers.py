@@ -125,10 +125,9 @@ class Breaker:
         """Trips since an operator ended one, or since it was closed for as long as `max` says."""
         trips, closed_since_ns = 0, self.born_ns
         for change in self.life:
+            if change.before == "closed" and self._is_long(change.now_ns - closed_since_ns):
+                trips = 0
             if change.after in SHUT:
-                # CLOSED_BEFORE_A_DISABLE, see tests/core/test_reference.py: not looked at earlier.
-                if change.before == "closed" and self._is_long(change.now_ns - closed_since_ns):
-                    trips = 0
                 trips += 1
             elif change.after == "closed":
                 closed_since_ns = change.now_ns
@@ -266,6 +265,7 @@ class Reference:
             if self._is_changed_by_time(breaker):
                 self._judge_standing(breaker)
             self._try_recover(breaker, waited=True)
+            self._look_at_block(breaker)
             if breaker.state == "disabled" and now_or_later(breaker.until_ns, self.now_ns):
                 self._loosen(breaker, "closed", "leave_over")
             self._look_at_grace(breaker)
@@ -279,6 +279,18 @@ class Reference:
             return breaker.scope in self.first_ns
         known = breaker.kind == "edge" and breaker.value is not None
         return known and isinstance(self._value(breaker), str)
+
+    def _look_at_block(self, breaker: Breaker) -> None:
+        """A window in seconds that runs dry in silence lets go: it is looked at each second."""
+        if not now_or_later(breaker.look_ns, self.now_ns):
+            return
+        breaker.look_ns = None
+        if breaker.is_blocking and breaker.kind in samples.SAMPLED:
+            value = self._value(breaker)
+            assert not isinstance(value, str)
+            self._warn(breaker, breaker.is_near(value))
+            breaker.judged.append(Judged(self.now_ns, breaker.is_past(value)))
+            breaker.look_ns = self.now_ns + LOOK_NS
 
     def _judge_back_in_force(self) -> None:
         """No event may come to judge them, so the moment itself does, unless an event has."""
@@ -500,6 +512,8 @@ class Reference:
         policy = breaker.policy
         if one.past and one.counts and breaker.past_in_row == policy.breaches:
             breaker.breaches += 1
+            if breaker.is_blocking and breaker.kind in samples.SAMPLED and breaker.look_ns is None:
+                breaker.look_ns = self.now_ns + LOOK_NS
             if policy.on_breach in ("trip", "freeze"):
                 after = "open" if policy.on_breach == "trip" else "frozen"
                 self._shut(breaker, after, "breach")
@@ -519,7 +533,8 @@ class Reference:
     def _shut(self, breaker: Breaker, after: str, cause: str) -> None:
         self._change(breaker, after, cause, None)
         if after == "open":
-            breaker.look_ns = self.now_ns + LOOK_NS
+            if breaker.look_ns is None:
+                breaker.look_ns = self.now_ns + LOOK_NS
             last = breaker.life[-1]
             breaker.life[-1] = Change(
                 last.now_ns,
