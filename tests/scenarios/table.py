@@ -3,11 +3,14 @@
 A row is ``time | what happens | what follows``. A time is UTC, with its date when the day changes;
 a row without one happens at the same instant as the row before. A row without anything that
 happens adds to what follows from the row before. Several things that follow are parted by ``;``.
-``#`` begins a comment. Above the rows, ``environment: NAME=VALUE …`` sets variables, and
-``configuration: NAME`` names one in config/ that is not called as the table is.
+``#`` begins a comment. Above the rows, ``environment: NAME=VALUE …`` sets variables, ``logged: …``
+is a line that the sidecar logs when it reads the configuration, and ``configuration: NAME`` names
+one in config/ that is not called as the table is.
 
 Every warning, change of a breaker, unknown limit and cancel must stand in the table, in its order:
-what nobody expected fails as what did not come. Of the state only what is written is looked at.
+what nobody expected fails as what did not come. So must every gate that is not open: a level holds
+from the row that states it to the row that states another, and where nothing is stated it is
+allow. Of the rest of the state (that of ``GET /v1/state``) only what is written is looked at.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from typing import Any, NamedTuple
 
 from riskmon.core import events as ev
 from riskmon.core.decisions import (
+    LEVEL_NAMES,
     CheckAnswer,
     Decision,
     OperateAnswer,
@@ -33,6 +37,8 @@ from riskmon.core.decisions import (
 from riskmon.core.engine import Engine
 from riskmon.core.events import datetime_ns, parse_json
 from riskmon.settings import load
+from tests.scenarios.gates import Gates
+from tests.scenarios.seen import same, seen
 
 # What may be reported, with the fields that are written without their names. More are NAME=VALUE.
 REPORTED = {
@@ -55,9 +61,11 @@ CHECK = ("venue", "side", "quantity", "symbol", "price")
 BEFORE_NS = 1_000 * 10**9  # engine time of the first row
 
 _TIMES = re.compile(r"(.*) x (\d+)\Z")
+_SPREAD = re.compile(r"(.*) (\S+)\.\.(\S+)\Z")
+_POSITION = re.compile(r"position (\S+ \S+) (\S+) at (\S+)")
 _CHANGE = re.compile(r"\S+ \S+: \w+ -> \w+\Z")
 _DECISIONS = ("warning ", "all clear ", "unknown since ", "known again ", "cancel ")
-_ABOVE = ("#", "environment: ", "configuration: ")
+_ABOVE = ("#", "environment: ", "logged: ", "configuration: ")
 _ANSWERS = ("allowed", "refused", "done")
 
 
@@ -82,6 +90,8 @@ def play(path: Path) -> None:
     settings = load(
         config, env=dict(word.split("=", 1) for line in variables for word in line.split())
     )
+    if (logged := re.findall(r"^logged: (.*)$", text, re.MULTILINE)) != list(settings.notes):
+        raise ScenarioError(f"{path.name}: expected logged {logged}, got {list(settings.notes)}")
     each = list(rows(path, text))
     stage = Stage(Engine(settings.engine_config()), each[0].at_ns)
     for row in each:
@@ -140,6 +150,7 @@ class Stage:
         self.decisions: list[Decision] = []
         self.answers: list[CheckAnswer | OperateAnswer] = []
         self.records: dict[str, Record] = {}
+        self.gates = Gates()
         self._start(unclean=False)
 
     def play(self, row: Row) -> None:
@@ -171,6 +182,7 @@ class Stage:
         for one in outcome.decisions:
             if isinstance(one, Record):
                 self.records[one.id] = one
+        self.gates.look({s: LEVEL_NAMES[level] for s, level in self.engine.levels.items()})
 
     def _pass_time(self, until_ns: int) -> None:
         """Wake the engine whenever it asks to be woken."""
@@ -188,9 +200,9 @@ class Stage:
         repeated = _TIMES.match(happens)
         what, *words = (repeated[1] if repeated else happens).split()
         if what in REPORTED:
-            body = json.dumps(_reported(what, words)).encode()
-            count = int(repeated[2]) if repeated else 1
-            self._step(*(parse_json(body, self._wall_ns)[0] for _ in range(count)))
+            lines = _repeated(repeated[1], int(repeated[2])) if repeated else [happens]
+            bodies = (json.dumps(_reported(*line.split())).encode() for line in lines)
+            self._step(*(parse_json(body, self._wall_ns)[0] for body in bodies))
         elif what == "check":
             named = _named(CHECK, words)
             order: Any = {
@@ -250,39 +262,29 @@ class Stage:
         for one in row.follows:
             if one not in told and one not in answers:
                 self._look(row.place, one)
+        levels = [one.split()[1:] for one in row.follows if one.startswith("level ")]
+        if wrong := self.gates.unsaid({scope: level for scope, level in levels}):
+            raise ScenarioError(f"{row.place}: expected every other gate as before, got {wrong}")
 
     def _look(self, place: str, expected: str) -> None:
+        at = _POSITION.fullmatch(expected)
+        if at is not None:
+            self._look(place, f"position {at[1]} quantity {at[2]}")
+            self._look(place, f"position {at[1]} entry_price {at[3]}")
+            return
         *words, value = expected.split(" = ") if " = " in expected else expected.rsplit(" ", 1)
-        found = self._seen(*words[0].split())
-        if not _same(value, found):
+        what, *of = words[0].split()
+        found = self._recorded(of) if what in ("incident", "incidents") else self._shown(what, of)
+        if not same(value, found):
             raise ScenarioError(f"{place}: expected {expected!r}, got {found!r}")
 
-    def _seen(self, what: str, *of: str) -> object:
-        """One thing of the state: levels, breakers, limits, portfolio, latencies, totals."""
-        view = self.engine.view()
-        if what == "level":
-            return view.levels[of[0]]
-        if what in ("state", "value", "bound", "reason", "utilization", "trips_total", "wait"):
-            (one,) = [b for b in view.breakers if (b.limit, b.scope) == of]
-            if what == "wait":
-                return None if one.until_ns is None else (one.until_ns - self._wall_ns) / 1e9
-            return getattr(one, what)
-        if what == "position":
-            positions = {(p.venue, p.symbol): p for p in view.portfolio.positions}
-            return getattr(positions[of[0], of[1]], of[2]) if len(of) > 2 else len(positions)
-        if what == "latency":
-            (window,) = [one for one in view.latency if one.venue == of[0]]
-            return getattr(window, of[1])
-        if what == "incidents":
-            return sum(one.kind in ("trip", "freeze") for one in self.records.values())
-        if what == "incident":
-            kinds = [one for one in self.records.values() if one.kind in ("trip", "freeze")]
-            return getattr(kinds[-1], of[0])
-        if what in ("freeze_total", "orders_blocked", "orders_checked"):
-            return getattr(view, what).get(of[0], 0)
-        if what == "unknown":
-            return sum(one.halted for one in view.unknown)
-        return getattr(view.portfolio, what)
+    def _shown(self, what: str, of: list[str]) -> object:
+        return seen(self.engine.view(), what, *of)
+
+    def _recorded(self, of: list[str]) -> object:
+        """A figure of the latest incident, or how many there were."""
+        incidents = [one for one in self.records.values() if one.kind in ("trip", "freeze")]
+        return getattr(incidents[-1], of[0]) if of else len(incidents)
 
 
 def _named(order: tuple[str, ...], words: list[str] | tuple[str, ...]) -> dict[str, str]:
@@ -294,7 +296,17 @@ def _named(order: tuple[str, ...], words: list[str] | tuple[str, ...]) -> dict[s
     return {**dict(zip(order, plain, strict=False)), **pairs}
 
 
-def _reported(what: str, words: list[str]) -> dict[str, Any]:
+def _repeated(line: str, count: int) -> list[str]:
+    """The same again and again, or with its last number going evenly from one to another."""
+    spread = _SPREAD.match(line)
+    if spread is None:
+        return [line] * count
+    low, high = float(spread[2]), float(spread[3])
+    step = (high - low) / (count - 1)
+    return [f"{spread[1]} {low + step * number:.9g}" for number in range(count)]
+
+
+def _reported(what: str, *words: str) -> dict[str, Any]:
     fields: dict[str, Any] = {"type": what, **_named(REPORTED[what], words)}
     if what == "balances":
         free = {a: {"free": f} for a, f in fields.items() if a not in ("type", "venue", "at")}
@@ -326,7 +338,8 @@ def _told(one: Decision) -> str:
     if isinstance(one, Unknown):
         return f"{'unknown since' if one.halted else 'known again'} {one.limit} {one.scope}"
     if isinstance(one, Sweep):
-        return f"cancel {one.sweep} {one.scope}"
+        orders = " entries" if one.cancels == "entries" else ""
+        return f"cancel {one.sweep} {one.scope}{orders}{' and flatten' if one.flatten else ''}"
     return ""
 
 
@@ -340,14 +353,3 @@ def _answered(one: CheckAnswer | OperateAnswer) -> str:
         + (f" {r.value:.10g} of {r.bound:.10g}" if r.value is not None and r.bound else "")
         for r in one.reasons
     )
-
-
-def _same(expected: str, found: object) -> bool:
-    """Whether a value is as written: a text, a number, a range ``a..b``, or ``none``."""
-    if found is None or isinstance(found, str):
-        return expected == (found or "none")
-    low, dots, high = expected.partition("..")
-    number = float(found)  # type: ignore[arg-type]
-    if dots:
-        return float(low) <= number <= float(high)
-    return abs(number - float(expected)) <= 1e-9 * max(1.0, abs(number))
