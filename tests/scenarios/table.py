@@ -4,8 +4,9 @@ A row is ``time | what happens | what follows``. A time is UTC, with its date wh
 a row without one happens at the same instant as the row before. A row without anything that
 happens adds to what follows from the row before. Several things that follow are parted by ``;``.
 ``#`` begins a comment. Above the rows, ``environment: NAME=VALUE …`` sets variables, ``logged: …``
-is a line that the sidecar logs when it reads the configuration, and ``configuration: NAME`` names
-one in config/ that is not called as the table is.
+is a line that the sidecar logs when it reads the configuration, ``meanwhile: every 20 s …`` happens
+again and again beside the rows while riskmon runs, and ``configuration: NAME`` names one in config/
+that is not called as the table is.
 
 Every warning, change of a breaker, unknown limit and cancel must stand in the table, in its order:
 what nobody expected fails as what did not come. So must every gate that is not open: a level holds
@@ -17,7 +18,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,13 +61,14 @@ REPORTED = {
 OPERATIONS = ("freeze", "unfreeze", "trip", "reset", "disable", "enable")
 CHECK = ("venue", "side", "quantity", "symbol", "price")
 BEFORE_NS = 1_000 * 10**9  # engine time of the first row
+NEVER_NS = 2**63
 
 _TIMES = re.compile(r"(.*) x (\d+)\Z")
 _SPREAD = re.compile(r"(.*) (\S+)\.\.(\S+)\Z")
 _POSITION = re.compile(r"position (\S+ \S+) (\S+) at (\S+)")
 _CHANGE = re.compile(r"\S+ \S+: \w+ -> \w+\Z")
 _DECISIONS = ("warning ", "all clear ", "unknown since ", "known again ", "cancel ")
-_ABOVE = ("#", "environment: ", "logged: ", "configuration: ")
+_ABOVE = ("#", "environment: ", "logged: ", "meanwhile: ", "configuration: ")
 _ANSWERS = ("allowed", "refused", "done")
 
 
@@ -93,7 +96,8 @@ def play(path: Path) -> None:
     if (logged := re.findall(r"^logged: (.*)$", text, re.MULTILINE)) != list(settings.notes):
         raise ScenarioError(f"{path.name}: expected logged {logged}, got {list(settings.notes)}")
     each = list(rows(path, text))
-    stage = Stage(Engine(settings.engine_config()), each[0].at_ns)
+    meanwhile = re.findall(r"^meanwhile: every (\S+) s (.*)$", text, re.MULTILINE)
+    stage = Stage(Engine(settings.engine_config()), each[0].at_ns, meanwhile)
     for row in each:
         try:
             stage.play(row)
@@ -138,11 +142,23 @@ def rows(path: Path, text: str) -> Iterator[Row]:
         yield row
 
 
+@dataclass
+class Repeated:
+    """What happens again and again: when next, and every how many ns."""
+
+    due_ns: int
+    every_ns: int
+    happens: str
+
+
 class Stage:
     """An engine, its time, and what it has said since the last row."""
 
-    def __init__(self, engine: Engine, begin_ns: int) -> None:
+    def __init__(
+        self, engine: Engine, begin_ns: int, meanwhile: Sequence[tuple[str, str]] = ()
+    ) -> None:
         self.engine = engine
+        self._meanwhile = [Repeated(begin_ns, round(float(s) * 1e9), what) for s, what in meanwhile]
         self.begin_ns = self.row_ns = begin_ns
         self.clock_ns = 0  # how far the machine's date is off
         self.starts = 0
@@ -185,12 +201,22 @@ class Stage:
         self.gates.look({s: LEVEL_NAMES[level] for s, level in self.engine.levels.items()})
 
     def _pass_time(self, until_ns: int) -> None:
-        """Wake the engine whenever it asks to be woken."""
-        end_ns = BEFORE_NS + until_ns - self.begin_ns
-        while not self.stopped and (due_ns := self.engine.next_deadline_ns) <= end_ns:
-            self.row_ns = max(self.row_ns, due_ns - BEFORE_NS + self.begin_ns)
-            self._step()
+        """Wake the engine whenever it asks to be woken; let happen what happens meanwhile."""
+        while (due_ns := self._due_ns()) <= until_ns:
+            self.row_ns = max(self.row_ns, due_ns)
+            for one in self._meanwhile:
+                if one.due_ns == due_ns:
+                    one.due_ns += one.every_ns
+                    if not self.stopped:
+                        self._happen(one.happens)
+            if not self.stopped and self.engine.next_deadline_ns <= self._engine_ns:
+                self._step()
         self.row_ns = until_ns
+
+    def _due_ns(self) -> int:
+        due_ns = self.engine.next_deadline_ns - BEFORE_NS + self.begin_ns
+        repeated = [one.due_ns for one in self._meanwhile]
+        return min([*repeated, NEVER_NS if self.stopped else due_ns])
 
     def _start(self, *, unclean: bool) -> None:
         self.starts += 1
