@@ -15,9 +15,18 @@ _OF_A_LIMIT = ("value", "bound", "utilization", "warning")
 _COUNTERS = ("freeze_total", "orders_blocked", "orders_checked")  # shown as metrics
 
 
-def seen(view: View, what: str, *of: str) -> object:
+def shown(view: View) -> dict[str, Any]:
+    """The state as it is shown, and beside it what is shown as metrics only."""
+    waits = {
+        (one.limit, one.scope): one.until_ns and (one.until_ns - view.at_ns) / 1e9
+        for one in view.breakers
+    }
+    counters = {name: getattr(view, name) for name in _COUNTERS}
+    return {**msgspec.to_builtins(document(view)), **counters, "wait": waits}
+
+
+def seen(state: dict[str, Any], what: str, *of: str) -> object:
     """One thing of the state: a level, a breaker, a limit, a position, a latency, a total."""
-    state = msgspec.to_builtins(document(view))
     portfolio = state["portfolio"]
     if what == "level":
         return state["gate"]["levels"][of[0]]
@@ -25,9 +34,8 @@ def seen(view: View, what: str, *of: str) -> object:
         return _only(state["breakers"], limit=of[0], scope=of[1])[what]
     if what in _OF_A_LIMIT:
         return _only(state["limits"], limit=of[0], scope=of[1])[what]
-    if what == "wait":
-        (one,) = [b for b in view.breakers if (b.limit, b.scope) == of]
-        return None if one.until_ns is None else (one.until_ns - view.at_ns) / 1e9
+    if what == "wait":  # seconds, until an open breaker tries again
+        return state["wait"][of]
     if what == "position":
         return _only(portfolio["positions"], venue=of[0], symbol=of[1])[of[2]]
     if what in ("unrealized", "notional", "exposure", "open_positions"):
@@ -35,7 +43,7 @@ def seen(view: View, what: str, *of: str) -> object:
     if what == "latency":
         return _only(state["latency"], venue=of[0])[of[1]]
     if what in _COUNTERS:
-        return getattr(view, what).get(of[0], 0)
+        return state[what].get(of[0], 0)
     if what == "unknown":
         return sum(one["halted"] for one in state["unknown"])
     return portfolio[what]
@@ -44,7 +52,8 @@ def seen(view: View, what: str, *of: str) -> object:
 def _of_positions(positions: list[dict[str, Any]], what: str, *of: str) -> float:
     """A figure over positions: of one (venue and symbol), of a market (symbol), or of all."""
     if what == "unrealized":
-        return sum(p["unrealized"] for p in positions if (p["venue"], p["symbol"])[-len(of) :] == of)
+        named = [p for p in positions if (p["venue"], p["symbol"])[-len(of) :] == of]
+        return float(sum(p["unrealized"] for p in named))
     if what == "notional":
         return abs(sum(_signed(p) for p in positions if p["symbol"] == of[0]))
     symbols = {p["symbol"] for p in positions if p["quantity"]}

@@ -40,7 +40,7 @@ from riskmon.core.engine import Engine
 from riskmon.core.events import datetime_ns, parse_json
 from riskmon.settings import load
 from tests.scenarios.gates import Gates
-from tests.scenarios.seen import same, seen
+from tests.scenarios.seen import same, seen, shown
 
 # What may be reported, with the fields that are written without their names. More are NAME=VALUE.
 REPORTED = {
@@ -167,10 +167,12 @@ class Stage:
         self.answers: list[CheckAnswer | OperateAnswer] = []
         self.records: dict[str, Record] = {}
         self.gates = Gates()
+        self._shown: dict[str, Any] = {}  # the state after a row, made when first looked at
         self._start(unclean=False)
 
     def play(self, row: Row) -> None:
         """Let a row happen, and compare what followed."""
+        self._shown = {}
         self._pass_time(row.at_ns)
         self._happen(row.happens)
         if not self.stopped and self.engine.next_deadline_ns <= self._engine_ns:
@@ -288,8 +290,8 @@ class Stage:
         for one in row.follows:
             if one not in told and one not in answers:
                 self._look(row.place, one)
-        levels = [one.split()[1:] for one in row.follows if one.startswith("level ")]
-        if wrong := self.gates.unsaid({scope: level for scope, level in levels}):
+        levels = dict(one.split()[1:] for one in row.follows if one.startswith("level "))
+        if wrong := self.gates.unsaid(levels):
             raise ScenarioError(f"{row.place}: expected every other gate as before, got {wrong}")
 
     def _look(self, place: str, expected: str) -> None:
@@ -300,12 +302,13 @@ class Stage:
             return
         *words, value = expected.split(" = ") if " = " in expected else expected.rsplit(" ", 1)
         what, *of = words[0].split()
-        found = self._recorded(of) if what in ("incident", "incidents") else self._shown(what, of)
+        if what in ("incident", "incidents"):
+            found = self._recorded(of)
+        else:
+            self._shown = self._shown or shown(self.engine.view())
+            found = seen(self._shown, what, *of)
         if not same(value, found):
             raise ScenarioError(f"{place}: expected {expected!r}, got {found!r}")
-
-    def _shown(self, what: str, of: list[str]) -> object:
-        return seen(self.engine.view(), what, *of)
 
     def _recorded(self, of: list[str]) -> object:
         """A figure of the latest incident, or how many there were."""
