@@ -194,7 +194,8 @@ def test_guard_times_reports_refuses_and_probes(kind: Any, tmp_path: Path) -> No
         while breaker(running)["state"] != "closed":  # a loaded machine may fail one
             until(lambda: permitted(bot, 0.0), "a permit")
             probes += 1
-            assert bot.flush() and probes < 20
+            assert bot.flush()
+            assert probes < 20
         assert probes >= 3
         bot.place("solana", 0.0)
 
