@@ -49,6 +49,11 @@ FREEZE = [
         (1, "incidents 1", "got 0"),
         (1, "nonsense 1", "nonsense"),
         (2, "", "edge strategy:mm1: closed -> frozen"),
+        (
+            2,
+            "warning edge strategy:mm1; edge strategy:mm1: closed -> frozen",
+            "every other gate as before, got ['strategy:mm1 halt']",
+        ),
     ],
 )
 def test_a_wrong_expectation_is_seen(tmp_path: Path, line: int, wrong: str, says: str) -> None:
