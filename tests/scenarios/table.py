@@ -3,24 +3,30 @@
 A row is ``time | what happens | what follows``. A time is UTC, with its date when the day changes;
 a row without one happens at the same instant as the row before. A row without anything that
 happens adds to what follows from the row before. Several things that follow are parted by ``;``.
-``#`` begins a comment. Above the rows, ``environment: NAME=VALUE …`` sets variables, and
-``configuration: NAME`` names one in config/ that is not called as the table is.
+``#`` begins a comment. Above the rows, ``environment: NAME=VALUE …`` sets variables, ``logged: …``
+is a line that the sidecar logs when it reads the configuration, ``meanwhile: every 20 s …`` happens
+again and again beside the rows while riskmon runs, and ``configuration: NAME`` names one in config/
+that is not called as the table is.
 
 Every warning, change of a breaker, unknown limit and cancel must stand in the table, in its order:
-what nobody expected fails as what did not come. Of the state only what is written is looked at.
+what nobody expected fails as what did not come. So must every gate that is not open: a level holds
+from the row that states it to the row that states another, and where nothing is stated it is
+allow. Of the rest of the state (that of ``GET /v1/state``) only what is written is looked at.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from riskmon.core import events as ev
 from riskmon.core.decisions import (
+    LEVEL_NAMES,
     CheckAnswer,
     Decision,
     OperateAnswer,
@@ -33,6 +39,8 @@ from riskmon.core.decisions import (
 from riskmon.core.engine import Engine
 from riskmon.core.events import datetime_ns, parse_json
 from riskmon.settings import load
+from tests.scenarios.gates import Gates
+from tests.scenarios.seen import same, seen, shown
 
 # What may be reported, with the fields that are written without their names. More are NAME=VALUE.
 REPORTED = {
@@ -53,11 +61,14 @@ REPORTED = {
 OPERATIONS = ("freeze", "unfreeze", "trip", "reset", "disable", "enable")
 CHECK = ("venue", "side", "quantity", "symbol", "price")
 BEFORE_NS = 1_000 * 10**9  # engine time of the first row
+NEVER_NS = 2**63
 
 _TIMES = re.compile(r"(.*) x (\d+)\Z")
+_SPREAD = re.compile(r"(.*) (\S+)\.\.(\S+)\Z")
+_POSITION = re.compile(r"position (\S+ \S+) (\S+) at (\S+)")
 _CHANGE = re.compile(r"\S+ \S+: \w+ -> \w+\Z")
 _DECISIONS = ("warning ", "all clear ", "unknown since ", "known again ", "cancel ")
-_ABOVE = ("#", "environment: ", "configuration: ")
+_ABOVE = ("#", "environment: ", "logged: ", "meanwhile: ", "configuration: ")
 _ANSWERS = ("allowed", "refused", "done")
 
 
@@ -82,8 +93,11 @@ def play(path: Path) -> None:
     settings = load(
         config, env=dict(word.split("=", 1) for line in variables for word in line.split())
     )
+    if (logged := re.findall(r"^logged: (.*)$", text, re.MULTILINE)) != list(settings.notes):
+        raise ScenarioError(f"{path.name}: expected logged {logged}, got {list(settings.notes)}")
     each = list(rows(path, text))
-    stage = Stage(Engine(settings.engine_config()), each[0].at_ns)
+    meanwhile = re.findall(r"^meanwhile: every (\S+) s (.*)$", text, re.MULTILINE)
+    stage = Stage(Engine(settings.engine_config()), each[0].at_ns, meanwhile)
     for row in each:
         try:
             stage.play(row)
@@ -128,11 +142,23 @@ def rows(path: Path, text: str) -> Iterator[Row]:
         yield row
 
 
+@dataclass
+class Repeated:
+    """What happens again and again: when next, and every how many ns."""
+
+    due_ns: int
+    every_ns: int
+    happens: str
+
+
 class Stage:
     """An engine, its time, and what it has said since the last row."""
 
-    def __init__(self, engine: Engine, begin_ns: int) -> None:
+    def __init__(
+        self, engine: Engine, begin_ns: int, meanwhile: Sequence[tuple[str, str]] = ()
+    ) -> None:
         self.engine = engine
+        self._meanwhile = [Repeated(begin_ns, round(float(s) * 1e9), what) for s, what in meanwhile]
         self.begin_ns = self.row_ns = begin_ns
         self.clock_ns = 0  # how far the machine's date is off
         self.starts = 0
@@ -140,10 +166,13 @@ class Stage:
         self.decisions: list[Decision] = []
         self.answers: list[CheckAnswer | OperateAnswer] = []
         self.records: dict[str, Record] = {}
+        self.gates = Gates()
+        self._shown: dict[str, Any] = {}  # the state after a row, made when first looked at
         self._start(unclean=False)
 
     def play(self, row: Row) -> None:
         """Let a row happen, and compare what followed."""
+        self._shown = {}
         self._pass_time(row.at_ns)
         self._happen(row.happens)
         if not self.stopped and self.engine.next_deadline_ns <= self._engine_ns:
@@ -171,14 +200,25 @@ class Stage:
         for one in outcome.decisions:
             if isinstance(one, Record):
                 self.records[one.id] = one
+        self.gates.look({s: LEVEL_NAMES[level] for s, level in self.engine.levels.items()})
 
     def _pass_time(self, until_ns: int) -> None:
-        """Wake the engine whenever it asks to be woken."""
-        end_ns = BEFORE_NS + until_ns - self.begin_ns
-        while not self.stopped and (due_ns := self.engine.next_deadline_ns) <= end_ns:
-            self.row_ns = max(self.row_ns, due_ns - BEFORE_NS + self.begin_ns)
-            self._step()
+        """Wake the engine whenever it asks to be woken; let happen what happens meanwhile."""
+        while (due_ns := self._due_ns()) <= until_ns:
+            self.row_ns = max(self.row_ns, due_ns)
+            for one in self._meanwhile:
+                if one.due_ns == due_ns:
+                    one.due_ns += one.every_ns
+                    if not self.stopped:
+                        self._happen(one.happens)
+            if not self.stopped and self.engine.next_deadline_ns <= self._engine_ns:
+                self._step()
         self.row_ns = until_ns
+
+    def _due_ns(self) -> int:
+        due_ns = self.engine.next_deadline_ns - BEFORE_NS + self.begin_ns
+        repeated = [one.due_ns for one in self._meanwhile]
+        return min([*repeated, NEVER_NS if self.stopped else due_ns])
 
     def _start(self, *, unclean: bool) -> None:
         self.starts += 1
@@ -188,9 +228,9 @@ class Stage:
         repeated = _TIMES.match(happens)
         what, *words = (repeated[1] if repeated else happens).split()
         if what in REPORTED:
-            body = json.dumps(_reported(what, words)).encode()
-            count = int(repeated[2]) if repeated else 1
-            self._step(*(parse_json(body, self._wall_ns)[0] for _ in range(count)))
+            lines = _repeated(repeated[1], int(repeated[2])) if repeated else [happens]
+            bodies = (json.dumps(_reported(*line.split())).encode() for line in lines)
+            self._step(*(parse_json(body, self._wall_ns)[0] for body in bodies))
         elif what == "check":
             named = _named(CHECK, words)
             order: Any = {
@@ -250,39 +290,30 @@ class Stage:
         for one in row.follows:
             if one not in told and one not in answers:
                 self._look(row.place, one)
+        levels = dict(one.split()[1:] for one in row.follows if one.startswith("level "))
+        if wrong := self.gates.unsaid(levels):
+            raise ScenarioError(f"{row.place}: expected every other gate as before, got {wrong}")
 
     def _look(self, place: str, expected: str) -> None:
+        at = _POSITION.fullmatch(expected)
+        if at is not None:
+            self._look(place, f"position {at[1]} quantity {at[2]}")
+            self._look(place, f"position {at[1]} entry_price {at[3]}")
+            return
         *words, value = expected.split(" = ") if " = " in expected else expected.rsplit(" ", 1)
-        found = self._seen(*words[0].split())
-        if not _same(value, found):
+        what, *of = words[0].split()
+        if what in ("incident", "incidents"):
+            found = self._recorded(of)
+        else:
+            self._shown = self._shown or shown(self.engine.view())
+            found = seen(self._shown, what, *of)
+        if not same(value, found):
             raise ScenarioError(f"{place}: expected {expected!r}, got {found!r}")
 
-    def _seen(self, what: str, *of: str) -> object:
-        """One thing of the state: levels, breakers, limits, portfolio, latencies, totals."""
-        view = self.engine.view()
-        if what == "level":
-            return view.levels[of[0]]
-        if what in ("state", "value", "bound", "reason", "utilization", "trips_total", "wait"):
-            (one,) = [b for b in view.breakers if (b.limit, b.scope) == of]
-            if what == "wait":
-                return None if one.until_ns is None else (one.until_ns - self._wall_ns) / 1e9
-            return getattr(one, what)
-        if what == "position":
-            positions = {(p.venue, p.symbol): p for p in view.portfolio.positions}
-            return getattr(positions[of[0], of[1]], of[2]) if len(of) > 2 else len(positions)
-        if what == "latency":
-            (window,) = [one for one in view.latency if one.venue == of[0]]
-            return getattr(window, of[1])
-        if what == "incidents":
-            return sum(one.kind in ("trip", "freeze") for one in self.records.values())
-        if what == "incident":
-            kinds = [one for one in self.records.values() if one.kind in ("trip", "freeze")]
-            return getattr(kinds[-1], of[0])
-        if what in ("freeze_total", "orders_blocked", "orders_checked"):
-            return getattr(view, what).get(of[0], 0)
-        if what == "unknown":
-            return sum(one.halted for one in view.unknown)
-        return getattr(view.portfolio, what)
+    def _recorded(self, of: list[str]) -> object:
+        """A figure of the latest incident, or how many there were."""
+        incidents = [one for one in self.records.values() if one.kind in ("trip", "freeze")]
+        return getattr(incidents[-1], of[0]) if of else len(incidents)
 
 
 def _named(order: tuple[str, ...], words: list[str] | tuple[str, ...]) -> dict[str, str]:
@@ -294,7 +325,17 @@ def _named(order: tuple[str, ...], words: list[str] | tuple[str, ...]) -> dict[s
     return {**dict(zip(order, plain, strict=False)), **pairs}
 
 
-def _reported(what: str, words: list[str]) -> dict[str, Any]:
+def _repeated(line: str, count: int) -> list[str]:
+    """The same again and again, or with its last number going evenly from one to another."""
+    spread = _SPREAD.match(line)
+    if spread is None:
+        return [line] * count
+    low, high = float(spread[2]), float(spread[3])
+    step = (high - low) / (count - 1)
+    return [f"{spread[1]} {low + step * number:.9g}" for number in range(count)]
+
+
+def _reported(what: str, *words: str) -> dict[str, Any]:
     fields: dict[str, Any] = {"type": what, **_named(REPORTED[what], words)}
     if what == "balances":
         free = {a: {"free": f} for a, f in fields.items() if a not in ("type", "venue", "at")}
@@ -326,7 +367,8 @@ def _told(one: Decision) -> str:
     if isinstance(one, Unknown):
         return f"{'unknown since' if one.halted else 'known again'} {one.limit} {one.scope}"
     if isinstance(one, Sweep):
-        return f"cancel {one.sweep} {one.scope}"
+        orders = " entries" if one.cancels == "entries" else ""
+        return f"cancel {one.sweep} {one.scope}{orders}{' and flatten' if one.flatten else ''}"
     return ""
 
 
@@ -340,14 +382,3 @@ def _answered(one: CheckAnswer | OperateAnswer) -> str:
         + (f" {r.value:.10g} of {r.bound:.10g}" if r.value is not None and r.bound else "")
         for r in one.reasons
     )
-
-
-def _same(expected: str, found: object) -> bool:
-    """Whether a value is as written: a text, a number, a range ``a..b``, or ``none``."""
-    if found is None or isinstance(found, str):
-        return expected == (found or "none")
-    low, dots, high = expected.partition("..")
-    number = float(found)  # type: ignore[arg-type]
-    if dots:
-        return float(low) <= number <= float(high)
-    return abs(number - float(expected)) <= 1e-9 * max(1.0, abs(number))
