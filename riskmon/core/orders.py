@@ -1,7 +1,8 @@
 """Orders that were permitted and are not filled yet: they count as if they were.
 
 An allowed check reserves its order. The reservation ends when an ``order`` event closes the order
-or its fills use it up, and after ``check_ttl`` if nothing was heard of it.
+or its fills use it up, and after ``check_ttl`` if nothing was heard of it. What is left of an order
+is told twice, by its fills and by the venue's ``remaining``, in any order: the smaller one counts.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Reservation(Struct):
     quantity: float
     notional: float | None
     left: float  # of the quantity
+    filled: Sum = field(default_factory=Sum)  # of the quantity, by its fills
 
 
 class Pending(Struct):
@@ -89,7 +91,10 @@ class Orders:
             return
         self.state.unheard_ns.pop(event.id, None)
         if event.remaining is not None:
-            self._leave(event.id, reservation, float(event.remaining))
+            remaining, filled = float(event.remaining), reservation.filled
+            if remaining > reservation.quantity:  # it was made larger at the venue
+                filled.add(reservation.quantity - filled.value - remaining)
+            self._leave(event.id, reservation, min(remaining, reservation.quantity - filled.value))
 
     def on_fill(self, event: ev.Fill) -> None:
         """A fill uses up the order it belongs to."""
@@ -97,7 +102,9 @@ class Orders:
         reservation = self.state.reserved.get(name) if name is not None else None
         if reservation is not None and name is not None:
             self.state.unheard_ns.pop(name, None)
-            self._leave(name, reservation, reservation.left - float(event.quantity))
+            reservation.filled.add(float(event.quantity))
+            unfilled = reservation.quantity - reservation.filled.value
+            self._leave(name, reservation, min(reservation.left, unfilled))
 
     def earlier(self, order: ev.Check) -> Reservation | None:
         """What was reserved for an order that is asked for again."""

@@ -118,6 +118,30 @@ def test_what_remains_of_an_order_is_what_counts() -> None:
     assert room(world, 10.0)
 
 
+@pytest.mark.parametrize("told_first", [True, False])
+def test_what_a_fill_and_the_venue_both_tell_counts_once(told_first: bool) -> None:
+    """`remaining` before or after the fills that it speaks of, or older than them: once."""
+    world = market()
+    ask(world, 6.0, id="a")
+    told = [order("open", remaining=4.0), fill("buy", 2.0, 100.0, id="1", order_id="a")]
+    world.each(told if told_first else reversed(told))
+    assert (room(world, 4.0), room(world, 4.1)) == (True, False)
+    world.each([fill("buy", 1.0, 100.0, id="2", order_id="a"), order("open", remaining=4.0)])
+    assert (room(world, 4.0), room(world, 4.1)) == (True, False)
+
+
+def test_an_order_that_was_made_larger_counts_as_the_venue_has_it() -> None:
+    """More may remain than was asked for; its fills come off that."""
+    world = market()
+    ask(world, 2.0, id="a")
+    world.each([fill("buy", 1.0, 100.0, id="1", order_id="a"), order("open", remaining=5.0)])
+    assert (room(world, 4.0), room(world, 4.1)) == (True, False)
+    world.step(fill("buy", 4.0, 100.0, id="2", order_id="a"))
+    assert (room(world, 4.0), room(world, 4.1)) == (True, False)
+    world.step(fill("buy", 1.0, 100.0, id="3", order_id="a"))
+    assert not world.engine.state.orders.reserved
+
+
 def test_an_order_of_which_nothing_is_heard_is_given_up() -> None:
     """After `check_ttl` it does not count any more, and not a moment before."""
     world = market(check_ttl=5.0)

@@ -341,13 +341,13 @@ class Stories(RuleBasedStateMachine):
                 )
             )
 
-    @rule(pick=st.integers(0, 9), what=st.sampled_from(("open", "closed", "remaining", "less")))
+    @rule(pick=st.integers(0, 9), what=st.sampled_from(("open", "closed", "left", "less", "more")))
     def tell_order(self, pick: int, what: Any) -> None:
         """What the venue says of an order that rests."""
         resting = self.pair.desk.resting()
         if resting:
             name, one = sorted(resting.items())[pick % len(resting)]
-            left = {"remaining": one.left, "less": one.left / 2}.get(what)
+            left = {"left": one.left, "less": one.left / 2, "more": one.quantity + 1}.get(what)
             event = ev.Order(
                 **dict(id=name, venue=one.order.venue, symbol=one.order.symbol),
                 status="closed" if what == "closed" else "open",

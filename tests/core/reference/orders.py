@@ -245,6 +245,8 @@ class Desk:
         if event.status == "closed":
             del found[event.id]
         elif event.remaining is not None:
+            if F(event.remaining) > one.quantity:  # it was made larger at the venue
+                one.filled = one.quantity - F(event.remaining)
             one.left = min(F(event.remaining), one.quantity - one.filled)
 
     def _reserved(self, symbol: str, side: str, order: ev.Check, *, money: bool = False) -> F:
