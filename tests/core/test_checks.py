@@ -142,6 +142,14 @@ def test_an_order_that_was_made_larger_counts_as_the_venue_has_it() -> None:
     assert not world.engine.state.orders.reserved
 
 
+def test_an_order_without_an_id_is_nobody_elses() -> None:
+    """No id that a venue may tell is that of an order that was asked for without one."""
+    world = market(check_ttl=5.0)
+    ask(world, 6.0, id=None)
+    world.each(order("closed", f"{mark}1") for mark in ("", "#", "-"))
+    assert (room(world, 4.0), room(world, 4.1)) == (True, False)
+
+
 def test_an_order_of_which_nothing_is_heard_is_given_up() -> None:
     """After `check_ttl` it does not count any more, and not a moment before."""
     world = market(check_ttl=5.0)

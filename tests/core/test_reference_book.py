@@ -328,9 +328,9 @@ class Stories(RuleBasedStateMachine):
     @rule(pick=st.integers(0, 9), part=st.sampled_from((0.5, 1.0, 3.0)), each=prices)
     def fill_order(self, pick: int, part: float, each: float) -> None:
         """An order that rests is filled, in part or more than whole."""
-        resting = self.pair.desk.resting()
+        resting = [one for one in sorted(self.pair.desk.resting().items()) if one[1].order.id]
         if resting:
-            name, one = sorted(resting.items())[pick % len(resting)]
+            name, one = resting[pick % len(resting)]
             order, self.made = one.order, self.made + 1
             self._tell(
                 ev.Fill(
@@ -344,9 +344,9 @@ class Stories(RuleBasedStateMachine):
     @rule(pick=st.integers(0, 9), what=st.sampled_from(("open", "closed", "left", "less", "more")))
     def tell_order(self, pick: int, what: Any) -> None:
         """What the venue says of an order that rests."""
-        resting = self.pair.desk.resting()
+        resting = [one for one in sorted(self.pair.desk.resting().items()) if one[1].order.id]
         if resting:
-            name, one = sorted(resting.items())[pick % len(resting)]
+            name, one = resting[pick % len(resting)]
             left = {"left": one.left, "less": one.left / 2, "more": one.quantity + 1}.get(what)
             event = ev.Order(
                 **dict(id=name, venue=one.order.venue, symbol=one.order.symbol),

@@ -219,7 +219,7 @@ class Desk:
             if isinstance(what, Asked) and what.admitted:
                 order = what.order
                 quantity = F(order.quantity)
-                found[order.id or f"#{what.number}"] = Resting(
+                found[order.id or f"\n{what.number}"] = Resting(
                     order, what.notional, quantity, quantity, at
                 )
             elif isinstance(what, ev.Order) and what.id in found:

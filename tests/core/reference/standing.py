@@ -95,6 +95,7 @@ class Book:
         if config.initial_capital is not None:
             self.units.append(F(config.initial_capital))
         self.equity_known: F | None = None  # as it was last judged
+        self.venues_known: dict[str, bool] = {}  # as each was last judged
         self.left_out: set[str] = set()
         self.answers: dict[Any, Any] = {}
 
@@ -583,8 +584,11 @@ class Book:
                 value = self.equity_known - sum((f for _, f in self.flows), F(0))
                 self._keep("account", value, self.equity_known, sum(self.units, F(0)))
         for venue in self.venues:
+            if not self.is_settled(venue):
+                continue
             own = self.venue_value(venue)
-            if own is not None and self.is_settled(venue):
+            self.venues_known[venue] = own is not None
+            if own is not None:
                 flows = sum((f for where, f in self.flows if where == venue), F(0))
                 self._keep("venue:" + venue, own - flows)
         for name in {getattr(e, "strategy", None) or "" for _, e in self.told} - {""}:
@@ -639,7 +643,7 @@ class Book:
         if kind == "account":
             return points if self.equity_known is not None else None
         if kind == "venue":
-            return points if name in self.venues and self.venue_value(name) is not None else None
+            return points if self.venues_known.get(name) else None
         if self.profit(name) is None:
             return None
         return points or [Point(self.now, F(0))]
