@@ -284,9 +284,7 @@ class Book:
     def places(self) -> list[tuple[str, str]]:
         """(venue, symbol) of every position that there ever was."""
         pairs = {
-            (e.venue, e.symbol): True
-            for _, e in self.told
-            if isinstance(e, ev.Fill | ev.Position)
+            (e.venue, e.symbol): True for _, e in self.told if isinstance(e, ev.Fill | ev.Position)
         }
         return list(pairs)
 
