@@ -130,7 +130,7 @@ def _note(judge: Judge, facts: Facts, intent: Intent, rule: Rule, breaker: Break
     times = rule.limit.note(facts, intent, breaker.scope)
     if rule.limit.freezes(times):
         reason = rule.limit.describe(breaker.scope, times, breaker.bound)
-        judge.trips.shut(breaker, "breach_freeze", reason)
+        judge.trips.shut(breaker, "breach_freeze", reason, value=times)
 
 
 def _untold(facts: Facts, intent: Intent, rule: Rule, breaker: Breaker) -> Blame | None:
@@ -149,7 +149,7 @@ def _act(judge: Judge, rule: Rule, breaker: Breaker, value: float) -> None:
     if rule.params.on_breach in ("trip", "freeze") and breaker.state in ("closed", "half_open"):
         reason = "checked order: " + rule.limit.describe(breaker.scope, value, breaker.bound)
         cause = "breach" if rule.params.on_breach == "trip" else "breach_freeze"
-        judge.trips.shut(breaker, cause, reason)  # type: ignore[arg-type]
+        judge.trips.shut(breaker, cause, reason, value=value)  # type: ignore[arg-type]
 
 
 def _admit(judge: Judge, facts: Facts, intent: Intent, scopes: list[str]) -> None:

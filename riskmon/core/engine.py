@@ -40,6 +40,8 @@ from riskmon.core.trips import Trips
 from riskmon.core.view import FiguresView, View
 from riskmon.core.viewing import figures, view
 
+RESTART_MAX = 4  # a start comes with the configuration, and nothing else
+
 
 class TooManyScopes(Exception):
     """An event names a new scope and ``max_scopes`` are registered."""
@@ -50,6 +52,7 @@ class State(Struct):
 
     now_ns: int = 0
     wall_ns: int = 0
+    started_ns: int = 0  # of the last start: nobody is silent for longer
     board: BoardState = field(default_factory=BoardState)
     portfolio: PortfolioState = field(default_factory=PortfolioState)
     incidents: dict[str, Incident] = field(default_factory=dict)
@@ -139,6 +142,8 @@ class Engine:
         self._timers.now_ns = board.now_ns = facts.now_ns = now_ns
         board.wall_ns = facts.wall_ns = wall_ns
         book.at(now_ns, wall_ns)
+        if len(events) < RESTART_MAX and any(type(event) is ev.Start for event in events):
+            state.started_ns = facts.started_ns = now_ns  # before what was due meanwhile
         if board.bounds.is_due(wall_ns):
             self._rebind()
         moved = len(board.rebound)
@@ -228,6 +233,7 @@ class Engine:
             heard_ns=state.heard_ns,
             beats_ns=state.beats_ns,
             since_ns=state.board.scopes,
+            started_ns=state.started_ns,
             edge_max_age_ns=int(config.portfolio.max_age.edge * 1e9),
             sized=any(hasattr(rule.limit, "size") for rule in self._board.rules.values()),
             now_ns=state.now_ns,

@@ -63,6 +63,7 @@ class Facts:
     heard_ns: dict[str, dict[str, int]]  # venue -> type of event -> when
     beats_ns: dict[str, int]  # strategy -> last heartbeat; none after a final one
     since_ns: dict[str, int]  # scope -> its first event, 0: none yet
+    started_ns: int  # of the last start: riskmon heard nobody before it
     edge_max_age_ns: int
     sized: bool  # whether any limit asks for the sizes of orders
     now_ns: int = 0

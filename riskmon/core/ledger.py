@@ -10,12 +10,14 @@ from riskmon.core.money import Sum
 class Ledger(Struct):
     """Amounts by asset and what they are worth together.
 
-    ``missing`` names the assets that are held and have no price; the value is without them.
+    ``missing`` names the assets that are held and have no price; the value is without them. What is
+    too little to make the whole unknown is ``kept`` in it, at the price that was last known.
     """
 
     amounts: dict[str, Sum] = field(default_factory=dict)
     value: Sum = field(default_factory=Sum)
     missing: dict[str, bool] = field(default_factory=dict)
+    kept: dict[str, float] = field(default_factory=dict)  # asset -> the price it is counted at
 
     def add(self, asset: str, amount: float, worth: float | None) -> None:
         """Add ``amount`` of an asset that is worth ``worth`` each (None: no price)."""
@@ -23,6 +25,8 @@ class Ledger(Struct):
         if held is None:
             held = self.amounts[asset] = Sum()
         held.add(amount)
+        if worth is None:
+            worth = self.kept.get(asset)
         if worth is not None:
             self.value.add(amount * worth)
         elif held.value:
@@ -34,11 +38,25 @@ class Ledger(Struct):
         """The price of an asset changed, appeared or went away."""
         held = self.amounts.get(asset)
         amount = held.value if held is not None else 0.0
+        before = self.kept.pop(asset, before)
         self.value.add(amount * ((after or 0.0) - (before or 0.0)))
         if after is None and amount:
             self.missing[asset] = True
         else:
             self.missing.pop(asset, None)
+
+    def keep_dust(self, asset: str, last: float | None, dust: float) -> None:
+        """An asset has no price: keep it at its ``last`` one if it is worth less than ``dust``."""
+        amount, counted = self.amount(asset), self.kept.get(asset)
+        is_dust = last is not None and abs(amount) * last < dust
+        if is_dust and counted is None and last is not None:
+            self.kept[asset] = last
+            self.value.add(amount * last)
+            self.missing.pop(asset, None)
+        elif counted is not None and not is_dust:
+            del self.kept[asset]
+            self.value.add(-amount * counted)
+            self.missing[asset] = True
 
     def amount(self, asset: str) -> float:
         """How much of ``asset`` there is."""

@@ -73,7 +73,7 @@ class Orders:
         """Let an order count. One that is known by its id takes the place of the earlier."""
         state = self.state
         state.made += order.id is None
-        name = order.id or f"#{state.made}"
+        name = order.id or f"\n{state.made}"  # no id of anyone's: those are printable
         earlier = state.reserved.get(name)
         if earlier is not None:
             self.release(name)

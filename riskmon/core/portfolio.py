@@ -70,7 +70,7 @@ class Portfolio:
         self.reference = config.reference
         self.dirty: dict[str, bool] = {}  # topics that changed; the engine empties it
         self.prices = Prices(state.prices, config)
-        self.worths = Worths(state.worth, self.prices, arm, self._is_dust, self._on_worth)
+        self.worths = Worths(state.worth, self.prices, arm, config.dust, self._on_worth)
         self.worths.hold(state.flows)
         self.positions = Positions(state.book, config, self.worths, self.dirty, self._credit_venue)
         self.venues = Venues(
@@ -121,9 +121,13 @@ class Portfolio:
         """Unit value at the last settled equity; the first one is 1."""
         return self.state.judged_unit_value
 
+    def loss(self) -> float:
+        """1 - unit value, of settled equity."""
+        return _ratio_lost(self.state.judged_unit_value)
+
     def drawdown(self) -> float:
         """1 - unit value / peak, of settled equity."""
-        return max(0.0, 1.0 - self.state.judged_unit_value / self.state.peak.value)
+        return _ratio_lost(self.state.judged_unit_value / self.state.peak.value)
 
     def pnl_realised(self) -> float:
         """Realised P&L, less fees."""
@@ -202,9 +206,6 @@ class Portfolio:
         base = instrument(symbol, self.reference).base
         return base in self.state.venues.left_out or base in self.prices.through
 
-    def _is_dust(self, asset: str) -> bool:
-        return self.venues.is_dust(asset)
-
     def _credit_venue(self, name: str, asset: str, amount: float) -> None:
         self.venues.credit(name, asset, amount)
 
@@ -237,6 +238,8 @@ class Portfolio:
         amount: float = event.amount  # type: ignore[assignment]
         self.worths.credit(self.state.flows, event.asset, amount)
         worth = self.worths.of(event.asset)
+        if worth is None:
+            worth = self.prices.last(event.asset)  # old, and better than none
         venue = self.state.venues.venues.get(event.venue)
         self.dirty["equity"] = True
         if event.asset in self.config.ignore:
@@ -245,14 +248,13 @@ class Portfolio:
         held = venue is not None and not self.venues.move(event.venue, event.asset, amount, wall_ns)
         if venue is not None and worth is not None:
             venue.flows.add(amount * worth)
+            self.venues.touch(event.venue)
             if held:
                 self.tracks.correct("venue:" + event.venue, amount * worth, wall_ns)
         if self.state.venues.complete and (venue is None or not venue.counted):
             return  # it enters with its venue
         if held and venue is not None and wall_ns < self._begun_wall_ns(venue):
             return  # it was in what began
-        if worth is None:
-            worth = self.prices.last(event.asset)  # old, and better than none
         if worth is not None:
             self._add_units(amount * worth)
             if held:
@@ -397,3 +399,8 @@ class Portfolio:
             f"{asset} has no price: report a price of "
             f"{asset}/{self.reference}, or set portfolio.pegs or portfolio.ignore"
         )
+
+
+def _ratio_lost(left: float) -> float:
+    # 1 - 0.95 is a little more than 0.05 in binary: a loss of just the bound is not over it.
+    return max(0.0, round(1.0 - left, 12))

@@ -192,7 +192,7 @@ class Positions:
     def _index(self, key: str, position: Position) -> None:
         self._by_symbol.setdefault(position.symbol, []).append((key, position))
         quote = instrument(position.symbol, self.reference).quote
-        self._worths.quoting.setdefault(quote, {})[position.symbol] = True
+        self._worths.quote(position.symbol, quote)
 
     # -- what happens -----------------------------------------------------------------------------
 
@@ -268,6 +268,9 @@ class Positions:
         """An asset is worth something else."""
         for symbol in self._worths.quoting.get(asset, ()):
             self._mark_stale(symbol)
+        for name, book in self.state.strategies.items():
+            if asset in book.amounts:
+                self._dirty["strategy:" + name] = True
 
     def _mark_stale(self, symbol: str) -> None:
         self.stale[symbol] = True

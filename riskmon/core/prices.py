@@ -62,8 +62,8 @@ class Prices:
         return base
 
     def is_known_since(self, symbol: str, venue: str, at_ns: int) -> bool:
-        """Whether there is a later price of a symbol at a venue ("" for any) than of ``at_ns``."""
-        quote = self.state.marks.get(symbol, {}).get(venue)
+        """Whether a symbol is marked, at a venue or ("") at any, by a later price."""
+        quote = self.mark(symbol, venue)
         return quote is not None and quote.at_ns > at_ns
 
     def mark(self, symbol: str, venue: str) -> Quote | None:

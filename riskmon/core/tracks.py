@@ -111,6 +111,7 @@ class Minute(Struct):
     number: int
     last: Point
     high: float
+    high_wall_ns: int = 0  # when it was first so high
 
 
 class Rolling(Struct):
@@ -125,10 +126,12 @@ class Rolling(Struct):
         number = point.at_ns // MINUTE_NS
         last = self.minutes[-1] if self.minutes else None
         if last is not None and last.number >= number:
-            last.last, last.high = point, max(last.high, point.value)
+            last.last = point
+            if point.value > last.high:
+                last.high, last.high_wall_ns = point.value, point.wall_ns
             number = last.number
         else:
-            self.minutes.append(Minute(number, point, point.value))
+            self.minutes.append(Minute(number, point, point.value, point.wall_ns))
         self._show_high(number, point.value)
         self._expire(now_ns - window_ns)
 
@@ -158,7 +161,9 @@ class Rolling(Struct):
         for minute in self.minutes:
             if minute.last.wall_ns >= wall_ns:
                 minute.last = _less(minute.last, flow, wall_ns)
-                minute.high -= flow
+                if minute.high_wall_ns >= wall_ns:  # else it was so high before the flow came
+                    minute.high -= flow
+                minute.high = max(minute.high, minute.last.value)
             self._show_high(minute.number, minute.high)
 
 

@@ -187,7 +187,7 @@ class Venues:
             self._hold(venue, asset, amount, 0.0, gone_wall_ns)
         else:
             self._hold(venue, asset, held.free + amount, held.locked, held.wall_ns)
-        self._touch(name)
+        self.touch(name)
         return True
 
     def on_timer(self, what: str, name: str) -> None:
@@ -200,7 +200,7 @@ class Venues:
             due_ns = venue.awaited_until_ns
         else:
             due_ns = venue.at_ns + self.age_ns + 1
-        self._touch(name)
+        self.touch(name)
         if self.now_ns < due_ns:
             self._arm((what, name, ""), due_ns)
         elif what == "settle":
@@ -251,7 +251,7 @@ class Venues:
             self.state.first_balance_ns = self.now_ns
             self._arm(("complete", "", ""), self.now_ns + self.grace_ns)
         self._dirty["equity"] = True
-        self._touch(name)
+        self.touch(name)
 
     def _settle(self, venue: Venue) -> None:
         venue.unsettled_since_ns = None
@@ -275,16 +275,13 @@ class Venues:
 
     # -- assets without a price -------------------------------------------------------------------
 
-    def is_dust(self, asset: str) -> bool:
-        """Whether too little of an asset is held to make the whole account unknown."""
-        held = abs(self.state.balances.amount(asset)) * self._worths.worth.get(asset, 0.0)
-        return held < self.config.dust
-
     def leave_out(self, asset: str) -> None:
         """The grace of an asset that had no price is over."""
         waited = self.state.unpriced_since_ns.pop(asset, None) is not None
         if waited and not self._worths.prices.ever(asset):
             self.state.left_out[asset] = True
+            for name in self.state.venues:
+                self.touch(name)
 
     def let_in(self, asset: str, worth: float | None) -> float | None:
         """The value of an asset that was left out for want of a price and now has one."""
@@ -314,23 +311,24 @@ class Venues:
                 self._worths.credit(venue.own, asset, holding.free + holding.locked)
         for asset, unrealised in self._on_top_at(name):
             self._worths.credit(venue.own, asset, unrealised)
-        self._touch(name)
+        self.touch(name)
 
     def credit(self, name: str, asset: str, amount: float) -> None:
         """Unrealised P&L on top of a venue's balances changed."""
         venue = self.state.venues.get(name)
         if venue is not None and venue.own is not None:
             self._worths.credit(venue.own, asset, amount)
-            self._touch(name)
+            self.touch(name)
 
     def revalue(self, asset: str, entering_at: float | None) -> None:
         """An asset is worth something else; ``entering_at``: it was left out until now."""
         for name, venue in self.state.venues.items() if self.each else ():
             if venue.own is not None and asset in venue.own.amounts:
-                self._touch(name)
+                self.touch(name)
                 if entering_at is not None:
                     venue.flows.add(venue.own.amount(asset) * entering_at)
 
-    def _touch(self, name: str) -> None:
+    def touch(self, name: str) -> None:
+        """What a venue holds, or is worth, changed."""
         if self.each:
             self._dirty["venue_equity:" + name] = True

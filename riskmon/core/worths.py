@@ -19,8 +19,8 @@ Moved = Callable[[str, float | None], None]
 class Worths:
     """The worth of every asset that somebody asked for.
 
-    ``is_dust`` says of an asset that too little of it is held for its price to matter; ``moved``
-    is told of each asset whose worth changed, and the new one.
+    An amount that was worth less than ``dust`` when its price was last known makes no ledger
+    unknown; ``moved`` is told of each asset whose worth changed, and the new one.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class Worths:
         worth: dict[str, float],
         prices: Prices,
         arm: Arm,
-        is_dust: Callable[[str], bool],
+        dust: float,
         moved: Moved,
     ) -> None:
         self.worth = worth
@@ -39,7 +39,7 @@ class Worths:
         self.stale: dict[str, bool] = {}
         self.arm = arm
         self._armed_ns: dict[str, int] = {}  # when a price grows old, if that is waited for
-        self._is_dust = is_dust
+        self._dust = dust
         self._moved = moved
         worth.update(prices.fixed)
 
@@ -57,7 +57,21 @@ class Worths:
         """Add an amount to a ledger that is kept here."""
         if asset not in ledger.amounts:
             self.holders.setdefault(asset, []).append(ledger)
-        ledger.add(asset, amount, self.of(asset))
+            self._begin_to_want(asset)
+        worth = self.of(asset)
+        ledger.add(asset, amount, worth)
+        if worth is None:
+            ledger.keep_dust(asset, self.prices.last(asset), self._dust)
+
+    def quote(self, symbol: str, quote: str) -> None:
+        """A position in ``symbol`` is quoted in an asset."""
+        self.quoting.setdefault(quote, {})[symbol] = True
+        self._begin_to_want(quote)
+
+    def _begin_to_want(self, asset: str) -> None:
+        """Look at its price again: until now nobody minded when it grows old."""
+        if asset in self.worth and asset not in self._armed_ns:
+            self.stale[asset] = True
 
     def of(self, asset: str) -> float | None:
         """The worth of an asset, which is kept from now on; None when it has no price."""
@@ -109,14 +123,14 @@ class Worths:
             self._wait(asset, until_ns + 1)
         if after == before:
             return after
-        if after is not None:
-            self.worth[asset] = after
-        elif self._is_dust(asset):
-            return before  # too little to make the whole account unknown
-        else:
+        if after is None:
             del self.worth[asset]
+        else:
+            self.worth[asset] = after
         for ledger in self.holders.get(asset, ()):
             ledger.revalue(asset, before, after)
+            if after is None:
+                ledger.keep_dust(asset, before, self._dust)
         self._moved(asset, after)
         return after
 

@@ -79,8 +79,8 @@ def _add_switch(
     enabled = _WORDS.get(environment[ENABLED].strip().lower())
     if enabled is None:
         return [Found((ENABLED,), "must be true or false")]
-    for kind in kinds if not enabled else ():
-        _set(raw, data, ENABLED, ("limits", kind, "enabled"), False)
+    for kind in kinds:
+        _set(raw, data, ENABLED, ("limits", kind, "enabled"), enabled)
     return []
 
 

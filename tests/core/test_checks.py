@@ -202,6 +202,41 @@ def test_an_order_that_grew_at_the_venue_counts_as_it_rests() -> None:
     assert (room(world, 2.0), room(world, 2.1)) == (True, False)
 
 
+@pytest.mark.parametrize("told_first", [True, False])
+def test_what_a_fill_and_the_venue_both_tell_counts_once(told_first: bool) -> None:
+    """`remaining` before or after the fills that it speaks of, or older than them: once."""
+    world = market()
+    ask(world, 6.0, id="a")
+    told: list[ev.Event] = [
+        order("open", remaining=4.0),
+        fill("buy", 2.0, 100.0, id="1", order_id="a"),
+    ]
+    world.each(told if told_first else reversed(told))
+    assert (room(world, 4.0), room(world, 4.1)) == (True, False)
+    world.each([fill("buy", 1.0, 100.0, id="2", order_id="a"), order("open", remaining=4.0)])
+    assert (room(world, 4.0), room(world, 4.1)) == (True, False)
+
+
+def test_an_order_that_was_made_larger_counts_as_the_venue_has_it() -> None:
+    """More may remain than was asked for; its fills come off that."""
+    world = market()
+    ask(world, 2.0, id="a")
+    world.each([fill("buy", 1.0, 100.0, id="1", order_id="a"), order("open", remaining=5.0)])
+    assert (room(world, 4.0), room(world, 4.1)) == (True, False)
+    world.step(fill("buy", 4.0, 100.0, id="2", order_id="a"))
+    assert (room(world, 4.0), room(world, 4.1)) == (True, False)
+    world.step(fill("buy", 1.0, 100.0, id="3", order_id="a"))
+    assert not world.engine.state.orders.reserved
+
+
+def test_an_order_without_an_id_is_nobody_elses() -> None:
+    """No id that a venue may tell is that of an order that was asked for without one."""
+    world = market(check_ttl=5.0)
+    ask(world, 6.0, id=None)
+    world.each(order("closed", f"{mark}1") for mark in ("", "#", "-"))
+    assert (room(world, 4.0), room(world, 4.1)) == (True, False)
+
+
 def test_an_order_of_which_nothing_is_heard_is_given_up() -> None:
     """After `check_ttl` it does not count any more, and not a moment before."""
     world = market(check_ttl=5.0)
@@ -443,3 +478,12 @@ def test_a_restored_engine_goes_on_with_what_was_reserved() -> None:
     assert plain(twin.engine) == plain(world.engine)
     assert twin.engine.levels == world.engine.levels
     assert twin.decisions[1:] == world.decisions[-len(twin.decisions[1:]) :]
+
+
+def test_the_incident_of_an_order_holds_the_figure_that_tripped() -> None:
+    """101 of 100, not the 90 that were held before the order."""
+    world = World(limit("position", max=100.0, on_breach="trip"))
+    world.step(fill("buy", 90.0, 1.0, "M1"))
+    world.check(symbol="M1", quantity=11.0)
+    (trip,) = world.transitions
+    assert trip.value == 101.0

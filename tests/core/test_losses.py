@@ -318,6 +318,20 @@ def test_a_deposit_raises_no_peak() -> None:
     assert loss(there, "drawdown") == pytest.approx(0.05)
 
 
+@pytest.mark.parametrize("amount", [-300.0, 5.0])
+def test_a_flow_told_in_the_minute_of_a_best_point(amount: float) -> None:
+    """The best point of the last hours came before the flow: it is neither higher nor lower."""
+    there = world(limit("loss", max=500.0, period="1h", trailing=True))
+    for usdt in (1_000.0, 1_040.0, 1_030.0):
+        there.step(balances(USDT=usdt))
+        there.wait(1)
+    there.step(balances(USDT=1_030.0 + amount))
+    late = flow(amount, at=at(there, 0))
+    there.wait(1)
+    there.step(late)
+    assert loss(there, "loss") == pytest.approx(10.0)
+
+
 def test_a_flow_that_is_older_than_the_account_is_none() -> None:
     """A history of deposits, told at the start, is in the first balances: no loss, no profit."""
     there = world(limit("daily_loss", max=100.0), limit("drawdown", max=0.01), loss_limit())
@@ -651,3 +665,14 @@ def test_hours_as_text_and_as_a_number(period: Any) -> None:
     there.each([balances(USDT=1_000.0), balances(USDT=990.0)])
     reason = there.breaker("loss", "account").reason
     assert reason == "loss 10.00 over 1.00 in the last 24 h"
+
+
+@pytest.mark.parametrize("kind", ["portfolio_loss", "drawdown"])
+def test_a_ratio_of_exactly_the_bound_does_not_trip(kind: str) -> None:
+    """500 of 10,000 is 5 %, not over it, though 1 - 0.95 is in binary."""
+    world = World(limit(kind, max=0.05), portfolio=PortfolioConfig(initial_capital=10_000.0))
+    world.step(balances(USDT=10_000.0))
+    world.step(balances(USDT=9_500.0))
+    assert world.state(kind, "account") == "closed"
+    world.step(balances(USDT=9_499.99))
+    assert world.state(kind, "account") == "open"

@@ -733,3 +733,15 @@ def test_a_position_without_a_mark_is_unknown_to_its_venue_at_once() -> None:
     assert world.breaker("daily_loss", "venue:mexc").value == 0.0
     world.wait(60)
     assert world.level("venue:mexc") == "allow"
+
+
+def test_a_venue_is_known_again_when_its_airdrop_is_left_out() -> None:
+    """No report need come after the grace."""
+    config = PortfolioConfig(venues=("kraken",))
+    world = World(limit("daily_loss", max=100.0, written=True, per="venue"), portfolio=config)
+    world.step(balances(USDT=1_000.0))
+    world.wait(60)
+    world.step(balances(USDT=1_000.0, GIFT=5.0))
+    world.wait(120)
+    assert world.view.unknown == []
+    assert world.level("venue:kraken") == "allow"

@@ -9,7 +9,7 @@ import pytest
 from riskmon.core import events as ev
 from riskmon.core.limits.policy import ParamFaults
 from riskmon.core.timers import NEVER_NS
-from tests.core import OMS, World, balances, error, fill, latency, limit, price
+from tests.core import OMS, SECOND, World, balances, error, fill, latency, limit, price
 
 VENUE = "venue:kraken"
 MM = "strategy:mm"
@@ -364,3 +364,16 @@ def test_silence_that_needs_no_more_breaches_wakes_nobody() -> None:
         world.step(beat(), last)
         world.wait(60)
         assert world.engine.next_deadline_ns == NEVER_NS
+
+
+def test_what_riskmon_could_not_hear_is_no_silence() -> None:
+    """A strategy and a venue are not blamed for the hour in which riskmon itself was away."""
+    world = World(limit("heartbeat", max=60.0), limit("staleness", max=60.0))
+    world.step(ev.Heartbeat(strategy="mm1", venue="kraken"))
+    world.step(ev.Stop())
+    world.now_ns += 3_600 * SECOND
+    world.step(ev.Start(epoch="e2"))
+    world.wait(60)
+    assert world.transitions == []
+    world.wait(1)
+    assert {one.limit for one in world.transitions} == {"heartbeat", "staleness"}

@@ -108,7 +108,7 @@ class PortfolioLoss:
     def value(self, facts: Facts, scope: str) -> float | str:
         """The loss as a ratio, or why it cannot be told."""
         judged = facts.book.judged
-        return judged if isinstance(judged, str) else max(0.0, 1.0 - facts.book.unit_value())
+        return judged if isinstance(judged, str) else facts.book.loss()
 
     def describe(self, scope: str, value: float, bound: float) -> str:
         """Why it tripped, for people."""

@@ -40,7 +40,10 @@ class StalenessParams(Policy):
 
 
 class Staleness:
-    """Seconds since a venue's last event of its streams, from its first event of any on."""
+    """Seconds since a venue's last event of its streams, from its first event of any on.
+
+    riskmon heard nobody while it was away: no silence is longer than since its start.
+    """
 
     kind: ClassVar[str] = "staleness"
     category: ClassVar[str] = "venue"
@@ -71,7 +74,8 @@ class Staleness:
         # A stream that never came is silent since the venue's first event of any.
         streams = self.params.streams or heard
         first_ns = facts.since_ns.get(scope, 0)
-        return max((heard[stream] for stream in streams if stream in heard), default=first_ns)
+        last_ns = max((heard[stream] for stream in streams if stream in heard), default=first_ns)
+        return max(last_ns, facts.started_ns)
 
     def wake_ns(self, facts: Facts, scope: str, bound: float) -> int | None:
         """When the silence will mean something else than it does now."""
@@ -108,7 +112,10 @@ def _refuse_too_long(params: StalenessParams | HeartbeatParams) -> None:
 
 
 class Heartbeat:
-    """Seconds since a strategy's last heartbeat: armed by the first, disarmed by a final one."""
+    """Seconds since a strategy's last heartbeat: armed by the first, disarmed by a final one.
+
+    As a venue's silence, none is longer than since riskmon's start.
+    """
 
     kind: ClassVar[str] = "heartbeat"
     category: ClassVar[str] = "strategy"
@@ -128,12 +135,16 @@ class Heartbeat:
 
     def value(self, facts: Facts, scope: str) -> float | None:
         """The silence in seconds; None while the strategy is not armed."""
-        beat_ns = facts.beats_ns.get(scope.partition(":")[2])
+        beat_ns = self._last_ns(facts, scope)
         return None if beat_ns is None else (facts.now_ns - beat_ns) / 1e9
+
+    def _last_ns(self, facts: Facts, scope: str) -> int | None:
+        beat_ns = facts.beats_ns.get(scope.partition(":")[2])
+        return None if beat_ns is None else max(beat_ns, facts.started_ns)
 
     def wake_ns(self, facts: Facts, scope: str, bound: float) -> int | None:
         """When the silence will mean something else than it does now."""
-        beat_ns = facts.beats_ns.get(scope.partition(":")[2])
+        beat_ns = self._last_ns(facts, scope)
         return None if beat_ns is None else _next_ns(self.params, bound, beat_ns, facts.now_ns)
 
     def describe(self, scope: str, value: float, bound: float) -> str:

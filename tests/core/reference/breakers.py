@@ -236,6 +236,7 @@ class Reference:
         self.config = config
         self.now_ns = now_ns
         self.epoch_wall_ns = epoch_wall_ns  # the date at engine time 0
+        self.started_ns = now_ns
         self.heard: list[Heard] = []
         self.first_ns: dict[str, int] = {}  # scope -> its first event
         self.breakers: dict[tuple[str, str], Breaker] = {}
@@ -252,6 +253,8 @@ class Reference:
         """``events`` happen at ``now_ns``; ``said`` and ``answers`` tell what came of it."""
         self.said, self.answers = [], []
         passed, self.now_ns = now_ns > self.now_ns, now_ns
+        if any(isinstance(event, ev.Start) for event in events):
+            self.started_ns = now_ns  # before anything that was due meanwhile
         if passed:
             self._time_passes()
         known = set(self.first_ns)
@@ -370,7 +373,7 @@ class Reference:
     def _value(self, breaker: Breaker) -> float | str | None:
         if breaker.limit is None:
             return None
-        seen = samples.Seen(breaker.scope, self.heard, breaker.forgot, self.now_ns)
+        seen = samples.Seen(breaker.scope, self.heard, breaker.forgot, self.now_ns, self.started_ns)
         edge_age_ns = to_ns(self.config.portfolio.max_age.edge)
         return samples.value_of(breaker.limit, seen, edge_age_ns)
 

@@ -277,7 +277,9 @@ def edge(scope: str, heard: History, now_ns: int, max_age_ns: int) -> float | st
     return "never reported"
 
 
-def staleness(limit: LimitConfig, scope: str, heard: History, now_ns: int) -> float | None:
+def staleness(
+    limit: LimitConfig, scope: str, heard: History, now_ns: int, started_ns: int
+) -> float | None:
     """Seconds since the venue's last event of the limit's streams."""
     venue = name_of(scope)
     of_venue = [one for one in heard if getattr(one.event, "venue", None) == venue]
@@ -286,7 +288,7 @@ def staleness(limit: LimitConfig, scope: str, heard: History, now_ns: int) -> fl
     streams = limit.params.streams  # type: ignore[attr-defined]
     wanted = [one for one in of_venue if not streams or stream_of(one.event) in streams]
     since_ns = wanted[-1].now_ns if wanted else of_venue[0].now_ns
-    return (now_ns - since_ns) / SECOND_NS
+    return (now_ns - max(since_ns, started_ns)) / SECOND_NS
 
 
 def stream_of(event: Any) -> str:
@@ -294,11 +296,12 @@ def stream_of(event: Any) -> str:
     return str(event.__struct_config__.tag)
 
 
-def heartbeat(scope: str, heard: History, now_ns: int) -> float | None:
+def heartbeat(scope: str, heard: History, now_ns: int, started_ns: int) -> float | None:
     """Seconds since the strategy's last heartbeat; nothing after its final one."""
     for one in reversed(heard):
         if isinstance(one.event, ev.Heartbeat) and one.event.strategy == name_of(scope):
-            return None if one.event.final else (now_ns - one.now_ns) / SECOND_NS
+            since_ns = max(one.now_ns, started_ns)
+            return None if one.event.final else (now_ns - since_ns) / SECOND_NS
     return None
 
 
@@ -313,6 +316,7 @@ class Seen:
     heard: History
     forgot: int
     now_ns: int
+    started_ns: int  # of the last start: nobody is silent for longer
 
 
 def value_of(limit: LimitConfig, seen: Seen, edge_age_ns: int) -> float | str | None:
@@ -332,7 +336,7 @@ def value_of(limit: LimitConfig, seen: Seen, edge_age_ns: int) -> float | str | 
         case "edge":
             return edge(scope, heard, now_ns, edge_age_ns)
         case "staleness":
-            return staleness(limit, scope, heard, now_ns)
+            return staleness(limit, scope, heard, now_ns, seen.started_ns)
         case "heartbeat":
-            return heartbeat(scope, heard, now_ns)
+            return heartbeat(scope, heard, now_ns, seen.started_ns)
     raise AssertionError(f"no reference for {limit.kind}")
