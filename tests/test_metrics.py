@@ -99,6 +99,8 @@ def breaker(limit: str = "latency_p99", scope: str = "venue:kraken", **more: Any
         "trips_total": 0,
         "last_trip_ns": None,
         "on_breach": "trip",
+        "category": "venue",
+        "recovers": "by itself",
         "until_ns": None,
     }
     return BreakerView(**(quiet | more))
