@@ -14,6 +14,8 @@ from riskmon.gate import Level
 from tests.sidecar.conftest import Make
 from tests.sidecar.harness import QUICK_LATENCY, SLOW_SAMPLES, Sidecar, Webhooks, eventually
 
+pytestmark = pytest.mark.slow  # a program for each, and some of them two
+
 
 def the_one_line(sidecar: Sidecar) -> str:
     """What it says before it ends with 2."""
@@ -52,7 +54,6 @@ def test_a_second_sidecar_on_the_same_gate(make: Make, tmp_path: Path) -> None:
         eventually(lambda: first.level() is Level.ALLOW, "the second one's lease")
 
 
-@pytest.mark.slow
 def test_a_port_in_use(make: Make) -> None:
     """It names the address and its key."""
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -129,7 +130,6 @@ def test_a_damaged_journal(make: Make, tmp_path: Path) -> None:
     assert "riskmon restore" in line
 
 
-@pytest.mark.slow
 def test_a_disk_that_fails_shuts_cancels_and_ends(make: Make, oms: Webhooks) -> None:
     """When a commit fails the gate is shut, what was to be cancelled is still sent, exit 4.
 
@@ -153,7 +153,6 @@ def test_a_disk_that_fails_shuts_cancels_and_ends(make: Make, oms: Webhooks) -> 
     eventually(lambda: sidecar.level() is Level.ALLOW, "the gate's opening")
 
 
-@pytest.mark.slow
 def test_a_disk_that_fails_at_the_start(make: Make) -> None:
     """When not even the start can be written it ends with 4, shut, and says why."""
     sidecar = make(top="max_scopes = 100").start()  # a small gate
