@@ -13,6 +13,7 @@ import logging
 import secrets
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
@@ -259,8 +260,9 @@ class Sidecar:
         return cast("OperateAnswer", await self._running().ask(call))
 
     def view(self) -> View:
-        """The engine as it stands."""
-        return self._running().engine.view()
+        """The engine as it stands; silences are as long as they are by now."""
+        loop = self._running()
+        return loop.engine.view(now_ns=loop.clock.now_ns(), wall_ns=time.time_ns())
 
     async def audit(self, limit: int, before: int | None) -> list[Record]:
         """The audit trail, newest first."""

@@ -122,8 +122,8 @@ class Desk:
     def _period_ends(self) -> list[int]:
         begun, ends = self.book.begin_wall, []
         date = datetime.fromtimestamp((begun + self.book.now) // SECOND, UTC).date()
-        for days in (0, 1, 2):
-            ends.append(day_begin(date + timedelta(days=days), self.config.portfolio) - begun)
+        days = (date + timedelta(days=number) for number in (0, 1, 2))
+        ends += [day_begin(day, self.config.portfolio) - begun for day in days]
         for limit in self.config.limits:
             period = period_of(limit)
             if period is not None and period not in ("day", "week"):

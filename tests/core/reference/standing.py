@@ -128,6 +128,7 @@ class Book:
                 self.answers.clear()
 
     def _is_new(self, event: Any) -> bool:
+        key: tuple[str, ...]
         if isinstance(event, ev.Fill):
             key = ("fill", event.venue, event.symbol, event.side, event.id)
         elif isinstance(event, ev.CashFlow):
@@ -145,7 +146,8 @@ class Book:
         """When an event that comes now happened, by the date."""
         if event.at is None:
             return self.begin_wall + self.now
-        return round(event.at.timestamp() * 10**6) * 1_000
+        at: datetime = event.at
+        return round(at.timestamp() * 10**6) * 1_000
 
     # -- prices ---------------------------------------------------------------------------------
 
@@ -283,9 +285,7 @@ class Book:
             if isinstance(event, ev.Position):
                 if not strategy:
                     found, replaced = [*found, event], wall
-            elif strategy and event.strategy == strategy:
-                found.append(event)
-            elif not strategy and (event.at is None or wall >= replaced):
+            elif event.strategy == strategy if strategy else event.at is None or wall >= replaced:
                 found.append(event)
         return found
 
@@ -307,7 +307,8 @@ class Book:
         if mark is None or size is None or not entry:
             return None
         inverse = read_symbol(symbol, self.config.reference).kind == "inverse"
-        return quantity * size * gain(entry, mark, inverse=inverse)
+        gained: F = quantity * size * gain(entry, mark, inverse=inverse)
+        return gained
 
     # -- exposure -------------------------------------------------------------------------------
 
@@ -335,7 +336,8 @@ class Book:
         size, worth = self.size(venue, symbol), self.worth(what.quote)
         if mark is None or size is None or worth is None:
             return None
-        return quantity * size * mark * worth
+        notional: F = quantity * size * mark * worth
+        return notional
 
     def notional(self, symbol: str) -> F | None:
         """The net signed notional over all venues."""
@@ -361,9 +363,8 @@ class Book:
         for symbol in self.symbols:
             notional = self.notional(symbol)
             partly = sum((one or F(0) for one in self.notionals(symbol)), F(0))
-            if notional is None and (self.quantity(symbol) or partly):
-                found.add(symbol)
-            elif notional is not None and abs(notional) >= F(self.config.dust) and notional:
+            unknown = notional is None and (self.quantity(symbol) or partly)
+            if unknown or (notional and abs(notional) >= F(self.config.dust)):
                 found.add(symbol)
         return found
 
