@@ -22,6 +22,7 @@ STEPS = 2_000  # of one event each
 ROUNDS = 9
 WINDOWS = (1_000, 100_000)
 SYMBOLS = (100, 10_000)
+TRADED = 100  # of them: a batch fills each of these ten times
 LATENCY_US, FILL_US, BALANCE_US, CHECK_US = 1.5, 8.0, 8.0, 20.0
 GROWTH = 1.3  # from the few symbols to the many
 _START_NS = 1_750_000_000 * 10**9
@@ -60,6 +61,7 @@ def _event_rows(lookup_us: float) -> Iterator[tuple[str, str]]:
     few, many = SYMBOLS
     for what, target in (
         ("fill in a batch", FILL_US),
+        ("fill in a batch, each of another symbol", None),
         ("fill alone", None),
         ("balance in a batch", BALANCE_US),
         ("balance alone", None),
@@ -144,11 +146,11 @@ def _costs_us(symbols: int) -> dict[str, float]:
     ids = count()
 
     def fill(n: int) -> ev.Fill:
-        side: ev.Side = "buy" if n // symbols % 2 == 0 else "sell"
+        side: ev.Side = "buy" if n // TRADED % 2 == 0 else "sell"
         return ev.Fill(
             id=str(next(ids)),
             venue=VENUE,
-            symbol=names[n * 7 % symbols],
+            symbol=names[n * 7 % TRADED],
             side=side,
             quantity=1.0,
             price=100.0,
@@ -167,6 +169,7 @@ def _costs_us(symbols: int) -> dict[str, float]:
         raise RuntimeError(f"nothing here may be refused: {answers}")
     return {
         "fill in a batch": _event_us(step, fill, BATCH),
+        "fill in a batch, each of another symbol": _event_us(step, fill, TRADED),
         "fill alone": _event_us(step, fill, 1),
         "balance in a batch": _event_us(step, balance, BATCH),
         "balance alone": _event_us(step, balance, 1),

@@ -170,13 +170,14 @@ class Desk:
 
     def bound(self, limit: LimitConfig, scope: str) -> F:
         """An override, or ``max``."""
-        return F(limit.params.overrides.get(scope, limit.params.max))  # type: ignore[attr-defined]
+        params: Any = limit.params
+        return F(params.overrides.get(scope, params.max))
 
     def value(self, limit: LimitConfig, scope: str) -> F | None:
         """What a standing limit measures now; None when it is unknown."""
         book, name = self.book, scope.partition(":")[2]
         if limit.kind == "position":
-            return abs(book.quantity(name))
+            return abs(F(book.quantity(name)))
         if limit.kind == "total_position":
             return book.gross_quantity()
         if limit.kind == "open_positions":
@@ -329,7 +330,7 @@ class Desk:
 
     def _only_closes(self, order: ev.Check) -> bool:
         """Whether it can do no more than close, with what rests on its side of the venue."""
-        held = self.book.held_in(order.venue, order.symbol)[0]
+        held: F = self.book.held_in(order.venue, order.symbol)[0]
         resting = sum(
             (
                 one.left
@@ -356,7 +357,8 @@ class Desk:
         if size is None or worth is None:
             return None
         price = F(1) if what.kind == "inverse" else F(order.price)
-        return F(order.quantity) * size * price * worth
+        notional: F = F(order.quantity) * size * price * worth
+        return notional
 
     def _quantities(self, order: ev.Check) -> tuple[F, F]:
         held = self.book.quantity(order.symbol)
