@@ -13,6 +13,11 @@ came before it. Nothing is kept in step, so nothing can fall out of step.
 ``breakers``
     the life of every breaker: what a value does to it, what an operator may, how it recovers, and
     which level is left to each scope.
+``standing``
+    the account's book: prices, positions, balances, equity, units and the P&L of a period, in
+    fractions, which round nothing.
+``orders``
+    what the limits on what is held, lost or ordered say of it, and which orders they let through.
 
 Times are whole nanoseconds, durations of the configuration are seconds.
 """
