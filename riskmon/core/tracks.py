@@ -231,7 +231,7 @@ class Tracks:
         if span is None:
             return None
         began_wall_ns, _ = self.calendar.span(period, wall_ns)
-        return 0.0 if began_wall_ns > span.began_wall_ns else -span.fall(trailing=False)
+        return 0.0 if began_wall_ns > span.began_wall_ns else 0.0 - span.fall(trailing=False)
 
     def wake_ns(self, scope: str, period: str, now_ns: int, wall_ns: int) -> int | None:
         """When (engine time) the fall changes though nothing happens."""
