@@ -196,6 +196,7 @@ class Portfolio:
         if base is not None and self.worths.hear(base):
             self.dirty["equity"] = True
         if enters:
+            self.positions.on_price(symbol)  # what the fill moved was counted before its price
             self.refresh()
 
     def _age_ns(self, event: ev.Reported) -> int:

@@ -510,6 +510,16 @@ def test_an_unpriced_asset_is_left_out_after_the_grace() -> None:
     assert world.portfolio.unit_value == pytest.approx(1.0)
 
 
+def test_a_fill_is_a_mark_while_an_asset_is_left_out() -> None:
+    """Its price counts at once, though something is held that has none."""
+    perp = "BTC/USDT:USDT"
+    world = World(limit("inventory", max=500.0), portfolio=PortfolioConfig(venues=("kraken",)))
+    world.step(price("XRP/BTC", 0.5), price(perp, 100.0), balances(USDT=1_000.0, SOL=4.0))
+    world.wait(31)
+    world.each(fill("sell", 1.0, each, perp) for each in (100.0, 80.0))
+    assert world.breaker("inventory", f"symbol:{perp}").value == 160.0
+
+
 def test_ignored_and_pegged_assets() -> None:
     """`ignore` leaves an asset out, `pegs` prices it."""
     world = World(portfolio=PortfolioConfig(ignore=("XYZ",), pegs={"USD": 1.5}))

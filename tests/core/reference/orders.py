@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from riskmon.core import events as ev
 from riskmon.core.config import EngineConfig, LimitConfig
-from tests.core.reference.standing import SECOND, Book, day_begin, read_symbol
+from tests.core.reference.standing import SECOND, Book, day_begin, read_symbol, remembered
 
 HALT, REDUCE_ONLY, _, ALLOW = range(4)
 REFUSES = ("block", "reduce", "trip", "freeze")
@@ -218,6 +218,12 @@ class Desk:
 
     # -- reservations ---------------------------------------------------------------------------
 
+    @property
+    def answers(self) -> dict[Any, Any]:
+        """What is remembered until something is told or time moves."""
+        return self.book.answers
+
+    @remembered
     def resting(self) -> dict[str, Resting]:
         """The orders that count now, by id."""
         found: dict[str, Resting] = {}
@@ -293,6 +299,7 @@ class Desk:
         if not order.simulate:
             asked = Asked(order, self.order_notional(order), not reasons, len(self.happened))
             self.happened.append((self.book.now, asked))
+            self.answers.clear()
         return Answer(not reasons, level, reasons)
 
     def _ask(

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from fractions import Fraction as F
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 from riskmon.core import events as ev
@@ -26,6 +26,7 @@ from riskmon.core.config import PortfolioConfig
 
 SECOND = 10**9
 MINUTE = 60 * SECOND
+Ask = TypeVar("Ask", bound=Callable[..., Any])
 ACCOUNT = ""  # as a strategy: the account's own book
 
 
@@ -66,9 +67,7 @@ def read_symbol(symbol: str, reference: str) -> Symbol:
     return Symbol("inverse" if settle == base else "linear", base, quote, settle)
 
 
-def remembered(
-    ask: Callable[..., Any],
-) -> Callable[..., Any]:
+def remembered(ask: Ask) -> Ask:
     """The answer stands until something is told or time moves: only for the sake of speed."""
 
     def asked(self: Any, *what: Any) -> Any:
@@ -77,7 +76,7 @@ def remembered(
             self.answers[key] = ask(self, *what)
         return self.answers[key]
 
-    return asked
+    return cast(Ask, asked)
 
 
 class Book:
@@ -523,6 +522,10 @@ class Book:
             if isinstance(e, ev.Pnl) and (not strategy or e.strategy == strategy):
                 sums[reference] = sums.get(reference, F(0)) + F(e.amount)
         return dict(sums)
+
+    def realised_value(self) -> F | None:
+        """Of the account's own book."""
+        return self._in_reference(self.realised(ACCOUNT))
 
     def profit(self, strategy: str) -> F | None:
         """Realised and unrealised P&L of a book at the prices of now."""
