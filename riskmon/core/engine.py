@@ -519,6 +519,10 @@ class Engine:
         board.state.epoch = event.epoch
         board.state.incidents_made = board.state.operations_made = 0
         board.date()
+        for name in self.state.heard_ns:  # nobody is silent for longer than since now
+            self._book.dirty["heard:" + name] = True
+        for name in self.state.beats_ns:
+            self._book.dirty["beat:" + name] = True
         self._record("start", f"start_{event.epoch}", "after a kill" if event.unclean else "")
         wanted = event.unclean and self.config.on_unclean_start == "cancel"
         if wanted and self.config.targets:

@@ -239,6 +239,7 @@ class Portfolio:
         amount: float = event.amount  # type: ignore[assignment]
         self.worths.credit(self.state.flows, event.asset, amount)
         worth = self.worths.of(event.asset)
+        fresh = worth is not None
         if worth is None:
             worth = self.prices.last(event.asset)  # old, and better than none
         venue = self.state.venues.venues.get(event.venue)
@@ -257,7 +258,7 @@ class Portfolio:
         if held and venue is not None and wall_ns < self._begun_wall_ns(venue):
             return  # it was in what began
         if worth is not None:
-            self._add_units(amount * worth)
+            self._add_units(amount * worth, counted=fresh)
             if held:
                 self._take_back(amount * worth, wall_ns)
         elif venue is not None:  # its value was never known: it enters when it is
@@ -273,8 +274,8 @@ class Portfolio:
         if flow > 0:
             self.state.peak.take_back(wall_ns)  # what was earned since raises it again at once
 
-    def _add_units(self, flow: float) -> None:
-        """Units for a flow that equity holds already, at the unit value before it."""
+    def _add_units(self, flow: float, *, counted: bool = True) -> None:
+        """Units for a flow at the unit value before it; ``counted``: equity holds it already."""
         self.refresh()
         state = self.state
         state.tracks.entered.add(flow)
@@ -283,7 +284,7 @@ class Portfolio:
                 state.units += flow
             return
         unit_value = state.judged_unit_value
-        if isinstance(state.judged, float) and self.venues.settled():
+        if counted and isinstance(state.judged, float) and self.venues.settled():
             before = (self._equity() - flow) / state.units
             unit_value = before if before > 0 else unit_value
         if unit_value > 0:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from riskmon.core import events as ev
 from riskmon.core.money import Sum
 from tests.core import FEW, MANY, World, fill
 
@@ -54,13 +55,15 @@ def check_fills(count: int) -> None:
     world = World()
     random = Random(7)
     held = cash = fees = Fraction(0)
+    batch: list[ev.Event] = []
     for number in range(count):
         side = random.choice(("buy", "sell"))
         quantity, price = round(random.uniform(1e-8, 5), 8), round(random.uniform(20, 70_000), 2)
         fee = round(random.uniform(-1, 3), 6)
-        world.engine.step(
-            [fill(side, quantity, price, id=str(number), fee=fee)], now_ns=number, wall_ns=number
-        )
+        batch.append(fill(side, quantity, price, id=str(number), fee=fee))
+        if len(batch) == 100:
+            world.engine.step(batch, now_ns=number, wall_ns=number)
+            batch = []
         signed = Fraction(quantity) if side == "buy" else -Fraction(quantity)
         held += signed
         cash -= signed * Fraction(price)

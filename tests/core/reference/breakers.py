@@ -669,6 +669,9 @@ class Reference:
     def _start_or_stop(self, event: ev.Start | ev.Stop) -> None:
         """After a kill, or at an orderly stop, orders may rest: all of the account is shut."""
         stops = isinstance(event, ev.Stop)
+        for silent in list(self.breakers.values()) if not stops else ():
+            if silent.kind in SILENCE and silent.scope in self.first_ns:
+                self._judge_standing(silent)  # for no longer than since now
         wanted = event.cancel if isinstance(event, ev.Stop) else event.unclean
         if not wanted or not self.config.targets:
             return
