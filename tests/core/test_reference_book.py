@@ -506,7 +506,7 @@ def keeping_the_entry(fill: Callable[..., float]) -> Callable[..., float]:
 
 def nothing(_: Any) -> Callable[..., None]:
     """What was done is not done."""
-    return lambda *_: None
+    return lambda *_, **__: None
 
 
 def for_ever(begin: Callable[..., None]) -> Callable[..., None]:
