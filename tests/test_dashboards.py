@@ -379,7 +379,12 @@ def a_moment(number: int) -> list[dict[str, object]]:
         {
             "type": "balances",
             "venue": "kraken",
-            "assets": {"BTC": {"free": 0.01}, "USDT": {"free": 9_400}, "XYZ": {"free": 1}},
+            # What has no price comes later: until then equity is known.
+            "assets": {
+                "BTC": {"free": 0.01},
+                "USDT": {"free": 9_400},
+                **({"XYZ": {"free": 1}} if number else {}),
+            },
         },
         {
             "type": "position",
