@@ -78,7 +78,7 @@ class Client(Reports):
         gate: Gate | str | os.PathLike[str] | None = None,
         queue_max: int = 100_000,
     ) -> None:
-        super().__init__(ReportQueue(queue_max))
+        super().__init__(ReportQueue(queue_max), self._wake)
         self._line = Line(url, token)
         self._gate = Gate.open(gate) if isinstance(gate, str | os.PathLike) else gate
         self._leases = Leases()

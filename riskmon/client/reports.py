@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -115,6 +115,12 @@ class ReportQueue:
                 return
 
 
+class Wake(Protocol):
+    """Have what was queued sent; `was_empty` when nobody was told of anything before it."""
+
+    def __call__(self, *, was_empty: bool) -> None: ...
+
+
 class Reports:
     """The events of a bot, as methods that only queue: none waits, none raises for the network.
 
@@ -122,8 +128,9 @@ class Reports:
     Amounts, quantities and prices may be numbers, Decimals or decimal strings.
     """
 
-    def __init__(self, queue: ReportQueue) -> None:
+    def __init__(self, queue: ReportQueue, wake: Wake) -> None:
         self._queue = queue
+        self._tell = wake
         self._closed = False
 
     @property
@@ -136,10 +143,6 @@ class Reports:
         """The last hundred events that the sidecar refused."""
         return tuple(self._queue.rejected)
 
-    def _wake(self, *, was_empty: bool) -> None:
-        """Have what was queued sent; `was_empty` when nobody was told of anything before it."""
-        raise NotImplementedError
-
     def _report(self, kind: str, **fields: object) -> None:
         if self._closed:
             self._queue.dropped += 1
@@ -147,7 +150,7 @@ class Reports:
             return
         event = {"type": kind} | {name: v for name, v in fields.items() if v is not None}
         judged_live = kind == "latency" and "at" not in event
-        self._wake(was_empty=self._queue.put(kind, _encode(event), judged_live=judged_live))
+        self._tell(was_empty=self._queue.put(kind, _encode(event), judged_live=judged_live))
 
     def latency(
         self,

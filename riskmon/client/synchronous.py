@@ -33,7 +33,7 @@ class SyncClient(Reports):
         queue_max: int = 100_000,
     ) -> None:
         self._client = Client(url, token=token, gate=gate, queue_max=queue_max)
-        super().__init__(self._client._queue)
+        super().__init__(self._client._queue, self._wake)
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="riskmon-client", daemon=True)
         self._thread.start()

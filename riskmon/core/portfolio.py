@@ -117,10 +117,6 @@ class Portfolio:
         """The last settled equity, or why it is unknown."""
         return self.state.judged
 
-    def unit_value(self) -> float:
-        """Unit value at the last settled equity; the first one is 1."""
-        return self.state.judged_unit_value
-
     def loss(self) -> float:
         """1 - unit value, of settled equity."""
         return _ratio_lost(self.state.judged_unit_value)

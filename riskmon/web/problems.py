@@ -38,7 +38,6 @@ KINDS = {
     "not_ready": Kind(503, "Not ready"),
     "too_many_connections": Kind(503, "Too many connections"),
 }
-_CLOSING = frozenset({400, 408, 413, 500})  # where what follows on the connection is in doubt
 _TYPE = istr("Content-Type")
 
 
