@@ -39,7 +39,7 @@ from riskmon.log import Log, logging_to_stderr
 from riskmon.loop import Loop
 from riskmon.metrics import Metrics, Recorder
 from riskmon.outbox import RESULTS
-from riskmon.settings import Settings, SettingsError, load, reload_differences
+from riskmon.settings import Http, Settings, SettingsError, load, reload_differences
 from riskmon.start import CannotStart, make_gate, operator_token, tls_context
 from riskmon.web import (
     Accepted,
@@ -137,11 +137,7 @@ class Sidecar:
                 self.app, host=http.host, port=http.port, unix=http.unix, ssl_context=tls
             )
         except OSError as error:
-            in_use = error.errno == errno.EADDRINUSE
-            why = "the address is in use: stop what holds it, or change http.listen"
-            raise CannotStart(
-                f"cannot listen on {http.listen}: {why if in_use else error}"
-            ) from None
+            raise CannotStart(_cannot_listen(http, error)) from None
 
     async def _begin(
         self, journal: Journal, recovered: Recovered, gate: GateFile, epoch: str
@@ -332,6 +328,16 @@ def _keep(old: Settings, fresh: Settings, paths: list[str]) -> Settings:
     http_names = [path.partition(".")[2] for path in paths if path.startswith("http.")]
     http = replace(fresh.http, **{name: getattr(old.http, name) for name in http_names})
     return replace(fresh, http=http, **{name: getattr(old, name) for name in top})
+
+
+def _cannot_listen(http: Http, error: OSError) -> str:
+    if http.unix is not None and error.filename == str(http.unix):
+        return (
+            f"cannot listen on the Unix socket {http.unix} ({error.strerror}): stop what holds it, "
+            "or change http.unix"
+        )
+    in_use = "the address is in use: stop what holds it, or change http.listen"
+    return f"cannot listen on {http.listen}: {in_use if error.errno == errno.EADDRINUSE else error}"
 
 
 def _log_decision(decision: Decision) -> None:

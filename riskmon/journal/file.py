@@ -18,6 +18,8 @@ from pathlib import Path
 import apsw
 import msgspec
 
+from riskmon.journal.mark import sync_directory
+
 JOURNAL_NAME = "journal.db"
 LOCK_NAME = "lock"
 SCHEMA_VERSION = 1
@@ -122,8 +124,8 @@ def open_writer(path: Path) -> apsw.Connection:
     if _is_empty(db):
         for _ in db.execute(_SCHEMA):
             pass
-        _sync(path.parent)
-        _sync(path.parent.parent)
+        sync_directory(path.parent)
+        sync_directory(path.parent.parent)
     else:
         identify(db, path)
         # Not `inputs`, which may hold gigabytes: recovery reads all of it that matters.
@@ -238,7 +240,7 @@ def _draft(path: Path) -> Iterator[Path]:
     try:
         yield draft
         draft.replace(path)
-        _sync(path.parent)
+        sync_directory(path.parent)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
@@ -257,11 +259,3 @@ def _set_aside(path: Path) -> Path | None:
     for suffix in ("-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     return kept
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
