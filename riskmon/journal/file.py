@@ -18,6 +18,7 @@ from pathlib import Path
 import apsw
 import msgspec
 
+from riskmon.journal.mark import sync_directory
 from riskmon.permissions import Unsafe, check_directory, make_directory
 
 JOURNAL_NAME = "journal.db"
@@ -127,8 +128,8 @@ def open_writer(path: Path) -> apsw.Connection:
     if _is_empty(db):
         for _ in db.execute(_SCHEMA):
             pass
-        _sync(path.parent)
-        _sync(path.parent.parent)
+        sync_directory(path.parent)
+        sync_directory(path.parent.parent)
     else:
         identify(db, path)
         # Not `inputs`, which may hold gigabytes: recovery reads all of it that matters.
@@ -243,7 +244,7 @@ def _draft(path: Path) -> Iterator[Path]:
     try:
         yield draft
         draft.replace(path)
-        _sync(path.parent)
+        sync_directory(path.parent)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
@@ -262,11 +263,3 @@ def _set_aside(path: Path) -> Path | None:
     for suffix in ("-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     return kept
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

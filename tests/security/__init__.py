@@ -1,1 +1,1 @@
-"""What other users, and programs in between, must not be able to do."""
+"""What an attacker can send and what the sidecar answers."""
