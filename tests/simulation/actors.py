@@ -119,5 +119,5 @@ class Operator:
                 force=self.random.random() < 0.1,
             )
             answer = await asyncio.wait_for(process.operate(call), GIVES_UP_SECONDS)
-            told.append(f"{action} {answer.status} {answer.detail}".strip())
+            told.append(f"{action} {answer.status}")
         return ", ".join(told)

@@ -8,13 +8,14 @@ import random as global_random
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 from unittest.mock import patch
 
+from riskmon.core.decisions import HALT
 from riskmon.gate import Gate
 from riskmon.journal import Commit, Entry, JournalError
 from riskmon.settings import load
@@ -25,7 +26,7 @@ from tests.simulation.disk import Disk, Image, Killed, SimulatedVfs
 from tests.simulation.journal import SimulatedJournal
 from tests.simulation.process import Process
 from tests.simulation.receivers import MOODS, Receiver, SimulatedTarget
-from tests.simulation.truth import LATE_SECONDS, Truth, Violation
+from tests.simulation.truth import LATE_SECONDS, Truth, Violation, level_of
 
 LEASE_SECONDS = 0.5
 TROUBLE_SECONDS = 40.0  # in which faults happen
@@ -72,7 +73,8 @@ class Simulation:
         self.bots = [Bot(n, Random(seed * 10 + n)) for n in range(3)]
         self.operator = Operator(Random(seed + 7))
         self.settings = self._configured(directory)
-        self.gate = Gate.open(self.settings.gate)
+        with self.clock.installed():
+            self.gate = Gate.open(self.settings.gate)
         self.violation: Violation | None = None
         self.open_ns: dict[str, int] = {}  # when a scope was last seen open
         self.trouble_until = TROUBLE_SECONDS
@@ -103,6 +105,10 @@ class Simulation:
         self.ends_by: End = "kill"
         self.latency = (0.0002, 0.002)
         self.hangs_until = 0.0
+
+    def token_hex(self, size: int) -> str:
+        """An epoch that the seed decides."""
+        return self.random.randbytes(size).hex()
 
     def tell(self, text: str) -> None:
         """Add a line to the story."""
@@ -213,9 +219,9 @@ class Simulation:
         end_ns, status = 0, None
         try:
             status = loop.run_until_complete(self._life())
-        except RuntimeError as stopped:
-            if self.violation is None and not self.ended:
-                raise Violation(f"the event loop stopped: {stopped}") from stopped
+        except RuntimeError:  # the loop was stopped before its end
+            if self._is_live:
+                raise
         finally:
             end_ns = self.clock.ns
             self._bury(loop)
@@ -228,15 +234,18 @@ class Simulation:
     def _on_exception(self, _: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
         if self._is_live and not isinstance(error, (*REFUSALS, Killed)):
-            self.tell(f"exception: {context.get('message')}: {error!r}")
-            self.unexpected = error
+            violation = Violation(f"{context.get('message')}: {error!r}")
+            self.violation = self.violation or violation
+            self._stop_loop()
 
     def _bury(self, loop: VirtualLoop) -> None:
         """Let go of everything that the process held, without any effect."""
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self.operations_left = -1
+        while tasks := asyncio.all_tasks(loop):
+            for task in tasks:
+                task.cancel()
+            with suppress(RuntimeError):  # stopped once more
+                loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
         loop.close()
 
     def _after(self, end_ns: int) -> None:
@@ -266,7 +275,7 @@ class Simulation:
     async def _life(self) -> int:
         process = self.process = Process(self.settings)
         tasks = [
-            asyncio.create_task(each)
+            asyncio.create_task(self._guarded(each))
             for each in (
                 *(self._bot(bot) for bot in self.bots),
                 self._operate(),
@@ -282,6 +291,16 @@ class Simulation:
         finally:
             for task in tasks:
                 task.cancel()
+
+    async def _guarded(self, actor: Coroutine[Any, Any, None]) -> None:
+        """An actor, whose findings end the simulation."""
+        try:
+            await actor
+        except Exception as error:
+            if self._is_live:
+                found = isinstance(error, Violation)
+                self.violation = error if found else Violation(f"an actor failed: {error!r}")
+                self._stop_loop()
 
     # -- those who use it --------------------------------------------------------------------------
 
@@ -308,6 +327,9 @@ class Simulation:
     async def _check(self, bot: Bot, process: Process) -> None:
         scope = await bot.ask(process)
         if scope is not None and self._is_live:
+            with Gate.open(self.settings.gate) as fresh:
+                if level_of(fresh, scope) != HALT:
+                    return
             closed_ns = self.clock.ns - self.open_ns.get(scope, -(10**12))
             if closed_ns > LEASE_SECONDS * 1e9:
                 raise Violation(f"a check over {scope} is allowed, its gate shut for {closed_ns} ns")
@@ -387,6 +409,8 @@ class Simulation:
             if self._is_healthy:
                 break
             random.choice(self._faults())()
+            for receiver in self.receivers.values():
+                receiver.mood = "prompt" if random.random() < 0.3 else receiver.mood
         for receiver in self.receivers.values():
             receiver.mood = "prompt"
         self.disk.mode, self.latency, self.hangs_until = "sound", (0.0002, 0.002), 0.0
@@ -446,6 +470,7 @@ def production_pieces(simulation: Simulation) -> Iterator[None]:
         stack.enter_context(simulation.clock.installed())
         stack.enter_context(patch("riskmon.sidecar.Journal", journal))
         stack.enter_context(patch("riskmon.outbox.queue.Target", target))
+        stack.enter_context(patch("riskmon.sidecar.secrets.token_hex", simulation.token_hex))
         stack.enter_context(patch("riskmon.sidecar.gc"))  # a start's collection takes 0.1 s
         yield
 
