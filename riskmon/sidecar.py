@@ -37,7 +37,7 @@ from riskmon.core.engine import Engine
 from riskmon.core.view import View, withhold
 from riskmon.gate_file import GateFile
 from riskmon.journal import Journal, JournalError, Recovered
-from riskmon.log import set_up
+from riskmon.log import Log, logging_to_stderr
 from riskmon.loop import Loop
 from riskmon.metrics import Metrics, Recorder
 from riskmon.outbox import RESULTS
@@ -68,8 +68,8 @@ _log = logging.getLogger("riskmon")
 class Sidecar:
     """A running sidecar: what the HTTP edge asks of it (:class:`riskmon.web.Port`)."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, log: Log) -> None:
+        self.settings, self._log = settings, log
         self.recorder = Recorder(
             targets=[target.name for target in settings.cancel],
             results=RESULTS,
@@ -173,7 +173,10 @@ class Sidecar:
             tell=self._tell,
         )
         start = ev.Start(epoch=epoch, unclean=recovered.unclean)
-        self.metrics_page = Metrics(config.account, self.view, self.recorder, self.loop.outbox)
+        self.metrics_page = Metrics(
+            *(config.account, self.view, self.recorder, self.loop.outbox),
+            log_dropped=self._log.dropped,
+        )
         await self.loop.step([ev.Configured(config=dump(config)), start])
         for delivery in recovered.undelivered:
             self.loop.outbox.send(delivery)
@@ -364,13 +367,13 @@ def _log_decision(decision: Decision) -> None:
 
 def run(settings: Settings) -> int:
     """Run the sidecar in the foreground; the exit status of the process."""
-    set_up(settings.log)
 
-    async def main() -> int:
-        return await Sidecar(settings).run()
+    async def main(log: Log) -> int:
+        return await Sidecar(settings, log).run()
 
     try:
-        return asyncio.run(main())
+        with logging_to_stderr(settings.log) as log:
+            return asyncio.run(main(log))
     except (CannotStart, JournalError) as error:
         print(f"riskmon: {error}", file=sys.stderr)
         return 2
