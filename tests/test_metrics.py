@@ -302,7 +302,10 @@ async def test_values_come_from_view_and_counts() -> None:
         ("scope=venue:kraken",): 0,
         ("scope=symbol:BTC/USDT",): 2,
     }
-    assert got["riskmon_halted"] == {(*p99, "reason=breach"): 1, (*edge, "reason=operator"): 1}
+    assert got["riskmon_halted"] == {
+        (p99[0], "reason=breach", p99[1]): 1,
+        (edge[0], "reason=operator", edge[1]): 1,
+    }
     assert got["riskmon_balance"] == {("asset=BTC", "venue=kraken"): 0.75}
     assert got["riskmon_equity"] == {(): 9_000}
     assert got["riskmon_position_quantity"] == {("symbol=BTC/USDT", "venue=kraken"): -0.5}
