@@ -138,7 +138,13 @@ class Sidecar:
         tls = tls_context(http)
         try:
             return await serve(
-                self.app, host=http.host, port=http.port, unix=http.unix, ssl_context=tls
+                self.app,
+                host=http.host,
+                port=http.port,
+                unix=http.unix,
+                unix_mode=int(http.unix_mode, 8),
+                unix_group=http.unix_gid,
+                ssl_context=tls,
             )
         except OSError as error:
             raise CannotStart(_cannot_listen(http, error)) from None
