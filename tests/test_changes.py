@@ -228,13 +228,13 @@ async def test_a_reader_gets_the_state_when_the_lease_is_withheld() -> None:
     """At halt, with the reason; and anew when the lease is renewed again."""
     account = Account()
     withheld: list[Withheld] = []
-    changes = Changes(
+    account.changes = Changes(
         account.look,
         withheld=lambda: withheld[-1] if withheld else None,
         look_seconds=PAUSE_SECONDS,
         leave_seconds=0.05,
     )
-    async with aclosing(changes.subscribe()) as followed: 
+    async with account.follow() as followed:
         first = await following(followed)
         assert isinstance(first, View)
         assert (first.level, first.withheld) == ("allow", None)
