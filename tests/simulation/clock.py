@@ -74,7 +74,6 @@ class _Selector(selectors.BaseSelector):
             raise Stuck
         if timeout > 0:
             self._clock.ns += int(timeout * SECOND_NS) + 1
-            self._each_turn()
         return []
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:

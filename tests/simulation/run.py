@@ -6,7 +6,6 @@ import asyncio
 import logging
 import random as global_random
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -165,9 +164,7 @@ class Simulation:
         if not self._is_live:
             return
         self._hold(
-            lambda: self.truth.check_gate(
-                self.gate, list(SCOPES), self.clock.ns, self.open_ns
-            )
+            lambda: self.truth.check_gate(self.gate, list(SCOPES), self.clock.ns, self.open_ns)
         )
 
     # -- ends --------------------------------------------------------------------------------------
@@ -332,7 +329,9 @@ class Simulation:
                     return
             closed_ns = self.clock.ns - self.open_ns.get(scope, -(10**12))
             if closed_ns > LEASE_SECONDS * 1e9:
-                raise Violation(f"a check over {scope} is allowed, its gate shut for {closed_ns} ns")
+                raise Violation(
+                    f"a check over {scope} is allowed, its gate shut for {closed_ns} ns"
+                )
 
     async def _operate(self) -> None:
         random = self.operator.random
@@ -488,23 +487,12 @@ def simulate(seed: int, tell: Callable[[str], None] = lambda _: None) -> None:
                 simulation.run()
             except Violation as violation:
                 simulation.tell(f"VIOLATION: {violation}")
-                raise Violation(f"seed {seed}, {simulation.clock.seconds:.4f} s: {violation}") from None
+                raise Violation(
+                    f"seed {seed}, {simulation.clock.seconds:.4f} s: {violation}"
+                ) from None
             finally:
                 simulation.gate.close()
     finally:
         logging.disable(logging.NOTSET)
         global_random.setstate(before)
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def main() -> int:
-    """Print the story of one seed, or try a range of them."""
-    seeds = range(int(sys.argv[1]), int(sys.argv[2])) if len(sys.argv) > 2 else [int(sys.argv[1])]
-    failed = 0
-    for seed in seeds:
-        try:
-            simulate(seed, print if len(seeds) == 1 else lambda _: None)
-        except Violation as violation:
-            failed += 1
-            print(violation)
-    return 1 if failed else 0

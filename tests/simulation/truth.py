@@ -204,4 +204,3 @@ def level_of(gate: Gate, scope: str) -> int:
     """The level that a reader of the gate finds for one scope."""
     kind, _, name = scope.partition(":")
     return int(gate.level(**{kind: name}) if name else gate.level())
-
