@@ -46,6 +46,7 @@ PROMISED = {
     "riskmon_freeze_triggered_total": ("counter", "reason"),
     "riskmon_freeze_active": ("gauge", "scope"),
     "riskmon_gate_level": ("gauge", "scope"),
+    "riskmon_halted": ("gauge", "limit scope reason"),
     "riskmon_orders_checked_total": ("counter", "result"),
     "riskmon_orders_blocked_total": ("counter", "limit"),
     "riskmon_exchange_latency_seconds": ("histogram", "venue operation"),
@@ -71,10 +72,13 @@ PROMISED = {
     "riskmon_breach_to_cancel_seconds": ("histogram", ""),
     "riskmon_events_total": ("counter", "type"),
     "riskmon_events_rejected_total": ("counter", "reason"),
+    "riskmon_operations_refused_total": ("counter", "reason"),
+    "riskmon_accept_pauses_total": ("counter", ""),
     "riskmon_last_cycle_timestamp_seconds": ("gauge", ""),
     "riskmon_cycle_duration_seconds": ("histogram", ""),
     "riskmon_journal_commit_duration_seconds": ("histogram", ""),
     "riskmon_config_last_reload_successful": ("gauge", ""),
+    "riskmon_log_dropped_total": ("counter", ""),
 }
 
 
@@ -149,8 +153,9 @@ def busy() -> View:
                 breaches_total=7,
                 trips_total=2,
                 last_trip_ns=1_500_000_000,
+                holds="breach",
             ),
-            breaker("edge", "account", state="frozen", unknown="no edge"),
+            breaker("edge", "account", state="frozen", unknown="no edge", holds="operator"),
         ],
         portfolio=portfolio(
             equity=9_000.0,
@@ -298,6 +303,10 @@ async def test_values_come_from_view_and_counts() -> None:
         ("scope=account",): 3,
         ("scope=venue:kraken",): 0,
         ("scope=symbol:BTC/USDT",): 2,
+    }
+    assert got["riskmon_halted"] == {
+        (p99[0], "reason=breach", p99[1]): 1,
+        (edge[0], "reason=operator", edge[1]): 1,
     }
     assert got["riskmon_balance"] == {("asset=BTC", "venue=kraken"): 0.75}
     assert got["riskmon_equity"] == {(): 9_000}
