@@ -100,8 +100,8 @@ class Port(Protocol):
         """Carry out an operator's call. Raises as :meth:`ingest` does."""
         ...
 
-    def view(self) -> View:
-        """The engine as it stands; ``NotReady`` before there is one."""
+    def view(self) -> Awaitable[View]:
+        """The engine after a whole batch; ``NotReady`` before there is one."""
         ...
 
     def audit(self, limit: int, before: int | None) -> Awaitable[list[Record]]:
@@ -154,5 +154,5 @@ class Caps:
     write_seconds: float = 10.0  # for an answer to be taken
     idle_seconds: float = 75.0  # between two requests
     linger_seconds: float = 1.0  # for what is left of a refused body
-    close_seconds: float = 2.0  # for requests under way at the end
+    close_seconds: float = 1.0  # for requests under way at the end
     stream_pause_seconds: float = 15.0  # a stream without news sends a comment
