@@ -35,11 +35,11 @@ from riskmon.core.engine import Engine
 from riskmon.core.view import View
 from riskmon.gate_file import GateFile
 from riskmon.journal import Journal, JournalError, Recovered
-from riskmon.log import set_up
+from riskmon.log import Log, logging_to_stderr
 from riskmon.loop import Loop
 from riskmon.metrics import Metrics, Recorder
 from riskmon.outbox import RESULTS
-from riskmon.settings import Settings, SettingsError, load, reload_differences
+from riskmon.settings import Http, Settings, SettingsError, load, reload_differences
 from riskmon.start import CannotStart, make_gate, operator_token, tls_context
 from riskmon.web import (
     Accepted,
@@ -66,8 +66,8 @@ _log = logging.getLogger("riskmon")
 class Sidecar:
     """A running sidecar: what the HTTP edge asks of it (:class:`riskmon.web.Port`)."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, log: Log) -> None:
+        self.settings, self._log = settings, log
         self.recorder = Recorder(
             targets=[target.name for target in settings.cancel],
             results=RESULTS,
@@ -134,14 +134,16 @@ class Sidecar:
         tls = tls_context(http)
         try:
             return await serve(
-                self.app, host=http.host, port=http.port, unix=http.unix, ssl_context=tls
+                self.app,
+                host=http.host,
+                port=http.port,
+                unix=http.unix,
+                unix_mode=int(http.unix_mode, 8),
+                unix_group=http.unix_gid,
+                ssl_context=tls,
             )
         except OSError as error:
-            in_use = error.errno == errno.EADDRINUSE
-            why = "the address is in use: stop what holds it, or change http.listen"
-            raise CannotStart(
-                f"cannot listen on {http.listen}: {why if in_use else error}"
-            ) from None
+            raise CannotStart(_cannot_listen(http, error)) from None
 
     async def _begin(
         self, journal: Journal, recovered: Recovered, gate: GateFile, epoch: str
@@ -176,7 +178,10 @@ class Sidecar:
         await self.loop.step([ev.Configured(config=dump(config)), start])
         for delivery in recovered.undelivered:
             self.loop.outbox.send(delivery)
-        self.metrics_page = Metrics(config.account, self.view, self.recorder, self.loop.outbox)
+        self.metrics_page = Metrics(
+            *(config.account, self.view, self.recorder, self.loop.outbox),
+            log_dropped=self._log.dropped,
+        )
         self.loop.open()
         self._state = ""
         self._tasks.append(asyncio.create_task(self._prune(journal)))
@@ -331,6 +336,16 @@ def _keep(old: Settings, fresh: Settings, paths: list[str]) -> Settings:
     return replace(fresh, http=http, **{name: getattr(old, name) for name in top})
 
 
+def _cannot_listen(http: Http, error: OSError) -> str:
+    if http.unix is not None and error.filename == str(http.unix):
+        return (
+            f"cannot listen on the Unix socket {http.unix} ({error.strerror}): stop what holds it, "
+            "or change http.unix"
+        )
+    in_use = "the address is in use: stop what holds it, or change http.listen"
+    return f"cannot listen on {http.listen}: {in_use if error.errno == errno.EADDRINUSE else error}"
+
+
 def _log_decision(decision: Decision) -> None:
     if isinstance(decision, Transition):
         level = logging.WARNING if decision.after in ("open", "frozen") else logging.INFO
@@ -351,13 +366,13 @@ def _log_decision(decision: Decision) -> None:
 
 def run(settings: Settings) -> int:
     """Run the sidecar in the foreground; the exit status of the process."""
-    set_up(settings.log)
 
-    async def main() -> int:
-        return await Sidecar(settings).run()
+    async def main(log: Log) -> int:
+        return await Sidecar(settings, log).run()
 
     try:
-        return asyncio.run(main())
+        with logging_to_stderr(settings.log) as log:
+            return asyncio.run(main(log))
     except (CannotStart, JournalError) as error:
         print(f"riskmon: {error}", file=sys.stderr)
         return 2

@@ -38,6 +38,7 @@ from riskmon.web import Change
 from riskmon.web.access import INGEST, NONE, OPERATE, READ
 from riskmon.web.app import PATHS
 from riskmon.web.stream import ChangeKind
+from tests.files import private
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -196,7 +197,7 @@ def configuration(tmp_path: Path) -> Path:
     """Give the README's riskmon.toml as a file whose secret exists."""
     (text,) = blocks("toml")
     secret = tmp_path / "oms.secret"
-    secret.write_text(SECRET)
+    private(secret, SECRET)
     assert text.count("/etc/riskmon/oms.secret") == 1
     file = tmp_path / "riskmon.toml"
     file.write_text(text.replace("/etc/riskmon/oms.secret", str(secret)), encoding="utf-8")

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from riskmon.cli.remote import Refused, Remote
+from riskmon.permissions import Unsafe, read_secret
 
 _ADDRESSED = {"unfreeze": ("frozen",), "reset": ("open", "half_open", "frozen")}
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -23,7 +24,10 @@ def connected(command: Callable[..., int]) -> Callable[..., int]:
     """Give ``command`` the sidecar that its options name, and whether JSON is wanted."""
 
     @config_option
-    @click.option("--url", help="http://, https:// or unix:// [http.listen of the configuration].")
+    @click.option(
+        "--url",
+        help="http://, https:// or unix:// [http.unix of the configuration, else http.listen].",
+    )
     @click.option("--token-file", type=_FILE, help="[operator.token in the state directory].")
     @click.option("--json", "as_json", is_flag=True, help="The answer in JSON.")
     @wraps(command)
@@ -55,7 +59,8 @@ def _remote(config: Path | None, url: str | None, token_file: Path | None) -> Re
         settings = load(config)
         if url is None:
             certificate = settings.http.tls_certificate
-            url = settings.http.url
+            unix = settings.http.unix
+            url = settings.http.url if unix is None else f"unix://{unix.absolute()}"
         token = _token(token_file or settings.state_dir / "operator.token", named=bool(token_file))
     else:
         token = _token(token_file, named=True)
@@ -67,11 +72,13 @@ def _remote(config: Path | None, url: str | None, token_file: Path | None) -> Re
 
 def _token(file: Path, *, named: bool) -> str | None:
     try:
-        token = file.read_text("utf-8").strip()
+        token = read_secret(file).decode().strip()
     except FileNotFoundError:
         if named:
             raise click.UsageError(f"--token-file {file} does not exist") from None
         return None  # no sidecar has started here: let it say what it needs
+    except Unsafe as fault:
+        raise click.UsageError(str(fault)) from None
     except (OSError, UnicodeDecodeError) as fault:
         what = fault.strerror if isinstance(fault, OSError) else "it is not text"
         raise click.UsageError(

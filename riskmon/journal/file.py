@@ -18,6 +18,7 @@ import apsw
 import msgspec
 
 from riskmon.journal.mark import sync_directory
+from riskmon.permissions import Unsafe, check_directory, make_directory
 
 JOURNAL_NAME = "journal.db"
 LOCK_NAME = "lock"
@@ -100,10 +101,13 @@ def explained(path: Path) -> Iterator[None]:
 def take(state_dir: Path) -> int:
     """Hold ``state_dir`` (made if absent, 0700) until the returned descriptor is closed."""
     try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(state_dir)
+        check_directory(state_dir)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
         lock = os.open(state_dir / LOCK_NAME, flags, 0o600)
-    except FileExistsError:
+    except Unsafe as fault:
+        raise JournalError(f"state_dir {fault}") from None
+    except NotADirectoryError:
         raise JournalError(
             f"state_dir {state_dir} is not a directory: move the file away or name another place"
         ) from None

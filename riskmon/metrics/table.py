@@ -396,4 +396,11 @@ TABLE = (
         "1 if the last reload of the configuration was taken, else 0.",
         _one(lambda now: now.counts.reloaded),
     ),
+    Row(
+        "riskmon_log_dropped_total",
+        "counter",
+        (),
+        "Log lines that were dropped because standard error was not read fast enough.",
+        _one(lambda now: now.log_dropped),
+    ),
 )

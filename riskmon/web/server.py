@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import socket
 import ssl
 import stat
@@ -16,6 +17,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
+from riskmon.unix_socket import address_of
 from riskmon.web.access import Peer, is_loopback
 from riskmon.web.app import App
 from riskmon.web.port import Caps
@@ -169,12 +171,12 @@ def _peer(transport: asyncio.Transport) -> Peer:
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family == socket.AF_UNIX:
         uid = _uid(sock)
-        return Peer(key=f"uid:{uid}", unix=True, uid=uid)
+        return Peer(key=f"uid:{uid}", name=f"uid:{uid}", unix=True, uid=uid)
     name = transport.get_extra_info("peername") or ("?",)
     address = str(name[0])
     own = transport.get_extra_info("sockname") or ("?",)
     loopback = is_loopback(address) and is_loopback(str(own[0]))
-    return Peer(key=_network(address), loopback=loopback)
+    return Peer(key=_network(address), name=address, loopback=loopback)
 
 
 def _uid(sock: socket.socket) -> int | None:
@@ -232,11 +234,14 @@ async def serve(
     host: str | None = "127.0.0.1",
     port: int = 9788,
     unix: Path | None = None,
+    unix_mode: int = 0o600,
+    unix_group: int | None = None,
     ssl_context: ssl.SSLContext | None = None,
 ) -> Running:
     """Listen on TCP (unless ``host`` is None) and on a Unix socket (if ``unix`` is a path).
 
-    Raises OSError when an address is in use or cannot be had.
+    ``unix_mode`` and ``unix_group`` say who can connect to the socket. Raises OSError when an
+    address is in use or cannot be had.
     """
     server = _Server(app)
     listeners: list[asyncio.Server] = []
@@ -253,9 +258,8 @@ async def serve(
                 await loop.create_server(server, host.strip("[]"), port, backlog=_BACKLOG, **tls)
             )
         if unix is not None:
-            listeners.append(
-                await loop.create_unix_server(server, sock=_bound(unix), backlog=_BACKLOG)
-            )
+            sock = _bound(unix, unix_mode, unix_group)
+            listeners.append(await loop.create_unix_server(server, sock=sock, backlog=_BACKLOG))
     except BaseException:
         for listener in listeners:
             listener.close()
@@ -263,28 +267,38 @@ async def serve(
     return Running(app, server, listeners, unix)
 
 
-def _bound(path: Path) -> socket.socket:
-    """A socket at ``path`` that every user may connect to: their uid decides what they may do."""
-    _clear_stale(path)
+def _bound(path: Path, mode: int, group: int | None) -> socket.socket:
+    """A socket at ``path``, to which no other user can connect before its mode is set."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.bind(str(path))
-        path.chmod(0o666)
+        with address_of(path) as short:
+            _clear_stale(path, short)
+            os.fchmod(sock.fileno(), 0)  # bind gives the file this mode
+            sock.bind(short)
+            if group is not None:
+                os.chown(short, -1, group)
+            Path(short).chmod(mode)
     except OSError as failure:
         sock.close()
-        raise OSError(failure.errno, f"{failure.strerror or failure}", str(path)) from None
+        raise OSError(failure.errno, failure.strerror or str(failure), str(path)) from None
     return sock
 
 
-def _clear_stale(path: Path) -> None:
-    """Remove the socket of a process that is gone; EADDRINUSE if it lives."""
-    if not path.exists() or not stat.S_ISSOCK(path.stat().st_mode):
+def _clear_stale(path: Path, short: str) -> None:
+    """Remove the socket of a process that is gone; EADDRINUSE if it lives, or is no socket."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
         return
+    if not stat.S_ISSOCK(mode):
+        raise OSError(errno.EADDRINUSE, "a file that is no socket is there")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:
-            probe.connect(str(path))
+            probe.connect(short)
         except ConnectionRefusedError:
             path.unlink()
             return
-    raise OSError(errno.EADDRINUSE, "another process listens here", str(path))
+        except BlockingIOError:  # its backlog is full
+            pass
+    raise OSError(errno.EADDRINUSE, "another process listens there")

@@ -1,0 +1,82 @@
+"""Other users of this machine, as processes that really run as them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+# Without an entry in passwd, as in a container whose user is only a number.
+OWNER, STRANGER = 54_321, 54_322
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run as other users")
+
+
+# Modules are loaded before the user changes, who may not enter where this Python lives. The
+# working directory is not where modules come from, as for the installed command.
+_SCRIPT = f"""
+import os, sys
+sys.path[:0] = [{str(ROOT)!r}]
+import dotenv.parser, riskmon.cli.tables, riskmon.oms.__main__, riskmon.settings, riskmon.sidecar
+user = int(sys.argv.pop(1))
+if user != os.geteuid():
+    os.setgroups([]), os.setgid(user), os.setuid(user)
+riskmon.cli.main()
+"""
+
+
+def riskmon(
+    *arguments: str, cwd: Path, user: int | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`riskmon` with these arguments and nothing else in its environment, until it ends."""
+    return subprocess.run(
+        [*program(user), *arguments],
+        cwd=cwd,
+        env={**(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def program(user: int | None = None) -> list[str]:
+    """The beginning of a command line that runs `riskmon` as this user."""
+    return [sys.executable, "-I", "-c", _SCRIPT, str(os.geteuid() if user is None else user)]
+
+
+_CONNECT = """
+import os, socket, sys
+user, *groups = map(int, sys.argv[2:])
+os.setgroups(groups), os.setgid(user), os.setuid(user)
+socket.socket(socket.AF_UNIX).connect(sys.argv[1])
+"""
+
+
+def can_connect(path: Path, user: int, *groups: int) -> bool:
+    """Whether a process of this user, with these further groups, can connect to a socket."""
+    command = [sys.executable, "-I", "-c", _CONNECT, str(path), str(user), *map(str, groups)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0 or "PermissionError" in ran.stderr, ran.stderr
+    return ran.returncode == 0
+
+
+@contextmanager
+def shared_directory(owner: int = OWNER) -> Iterator[Path]:
+    """A directory of this owner (where root makes it) that every user can enter.
+
+    pytest's own are only for the user who runs the tests.
+    """
+    with tempfile.TemporaryDirectory(prefix="riskmon-") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        if os.geteuid() == 0:
+            os.chown(place, owner, owner)
+        yield place
