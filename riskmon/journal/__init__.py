@@ -16,7 +16,7 @@ really there.
 
 from riskmon.journal.commit import Commit, Delivery, Entry, Status
 from riskmon.journal.copies import backup, restore
-from riskmon.journal.file import JournalError, JournalLost
+from riskmon.journal.file import JournalError, JournalLost, take
 from riskmon.journal.reading import entries
 from riskmon.journal.running import Journal, Recovered
 
@@ -32,4 +32,5 @@ __all__ = [
     "backup",
     "entries",
     "restore",
+    "take",
 ]

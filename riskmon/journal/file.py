@@ -76,6 +76,10 @@ class JournalLost(JournalError):
         self.what = what
 
 
+class JournalDamaged(JournalLost):
+    """The journal's file cannot be read."""
+
+
 def _is_full(fault: BaseException) -> bool:
     return isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT)
 
@@ -86,7 +90,7 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (apsw.NotADBError, apsw.CorruptError, msgspec.DecodeError, UnicodeDecodeError) as fault:
-        raise JournalLost(f"{path} is damaged ({fault})") from fault
+        raise JournalDamaged(f"{path} is damaged ({fault})") from fault
     except (apsw.Error, OSError) as fault:
         if isinstance(fault, apsw.FullError) or _is_full(fault):
             raise JournalError(

@@ -14,9 +14,11 @@ import apsw
 from riskmon.clock import rfc3339
 from riskmon.journal.copies import begin_again
 from riskmon.journal.file import (
+    JournalDamaged,
     JournalLost,
     connect,
     create,
+    explained,
     give_identity,
     identify,
     is_empty,
@@ -87,6 +89,17 @@ def examine(path: Path, found: Sequence[Found], *, thorough: bool) -> End | None
     Raises :class:`JournalLost` for a loss, and with ``thorough`` also for what only a replay would
     come upon.
     """
+    try:
+        with explained(path):
+            return _examine(path, found, thorough=thorough)
+    except JournalDamaged as damage:
+        held = max((one.mark for one in found if one.mark), key=lambda m: m.last_seq, default=None)
+        if held is None:
+            raise
+        raise JournalDamaged(f"{damage.what}; it held {_span(1, held)}") from damage
+
+
+def _examine(path: Path, found: Sequence[Found], *, thorough: bool) -> End | None:
     has_log = log_of(path).exists()
     # Before SQLite opens it: a log beside a file of no bytes it would remove.
     if not path.exists() or path.stat().st_size == 0:
@@ -177,10 +190,11 @@ def _refuse_unless_new(path: Path, found: Sequence[Found], *, has_log: bool) -> 
     for mark_path, mark in sorted(marks, key=lambda pair: -pair[1].last_seq):
         if mark.last_seq > 0:
             where = mark.state_dir
-            elsewhere = "" if where == os.path.realpath(path.parent) else f" in {where}"
+            moved = where != os.path.realpath(path.parent)
             raise JournalLost(
-                f"{path} holds nothing, and {mark_path} says that the journal{elsewhere} held "
-                f"{_span(1, mark)}"
+                f"{path} holds nothing, and {mark_path} says that the journal"
+                f"{f' in {where}' if moved else ''} held {_span(1, mark)}"
+                f"{'; name that state_dir, or another gate' if moved else ''}"
             )
     if marks:
         return

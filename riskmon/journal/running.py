@@ -74,18 +74,24 @@ class Journal:
 
     @classmethod
     def open(
-        cls, state_dir: Path, *, gate: Path | None = None, accept_loss: bool = False
+        cls,
+        state_dir: Path,
+        *,
+        gate: Path | None = None,
+        lock: int | None = None,
+        accept_loss: bool = False,
     ) -> Journal:
         """Take ``state_dir`` for this process (made if absent, 0700) and open or make its journal.
 
-        Its marks are in ``state_dir`` and, if it is given, beside the file ``gate``. From here
+        Its marks are in ``state_dir`` and, if it is given, beside the file ``gate``. ``lock`` is
+        what :func:`take` returned, if it was called before; it is closed in any case. From here
         until :meth:`close` with ``clean`` the state counts as unclean. Raises
         :class:`JournalError` when the directory cannot be written or another sidecar holds it, or
         the file is foreign or of a newer riskmon; :class:`JournalLost` when it is damaged or ends
         before a mark, unless ``accept_loss`` lets it begin with what can be read.
         """
         path = state_dir / JOURNAL_NAME
-        lock = take(state_dir)
+        lock = take(state_dir) if lock is None else lock
         try:
             with explained(path):
                 marks = Marks(mark_paths(state_dir, gate))
