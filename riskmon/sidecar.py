@@ -33,6 +33,7 @@ from riskmon.core.decisions import (
     Transition,
     Unknown,
 )
+from riskmon.core.engine import Engine
 from riskmon.core.view import View, withhold
 from riskmon.gate_file import GateFile
 from riskmon.journal import Journal, JournalError, Recovered
@@ -77,9 +78,7 @@ class Sidecar:
         )
         self.loop: Loop | None = None
         self._state = "the journal is being replayed"
-        self._changes = Changes(
-            lambda: self._running().engine, withheld=lambda: self._running().withheld()
-        )
+        self._changes = Changes(self._engine, withheld=lambda: self._running().withheld())
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -170,8 +169,9 @@ class Sidecar:
             tell=self._tell,
         )
         self.metrics_page = Metrics(
-            *(config.account, self.view, self.recorder, self.loop.outbox),
+            *(config.account, self._view, self.recorder, self.loop.outbox),
             log_dropped=self._log.dropped,
+            at_rest=self.loop.at_rest,
         )
         # One entry: after an accepted loss no start is durable without its freeze.
         await self.loop.step(
@@ -268,6 +268,12 @@ class Sidecar:
             raise NotReady(self._state)
         return self.loop
 
+    def _engine(self) -> Engine:
+        loop = self._running()
+        if not loop.is_at_rest:
+            raise NotReady("a batch is being applied")
+        return loop.engine
+
     async def ingest(self, events: list[ev.Reported]) -> Accepted:
         """Take a checked batch whole; returns when it is durable."""
         if self._state:
@@ -286,8 +292,12 @@ class Sidecar:
         answer = cast("OperateAnswer", await loop.ask(call))
         return answer if loop.withheld() is None else replace_fields(answer, level="halt")
 
-    def view(self) -> View:
-        """The engine as it stands, at halt while the lease is withheld; silences as of now."""
+    async def view(self) -> View:
+        """The engine after a whole batch, at halt while the lease is withheld, as of now."""
+        await self._running().at_rest()
+        return self._view()
+
+    def _view(self) -> View:
         loop = self._running()
         view = loop.engine.view(now_ns=loop.clock.now_ns(), wall_ns=time.time_ns())
         return withhold(view, loop.withheld())

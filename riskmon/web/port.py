@@ -100,8 +100,8 @@ class Port(Protocol):
         """Carry out an operator's call. Raises as :meth:`ingest` does."""
         ...
 
-    def view(self) -> View:
-        """The engine as it stands; ``NotReady`` before there is one."""
+    def view(self) -> Awaitable[View]:
+        """The engine after a whole batch; ``NotReady`` before there is one."""
         ...
 
     def audit(self, limit: int, before: int | None) -> Awaitable[list[Record]]:
