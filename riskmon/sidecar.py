@@ -14,9 +14,10 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 from msgspec.structs import replace as replace_fields
@@ -35,6 +36,7 @@ from riskmon.core.decisions import (
 )
 from riskmon.core.engine import Engine
 from riskmon.core.view import View, withhold
+from riskmon.daemon import in_daemon
 from riskmon.gate_file import GateFile
 from riskmon.journal import Journal, JournalError, Recovered
 from riskmon.log import Log, logging_to_stderr
@@ -61,6 +63,8 @@ from riskmon.web.problems import KINDS
 
 PRUNE_SECONDS = 600.0
 WATCH_SECONDS = 1.0  # between two looks at the files
+AUDITS_MAX = 4  # read at once
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _log = logging.getLogger("riskmon")
 
@@ -81,6 +85,7 @@ class Sidecar:
         self._changes = Changes(self._engine, withheld=lambda: self._running().withheld())
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: list[asyncio.Task[None]] = []
+        self._audits = asyncio.Semaphore(AUDITS_MAX)
 
     # -- start and end ----------------------------------------------------------------------------
 
@@ -231,10 +236,11 @@ class Sidecar:
         )
 
     def _mind_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        # Not by the event loop: it would give them up as it closes, and a second SIGTERM would
+        # then end the process while it writes its last lines.
+        calls = (self._stop, self._stop, self._hang_up)
+        for number, call in zip(SIGNALS, calls, strict=True):
+            signal.signal(number, partial(_call_soon, asyncio.get_running_loop(), call))
 
     def _stop(self) -> None:
         if not self._ended.done():
@@ -304,7 +310,9 @@ class Sidecar:
 
     async def audit(self, limit: int, before: int | None) -> list[Record]:
         """The audit trail, newest first."""
-        return await asyncio.to_thread(self._running().journal.audit, limit, before)
+        read = partial(self._running().journal.audit, limit, before)
+        async with self._audits:  # each in a thread, which hangs when the disk does
+            return await in_daemon("riskmon-audit", read)
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         """The metrics' page."""
@@ -336,7 +344,7 @@ class Sidecar:
         """Read the configuration anew; one with a fault changes nothing."""
         loop = self._running()
         try:
-            fresh = await asyncio.to_thread(load, self.settings.source)
+            fresh = await in_daemon("riskmon-reload", partial(load, self.settings.source))
         except SettingsError as error:
             self.recorder.reload(ok=False)
             return Reloaded(faults=error.faults)
@@ -422,3 +430,13 @@ def run(settings: Settings, *, accept_loss: bool = False) -> int:
     except (CannotStart, JournalError) as error:
         print(f"riskmon: {error}", file=sys.stderr)
         return 2
+    finally:
+        for number in SIGNALS:  # the process ends in a moment, with this status
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _call_soon(
+    loop: asyncio.AbstractEventLoop, call: Callable[[], None], _number: int, _frame: object
+) -> None:
+    with suppress(RuntimeError):  # the event loop is closed: the process ends
+        loop.call_soon_threadsafe(call)

@@ -9,6 +9,7 @@ import asyncio
 import os
 import secrets
 import ssl
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ from riskmon.journal import Journal, JournalError, JournalLost, Recovered, take
 from riskmon.permissions import Unsafe, open_secret, read_secret
 from riskmon.settings import Http, Settings
 
-REPLAY_SLICE = 500  # instants between two turns of the event loop
+REPLAY_SLICE_SECONDS = 0.02  # of replay between two turns of the event loop
 
 
 class CannotStart(Exception):
@@ -41,7 +42,8 @@ async def replay(
         raise JournalLost(
             f"the newest snapshot in {settings.state_dir} is damaged ({fault})"
         ) from fault
-    for number, entry in enumerate(recovered.entries, 1):
+    turn_due = 0.0
+    for entry in recovered.entries:
         try:
             engine.step(entry.events, now_ns=entry.now_ns, wall_ns=entry.wall_ns)
         except Exception as fault:
@@ -49,8 +51,9 @@ async def replay(
                 f"entry {entry.seq} in {settings.state_dir} cannot be replayed ({fault!r}): run "
                 "the version that wrote it, or put a copy back with `riskmon restore FILE`"
             ) from fault
-        if number % REPLAY_SLICE == 0:
+        if time.monotonic() >= turn_due:
             await asyncio.sleep(0)
+            turn_due = time.monotonic() + REPLAY_SLICE_SECONDS
             if is_ended():
                 return None
     if engine.config.account != settings.account:
