@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.simulation.run import Violation, simulate
+from tests.simulation.run import simulate
+from tests.simulation.truth import Violation
 
 
 def _found(seed: int) -> str:

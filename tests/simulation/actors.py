@@ -1,4 +1,4 @@
-"""Bots and operators: they outlive the sidecar, repeat what was not acknowledged, and may give up."""
+"""Bots and operators: they outlive the sidecar and repeat what was not acknowledged."""
 
 from __future__ import annotations
 
@@ -112,10 +112,10 @@ class Operator:
         truth.loosened[scope] = truth.loosened.get(scope, 0) + 1
         for action in ("unfreeze", "reset"):
             call = ev.Operate(
-                action=action,  # type: ignore[arg-type]
+                action=action,
                 scope=scope,
                 reason=f"call {self.calls}",
-                generation=process.view().generation,
+                generation=(await process.view()).generation,
                 force=self.random.random() < 0.1,
             )
             answer = await asyncio.wait_for(process.operate(call), GIVES_UP_SECONDS)

@@ -7,10 +7,12 @@ import selectors
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import Context
 from typing import Any
 from unittest.mock import patch
 
 SECOND_NS = 10**9
+READING_NS = 50  # that reading the clock takes: two readings are never the same
 _BEGIN_WALL_NS = 1_767_323_045 * SECOND_NS  # 2026-01-02
 _BEGIN_BOOT_NS = 1_000 * SECOND_NS
 
@@ -46,7 +48,10 @@ class VirtualClock:
         real = time.clock_gettime_ns
 
         def clock_gettime_ns(clock_id: int) -> int:
-            return self.boot_ns() if clock_id == time.CLOCK_BOOTTIME else real(clock_id)
+            if clock_id != time.CLOCK_BOOTTIME:
+                return real(clock_id)
+            self.ns += READING_NS
+            return self.boot_ns()
 
         with (
             patch("time.clock_gettime_ns", clock_gettime_ns),
@@ -96,5 +101,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._clock.seconds
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any, **more: Any) -> asyncio.Handle:
-        return self.call_soon(callback, *args, **more)  # there is one thread
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        return self.call_soon(callback, *args, context=context)  # there is one thread
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        done = self.create_future()
+        try:
+            done.set_result(func(*args))
+        except Exception as error:
+            done.set_exception(error)
+        return done

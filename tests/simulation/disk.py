@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Literal
@@ -47,7 +48,7 @@ class _Synced:
                 continue
             first = -offset % SECTOR_BYTES
             cuts = [0, *range(first or SECTOR_BYTES, len(data), SECTOR_BYTES), len(data)]
-            for begin, end in zip(cuts, cuts[1:], strict=False):
+            for begin, end in pairwise(cuts):
                 if random.random() < likely:
                     _apply(content, offset + begin, data[begin:end])
         return bytes(content)

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from riskmon.journal import Commit, Entry, Journal, Recovered, entries
 
+Done = Callable[[BaseException | None], None]
+
 
 class Watcher(Protocol):
     """What the simulation sees of a journal."""
@@ -21,8 +23,8 @@ class Watcher(Protocol):
     def acknowledged(self, commit: Commit) -> None:
         """The loop is about to see that this commit is durable."""
 
-    def recovered(self, found: list[Entry]) -> None:
-        """A start reads these entries."""
+    def recovered(self, found: list[Entry], lost: str) -> None:
+        """A start reads these entries; ``lost`` is the loss that it accepts."""
 
     def write_seconds(self) -> float:
         """How long the disk lets a commit wait before it is written, …"""
@@ -45,16 +47,18 @@ class SimulatedJournal(Journal):
     """Writes when the watcher's disk lets it, in the same order and by the same code."""
 
     watcher: Watcher  # set on a subclass: the sidecar opens the journal by its class
+    _answered_at = 0.0
+    _working: asyncio.TimerHandle | None = None
 
     def _run(self) -> None:
         """The thread ends at once."""
 
     def recover(self) -> Recovered:
         recovered = super().recover()
-        self.watcher.recovered(list(entries(self._path)))
+        self.watcher.recovered(list(entries(self._path)), recovered.lost)
         return recovered
 
-    def submit(self, commit: Commit, done: Callable[[BaseException | None], None]) -> None:
+    def submit(self, commit: Commit, done: Done) -> None:
         self.watcher.submitted(commit)
         super().submit(commit, self._delayed(commit, done))
         self._wake()
@@ -63,13 +67,15 @@ class SimulatedJournal(Journal):
         super().prune(keep_days, max_bytes)
         self._wake()
 
+    def look(self, done: Done) -> None:
+        super().look(done)
+        self._wake()
+
     def close(self, clean: bool) -> None:
         self._thread = _Inline(super()._run)  # type: ignore[assignment]
         super().close(clean)
 
-    def _delayed(
-        self, commit: Commit, done: Callable[[BaseException | None], None]
-    ) -> Callable[[BaseException | None], None]:
+    def _delayed(self, commit: Commit, done: Done) -> Done:
         def answer(error: BaseException | None) -> None:
             if error is None:
                 self.watcher.acknowledged(commit)
@@ -83,25 +89,22 @@ class SimulatedJournal(Journal):
 
         return delayed
 
-    _answered_at = 0.0
-    _working: asyncio.TimerHandle | None = None
-
     def _wake(self) -> None:
         if self._working is None:
             loop = asyncio.get_running_loop()
             self._working = loop.call_later(self.watcher.write_seconds(), self._work)
 
     def _work(self) -> None:
+        """Do what the thread would do until nothing waits for it."""
         self._working = None
-        if self._closed or self._jobs.empty() and self._prune is None:
-            return
-        group, _ = self._next_group()
-        if group:
-            self._commit(group)
-        self._guarded(self._maintain)
-        if not self._jobs.empty() or self._prune is not None:
-            self._wake()
+        if not self._closed:
+            self._jobs.put(None)
+            super()._run()
+            if self._is_pruning:
+                self._wake()
 
-    def _write(self, group: list[tuple[Commit, Callable[[BaseException | None], None]]]) -> None:
-        super()._write(group)
-        self.watcher.durable([commit for commit, _ in group])
+    def _commit(self, group: list[tuple[Commit, Done]]) -> list[tuple[Commit, Done]]:
+        rest = super()._commit(group)
+        if self._failure is None:
+            self.watcher.durable([commit for commit, _ in group[: len(group) - len(rest)]])
+        return rest

@@ -21,14 +21,15 @@ class _NoListener:
 
 
 class _NoLog:
-    dropped = 0
+    def dropped(self) -> int:
+        return 0
 
 
 class Process(Sidecar):
     """The production sidecar; only what reaches out of the simulation is left out."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, cast("Log", _NoLog()))
+    def __init__(self, settings: Settings, *, accept_loss: bool) -> None:
+        super().__init__(settings, cast("Log", _NoLog()), accept_loss=accept_loss)
 
     def _mind_signals(self) -> None:
         """The simulation ends it by `_stop`."""

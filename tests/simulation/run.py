@@ -9,15 +9,16 @@ import shutil
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
 from unittest.mock import patch
 
-from riskmon.core.decisions import HALT
+from riskmon.core.view import View
 from riskmon.gate import Gate
-from riskmon.journal import Commit, Entry, JournalError
-from riskmon.settings import load
+from riskmon.journal import Commit, Entry, JournalError, JournalLost
+from riskmon.settings import Settings, load
 from riskmon.start import CannotStart
 from tests.simulation.actors import REFUSALS, SCOPES, Bot, Operator
 from tests.simulation.clock import VirtualClock, VirtualLoop
@@ -25,7 +26,7 @@ from tests.simulation.disk import Disk, Image, Killed, SimulatedVfs
 from tests.simulation.journal import SimulatedJournal
 from tests.simulation.process import Process
 from tests.simulation.receivers import MOODS, Receiver, SimulatedTarget
-from tests.simulation.truth import LATE_SECONDS, Truth, Violation, level_of
+from tests.simulation.truth import LATE_SECONDS, Truth, Violation
 
 LEASE_SECONDS = 0.5
 TROUBLE_SECONDS = 40.0  # in which faults happen
@@ -67,20 +68,23 @@ class Simulation:
         self._tell = tell
         self.clock, self.disk = VirtualClock(), Disk(Random(seed + 1))
         self.state, self.shm = directory / "state", directory / "shm"
-        self.truth = Truth(int(LEASE_SECONDS * 1e9))
         self.receivers = {name: Receiver(Random(seed + n)) for n, name in enumerate(("oms", "two"))}
         self.bots = [Bot(n, Random(seed * 10 + n)) for n in range(3)]
         self.operator = Operator(Random(seed + 7))
         self.settings = self._configured(directory)
+        self.truth = Truth(
+            int(LEASE_SECONDS * 1e9), cancels_kept=self.settings.on_unclean_start == "cancel"
+        )
         with self.clock.installed():
             self.gate = Gate.open(self.settings.gate)
         self.violation: Violation | None = None
         self.open_ns: dict[str, int] = {}  # when a scope was last seen open
         self.trouble_until = TROUBLE_SECONDS
+        self.accepts_loss = False
         self.disk.on_operation = self._on_operation
         self._begin_life()
 
-    def _configured(self, directory: Path):  # type: ignore[no-untyped-def]
+    def _configured(self, directory: Path) -> Settings:
         self.shm.mkdir(mode=0o755)
         text = CONFIGURATION.format(
             state=self.state,
@@ -125,16 +129,16 @@ class Simulation:
     def durable(self, commits: list[Commit]) -> None:
         for commit in commits:
             if self._is_live and not commit.clean:
-                self._hold(lambda commit=commit: self.truth.durable(commit))
+                self._hold(partial(self.truth.durable, commit))
 
     def acknowledged(self, commit: Commit) -> None:
         if self._is_live:
             self._hold(lambda: self.truth.acknowledged(commit))
 
-    def recovered(self, found: list[Entry]) -> None:
+    def recovered(self, found: list[Entry], lost: str) -> None:
         def check() -> None:
-            self.truth.check_lineage(found)
-            self.truth.restarted(len(found))
+            self.truth.check_lineage(found, lost)
+            self.truth.restarted(len(found), lost)
 
         self._hold(check)
 
@@ -163,6 +167,8 @@ class Simulation:
         """Between any two rounds of the event loop: what a reader sees now."""
         if not self._is_live:
             return
+        loop = self.process.loop if self.process is not None else None
+        self.truth.is_at_rest = loop is None or loop.is_at_rest
         self._hold(
             lambda: self.truth.check_gate(self.gate, list(SCOPES), self.clock.ns, self.open_ns)
         )
@@ -219,6 +225,8 @@ class Simulation:
         except RuntimeError:  # the loop was stopped before its end
             if self._is_live:
                 raise
+        except Killed:  # inside the last work of an orderly end
+            pass
         finally:
             end_ns = self.clock.ns
             self._bury(loop)
@@ -270,7 +278,7 @@ class Simulation:
             self.clock.ns += int(0.05e9)
 
     async def _life(self) -> int:
-        process = self.process = Process(self.settings)
+        process = self.process = Process(self.settings, accept_loss=self.accepts_loss)
         tasks = [
             asyncio.create_task(self._guarded(each))
             for each in (
@@ -282,6 +290,10 @@ class Simulation:
         ]
         try:
             return await process.run()
+        except JournalLost as loss:
+            self.tell(f"refuses to start: {loss}")
+            self.accepts_loss = True  # what the operator does next
+            return 2
         except (CannotStart, JournalError) as refusal:
             self.tell(f"refuses to start: {refusal}")
             return 2
@@ -296,7 +308,7 @@ class Simulation:
         except Exception as error:
             if self._is_live:
                 found = isinstance(error, Violation)
-                self.violation = error if found else Violation(f"an actor failed: {error!r}")
+                self.violation = Violation(str(error) if found else f"an actor failed: {error!r}")
                 self._stop_loop()
 
     # -- those who use it --------------------------------------------------------------------------
@@ -324,14 +336,7 @@ class Simulation:
     async def _check(self, bot: Bot, process: Process) -> None:
         scope = await bot.ask(process)
         if scope is not None and self._is_live:
-            with Gate.open(self.settings.gate) as fresh:
-                if level_of(fresh, scope) != HALT:
-                    return
-            closed_ns = self.clock.ns - self.open_ns.get(scope, -(10**12))
-            if closed_ns > LEASE_SECONDS * 1e9:
-                raise Violation(
-                    f"a check over {scope} is allowed, its gate shut for {closed_ns} ns"
-                )
+            self._hold(lambda: self.truth.check_allowed(scope, self.open_ns, self.clock.ns))
 
     async def _operate(self) -> None:
         random = self.operator.random
@@ -351,17 +356,19 @@ class Simulation:
                     self.tell(f"operator freezes {scope}: {told}")
 
     def _shut_by_operator(self, process: Process) -> set[str]:
+        assert process.loop is not None
         return {
             one.scope
-            for one in process.view().breakers
+            for one in process.loop.engine.view().breakers
             if one.state in ("open", "frozen") and one.recovers == "by an operator"
         }
 
     async def _watch(self) -> None:
         """Look at a start once, then at its cancels each second; end a healthy time."""
-        while (process := self._serving()) is None:
+        while (process := self._serving()) is None:  # noqa: ASYNC110 - it has no event for it
             await asyncio.sleep(0.001)
-        self.tell(f"serving; level {process.view().level}")
+        self.accepts_loss = False
+        self.tell(f"serving; level {(await process.view()).level}")
         assert process.loop is not None
         engine = process.loop.engine
         self._hold(lambda: self.truth.check_positions(engine))
@@ -370,25 +377,25 @@ class Simulation:
             await asyncio.sleep(1.0)
             if self._serving() is not process:
                 return
+            view = await process.view()
             if self.clock.seconds - began > LATE_SECONDS:
-                self._hold(lambda: self._check_tries(process))
+                self._hold(partial(self._check_tries, view))
             if self._is_over():
-                self._hold(lambda: self._check_end(process))
+                self._hold(partial(self._check_end, view))
                 self.tell("healthy to the end")
                 process.stop_in_order()
                 return
 
-    def _check_tries(self, process: Process) -> None:
-        for cancel in process.view().cancel:
+    def _check_tries(self, view: View) -> None:
+        for cancel in view.cancel:
             for target, state in cancel.targets.items():
                 tried = self.receivers[target].attempted_at.get(cancel.incident, 0.0)
-                quiet = self.clock.seconds - max(tried, cancel.since_ns / 1e9 - 1e12)
+                quiet = self.clock.seconds - tried
                 if state != "confirmed" and quiet > LATE_SECONDS:
                     raise Violation(f"the cancel of {cancel.incident} at {target} is not tried")
 
-    def _check_end(self, process: Process) -> None:
+    def _check_end(self, view: View) -> None:
         """After a healthy while everything is open, and every cancel arrived."""
-        view = process.view()
         if view.level != "allow":
             shut = [(b.limit, b.scope, b.state) for b in view.breakers if b.state != "closed"]
             raise Violation(f"the account is at {view.level} after a healthy while: {shut}")
@@ -467,7 +474,7 @@ def production_pieces(simulation: Simulation) -> Iterator[None]:
     with ExitStack() as stack:
         stack.callback(vfs.unregister)
         stack.enter_context(simulation.clock.installed())
-        stack.enter_context(patch("riskmon.sidecar.Journal", journal))
+        stack.enter_context(patch("riskmon.start.Journal", journal))
         stack.enter_context(patch("riskmon.outbox.queue.Target", target))
         stack.enter_context(patch("riskmon.sidecar.secrets.token_hex", simulation.token_hex))
         stack.enter_context(patch("riskmon.sidecar.gc"))  # a start's collection takes 0.1 s

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.run import Violation, simulate
+from tests.simulation.run import simulate
+from tests.simulation.truth import Violation
 
 pytestmark = pytest.mark.slow
 
@@ -23,8 +24,12 @@ def test_invariants_hold(seed: int) -> None:
 def test_broken_pieces_are_found(name: str) -> None:
     """A production piece that is broken on purpose breaks an invariant within some seeds."""
     with MUTANTS[name](), pytest.raises(Violation):
-        for seed in range(SEEDS_TO_FIND_A_MUTANT):
-            simulate(seed)
+        _simulate_all(range(SEEDS_TO_FIND_A_MUTANT))
+
+
+def _simulate_all(seeds: range) -> None:
+    for seed in seeds:
+        simulate(seed)
 
 
 def test_a_seed_decides_everything() -> None:

@@ -28,6 +28,7 @@ class Cancel:
     limit: str
     at: float
     targets: set[str] = field(default_factory=set)
+    durable: bool = False
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Truth:
     """All that outlives a process."""
 
     lease_ns: int
+    cancels_kept: bool  # a start after a kill cancels for the whole account
     lineage: list[bytes] = field(default_factory=list)  # entry n, encoded, at n - 1
     acknowledged_seq: int = 0
     durable_ids: set[str] = field(default_factory=set)  # facts and operations
@@ -44,9 +46,9 @@ class Truth:
     loosened: dict[str, int] = field(default_factory=dict)  # scope -> calls to end a freeze
     cancels: dict[str, Cancel] = field(default_factory=dict)
     withdrawn: set[str] = field(default_factory=set)
-    loss_accepted: bool = False
 
     # of the running process
+    is_at_rest: bool = True  # no batch is applied in part
     engine: Engine | None = None
     bounds: list[dict[str, int]] = field(default_factory=list)  # durable, then what waits
     waiting_since_ns: list[int] = field(default_factory=list)
@@ -86,6 +88,8 @@ class Truth:
         """The disk has a commit, the oldest that waited."""
         self.bounds.pop(0)
         self.waiting_since_ns.pop(0)
+        for one in commit.deliveries:
+            self.cancels[one.incident].durable = True
         for entry in commit.entries:
             for event in entry.events:
                 if isinstance(event, ev.Fill):
@@ -114,6 +118,8 @@ class Truth:
     def process_ended(self, now_ns: int) -> None:
         """The process is gone; what it granted lapses."""
         self.engine = None
+        if not self.cancels_kept:  # as configured: what was not written is forgotten by a kill
+            self.cancels = {id_: one for id_, one in self.cancels.items() if one.durable}
         self.lapses_ns = now_ns + self.lease_ns
 
     # -- what must hold ---------------------------------------------------------------------------
@@ -136,7 +142,7 @@ class Truth:
                     raise Violation(f"{scope} is at level {seen} a lease after the end")
                 continue
             engine = self.engine.levels.get(scope, HALT)
-            if seen > engine:
+            if seen > engine and self.is_at_rest:
                 raise Violation(f"{scope} is at level {seen}, the engine at {engine}")
             bound = min(levels.get(scope, HALT) for levels in self.bounds)
             if self.begun and seen > bound:
@@ -144,7 +150,15 @@ class Truth:
             if self.waiting_since_ns and now_ns - self.waiting_since_ns[0] > 2 * self.lease_ns:
                 raise Violation(f"{scope} is at level {seen} on a disk that hangs")
 
-    def check_lineage(self, found: list[Entry]) -> None:
+    def check_allowed(self, scope: str, open_ns: dict[str, int], now_ns: int) -> None:
+        """A check was answered with allowed: its gate was open, or opens with the next renewal."""
+        if now_ns - open_ns.get(scope, -self.lease_ns) <= self.lease_ns:
+            return
+        hangs = self.waiting_since_ns and now_ns - self.waiting_since_ns[0] > self.lease_ns
+        if hangs or any(levels.get(scope, HALT) == HALT for levels in self.bounds):
+            raise Violation(f"a check over {scope} is allowed, and its gate is shut")
+
+    def check_lineage(self, found: list[Entry], accepted: str) -> None:
         """A start replays exactly what was written, and at least what was acknowledged."""
         if [entry.seq for entry in found] != list(range(1, len(found) + 1)):
             raise Violation("the journal has a hole")
@@ -152,20 +166,24 @@ class Truth:
             written = self.lineage[entry.seq - 1] if entry.seq <= len(self.lineage) else b""
             if encode((entry.now_ns, entry.wall_ns, entry.events)) != written:
                 raise Violation(f"entry {entry.seq} is not what was written")
-        if len(found) < self.acknowledged_seq and not self.loss_accepted:
+        if len(found) < self.acknowledged_seq and not accepted:
             raise Violation(
-                f"the journal ends with {len(found)}, acknowledged is {self.acknowledged_seq}"
+                f"a silent start: the journal ends with {len(found)}, acknowledged is "
+                f"{self.acknowledged_seq}"
             )
 
-    def restarted(self, entries: int) -> None:
+    def restarted(self, entries: int, accepted: str) -> None:
         """A start goes on from this many entries; what is after them never was."""
         del self.lineage[entries:]
         self.fills = {id_: fill for id_, fill in self.fills.items() if fill[0] <= entries}
         self.durable_ids.update(self.fills)
         self.acknowledged_seq = min(self.acknowledged_seq, entries)
         self.begun = False
-        if self.loss_accepted:
+        if accepted:
             self.acknowledged_fills &= self.fills.keys()
+            self.frozen = {"account"}  # until an operator ends it
+            if not self.cancels_kept:
+                self.cancels.clear()
 
     def check_positions(self, engine: Engine) -> None:
         """The positions are the sum of the entries' fills, each once."""
@@ -181,18 +199,15 @@ class Truth:
 
     def owed(self, taken: dict[str, dict[str, float]]) -> list[str]:
         """The incidents of which a target has taken nothing; later ones of the account count."""
-        found = []
-        for incident, cancel in self.cancels.items():
-            if incident in self.withdrawn:
-                continue
-            for target in cancel.targets:
-                if not any(
-                    id_.endswith(f"_{target}")
-                    and (id_.startswith(incident) or self._covers(id_, cancel))
-                    for id_ in taken[target]
-                ):
-                    found.append(f"{incident} at {target} ({cancel.limit} over {cancel.scope})")
-        return found
+        return [
+            f"{incident} at {target} ({cancel.limit} over {cancel.scope})"
+            for incident, cancel in self.cancels.items()
+            if incident not in self.withdrawn
+            for target in cancel.targets
+            if not any(
+                id_.startswith(f"{incident}_") or self._covers(id_, cancel) for id_ in taken[target]
+            )
+        ]
 
     def _covers(self, delivery_id: str, earlier: Cancel) -> bool:
         incident = delivery_id.rsplit("_", 2)[0]
