@@ -11,7 +11,7 @@ import ssl
 from contextlib import suppress
 from pathlib import Path
 
-from riskmon.gate_file import GateFile, GateInUse
+from riskmon.gate_file import GateFile, GateInUse, GateRefused
 from riskmon.settings import Http, Settings
 
 
@@ -73,5 +73,7 @@ def make_gate(settings: Settings, epoch: str) -> GateFile:
         )
     except GateInUse as error:
         raise CannotStart(f"{error}: stop it, or give this one a `gate` of its own") from None
+    except GateRefused as error:
+        raise CannotStart(f"the gate is refused: {error}") from None
     except OSError as error:
         raise CannotStart(f"{error.strerror}: {settings.gate}: set `gate`") from None
