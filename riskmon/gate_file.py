@@ -37,9 +37,9 @@ from riskmon.gate import (
     boot_word,
     require_machine,
 )
-from riskmon.gate_place import FILE_MODE, GateInUse, GatePlace, GateRefused
+from riskmon.gate_place import FILE_MODE, GateInUse, GatePlace
 
-__all__ = ["GateFile", "GateFull", "GateInUse", "GateRefused"]
+__all__ = ["GateFile", "GateFull", "GateInUse"]
 
 # Plain numbers: an enumeration's members cost a thousand scopes half a millisecond.
 _HALT, _ALLOW = int(Level.HALT), int(Level.ALLOW)
@@ -84,7 +84,7 @@ class GateFile:
 
         `max_scopes` counts the account, which gets its record here. Makes the directory
         (0755) if need be. Raises GateInUse while another GateFile writes this path,
-        GateRefused where another user could write it, OSError when the file cannot be made,
+        Unsafe where another user could write it, OSError when the file cannot be made,
         ValueError for a `max_scopes` below 1, RuntimeError on a machine that can have no gate.
         """
         require_machine()
@@ -106,7 +106,7 @@ class GateFile:
     def mend(self) -> str | None:
         """Make the file anew, with its leases, when it or its directory is not as it was made.
 
-        Returns what had happened, None if nothing. Raises GateInUse, GateRefused and OSError
+        Returns what had happened, None if nothing. Raises GateInUse, Unsafe and OSError
         when no new file can be made: then readers that have mapped the old one keep it.
         """
         damage = self._place.lost() or self._damage()

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shlex
 import stat
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
-from riskmon.gate import NotOwn, open_directory, open_file
+from riskmon.gate import NotOwn, open_directory, open_file, require_own
+from riskmon.permissions import Unsafe
 
 DIRECTORY_MODE: Final = 0o755  # bots of other users read the gate
 FILE_MODE: Final = 0o644
@@ -29,17 +30,13 @@ class GateInUse(Exception):
     """Another process writes this gate. The message names the path and the process."""
 
 
-class GateRefused(Exception):
-    """Another user could write the gate. The message says why, and the cure."""
-
-
 class GatePlace:
     """The directory of one gate, with its lock: one for each `GateFile`."""
 
     def __init__(self, path: Path) -> None:
         """Make the directory if need be, and lock the gate in it.
 
-        Raises GateInUse, GateRefused, and OSError.
+        Raises GateInUse, Unsafe, and OSError.
         """
         self.path = path
         self._directory = _open_or_make(path)
@@ -55,8 +52,8 @@ class GatePlace:
             directory = _open(self.path)
         except FileNotFoundError:
             return "its directory is gone"
-        except GateRefused as error:
-            return str(error)
+        except Unsafe as refusal:
+            return refusal.why
         try:
             if not os.path.samestat(os.fstat(directory), os.fstat(self._directory)):
                 return "its directory was replaced"
@@ -95,14 +92,18 @@ class GatePlace:
     def open_old(self) -> int | None:
         """Open the gate that an earlier start left, None if there is none.
 
-        Raises GateRefused for one that another user could have written, and OSError.
+        Raises Unsafe for one that another user could have written, and OSError.
         """
-        try:
-            return open_file(self._directory, self.path, os.geteuid(), os.O_RDWR)
-        except FileNotFoundError:
+        user, found = os.geteuid(), self.find()
+        if found is None:
             return None
+        try:
+            if not stat.S_ISLNK(found.st_mode):
+                require_own(found, self.path, user)  # it may not be this user's to open
+            return open_file(self._directory, self.path, user, os.O_RDWR)
         except NotOwn as error:
-            raise GateRefused(f"{error}: remove it (`rm {shlex.quote(str(self.path))}`)") from None
+            cure = f"remove it (`rm {quote(str(self.path))}`)"
+            raise Unsafe(str(error), cure) from None
 
     def allocate(self, size: int) -> int:
         """Open a new file of this size, to be put at the path by `install`."""
@@ -167,12 +168,12 @@ class GatePlace:
 
 
 def _open(path: Path) -> int:
-    """Open the directory of the gate at the path. Raises GateRefused and OSError."""
+    """Open the directory of the gate at the path. Raises Unsafe and OSError."""
     user = os.geteuid()
     try:
         return open_directory(path.parent, user)
     except NotOwn as error:
-        raise GateRefused(f"{error}: {_cure(path, user)}") from None
+        raise Unsafe(str(error), _cure(path, user)) from None
 
 
 def _open_or_make(path: Path) -> int:
@@ -202,7 +203,7 @@ def _make(directory: Path) -> None:
 def _cure(path: Path, user: int) -> str:
     """Return what an operator can do about a directory that others made or can write."""
     directory = path.parent
-    found, shown = os.lstat(directory), shlex.quote(str(directory))
+    found, shown = os.lstat(directory), quote(str(directory))
     own = f'set gate = "{directory / "riskmon" / path.name}": riskmon makes its directory'
     if not stat.S_ISDIR(found.st_mode):
         return "set `gate` to a path in a directory itself"

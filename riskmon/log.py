@@ -1,20 +1,42 @@
-"""Log lines, as text for people or as JSON for what reads them."""
+"""Log lines, as text for people or as JSON for programs, written by a thread of their own.
+
+The program that logs never waits for the reader of its output. A line goes into a bounded queue,
+and a thread writes it to the descriptor; a line that finds the queue full is dropped and counted.
+While the log is open, whatever else the process prints becomes lines of the log, for the same
+reason.
+"""
 
 from __future__ import annotations
 
+import io
+import json
 import logging
-import sys
+import os
+import select
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from datetime import UTC, datetime
+from logging.handlers import QueueHandler, QueueListener
+from queue import Full, Queue
 
 import msgspec
 
 from riskmon.settings import LogSettings
 
+LINES_MAX = 4_096  # that wait for the thread
+FLUSH_SECONDS = 0.5  # for the lines that wait at the end
+DROPS_SECONDS = 1.0  # between two lines that say how many were dropped
+PRINTED_MAX = 8_192  # characters of a printed line
+STDOUT, STDERR = 1, 2
+
+_log = logging.getLogger("riskmon.log")
+
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = _time(record)
-        text = f"{at} {record.levelname.lower():<8} {record.getMessage()}"
+        text = f"{at} {record.levelname.lower():<8} {_one_line(record.getMessage())}"
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
@@ -31,15 +53,192 @@ class _Json(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
+def _one_line(message: str) -> str:
+    """The message without control characters: what a peer sent must not pass for another line."""
+    if message.isprintable():
+        return message
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+
+
 def _time(record: logging.LogRecord) -> str:
     at = datetime.fromtimestamp(record.created, UTC)
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def set_up(settings: LogSettings) -> None:
-    """Log to standard error, from the configured level on."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if settings.format == "json" else _Text())
-    logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
+class _ToQueue(QueueHandler):
+    """Puts each line, formatted, into a bounded queue; one without room is counted."""
+
+    def __init__(self, lines: Queue[logging.LogRecord], formatter: logging.Formatter) -> None:
+        super().__init__(lines)
+        self.lines = lines
+        self.dropped = 0
+        self.setFormatter(formatter)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.lines.full():  # before the cost of formatting
+            self.dropped += 1
+        else:
+            super().emit(record)
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.lines.put_nowait(record)
+        except Full:
+            self.dropped += 1
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Count a line that cannot be formatted; the library would print, which may hang."""
+        self.dropped += 1
+
+
+class _ToDescriptor(logging.Handler):
+    """Writes lines to a descriptor, without the locks and buffers of ``sys.stderr``.
+
+    A thread that hangs in a write holds those, and the interpreter could not end.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self.failed = 0
+
+    def createLock(self) -> None:
+        """No lock: one thread writes, and the end must not wait for it."""
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        rest = (record.getMessage() + "\n").encode("utf-8", "backslashreplace")
+        try:
+            while rest:
+                try:
+                    rest = rest[os.write(self._descriptor, rest) :]
+                except BlockingIOError:
+                    select.select([], [self._descriptor], [])
+        except OSError:  # the reader is gone, or the disk is full
+            self.failed += 1
+
+
+class _FromQueue(QueueListener):
+    """Writes what is in the queue, and how many lines were dropped once there is room again."""
+
+    def __init__(self, source: _ToQueue, target: _ToDescriptor) -> None:
+        super().__init__(source.lines, target)
+        self._source, self._target = source, target
+        self._said = 0
+        self._quiet_until = 0.0
+
+    def handle(self, record: logging.LogRecord) -> None:
+        failed = self._target.failed
+        super().handle(record)
+        due = self._source.lines.empty() or time.monotonic() >= self._quiet_until
+        count = self.dropped() - self._said
+        if count and due and self._target.failed == failed:
+            self._said += count
+            self._quiet_until = time.monotonic() + DROPS_SECONDS
+            dropped = _log.makeRecord(
+                *(_log.name, logging.WARNING, __file__, 0),
+                *("%d log lines were dropped: their reader was too slow", (count,), None),
+            )
+            self._target.handle(self._source.prepare(dropped))
+
+    def dropped(self) -> int:
+        """How many lines were not written."""
+        return self._source.dropped + self._target.failed
+
+
+class Log:
+    """An open log: the handler for loggers, and the thread behind it."""
+
+    def __init__(self, descriptor: int, formatter: logging.Formatter) -> None:
+        self._descriptor = descriptor
+        self._lines: Queue[logging.LogRecord] = Queue(LINES_MAX)
+        self.handler = _ToQueue(self._lines, formatter)
+        self._listener = _FromQueue(self.handler, _ToDescriptor(descriptor))
+        self._listener.start()
+
+    def dropped(self) -> int:
+        """How many lines were dropped so far."""
+        return self._listener.dropped()
+
+    def close(self) -> None:
+        """Write what is queued, for at most ``FLUSH_SECONDS``; then give up the descriptor.
+
+        A descriptor that takes nothing more is replaced by /dev/null, so that a last message of
+        the process cannot hang either.
+        """
+        lines = self._lines
+        with lines.all_tasks_done:
+            written = lines.all_tasks_done.wait_for(
+                lambda: not lines.unfinished_tasks, FLUSH_SECONDS
+            )
+        if written:
+            self._listener.stop()
+        if not (written and _takes_more(self._descriptor)):
+            with suppress(OSError):
+                nothing = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nothing, self._descriptor)
+                os.close(nothing)
+
+
+def _takes_more(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return [event for _, event in poll.poll(int(FLUSH_SECONDS * 1_000))] == [select.POLLOUT]
+
+
+class _Printed(io.TextIOBase):
+    """A standard stream whose lines go to the log."""
+
+    def __init__(self) -> None:
+        self._rest = ""
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        if len(self._rest) > PRINTED_MAX:
+            lines, self._rest = [*lines, self._rest], ""
+        for line in lines:
+            if line:
+                _log.warning("%s", line)
+        return len(text)
+
+
+@contextmanager
+def logging_to_stderr(settings: LogSettings) -> Iterator[Log]:
+    """Log to standard error, from the configured level on, until the block ends."""
+    log = Log(STDERR, _Json() if settings.format == "json" else _Text())
+    logging.basicConfig(level=settings.level.upper(), handlers=[log.handler], force=True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    try:
+        with redirect_stdout(_Printed()), redirect_stderr(_Printed()):
+            yield log
+    finally:
+        logging.getLogger().removeHandler(log.handler)
+        log.close()
+
+
+class _Line(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return record.getMessage()
+
+
+@contextmanager
+def events_to_stdout() -> Iterator[Log]:
+    """Give :func:`say` its way to standard output until the block ends."""
+    log = Log(STDOUT, _Line())
+    _events.addHandler(log.handler)
+    try:
+        yield log
+    finally:
+        _events.removeHandler(log.handler)
+        log.close()
+
+
+_events = logging.getLogger("riskmon.events")
+_events.setLevel(logging.INFO)
+_events.propagate = False
+
+
+def say(event: str, **fields: object) -> None:
+    """Write one event as a JSON object in a line, for jq and for programs that follow along."""
+    _events.info("%s", json.dumps({"event": event, **fields}))

@@ -33,13 +33,14 @@ from riskmon.core.decisions import (
 )
 from riskmon.core.engine import Engine
 from riskmon.core.view import View
-from riskmon.gate_file import GateFile
+from riskmon.gate_file import GateFile, GateInUse
 from riskmon.journal import Journal, JournalError, Recovered
-from riskmon.log import set_up
+from riskmon.log import Log, logging_to_stderr
 from riskmon.loop import Loop
 from riskmon.metrics import Metrics, Recorder
 from riskmon.outbox import RESULTS
-from riskmon.settings import Settings, SettingsError, load, reload_differences
+from riskmon.permissions import Unsafe
+from riskmon.settings import Http, Settings, SettingsError, load, reload_differences
 from riskmon.start import CannotStart, make_gate, operator_token, tls_context
 from riskmon.web import (
     Accepted,
@@ -58,6 +59,7 @@ from riskmon.web import (
 from riskmon.web.problems import KINDS
 
 PRUNE_SECONDS = 600.0
+WATCH_SECONDS = 0.5
 REPLAY_SLICE = 500  # instants between two turns of the event loop
 
 _log = logging.getLogger("riskmon")
@@ -66,8 +68,8 @@ _log = logging.getLogger("riskmon")
 class Sidecar:
     """A running sidecar: what the HTTP edge asks of it (:class:`riskmon.web.Port`)."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, log: Log) -> None:
+        self.settings, self._log = settings, log
         self.recorder = Recorder(
             targets=[target.name for target in settings.cancel],
             results=RESULTS,
@@ -137,11 +139,7 @@ class Sidecar:
                 self.app, host=http.host, port=http.port, unix=http.unix, ssl_context=tls
             )
         except OSError as error:
-            in_use = error.errno == errno.EADDRINUSE
-            why = "the address is in use: stop what holds it, or change http.listen"
-            raise CannotStart(
-                f"cannot listen on {http.listen}: {why if in_use else error}"
-            ) from None
+            raise CannotStart(_cannot_listen(http, error)) from None
 
     async def _begin(
         self, journal: Journal, recovered: Recovered, gate: GateFile, epoch: str
@@ -176,10 +174,14 @@ class Sidecar:
         await self.loop.step([ev.Configured(config=dump(config)), start])
         for delivery in recovered.undelivered:
             self.loop.outbox.send(delivery)
-        self.metrics_page = Metrics(config.account, self.view, self.recorder, self.loop.outbox)
+        self.metrics_page = Metrics(
+            *(config.account, self.view, self.recorder, self.loop.outbox),
+            log_dropped=self._log.dropped,
+        )
         self.loop.open()
         self._state = ""
         self._tasks.append(asyncio.create_task(self._prune(journal)))
+        self._tasks.append(asyncio.create_task(self._watch(gate)))
         gc.collect()
         gc.freeze()  # what lives for ever need not be looked through again
         return True
@@ -189,6 +191,23 @@ class Sidecar:
             keep = self.settings.journal
             journal.prune(keep.keep_days, keep.max_bytes)
             await asyncio.sleep(PRUNE_SECONDS)
+
+    async def _watch(self, gate: GateFile) -> None:
+        """Make the gate anew when it is no longer as it was made."""
+        trouble = ""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                damage = gate.mend()
+            except (GateInUse, Unsafe, OSError) as error:
+                if str(error) != trouble:
+                    _log.error("the gate %s cannot be made anew: %s", gate.path, error)
+                trouble = str(error)
+                continue
+            trouble = ""
+            if damage is not None:
+                self.recorder.gate_rewrites += 1
+                _log.warning("the gate %s was made anew: %s", gate.path, damage)
 
     def _announce(self, web: Running) -> None:
         settings = self.settings
@@ -331,6 +350,16 @@ def _keep(old: Settings, fresh: Settings, paths: list[str]) -> Settings:
     return replace(fresh, http=http, **{name: getattr(old, name) for name in top})
 
 
+def _cannot_listen(http: Http, error: OSError) -> str:
+    if http.unix is not None and error.filename == str(http.unix):
+        return (
+            f"cannot listen on the Unix socket {http.unix} ({error.strerror}): stop what holds it, "
+            "or change http.unix"
+        )
+    in_use = "the address is in use: stop what holds it, or change http.listen"
+    return f"cannot listen on {http.listen}: {in_use if error.errno == errno.EADDRINUSE else error}"
+
+
 def _log_decision(decision: Decision) -> None:
     if isinstance(decision, Transition):
         level = logging.WARNING if decision.after in ("open", "frozen") else logging.INFO
@@ -351,13 +380,13 @@ def _log_decision(decision: Decision) -> None:
 
 def run(settings: Settings) -> int:
     """Run the sidecar in the foreground; the exit status of the process."""
-    set_up(settings.log)
 
-    async def main() -> int:
-        return await Sidecar(settings).run()
+    async def main(log: Log) -> int:
+        return await Sidecar(settings, log).run()
 
     try:
-        return asyncio.run(main())
+        with logging_to_stderr(settings.log) as log:
+            return asyncio.run(main(log))
     except (CannotStart, JournalError) as error:
         print(f"riskmon: {error}", file=sys.stderr)
         return 2

@@ -11,7 +11,8 @@ import ssl
 from contextlib import suppress
 from pathlib import Path
 
-from riskmon.gate_file import GateFile, GateInUse, GateRefused
+from riskmon.gate_file import GateFile, GateInUse
+from riskmon.permissions import Unsafe, open_secret, read_secret
 from riskmon.settings import Http, Settings
 
 
@@ -30,8 +31,11 @@ def operator_token(state_dir: Path) -> str:
         with suppress(FileExistsError):
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "w") as file:
+                os.fchmod(handle, 0o600)  # whatever the umask
                 file.write(secrets.token_urlsafe(32) + "\n")
-        token = path.read_text(encoding="utf-8").strip()
+        token = read_secret(path).decode().strip()
+    except Unsafe as error:
+        raise CannotStart(str(error)) from None
     except OSError as error:
         raise CannotStart(
             f"cannot use {path} ({error.strerror}): {cure}, or let this user read it"
@@ -49,8 +53,11 @@ def tls_context(http: Http) -> ssl.SSLContext | None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        # An empty password: one that is asked for on the terminal would hang a service.
-        context.load_cert_chain(http.tls_certificate, http.tls_key, password="")
+        with open_secret(http.tls_key or http.tls_certificate) as key:
+            # An empty password: one that is asked for on the terminal would hang a service.
+            context.load_cert_chain(http.tls_certificate, f"/proc/self/fd/{key}", password="")
+    except Unsafe as error:
+        raise CannotStart(f"http.tls_key: {error}") from None
     except OSError as error:
         why = error.strerror or error
         if isinstance(error, ssl.SSLError):
@@ -73,7 +80,7 @@ def make_gate(settings: Settings, epoch: str) -> GateFile:
         )
     except GateInUse as error:
         raise CannotStart(f"{error}: stop it, or give this one a `gate` of its own") from None
-    except GateRefused as error:
+    except Unsafe as error:
         raise CannotStart(f"the gate is refused: {error}") from None
     except OSError as error:
         raise CannotStart(f"{error.strerror}: {settings.gate}: set `gate`") from None

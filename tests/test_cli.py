@@ -19,6 +19,7 @@ import pytest
 
 from riskmon.cli import run
 from riskmon.journal import Commit, Journal
+from tests.files import private
 
 ROOT = Path(__file__).parent.parent
 SECRET = "whsec_" + "A" * 32
@@ -131,7 +132,7 @@ def closed_url() -> Iterator[str]:
 def token_file(tmp_path: Path) -> Path:
     """An operator's token."""
     file = tmp_path / "given.token"
-    file.write_text("secret-token\n")
+    private(file, "secret-token\n")
     return file
 
 
@@ -240,7 +241,7 @@ def test_another_server_is_no_sidecar(url: str, capsys: pytest.CaptureFixture[st
 
 def test_url_and_token_come_from_the_configuration(url: str, tmp_path: Path) -> None:
     """The listener and the state directory tell where to go and what to show."""
-    (tmp_path / "operator.token").write_text("from-state")
+    private(tmp_path / "operator.token", "from-state")
     listen = url.removeprefix("http://")
     Path("my.toml").write_text(f'state_dir = "{tmp_path}"\n[http]\nlisten = "{listen}"')
     assert run(["freeze", "--reason", "x", "--config", "my.toml"]) == 0

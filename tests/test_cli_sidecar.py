@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from riskmon.cli import run
+from tests.files import private
 
 pytestmark = pytest.mark.slow
 
@@ -205,7 +206,7 @@ def test_over_a_unix_socket(sidecar: Start, told: Told) -> None:
 
 def test_drill_and_freeze_with_the_reference_oms(sidecar: Start, told: Told) -> None:
     """A drill is acknowledged in a measured time; a cancel that it confirms needs no --force."""
-    Path("secret").write_text(SECRET)
+    private("secret", SECRET)
     options = ("--listen", "127.0.0.1:0", "--secret-file", "secret")
     oms = subprocess.Popen(
         [sys.executable, "-m", "riskmon", "oms", *options],
@@ -300,7 +301,7 @@ def test_tables_of_a_real_sidecar(sidecar: Start, capsys: pytest.CaptureFixture[
 def test_without_the_operators_token_nothing_is_changed(sidecar: Start, told: Told) -> None:
     """Another token is refused, and the gate stays as it is."""
     running = sidecar()
-    Path("other").write_text("x" * 43)
+    private("other", "x" * 43)
     arguments = ("--url", running.url, "--token-file", "other")
     assert told("freeze", "--reason", "x", *arguments)[0] == 1
     assert told("status")[1]["level"] == "allow"

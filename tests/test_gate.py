@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 import riskmon
 from riskmon import Gate
 from riskmon.gate import Level, gate_path
-from riskmon.gate_file import GateFile, GateFull, GateInUse, GateRefused
+from riskmon.gate_file import GateFile, GateFull, GateInUse
+from riskmon.permissions import Unsafe
 
 ROOT = Path(__file__).parent.parent
 LONGEST_NS = 3_600_000_000_000
@@ -221,7 +222,7 @@ def test_new_start_refuses_a_link_and_leaves_its_target(path: Path, tmp_path: Pa
     target = tmp_path / "precious"
     target.write_bytes(b"RISKMON\x01" + b"\xff" * 120)
     path.symlink_to(target)
-    with pytest.raises(GateRefused, match=r"main\.gate is a link: remove it \(`rm .*main\.gate`"):
+    with pytest.raises(Unsafe, match=r"main\.gate is a link: remove it \(`rm .*main\.gate`"):
         create(path)
     assert target.read_bytes() == b"RISKMON\x01" + b"\xff" * 120
 

@@ -75,6 +75,8 @@ PROMISED = {
     "riskmon_cycle_duration_seconds": ("histogram", ""),
     "riskmon_journal_commit_duration_seconds": ("histogram", ""),
     "riskmon_config_last_reload_successful": ("gauge", ""),
+    "riskmon_log_dropped_total": ("counter", ""),
+    "riskmon_gate_rewrites_total": ("counter", ""),
 }
 
 

@@ -18,6 +18,7 @@ from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Recovery
 from riskmon.settings import Settings, SettingsError, load, reload_differences
 from riskmon.settings.older import BOUNDS
+from tests.files import private
 
 BAD = sorted((Path(__file__).parent / "config").glob("*.toml"))
 HOME = {"HOME": "/home/mm"}
@@ -97,7 +98,7 @@ def test_nothing_is_needed() -> None:
 
 def test_the_whole_file_is_read() -> None:
     """Every section arrives where it belongs, and the engine is told its part."""
-    Path("oms.secret").write_text(f"{SECRET}\n")
+    private("oms.secret", f"{SECRET}\n")
     found = settings(f"""
         account = "desk-1"
         state_dir = "/var/lib/riskmon"
@@ -300,11 +301,34 @@ def test_faults_of_file_and_environment_come_together() -> None:
     ]
 
 
-def test_variables_that_kubernetes_makes_are_explained() -> None:
-    """A Service named riskmon sets variables that nobody wrote: the hint says so."""
-    with pytest.raises(SettingsError) as error:
-        settings(RISKMON_SERVICE_HOST="10.0.0.1", RISKMON_PORT_9788_TCP="tcp://10.0.0.1:9788")
-    assert all("enableServiceLinks: false" in fault.hint for fault in error.value.faults)
+def test_variables_that_kubernetes_sets_are_ignored_with_one_line() -> None:
+    """All that a Service named riskmon, or riskmon-NAME, injects into a pod; one note names it."""
+    injected: dict[str, str] = {}
+    for service in ("RISKMON", "RISKMON_METRICS"):
+        injected |= {
+            f"{service}_SERVICE_HOST": "10.0.0.1",
+            f"{service}_SERVICE_PORT": "9788",
+            f"{service}_SERVICE_PORT_HTTP": "9788",
+            f"{service}_PORT": "tcp://10.0.0.1:9788",
+            f"{service}_PORT_9788_TCP": "tcp://10.0.0.1:9788",
+            f"{service}_PORT_9788_TCP_PROTO": "tcp",
+            f"{service}_PORT_9788_TCP_PORT": "9788",
+            f"{service}_PORT_9788_TCP_ADDR": "10.0.0.1",
+        }
+    found = settings(**injected, RISKMON_HTTP_PORT="udp://10.0.0.2:53", RISKMON_LEASE="2")
+    assert found.lease == 2
+    (note,) = found.notes
+    assert note.startswith("ignored, because Kubernetes sets them for a Service: RISKMON_HTTP_PORT")
+    assert all(name in note for name in injected)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["RISKMON_PORT", "RISKMON_METRICS_PORT", "RISKMON_HTTP__SERVICE_HOST", "RISKMON_SERVICE"],
+)
+def test_what_kubernetes_does_not_set_is_unknown(name: str) -> None:
+    """A port that is no address, and a key path, stay faults."""
+    assert faults(**{name: "9788"}) == [f"{name}: unknown variable"]
 
 
 def test_a_line_of_dotenv_that_cannot_be_read_is_a_fault() -> None:
@@ -386,7 +410,7 @@ def test_beyond_loopback_with_tokens(listen: str) -> None:
     text = f'[http]\nlisten = "{listen}"\ntokens=[{{name="a", role="read", hash="{HASH}"}}]\n'
     assert [fault.split(":")[0] for fault in faults(text)] == ["http.tls_certificate"]
     assert any("clear text" in w for w in settings(text + "insecure = true").warnings())
-    Path("cert.pem").touch()
+    private("cert.pem", "")
     tls = settings(text + 'tls_certificate = "cert.pem"\ntls_key = "cert.pem"')
     assert tls.http.url.startswith("https://")
     assert not any("clear text" in warning for warning in tls.warnings())
@@ -405,7 +429,7 @@ def test_beyond_loopback_with_tokens(listen: str) -> None:
 )
 def test_one_secret(written: str) -> None:
     """A secret stands in the configuration or in a file."""
-    Path("one").write_text(f"{SECRET}\n")
+    private("one", f"{SECRET}\n")
     text = f'[[cancel]]\nname = "oms"\nurl = "http://oms/c"\n{written}'
     assert settings(text).cancel[0].secrets == (SECRET,)
 
@@ -420,20 +444,20 @@ def test_one_secret(written: str) -> None:
 )
 def test_two_secrets_while_one_is_rotated_in(written: str) -> None:
     """A list, a file with two lines or two files give both, in order."""
-    Path("one").write_text(SECRET)
-    Path("other").write_text(OTHER_SECRET)
-    Path("both").write_text(f"{SECRET}\n{OTHER_SECRET}\n")
+    private("one", SECRET)
+    private("other", OTHER_SECRET)
+    private("both", f"{SECRET}\n{OTHER_SECRET}\n")
     text = f'[[cancel]]\nname = "oms"\nurl = "http://oms/c"\n{written}'
     assert settings(text).cancel[0].secrets == (SECRET, OTHER_SECRET)
 
 
 def test_a_bad_secret_in_a_file_is_told_without_it() -> None:
     """The fault names the key of the file and shows nothing of what it holds."""
-    Path("bad").write_text("whsec_hunter2")
+    private("bad", "whsec_hunter2")
     text = '[[cancel]]\nname = "oms"\nurl = "http://oms/c"\nsecret_file = "bad"'
     found = faults(text)
     assert found == ["cancel[0].secret_file: must be `whsec_` and 24 to 64 bytes in base64"]
-    Path("bad").write_text("\n")
+    private("bad", "\n")
     assert faults(text) == ["cancel[0].secret_file: cannot be read: it is empty"]
 
 
@@ -564,7 +588,7 @@ def test_whatever_is_written_gives_settings_or_faults(
     """No tables and no variables end in anything but settings or a list of faults."""
     variables = {**HOME, f"RISKMON_LIMITS__LATENCY_P99__{key.upper()}": json.dumps(text)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("riskmon.settings.sources.read_file", lambda _: deepcopy(data))
+        patch.setattr("riskmon.settings.sources.read_file", lambda _, **__: deepcopy(data))
         try:
             load(Path("any.toml"), variables)
         except SettingsError as error:

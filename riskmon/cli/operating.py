@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from riskmon.cli.remote import Refused, Remote
+from riskmon.permissions import Unsafe, read_secret
 
 _ADDRESSED = {"unfreeze": ("frozen",), "reset": ("open", "half_open", "frozen")}
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -67,11 +68,13 @@ def _remote(config: Path | None, url: str | None, token_file: Path | None) -> Re
 
 def _token(file: Path, *, named: bool) -> str | None:
     try:
-        token = file.read_text("utf-8").strip()
+        token = read_secret(file).decode().strip()
     except FileNotFoundError:
         if named:
             raise click.UsageError(f"--token-file {file} does not exist") from None
         return None  # no sidecar has started here: let it say what it needs
+    except Unsafe as fault:
+        raise click.UsageError(str(fault)) from None
     except (OSError, UnicodeDecodeError) as fault:
         what = fault.strerror if isinstance(fault, OSError) else "it is not text"
         raise click.UsageError(

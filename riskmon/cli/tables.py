@@ -65,7 +65,7 @@ def show_incidents(console: Console, records: Sequence[Mapping[str, Any]]) -> No
     """The audit trail, newest first."""
     if not records:
         console.print("nothing has happened yet")
-    columns = ("at", "kind", "action", "scope", "limit", "reason", "by", "outcome", "id")
+    columns = ("at", "kind", "action", "scope", "limit", "reason", "by", "peer", "outcome", "id")
     _show(console, columns, records)
 
 

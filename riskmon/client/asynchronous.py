@@ -82,9 +82,7 @@ class Client(Reports):
     ) -> None:
         super().__init__(ReportQueue(queue_max), self._wake)
         self._line = Line(url, token)
-        self._gate = (
-            Gate.open(gate, owner=owner) if isinstance(gate, str | os.PathLike) else gate
-        )
+        self._gate = Gate.open(gate, owner=owner) if isinstance(gate, str | os.PathLike) else gate
         self._leases = Leases()
         self._registered: set[tuple[str, str]] = set()
         self._sender: asyncio.Task[None] | None = None

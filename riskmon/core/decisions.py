@@ -82,6 +82,7 @@ class Record(_Decision, tag="record", frozen=True):
     value: float | None = None
     bound: float | None = None
     by: str | None = None
+    peer: str | None = None  # of an operation: the address or uid that it came from
     # Of an operation: "done" or why it was refused; of an incident: whom nobody waits for any more.
     outcome: str | None = None
     action: str | None = None

@@ -267,6 +267,7 @@ class Operate(_Internal, tag="operate"):
     scope: str
     reason: str
     by: str = "operator"
+    peer: str | None = None  # the address or uid that the call comes from
     limit: str | None = None
     generation: int | None = None
     force: bool = False

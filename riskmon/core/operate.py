@@ -277,6 +277,7 @@ def _record(trips: Trips, call: Operate, answer: OperateAnswer) -> None:
             generation=answer.generation,
             reason=call.reason,
             by=call.by,
+            peer=call.peer,
             action=call.action,
             outcome=answer.detail if answer.status != 200 else _done(answer.detail),
         )

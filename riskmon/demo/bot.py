@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import math
 import random
 from collections import deque
@@ -23,6 +22,7 @@ import click
 from riskmon.client import Client, TradingHalted
 from riskmon.client.reports import Side, boottime_ns
 from riskmon.demo.exchange import START_PRICE, SYMBOL, until_stopped
+from riskmon.log import events_to_stdout, say
 
 WORKERS = 8
 RESTING_MAX = 3  # of each worker
@@ -31,11 +31,6 @@ PAUSE_SECONDS = 0.2
 REPORT_SECONDS = 0.5
 SLOW_SECONDS = 0.2
 STRATEGY = "quotes"
-
-
-def say(event: str, **fields: object) -> None:
-    """One JSON object a line."""
-    print(json.dumps({"event": event, **fields}), flush=True)
 
 
 class Bot:
@@ -178,7 +173,8 @@ async def _run(exchange: str, riskmon: str, gate: Path | None, venue: str) -> No
 @click.option("--venue", default="simex", show_default=True, help="The exchange's name in reports.")
 def main(exchange: str, riskmon: str, gate: Path | None, venue: str) -> None:
     """Trade on the simulated exchange until interrupted."""
-    asyncio.run(_run(exchange, riskmon, gate, venue))
+    with events_to_stdout():
+        asyncio.run(_run(exchange, riskmon, gate, venue))
 
 
 if __name__ == "__main__":

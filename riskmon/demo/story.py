@@ -149,7 +149,7 @@ class Story:
     def _start_sidecar(self) -> None:
         port = _free_port()
         config = self._directory / "riskmon.toml"
-        (self._directory / "state").mkdir()
+        config.touch(mode=0o600)  # whatever the umask, no other user may write it
         config.write_text(
             CONFIG.format(directory=self._directory, port=port, venue=VENUE, oms=self._oms_url),
             "utf-8",

@@ -18,6 +18,9 @@ from pathlib import Path
 import apsw
 import msgspec
 
+from riskmon.journal.mark import sync_directory
+from riskmon.permissions import Unsafe, check_directory, make_directory
+
 JOURNAL_NAME = "journal.db"
 LOCK_NAME = "lock"
 SCHEMA_VERSION = 1
@@ -82,10 +85,13 @@ def explained(path: Path) -> Iterator[None]:
 def take(state_dir: Path) -> int:
     """Hold ``state_dir`` (made if absent, 0700) until the returned descriptor is closed."""
     try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(state_dir)
+        check_directory(state_dir)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
         lock = os.open(state_dir / LOCK_NAME, flags, 0o600)
-    except FileExistsError:
+    except Unsafe as fault:
+        raise JournalError(f"state_dir {fault}") from None
+    except NotADirectoryError:
         raise JournalError(
             f"state_dir {state_dir} is not a directory: move the file away or name another place"
         ) from None
@@ -122,8 +128,8 @@ def open_writer(path: Path) -> apsw.Connection:
     if _is_empty(db):
         for _ in db.execute(_SCHEMA):
             pass
-        _sync(path.parent)
-        _sync(path.parent.parent)
+        sync_directory(path.parent)
+        sync_directory(path.parent.parent)
     else:
         identify(db, path)
         # Not `inputs`, which may hold gigabytes: recovery reads all of it that matters.
@@ -238,7 +244,7 @@ def _draft(path: Path) -> Iterator[Path]:
     try:
         yield draft
         draft.replace(path)
-        _sync(path.parent)
+        sync_directory(path.parent)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
@@ -257,11 +263,3 @@ def _set_aside(path: Path) -> Path | None:
     for suffix in ("-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     return kept
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -39,7 +39,8 @@ class _Families(Collector):
 class Metrics:
     """Renders the metrics table from the engine's view and the sidecar's counts.
 
-    ``view`` is called once for each page; ``cancel`` tells what the outbox still holds.
+    ``view`` is called once for each page; ``cancel`` gives what the outbox still holds, and
+    ``log_dropped`` the number of log lines that were dropped.
     """
 
     def __init__(
@@ -48,9 +49,12 @@ class Metrics:
         view: Callable[[], View],
         recorder: Recorder,
         cancel: CancelStats | None = None,
+        *,
+        log_dropped: Callable[[], int] = lambda: 0,
     ) -> None:
         self._account, self._view = account, view
         self._recorder, self._cancel = recorder, cancel
+        self._log_dropped = log_dropped
         self._version = __version__
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
@@ -106,6 +110,7 @@ class Metrics:
             pending={name: (one.pending, one.oldest_pending_ns) for name, one in stats.items()},
             version=self._version,
             max_scopes=self._recorder.max_scopes,
+            log_dropped=self._log_dropped(),
         )
 
 

@@ -38,6 +38,7 @@ class Snapshot:
     pending: dict[str, tuple[int, int | None]]  # by target: how many, and since when
     version: str
     max_scopes: int
+    log_dropped: int  # lines of the log
 
 
 Value = Histogram | float | None  # None is unknown: no series

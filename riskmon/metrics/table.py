@@ -396,4 +396,18 @@ TABLE = (
         "1 if the last reload of the configuration was taken, else 0.",
         _one(lambda now: now.counts.reloaded),
     ),
+    Row(
+        "riskmon_log_dropped_total",
+        "counter",
+        (),
+        "Log lines that were dropped because standard error was not read fast enough.",
+        _one(lambda now: now.log_dropped),
+    ),
+    Row(
+        "riskmon_gate_rewrites_total",
+        "counter",
+        (),
+        "Times that the gate's file was made anew because it was lost, replaced or damaged.",
+        _one(lambda now: now.counts.gate_rewrites),
+    ),
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from riskmon.oms.server import run
+from riskmon.permissions import Unsafe, read_secret
 
 
 def _venue(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -41,8 +42,15 @@ def _venue(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> di
 )
 def main(listen: str, secret_files: tuple[Path, ...], venues: dict[str, str]) -> None:
     """Receive riskmon's cancel webhook and cancel the resting orders in its scope."""
-    secrets = [line for path in secret_files for line in path.read_text("utf-8").split()]
+    secrets = [line for path in secret_files for line in _lines(path)]
     sys.exit(run(listen=listen, secrets=secrets, venues=venues))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return read_secret(path).decode().split()
+    except (Unsafe, OSError, UnicodeDecodeError) as fault:
+        raise click.UsageError(f"--secret-file: {fault}") from None
 
 
 if __name__ == "__main__":

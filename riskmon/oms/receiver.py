@@ -16,7 +16,6 @@ is a 5xx, which the sender tries again soon.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -204,8 +203,3 @@ def _webhook(secret: str) -> Webhook:
 
 async def _healthy(_: web.Request) -> web.Response:
     return web.Response(text="ok\n")
-
-
-def log_to_stdout(event: str, **fields: object) -> None:
-    """One JSON object a line, for people with jq and for programs that follow along."""
-    print(json.dumps({"event": event, **fields}), flush=True)

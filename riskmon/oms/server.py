@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 import aiohttp
 from aiohttp import web
 
-from riskmon.oms.receiver import Receiver, log_to_stdout
+from riskmon.log import events_to_stdout, logging_to_stderr, say
+from riskmon.oms.receiver import Receiver
 from riskmon.oms.simulated import simulated
+from riskmon.settings import LogSettings
 
 
 def run(*, listen: str, secrets: Sequence[str], venues: Mapping[str, str]) -> int:
@@ -22,7 +24,8 @@ def run(*, listen: str, secrets: Sequence[str], venues: Mapping[str, str]) -> in
     """
     try:
         host, port = _address(listen)
-        asyncio.run(_serve(host, port, secrets, venues))
+        with logging_to_stderr(LogSettings(level="warning")), events_to_stdout():
+            asyncio.run(_serve(host, port, secrets, venues))
     except (OSError, ValueError) as error:
         print(f"riskmon oms: {error}", file=sys.stderr)
         return 2
@@ -42,13 +45,13 @@ async def _serve(host: str, port: int, secrets: Sequence[str], venues: Mapping[s
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with aiohttp.ClientSession() as session:
         adapters = {name: simulated(url.rstrip("/"), session) for name, url in venues.items()}
-        receiver = Receiver(adapters, secrets, log_to_stdout)
+        receiver = Receiver(adapters, secrets, say)
         runner = web.AppRunner(receiver.app(), access_log=None, shutdown_timeout=2)
         await runner.setup()
         try:
             await web.TCPSite(runner, host, port).start()
             url = f"http://{host}:{runner.addresses[0][1]}/cancel"
-            log_to_stdout("listening", url=url, venues=list(adapters))
+            say("listening", url=url, venues=list(adapters))
             await stop.wait()
         finally:
             await runner.cleanup()

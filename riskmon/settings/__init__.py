@@ -75,8 +75,8 @@ def load(path: Path | None = None, env: Mapping[str, str] | None = None) -> Sett
     Without a path the file is ``./riskmon.toml``, else ``/etc/riskmon/riskmon.toml``, else none.
     ``.env`` in the working directory stands between the file and the environment.
     """
-    file = sources.find_file(path)
-    raw = Raw(sources.read_file(file) if file else {}, source=file)
+    file = path or sources.find_file()
+    raw = Raw(sources.read_file(file, searched=path is None) if file else {}, source=file)
     environment = {**sources.read_dotenv(sources.DOTENV), **(os.environ if env is None else env)}
     named = _limits_named(raw.data, environment)
     found = add_older(raw, environment, named)
@@ -116,32 +116,52 @@ def _settings(raw: Raw, environment: Mapping[str, str]) -> tuple[Settings | None
     limits, limit_faults = read_limits(data.pop("limits", {}))
     targets, target_faults = read_targets(data.pop("cancel", []))
     value_faults = check_values(data)
-    _add_places(data, environment)
+    homeless = _add_places(data, environment)
     plain, found = validated(Plain, data, known=("limits", "cancel"))
+    told = {fault.keys for fault in homeless}
+    found = [*homeless, *(fault for fault in found if fault.keys not in told)]
     told = {fault.keys for fault in found}
     found += [fault for fault in value_faults if fault.keys not in told]
     found += [*limit_faults, *target_faults]
     if found or plain is None:
         return None, found
-    settings = Settings(
-        **vars(plain), limits=limits, cancel=targets, notes=tuple(notes(raw)), source=raw.source
-    )
-    return settings, []
+    lines = (*notes(raw), *sources.notes(raw))
+    return Settings(
+        **vars(plain), limits=limits, cancel=targets, notes=lines, source=raw.source
+    ), []
 
 
-def _add_places(data: dict[str, Any], environment: Mapping[str, str]) -> None:
-    """The places that follow from the account's name, where none are given."""
+def _add_places(data: dict[str, Any], environment: Mapping[str, str]) -> list[Found]:
+    """Add the places that follow from the account's name; a fault for each that needs a home."""
     account = data.get("account", Plain.account)
     if not isinstance(account, str) or not is_account(account):
         account = Plain.account
+    home = _home(environment)
     state_home = Path(environment.get("XDG_STATE_HOME", ""))
     if not state_home.is_absolute():
-        state_home = Path(environment.get("HOME") or Path.home()) / ".local" / "state"
+        state_home = home / ".local" / "state" if home else Path()
+    found = []
+    if "state_dir" not in data and not state_home.is_absolute():
+        hint = "set state_dir, or the variable HOME or XDG_STATE_HOME"
+        found.append(Found(("state_dir",), "has no default: this user has no home directory", hint))
     data.setdefault("state_dir", str(state_home / "riskmon" / account))
     data.setdefault("gate", str(gate_path(account)))
     for key in ("state_dir", "gate"):
         if isinstance(data[key], str) and data[key].startswith("~/"):
-            data[key] = str(Path(environment.get("HOME") or Path.home()) / data[key][2:])
+            if home is None:
+                message = "begins with `~`, and this user has no home directory"
+                found.append(Found((key,), message, "write an absolute path"))
+            else:
+                data[key] = str(home / data[key][2:])
+    return found
+
+
+def _home(environment: Mapping[str, str]) -> Path | None:
+    """The user's home directory; None without HOME and without an entry in passwd."""
+    try:
+        return Path(environment.get("HOME") or Path.home())
+    except RuntimeError:
+        return None
 
 
 def _fault(raw: Raw, found: Found) -> Fault:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from riskmon.permissions import Unsafe, read_secret
 from riskmon.settings.checks import named_twice
 from riskmon.settings.faults import Found, Keys, validated
 from riskmon.settings.model import CancelTable
 
 if TYPE_CHECKING:
     from riskmon.outbox import CancelTarget
-
-_SECRET_BYTES_MAX = 16_384
 
 
 def read_targets(tables: Any) -> tuple[tuple[CancelTarget, ...], list[Found]]:
@@ -69,7 +68,9 @@ def with_secrets(at: Keys, table: dict[str, Any]) -> tuple[dict[str, Any], list[
     for file in files:
         try:
             rest["secret"] += _secrets_in(file)
-        except (OSError, ValueError) as fault:
+        except Unsafe as fault:
+            found.append(Found((*at, "secret_file"), fault.why, fault.cure))
+        except (OSError, ValueError, RuntimeError) as fault:
             what = (fault.strerror if isinstance(fault, OSError) else None) or str(fault)
             found.append(Found((*at, "secret_file"), f"cannot be read: {what}"))
     return rest, found
@@ -78,10 +79,8 @@ def with_secrets(at: Keys, table: dict[str, Any]) -> tuple[dict[str, Any], list[
 def _secrets_in(file: Any) -> list[str]:
     if not isinstance(file, str):
         raise ValueError("it must be a path, or a list of paths")
-    with Path(file).expanduser().open("rb") as stream:
-        text = stream.read(_SECRET_BYTES_MAX)
     try:
-        secrets = text.decode().split()
+        secrets = read_secret(Path(file).expanduser()).decode().split()
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
     if not secrets:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from zoneinfo import ZoneInfo, available_timezones
 
 from riskmon.core.events import BadEvents, check_name
+from riskmon.permissions import Unsafe, open_secret
 from riskmon.settings.faults import Found, Keys, near
 
 _DAY_START = re.compile(r"([01]\d|2[0-3]):[0-5]\d\Z")
@@ -82,10 +83,17 @@ def named_twice(key: str, tables: list[Any]) -> list[Found]:
 
 
 def _check_files(table: dict[str, Any]) -> Iterator[Found]:
-    for key in ("tls_certificate", "tls_key"):
+    for key, opened in (("tls_certificate", _open), ("tls_key", open_secret)):
         path = table.get(key)
         if isinstance(path, str):
             try:
-                Path(path).open("rb").close()
+                with opened(Path(path)):
+                    pass
+            except Unsafe as fault:
+                yield Found(("http", key), fault.why, fault.cure)
             except OSError as fault:
                 yield Found(("http", key), f"cannot be read: {fault.strerror}")
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")

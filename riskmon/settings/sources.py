@@ -7,16 +7,19 @@ what its key takes; a list or a table is written as JSON, and a list is replaced
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from io import StringIO
 from pathlib import Path
 from typing import Any, get_origin
 
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Policy
+from riskmon.permissions import Unsafe, read_config
 from riskmon.settings.faults import Fault, Found, Keys, SettingsError
 from riskmon.settings.model import CancelTable, Plain
 from riskmon.settings.schema import is_mapping, keys_of, members, paths, type_at
@@ -26,15 +29,24 @@ FILES = (Path("riskmon.toml"), Path("/etc/riskmon/riskmon.toml"))
 DOTENV = Path(".env")
 
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\Z")
-_KUBERNETES = re.compile(r"RISKMON_(SERVICE_(HOST|PORT)|PORT)(_|\Z)")
+# What Kubernetes sets for a Service that is named riskmon, and for one named riskmon-NAME.
+_KUBERNETES = re.compile(
+    r"RISKMON_(SERVICE|PORT)_\w+"
+    r"|RISKMON_[A-Z0-9_]+_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_[A-Z]+(_[A-Z]+)?)"
+)
+_KUBERNETES_URL = re.compile(r"RISKMON_([A-Z0-9_]+_)?PORT=(tcp|udp|sctp)://.+")
 
 
 @dataclass
 class Raw:
-    """What was read: the merged tables, and which variable set a key path."""
+    """What was read: the merged tables, and which variable set a key path.
+
+    ``kubernetes`` are variables that were ignored, because Kubernetes sets them for a Service.
+    """
 
     data: dict[str, Any]
     variables: dict[Keys, str] = field(default_factory=dict)
+    kubernetes: list[str] = field(default_factory=list)
     source: Path | None = None
 
     def variable(self, keys: Keys) -> str | None:
@@ -45,22 +57,54 @@ class Raw:
         return None
 
 
-def find_file(path: Path | None) -> Path | None:
-    """``path``, else the first of the usual places that holds a file."""
-    return path or next((place for place in FILES if place.exists()), None)
+def find_file() -> Path | None:
+    """The first of the usual places that holds a file."""
+    return next((place for place in FILES if _exists(place)), None)
 
 
-def read_file(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file; :class:`SettingsError` with its one fault."""
+def _exists(place: Path) -> bool:
     try:
-        text = path.read_bytes().decode()
+        place.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        where = place.parent if place.is_absolute() else "the working directory"
+        raise SettingsError(
+            [
+                Fault(
+                    str(place),
+                    f"cannot be looked up in {where}: {error.strerror}",
+                    f"let this user ({os.geteuid()}) search it"
+                    + ("" if place.is_absolute() else ", or work in another directory: `cd /`"),
+                )
+            ]
+        ) from None
+    return True
+
+
+def _content(path: Path, *, searched: bool) -> bytes:
+    try:
+        return read_config(path, searched=searched)
+    except Unsafe as refused:
+        raise SettingsError([Fault(str(path), refused.why, refused.cure)], path) from None
+    except OSError as error:
+        what = f"cannot be read: {error.strerror}"
+        raise SettingsError([Fault(str(path), what)], path) from None
+
+
+def read_file(path: Path, *, searched: bool = False) -> dict[str, Any]:
+    """The tables of a TOML file; :class:`SettingsError` with its one fault.
+
+    ``searched`` is a file that was found by :func:`find_file` and not named.
+    """
+    # What stands in /etc was put there by root.
+    content = _content(path, searched=searched and not path.is_absolute())
+    try:
+        text = content.decode()
     except UnicodeDecodeError as fault:
-        before = fault.object[: fault.start]
+        before = content[: fault.start]
         line, column = before.count(b"\n") + 1, fault.start - before.rfind(b"\n")
         raise _unreadable(path, f"line {line}, column {column}", "is not UTF-8") from None
-    except OSError as fault:
-        what = f"cannot be read: {fault.strerror}"
-        raise SettingsError([Fault(str(path), what)], path) from None
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as fault:
@@ -83,24 +127,23 @@ def _unreadable(path: Path, place: str, what: str) -> SettingsError:
 
 def read_dotenv(path: Path) -> dict[str, str]:
     """The variables of a `.env`, ``${OTHER}`` filled in; an unreadable line of ours is a fault."""
-    if not path.exists():
+    if not _exists(path):
         return {}
     # Slow to import, and seldom needed.
+    from dotenv import dotenv_values
     from dotenv.parser import parse_stream
-    from pydantic_settings import BaseSettings, DotEnvSettingsSource
 
     try:
-        with path.open(encoding="utf-8") as stream:
-            lines = [b.original for b in parse_stream(stream) if b.error]
-    except (OSError, UnicodeDecodeError) as fault:
-        what = fault.strerror if isinstance(fault, OSError) else "it is not UTF-8"
-        raise SettingsError([Fault(str(path), f"cannot be read: {what}")], path) from None
+        text = _content(path, searched=True).decode()
+    except UnicodeDecodeError:
+        raise SettingsError([Fault(str(path), "cannot be read: it is not UTF-8")], path) from None
+    lines = [binding.original for binding in parse_stream(StringIO(text)) if binding.error]
     bad = [line.line for line in lines if PREFIX in line.string]
     if bad:
         what = "cannot be parsed: write NAME=value"
         raise SettingsError([Fault(f"line {line}", what) for line in bad], path)
-    found = DotEnvSettingsSource(BaseSettings, path, "utf-8", case_sensitive=True).env_vars
-    return {name: text for name, text in found.items() if text is not None}
+    values = dotenv_values(stream=StringIO(text))
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,12 +175,21 @@ def add_variables(raw: Raw, environment: Mapping[str, str]) -> list[Found]:
     texts.sort(key=lambda item: (item[0][-1] != "kind", len(item[0]), item[1]))
     for keys, name, text in texts:
         kind = type_of(keys, raw.data)
+        if kind is None and _is_kubernetes(name, text):
+            raw.kubernetes.append(name)
+            continue
         if kind is None:
             found.append(Found((name,), "unknown variable", _cure(name)))
             continue
         raw.data = merge(raw.data, _nested(keys, typed(text, kind)))
         raw.variables[keys] = name
     return found
+
+
+def _is_kubernetes(name: str, text: str) -> bool:
+    # A key path has two underscores between its levels, a Service's variable has not.
+    known = _KUBERNETES.fullmatch(name) or _KUBERNETES_URL.fullmatch(f"{name}={text}")
+    return known is not None and "__" not in name
 
 
 def type_of(keys: Keys, data: Mapping[str, Any]) -> Any:
@@ -182,6 +234,14 @@ def variable_of(keys: Keys) -> str:
     return PREFIX + "__".join(str(key) for key in keys).upper()
 
 
+def notes(raw: Raw) -> list[str]:
+    """A line for the log that names the variables which were ignored, if there are any."""
+    if not raw.kubernetes:
+        return []
+    names = ", ".join(sorted(raw.kubernetes))
+    return [f"ignored, because Kubernetes sets them for a Service: {names}"]
+
+
 def _keys(name: str) -> Keys:
     words = name.removeprefix(PREFIX).split("__")
     keys: list[str] = []
@@ -200,11 +260,6 @@ def _json(text: str) -> Any:
 
 
 def _cure(name: str) -> str:
-    if _KUBERNETES.match(name):
-        return (
-            "Kubernetes sets it for a Service named riskmon: set `enableServiceLinks: false` on "
-            "the pod, or name the Service otherwise"
-        )
     known: list[Keys] = [("cancel",), *paths(Plain)]
     for kind, limit in LIMITS.items():
         known += [("limits", kind, *path) for path in paths(limit.Params)]

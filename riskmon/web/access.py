@@ -60,9 +60,18 @@ class Peer(NamedTuple):
     """Who holds a connection, as the kernel tells it."""
 
     key: str  # what its connections are counted by
+    name: str = ""  # its address or uid, for the audit trail
     unix: bool = False
     uid: int | None = None
     loopback: bool = False
+
+
+class Caller(NamedTuple):
+    """Who sends a request: the name of its token or peer, its rights, and its peer's address."""
+
+    name: str
+    rights: int
+    peer: str
 
 
 class Door:
@@ -81,7 +90,8 @@ class Door:
         """403 for a Host that is not ours (a rebound name) or another site's Origin."""
         host = headers.get(hdrs.HOST, "")
         if host not in self._known and not peer.unix:
-            if host_name(host) not in self._hosts:
+            name = host_name(host)
+            if name not in self._hosts and not is_address(name):
                 raise Problem(
                     "forbidden", f"Host {host!r} is not accepted here: add its name to http.hosts"
                 )
@@ -99,20 +109,24 @@ class Door:
             return False
         return authority == host.lower() or host_name(authority) in self._named
 
-    def admit(self, headers: CIMultiDictProxy[str], peer: Peer, needed: int, now_ns: int) -> str:
-        """The caller's name, if it has the right ``needed``; else 401 or 403."""
+    def admit(self, headers: CIMultiDictProxy[str], peer: Peer, needed: int, now_ns: int) -> Caller:
+        """The caller, if it has the right ``needed``; else 401 or 403."""
         name, rights = self._by_peer(peer)
         given = _BEARER.match(headers.get(hdrs.AUTHORIZATION, ""))
         if given is not None:
             token = self._find(given[1], now_ns)
             if RIGHTS[token.role] & needed:
-                return token.name
+                return Caller(token.name, RIGHTS[token.role], peer.name)
             name = name if rights & needed else token.name
         if rights & needed:
-            return name
+            return Caller(name, rights, peer.name)
         if given is None and not peer.unix:
             raise _unauthorized(self._cure(needed))
-        raise Problem("forbidden", f"{name} may not do this: it takes the role {_NEEDS[needed]}")
+        refusal = Problem(
+            "forbidden", f"{name} may not do this: it takes the role {_NEEDS[needed]}"
+        )
+        refusal.caller = name
+        raise refusal
 
     def _by_peer(self, peer: Peer) -> tuple[str, int]:
         if peer.unix:
@@ -132,7 +146,9 @@ class Door:
         if found is None:
             raise _unauthorized("the token is not known here", "invalid_token")
         if found.expires_ns is not None and now_ns >= found.expires_ns:
-            raise _unauthorized(f"the token of {found.name} has expired", "invalid_token")
+            refusal = _unauthorized(f"the token of {found.name} has expired", "invalid_token")
+            refusal.caller = found.name
+            raise refusal
         return found
 
     def _cure(self, needed: int) -> str:
@@ -145,6 +161,17 @@ def host_name(authority: str) -> str | None:
     """The name in a Host header, in lower case; None when it is not one."""
     found = _AUTHORITY.match(authority.lower())
     return found[1] if found else None
+
+
+def is_address(host: str | None) -> bool:
+    """Whether a host is an IP address as a Host header has it: no name service can rebind it."""
+    if host is None:
+        return False
+    try:
+        ip = ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return (ip.version == 6) == host.startswith("[")
 
 
 def is_loopback(address: str) -> bool:

@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 
 from riskmon.core.engine import TooManyScopes
 from riskmon.web import ingest, operate, show, stream
-from riskmon.web.access import INGEST, NONE, OPERATE, READ, Access, Door, Peer
+from riskmon.web.access import INGEST, NONE, OPERATE, READ, Access, Caller, Door, Peer
 from riskmon.web.edge import Edge, Endpoint
 from riskmon.web.port import Caps, NotDurable, NotReady, Port, QueueFull
 from riskmon.web.problems import Problem
@@ -90,7 +90,7 @@ class App:
         peer = getattr(request.protocol, "peer", _NOBODY)
         self._door.check_site(request.headers, peer)
         right, endpoint = _find(request)
-        caller = ""
+        caller = Caller("", NONE, peer.name)
         if right:
             caller = self._door.admit(request.headers, peer, right, self.edge.clock_ns())
         return await endpoint(self.edge, request, caller)

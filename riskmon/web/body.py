@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TypeVar
+import json
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
@@ -35,7 +36,7 @@ def media_type(request: web.BaseRequest, *accepted: str) -> str:
     )
 
 
-async def read_body(request: web.BaseRequest, caps: Caps) -> bytes:
+async def read_body(request: web.BaseRequest, caps: Caps, bytes_max: int) -> bytes:
     """The whole body; 408 when it does not arrive in time, 413 when it is too large."""
     encoding = request.headers.get(hdrs.CONTENT_ENCODING)
     if encoding is not None and encoding.lower() != "identity":
@@ -48,12 +49,12 @@ async def read_body(request: web.BaseRequest, caps: Caps) -> bytes:
     try:
         if content.is_eof():  # as nearly always: it came with the head
             body = content.read_nowait()
-            if len(body) > caps.body_bytes:
-                raise _too_large(caps)
+            if len(body) > bytes_max:
+                raise _too_large(bytes_max)
             return body
-        await _invite(request, caps)
+        await _invite(request, bytes_max)
         async with asyncio.timeout(caps.body_seconds):
-            return await _collect(content, caps)
+            return await _collect(content, bytes_max)
     except TimeoutError:
         fault = Problem("timeout", f"the body did not arrive within {caps.body_seconds:g} s")
     except web.RequestPayloadError as broken:
@@ -62,21 +63,21 @@ async def read_body(request: web.BaseRequest, caps: Caps) -> bytes:
     raise fault
 
 
-async def _collect(content: StreamReader, caps: Caps) -> bytes:
+async def _collect(content: StreamReader, bytes_max: int) -> bytes:
     chunks: list[bytes] = []
-    left = caps.body_bytes
+    left = bytes_max
     while chunk := await content.readany():
         left -= len(chunk)
         if left < 0:
-            raise _too_large(caps)
+            raise _too_large(bytes_max)
         chunks.append(chunk)
     return b"".join(chunks)
 
 
-async def _invite(request: web.BaseRequest, caps: Caps) -> None:
+async def _invite(request: web.BaseRequest, bytes_max: int) -> None:
     """Refuse by the announced length, and tell a client that waits for it to go on."""
-    if int(request.headers.get(hdrs.CONTENT_LENGTH, 0)) > caps.body_bytes:
-        raise _too_large(caps)
+    if int(request.headers.get(hdrs.CONTENT_LENGTH, 0)) > bytes_max:
+        raise _too_large(bytes_max)
     expected = request.headers.get(hdrs.EXPECT)
     if expected is None or request.version < HttpVersion11:
         return
@@ -86,17 +87,31 @@ async def _invite(request: web.BaseRequest, caps: Caps) -> None:
     request.writer.output_size = 0  # the answer itself has not begun
 
 
-def _too_large(caps: Caps) -> Problem:
-    problem = Problem("too_large", f"a body has at most {caps.body_bytes} bytes: send it in parts")
+def _too_large(bytes_max: int) -> Problem:
+    problem = Problem("too_large", f"a body here has at most {bytes_max} bytes")
     problem.closes = True
     return problem
 
 
 async def read_json(request: web.BaseRequest, caps: Caps, decoder: msgspec.json.Decoder[T]) -> T:
-    """The JSON object in the body; 400 with the field or the offset of what does not fit."""
+    """The JSON object of a call; 400 with the field or the offset of what does not fit.
+
+    A call is small, so that a key that stands in it twice is found and refused: of two scopes
+    neither counts. A body past ``caps.call_bytes`` is a 413.
+    """
     media_type(request, JSON)
-    body = await read_body(request, caps)
+    body = await read_body(request, caps, caps.call_bytes)
     try:
-        return decoder.decode(body)
+        content = decoder.decode(body)
+        json.loads(body, object_pairs_hook=_refuse_twice)
     except (msgspec.MsgspecError, UnicodeDecodeError) as fault:
         raise bad_json(fault, body) from None
+    return content
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise Problem("malformed", f"{key} stands in the object twice", field=key)
+        seen.add(key)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from riskmon.web.access import Caller
 from riskmon.web.port import Caps, Port
 
 
@@ -27,5 +28,5 @@ class Edge:
                 ended.set_result(None)
 
 
-# An endpoint: it gets the caller's name and answers, or raises Problem.
-Endpoint = Callable[[Edge, web.BaseRequest, str], Awaitable[web.StreamResponse]]
+# An endpoint: it gets the caller and answers, or raises Problem.
+Endpoint = Callable[[Edge, web.BaseRequest, Caller], Awaitable[web.StreamResponse]]

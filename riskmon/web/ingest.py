@@ -18,6 +18,7 @@ from riskmon.core.events import (
     parse_json,
     parse_ndjson,
 )
+from riskmon.web.access import Caller
 from riskmon.web.body import JSON, NDJSON, media_type, read_body, read_json
 from riskmon.web.edge import Edge
 from riskmon.web.problems import answer, bad_events
@@ -27,10 +28,10 @@ from riskmon.web.problems import answer, bad_events
 _LARGE_BYTES = 65_536
 
 
-async def events(edge: Edge, request: web.BaseRequest, _caller: str) -> web.Response:
+async def events(edge: Edge, request: web.BaseRequest, _caller: Caller) -> web.Response:
     """``POST /v1/events``: a batch, whole or not at all."""
     parse = parse_json if media_type(request, JSON, NDJSON) == JSON else parse_ndjson
-    body = await read_body(request, edge.caps)
+    body = await read_body(request, edge.caps, edge.caps.body_bytes)
     now_ns = edge.clock_ns()
     try:
         batch: list[Reported] = (
@@ -60,7 +61,7 @@ class _Order(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 _ORDER = msgspec.json.Decoder(_Order)
 
 
-async def check(edge: Edge, request: web.BaseRequest, _caller: str) -> web.Response:
+async def check(edge: Edge, request: web.BaseRequest, _caller: Caller) -> web.Response:
     """``POST /v1/check``: may this order be sent?"""
     order = await read_json(request, edge.caps, _ORDER)
     try:

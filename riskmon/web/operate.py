@@ -11,6 +11,7 @@ from aiohttp import web
 
 from riskmon.core.decisions import OperateAnswer
 from riskmon.core.events import Operate
+from riskmon.web.access import Caller
 from riskmon.web.body import read_json
 from riskmon.web.edge import Edge, Endpoint
 from riskmon.web.problems import Problem, answer
@@ -45,14 +46,15 @@ _CALL = msgspec.json.Decoder(_Call)
 def operation(action: Action) -> Endpoint:
     """``POST /v1/<action>``."""
 
-    async def operate(edge: Edge, request: web.BaseRequest, caller: str) -> web.Response:
+    async def operate(edge: Edge, request: web.BaseRequest, caller: Caller) -> web.Response:
         call = await read_json(request, edge.caps, _CALL)
         _refuse_bad(call, action)
         order = Operate(
             action=action,
             scope=call.scope,
             reason=call.reason.strip(),
-            by=caller,
+            by=caller.name,
+            peer=caller.peer,
             limit=call.limit,
             generation=call.generation,
             force=call.force,
@@ -61,7 +63,9 @@ def operation(action: Action) -> Endpoint:
             for_seconds=3600.0 if call.seconds is None else call.seconds,
         )
         done = await edge.port.operate(order)
-        _log.info("%s of %s by %s: %s %s", action, order.scope, caller, done.status, done.detail)
+        _log.info(
+            "%s of %s by %s: %s %s", action, order.scope, caller.name, done.status, done.detail
+        )
         return _told(order, done)
 
     return operate
@@ -115,10 +119,10 @@ def _told(order: Operate, done: OperateAnswer) -> web.Response:
     )
 
 
-async def reload(edge: Edge, _request: web.BaseRequest, caller: str) -> web.Response:
+async def reload(edge: Edge, _request: web.BaseRequest, caller: Caller) -> web.Response:
     """``POST /-/reload``: the configuration anew; with any fault the old one stays."""
     done = await edge.port.reload()
-    _log.info("reload by %s: %d faults", caller, len(done.faults))
+    _log.info("reload by %s: %d faults", caller.name, len(done.faults))
     if done.faults:
         raise Problem(
             "bad_configuration",

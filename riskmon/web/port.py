@@ -137,6 +137,7 @@ class Caps:
     peer_connections: int = 128
     streams: int = 64
     body_bytes: int = 1_048_576
+    call_bytes: int = 65_536  # of an operator's call, and of a check
     header_bytes: int = 8_190  # of one field, and of the request line
     headers: int = 64
     body_seconds: float = 10.0  # for a whole body to arrive

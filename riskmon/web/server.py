@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
+from riskmon.unix_socket import address_of
 from riskmon.web.access import Peer, is_loopback
 from riskmon.web.app import App
 from riskmon.web.port import Caps
@@ -169,12 +170,12 @@ def _peer(transport: asyncio.Transport) -> Peer:
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family == socket.AF_UNIX:
         uid = _uid(sock)
-        return Peer(key=f"uid:{uid}", unix=True, uid=uid)
+        return Peer(key=f"uid:{uid}", name=f"uid:{uid}", unix=True, uid=uid)
     name = transport.get_extra_info("peername") or ("?",)
     address = str(name[0])
     own = transport.get_extra_info("sockname") or ("?",)
     loopback = is_loopback(address) and is_loopback(str(own[0]))
-    return Peer(key=_network(address), loopback=loopback)
+    return Peer(key=_network(address), name=address, loopback=loopback)
 
 
 def _uid(sock: socket.socket) -> int | None:
@@ -265,26 +266,33 @@ async def serve(
 
 def _bound(path: Path) -> socket.socket:
     """A socket at ``path`` that every user may connect to: their uid decides what they may do."""
-    _clear_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.bind(str(path))
+        with address_of(path) as short:
+            _clear_stale(path, short)
+            sock.bind(short)
         path.chmod(0o666)
     except OSError as failure:
         sock.close()
-        raise OSError(failure.errno, f"{failure.strerror or failure}", str(path)) from None
+        raise OSError(failure.errno, failure.strerror or str(failure), str(path)) from None
     return sock
 
 
-def _clear_stale(path: Path) -> None:
-    """Remove the socket of a process that is gone; EADDRINUSE if it lives."""
-    if not path.exists() or not stat.S_ISSOCK(path.stat().st_mode):
+def _clear_stale(path: Path, short: str) -> None:
+    """Remove the socket of a process that is gone; EADDRINUSE if it lives, or is no socket."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
         return
+    if not stat.S_ISSOCK(mode):
+        raise OSError(errno.EADDRINUSE, "a file that is no socket is there")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:
-            probe.connect(str(path))
+            probe.connect(short)
         except ConnectionRefusedError:
             path.unlink()
             return
-    raise OSError(errno.EADDRINUSE, "another process listens here", str(path))
+        except BlockingIOError:  # its backlog is full
+            pass
+    raise OSError(errno.EADDRINUSE, "another process listens there")

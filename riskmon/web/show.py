@@ -17,6 +17,7 @@ from multidict import CIMultiDict
 
 from riskmon.core.events import datetime_ns
 from riskmon.core.view import BreakerView, View
+from riskmon.web.access import Caller
 from riskmon.web.edge import Edge
 from riskmon.web.problems import SAFE, Problem, answer
 
@@ -84,12 +85,12 @@ def document(view: View) -> dict[str, Any]:
     }
 
 
-async def state(edge: Edge, _request: web.BaseRequest, _caller: str) -> web.Response:
+async def state(edge: Edge, _request: web.BaseRequest, _caller: Caller) -> web.Response:
     """``GET /v1/state``."""
     return answer(document(edge.port.view()))
 
 
-async def incidents(edge: Edge, request: web.BaseRequest, _caller: str) -> web.Response:
+async def incidents(edge: Edge, request: web.BaseRequest, _caller: Caller) -> web.Response:
     """``GET /v1/incidents?limit=&before=``: newest first; ``next`` is the next ``before``."""
     asked = request.query
     if strange := set(asked) - {"limit", "before"}:
@@ -124,18 +125,18 @@ def _before(text: str | None) -> int | None:
     )
 
 
-async def metrics(edge: Edge, request: web.BaseRequest, _caller: str) -> web.Response:
+async def metrics(edge: Edge, request: web.BaseRequest, _caller: Caller) -> web.Response:
     """``GET /metrics``, in the format that Accept asks for."""
     page, content_type = await edge.port.metrics(request.headers.get("Accept", ""))
     return web.Response(body=page, headers={**SAFE, "Content-Type": content_type})
 
 
-async def healthy(_edge: Edge, _request: web.BaseRequest, _caller: str) -> web.Response:
+async def healthy(_edge: Edge, _request: web.BaseRequest, _caller: Caller) -> web.Response:
     """``GET /-/healthy``: the loop turns."""
     return web.Response(text="riskmon is healthy.\n", headers=SAFE)
 
 
-async def ready(edge: Edge, _request: web.BaseRequest, _caller: str) -> web.Response:
+async def ready(edge: Edge, _request: web.BaseRequest, _caller: Caller) -> web.Response:
     """``GET /-/ready``: it has caught up, and can write."""
     why = edge.port.ready()
     if why is not None:
@@ -143,7 +144,7 @@ async def ready(edge: Edge, _request: web.BaseRequest, _caller: str) -> web.Resp
     return web.Response(text="riskmon is ready.\n", headers=SAFE)
 
 
-async def page(_edge: Edge, _request: web.BaseRequest, _caller: str) -> web.Response:
+async def page(_edge: Edge, _request: web.BaseRequest, _caller: Caller) -> web.Response:
     """``GET /``: the status page, which holds no data: it fetches them as any reader."""
     body, headers = _page()
     return web.Response(body=body, headers=headers)

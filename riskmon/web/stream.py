@@ -14,6 +14,7 @@ from multidict import CIMultiDict
 from riskmon.core.breaker import SHUT
 from riskmon.core.decisions import Transition
 from riskmon.core.view import View
+from riskmon.web.access import Caller
 from riskmon.web.edge import Edge
 from riskmon.web.port import Change
 from riskmon.web.problems import SAFE, Problem
@@ -26,7 +27,7 @@ _HEADERS: CIMultiDict[str] = CIMultiDict(
 ChangeKind = Literal["trigger", "reset", "recovery", "probe", "disable", "enable"]
 
 
-async def stream(edge: Edge, request: web.BaseRequest, _caller: str) -> web.StreamResponse:
+async def stream(edge: Edge, request: web.BaseRequest, _caller: Caller) -> web.StreamResponse:
     """Send changes until the reader goes, falls behind, or the server stops."""
     if request.method == "HEAD":
         return web.Response(headers=_HEADERS)

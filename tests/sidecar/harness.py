@@ -77,15 +77,19 @@ class Sidecar:
         prefix: tuple[str, ...] = (),
         config: bool = True,
         environment: Mapping[str, str] | None = None,
+        stderr: int | None = None,
     ) -> Self:
-        """Start the process and do not wait for it; ``config`` is whether its file is named."""
+        """Start the process and do not wait for it.
+
+        ``config`` is whether its file is named; ``stderr`` is a descriptor instead of the log file.
+        """
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("RISKMON_")}
         named = ["--config", str(self.config)] if config else []
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", "riskmon", "run", *named],
                 stdin=subprocess.DEVNULL,
-                stderr=log,
+                stderr=log if stderr is None else stderr,
                 stdout=log,
                 cwd=self.directory,
                 env={**inherited, **(environment or {}), "PYTHONPATH": str(ROOT)},

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from riskmon.gate import Level
+from tests.files import private
 from tests.sidecar.conftest import Make
 from tests.sidecar.harness import QUICK_LATENCY, SLOW_SAMPLES, Sidecar, Webhooks, eventually
 
@@ -94,8 +95,8 @@ def test_a_gate_that_cannot_be(make: Make, tmp_path: Path) -> None:
 TOKENS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a directory": (Path.mkdir, "Is a directory"),
     "a link to nothing": (lambda path: path.symlink_to("nowhere"), "No such file or directory"),
-    "not UTF-8": (lambda path: path.write_bytes(b"\xff" * 40), "not UTF-8"),
-    "empty": (Path.touch, "holds no token"),
+    "not UTF-8": (lambda path: private(path, "").write_bytes(b"\xff" * 40), "not UTF-8"),
+    "empty": (lambda path: private(path, ""), "holds no token"),
 }
 
 
@@ -115,7 +116,7 @@ def test_a_certificate_that_is_none(make: Make, tmp_path: Path) -> None:
     """It names both files with their keys, and what is asked of them."""
     certificate, key = tmp_path / "tls.pem", tmp_path / "tls.key"
     certificate.write_text("no certificate")
-    key.write_text("no key")
+    private(key, "no key")
     line = the_one_line(make(f'tls_certificate = "{certificate}"\ntls_key = "{key}"'))
     assert f"http.tls_certificate {certificate} with http.tls_key {key}" in line
     assert "in PEM" in line

@@ -203,12 +203,12 @@ NAMED = replace(OPEN, hosts=("risk.example", "riskmon"), listen="10.1.2.3")
         ("127.0.0.1.evil.example:9788", False),
         ("evil.example@localhost", False),
         ("localhost:port", False),
-        ("127.0.0.2", False),
+        ("127.0.0.2", True),
         ("localhost/", False),
     ],
 )
 async def test_host(host: str, accepted: bool) -> None:
-    """Only names of this server are accepted, with any port: a rebound name is not."""
+    """Names of this server and addresses are accepted, with any port: a rebound name is not."""
     async with site(NAMED) as s:
         raw = b"GET /v1/state HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n"
         got = await s.raw(raw % host.encode())
@@ -265,7 +265,7 @@ def admitted(access: Access, peer: Peer, needed: int, token: str | None = None) 
     """The name that a peer gets, or the status of its refusal."""
     headers = CIMultiDict({"Authorization": f"Bearer {token}"} if token else {})
     try:
-        return Door(access).admit(CIMultiDictProxy(headers), peer, needed, NOW_NS)
+        return Door(access).admit(CIMultiDictProxy(headers), peer, needed, NOW_NS).name
     except Problem as problem:
         return str(problem.status)
 

@@ -55,6 +55,7 @@ async def test_call_reaches_the_engine_whole(action: str) -> None:
             scope="venue:kraken",
             reason="maintenance",
             by="operator",
+            peer="127.0.0.1",
             limit="latency_p99",
             generation=7,
             force=True,

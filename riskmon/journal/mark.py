@@ -1,0 +1,276 @@
+"""How far the journal went, kept outside of it, so that a lost journal is not taken for a new one.
+
+A mark is a small file in the state directory, and a second one beside the gate. After each commit,
+and before its senders are answered, the number of the last entry is written into both. A start
+that finds less than either mark has lost entries.
+
+A file has two slots, written in turn and in place, each with a checksum: a write that is torn
+leaves the other slot. Writes are not synced: after a loss of power a mark may be older than the
+journal, which is no fault. A mark is never newer than the journal. Behind the slots are 8 bytes
+that are zero until a write of the journal fails; they need no room on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import threading
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+MARK_NAME = "mark"
+IDENTITY_BYTES = 16
+
+_SLOT_BYTES = 8_192  # room for the longest path
+_FLAG_OFFSET = 2 * _SLOT_BYTES
+_FILE_BYTES = _FLAG_OFFSET + 4_096
+_MAGIC = b"RISKMRK\x01"
+_FAILED, _NOT_FAILED = b"FAILED!\x01", bytes(8)
+_HEAD = struct.Struct("<8sLLQ")  # magic; CRC-32 of serial and body; bytes of the body; serial
+_SERIAL = struct.Struct("<Q")
+_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Mark(Struct, frozen=True, array_like=True):
+    """The journal's ``identity``, where it is, and its last entry (0 and 0 before the first)."""
+
+    identity: bytes
+    state_dir: str
+    last_seq: int
+    wall_ns: int
+
+
+class Found(NamedTuple):
+    """What one mark's file holds: a mark, or the reason why it holds none."""
+
+    path: Path
+    mark: Mark | None
+    fault: str = ""
+    missing: bool = False
+    storage_failed: bool = False
+
+
+class MarkFile:
+    """One file, open for writing."""
+
+    def __init__(self, path: Path, handle: int, serial: int) -> None:
+        self.path = path
+        self._handle = handle
+        self._serial = serial
+
+    @classmethod
+    def make(cls, path: Path, mark: Mark, *, storage_failed: bool) -> MarkFile:
+        """Put a new file at the path, whole and synced. Raises OSError."""
+        draft = path.with_name(f".{path.name}.new")
+        draft.unlink(missing_ok=True)  # of a start that was killed
+        handle = os.open(draft, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.posix_fallocate(handle, 0, _FILE_BYTES)
+            made = cls(path, handle, 0)
+            made.note(storage_failed)
+            made.write(mark)
+            os.fsync(handle)
+            draft.rename(path)
+            sync_directory(path.parent)
+        except BaseException:
+            os.close(handle)
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+            raise
+        return made
+
+    @classmethod
+    def open(cls, path: Path) -> tuple[MarkFile | None, Found]:
+        """The file at the path and its mark; no file when it holds no sound mark."""
+        try:
+            handle = os.open(path, _FLAGS)
+        except (FileNotFoundError, NotADirectoryError):
+            return None, Found(path, None, "is missing", missing=True)
+        except OSError as error:
+            return None, Found(path, None, f"cannot be opened ({error.strerror})")
+        try:
+            found, serial = _read(path, handle)
+        except OSError as error:
+            found, serial = Found(path, None, f"cannot be read ({error.strerror})"), 0
+        if found.mark is None:
+            os.close(handle)
+            return None, found
+        return cls(path, handle, serial), found
+
+    def write(self, mark: Mark) -> None:
+        """Write into the older slot. Raises OSError."""
+        self._serial += 1
+        record = _encode(mark, self._serial)
+        _write_all(self._handle, record, self._serial % 2 * _SLOT_BYTES)
+
+    def note(self, storage_failed: bool) -> None:
+        """Write whether a write of the journal has failed. Raises OSError."""
+        _write_all(self._handle, _FAILED if storage_failed else _NOT_FAILED, _FLAG_OFFSET)
+
+    def is_in_place(self) -> bool:
+        """Whether the path still names this file."""
+        try:
+            there = self.path.lstat()
+        except OSError:
+            return False
+        return os.path.samestat(there, os.fstat(self._handle)) and there.st_size == _FILE_BYTES
+
+    def close(self) -> None:
+        """Close the file, which stays."""
+        os.close(self._handle)
+
+
+class Marks:
+    """The marks of one journal, the state directory's first.
+
+    All methods but :meth:`note_storage_failure` are for one thread at a time.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._files: list[MarkFile | None] = []
+        self._guard = threading.Lock()  # over which files are open
+        self._mark: Mark | None = None
+        found: list[Found] = []
+        for path in paths:
+            file, one = MarkFile.open(path)
+            self._files.append(file)
+            found.append(one)
+        self.found = tuple(found)
+        self.storage_failed = any(one.storage_failed for one in found)
+
+    def start(self, mark: Mark) -> None:
+        """Write ``mark`` to all files and make those that hold none. Raises OSError."""
+        self._mark = mark
+        for index, (file, found) in enumerate(zip(self._files, self.found, strict=True)):
+            if file is None:
+                self._replace(index, self._made(found.path, mark))
+            else:
+                file.write(mark)
+                file.note(self.storage_failed)
+
+    def advance(self, last_seq: int, wall_ns: int) -> None:
+        """Write the last entry that is durable to all files. Raises OSError."""
+        if self._mark is None:
+            raise RuntimeError("advance() before start()")
+        self._mark = Mark(self._mark.identity, self._mark.state_dir, last_seq, wall_ns)
+        for file in self._files:
+            if file is not None:
+                file.write(self._mark)
+
+    def remake_lost(self) -> list[Path]:
+        """Make anew the files that are no longer at their paths; those paths. Raises OSError."""
+        if self._mark is None:
+            return []
+        lost = [
+            (index, file.path)
+            for index, file in enumerate(self._files)
+            if file is not None and not file.is_in_place()
+        ]
+        for index, path in lost:
+            self._replace(index, self._made(path, self._mark))
+        return [path for _, path in lost]
+
+    def note_storage_failure(self) -> bool:
+        """Record that a write of the journal failed, for the next start; whether any file took it.
+
+        Needs no room on the disk. Safe from any thread; a disk that hangs can block it, after the
+        mark beside the gate is written.
+        """
+        self.storage_failed = True
+        return self._note(True)
+
+    def clear_storage_failure(self) -> None:
+        """Withdraw what :meth:`note_storage_failure` recorded: the next start need not know."""
+        self.storage_failed = False
+        self._note(False)
+
+    def close(self) -> None:
+        """Close the files, which stay."""
+        with self._guard:
+            for file in self._files:
+                if file is not None:
+                    file.close()
+            self._files = []
+
+    def _note(self, storage_failed: bool) -> bool:
+        taken = False
+        with self._guard:
+            for file in reversed(self._files):  # the gate's directory is in memory
+                if file is not None:
+                    with suppress(OSError):
+                        file.note(storage_failed)
+                        taken = True
+        return taken
+
+    def _made(self, path: Path, mark: Mark) -> MarkFile:
+        return MarkFile.make(path, mark, storage_failed=self.storage_failed)
+
+    def _replace(self, index: int, file: MarkFile) -> None:
+        with self._guard:
+            old, self._files[index] = self._files[index], file
+            if old is not None:
+                old.close()
+
+
+def mark_paths(state_dir: Path, gate: Path | None) -> tuple[Path, ...]:
+    """Where the marks of a state directory are, given its gate's file."""
+    state_mark = state_dir / MARK_NAME
+    return (state_mark,) if gate is None else (state_mark, gate.with_name(f".{gate.name}.mark"))
+
+
+def _encode(mark: Mark, serial: int) -> bytes:
+    body = msgspec.msgpack.encode(mark)
+    checksum = zlib.crc32(body, zlib.crc32(_SERIAL.pack(serial)))
+    return _HEAD.pack(_MAGIC, checksum, len(body), serial) + body
+
+
+def _decode(slot: bytes) -> tuple[int, Mark] | None:
+    """The serial and the mark in a slot; None when it is not sound."""
+    magic, checksum, length, serial = _HEAD.unpack_from(slot)
+    body = slot[_HEAD.size : _HEAD.size + length]
+    if magic != _MAGIC or zlib.crc32(body, zlib.crc32(_SERIAL.pack(serial))) != checksum:
+        return None
+    try:
+        return serial, msgspec.msgpack.decode(body, type=Mark)
+    except msgspec.DecodeError:
+        return None
+
+
+def _read(path: Path, handle: int) -> tuple[Found, int]:
+    """What an open file holds, and the serial of its newer sound slot."""
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        return Found(path, None, "is not a regular file"), 0
+    if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return Found(path, None, "belongs to another user, or others can write it"), 0
+    if status.st_size != _FILE_BYTES:
+        return Found(path, None, f"has {status.st_size} bytes, not {_FILE_BYTES}"), 0
+    failed = os.pread(handle, len(_NOT_FAILED), _FLAG_OFFSET) != _NOT_FAILED
+    slots = (_decode(os.pread(handle, _SLOT_BYTES, at)) for at in (0, _SLOT_BYTES))
+    sound = [slot for slot in slots if slot is not None]
+    if not sound:
+        return Found(path, None, "has no slot with a right checksum", storage_failed=failed), 0
+    serial, mark = max(sound, key=lambda slot: slot[0])
+    return Found(path, mark, storage_failed=failed), serial
+
+
+def _write_all(handle: int, data: bytes, offset: int) -> None:
+    written = os.pwrite(handle, data, offset)
+    if written != len(data):
+        raise OSError(f"{written} of {len(data)} bytes of a mark were written")
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,152 @@
+"""Standard error is a pipe that nobody reads: the sidecar runs on, and ends."""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+
+from riskmon.gate import Level
+from riskmon.log import LINES_MAX
+from tests.sidecar.conftest import Make
+from tests.sidecar.harness import (
+    PATIENCE_SECONDS,
+    QUICK_LATENCY,
+    SLOW_SAMPLES,
+    Sidecar,
+    Webhooks,
+    eventually,
+)
+
+pytestmark = pytest.mark.slow
+END_SECONDS = 3.0
+
+
+@dataclass
+class Pipe:
+    """A pipe of one page; reading it takes everything that is in it."""
+
+    read_end: int
+    write_end: int
+
+    def read(self) -> str:
+        """What is in it now."""
+        try:
+            return os.read(self.read_end, 1 << 20).decode()
+        except BlockingIOError:
+            return ""
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    """A pipe that is full after 4 KiB."""
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4_096)
+    os.set_blocking(read_end, False)
+    yield Pipe(read_end, write_end)
+    os.close(read_end)
+    os.close(write_end)
+
+
+def start(sidecar: Sidecar, pipe: Pipe) -> None:
+    """Start with the pipe as standard error; read it up to the address, and no further."""
+    sidecar.launch(stderr=pipe.write_end)
+    said = ""
+
+    def address() -> re.Match[str] | None:
+        nonlocal said
+        said += pipe.read()
+        return re.search(r"http://127\.0\.0\.1:(\d+)", said)
+
+    sidecar.port = int(eventually(address, "the address")[1])
+
+
+def log_lines(sidecar: Sidecar, count: int) -> None:
+    """Make the sidecar log so many lines: one for each operation, even for a preview."""
+    token = (sidecar.state_dir / "operator.token").read_text().strip()
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    body = json.dumps({"scope": "account", "reason": "x" * 400, "preview": True})
+
+    def send(times: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", sidecar.port, timeout=PATIENCE_SECONDS)
+        for _ in range(times):
+            connection.request("POST", "/v1/freeze", body, headers)
+            assert connection.getresponse().read()
+        connection.close()
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(send, [count // 4] * 4))
+
+
+def end_seconds(sidecar: Sidecar) -> float:
+    """How long an orderly end takes."""
+    began = time.monotonic()
+    assert sidecar.end(signal.SIGTERM) == 0
+    return time.monotonic() - began
+
+
+def test_a_full_pipe_stops_nothing(make: Make, oms: Webhooks, pipe: Pipe) -> None:
+    """Events, the gate and a trip's cancel go on; lines are counted, said later; the end comes."""
+    sidecar = make(QUICK_LATENCY + oms.target())
+    start(sidecar, pipe)
+    assert sidecar.metric("riskmon_log_dropped_total") == 0
+    log_lines(sidecar, LINES_MAX + 200)
+    dropped = sidecar.metric("riskmon_log_dropped_total")
+    assert dropped
+    assert dropped > 0
+    assert sidecar.level() is Level.ALLOW
+    assert sidecar.events({"type": "heartbeat", "venue": "kraken"})["accepted"] == 1
+    sidecar.events(*SLOW_SAMPLES)
+    eventually(lambda: oms.sweeps(limit="latency_p99"), "the cancel")
+    assert sidecar.level(venue="mexc") is Level.HALT  # not registered
+    assert sidecar.level() is Level.ALLOW
+    said = ""
+
+    def counted() -> re.Match[str] | None:
+        nonlocal said
+        said += pipe.read()
+        return re.search(r"(\d+) log lines were dropped", said)
+
+    assert int(eventually(counted, "the count")[1]) >= dropped
+    assert end_seconds(sidecar) < END_SECONDS
+
+
+def test_the_end_does_not_wait_for_a_full_pipe(make: Make, pipe: Pipe) -> None:
+    """SIGTERM ends in order and in time while the lines are still not read."""
+    sidecar = make()
+    start(sidecar, pipe)
+    log_lines(sidecar, 40)
+    assert end_seconds(sidecar) < END_SECONDS
+    sidecar.start()
+    assert sidecar.incidents("start")[0]["reason"] == ""  # the end before was clean
+
+
+def test_a_pipe_without_reader_stops_nothing(make: Make) -> None:
+    """When the reader of the log is gone, lines are counted and the exit status stays 0."""
+    sidecar = make()
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(read_end, False)
+    start(sidecar, Pipe(read_end, write_end))
+    os.close(read_end)
+    os.close(write_end)
+    log_lines(sidecar, 8)
+    eventually(lambda: sidecar.metric("riskmon_log_dropped_total") == 8, "the count")
+    assert end_seconds(sidecar) < END_SECONDS
+
+
+def test_a_start_that_fails_does_not_hang(make: Make, pipe: Pipe) -> None:
+    """A second instance exits 2 although its message finds no room."""
+    make().start()
+    os.set_blocking(pipe.write_end, False)
+    os.write(pipe.write_end, b"x" * 4_096)
+    os.set_blocking(pipe.write_end, True)
+    assert make().launch(stderr=pipe.write_end).wait() == 2

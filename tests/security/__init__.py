@@ -1,0 +1,1 @@
+"""What an attacker can send and what the sidecar answers."""
