@@ -6,7 +6,8 @@ the gate loosened and the senders answered. A cancel does not wait for a slow di
 attempt starts when the commit returns, or 20 ms after the breach without it.
 
 The thread that renews the lease is the thread that runs the engine, so a loop that hangs lets the
-lease lapse; and while a commit is older than a lease, the lease is not renewed.
+lease lapse. :meth:`Loop.withheld` decides whether the lease is renewed, and says why it is not: an
+order that is checked meanwhile is refused, and every view of the engine shows halt.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from riskmon.clock import Clock, boot_ns
 from riskmon.core import events as ev
 from riskmon.core.decisions import Answer, Decision, Outcome, Sweep, Withdraw
 from riskmon.core.engine import Engine, TooManyScopes
+from riskmon.core.view import Withheld
 from riskmon.gate_file import GateFile
-from riskmon.journal import Commit, Entry, Journal, Status
+from riskmon.journal import Commit, Entry, Journal, JournalError, Status
 from riskmon.lease import Lease, Levels
 from riskmon.metrics import Recorder
 from riskmon.outbox import CancelTarget, Outbox
@@ -103,7 +105,8 @@ class Loop:
         self._cancel_arrived_ns: dict[str, int] = {}  # incident -> arrival of its cause
         self._events_since_snapshot = 0
         self._snapshot_due_ns = 0
-        self._stopped = False
+        self._checks: set[asyncio.Future[Any]] = set()  # that wait for an answer
+        self._opened = self._stopping = self._stopped = False
         self.failed: BaseException | None = None
 
     # -- what comes in ----------------------------------------------------------------------------
@@ -117,13 +120,25 @@ class Loop:
             duplicates=outcome.duplicates,
             generation=self.engine.generation,
             lease=self._lease.ns / 1e9,
-            levels=self._lease.encoded(),
+            levels=self._lease.encoded() if self.withheld() is None else self._lease.halted(),
         )
 
     async def ask(self, call: ev.Check | ev.Operate) -> Answer:
-        """Check an order, or carry out an operator's call."""
-        self.engine.admit([call] if isinstance(call, ev.Check) else ())
-        outcome: Outcome = await self._take([call])
+        """Check an order, or carry out an operator's call.
+
+        Raises :class:`NotDurable` for an order while the lease is withheld, also when that begins
+        before the answer.
+        """
+        if not isinstance(call, ev.Check):
+            done: Outcome = await self._take([call])
+            return done.answers[0]
+        if (why := self.withheld()) is not None:
+            raise NotDurable(why.detail)
+        self.engine.admit([call])
+        waiter = self._take([call])
+        self._checks.add(waiter)
+        waiter.add_done_callback(self._checks.discard)
+        outcome: Outcome = await waiter
         return outcome.answers[0]
 
     async def step(self, events: Sequence[ev.Event]) -> Outcome:
@@ -268,7 +283,7 @@ class Loop:
 
     def _answer_checks(self, turn: Turn) -> None:
         """A check is answered before it is durable, unless a loosening is still being written."""
-        if turn.version != self._durable_version:
+        if turn.version != self._durable_version or self.withheld() is not None:
             return
         for request in turn.requests:
             waiter = request.waiter
@@ -305,6 +320,8 @@ class Loop:
 
     def _tell_durable(self) -> None:
         """Answer and tell what is on the disk, in its order."""
+        if (why := self.withheld()) is not None:
+            self._refuse_checks(why)
         while self._untold:
             turn = self._untold.popleft()
             for request in turn.requests:
@@ -325,7 +342,24 @@ class Loop:
 
     def open(self) -> None:
         """Begin to renew the lease; call it once the start is durable."""
+        self._opened = True
         self._tend()
+
+    def withheld(self) -> Withheld | None:
+        """Why the lease is not renewed; None while it is."""
+        if self.failed is not None:
+            broken = not isinstance(self.failed, JournalError)
+            return Withheld(reason="stop" if broken else "storage", detail=_failure(self.failed))
+        if self._stopping:
+            return Withheld(reason="stop", detail="the sidecar is stopping")
+        if not self._opened:
+            return Withheld(reason="start", detail="the start is not written yet")
+        stalled = self.stalled_seconds()
+        if stalled * 1e9 > self._lease.ns:
+            return Withheld(
+                reason="storage", detail=f"the disk has not answered for {stalled:.1f} s"
+            )
+        return None
 
     def _tend(self) -> None:
         if self._stopped or self.failed is not None:
@@ -336,12 +370,17 @@ class Loop:
         self._renew()
 
     def _renew(self) -> None:
-        if self._renewal is None or self.failed is not None or self._stopped:
+        if (why := self.withheld()) is not None:
+            self._refuse_checks(why)
             return
-        if self._turns and boot_ns() - self._turns[0].submitted_ns > self._lease.ns:
-            return  # the disk hangs: what is not written must not go on
         self._lease.renew(self.engine.generation)
         self.recorder.last_cycle_ns = time.time_ns()
+
+    def _refuse_checks(self, why: Withheld) -> None:
+        """Refuse the orders that wait: an answer that allows would outlive the lease."""
+        for waiter in list(self._checks):
+            if not waiter.done():
+                waiter.set_exception(NotDurable(why.detail))
 
     def stalled_seconds(self) -> float:
         """How long the oldest commit has been under way."""
@@ -358,13 +397,14 @@ class Loop:
         waiting = [request for turn in self._turns for request in turn.requests]
         for request in (*waiting, *requests, *self._inbox):
             if request.waiter is not None and not request.waiter.done():
-                request.waiter.set_exception(NotDurable(f"nothing can be written: {error}"))
+                request.waiter.set_exception(NotDurable(_failure(error)))
         for turn in self._turns:  # what cannot be written can still be sent
             self._send(turn)
         self.fail(error)
 
     async def stop(self, *, cancel: bool) -> None:
         """Shut the gate, write what came in, and send the last cancels if they are asked for."""
+        self._stopping = True
         if self._renewal is not None:
             self._renewal.cancel()
             self._renewal = None
@@ -391,3 +431,10 @@ class Loop:
     def last_commit(self) -> Commit:
         """What is left to write at an orderly end: the state as it is."""
         return Commit(outcomes=self._outcomes, snapshot=self.engine.snapshot())
+
+
+def _failure(error: BaseException) -> str:
+    """What ended the loop, for those who wait for an answer."""
+    if isinstance(error, JournalError):
+        return f"nothing can be written: {error}"
+    return f"riskmon has failed and ends: {error or type(error).__name__}"

@@ -19,6 +19,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import cast
 
+from msgspec.structs import replace as replace_fields
+
 from riskmon.changes import Changes
 from riskmon.clock import Clock
 from riskmon.core import events as ev
@@ -32,7 +34,7 @@ from riskmon.core.decisions import (
     Unknown,
 )
 from riskmon.core.engine import Engine
-from riskmon.core.view import View
+from riskmon.core.view import View, withhold
 from riskmon.gate_file import GateFile, GateInUse
 from riskmon.journal import Journal, JournalError, Recovered
 from riskmon.log import Log, logging_to_stderr
@@ -78,7 +80,9 @@ class Sidecar:
         )
         self.loop: Loop | None = None
         self._state = "the journal is being replayed"
-        self._changes = Changes(lambda: self._running().engine)
+        self._changes = Changes(
+            lambda: self._running().engine, withheld=lambda: self._running().withheld()
+        )
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -136,7 +140,13 @@ class Sidecar:
         tls = tls_context(http)
         try:
             return await serve(
-                self.app, host=http.host, port=http.port, unix=http.unix, ssl_context=tls
+                self.app,
+                host=http.host,
+                port=http.port,
+                unix=http.unix,
+                unix_mode=int(http.unix_mode, 8),
+                unix_group=http.unix_gid,
+                ssl_context=tls,
             )
         except OSError as error:
             raise CannotStart(_cannot_listen(http, error)) from None
@@ -171,13 +181,13 @@ class Sidecar:
             tell=self._tell,
         )
         start = ev.Start(epoch=epoch, unclean=recovered.unclean)
-        await self.loop.step([ev.Configured(config=dump(config)), start])
-        for delivery in recovered.undelivered:
-            self.loop.outbox.send(delivery)
         self.metrics_page = Metrics(
             *(config.account, self.view, self.recorder, self.loop.outbox),
             log_dropped=self._log.dropped,
         )
+        await self.loop.step([ev.Configured(config=dump(config)), start])
+        for delivery in recovered.undelivered:
+            self.loop.outbox.send(delivery)
         self.loop.open()
         self._state = ""
         self._tasks.append(asyncio.create_task(self._prune(journal)))
@@ -276,12 +286,15 @@ class Sidecar:
 
     async def operate(self, call: ev.Operate) -> OperateAnswer:
         """Carry out an operator's call."""
-        return cast("OperateAnswer", await self._running().ask(call))
+        loop = self._running()
+        answer = cast("OperateAnswer", await loop.ask(call))
+        return answer if loop.withheld() is None else replace_fields(answer, level="halt")
 
     def view(self) -> View:
-        """The engine as it stands; silences are as long as they are by now."""
+        """The engine as it stands, at halt while the lease is withheld; silences as of now."""
         loop = self._running()
-        return loop.engine.view(now_ns=loop.clock.now_ns(), wall_ns=time.time_ns())
+        view = loop.engine.view(now_ns=loop.clock.now_ns(), wall_ns=time.time_ns())
+        return withhold(view, loop.withheld())
 
     async def audit(self, limit: int, before: int | None) -> list[Record]:
         """The audit trail, newest first."""

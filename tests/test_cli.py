@@ -243,7 +243,7 @@ def test_url_and_token_come_from_the_configuration(url: str, tmp_path: Path) -> 
     """The listener and the state directory tell where to go and what to show."""
     private(tmp_path / "operator.token", "from-state")
     listen = url.removeprefix("http://")
-    Path("my.toml").write_text(f'state_dir = "{tmp_path}"\n[http]\nlisten = "{listen}"')
+    Path("my.toml").write_text(f'state_dir = "{tmp_path}"\n[http]\nunix = ""\nlisten = "{listen}"')
     assert run(["freeze", "--reason", "x", "--config", "my.toml"]) == 0
     assert Sidecar.asked[0][1] == "Bearer from-state"
 

@@ -24,7 +24,10 @@ def connected(command: Callable[..., int]) -> Callable[..., int]:
     """Give ``command`` the sidecar that its options name, and whether JSON is wanted."""
 
     @config_option
-    @click.option("--url", help="http://, https:// or unix:// [http.listen of the configuration].")
+    @click.option(
+        "--url",
+        help="http://, https:// or unix:// [http.unix of the configuration, else http.listen].",
+    )
     @click.option("--token-file", type=_FILE, help="[operator.token in the state directory].")
     @click.option("--json", "as_json", is_flag=True, help="The answer in JSON.")
     @wraps(command)
@@ -56,7 +59,8 @@ def _remote(config: Path | None, url: str | None, token_file: Path | None) -> Re
         settings = load(config)
         if url is None:
             certificate = settings.http.tls_certificate
-            url = settings.http.url
+            unix = settings.http.unix
+            url = settings.http.url if unix is None else f"unix://{unix.absolute()}"
         token = _token(token_file or settings.state_dir / "operator.token", named=bool(token_file))
     else:
         token = _token(token_file, named=True)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from riskmon.unix_socket import address_of
+
 _TIMEOUT_SECONDS = 10.0
 _BODY_BYTES_MAX = 64_000_000
 
@@ -36,7 +38,8 @@ class _UnixConnection(HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(_TIMEOUT_SECONDS)
-        self.sock.connect(self._path)
+        with address_of(Path(self._path)) as address:
+            self.sock.connect(address)
 
 
 class Remote:

@@ -63,6 +63,8 @@ _RESTART = (
     "cancel",
     "http.listen",
     "http.unix",
+    "http.unix_mode",
+    "http.unix_group",
     "http.tls_certificate",
     "http.tls_key",
     "http.max_connections",
@@ -153,7 +155,18 @@ def _add_places(data: dict[str, Any], environment: Mapping[str, str]) -> list[Fo
                 found.append(Found((key,), message, "write an absolute path"))
             else:
                 data[key] = str(home / data[key][2:])
+    _add_socket(data)
     return found
+
+
+def _add_socket(data: dict[str, Any]) -> None:
+    """Add the Unix socket in the state directory, where none is given; `unix = ""` is none."""
+    http = data.get("http", {})
+    if isinstance(http, dict):
+        unix = http.get("unix", str(Path(str(data["state_dir"])) / "riskmon.sock"))
+        data["http"] = {key: value for key, value in http.items() if key != "unix"}
+        if unix not in ("", False):
+            data["http"]["unix"] = unix
 
 
 def _home(environment: Mapping[str, str]) -> Path | None:

@@ -9,6 +9,7 @@ import re
 from base64 import b64decode
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from grp import getgrnam
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -27,6 +28,7 @@ _ACCOUNT = re.compile(r"[a-z0-9_-]{1,40}\Z")
 _TARGET = re.compile(r"[A-Za-z0-9_.-]{1,40}\Z")
 _HASH = re.compile(r"sha256:[0-9a-fA-F]{64}\Z")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?\Z")
+_MODE = re.compile(r"0?[0-7]{3}\Z")
 _LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.%a-z]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})\Z")
 
 
@@ -77,6 +79,8 @@ class Http:
     listen: str = "127.0.0.1:9788"
     hosts: tuple[str, ...] = ()  # more accepted Host names
     unix: Path | None = None
+    unix_mode: str = "0600"
+    unix_group: str | int | None = None
     unix_roles: dict[int, Role] = field(default_factory=dict)  # by the peer's uid
     tokens: tuple[Token, ...] = ()
     insecure: bool = False
@@ -98,6 +102,16 @@ class Http:
                     "must be a host name without scheme",
                 )
                 for at, host in enumerate(self.hosts)
+            ),
+            (
+                not _MODE.match(self.unix_mode),
+                "unix_mode",
+                'must be the octal digits of a mode in quotes, such as "0660"',
+            ),
+            (
+                not _is_group(self.unix_group),
+                "unix_group",
+                "is no group of this machine: write its name or its number",
             ),
             *((uid < 0, f"unix_roles.{uid}", "must be a user's number") for uid in self.unix_roles),
             (not 1 <= self.max_connections <= 65_536, "max_connections", "must be 1 to 65536"),
@@ -137,6 +151,13 @@ class Http:
         """The address to bind, without brackets."""
         found = _LISTEN.match(self.listen)
         return (found[1] or found[2]) if found else ""
+
+    @property
+    def unix_gid(self) -> int | None:
+        """The number of ``unix_group``."""
+        if isinstance(self.unix_group, str) and not self.unix_group.isdecimal():
+            return getgrnam(self.unix_group).gr_gid
+        return None if self.unix_group is None else int(self.unix_group)
 
     @property
     def port(self) -> int:
@@ -299,6 +320,16 @@ def _is_address(text: str) -> bool:
         return not found[1] or ip_address(found[1].partition("%")[0]).version == 6
     except ValueError:
         return False
+
+
+def _is_group(group: str | int | None) -> bool:
+    if isinstance(group, str) and not group.isdecimal():
+        try:
+            getgrnam(group)
+        except (KeyError, ValueError):
+            return False
+        return True
+    return group is None or 0 <= int(group) < 2**32 - 1
 
 
 def _is_web(url: str) -> bool:

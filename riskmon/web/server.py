@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import socket
 import ssl
 import stat
@@ -233,11 +234,14 @@ async def serve(
     host: str | None = "127.0.0.1",
     port: int = 9788,
     unix: Path | None = None,
+    unix_mode: int = 0o600,
+    unix_group: int | None = None,
     ssl_context: ssl.SSLContext | None = None,
 ) -> Running:
     """Listen on TCP (unless ``host`` is None) and on a Unix socket (if ``unix`` is a path).
 
-    Raises OSError when an address is in use or cannot be had.
+    ``unix_mode`` and ``unix_group`` say who can connect to the socket. Raises OSError when an
+    address is in use or cannot be had.
     """
     server = _Server(app)
     listeners: list[asyncio.Server] = []
@@ -254,9 +258,8 @@ async def serve(
                 await loop.create_server(server, host.strip("[]"), port, backlog=_BACKLOG, **tls)
             )
         if unix is not None:
-            listeners.append(
-                await loop.create_unix_server(server, sock=_bound(unix), backlog=_BACKLOG)
-            )
+            sock = _bound(unix, unix_mode, unix_group)
+            listeners.append(await loop.create_unix_server(server, sock=sock, backlog=_BACKLOG))
     except BaseException:
         for listener in listeners:
             listener.close()
@@ -264,14 +267,17 @@ async def serve(
     return Running(app, server, listeners, unix)
 
 
-def _bound(path: Path) -> socket.socket:
-    """A socket at ``path`` that every user may connect to: their uid decides what they may do."""
+def _bound(path: Path, mode: int, group: int | None) -> socket.socket:
+    """A socket at ``path``, to which no other user can connect before its mode is set."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with address_of(path) as short:
             _clear_stale(path, short)
+            os.fchmod(sock.fileno(), 0)  # bind gives the file this mode
             sock.bind(short)
-        path.chmod(0o666)
+            if group is not None:
+                os.chown(short, -1, group)
+            Path(short).chmod(mode)
     except OSError as failure:
         sock.close()
         raise OSError(failure.errno, failure.strerror or str(failure), str(path)) from None

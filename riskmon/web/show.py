@@ -79,7 +79,7 @@ def document(view: View) -> dict[str, Any]:
         "limits": [_limit(b) for b in view.breakers],
         "latency": view.latency,
         "portfolio": view.portfolio,
-        "gate": {"levels": view.levels},
+        "gate": {"levels": view.levels, "withheld": view.withheld},
         "cancel": [shown(c) for c in view.cancel],
         "unknown": view.unknown,
     }

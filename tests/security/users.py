@@ -53,6 +53,22 @@ def program(user: int | None = None) -> list[str]:
     return [sys.executable, "-I", "-c", _SCRIPT, str(os.geteuid() if user is None else user)]
 
 
+_CONNECT = """
+import os, socket, sys
+user, *groups = map(int, sys.argv[2:])
+os.setgroups(groups), os.setgid(user), os.setuid(user)
+socket.socket(socket.AF_UNIX).connect(sys.argv[1])
+"""
+
+
+def can_connect(path: Path, user: int, *groups: int) -> bool:
+    """Whether a process of this user, with these further groups, can connect to a socket."""
+    command = [sys.executable, "-I", "-c", _CONNECT, str(path), str(user), *map(str, groups)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0 or "PermissionError" in ran.stderr, ran.stderr
+    return ran.returncode == 0
+
+
 @contextmanager
 def shared_directory(owner: int = OWNER) -> Iterator[Path]:
     """A directory of this owner (where root makes it) that every user can enter.

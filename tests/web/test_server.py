@@ -121,11 +121,11 @@ async def test_port_in_use_is_an_oserror() -> None:
     assert refused.value.errno == errno.EADDRINUSE
 
 
-async def test_unix_socket_is_for_every_user_and_goes_with_the_server(tmp_path: Path) -> None:
-    """Any uid may connect, as its role is decided by the uid; the file goes at the end."""
+async def test_unix_socket_is_for_its_owner_and_goes_with_the_server(tmp_path: Path) -> None:
+    """Only its owner can connect unless `unix_mode` says otherwise; the file goes at the end."""
     path = tmp_path / "main.sock"
     async with site(unix=path) as s:
-        assert stat.S_IMODE(path.stat().st_mode) == 0o666
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
         got = await s.ask("GET", "/-/healthy", over_unix=True)
     assert got.status == 200
     assert not path.exists()
