@@ -14,11 +14,13 @@ from typing import NamedTuple
 from aiohttp import hdrs, web
 
 from riskmon.core.engine import TooManyScopes
-from riskmon.web import ingest, operate, show, stream
+from riskmon.proof import CHALLENGE_PATH
+from riskmon.web import ingest, operate, show, signed, stream
 from riskmon.web.access import INGEST, NONE, OPERATE, READ, Access, Caller, Door, Peer
 from riskmon.web.edge import Edge, Endpoint
 from riskmon.web.port import Caps, NotDurable, NotReady, Port, QueueFull
 from riskmon.web.problems import Problem
+from riskmon.web.signed import Proof, prove, sign
 
 _log = logging.getLogger("riskmon.web")
 
@@ -44,6 +46,7 @@ PATHS: dict[str, dict[str, Route]] = {
     "/metrics": {"GET": Route(READ, show.metrics)},
     "/-/healthy": {"GET": Route(NONE, show.healthy)},
     "/-/ready": {"GET": Route(NONE, show.ready)},
+    CHALLENGE_PATH: {"POST": Route(NONE, signed.challenge)},
     "/-/reload": {"POST": Route(OPERATE, operate.reload)},
     "/": {"GET": Route(NONE, show.page)},
 }
@@ -70,8 +73,11 @@ class App:
         self.edge.end_streams()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        proven: Proof | None = None
         try:
-            return await self._answer(request)
+            proven = prove(request, self._door, self.edge.challenges)
+            response = await self._answer(request, proven)
+            return sign(request, response, proven, self.edge.challenges)
         except Problem as problem:
             refusal = problem
         except tuple(_FAILURES) as failure:
@@ -84,15 +90,19 @@ class App:
             refusal.closes = True
         if request.path == EVENTS:
             self.edge.port.rejected(refusal.kind)
-        return refusal.response()
+        return sign(request, refusal.response(), proven, self.edge.challenges)
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer(self, request: web.BaseRequest, proven: Proof | None) -> web.StreamResponse:
         peer = getattr(request.protocol, "peer", _NOBODY)
         self._door.check_site(request.headers, peer)
         right, endpoint = _find(request)
         caller = Caller("", NONE, peer.name)
         if right:
-            caller = self._door.admit(request.headers, peer, right, self.edge.clock_ns())
+            signer = proven.token if proven else None
+            now_ns = self.edge.clock_ns()
+            caller = self._door.admit(request.headers, peer, right, now_ns, signer)
+        if proven is not None and endpoint is stream.stream:
+            raise Problem("malformed", "a stream cannot be signed: use the Unix socket or TLS")
         return await endpoint(self.edge, request, caller)
 
 

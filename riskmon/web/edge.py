@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from riskmon.web.access import Caller
+from riskmon.web.challenges import Challenges
 from riskmon.web.port import Caps, Port
 
 
@@ -19,6 +20,7 @@ class Edge:
     port: Port
     caps: Caps
     clock_ns: Callable[[], int]
+    challenges: Challenges = field(default_factory=Challenges)
     streams: set[asyncio.Future[None]] = field(default_factory=set)
 
     def end_streams(self) -> None:
