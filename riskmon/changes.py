@@ -17,33 +17,37 @@ from msgspec.structs import asdict, replace
 
 from riskmon.core.decisions import Decision, Transition, Unknown, Warned
 from riskmon.core.engine import Engine
+from riskmon.core.view import Withheld, withhold
 from riskmon.web import Change, NotReady, PortfolioNow, Shutdown
 
 READER_CHANGES = 1_000  # that a slow reader may fall behind
 LOOK_SECONDS = 0.25
-LEAVE_SECONDS = 1.0  # for the last event to be taken
+LEAVE_SECONDS = 0.5  # for the last event to be taken
 
 
 @dataclass(eq=False, slots=True)
 class _Reader:
     portfolio: PortfolioNow | None = None  # the last that it got
+    withheld: str | None = None  # why the lease was, in the last state that it got
     queue: asyncio.Queue[Change] = field(default_factory=lambda: asyncio.Queue(READER_CHANGES))
 
 
 class Changes:
     """Tells each reader what changes; use it on one event loop only.
 
-    ``engine`` gives the engine, or raises :class:`NotReady`.
+    ``engine`` gives the engine, or raises :class:`NotReady`; ``withheld`` gives why the lease is
+    not renewed.
     """
 
     def __init__(
         self,
         engine: Callable[[], Engine],
         *,
+        withheld: Callable[[], Withheld | None] = lambda: None,
         look_seconds: float = LOOK_SECONDS,
         leave_seconds: float = LEAVE_SECONDS,
     ) -> None:
-        self._engine = engine
+        self._engine, self._withheld = engine, withheld
         self._look_seconds, self._leave_seconds = look_seconds, leave_seconds
         self._readers: set[_Reader] = set()
         self._look_task: asyncio.Task[None] | None = None
@@ -123,10 +127,13 @@ class Changes:
         except NotReady:  # the journal is being replayed: the state comes after it
             return
         portfolio = PortfolioNow(at_ns=engine.state.wall_ns, **asdict(engine.figures()))
+        why = self._withheld()
+        reason = None if why is None else why.reason
         for reader in readers:
             last = reader.portfolio
-            if last is None:
-                self._put(reader, engine.view())
+            if last is None or reader.withheld != reason:
+                reader.withheld = reason
+                self._put(reader, withhold(engine.view(), why))
             if last is None or replace(last, at_ns=portfolio.at_ns) != portfolio:
                 reader.portfolio = portfolio
                 self._put(reader, portfolio)

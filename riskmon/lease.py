@@ -55,6 +55,10 @@ class Lease:
         """Take everything."""
         self._gate.shut()
 
+    def halted(self) -> msgspec.Raw:
+        """Halt by scope as JSON, for senders elsewhere while the lease is withheld."""
+        return msgspec.Raw(_json(dict.fromkeys(self._levels, LEVEL_NAMES[HALT])))
+
     def encoded(self) -> msgspec.Raw:
         """The levels' names by scope as JSON, for senders elsewhere."""
         levels = self._levels

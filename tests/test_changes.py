@@ -11,6 +11,7 @@ from riskmon.changes import READER_CHANGES, Changes
 from riskmon.core import events as ev
 from riskmon.core.decisions import Sweep, Warned, Withdraw
 from riskmon.core.engine import Engine
+from riskmon.core.view import View, Withheld
 from riskmon.web import Change, NotReady, PortfolioNow, Shutdown
 
 SECOND_NS = 10**9
@@ -221,3 +222,28 @@ async def test_reader_who_falls_behind_is_let_go() -> None:
         assert [change async for change in slow] == []
         account.changes.tell(WARNING)
         assert await following(quick) == WARNING
+
+
+async def test_a_reader_gets_the_state_when_the_lease_is_withheld() -> None:
+    """At halt, with the reason; and anew when the lease is renewed again."""
+    account = Account()
+    withheld: list[Withheld] = []
+    account.changes = Changes(
+        account.look,
+        withheld=lambda: withheld[-1] if withheld else None,
+        look_seconds=PAUSE_SECONDS,
+        leave_seconds=0.05,
+    )
+    async with account.follow() as followed:
+        first = await following(followed)
+        assert isinstance(first, View)
+        assert (first.level, first.withheld) == ("allow", None)
+        await following(followed)
+        withheld.append(Withheld(reason="storage", detail="the disk hangs"))
+        halted = await following(followed)
+        assert isinstance(halted, View)
+        assert (halted.level, halted.withheld) == ("halt", withheld[0])
+        withheld.clear()
+        renewed = await following(followed)
+        assert isinstance(renewed, View)
+        assert renewed.level == "allow"

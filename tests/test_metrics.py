@@ -46,6 +46,7 @@ PROMISED = {
     "riskmon_freeze_triggered_total": ("counter", "reason"),
     "riskmon_freeze_active": ("gauge", "scope"),
     "riskmon_gate_level": ("gauge", "scope"),
+    "riskmon_halted": ("gauge", "limit scope reason"),
     "riskmon_orders_checked_total": ("counter", "result"),
     "riskmon_orders_blocked_total": ("counter", "limit"),
     "riskmon_exchange_latency_seconds": ("histogram", "venue operation"),
@@ -150,8 +151,9 @@ def busy() -> View:
                 breaches_total=7,
                 trips_total=2,
                 last_trip_ns=1_500_000_000,
+                holds="breach",
             ),
-            breaker("edge", "account", state="frozen", unknown="no edge"),
+            breaker("edge", "account", state="frozen", unknown="no edge", holds="operator"),
         ],
         portfolio=portfolio(
             equity=9_000.0,
@@ -299,6 +301,10 @@ async def test_values_come_from_view_and_counts() -> None:
         ("scope=account",): 3,
         ("scope=venue:kraken",): 0,
         ("scope=symbol:BTC/USDT",): 2,
+    }
+    assert got["riskmon_halted"] == {
+        (p99[0], "reason=breach", p99[1]): 1,
+        (edge[0], "reason=operator", edge[1]): 1,
     }
     assert got["riskmon_balance"] == {("asset=BTC", "venue=kraken"): 0.75}
     assert got["riskmon_equity"] == {(): 9_000}

@@ -8,12 +8,14 @@ from typing import Any
 from riskmon.core.config import LimitConfig
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Policy
+from riskmon.core.view import HaltReason
 
 MANUAL = "manual"
 UNCLEAN_START = "unclean_start"
 STOP = "stop"
 # Where the cause of a trip lies that no limit found.
 CATEGORIES = {MANUAL: "operator", UNCLEAN_START: "riskmon", STOP: "riskmon"}
+HALT_REASONS: dict[str, HaltReason] = {MANUAL: "operator", UNCLEAN_START: "start", STOP: "stop"}
 # Breakers that no configuration names: an operator's own, that of a start after a kill, and that
 # of an orderly stop with `on_stop = "cancel"`. The last two close when their cancel is confirmed.
 PSEUDO: dict[str, Policy] = {

@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from riskmon.core.decisions import BreakerState, Recovers
 
 CancelState = Literal["pending", "sent", "delivered", "confirmed"]
+HaltReason = Literal["breach", "unknown", "operator", "start", "stop", "storage"]
 
 
 class BreakerView(Struct, frozen=True, kw_only=True):
@@ -39,6 +41,7 @@ class BreakerView(Struct, frozen=True, kw_only=True):
     category: str  # where the cause of its trips lies
     recovers: Recovers  # who ends them
     until_ns: int | None  # when the wait of an open, or the leave of a disabled breaker, ends
+    holds: HaltReason | None = None  # why it holds its scope below allow; None: it does not
 
 
 class LatencyView(Struct, frozen=True, kw_only=True):
@@ -137,6 +140,13 @@ class LastEventView(Struct, frozen=True, kw_only=True):
     at_ns: int
 
 
+class Withheld(Struct, frozen=True, kw_only=True):
+    """Why the sidecar does not renew the lease, whatever the engine's levels are."""
+
+    reason: HaltReason
+    detail: str
+
+
 class View(Struct, frozen=True, kw_only=True):
     """Everything that a reader may see of the engine, at one instant."""
 
@@ -157,3 +167,11 @@ class View(Struct, frozen=True, kw_only=True):
     orders_checked: dict[str, int]  # allowed, refused
     orders_blocked: dict[str, int]  # by limit
     duplicates_total: int
+    withheld: Withheld | None = None  # set by the sidecar: the engine has no lease
+
+
+def withhold(view: View, why: Withheld | None) -> View:
+    """``view`` as it is while the lease is withheld: every level is halt."""
+    if why is None:
+        return view
+    return replace(view, level="halt", levels=dict.fromkeys(view.levels, "halt"), withheld=why)

@@ -8,15 +8,16 @@ from riskmon.core.board import Board
 from riskmon.core.breaker import Breaker
 from riskmon.core.cancels import Cancels
 from riskmon.core.config import EngineConfig
-from riskmon.core.decisions import LEVEL_NAMES
+from riskmon.core.decisions import ALLOW, LEVEL_NAMES
 from riskmon.core.instruments import instrument
 from riskmon.core.portfolio import Portfolio
-from riskmon.core.rules import utilization
+from riskmon.core.rules import HALT_REASONS, utilization
 from riskmon.core.view import (
     BalanceView,
     BreakerView,
     EdgeView,
     FiguresView,
+    HaltReason,
     LastEventView,
     LatencyView,
     PortfolioView,
@@ -42,7 +43,7 @@ def view(config: EngineConfig, state: State, board: Board, facts: Facts, cancels
         at_ns=facts.wall_ns,
         level=LEVEL_NAMES[board.levels.get("account", 0)],
         levels={scope: LEVEL_NAMES[level] for scope, level in board.levels.items()},
-        breakers=[_breaker(board, breaker, facts) for breaker in breakers],
+        breakers=[_breaker(board, breaker, facts, cancels) for breaker in breakers],
         latency=_latency(board, facts.now_ns),
         portfolio=_portfolio(facts.book),
         edges=[
@@ -71,7 +72,7 @@ def view(config: EngineConfig, state: State, board: Board, facts: Facts, cancels
     )
 
 
-def _breaker(board: Board, breaker: Breaker, facts: Facts) -> BreakerView:
+def _breaker(board: Board, breaker: Breaker, facts: Facts, cancels: Cancels) -> BreakerView:
     value = _value(board, breaker, facts)
     rule, params = board.rules.get(breaker.limit), board.params(breaker)
     return BreakerView(
@@ -98,7 +99,20 @@ def _breaker(board: Board, breaker: Breaker, facts: Facts) -> BreakerView:
         until_ns=None
         if breaker.until_ns is None
         else breaker.until_ns - board.now_ns + board.wall_ns,
+        holds=_holds(board, breaker, cancels),
     )
+
+
+def _holds(board: Board, breaker: Breaker, cancels: Cancels) -> HaltReason | None:
+    """Why a breaker holds its scope below allow; None when it does not."""
+    if breaker.level(board.params(breaker).level) == ALLOW:
+        return None
+    if breaker.halted:
+        return "unknown"
+    if breaker.limit in HALT_REASONS:
+        return HALT_REASONS[breaker.limit]
+    incident = cancels.incidents.get(breaker.incident or "")
+    return "operator" if incident is not None and incident.record.by is not None else "breach"
 
 
 def _value(board: Board, breaker: Breaker, facts: Facts) -> float | None:

@@ -69,6 +69,14 @@ def _states(now: Snapshot) -> Series:
             yield (b.limit, b.scope, state), b.state == state
 
 
+def _halted(now: Snapshot) -> Series:
+    halted = {(b.limit, b.scope, b.holds): 1 for b in now.view.breakers if b.holds is not None}
+    if now.view.withheld is not None:
+        reason = now.view.withheld.reason
+        halted[reason, "account", reason] = 1
+    return halted.items()
+
+
 def _unknown(now: Snapshot) -> Series:
     known = {(b.limit, b.scope): b.unknown is not None for b in now.view.breakers if b.bound}
     return {**known, **{(u.limit, u.scope): True for u in now.view.unknown}}.items()
@@ -186,6 +194,13 @@ TABLE = (
         ("scope",),
         "What the gate allows: 0 halt, 1 reduce_only, 2 probe, 3 allow.",
         _by(lambda now: {s: LEVEL_NAMES.index(name) for s, name in now.view.levels.items()}),
+    ),
+    Row(
+        "riskmon_halted",
+        "gauge",
+        (*OF_LIMIT, "reason"),
+        "1 while the limit holds its scope below allow, for this reason; else absent.",
+        _halted,
     ),
     # -- orders
     Row(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from riskmon.daemon import in_daemon
+
+LOOKUP_SECONDS = 0.4  # of the 0.5 s that name, connection and TLS have together
+
 
 class Resolver(AbstractResolver):
-    """Looks up the name of one target, in a thread that is its alone.
+    """Looks up the name of one target, in one thread at a time that is its alone.
 
     The loop's own threads are shared: a few lookups that hang would stop those of all targets.
     When the name service fails or is slow, the last known addresses serve: a cancel must not wait
@@ -20,29 +25,33 @@ class Resolver(AbstractResolver):
     _PATIENCE_SECONDS = 0.1
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="riskmon-lookup")
         self._lookup: asyncio.Future[list[ResolveResult]] | None = None
         self._known: list[ResolveResult] = []
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
+        """The addresses, after ``LOOKUP_SECONDS`` at most. Raises OSError."""
         lookup = self._lookup
         if lookup is None or lookup.done():
-            lookup = self._lookup = asyncio.get_running_loop().run_in_executor(
-                self._thread, _look_up, host, port, family
-            )
+            lookup = in_daemon("riskmon-lookup", partial(_look_up, host, port, family))
             lookup.add_done_callback(self._note)
+            self._lookup = lookup
         # Only waited for, never cancelled: one that outlasts its asker still serves the next.
-        await asyncio.wait({lookup}, timeout=self._PATIENCE_SECONDS if self._known else None)
-        return self._known or lookup.result()
+        patience_seconds = self._PATIENCE_SECONDS if self._known else LOOKUP_SECONDS
+        await asyncio.wait({lookup}, timeout=patience_seconds)
+        if self._known:
+            return self._known
+        if not lookup.done():
+            raise OSError(errno.ETIMEDOUT, f"no address of {host} after {LOOKUP_SECONDS} s")
+        return lookup.result()
 
     def _note(self, lookup: asyncio.Future[list[ResolveResult]]) -> None:
         if not lookup.cancelled() and lookup.exception() is None:
             self._known = lookup.result()
 
     async def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Nothing to do: a lookup under way ends by itself, or with the process."""
 
 
 def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:

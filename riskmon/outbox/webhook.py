@@ -6,6 +6,8 @@ Nothing here retries or decides: an attempt ends as one of ``RESULTS``.
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 import ssl
 import time
 from contextlib import suppress
@@ -20,11 +22,13 @@ from msgspec import Struct
 from standardwebhooks import Webhook
 
 from riskmon.core.decisions import Sweep
+from riskmon.outbox.bounded import BoundedSocket
 from riskmon.outbox.lookup import Resolver
 
 CONNECT_SECONDS = 0.5  # name, connection and TLS together
 WHOLE_SECONDS = 2.0
 ANSWER_MAX_BYTES = 64 * 1024
+HEADS_MAX_BYTES = 16 * 1024  # of the answer and of the interim ones before it
 ATTEMPTS_MAX = 100  # at once, for each target: a process has only so many sockets
 
 Result = Literal[
@@ -125,6 +129,8 @@ def classify(outcome: int | BaseException) -> Result:
     """What an attempt came to: by its HTTP status, or by what it failed with."""
     if isinstance(outcome, int):
         return _STATUSES.get(outcome // 100, "invalid_answer")
+    if isinstance(outcome, OSError) and outcome.errno == errno.EMSGSIZE:
+        return "invalid_answer"  # a BoundedSocket ended it
     return next((result for kind, result in _ERRORS if isinstance(outcome, kind)), "error")
 
 
@@ -158,6 +164,11 @@ class Attempt(NamedTuple):
     body: bytes = b""
 
 
+def _bounded(address: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, proto, _, _ = address
+    return BoundedSocket(family, kind, proto, max_bytes=HEADS_MAX_BYTES + ANSWER_MAX_BYTES)
+
+
 async def _mark_reused(_session: Any, context: SimpleNamespace, _params: Any) -> None:
     context.trace_request_ctx.reused = True
 
@@ -180,6 +191,7 @@ class Target:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 resolver=self._resolver,
+                socket_factory=_bounded,
                 use_dns_cache=False,  # the resolver remembers, and for longer
                 limit=0,  # `slots` bounds it, outside of the timeouts
                 force_close=force_close,

@@ -79,7 +79,7 @@ def document(view: View) -> dict[str, Any]:
         "limits": [_limit(b) for b in view.breakers],
         "latency": view.latency,
         "portfolio": view.portfolio,
-        "gate": {"levels": view.levels},
+        "gate": {"levels": view.levels, "withheld": view.withheld},
         "cancel": [shown(c) for c in view.cancel],
         "unknown": view.unknown,
     }
@@ -87,7 +87,7 @@ def document(view: View) -> dict[str, Any]:
 
 async def state(edge: Edge, _request: web.BaseRequest, _caller: Caller) -> web.Response:
     """``GET /v1/state``."""
-    return answer(document(edge.port.view()))
+    return answer(document(await edge.port.view()))
 
 
 async def incidents(edge: Edge, request: web.BaseRequest, _caller: Caller) -> web.Response:

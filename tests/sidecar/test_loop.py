@@ -13,11 +13,11 @@ import pytest
 
 from riskmon.clock import Clock
 from riskmon.core import events as ev
-from riskmon.core.decisions import OperateAnswer
+from riskmon.core.decisions import CheckAnswer, OperateAnswer
 from riskmon.core.engine import Engine
 from riskmon.gate import Gate, Level
 from riskmon.gate_file import GateFile
-from riskmon.journal import Commit, Journal
+from riskmon.journal import Commit, Journal, JournalError
 from riskmon.loop import Loop
 from riskmon.metrics import Recorder
 from riskmon.web import NotDurable
@@ -49,7 +49,7 @@ async def turns() -> None:
 class Running:
     """A loop over a slow disk, and a reader of its gate."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lease_seconds: float = 60) -> None:
         self.disk, self.failed = Disk(), list[BaseException]()
         self.file = GateFile.create(path, max_scopes=50, longest_lease_ns=60 * 10**9, epoch=1)
         self.gate = Gate.open(path)
@@ -61,7 +61,7 @@ class Running:
             Recorder(),
             targets=[],
             last_seq=0,
-            lease_seconds=60,
+            lease_seconds=lease_seconds,
             fail=self.failed.append,
             tell=lambda _: None,
         )
@@ -96,6 +96,9 @@ def running(tmp_path: Path) -> Iterator[Callable[[], Running]]:
 def operate(action: Any, generation: int | None = None) -> ev.Operate:
     """An operator's call over the account."""
     return ev.Operate(action=action, scope="account", reason="a test", generation=generation)
+
+
+ORDER = ev.Check(venue="a", symbol="BTC/USDT", side="buy", quantity=1, price=1)
 
 
 async def test_a_commit_opens_only_what_it_holds(running: Callable[[], Running]) -> None:
@@ -161,3 +164,49 @@ async def test_a_failed_commit_shuts_and_answers_everybody(running: Callable[[],
             call.result()
     with pytest.raises(NotDurable):
         await now.loop.ingest([ev.Heartbeat()])
+
+
+async def test_a_check_that_waits_is_refused_with_the_lease(tmp_path: Path) -> None:
+    """A commit older than a lease: the check behind it, and each later one, is never allowed."""
+    now = Running(tmp_path / "gate", lease_seconds=0.1)
+    try:
+        await now.start()
+        assert now.loop.withheld() is None
+        await now.take(now.loop.ingest([ev.Heartbeat(venue="a")]))
+        waiting = await now.take(now.loop.ask(ORDER))
+        assert not waiting.done()
+        await asyncio.wait([waiting], timeout=5)
+        with pytest.raises(NotDurable, match="the disk has not answered"):
+            waiting.result()
+        with pytest.raises(NotDurable, match="the disk has not answered"):
+            await now.loop.ask(ORDER)
+        withheld = now.loop.withheld()
+        assert withheld is not None
+        assert withheld.reason == "storage"
+        await now.disk.put_down()
+        await now.disk.put_down()
+        assert now.loop.withheld() is None
+        assert cast("CheckAnswer", await now.loop.ask(ORDER)).allowed
+    finally:
+        now.gate.close()
+        now.file.close()
+
+
+async def test_before_it_opens_and_after_it_stops_the_lease_is_withheld(
+    running: Callable[[], Running],
+) -> None:
+    """A start that is not written, a stop and a failure each have their reason."""
+    now = running()
+
+    def reason() -> str | None:
+        withheld = now.loop.withheld()
+        return None if withheld is None else withheld.reason
+
+    assert reason() == "start"
+    await now.start()
+    assert reason() is None
+    stopping = await now.take(now.loop.stop(cancel=False))
+    assert reason() == "stop"
+    await now.disk.put_down(JournalError("the disk is gone"))
+    await stopping
+    assert reason() == "storage"

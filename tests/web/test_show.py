@@ -75,7 +75,7 @@ async def test_state_has_the_contracts_members() -> None:
                 "p99": 0.243,
             }
         ],
-        "gate": {"levels": {"account": "allow", "venue:kraken": "halt"}},
+        "gate": {"levels": {"account": "allow", "venue:kraken": "halt"}, "withheld": None},
         "cancel": [
             {
                 "incident": "inc_1",
