@@ -68,7 +68,8 @@ class Client(Reports):
 
     `url` is `http://…`, `https://…` or `unix:///path/to.sock`. `gate` is an opened Gate or what
     Gate.open takes, with `owner` when the sidecar runs as another user; without one, orders go
-    by the lease in the sidecar's answers.
+    by the lease in the sidecar's answers. With `verify`, over `http://`, the token is not sent: it
+    signs each request, and answers that it does not sign count as none.
     """
 
     def __init__(
@@ -76,12 +77,13 @@ class Client(Reports):
         url: str = DEFAULT_URL,
         *,
         token: str | None = None,
+        verify: bool = False,
         gate: Gate | str | os.PathLike[str] | None = None,
         owner: str | int | None = None,
         queue_max: int = 100_000,
     ) -> None:
         super().__init__(ReportQueue(queue_max), self._wake)
-        self._line = Line(url, token)
+        self._line = Line(url, token, verify=verify)
         self._gate = Gate.open(gate, owner=owner) if isinstance(gate, str | os.PathLike) else gate
         self._leases = Leases()
         self._registered: set[tuple[str, str]] = set()
