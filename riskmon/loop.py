@@ -26,11 +26,11 @@ from riskmon.core.decisions import Answer, Decision, Outcome, Sweep, Withdraw
 from riskmon.core.engine import Engine, TooManyScopes
 from riskmon.core.view import Withheld
 from riskmon.gate_file import GateFile
-from riskmon.journal import Commit, Entry, Journal, JournalError, Status
+from riskmon.journal import Commit, Entry, Journal, JournalError, Status, Unencodable, encoded
 from riskmon.lease import Lease, Levels
 from riskmon.metrics import Recorder
 from riskmon.outbox import CancelTarget, Outbox
-from riskmon.web import Accepted, NotDurable, QueueFull
+from riskmon.web import Accepted, NotDurable, QueueFull, Unwritable
 
 TURN_EVENTS = 10_000  # taken in one turn, so that the lease is renewed between turns
 QUEUE_EVENTS = 200_000  # taken in and not durable yet
@@ -50,6 +50,7 @@ class Request:
     arrived_ns: int  # CLOCK_BOOTTIME
     waiter: asyncio.Future[Any] | None = None
     outcome: Outcome | None = None
+    encoded: bytes = b""  # events for the journal; none: encoded with the commit
 
 
 @dataclass(slots=True)
@@ -151,8 +152,12 @@ class Loop:
             raise NotDurable("nothing can be written: the sidecar is stopping")
         if self._queued_events + len(events) > QUEUE_EVENTS:
             raise QueueFull(f"{self._queued_events} events wait to be written: slow down")
+        try:
+            data = encoded(events)  # before the engine is stepped: a fault has no effect
+        except Unencodable as fault:
+            raise Unwritable(str(fault)) from None
         waiter: asyncio.Future[Any] = self._loop.create_future()
-        self._put(Request(events, boot_ns(), waiter))
+        self._put(Request(events, boot_ns(), waiter, encoded=data))
         return waiter
 
     def _put(self, request: Request) -> None:
@@ -225,7 +230,9 @@ class Loop:
         request.outcome = self.engine.step(request.events, now_ns=now_ns, wall_ns=wall_ns)
         turn.events += len(request.events)
         turn.arrived_ns = min(turn.arrived_ns, request.arrived_ns)
-        turn.commit.entries.append(Entry(self._seq, now_ns, wall_ns, request.events))
+        turn.commit.entries.append(
+            Entry(self._seq, now_ns, wall_ns, request.events, request.encoded)
+        )
         if request.outcome.decisions:
             turn.commit.decisions.extend(request.outcome.decisions)
         self.recorder.observe(request.events)

@@ -14,7 +14,7 @@ every later commit fails too. The sidecar shuts its gate and exits; the next sta
 really there.
 """
 
-from riskmon.journal.commit import Commit, Delivery, Entry, Status
+from riskmon.journal.commit import Commit, Delivery, Entry, Status, Unencodable, encoded
 from riskmon.journal.file import JournalError, backup, restore
 from riskmon.journal.running import Journal, Recovered, entries
 
@@ -26,7 +26,9 @@ __all__ = [
     "JournalError",
     "Recovered",
     "Status",
+    "Unencodable",
     "backup",
+    "encoded",
     "entries",
     "restore",
 ]
