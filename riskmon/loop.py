@@ -8,6 +8,12 @@ attempt starts when the commit returns, or 20 ms after the breach without it.
 The thread that renews the lease is the thread that runs the engine, so a loop that hangs lets the
 lease lapse. :meth:`Loop.withheld` decides whether the lease is renewed, and says why it is not: an
 order that is checked meanwhile is refused, and every view of the engine shows halt.
+
+A turn takes requests until it has done ``PIECE_WORK``, a few milliseconds of the engine's work. A
+request that is more work than that is applied in pieces, and other callbacks of the event loop run
+between them: connections are served and the lease is renewed, but at most for one lease from the
+turn's begin. Nothing else enters the engine before the request is applied; what reads the engine
+waits for that (:meth:`Loop.at_rest`).
 """
 
 from __future__ import annotations
@@ -15,15 +21,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from riskmon.clock import Clock, boot_ns
 from riskmon.core import events as ev
+from riskmon.core.admission import TooManyScopes
 from riskmon.core.decisions import Answer, Decision, Outcome, Sweep, Withdraw
-from riskmon.core.engine import Engine, TooManyScopes
+from riskmon.core.engine import Engine
 from riskmon.core.view import Withheld
 from riskmon.gate_file import GateFile
 from riskmon.journal import Commit, Entry, Journal, JournalError, Status, Unencodable, encoded
@@ -32,7 +39,8 @@ from riskmon.metrics import Recorder
 from riskmon.outbox import CancelTarget, Outbox
 from riskmon.web import Accepted, NotDurable, QueueFull, Unwritable
 
-TURN_EVENTS = 10_000  # taken in one turn, so that the lease is renewed between turns
+PIECE_WORK = 256  # units of the engine's work in one piece: 1 to 4 ms
+OBSERVED_AT_ONCE = 4_096  # events that are counted in one piece
 QUEUE_EVENTS = 200_000  # taken in and not durable yet
 RENEWALS_PER_LEASE = 20
 CANCEL_WAIT_SECONDS = 0.02  # a cancel waits so long for its commit
@@ -59,8 +67,9 @@ class Turn:
 
     requests: list[Request]
     commit: Commit
-    submitted_ns: int
+    began_ns: int
     arrived_ns: int
+    submitted_ns: int = 0
     levels: Levels | None = None  # when they changed in this turn
     version: int = 0
     events: int = 0
@@ -98,6 +107,10 @@ class Loop:
         self._inbox: deque[Request] = deque()
         self._queued_events = 0
         self._turns: deque[Turn] = deque()  # submitted and not durable
+        self._turn: Turn | None = None  # the one that is being applied, in pieces
+        self._pieces: Iterator[None] = iter(())
+        self._rest = asyncio.Event()  # set while no request is applied in part
+        self._rest.set()
         self._untold: deque[Turn] = deque()  # durable, and their senders not answered
         self._outcomes: list[tuple[str, Status, int]] = []
         self._turn_due: asyncio.Handle | None = None
@@ -114,7 +127,6 @@ class Loop:
 
     async def ingest(self, events: Sequence[ev.Event]) -> Accepted:
         """Take a batch whole; returns when it is durable. Raises as :class:`riskmon.web.Port`."""
-        self.engine.admit(events)
         outcome: Outcome = await self._take(events)
         return Accepted(
             accepted=len(events) - outcome.duplicates,
@@ -135,7 +147,6 @@ class Loop:
             return done.answers[0]
         if (why := self.withheld()) is not None:
             raise NotDurable(why.detail)
-        self.engine.admit([call])
         waiter = self._take([call])
         self._checks.add(waiter)
         waiter.add_done_callback(self._checks.discard)
@@ -167,7 +178,18 @@ class Loop:
 
     def _want_turn(self) -> None:
         if self._turn_due is None and not self._stopped:
-            self._turn_due = self._loop.call_soon(self._turn)
+            self._turn_due = self._loop.call_soon(self._run_turn)
+
+    async def at_rest(self) -> Engine:
+        """The engine, once no request is applied in part."""
+        while not self._rest.is_set():
+            await self._rest.wait()
+        return self.engine
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether no request is applied in part."""
+        return self._rest.is_set()
 
     def _report(self, event: ev.CancelSent | ev.CancelAnswered) -> None:
         if isinstance(event, ev.CancelSent):
@@ -185,57 +207,83 @@ class Loop:
 
     # -- one turn ---------------------------------------------------------------------------------
 
-    def _turn(self) -> None:
+    def _run_turn(self) -> None:
+        """Run a turn, or its next piece."""
         self._turn_due = None
         if self.failed is not None or self._stopped:
             return
-        began_ns, wall_ns = boot_ns(), time.time_ns()
-        now_ns = self.clock.now_ns()
-        requests = self._drain(now_ns)
-        turn = Turn(requests, Commit(), began_ns, began_ns)
         try:
-            for request in requests:
-                self._step(turn, request, now_ns, wall_ns)
-            self._tighten(turn)
-            self._prepare_cancels(turn)
-            self._write(turn)
+            if self._turn is None:
+                self._turn = Turn([], Commit(), began_ns := boot_ns(), began_ns)
+                self._pieces = self._applied(self._turn)
+            if self._advance():
+                self._turn = None
         except BaseException as error:  # a broken invariant: shut, and end
-            self._fail(error, requests)
+            self._fail(error)
             raise
-        self.recorder.cycle((boot_ns() - began_ns) / 1e9, wall_ns)
-        if self._inbox:
+        if self._inbox or self._turn is not None:
             self._want_turn()
 
-    def _drain(self, now_ns: int) -> list[Request]:
-        """What came in, a bounded number; a tick when only time has something to do."""
-        requests, events = [], 0
-        while self._inbox and events < TURN_EVENTS:
-            request = self._inbox.popleft()
-            events += len(request.events)
-            requests.append(request)
-        if not requests and self.engine.next_deadline_ns <= now_ns:
-            self._queued_events += 1
-            requests.append(Request([ev.Tick()], boot_ns()))
-        return requests
+    def _advance(self) -> bool:
+        """Do the next piece of the turn; whether it was the last."""
+        for _ in self._pieces:
+            self._rest.clear()
+            return False
+        self._rest.set()
+        return True
 
-    def _step(self, turn: Turn, request: Request, now_ns: int, wall_ns: int) -> None:
-        try:
-            self.engine.admit(request.events)
-        except TooManyScopes as refusal:
-            self._queued_events -= len(request.events)
-            if request.waiter is not None and not request.waiter.done():
-                request.waiter.set_exception(refusal)
-            return
-        self._seq += 1
-        request.outcome = self.engine.step(request.events, now_ns=now_ns, wall_ns=wall_ns)
-        turn.events += len(request.events)
-        turn.arrived_ns = min(turn.arrived_ns, request.arrived_ns)
-        turn.commit.entries.append(
-            Entry(self._seq, now_ns, wall_ns, request.events, request.encoded)
-        )
-        if request.outcome.decisions:
-            turn.commit.decisions.extend(request.outcome.decisions)
-        self.recorder.observe(request.events)
+    def _applied(self, turn: Turn) -> Iterator[None]:
+        """A turn, in pieces."""
+        wall_ns, now_ns = time.time_ns(), self.clock.now_ns()
+        work = PIECE_WORK
+        while work > 0 and (request := self._next(turn, now_ns)) is not None:
+            turn.requests.append(request)
+            instant = self.engine.begin(request.events, now_ns=now_ns, wall_ns=wall_ns)
+            try:
+                while (outcome := instant.advance(work)) is None:
+                    yield
+                    work = PIECE_WORK
+            except TooManyScopes as refusal:
+                self._refuse(turn, refusal)
+                continue
+            finally:
+                work -= instant.work
+            request.outcome = outcome
+            self._seq += 1
+            turn.commit.entries.append(
+                Entry(self._seq, now_ns, wall_ns, request.events, request.encoded)
+            )
+            turn.commit.decisions.extend(outcome.decisions)
+            turn.events += len(request.events)
+            turn.arrived_ns = min(turn.arrived_ns, request.arrived_ns)
+            yield from self._observed(request.events)
+        self._tighten(turn)
+        self._prepare_cancels(turn)
+        self._write(turn)
+        self.recorder.cycle((boot_ns() - turn.began_ns) / 1e9, wall_ns)
+
+    def _next(self, turn: Turn, now_ns: int) -> Request | None:
+        """The next request of a turn; a tick when only time has something to do."""
+        if self._inbox:
+            return self._inbox.popleft()
+        if not turn.requests and self.engine.next_deadline_ns <= now_ns:
+            self._queued_events += 1
+            return Request([ev.Tick()], boot_ns())
+        return None
+
+    def _refuse(self, turn: Turn, refusal: TooManyScopes) -> None:
+        """Answer the last request of a turn that there is no room for what it names."""
+        request = turn.requests.pop()
+        self._queued_events -= len(request.events)
+        if request.waiter is not None and not request.waiter.done():
+            request.waiter.set_exception(refusal)
+
+    def _observed(self, events: Sequence[ev.Event]) -> Iterator[None]:
+        """Count a request's events, in pieces."""
+        for begin in range(0, len(events), OBSERVED_AT_ONCE):
+            if begin:
+                yield
+            self.recorder.observe(events[begin : begin + OBSERVED_AT_ONCE])
 
     def _tighten(self, turn: Turn) -> None:
         """Shut what must be shut now; what may open waits for the commit."""
@@ -366,14 +414,16 @@ class Loop:
             return Withheld(
                 reason="storage", detail=f"the disk has not answered for {stalled:.1f} s"
             )
+        if self._turn is not None and boot_ns() - self._turn.began_ns > self._lease.ns:
+            return Withheld(reason="storage", detail="a batch is being applied and is not written")
         return None
 
     def _tend(self) -> None:
         if self._stopped or self.failed is not None:
             return
         self._renewal = self._loop.call_later(self._lease.ns / 1e9 / RENEWALS_PER_LEASE, self._tend)
-        if self.engine.next_deadline_ns <= self.clock.now_ns():
-            self._turn()
+        if self._turn is None and self.engine.next_deadline_ns <= self.clock.now_ns():
+            self._run_turn()
         self._renew()
 
     def _renew(self) -> None:
@@ -395,14 +445,16 @@ class Loop:
 
     # -- the end ----------------------------------------------------------------------------------
 
-    def _fail(self, error: BaseException, requests: Sequence[Request] = ()) -> None:
+    def _fail(self, error: BaseException) -> None:
         if self.failed is not None:
             return
         self.failed = error
         self._lease.shut()
         self._tell_durable()
-        waiting = [request for turn in self._turns for request in turn.requests]
-        for request in (*waiting, *requests, *self._inbox):
+        turns = [*self._turns, *([self._turn] if self._turn is not None else [])]
+        waiting = [request for turn in turns for request in turn.requests]
+        self._rest.set()
+        for request in (*waiting, *self._inbox):
             if request.waiter is not None and not request.waiter.done():
                 request.waiter.set_exception(NotDurable(_failure(error)))
         for turn in self._turns:  # what cannot be written can still be sent

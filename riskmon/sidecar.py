@@ -14,9 +14,10 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 from msgspec.structs import replace as replace_fields
@@ -35,6 +36,7 @@ from riskmon.core.decisions import (
 )
 from riskmon.core.engine import Engine
 from riskmon.core.view import View, withhold
+from riskmon.daemon import in_daemon
 from riskmon.gate_file import GateFile
 from riskmon.journal import Journal, JournalError, Recovered
 from riskmon.log import Log, logging_to_stderr
@@ -60,7 +62,9 @@ from riskmon.web import (
 from riskmon.web.problems import KINDS
 
 PRUNE_SECONDS = 600.0
-REPLAY_SLICE = 500  # instants between two turns of the event loop
+REPLAY_SLICE_SECONDS = 0.02  # of replay between two turns of the event loop
+AUDITS_MAX = 4  # read at once
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _log = logging.getLogger("riskmon")
 
@@ -78,11 +82,10 @@ class Sidecar:
         )
         self.loop: Loop | None = None
         self._state = "the journal is being replayed"
-        self._changes = Changes(
-            lambda: self._running().engine, withheld=lambda: self._running().withheld()
-        )
+        self._changes = Changes(self._engine, withheld=lambda: self._running().withheld())
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: list[asyncio.Task[None]] = []
+        self._audits = asyncio.Semaphore(AUDITS_MAX)
 
     # -- start and end ----------------------------------------------------------------------------
 
@@ -155,10 +158,12 @@ class Sidecar:
         """Catch up with the journal, then let the start itself be written; False: told to end."""
         config = self.settings.engine_config()
         engine = Engine.restore(recovered.snapshot) if recovered.snapshot else Engine(config)
-        for number, entry in enumerate(recovered.entries, 1):
+        turn_due = 0.0
+        for entry in recovered.entries:
             engine.step(entry.events, now_ns=entry.now_ns, wall_ns=entry.wall_ns)
-            if number % REPLAY_SLICE == 0:
+            if time.monotonic() >= turn_due:
                 await asyncio.sleep(0)
+                turn_due = time.monotonic() + REPLAY_SLICE_SECONDS
                 if self._ended.done():
                     return False
         if len(engine.levels) > self.settings.max_scopes:
@@ -180,8 +185,9 @@ class Sidecar:
         )
         start = ev.Start(epoch=epoch, unclean=recovered.unclean)
         self.metrics_page = Metrics(
-            *(config.account, self.view, self.recorder, self.loop.outbox),
+            *(config.account, self._view, self.recorder, self.loop.outbox),
             log_dropped=self._log.dropped,
+            at_rest=self.loop.at_rest,
         )
         await self.loop.step([ev.Configured(config=dump(config)), start])
         for delivery in recovered.undelivered:
@@ -216,10 +222,11 @@ class Sidecar:
         )
 
     def _mind_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        # Not by the event loop: it would give them up as it closes, and a second SIGTERM would
+        # then end the process while it writes its last lines.
+        calls = (self._stop, self._stop, self._hang_up)
+        for number, call in zip(SIGNALS, calls, strict=True):
+            signal.signal(number, partial(_call_soon, asyncio.get_running_loop(), call))
 
     def _stop(self) -> None:
         if not self._ended.done():
@@ -252,6 +259,12 @@ class Sidecar:
             raise NotReady(self._state)
         return self.loop
 
+    def _engine(self) -> Engine:
+        loop = self._running()
+        if not loop.is_at_rest:
+            raise NotReady("a batch is being applied")
+        return loop.engine
+
     async def ingest(self, events: list[ev.Reported]) -> Accepted:
         """Take a checked batch whole; returns when it is durable."""
         if self._state:
@@ -270,15 +283,21 @@ class Sidecar:
         answer = cast("OperateAnswer", await loop.ask(call))
         return answer if loop.withheld() is None else replace_fields(answer, level="halt")
 
-    def view(self) -> View:
-        """The engine as it stands, at halt while the lease is withheld; silences as of now."""
+    async def view(self) -> View:
+        """The engine after a whole batch, at halt while the lease is withheld, as of now."""
+        await self._running().at_rest()
+        return self._view()
+
+    def _view(self) -> View:
         loop = self._running()
         view = loop.engine.view(now_ns=loop.clock.now_ns(), wall_ns=time.time_ns())
         return withhold(view, loop.withheld())
 
     async def audit(self, limit: int, before: int | None) -> list[Record]:
         """The audit trail, newest first."""
-        return await asyncio.to_thread(self._running().journal.audit, limit, before)
+        read = partial(self._running().journal.audit, limit, before)
+        async with self._audits:  # each in a thread, which hangs when the disk does
+            return await in_daemon("riskmon-audit", read)
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         """The metrics' page."""
@@ -310,7 +329,7 @@ class Sidecar:
         """Read the configuration anew; one with a fault changes nothing."""
         loop = self._running()
         try:
-            fresh = await asyncio.to_thread(load, self.settings.source)
+            fresh = await in_daemon("riskmon-reload", partial(load, self.settings.source))
         except SettingsError as error:
             self.recorder.reload(ok=False)
             return Reloaded(faults=error.faults)
@@ -383,3 +402,13 @@ def run(settings: Settings) -> int:
     except (CannotStart, JournalError) as error:
         print(f"riskmon: {error}", file=sys.stderr)
         return 2
+    finally:
+        for number in SIGNALS:  # the process ends in a moment, with this status
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _call_soon(
+    loop: asyncio.AbstractEventLoop, call: Callable[[], None], _number: int, _frame: object
+) -> None:
+    with suppress(RuntimeError):  # the event loop is closed: the process ends
+        loop.call_soon_threadsafe(call)

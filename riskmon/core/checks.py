@@ -40,7 +40,7 @@ def check(judge: Judge, facts: Facts, order: Check, scopes: list[str]) -> CheckA
     )
 
 
-def scopes_of(order: Check) -> list[str]:
+def checked_scopes(order: Check) -> list[str]:
     """The scopes that must all permit an order."""
     scopes = ["account", "venue:" + order.venue, "symbol:" + order.symbol]
     return [*scopes, "strategy:" + order.strategy] if order.strategy else scopes

@@ -10,7 +10,7 @@ use it; ``wall_ns`` is the date, for days, for ``at``, and for what is shown.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,14 +18,16 @@ import msgspec
 from msgspec import Struct, field
 
 from riskmon.core import events as ev
+from riskmon.core.admission import Admission, scopes_of
 from riskmon.core.board import Board, BoardState
 from riskmon.core.breaker import Breaker
 from riskmon.core.cancels import Cancels, Incident
-from riskmon.core.checks import check, scopes_of
+from riskmon.core.checks import check, checked_scopes
 from riskmon.core.commitments import Commitments, CommitmentsState
 from riskmon.core.config import EngineConfig, default_limits, dump, load
 from riskmon.core.decisions import Answer, Decision, Outcome, Record
 from riskmon.core.facts import EdgeHeard, Facts
+from riskmon.core.instant import Instant
 from riskmon.core.judge import Judge
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.losses import Loss
@@ -40,11 +42,10 @@ from riskmon.core.trips import Trips
 from riskmon.core.view import FiguresView, View
 from riskmon.core.viewing import figures, view
 
+RUN_MAX = 500  # latencies in a row that are taken at once …
+RUN_OF_ONE = 8  # … and how many of them are as much work as one other event
+REGISTERED = 4  # a new scope is as much work as so many events
 RESTART_MAX = 4  # a start comes with the configuration, and nothing else
-
-
-class TooManyScopes(Exception):
-    """An event names a new scope and ``max_scopes`` are registered."""
 
 
 class State(Struct):
@@ -76,11 +77,11 @@ class Engine:
         self.state = state if state is not None else State()
         self._outcome = Outcome()
         self._version_before = 0  # changes of levels under earlier configurations
+        self._registered = 0  # scopes, by the event that is applied
         self._configure(config or EngineConfig(limits=default_limits()))
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             ev.Error: self._on_error,
             ev.Balance: self._on_balance,
-            ev.Balances: self._on_balances,
             ev.Price: self._on_price,
             ev.Fill: self._on_fill,
             ev.Order: self._on_order,
@@ -123,18 +124,38 @@ class Engine:
         return self._timers.next_ns
 
     def admit(self, events: Sequence[ev.Event]) -> None:
-        """Raise :class:`TooManyScopes` if the batch names more new scopes than there is room."""
-        known = self.state.board.scopes
-        new = {scope for event in events for scope in _scopes(event) if scope not in known}
-        if new and len(known) + len(new) > self.config.max_scopes:
-            raise TooManyScopes(
-                f"{len(new)} new scopes ({', '.join(sorted(new)[:3])} …) and only "
-                f"{self.config.max_scopes} allowed: raise max_scopes"
-            )
+        """Raise :class:`TooManyScopes` if the batch names more that is new than there is room."""
+        for _ in self._admission(events):
+            pass
 
     def step(self, events: Sequence[ev.Event], *, now_ns: int, wall_ns: int) -> Outcome:
         """One instant: time passes to ``now_ns``, ``events`` happen in order, limits are judged."""
-        outcome = self._outcome = Outcome()
+        self._outcome = Outcome()
+        for _ in self._instant(events, now_ns, wall_ns):
+            pass
+        return self._outcome
+
+    def begin(self, events: Sequence[ev.Event], *, now_ns: int, wall_ns: int) -> Instant:
+        """As :meth:`step`, in pieces: the caller advances the instant until it is over.
+
+        Nothing else may be asked of the engine before that. The result does not depend on the
+        size of the pieces. An instant that was begun admits its events first: its first piece
+        raises :class:`TooManyScopes` as :meth:`admit` does, and changes nothing then.
+        """
+        self._outcome = Outcome()
+        return Instant(self._admitted(events, now_ns, wall_ns), self._outcome)
+
+    def _admitted(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> Iterator[int]:
+        yield from self._admission(events)
+        yield from self._instant(events, now_ns, wall_ns)
+
+    def _admission(self, events: Sequence[ev.Event]) -> Iterator[int]:
+        state = self.state
+        admission = Admission(state.board.scopes, self._book, state.orders, self.config.max_scopes)
+        return admission.pieces(events)
+
+    def _instant(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> Iterator[int]:
+        """Apply an instant; yields the work of each piece as soon as it is done."""
         state = self.state
         state.now_ns = now_ns = max(now_ns, state.now_ns)
         state.wall_ns = wall_ns
@@ -147,24 +168,43 @@ class Engine:
         if board.bounds.is_due(wall_ns):
             self._rebind()
         moved = len(board.rebound)
-        self._let_time_pass()
+        yield from self._let_time_pass()
         if len(board.rebound) > moved:  # what time alone brought holds before what happens now
-            self._judge_all()
-        handlers, run = self._handlers, []
-        for event in events:
-            if type(event) is ev.Latency:
-                run.append(event)
-                continue
-            if run:
-                self._on_latencies(run)
-                run = []
-            handlers[type(event)](event)
-        if run:
-            self._on_latencies(run)
-        self._judge_all()
+            yield from self._judge_all()
+        yield from self._apply(events)
+        yield from self._judge_all()
         if self._commitments.touched:
             self._commitments.refresh()
-        return outcome
+
+    def _apply(self, events: Sequence[ev.Event]) -> Iterator[int]:
+        """Apply events in their order; latencies in a row together, at most ``RUN_MAX`` at once."""
+        handlers, book = self._handlers, self._book
+        run: list[ev.Latency] = []
+        for event in events:
+            kind = type(event)
+            if isinstance(event, ev.Latency):
+                run.append(event)
+                if len(run) < RUN_MAX:
+                    continue
+            if run:
+                self._on_latencies(run)
+                yield 1 + len(run) // RUN_OF_ONE
+                run = []
+            if kind is ev.Latency:
+                continue
+            if kind is ev.CashFlow:
+                yield from book.refreshing_within()
+            if isinstance(event, ev.Balances):
+                yield from self._on_balances(event)
+            else:
+                handlers[kind](event)
+            if book.enters:
+                yield from book.refreshing_within()
+            yield 1 + self._registered * REGISTERED
+            self._registered = 0
+        if run:
+            self._on_latencies(run)
+            yield 1 + len(run) // RUN_OF_ONE
 
     def snapshot(self) -> bytes:
         """The whole state, with the configuration in force."""
@@ -261,11 +301,12 @@ class Engine:
 
     # -- time -------------------------------------------------------------------------------------
 
-    def _let_time_pass(self) -> None:
+    def _let_time_pass(self) -> Iterator[int]:
         for what, first, second in self._timers.due():
-            self._on_timer(what, first, second)
+            yield from self._on_timer(what, first, second)
+            yield 1
 
-    def _on_timer(self, what: str, first: str, second: str) -> None:
+    def _on_timer(self, what: str, first: str, second: str) -> Iterator[int]:
         if what in ("wait", "look", "unknown", "probation"):
             self._trips.on_timer(what, first, second)
         elif what == "reserve":
@@ -277,20 +318,21 @@ class Engine:
         elif what == "sweep":
             self._cancels.on_timer(first, self.state.now_ns)
         else:
-            self._book.on_timer(what, first)
+            yield from self._book.on_timer(what, first)
 
     # -- judging ----------------------------------------------------------------------------------
 
-    def _judge_all(self) -> None:
+    def _judge_all(self) -> Iterator[int]:
+        self._book.expand()
         if self._book.dirty:
-            self._judge()
+            yield from self._judge()
         while self._board.rebound:
-            self._judge_rebound()
+            yield from self._judge_rebound()
 
-    def _judge(self) -> None:
+    def _judge(self) -> Iterator[int]:
         """Evaluate the standing limits that depend on what changed."""
         book, board = self._book, self._board
-        book.refresh()
+        yield from book.refreshing()
         topics = list(book.dirty)
         book.dirty.clear()
         due: dict[int, tuple[Rule, Breaker]] = {}  # each once, whatever it depends on
@@ -303,6 +345,7 @@ class Engine:
                 due[id(pair[1])] = pair
         for rule, breaker in due.values():
             self._judge_one(rule, breaker)
+            yield 1
 
     def _rebind(self) -> None:
         """The time of day moved bounds."""
@@ -316,7 +359,7 @@ class Engine:
             due_ns = self.state.now_ns + max(1, until_ns - self.state.wall_ns)
             self._timers.arm(("rebound", "", ""), due_ns)
 
-    def _judge_rebound(self) -> None:
+    def _judge_rebound(self) -> Iterator[int]:
         """Judge those whose bound moved by itself, each once in this instant."""
         board = self._board
         rebound, board.rebound = board.rebound, {}
@@ -328,6 +371,7 @@ class Engine:
                 self._judging.judge_sample(
                     rule, rule.limit.review(breaker.scope, self.state.now_ns)
                 )
+            yield 1
 
     def _judge_one(self, rule: Rule, breaker: Breaker) -> None:
         limit, scope = rule.limit, breaker.scope
@@ -382,6 +426,7 @@ class Engine:
         if not scopes.get(scope):
             if scope != "account":
                 self._register("account")
+            self._registered += 1
             self._board.register(scope)
             self._book.dirty.update(dict.fromkeys(self._board.topics_of(scope), True))
 
@@ -425,9 +470,9 @@ class Engine:
         self._hear(event.venue, "balance")
         self._book.on_balance(event)
 
-    def _on_balances(self, event: ev.Balances) -> None:
+    def _on_balances(self, event: ev.Balances) -> Iterator[int]:
         self._hear(event.venue, "balances")
-        self._book.on_balances(event)
+        return self._book.on_balances(event)
 
     def _on_price(self, event: ev.Price) -> None:
         if event.venue is not None:
@@ -493,7 +538,7 @@ class Engine:
             self._trips.on_confirmed(incident)
 
     def _on_heartbeat(self, event: ev.Heartbeat) -> None:
-        for scope in _scopes(event):
+        for scope in scopes_of(event):
             self._register(scope)
         if event.venue is not None:
             self._hear(event.venue, "heartbeat")
@@ -568,7 +613,7 @@ class Engine:
         self._answer(operate(self._trips, self._book, event))
 
     def _on_check(self, event: ev.Check) -> None:
-        scopes = scopes_of(event)
+        scopes = checked_scopes(event)
         known = self.state.board.scopes
         for scope in scopes:
             if not known.get(scope) and not event.simulate:
@@ -589,12 +634,3 @@ class Engine:
         state = self.state
         if self._cancels.on_answered(event, state.now_ns, state.wall_ns):
             self._trips.on_confirmed(event.incident)
-
-
-def _scopes(event: ev.Event) -> list[str]:
-    """The scopes that an event names."""
-    return [
-        f"{kind}:{name}"
-        for kind in ("venue", "symbol", "strategy")
-        if (name := getattr(event, kind, None))
-    ]

@@ -16,6 +16,7 @@ floats hold 15 significant digits, and the sums that must stay exact are compens
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from math import isfinite
@@ -36,6 +37,7 @@ PROBE = "probe"  # the operation that only half-open breakers and metrics see
 
 _NAME = re.compile(r"[A-Za-z0-9._:/-]{1,47}\Z")
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?\Z", re.ASCII)
+CHECKED_AT_ONCE = 512  # events, or assets of one, that are checked in one piece
 _known_names: set[str] = set()
 _MAX_KNOWN_NAMES = 65_536
 
@@ -65,7 +67,12 @@ class BadEvents(ValueError):
 
 
 class _Reported(
-    Struct, tag_field="type", forbid_unknown_fields=True, omit_defaults=True, kw_only=True
+    Struct,
+    tag_field="type",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    kw_only=True,
+    gc=False,  # no cycles: the collector need not look through a large batch
 ):
     at: datetime | None = None  # when it happened; without it, the time of its arrival
 
@@ -98,7 +105,7 @@ class Balance(_Reported, tag="balance"):
     locked: Number = 0.0
 
 
-class Holding(Struct, forbid_unknown_fields=True, omit_defaults=True):
+class Holding(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """The free and locked part of one asset, in units of the asset."""
 
     free: Number
@@ -337,11 +344,24 @@ _NAMES_OF = {t: tuple(f for f in t.__struct_fields__ if f in _NAMES) for t in Re
 _IDS_OF = {t: tuple(f for f in t.__struct_fields__ if f in _IDS) for t in Reported.__args__}
 
 
+Parsing = Generator[None, None, list[Reported]]
+
+
 def parse_json(body: bytes, wall_ns: int) -> list[Reported]:
     """The events of a JSON object or array, checked; ``BadEvents`` with the first fault's place.
 
     ``wall_ns`` is the time of arrival (UTC, ns since 1970), which bounds ``at``.
     """
+    return _drained(parsing_json(body, wall_ns))
+
+
+def parse_ndjson(body: bytes, wall_ns: int) -> list[Reported]:
+    """As :func:`parse_json`, for one object a line; empty lines are passed over."""
+    return _drained(parsing_ndjson(body, wall_ns))
+
+
+def parsing_json(body: bytes, wall_ns: int) -> Parsing:
+    """As :func:`parse_json`, in pieces: yields between them and returns the events."""
     alone = not body.lstrip(b" \t\r\n").startswith(b"[")
     try:
         events = [_OBJECT.decode(body)] if alone else _ARRAY.decode(body)
@@ -353,13 +373,17 @@ def parse_json(body: bytes, wall_ns: int) -> list[Reported]:
         raise BadEvents("not UTF-8", offset=_utf8_offset(body)) from fault
     except RecursionError:
         raise BadEvents("nested too deeply for an event", index=0) from None
-    return _checked(events, wall_ns)
+    yield
+    yield from _checking(events, wall_ns)
+    return events
 
 
-def parse_ndjson(body: bytes, wall_ns: int) -> list[Reported]:
-    """As :func:`parse_json`, for one object a line; empty lines are passed over."""
+def parsing_ndjson(body: bytes, wall_ns: int) -> Parsing:
+    """As :func:`parse_ndjson`, in pieces: yields between them and returns the events."""
     events: list[Reported] = []
     for number, line in enumerate(body.split(b"\n"), 1):
+        if number % CHECKED_AT_ONCE == 0:
+            yield
         if not line.strip():
             continue
         try:
@@ -372,20 +396,34 @@ def parse_ndjson(body: bytes, wall_ns: int) -> list[Reported]:
             raise BadEvents(f"line {number} is not UTF-8", line=number) from None
         except RecursionError:
             raise BadEvents(f"line {number} is nested too deeply", line=number) from None
-    return _checked(events, wall_ns)
-
-
-def _checked(events: list[Reported], wall_ns: int) -> list[Reported]:
-    for index, event in enumerate(events):
-        try:
-            check(event, wall_ns)
-        except BadEvents as fault:
-            fault.index = index
-            raise
+    yield
+    yield from _checking(events, wall_ns)
     return events
 
 
-def check(event: Reported, wall_ns: int) -> None:
+def _drained(parsing: Parsing) -> list[Reported]:
+    while True:
+        try:
+            next(parsing)
+        except StopIteration as end:
+            events: list[Reported] = end.value
+            return events
+
+
+def _checking(events: list[Reported], wall_ns: int) -> Generator[None]:
+    for index, event in enumerate(events):
+        if index % CHECKED_AT_ONCE == CHECKED_AT_ONCE - 1:
+            yield
+        try:
+            _check(event, wall_ns)
+            if type(event) is Balances:
+                yield from _checking_balances(event)
+        except BadEvents as fault:
+            fault.index = index
+            raise
+
+
+def _check(event: Reported, wall_ns: int) -> None:
     """Refuse what the types cannot: names, ids, amounts, times. Amounts become floats in place."""
     kind = type(event)
     for field in _NAMES_OF[kind]:
@@ -402,9 +440,7 @@ def check(event: Reported, wall_ns: int) -> None:
             raise BadEvents(f"{field} must be 1 to 128 printable characters", field=field)
     if event.at is not None:
         _check_at(event.at, wall_ns)
-    if kind is Balances:
-        _check_balances(event)  # type: ignore[arg-type]
-    elif kind is Fill or kind is Order:
+    if kind is Fill or kind is Order:
         _check_quantity(event)  # type: ignore[arg-type]
 
 
@@ -460,8 +496,10 @@ def _check_at(at: datetime, wall_ns: int) -> None:
         raise BadEvents("at is more than 7 days old", field="at")
 
 
-def _check_balances(event: Balances) -> None:
-    for asset, holding in event.assets.items():
+def _checking_balances(event: Balances) -> Generator[None]:
+    for at, (asset, holding) in enumerate(event.assets.items(), 1):
+        if at % CHECKED_AT_ONCE == 0:
+            yield
         _check_name(asset, "assets")
         try:
             holding.free = number(holding.free, "free")

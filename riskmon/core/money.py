@@ -12,7 +12,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 
-class Sum(Struct):
+class Sum(Struct, gc=False):
     """A compensated running sum; :meth:`add` is the only way in."""
 
     high: float = 0.0

@@ -15,7 +15,7 @@ Only *settled* equity is judged: a buy moves two balances, and between the two r
 looks poorer than it is. ``judged`` is the last settled equity, or in words why there is none.
 Sums are compensated (:mod:`riskmon.core.money`), and every event touches only what depends on it:
 the value of each ledger is kept, not computed again. What prices and fills move is counted once for
-all of an instant: :meth:`Portfolio.refresh`.
+all of an instant: :meth:`Portfolio.refreshing`.
 
 Here equity, units and flows come together. What each venue reported is in
 :mod:`riskmon.core.venues`, positions are in :mod:`riskmon.core.positions`, the worth of assets in
@@ -24,7 +24,7 @@ Here equity, units and flows come together. What each venue reported is in
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct, field
 
@@ -37,8 +37,9 @@ from riskmon.core.positions import Positions, PositionsState, no_mark
 from riskmon.core.prices import Prices, PriceState
 from riskmon.core.tracks import Best, Point, Tracks, TracksState
 from riskmon.core.venues import Venue, Venues, VenuesState
-from riskmon.core.worths import Arm, Worths
+from riskmon.core.worths import LOOKS, Arm, Worths
 
+_UNLIMITED = 1 << 62
 LATE_NS = 10 * 10**9  # a price or fill that is told later says little of now
 
 
@@ -84,19 +85,54 @@ class Portfolio:
         self.exposures = self.positions.exposures
         self.tracks = Tracks(state.tracks, config.timezone, config.day_start)
         self.curves = Curves(self)
+        self.enters = False  # whether an asset that was left out may have got a price
+        self._entering = 0.0  # value of the assets that were left out and have a price now
         self.at(0, 0)
         self._take_capital()
 
     def at(self, now_ns: int, wall_ns: int) -> None:
-        """Let it be so late."""
+        """Set the current time."""
+        self.worths.looks = LOOKS
         self.now_ns = self.worths.now_ns = self.positions.now_ns = self.venues.now_ns = now_ns
         self.wall_ns = self.venues.wall_ns = wall_ns
 
     def refresh(self) -> None:
         """Bring up to date what prices and fills moved."""
-        while self.worths.stale or self.positions.stale:
-            self.worths.refresh()
-            self.positions.refresh()
+        for _ in self.refreshing():
+            pass
+
+    def refreshing(self) -> Iterator[int]:
+        """As :meth:`refresh`, an asset or a symbol at a time; yields the work of each."""
+        self.worths.looks = _UNLIMITED
+        yield from self._refreshing()
+
+    def refreshing_within(self) -> Iterator[int]:
+        """As :meth:`refreshing`, before the instant ends: past ``LOOKS`` it does nothing.
+
+        A flow, and an asset that gets its first price, enter at the unit value of before; past
+        ``LOOKS`` at the one that was counted last.
+        """
+        self.enters = False
+        if self.worths.looks > 0:
+            yield from self._refreshing()
+
+    def _refreshing(self) -> Iterator[int]:
+        yield from self._counting()
+        while self._entering:
+            self._add_units(0.0)
+            yield from self._counting()
+
+    def _counting(self) -> Iterator[int]:
+        worths, positions = self.worths, self.positions
+        while worths.stale or worths.spread or positions.stale:
+            self.expand()
+            yield from worths.refreshing()
+            yield from positions.refreshing()
+
+    def expand(self) -> None:
+        """Note what is priced through an asset whose price changed."""
+        if self.worths.spread and self.worths.expand():
+            self.dirty["equity"] = True
 
     def _take_capital(self) -> None:
         state, configured = self.state, self.config.initial_capital
@@ -185,23 +221,24 @@ class Portfolio:
             at_ns -= age_ns
             if age_ns > LATE_NS and self.prices.is_known_since(symbol, venue, at_ns):
                 return  # told late, and a later price is known
-        enters = self.state.venues.left_out and self._may_price_left_out(symbol)
-        if enters:  # as a flow, at the unit value of before
-            self.refresh()
+        enters = self._may_price_left_out(symbol)
         base = self.prices.hear(symbol, venue, event.price, at_ns)  # type: ignore[arg-type]
         if base is not None and self.worths.hear(base):
             self.dirty["equity"] = True
-        if enters:
-            self.positions.on_price(symbol)  # what the fill moved was counted before its price
-            self.refresh()
+        if enters:  # as a flow, at the unit value of before: the engine counts at once
+            self.positions.on_price(symbol)
+            self.enters = True
 
     def _age_ns(self, event: ev.Reported) -> int:
         """How long ago it happened."""
         return max(0, self.wall_ns - self._wall_of(event))
 
     def _may_price_left_out(self, symbol: str) -> bool:
+        left_out = self.state.venues.left_out
+        if not left_out:
+            return False
         base = instrument(symbol, self.reference).base
-        return base in self.state.venues.left_out or base in self.prices.through
+        return base in left_out or base in self.prices.through
 
     def _credit_venue(self, name: str, asset: str, amount: float) -> None:
         self.venues.credit(name, asset, amount)
@@ -210,7 +247,7 @@ class Portfolio:
         """The ledgers hold an asset at a new worth: so does all else that follows from it."""
         entering = self.venues.let_in(asset, worth)
         if entering is not None:
-            self._add_units(entering)
+            self._entering += entering
         self.venues.revalue(asset, None if entering is None else worth)
         self.positions.on_worth(asset)
         self.dirty["equity"] = True
@@ -221,9 +258,9 @@ class Portfolio:
         """One asset of a venue."""
         self.venues.on_balance(event, self._wall_of(event))
 
-    def on_balances(self, event: ev.Balances) -> None:
-        """All assets of a venue."""
-        self.venues.on_balances(event, self._wall_of(event))
+    def on_balances(self, event: ev.Balances) -> Iterator[int]:
+        """All assets of a venue, one at a time; yields the work of each."""
+        return self.venues.on_balances(event, self._wall_of(event))
 
     def _wall_of(self, event: ev.Reported) -> int:
         return self.wall_ns if event.at is None else ev.datetime_ns(event.at)
@@ -271,8 +308,16 @@ class Portfolio:
             self.state.peak.take_back(wall_ns)  # what was earned since raises it again at once
 
     def _add_units(self, flow: float, *, counted: bool = True) -> None:
-        """Units for a flow at the unit value before it; ``counted``: equity holds it already."""
-        self.refresh()
+        """Units for a flow at the unit value before it; ``counted``: equity holds it already.
+
+        The assets that were left out and have a price now enter with it.
+        """
+        if self.worths.looks > 0:
+            for _ in self._counting():
+                pass
+        if self._entering and not counted:
+            self._add_units(0.0)
+        flow, self._entering = flow + self._entering, 0.0
         state = self.state
         state.tracks.entered.add(flow)
         if state.units is None or not (state.venues.complete or not state.venues.venues):
@@ -307,14 +352,14 @@ class Portfolio:
 
     # -- time -------------------------------------------------------------------------------------
 
-    def on_timer(self, what: str, name: str) -> None:
-        """Something grew old, or a venue paused."""
+    def on_timer(self, what: str, name: str) -> Iterator[int]:
+        """Something grew old, or a venue paused; yields the work."""
         if what == "price":
             self.worths.on_timer(name)
         elif what == "mark":
             self.positions.on_timer(name)
         elif what in ("settle", "awaited", "stale"):
-            self.venues.on_timer(what, name)
+            yield from self.venues.on_timer(what, name)
         elif what == "unpriced":
             self.venues.leave_out(name)
         self.dirty["equity"] = True

@@ -10,7 +10,7 @@ Formulas (q signed quantity, s contract size, e entry price, m mark price, p fil
 
 A fill moves its position, and realises, at once. What follows from the marks (unrealised P&L and
 notional) is counted once for each symbol when somebody asks or the instant ends
-(:meth:`Positions.refresh`), however many fills and prices came meanwhile.
+(:meth:`Positions.refreshing`), however many fills and prices came meanwhile.
 """
 
 from __future__ import annotations
@@ -335,14 +335,17 @@ class Positions:
 
     # -- marking ----------------------------------------------------------------------------------
 
-    def refresh(self) -> None:
-        """Count what is stale, at the marks and worths of now."""
+    def refreshing(self) -> Iterator[int]:
+        """Count what is stale, at the marks and worths of now; yields the work of each symbol."""
         while self.stale:
             symbol = next(iter(self.stale))
             # The first look at an asset's worth makes stale what is quoted in it: before counting.
             worth = self._worths.of(instrument(symbol, self.reference).quote)
             del self.stale[symbol]
             self._count(symbol, worth)
+            work = len(self._by_symbol[symbol])
+            self._worths.looks -= work
+            yield work
 
     def _count(self, symbol: str, worth: float | None) -> None:
         """Bring the unrealised P&L and the exposure of a symbol up to date."""

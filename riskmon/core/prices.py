@@ -14,7 +14,7 @@ from riskmon.core.config import PortfolioConfig
 from riskmon.core.instruments import instrument
 
 
-class Quote(Struct):
+class Quote(Struct, gc=False):
     """A price and when it came (engine time)."""
 
     price: float
@@ -36,6 +36,7 @@ class Prices:
         self.reference = config.reference
         self.fixed = {**config.pegs, config.reference: 1.0}
         self.max_age_ns = int(config.max_age.price * 1e9)
+        self.marked = sum(map(len, state.marks.values()))  # marks of all symbols
         # asset -> the assets that are priced through it
         self.through: dict[str, dict[str, bool]] = {}
         for asset, quotes in state.quotes.items():
@@ -47,9 +48,11 @@ class Prices:
         marks = self.state.marks.get(symbol)
         if marks is None:
             marks = self.state.marks[symbol] = {}
+        self.marked -= len(marks)
         if not venue:
             marks.clear()  # a price that names no venue is the last one of every venue
         heard = marks[venue] = marks[""] = Quote(price, at_ns)
+        self.marked += len(marks)
         kind, base, quote, _ = instrument(symbol, self.reference)
         if kind != "spot":
             return None
@@ -104,11 +107,14 @@ class Prices:
                     min(until_ns, second.at_ns + self.max_age_ns),
                 )
 
-    def depending_on(self, asset: str) -> list[str]:
-        """The assets whose price may change with this one's, itself first."""
-        crossed = self.through.get(asset)
-        # Sorted: a restored engine, which heard them in another order, must add in the same one.
-        return [asset, *sorted(crossed)] if crossed else [asset]
+    def count(self, asset: str) -> int:
+        """In how many others an asset has a price."""
+        return len(self.state.quotes.get(asset, ()))
+
+    def is_through(self, asset: str, others: dict[str, bool]) -> bool:
+        """Whether an asset has a price in one of ``others``."""
+        quotes = self.state.quotes.get(asset)
+        return quotes is not None and any(quote in others for quote in quotes)
 
     def last(self, asset: str) -> float | None:
         """The last price of an asset in the reference, however old."""

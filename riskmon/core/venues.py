@@ -19,13 +19,14 @@ from riskmon.core.ledger import Ledger
 from riskmon.core.money import Sum
 from riskmon.core.worths import Worths
 
+NOTHING_HELD = 16  # assets of 0 that are as much work as one that is held
 SETTLE_QUIET_NS = 10**9  # after the last `balance` …
 SETTLE_LATEST_NS = 5 * 10**9  # … but at most so long after the first
 
 OnTop = Callable[[str], Iterator[tuple[str, float]]]
 
 
-class Holding(Struct):
+class Holding(Struct, gc=False):
     """Free and locked of one asset, and when the venue said so."""
 
     free: float
@@ -153,17 +154,25 @@ class Venues:
         self._hold(venue, event.asset, event.free, event.locked, wall_ns)  # type: ignore[arg-type]
         self._reported(event.venue, venue)
 
-    def on_balances(self, event: ev.Balances, wall_ns: int) -> None:
-        """All assets of a venue: settled at once."""
+    def on_balances(self, event: ev.Balances, wall_ns: int) -> Iterator[int]:
+        """All assets of a venue, one at a time: settled at once. Yields the work of each."""
         venue = self._venue(event.venue)
         for asset in [a for a in venue.assets if a not in event.assets]:
             self._hold(venue, asset, 0.0, 0.0, wall_ns)
+            yield 1
+        passed_over = 0
         for asset, holding in event.assets.items():
+            if not (holding.free or holding.locked or asset in venue.assets):
+                passed_over += 1
+                if passed_over % NOTHING_HELD == 0:
+                    yield 1
+                continue
             self._hold(venue, asset, holding.free, holding.locked, wall_ns)  # type: ignore[arg-type]
+            yield 1
         venue.all_wall_ns = wall_ns
         venue.gone_wall_ns.clear()
         self._reported(event.venue, venue)
-        self._settle(venue)
+        yield from self._settle(venue)
 
     def on_spot_fill(self, name: str, what: Instrument) -> None:
         """A spot fill moves two balances; one without the other is not settled."""
@@ -190,8 +199,8 @@ class Venues:
         self.touch(name)
         return True
 
-    def on_timer(self, what: str, name: str) -> None:
-        """A venue paused, or its last report grew old."""
+    def on_timer(self, what: str, name: str) -> Iterator[int]:
+        """A venue paused, or its last report grew old; yields the work."""
         venue = self.state.venues[name]
         # A timer is armed at the earliest time it was asked for: look whether it is due by now.
         if what == "settle" and venue.unsettled_since_ns is not None:
@@ -204,7 +213,7 @@ class Venues:
         if self.now_ns < due_ns:
             self._arm((what, name, ""), due_ns)
         elif what == "settle":
-            self._settle(venue)
+            yield from self._settle(venue)
         elif what == "awaited":
             venue.awaited.clear()
 
@@ -253,25 +262,29 @@ class Venues:
         self._dirty["equity"] = True
         self.touch(name)
 
-    def _settle(self, venue: Venue) -> None:
+    def _settle(self, venue: Venue) -> Iterator[int]:
         venue.unsettled_since_ns = None
         venue.awaited.clear()
         self._dirty["equity"] = True
         if not venue.counted:
-            self._enter(venue)
+            yield from self._enter(venue)
 
-    def _enter(self, venue: Venue) -> None:
+    def _enter(self, venue: Venue) -> Iterator[int]:
         venue.counted = True
         venue.entered_wall_ns = self.wall_ns
         state = self.state
-        before = state.balances.value.value
+        value = Sum()
         for asset, holding in venue.assets.items():
             if asset in self.config.ignore:
                 continue
+            self._worths.of(asset)  # a flow is worth what its assets are worth now
+            before = state.balances.value.value
             self._count(asset, holding.free + holding.locked)
+            value.add(state.balances.value.value - before)
             if asset in state.balances.missing and not self._worths.prices.ever(asset):
                 state.left_out[asset] = True  # a flow too, when it gets a price
-        self._entered(state.balances.value.value - before)
+            yield 1
+        self._entered(value.value)
 
     # -- assets without a price -------------------------------------------------------------------
 

@@ -1,19 +1,24 @@
 """What each asset is worth in the reference, and the ledgers that are kept at that worth.
 
 A ledger's value is the sum of its amounts, each at the worth that is kept here, so a worth may be
-looked up late: a price only notes that its assets are ``stale``, and each of them is priced once,
-when somebody asks for it or the instant ends, however many prices and fills came meanwhile.
+looked up late: a price only notes that its asset is ``stale``, or that what is priced through it is
+(``spread``), and each asset is priced once when the instant ends, however many prices and fills
+came meanwhile. Within an instant an asset is priced for a flow, a close or a new amount; at most
+``LOOKS`` such looks are taken in one instant, and past them the worth that is kept is used: the
+work of a batch is in proportion to its size, whatever it holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from riskmon.core.ledger import Ledger
 from riskmon.core.prices import Prices
 
 Arm = Callable[[tuple[str, str, str], int], None]
 Moved = Callable[[str, float | None], None]
+
+LOOKS = 4_096  # assets and symbols that are looked at again before an instant ends
 
 
 class Worths:
@@ -37,6 +42,8 @@ class Worths:
         self.holders: dict[str, list[Ledger]] = {}
         self.quoting: dict[str, dict[str, bool]] = {}  # asset -> positions quoted in it, by symbol
         self.stale: dict[str, bool] = {}
+        self.spread: dict[str, bool] = {}  # assets that others are priced through: those are stale
+        self.looks = LOOKS  # that are left in this instant
         self.arm = arm
         self._armed_ns: dict[str, int] = {}  # when a price grows old, if that is waited for
         self._dust = dust
@@ -58,7 +65,9 @@ class Worths:
         if asset not in ledger.amounts:
             self.holders.setdefault(asset, []).append(ledger)
             self._begin_to_want(asset)
-        worth = self.of(asset)
+        worth = self.worth.get(asset)  # one that is stale is corrected for the whole amount
+        if worth is None:
+            worth = self.of(asset)
         ledger.add(asset, amount, worth)
         if worth is None:
             ledger.keep_dust(asset, self.prices.last(asset), self._dust)
@@ -75,10 +84,21 @@ class Worths:
 
     def of(self, asset: str) -> float | None:
         """The worth of an asset, which is kept from now on; None when it has no price."""
-        if self.stale and asset in self.stale:
-            return self.reprice(asset)
         worth = self.worth.get(asset)
-        return self.reprice(asset) if worth is None else worth
+        if worth is not None and asset not in self.stale and not self._has_spread(asset):
+            return worth
+        if self.looks <= 0:
+            self.stale[asset] = True
+            return worth
+        self.looks -= 1
+        return self.reprice(asset)
+
+    def _has_spread(self, asset: str) -> bool:
+        """Whether the price of another, through which this one is priced, changed."""
+        if not self.spread or self.looks <= 0:
+            return False
+        self.looks -= self.prices.count(asset) // 8
+        return self.prices.is_through(asset, self.spread)
 
     def asked(self, asset: str) -> float | None:
         """As :meth:`of`, for a question: what nobody holds is not kept, for it would grow old."""
@@ -88,11 +108,19 @@ class Worths:
         return None if found is None else found[0]
 
     def hear(self, base: str) -> bool:
-        """Note that ``base`` has a new price; whether anything is kept at it."""
-        if base not in self.prices.through:
-            return self._note(base)
-        noted = [self._note(asset) for asset in self.prices.depending_on(base)]
-        return any(noted)
+        """Note that ``base`` has a new price; whether anything is kept at its own."""
+        if base in self.prices.through:
+            self.spread[base] = True
+        return self._note(base)
+
+    def expand(self) -> bool:
+        """Note each asset whose price went through another's; whether anything is kept at one."""
+        noted, bases, self.spread = False, self.spread, {}
+        for base in bases:
+            # Sorted: a restored engine, which had them in another order, must add in the same one.
+            for asset in sorted(self.prices.through[base]):
+                noted = self._note(asset) or noted
+        return noted
 
     def _note(self, asset: str) -> bool:
         kept = asset in self.worth or self._is_wanted(asset)
@@ -103,10 +131,12 @@ class Worths:
     def _is_wanted(self, asset: str) -> bool:
         return asset in self.holders or asset in self.quoting
 
-    def refresh(self) -> None:
-        """Price what is stale."""
+    def refreshing(self) -> Iterator[int]:
+        """Price what is stale, an asset at a time; yields the work of each."""
         while self.stale:
             self.reprice(next(iter(self.stale)))
+            self.looks -= 1
+            yield 1
 
     def on_timer(self, asset: str) -> None:
         """A price grew old."""

@@ -8,7 +8,7 @@ the loop has its turn: the lease is renewed and the gate shut while a page is ma
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import islice
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
@@ -40,7 +40,8 @@ class Metrics:
     """Renders the metrics table from the engine's view and the sidecar's counts.
 
     ``view`` is called once for each page; ``cancel`` gives what the outbox still holds, and
-    ``log_dropped`` the number of log lines that were dropped.
+    ``log_dropped`` the number of log lines that were dropped. ``at_rest`` returns when the view and
+    the counts are of whole batches.
     """
 
     def __init__(
@@ -51,10 +52,11 @@ class Metrics:
         cancel: CancelStats | None = None,
         *,
         log_dropped: Callable[[], int] = lambda: 0,
+        at_rest: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self._account, self._view = account, view
         self._recorder, self._cancel = recorder, cancel
-        self._log_dropped = log_dropped
+        self._log_dropped, self._at_rest = log_dropped, at_rest
         self._version = __version__
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
@@ -78,6 +80,8 @@ class Metrics:
     async def _page(self, encode: Encoder) -> bytes:
         end = encode(_Families())  # OpenMetrics ends with a line; text with nothing
         parts = []
+        if self._at_rest is not None:
+            await self._at_rest()
         for part in self._parts(encode, self._snapshot()):
             parts.append(part.removesuffix(end))
             await asyncio.sleep(0)

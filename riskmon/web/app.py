@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from aiohttp import hdrs, web
 
-from riskmon.core.engine import TooManyScopes
+from riskmon.core.admission import TooManyScopes
 from riskmon.web import ingest, operate, show, stream
 from riskmon.web.access import INGEST, NONE, OPERATE, READ, Access, Caller, Door, Peer
 from riskmon.web.edge import Edge, Endpoint

@@ -11,37 +11,46 @@ from riskmon.core.events import (
     BadEvents,
     Check,
     Number,
+    Parsing,
     Reported,
     Side,
     check_name,
     number,
-    parse_json,
-    parse_ndjson,
+    parsing_json,
+    parsing_ndjson,
 )
 from riskmon.web.access import Caller
 from riskmon.web.body import JSON, NDJSON, media_type, read_body, read_json
 from riskmon.web.edge import Edge
 from riskmon.web.problems import answer, bad_events
 
-# A larger body is read beside the loop: checking 1 MiB of events takes longer than a renewal of
-# the lease may wait.
 _LARGE_BYTES = 65_536
 
 
 async def events(edge: Edge, request: web.BaseRequest, _caller: Caller) -> web.Response:
     """``POST /v1/events``: a batch, whole or not at all."""
-    parse = parse_json if media_type(request, JSON, NDJSON) == JSON else parse_ndjson
+    parsing = parsing_json if media_type(request, JSON, NDJSON) == JSON else parsing_ndjson
     body = await read_body(request, edge.caps, edge.caps.body_bytes)
-    now_ns = edge.clock_ns()
     try:
-        batch: list[Reported] = (
-            parse(body, now_ns)
-            if len(body) <= _LARGE_BYTES
-            else await asyncio.to_thread(parse, body, now_ns)
-        )
+        batch = await _in_pieces(parsing(body, edge.clock_ns()), len(body))
     except BadEvents as fault:
         raise bad_events(fault) from None
     return answer(await edge.port.ingest(batch))
+
+
+async def _in_pieces(parsing: Parsing, size: int) -> list[Reported]:
+    """The events; other callbacks of the event loop run between the pieces of a large body.
+
+    A thread would hold the interpreter's lock for longer than a piece takes.
+    """
+    while True:
+        try:
+            next(parsing)
+        except StopIteration as end:
+            events: list[Reported] = end.value
+            return events
+        if size > _LARGE_BYTES:
+            await asyncio.sleep(0)
 
 
 class _Order(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -104,8 +104,8 @@ class Port(Protocol):
         """Carry out an operator's call. Raises as :meth:`ingest` does."""
         ...
 
-    def view(self) -> View:
-        """The engine as it stands; ``NotReady`` before there is one."""
+    def view(self) -> Awaitable[View]:
+        """The engine after a whole batch; ``NotReady`` before there is one."""
         ...
 
     def audit(self, limit: int, before: int | None) -> Awaitable[list[Record]]:
@@ -149,5 +149,5 @@ class Caps:
     idle_seconds: float = 75.0  # without a whole request head
     linger_seconds: float = 1.0  # for what is left of a refused body
     handshake_seconds: float = 10.0  # TLS
-    close_seconds: float = 2.0  # for requests under way at the end
+    close_seconds: float = 1.0  # for requests under way at the end
     stream_pause_seconds: float = 15.0  # a stream without news sends a comment

@@ -87,7 +87,7 @@ def document(view: View) -> dict[str, Any]:
 
 async def state(edge: Edge, _request: web.BaseRequest, _caller: Caller) -> web.Response:
     """``GET /v1/state``."""
-    return answer(document(edge.port.view()))
+    return answer(document(await edge.port.view()))
 
 
 async def incidents(edge: Edge, request: web.BaseRequest, _caller: Caller) -> web.Response:

@@ -7,9 +7,10 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from riskmon.core import events as ev
+from riskmon.core.admission import TooManyScopes
 from riskmon.core.config import EngineConfig, LimitConfig, PortfolioConfig, default_limits
 from riskmon.core.decisions import LEVEL_NAMES, Record, Sweep, Transition
-from riskmon.core.engine import Engine, TooManyScopes
+from riskmon.core.engine import Engine
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Recovery
 from riskmon.core.timers import NEVER_NS

@@ -99,7 +99,7 @@ class MemoryPort:
         self.operations.append(call)
         return self.operated
 
-    def view(self) -> View:
+    async def view(self) -> View:
         self._fail()
         return VIEW
 

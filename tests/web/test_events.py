@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from riskmon.core.engine import TooManyScopes
+from riskmon.core.admission import TooManyScopes
 from riskmon.core.events import Balances, Check, Fill, Heartbeat, Latency
 from riskmon.web import Caps, NotDurable, NotReady, QueueFull
 from tests.web.port import site

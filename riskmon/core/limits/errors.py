@@ -10,6 +10,8 @@ from riskmon.core.limits.policy import HALF_OPEN, Policy, Recovery, refuse
 from riskmon.core.limits.verdict import Verdict
 from riskmon.core.window import RateWindow
 
+OPERATIONS_MAX = 256  # of a scope with errors in a row; further ones are counted as OTHER
+OTHER = "other"
 COOLDOWN = Recovery(after=300.0, multiplier=1.0, max=300.0, jitter=0.0, probes=0)
 
 
@@ -29,6 +31,39 @@ class ErrorStreakParams(Policy):
             (self.max != int(self.max), "max", "must be a whole number of errors"),
             (self.slow is not None and not self.slow > 0, "slow", "must be above 0 seconds"),
         )
+
+
+class _Longest:
+    """The longest run among a scope's operations, kept up to date as runs grow and end."""
+
+    __slots__ = ("longest", "of_length")
+
+    def __init__(self, streaks: dict[str, int]) -> None:
+        self.longest = max(streaks.values(), default=0)
+        self.of_length: dict[int, int] = {}  # length -> how many runs have it
+        for length in streaks.values():
+            self.of_length[length] = self.of_length.get(length, 0) + 1
+
+    def grow(self, length: int) -> None:
+        """A run of ``length`` is one longer."""
+        if length:
+            self._leave(length)
+        self.of_length[length + 1] = self.of_length.get(length + 1, 0) + 1
+        self.longest = max(self.longest, length + 1)
+
+    def end(self, length: int) -> None:
+        """A run of ``length`` is over."""
+        self._leave(length)
+        # Each error lengthens the longest run by at most 1, so these steps add up to the errors.
+        while self.longest and self.longest not in self.of_length:
+            self.longest -= 1
+
+    def _leave(self, length: int) -> None:
+        left = self.of_length[length] - 1
+        if left:
+            self.of_length[length] = left
+        else:
+            del self.of_length[length]
 
 
 class ErrorStreak:
@@ -53,6 +88,7 @@ class ErrorStreak:
         self._always = params.recover == "clear"  # what is clear is said, though nothing changed
         self._quiet = params.slow is None and not self._always
         self._of: dict[str, dict[str, int]] = {}  # the same, by venue, "" for the account
+        self._longest: dict[str, _Longest] = {}  # of each scope
 
     def feed(self, event: Latency | Error | Fill, now_ns: int) -> Verdict | None:
         """Lengthen or end a run; a verdict when the run of an operation changed."""
@@ -62,7 +98,7 @@ class ErrorStreak:
         scope = "venue:" + event.venue if self._by_venue else "account"
         if type(event) is Fill:
             changed = bool(streaks) or self._always
-            streaks.clear()
+            self.forget(scope)
             return self._verdict(scope, counts=False) if changed else None
         only = self.params.operation
         if only is not None and event.operation != only:  # type: ignore[union-attr]
@@ -76,10 +112,17 @@ class ErrorStreak:
 
     def _count(self, scope: str, streaks: dict[str, int], event: Latency | Error) -> Verdict | None:
         operation = event.operation or ""
+        if operation not in streaks and len(streaks) >= OPERATIONS_MAX:
+            operation = OTHER
+        length = streaks.get(operation, 0)
         if self._is_error(event):
-            streaks[operation] = streaks.get(operation, 0) + 1
+            streaks[operation] = length + 1
+            self._longest[scope].grow(length)
             return self._verdict(scope, counts=True)
-        if streaks.pop(operation, None) is None and not self._always:
+        if length:
+            del streaks[operation]
+            self._longest[scope].end(length)
+        elif not self._always:
             return None
         return self._verdict(scope, counts=False)
 
@@ -88,7 +131,7 @@ class ErrorStreak:
         return type(event) is Error or (slow is not None and event.seconds > slow)  # type: ignore[operator]
 
     def _verdict(self, scope: str, *, counts: bool) -> Verdict:
-        longest, bound = max(self.streaks[scope].values(), default=0), self.bounds[scope]
+        longest, bound = self._longest[scope].longest, self.bounds[scope]
         return Verdict(
             scope,
             past=longest >= bound,
@@ -112,12 +155,16 @@ class ErrorStreak:
 
     def register(self, scope: str, bound: float) -> None:
         """Begin, or go on under a new bound, to measure ``scope``."""
-        self._of[scope.partition(":")[2]] = self.streaks.setdefault(scope, {})
+        streaks = self.streaks.setdefault(scope, {})
+        self._of[scope.partition(":")[2]] = streaks
+        if scope not in self._longest:
+            self._longest[scope] = _Longest(streaks)
         self.bounds[scope] = bound
 
     def value(self, scope: str, now_ns: int) -> float | None:
         """The longest run."""
-        return float(max(self.streaks.get(scope, {}).values(), default=0))
+        longest = self._longest.get(scope)
+        return 0.0 if longest is None else float(longest.longest)
 
     def describe(self, scope: str, value: float | None, bound: float) -> str:
         """Why it tripped, for people."""
@@ -129,6 +176,7 @@ class ErrorStreak:
         """End every run."""
         if scope in self.streaks:
             self.streaks[scope].clear()
+            self._longest[scope] = _Longest({})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,8 @@ from riskmon.core.events import Fill, Price
 from riskmon.core.limits.policy import HALF_OPEN, Policy, Recovery, refuse
 from riskmon.core.limits.verdict import Verdict
 
+SOURCES_MAX = 64  # of a symbol, with a series each; further ones are one series, OTHER
+OTHER = "other"
 MINUTE_NS = 60 * 10**9
 
 
@@ -101,6 +103,9 @@ class Volatility:
             return None
         minute, source = now_ns // MINUTE_NS, event.venue or ""
         series = sources.get(source)
+        if series is None and len(sources) >= SOURCES_MAX:
+            source = OTHER
+            series = sources.get(source)
         if series is None:
             sources[source] = Series(minute, price)  # type: ignore[arg-type]
         elif series.minute >= minute:

@@ -1,0 +1,287 @@
+"""Request bodies of 1 MiB that cost a sidecar the most: one for each kind of event and attack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
+from itertools import count
+from typing import Any
+
+import msgspec
+
+from riskmon.core import events as ev
+from riskmon.core.config import EngineConfig, LimitConfig, PortfolioConfig
+from riskmon.core.limits import LIMITS
+from riskmon.core.limits.policy import Policy
+
+VENUE = "v"
+BODY_BYTES = 1_048_576
+SYMBOLS = 1_000
+
+Event = dict[str, object]
+_encode = msgspec.json.encode
+
+
+def filled(events: Iterable[Event], *, lines: bool = False) -> bytes:
+    """A body of as many of ``events`` as 1 MiB holds: an array, or an object a line."""
+    parts: list[bytes] = []
+    left = BODY_BYTES - 2
+    for event in events:
+        part = _encode(event)
+        left -= len(part) + 1
+        if left < 0:
+            break
+        parts.append(part)
+    return b"\n".join(parts) if lines else b"[" + b",".join(parts) + b"]"
+
+
+def _errors() -> Iterator[Event]:
+    for n in count():
+        yield {"type": "error", "venue": "v", "operation": f"o{n}"}
+
+
+def _errors_and_successes() -> Iterator[Event]:
+    for n in count():
+        yield {"type": "error", "venue": "v", "operation": f"o{n}"}
+        if n >= 1_000:
+            yield {"type": "latency", "venue": "v", "operation": f"o{n - 500}", "seconds": 0.1}
+
+
+def _errors_and_fills() -> Iterator[Event]:
+    for n in count():
+        yield {"type": "error", "venue": "v", "operation": f"o{n % 7}"}
+        if n % 5 == 4:
+            yield _fill(n, 0)
+
+
+def _latencies(own: bool, late: bool = False) -> Iterator[Event]:
+    at = {"at": "2026-01-01T00:00:00Z"} if late else {}
+    for n in count():
+        operation = {"operation": f"o{n}"} if own else {}
+        yield {"type": "latency", "venue": "v", "seconds": (n % 400) / 1e3, **operation, **at}
+
+
+def _prices_through() -> Iterator[Event]:
+    for n in count():
+        yield {"type": "price", "symbol": "BTC/USDT", "price": 1 + n % 2}
+
+
+def _prices_and_flows(asset: str) -> Iterator[Event]:
+    for n in count():
+        yield {"type": "price", "symbol": "BTC/USDT", "price": 1 + n % 2}
+        yield {"type": "cash_flow", "venue": "v", "asset": asset, "amount": 1, "id": str(n)}
+
+
+def _prices_and_balances() -> Iterator[Event]:
+    for n in count():
+        yield {"type": "price", "symbol": "BTC/USDT", "price": 1 + n % 2}
+        yield {"type": "balance", "venue": "v", "asset": f"S{n % 800}", "free": 1 + n % 3}
+
+
+def _prices_and_fills() -> Iterator[Event]:
+    for n in count():
+        yield {"type": "price", "symbol": "BTC/USDT", "price": 1 + n % 2}
+        yield _fill(n, n % 800, "BTC")
+
+
+def _prices(symbols: int) -> Iterator[Event]:
+    for n in count():
+        yield {"type": "price", "symbol": f"S{n % symbols}/BTC", "price": 1 + n % 5}
+
+
+def _fill(n: int, symbol: int, quote: str = "BTC") -> Event:
+    return {
+        "type": "fill",
+        "id": str(n),
+        "venue": "v",
+        "symbol": f"S{symbol}/{quote}",
+        "side": "sell" if n // SYMBOLS % 2 else "buy",
+        "quantity": 1,
+        "price": 1 + n % 5,
+    }
+
+
+def _fills() -> Iterator[Event]:
+    for n in count():
+        yield _fill(n, n % 800)
+
+
+def _fills_of_strategies() -> Iterator[Event]:
+    for n in count():
+        yield {**_fill(n, n % 800), "strategy": f"m{n % 50}", "fee": 0.1, "fee_asset": "FEE"}
+
+
+def _orders() -> Iterator[Event]:
+    for n in count():
+        yield {
+            "type": "order",
+            "id": str(n),
+            "venue": "v",
+            "symbol": f"S{n % 800}/BTC",
+            "status": "open",
+        }
+
+
+def _positions() -> Iterator[Event]:
+    for n in count():
+        yield {
+            "type": "position",
+            "venue": "v",
+            "symbol": f"S{n % 800}/BTC",
+            "quantity": 1 + n % 3,
+            "entry_price": 1,
+            "contract_size": 1 + n % 2,
+        }
+
+
+def _one_position() -> Iterator[Event]:
+    for n in count():
+        yield {
+            "type": "position",
+            "venue": "v",
+            "symbol": "S0/BTC",
+            "quantity": 1 + n % 3,
+            "entry_price": 1,
+            "contract_size": 1 + n % 2,
+        }
+
+
+def _balances(assets: int, zero: bool = False) -> Iterator[Event]:
+    for n in count():
+        free = 0 if zero else 1 + n % 3
+        held = {f"S{k}": {"free": free} for k in range(assets)}
+        yield {"type": "balances", "venue": "v", "assets": held}
+
+
+def _single_balances(assets: int) -> Iterator[Event]:
+    for n in count():
+        yield {"type": "balance", "venue": "v", "asset": f"S{n % assets}", "free": 1 + n % 3}
+
+
+def _cash_flows(asset: str, own: bool = False) -> Iterator[Event]:
+    for n in count():
+        named = f"N{n}" if own else asset
+        yield {"type": "cash_flow", "venue": "v", "asset": named, "amount": 1, "id": str(n)}
+
+
+def _pnls() -> Iterator[Event]:
+    for n in count():
+        yield {"type": "pnl", "amount": (-1) ** n, "id": str(n), "strategy": f"m{n % 50}"}
+
+
+def _edges(strategies: int) -> Iterator[Event]:
+    for n in count():
+        strategy = {"strategy": f"m{n % strategies}"} if strategies else {}
+        yield {"type": "edge", "bps": 1 + n % 200, **strategy}
+
+
+def _heartbeats(scopes: int) -> Iterator[Event]:
+    for n in count():
+        yield {
+            "type": "heartbeat",
+            "venue": f"h{n % scopes}",
+            "symbol": f"H{n % scopes}/U",
+            "strategy": f"h{n % scopes}",
+        }
+
+
+def _open_orders(count_: int) -> Iterator[Event]:
+    for n in count():
+        yield {"type": "open_orders", "venue": f"v{n % 300}", "count": count_}
+
+
+def _mixed() -> Iterator[Event]:
+    kinds = [
+        *(_errors(), _latencies(own=True), _prices(800), _fills_of_strategies(), _orders()),
+        *(_positions(), _single_balances(800), _cash_flows("S1"), _pnls(), _edges(50)),
+    ]
+    while True:
+        for kind in kinds:
+            yield next(kind)
+
+
+BODIES: dict[str, Callable[[], Iterator[Event]]] = {
+    "errors, each of an operation of its own": _errors,
+    "errors and successes of new operations": _errors_and_successes,
+    "errors and fills": _errors_and_fills,
+    "latencies": lambda: _latencies(own=False),
+    "latencies, each of an operation of its own": lambda: _latencies(own=True),
+    "prices of what 800 symbols are priced through": _prices_through,
+    "the same and flows of USDT": lambda: _prices_and_flows("USDT"),
+    "the same and flows of an asset": lambda: _prices_and_flows("S1"),
+    "the same and balances": _prices_and_balances,
+    "the same and fills": _prices_and_fills,
+    "prices of 800 symbols": lambda: _prices(800),
+    "fills of 800 symbols": _fills,
+    "fills of 50 strategies with fees": _fills_of_strategies,
+    "orders": _orders,
+    "positions of 800 symbols": _positions,
+    "positions of one symbol": _one_position,
+    "balances of 3,000 assets, again and again": lambda: _balances(3_000),
+    "balances of 40,000 assets": lambda: _balances(40_000),
+    "balances of 40,000 assets of 0": lambda: _balances(40_000, zero=True),
+    "balance of 800 assets": lambda: _single_balances(800),
+    "balance of 20,000 assets": lambda: _single_balances(20_000),
+    "flows": lambda: _cash_flows("S1"),
+    "flows, each of an asset of its own": lambda: _cash_flows("", own=True),
+    "P&L": _pnls,
+    "edges of the account": lambda: _edges(0),
+    "edges of 50 strategies": lambda: _edges(50),
+    "heartbeats with 900 new scopes": lambda: _heartbeats(300),
+    "heartbeats with new scopes": lambda: _heartbeats(100_000),
+    "open orders": lambda: _open_orders(1),
+    "no open orders": lambda: _open_orders(0),
+    "a mixture": _mixed,
+}
+
+
+def everything(max_scopes: int) -> EngineConfig:
+    """All kinds of limit, with bounds that nothing here passes."""
+    return EngineConfig(
+        max_scopes=max_scopes,
+        portfolio=PortfolioConfig(venues=(VENUE,)),
+        limits=tuple(
+            LimitConfig(name=kind, kind=kind, params=wide(limit)) for kind, limit in LIMITS.items()
+        ),
+    )
+
+
+def holding(symbols: int) -> Iterator[list[ev.Event]]:
+    """Batches that lead to positions and balances in so many symbols, priced through BTC."""
+    yield [ev.Start(epoch="bench")]
+    names = [f"S{n}/BTC" for n in range(symbols)]
+    whole = ev.Balances(
+        venue=VENUE,
+        assets={"USDT": ev.Holding(1e6), **{f"S{n}": ev.Holding(1.0) for n in range(symbols)}},
+    )
+    yield [
+        ev.Price(symbol="BTC/USDT", price=1.0),
+        *(ev.Price(symbol=name, price=1.0, venue=VENUE) for name in names),
+        whole,
+        *(
+            ev.Fill(
+                id=f"h{n}",
+                venue=VENUE,
+                symbol=name,
+                side="buy",
+                quantity=1.0,
+                price=1.0,
+                strategy=f"m{n % 50}",
+            )
+            for n, name in enumerate(names)
+        ),
+    ]
+    yield [whole]
+
+
+def wide(limit: Any, **given: float) -> Policy:
+    """A limit's parameters with a bound that nothing here passes."""
+    names = {field.name for field in fields(limit.Params)}
+    wide: dict[str, Any] = {
+        key: bound for key, bound in (("max", 1e9), ("min", 1e-9)) if key in names
+    }
+    try:
+        params: Policy = limit.Params(**wide | given)
+    except ValueError:  # a bound that is a ratio
+        params = limit.Params(**wide | {key: 0.99 for key in wide if key == "max"} | given)
+    return params

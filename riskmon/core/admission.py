@@ -1,0 +1,183 @@
+"""Whether a batch has room: the bounds on what the engine keeps by name.
+
+At most ``max_scopes`` scopes are registered. Each table that is kept by other names, or by pairs of
+names, has at most ``ROWS`` times as many rows: the assets of all ledgers, each venue's assets, each
+symbol's price at each venue, positions (venue, symbol, strategy), each strategy's assets, and the
+orders that were permitted. A batch that needs more is refused before any of it is applied.
+
+What else is kept follows from these, counts under a shared name past a bound of its own (runs of
+errors: :data:`riskmon.core.limits.errors.OPERATIONS_MAX`; the sources of a symbol's volatility:
+:data:`riskmon.core.limits.volatility.SOURCES_MAX`), or ages out: the ids of facts after 7 to 14
+days (:mod:`riskmon.core.seen`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from riskmon.core import events as ev
+from riskmon.core.orders import OrdersState
+from riskmon.core.portfolio import Portfolio
+
+ROWS = 8  # times `max_scopes`: the bound of each table of pairs
+AT_ONCE = 256  # events, or assets of one, that are looked at in one piece
+LOOKED_AT_OF_ONE = 8  # looked at, they are as much work as one that is applied
+
+Row = tuple[str, ...]
+
+_SCOPES_OF: dict[type[Any], tuple[str, ...]] = {
+    kind: tuple(name for name in ("venue", "symbol", "strategy") if name in kind.__struct_fields__)
+    for kind in (*ev.Reported.__args__, ev.Check)
+}
+
+
+class TooManyScopes(Exception):
+    """A batch names more that is new than there is room for."""
+
+
+def scopes_of(event: ev.Event) -> Iterator[str]:
+    """The scopes that an event names."""
+    for kind in _SCOPES_OF.get(type(event), ()):
+        if name := getattr(event, kind):
+            yield f"{kind}:{name}"
+
+
+class Admission:
+    """The new names of one batch, collected event by event."""
+
+    def __init__(
+        self, scopes: dict[str, int], book: Portfolio, orders: OrdersState, max_scopes: int
+    ) -> None:
+        self._known_scopes, self._book, self._orders = scopes, book, orders
+        self._max_scopes, self._max_rows = max_scopes, ROWS * max_scopes
+        self._names: dict[str, dict[str, bool]] = {"venue": {}, "symbol": {}, "strategy": {}}
+        self._new: dict[str, dict[Row, bool]] = {}
+        self._sizes: dict[str, int] = {}
+
+    def pieces(self, events: Sequence[ev.Event]) -> Iterator[int]:
+        """Look at a batch, yielding the work; raises :class:`TooManyScopes`."""
+        names = self._names
+        tight = self._is_tight(events)
+        for at, event in enumerate(events, 1):
+            for kind in _SCOPES_OF.get(type(event), ()):
+                if (name := getattr(event, kind)) is not None:
+                    names[kind][name] = True
+            if tight:
+                yield from self._note(event)
+            if at % AT_ONCE == 0:
+                yield AT_ONCE // LOOKED_AT_OF_ONE
+        self._refuse_scopes()
+        for table, rows in self._new.items():
+            self._refuse(table, len(rows))
+
+    def _is_tight(self, events: Sequence[ev.Event]) -> bool:
+        """Whether a table might have no room, if all that the batch names were new."""
+        kinds = set(map(type, events))
+        rows = 2 * len(events)  # a fill may need two of a table
+        if ev.Balances in kinds:
+            rows += sum(len(event.assets) for event in events if type(event) is ev.Balances)
+        self._sizes = dict(_sizes(kinds, self._book, self._orders))
+        return max(self._sizes.values(), default=0) + rows > self._max_rows
+
+    def _note(self, event: ev.Event) -> Iterator[int]:
+        known, new = self._is_known, self._new
+        for at, (table, row) in enumerate(_rows(event, self._book), 1):
+            if not known(table, row):
+                new.setdefault(table, {})[row] = True
+            if at % AT_ONCE == 0:  # as only a report of many assets gets
+                self._refuse(table, len(new.get(table, ())))
+                yield AT_ONCE // LOOKED_AT_OF_ONE
+
+    def _is_known(self, table: str, row: Row) -> bool:
+        state = self._book.state
+        if table == "assets":
+            return row[0] in self._book.worths.holders
+        if table == "balances":
+            venue = state.venues.venues.get(row[0])
+            return venue is not None and (row[1] in venue.assets or row[1] in venue.gone_wall_ns)
+        if table == "prices":
+            return row[1] in state.prices.marks.get(row[0], ())
+        if table == "positions":
+            return "|".join(row) in state.book.positions
+        if table == "strategies":
+            ledger = state.book.strategies.get(row[0])
+            return ledger is not None and row[1] in ledger.amounts
+        return row[0] in self._orders.reserved
+
+    def _refuse_scopes(self) -> None:
+        known = self._known_scopes
+        named = [f"{kind}:{name}" for kind, names in self._names.items() for name in names]
+        new = [scope for scope in named if scope not in known]
+        if new and len(known) + len(new) > self._max_scopes:
+            raise TooManyScopes(
+                f"{len(new)} new scopes ({', '.join(sorted(new)[:3])} …) and only "
+                f"{self._max_scopes} allowed: raise max_scopes"
+            )
+
+    def _refuse(self, table: str, new: int) -> None:
+        size = self._sizes.get(table, 0)
+        if size + new > self._max_rows:
+            raise TooManyScopes(
+                f"{new} new {_WORDS[table]} beside {size}, and only {self._max_rows} "
+                f"({ROWS} x max_scopes) allowed: raise max_scopes"
+            )
+
+
+_WORDS = {
+    "assets": "assets",
+    "balances": "balances of venues",
+    "prices": "prices of symbols at venues",
+    "positions": "positions",
+    "strategies": "assets of strategies",
+    "orders": "permitted orders",
+}
+
+
+def _sizes(
+    kinds: set[type[Any]], book: Portfolio, orders: OrdersState
+) -> Iterator[tuple[str, int]]:
+    """How many rows the tables have that events of these types may add to."""
+    state = book.state
+    if kinds & {ev.Balance, ev.Balances, ev.CashFlow}:
+        venues = state.venues.venues.values()
+        yield "balances", sum(len(one.assets) + len(one.gone_wall_ns) for one in venues)
+        yield "assets", len(book.worths.holders)
+    if kinds & {ev.Price, ev.Fill}:
+        yield "prices", book.prices.marked
+    if kinds & {ev.Fill, ev.Position}:
+        yield "positions", len(state.book.positions)
+    if ev.Fill in kinds:
+        yield "assets", len(book.worths.holders)
+        yield "strategies", sum(len(one.amounts) for one in state.book.strategies.values())
+    if ev.Check in kinds:
+        yield "orders", len(orders.reserved)
+
+
+def _rows(event: ev.Event, book: Portfolio) -> Iterator[tuple[str, Row]]:
+    """The rows that an event may need."""
+    if isinstance(event, ev.Price):
+        yield "prices", (event.symbol, event.venue or "")
+    elif isinstance(event, (ev.Balance, ev.CashFlow)):
+        yield "balances", (event.venue, event.asset)
+        yield "assets", (event.asset,)
+    elif isinstance(event, ev.Balances):
+        held = book.state.venues.venues.get(event.venue)
+        known = held.assets if held is not None else {}
+        for asset, amount in event.assets.items():
+            if asset not in known and (amount.free or amount.locked):
+                yield "balances", (event.venue, asset)
+                yield "assets", (asset,)
+    elif isinstance(event, ev.Position):
+        yield "positions", (event.venue, event.symbol, "")
+    elif isinstance(event, ev.Fill):
+        yield "prices", (event.symbol, event.venue)
+        yield "positions", (event.venue, event.symbol, "")
+        if event.strategy:
+            yield "positions", (event.venue, event.symbol, event.strategy)
+            if event.fee_asset:
+                yield "strategies", (event.strategy, event.fee_asset)
+        if event.fee_asset:
+            yield "assets", (event.fee_asset,)
+    elif isinstance(event, ev.Check) and event.id is not None:
+        yield "orders", (event.id,)

@@ -1,0 +1,123 @@
+"""An instant that is applied in pieces: the same as in one, bit for bit, whatever the pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.bodies import BODIES, everything, filled, holding
+from riskmon.core import events as ev
+from riskmon.core.admission import TooManyScopes
+from riskmon.core.decisions import Outcome
+from riskmon.core.engine import Engine
+from riskmon.core.events import parse_json
+from tests.core import BEGIN_WALL_NS, FEW, MANY, plain, run
+from tests.core.play import STEPS, play, tell
+
+HELD_NS = 10**12
+FIXED_WORK = 20_000  # what a batch may bring of old: LOOKS, and what is held
+REPORTED = ev.Reported.__args__
+BUDGETS = st.integers(1, 300)
+
+
+def in_pieces(engine: Engine, events: Sequence[ev.Event], at_ns: int, budget: int) -> Outcome:
+    """One instant in pieces of about ``budget`` units of work."""
+    instant = engine.begin(events, now_ns=at_ns, wall_ns=BEGIN_WALL_NS + at_ns)
+    while (outcome := instant.advance(budget)) is None:
+        pass
+    return outcome
+
+
+def same(whole: Engine, sliced: Engine, events: list[ev.Event], at_ns: int, budget: int) -> None:
+    """Both engines take a batch, one of them in pieces, and are the same after it."""
+    one = run(whole, events, at_ns)
+    other = in_pieces(sliced, events, at_ns, budget)
+    assert msgspec.json.encode(one) == msgspec.json.encode(other)
+    assert plain(whole) == plain(sliced)
+    assert whole.levels == sliced.levels
+    assert whole.next_deadline_ns == sliced.next_deadline_ns
+
+
+def check_story(steps: list[Any], budget: int) -> None:
+    world = tell()
+    for number, what in enumerate(steps):
+        play(world, number, what)
+    whole, sliced = Engine(tell().config), Engine(tell().config)
+    for events, at_ns in world.log:
+        same(whole, sliced, events, at_ns, budget)
+    reported = [event for events, _ in world.log for event in events if type(event) in REPORTED]
+    same(whole, sliced, reported, world.now_ns + 10**9, budget)
+
+
+@FEW
+@given(STEPS, BUDGETS)
+def test_pieces_of_any_size_are_one_step(steps: list[Any], budget: int) -> None:
+    """Decisions, state, levels and timers do not depend on how an instant is cut."""
+    check_story(steps, budget)
+
+
+@pytest.mark.slow
+@settings(MANY, max_examples=250)
+@given(STEPS, BUDGETS)
+def test_pieces_of_any_size_are_one_step_long(steps: list[Any], budget: int) -> None:
+    """As above, with many more examples."""
+    check_story(steps, budget)
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_large_batch_in_pieces(name: str) -> None:
+    """Each kind of large batch gives the same whole and in pieces, with work in proportion."""
+    events = part(name, 1_500)
+    whole, sliced = held(200), held(200)
+    try:
+        whole.admit(events)
+    except TooManyScopes:
+        with pytest.raises(TooManyScopes):
+            in_pieces(sliced, events, HELD_NS + 10**9, 7)
+        assert plain(whole) == plain(sliced)
+        return
+    same(whole, sliced, events, HELD_NS + 10**9, 7)
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_work_is_in_proportion(name: str) -> None:
+    """Four times the events are at most about four times the work, and no piece is large."""
+    done = []
+    for size in (1_000, 4_000):
+        events = part(name, size)
+        engine = held(200)
+        instant = engine.begin(events, now_ns=HELD_NS + 1, wall_ns=BEGIN_WALL_NS + HELD_NS + 1)
+        with suppress(TooManyScopes):
+            most, before = 0, 0
+            while instant.advance(1) is None:
+                most, before = max(most, instant.work - before), instant.work
+            assert most <= 256
+        done.append(instant.work)
+    rows = sum(len(event.assets) if isinstance(event, ev.Balances) else 1 for event in events)
+    assert done[1] <= 8 * rows + FIXED_WORK
+
+
+def part(name: str, size: int) -> list[ev.Event]:
+    """The first events of a large body, with at most ``size`` of them or of their assets."""
+    events: list[ev.Event] = []
+    for event in parse_json(filled(islice(BODIES[name](), size)), BEGIN_WALL_NS):
+        size -= len(event.assets) if isinstance(event, ev.Balances) else 1
+        events.append(event)
+        if size <= 0:
+            break
+    return events
+
+
+def held(symbols: int) -> Engine:
+    """An engine with all kinds of limit and positions that are priced through one asset."""
+    engine = Engine(everything(max_scopes=2_048))
+    for events in holding(symbols):
+        run(engine, events, HELD_NS)
+    return engine
