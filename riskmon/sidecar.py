@@ -44,7 +44,7 @@ from riskmon.loop import Loop
 from riskmon.metrics import Metrics, Recorder
 from riskmon.outbox import RESULTS
 from riskmon.settings import Http, Settings, SettingsError, load, reload_differences
-from riskmon.start import CannotStart, make_gate, operator_token, tls_context
+from riskmon.start import CannotStart, open_state, operator_token, replay, tls_context
 from riskmon.web import (
     Accepted,
     Access,
@@ -62,7 +62,7 @@ from riskmon.web import (
 from riskmon.web.problems import KINDS
 
 PRUNE_SECONDS = 600.0
-REPLAY_SLICE_SECONDS = 0.02  # of replay between two turns of the event loop
+WATCH_SECONDS = 1.0  # between two looks at the files
 AUDITS_MAX = 4  # read at once
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -72,8 +72,8 @@ _log = logging.getLogger("riskmon")
 class Sidecar:
     """A running sidecar: what the HTTP edge asks of it (:class:`riskmon.web.Port`)."""
 
-    def __init__(self, settings: Settings, log: Log) -> None:
-        self.settings, self._log = settings, log
+    def __init__(self, settings: Settings, log: Log, *, accept_loss: bool = False) -> None:
+        self.settings, self._log, self._accept_loss = settings, log, accept_loss
         self.recorder = Recorder(
             targets=[target.name for target in settings.cancel],
             results=RESULTS,
@@ -93,22 +93,23 @@ class Sidecar:
         """Serve until a signal; the exit status. Raises :class:`CannotStart`."""
         settings = self.settings
         self._mind_signals()
-        journal = Journal.open(settings.state_dir)
-        clean, web, gate = True, None, None
+        epoch = secrets.token_hex(8)
+        gate, journal = open_state(settings, epoch, accept_loss=self._accept_loss)
+        clean, web = True, None
         try:
             recovered = journal.recover()
             clean = not recovered.unclean
             self.app = make_app(
                 self, self._access(), caps=Caps(connections=settings.http.max_connections)
             )
-            epoch = secrets.token_hex(8)
-            gate = make_gate(settings, epoch)
             web = await self._listen()
+            failed = 4 if recovered.last_seq else 2  # a first start has no trip to lose
             with suppress(NotDurable):  # the loop has failed, said so, and ends below
                 if not await self._begin(journal, recovered, gate, epoch):
                     _log.info("stopped before the journal was replayed; nothing has changed")
                     return 0
                 self._announce(web)
+                failed = 4
             clean = False
             await self._ended
             clean = await self._end(journal)
@@ -117,11 +118,10 @@ class Sidecar:
                 task.cancel()
             if web is not None:
                 await web.close()
-            if gate is not None:
-                gate.close()
+            gate.close()
             with suppress(JournalError):
                 journal.close(clean=clean)
-        return 0 if clean else 4
+        return 0 if clean else failed
 
     def _access(self) -> Access:
         http = self.settings.http
@@ -157,20 +157,9 @@ class Sidecar:
     ) -> bool:
         """Catch up with the journal, then let the start itself be written; False: told to end."""
         config = self.settings.engine_config()
-        engine = Engine.restore(recovered.snapshot) if recovered.snapshot else Engine(config)
-        turn_due = 0.0
-        for entry in recovered.entries:
-            engine.step(entry.events, now_ns=entry.now_ns, wall_ns=entry.wall_ns)
-            if time.monotonic() >= turn_due:
-                await asyncio.sleep(0)
-                turn_due = time.monotonic() + REPLAY_SLICE_SECONDS
-                if self._ended.done():
-                    return False
-        if len(engine.levels) > self.settings.max_scopes:
-            raise CannotStart(
-                f"the state holds {len(engine.levels)} scopes and max_scopes is "
-                f"{self.settings.max_scopes}: raise max_scopes"
-            )
+        engine = await replay(recovered, self.settings, self._ended.done)
+        if engine is None:
+            return False
         self.loop = Loop(
             engine,
             journal,
@@ -180,21 +169,29 @@ class Sidecar:
             targets=self.settings.cancel,
             last_seq=recovered.last_seq,
             lease_seconds=self.settings.lease,
+            journal_bytes=self.settings.journal.max_bytes,
             fail=self._fail,
             tell=self._tell,
         )
-        start = ev.Start(epoch=epoch, unclean=recovered.unclean)
         self.metrics_page = Metrics(
             *(config.account, self._view, self.recorder, self.loop.outbox),
             log_dropped=self._log.dropped,
             at_rest=self.loop.at_rest,
         )
-        await self.loop.step([ev.Configured(config=dump(config)), start])
+        # One entry: after an accepted loss no start is durable without its freeze.
+        await self.loop.step(
+            [
+                ev.Configured(config=dump(config)),
+                ev.Start(epoch=epoch, unclean=recovered.unclean),
+                *_freeze_after(recovered.lost),
+            ]
+        )
         for delivery in recovered.undelivered:
             self.loop.outbox.send(delivery)
         self.loop.open()
         self._state = ""
         self._tasks.append(asyncio.create_task(self._prune(journal)))
+        self._tasks.append(asyncio.create_task(self._watch(journal, self.loop)))
         gc.collect()
         gc.freeze()  # what lives for ever need not be looked through again
         return True
@@ -204,6 +201,23 @@ class Sidecar:
             keep = self.settings.journal
             journal.prune(keep.keep_days, keep.max_bytes)
             await asyncio.sleep(PRUNE_SECONDS)
+
+    async def _watch(self, journal: Journal, loop: Loop) -> None:
+        """End when the journal is no longer where it was, or could not be kept small."""
+        events = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            looked = asyncio.Event()
+            faults: list[BaseException] = []
+
+            def done(fault: BaseException | None) -> None:  # on the writer thread
+                faults.extend([fault] if fault else [])  # noqa: B023 - called before the next turn
+                events.call_soon_threadsafe(looked.set)  # noqa: B023
+
+            journal.look(done)
+            await looked.wait()
+            for fault in faults:
+                loop.end_with(fault)
 
     def _announce(self, web: Running) -> None:
         settings = self.settings
@@ -243,7 +257,8 @@ class Sidecar:
         """Stop in order; whether the state on the disk is whole."""
         loop = self._running()
         self._state = "the sidecar is stopping"
-        await loop.stop(cancel=self.settings.on_stop == "cancel")
+        wanted = self.settings.on_stop if loop.failed is None else self.settings.on_unclean_start
+        await loop.stop(cancel=wanted == "cancel")
         if loop.failed is not None:
             await self._changes.end(clean=False, reason=f"failed: {loop.failed}")
             return False
@@ -315,6 +330,10 @@ class Sidecar:
         """Count a refused batch of events."""
         self.recorder.rejected(reason)
 
+    def accept_paused(self) -> None:
+        """Count a pause of accepting connections."""
+        self.recorder.accept_pauses += 1
+
     def subscribe(self) -> AsyncIterator[Change]:
         """The state, then each change of it, for one reader of the stream."""
         return self._changes.subscribe()
@@ -372,6 +391,16 @@ def _cannot_listen(http: Http, error: OSError) -> str:
     return f"cannot listen on {http.listen}: {in_use if error.errno == errno.EADDRINUSE else error}"
 
 
+def _freeze_after(lost: str) -> list[ev.Operate]:
+    """What holds the account after an accepted loss, until an operator ends it."""
+    if not lost:
+        return []
+    reason = f"loss accepted: {lost}"
+    return [
+        ev.Operate(action="freeze", scope="account", reason=reason, by="riskmon run --accept-loss")
+    ]
+
+
 def _log_decision(decision: Decision) -> None:
     if isinstance(decision, Transition):
         level = logging.WARNING if decision.after in ("open", "frozen") else logging.INFO
@@ -390,11 +419,14 @@ def _log_decision(decision: Decision) -> None:
         _log.warning("%s over %s is unknown: %s", decision.limit, decision.scope, decision.reason)
 
 
-def run(settings: Settings) -> int:
-    """Run the sidecar in the foreground; the exit status of the process."""
+def run(settings: Settings, *, accept_loss: bool = False) -> int:
+    """Run the sidecar in the foreground; the exit status of the process.
+
+    ``accept_loss`` starts a journal that is damaged, or lacks entries, with the account frozen.
+    """
 
     async def main(log: Log) -> int:
-        return await Sidecar(settings, log).run()
+        return await Sidecar(settings, log, accept_loss=accept_loss).run()
 
     try:
         with logging_to_stderr(settings.log) as log:

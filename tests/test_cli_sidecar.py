@@ -72,7 +72,7 @@ def configured(port: int, more: str = "") -> Path:
     here = Path.cwd()
     file = here / "riskmon.toml"
     file.write_text(
-        f'account = "cli-{port}"\nstate_dir = "{here / "state"}"\ngate = "{here / "gate"}"\n'
+        f'account = "cli"\nstate_dir = "{here / "state"}"\ngate = "{here / "gate"}"\n'
         f'[http]\nlisten = "127.0.0.1:{port}"\n{more}'
     )
     return file

@@ -24,12 +24,17 @@ def _load(config: Path | None) -> Settings:
 
 @click.command()
 @config_option
-def run(config: Path | None) -> int:
+@click.option(
+    "--accept-loss",
+    is_flag=True,
+    help="Start although entries of the journal are lost, with the account frozen.",
+)
+def run(config: Path | None, accept_loss: bool) -> int:
     """Run the sidecar."""
     settings = _load(config)
     from riskmon.sidecar import run as run_sidecar
 
-    return run_sidecar(settings)
+    return run_sidecar(settings, accept_loss=accept_loss)
 
 
 @click.command("check-config")
@@ -130,7 +135,7 @@ def restore(file: Path, config: Path | None) -> int:
 
     settings = _load(config)
     try:
-        kept = restore(file, settings.state_dir)
+        kept = restore(file, settings.state_dir, settings.gate)
     except JournalError as fault:
         raise click.ClickException(str(fault)) from fault
     click.echo(f"{settings.state_dir} holds the state of {file}")

@@ -15,8 +15,10 @@ really there.
 """
 
 from riskmon.journal.commit import Commit, Delivery, Entry, Status, Unencodable, encoded
-from riskmon.journal.file import JournalError, backup, restore
-from riskmon.journal.running import Journal, Recovered, entries
+from riskmon.journal.copies import backup, restore
+from riskmon.journal.file import JournalError, JournalLost, take
+from riskmon.journal.reading import entries
+from riskmon.journal.running import Journal, Recovered
 
 __all__ = [
     "Commit",
@@ -24,6 +26,7 @@ __all__ = [
     "Entry",
     "Journal",
     "JournalError",
+    "JournalLost",
     "Recovered",
     "Status",
     "Unencodable",
@@ -31,4 +34,5 @@ __all__ = [
     "encoded",
     "entries",
     "restore",
+    "take",
 ]

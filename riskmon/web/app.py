@@ -15,8 +15,8 @@ from aiohttp import hdrs, web
 
 from riskmon.core.admission import TooManyScopes
 from riskmon.web import ingest, operate, show, stream
-from riskmon.web.access import INGEST, NONE, OPERATE, READ, Access, Caller, Door, Peer
-from riskmon.web.edge import Edge, Endpoint
+from riskmon.web.access import INGEST, NONE, OPERATE, READ, Access, Caller, Door
+from riskmon.web.edge import Connection, Edge, Endpoint, connection_of
 from riskmon.web.port import Caps, NotDurable, NotReady, Port, QueueFull, Unwritable
 from riskmon.web.problems import Problem
 
@@ -28,6 +28,7 @@ class Route(NamedTuple):
 
     right: int
     endpoint: Endpoint
+    always: bool = False  # answered in a spare place too: short, and without a right
 
 
 EVENTS = "/v1/events"
@@ -42,8 +43,8 @@ PATHS: dict[str, dict[str, Route]] = {
         for action in operate.ACTIONS
     },
     "/metrics": {"GET": Route(READ, show.metrics)},
-    "/-/healthy": {"GET": Route(NONE, show.healthy)},
-    "/-/ready": {"GET": Route(NONE, show.ready)},
+    "/-/healthy": {"GET": Route(NONE, show.healthy, always=True)},
+    "/-/ready": {"GET": Route(NONE, show.ready, always=True)},
     "/-/reload": {"POST": Route(OPERATE, operate.reload)},
     "/": {"GET": Route(NONE, show.page)},
 }
@@ -71,8 +72,9 @@ class App:
         self.edge.end_streams()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = connection_of(request)
         try:
-            return await self._answer(request)
+            return await self._answer(request, connection)
         except Problem as problem:
             refusal = problem
         except tuple(_FAILURES) as failure:
@@ -85,19 +87,27 @@ class App:
             refusal.closes = True
         if request.path == EVENTS:
             self.edge.port.rejected(refusal.kind)
+        refusal.closes = refusal.closes or connection.spare
         return refusal.response()
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        peer = getattr(request.protocol, "peer", _NOBODY)
+    async def _answer(self, request: web.BaseRequest, connection: Connection) -> web.StreamResponse:
+        peer = connection.peer
         self._door.check_site(request.headers, peer)
-        right, endpoint = _find(request)
+        right, endpoint, always = _find(request)
         caller = Caller("", NONE, peer.name)
         if right:
             caller = self._door.admit(request.headers, peer, right, self.edge.clock_ns())
-        return await endpoint(self.edge, request, caller)
-
-
-_NOBODY = Peer(key="")
+        operates = bool(caller.rights & OPERATE)
+        if connection.spare and not (operates or always):
+            raise Problem(
+                "too_many_connections",
+                "close some, or reuse them: try again later",
+                headers={"Retry-After": "1"},
+            )
+        response = await endpoint(self.edge, request, caller)
+        if connection.spare and not operates:
+            response.force_close()
+        return response
 
 
 def _find(request: web.BaseRequest) -> Route:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -15,6 +15,7 @@ import msgspec
 from aiohttp import web
 from multidict import CIMultiDict
 
+from riskmon.clock import rfc3339
 from riskmon.core.events import datetime_ns
 from riskmon.core.view import BreakerView, View
 from riskmon.web.access import Caller
@@ -24,12 +25,6 @@ from riskmon.web.problems import SAFE, Problem, answer
 _PAGE_MAX = 1_000
 _PAGE_DEFAULT = 100
 _MAX_NS = 2**63 - 1
-
-
-def rfc3339(ns: int) -> str:
-    """UTC ns since 1970 as `2026-01-02T03:04:05.678Z`."""
-    second = datetime.fromtimestamp(ns // 10**9, UTC).isoformat()[:19]
-    return f"{second}.{ns // 10**6 % 1000:03d}Z"
 
 
 def shown(item: msgspec.Struct | Mapping[str, Any]) -> dict[str, Any]:

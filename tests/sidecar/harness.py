@@ -64,6 +64,11 @@ class Sidecar:
         self.port = 0
         self.configure(config, top=top)
 
+    @property
+    def gate_mark(self) -> Path:
+        """The journal's mark beside the gate."""
+        return self.gate_path.with_name(f".{self.gate_path.name}.mark")
+
     def configure(self, config: str, *, top: str = "") -> None:
         """Write the configuration: ``top`` holds keys outside of any table."""
         self.config.write_text(
