@@ -18,6 +18,7 @@ from riskmon.web.port import (
     Port,
     PortfolioNow,
     QueueFull,
+    Refusal,
     Reloaded,
     Shutdown,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "Port",
     "PortfolioNow",
     "QueueFull",
+    "Refusal",
     "Reloaded",
     "Role",
     "Running",
