@@ -14,7 +14,7 @@ every later commit fails too. The sidecar shuts its gate and exits; the next sta
 really there.
 """
 
-from riskmon.journal.commit import Commit, Delivery, Entry, Status
+from riskmon.journal.commit import Commit, Delivery, Entry, Status, Unencodable, encoded
 from riskmon.journal.copies import backup, restore
 from riskmon.journal.file import JournalError, JournalLost, take
 from riskmon.journal.reading import entries
@@ -29,7 +29,9 @@ __all__ = [
     "JournalLost",
     "Recovered",
     "Status",
+    "Unencodable",
     "backup",
+    "encoded",
     "entries",
     "restore",
     "take",

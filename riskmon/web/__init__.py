@@ -21,6 +21,7 @@ from riskmon.web.port import (
     Refusal,
     Reloaded,
     Shutdown,
+    Unwritable,
 )
 from riskmon.web.server import Running, serve
 
@@ -42,6 +43,7 @@ __all__ = [
     "Running",
     "Shutdown",
     "Token",
+    "Unwritable",
     "make_app",
     "serve",
     "token_hash",

@@ -14,11 +14,13 @@ from typing import NamedTuple
 from aiohttp import hdrs, web
 
 from riskmon.core.admission import TooManyScopes
-from riskmon.web import ingest, operate, show, stream
+from riskmon.proof import CHALLENGE_PATH
+from riskmon.web import ingest, operate, show, signed, stream
 from riskmon.web.access import INGEST, NONE, OPERATE, READ, Access, Caller, Door, Peer
 from riskmon.web.edge import Connection, Edge, Endpoint, connection_of
-from riskmon.web.port import Caps, NotDurable, NotReady, Port, QueueFull, Refusal
+from riskmon.web.port import Caps, NotDurable, NotReady, Port, QueueFull, Refusal, Unwritable
 from riskmon.web.problems import Problem
+from riskmon.web.signed import Proof, prove, sign
 
 _log = logging.getLogger("riskmon.web")
 
@@ -45,6 +47,7 @@ PATHS: dict[str, dict[str, Route]] = {
     "/metrics": {"GET": Route(READ, show.metrics)},
     "/-/healthy": {"GET": Route(NONE, show.healthy, always=True)},
     "/-/ready": {"GET": Route(NONE, show.ready, always=True)},
+    CHALLENGE_PATH: {"POST": Route(NONE, signed.challenge, always=True)},
     "/-/reload": {"POST": Route(OPERATE, operate.reload)},
     "/": {"GET": Route(NONE, show.page)},
 }
@@ -54,8 +57,9 @@ OPERATIONS = frozenset(
 )
 _DETAIL_MAX = 300  # characters of a refusal that the audit trail keeps
 
-# What the port raises: the kind of refusal, and when to try again in seconds.
-_FAILURES: dict[type[Exception], tuple[str, int]] = {
+# What the port raises: the kind of refusal, and when to try again in seconds, if that helps.
+_FAILURES: dict[type[Exception], tuple[str, int | None]] = {
+    Unwritable: ("malformed", None),
     QueueFull: ("queue_full", 1),
     TooManyScopes: ("too_many_scopes", 60),
     NotDurable: ("not_durable", 1),
@@ -77,8 +81,11 @@ class App:
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = connection_of(request)
+        proven: Proof | None = None
         try:
-            return await self._answer(request, connection)
+            proven = prove(request, self._door, self.edge.challenges)
+            response = await self._answer(request, connection, proven)
+            return sign(request, response, proven, self.edge.challenges)
         except Problem as problem:
             refusal = problem
         except tuple(_FAILURES) as failure:
@@ -94,7 +101,7 @@ class App:
         if refusal.kind in ("unauthorized", "forbidden") and request.path in OPERATIONS:
             self._record(request, refusal, connection.peer)
         refusal.closes = refusal.closes or connection.spare
-        return refusal.response()
+        return sign(request, refusal.response(), proven, self.edge.challenges)
 
     def _record(self, request: web.BaseRequest, refusal: Problem, peer: Peer) -> None:
         self.edge.port.refused(
@@ -107,13 +114,19 @@ class App:
             )
         )
 
-    async def _answer(self, request: web.BaseRequest, connection: Connection) -> web.StreamResponse:
+    async def _answer(
+        self, request: web.BaseRequest, connection: Connection, proven: Proof | None
+    ) -> web.StreamResponse:
         peer = connection.peer
         self._door.check_site(request.headers, peer)
         right, endpoint, always = _find(request)
         caller = Caller("", NONE, peer.name)
         if right:
-            caller = self._door.admit(request.headers, peer, right, self.edge.clock_ns())
+            signer = proven.token if proven else None
+            now_ns = self.edge.clock_ns()
+            caller = self._door.admit(request.headers, peer, right, now_ns, signer)
+        if proven is not None and endpoint is stream.stream:
+            raise Problem("malformed", "a stream cannot be signed: use the Unix socket or TLS")
         operates = bool(caller.rights & OPERATE)
         if connection.spare and not (operates or always):
             raise Problem(
@@ -146,9 +159,8 @@ def _failed(failure: Exception) -> Problem:
     kind, seconds = next(
         answer for failed, answer in _FAILURES.items() if isinstance(failure, failed)
     )
-    return Problem(
-        kind, str(failure) or kind.replace("_", " "), headers={"Retry-After": str(seconds)}
-    )
+    headers = None if seconds is None else {"Retry-After": str(seconds)}
+    return Problem(kind, str(failure) or kind.replace("_", " "), headers=headers)
 
 
 def make_app(

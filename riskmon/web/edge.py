@@ -10,6 +10,7 @@ from typing import Protocol, cast
 from aiohttp import web
 
 from riskmon.web.access import Caller, Peer
+from riskmon.web.challenges import Challenges
 from riskmon.web.port import Caps, Port
 
 
@@ -23,6 +24,7 @@ class Edge:
     port: Port
     caps: Caps
     clock_ns: Callable[[], int]
+    challenges: Challenges = field(default_factory=Challenges)
     streams: dict[asyncio.Future[None], str] = field(default_factory=dict)
 
     def end_streams(self) -> None:
