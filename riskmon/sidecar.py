@@ -330,6 +330,10 @@ class Sidecar:
         """Count a refused batch of events."""
         self.recorder.rejected(reason)
 
+    def accept_paused(self) -> None:
+        """Count a pause of accepting connections."""
+        self.recorder.accept_pauses += 1
+
     def subscribe(self) -> AsyncIterator[Change]:
         """The state, then each change of it, for one reader of the stream."""
         return self._changes.subscribe()

@@ -15,7 +15,7 @@ really there.
 """
 
 from riskmon.journal.check import Report, check_state
-from riskmon.journal.commit import Commit, Delivery, Entry, Status
+from riskmon.journal.commit import Commit, Delivery, Entry, Status, Unencodable, encoded
 from riskmon.journal.copies import backup, restore
 from riskmon.journal.file import JournalError, JournalLost, take
 from riskmon.journal.reading import entries
@@ -31,8 +31,10 @@ __all__ = [
     "Recovered",
     "Report",
     "Status",
+    "Unencodable",
     "backup",
     "check_state",
+    "encoded",
     "entries",
     "restore",
     "take",

@@ -384,6 +384,20 @@ TABLE = (
         _by(lambda now: now.counts.rejections),
     ),
     Row(
+        "riskmon_operations_refused_total",
+        "counter",
+        ("reason",),
+        "Refused operators' calls.",
+        _by(lambda now: now.counts.refusals),
+    ),
+    Row(
+        "riskmon_accept_pauses_total",
+        "counter",
+        (),
+        "How often accepting connections paused for a second, for want of descriptors.",
+        _one(lambda now: now.counts.accept_pauses),
+    ),
+    Row(
         "riskmon_last_cycle_timestamp_seconds",
         "gauge",
         (),

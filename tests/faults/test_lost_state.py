@@ -132,9 +132,7 @@ LOST: dict[str, Callable[[Path], object]] = {
     "state directory removed": shutil.rmtree,
     "state directory renamed": lambda path: path.rename(path.with_name("elsewhere")),
     "journal removed": lambda path: (path / "journal.db").unlink(),
-    "log replaced": lambda path: shutil.copy(
-        path / "journal.db", path / "journal.db-wal.new"
-    ).rename(path / "journal.db-wal"),
+    "log replaced": lambda path: (path / "lock").rename(path / "journal.db-wal"),
 }
 
 
