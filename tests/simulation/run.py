@@ -59,6 +59,7 @@ enabled = false
 """
 TARGET = '[[cancel]]\nname = "{name}"\nurl = "http://127.0.0.1:1/"\nsecret = "{secret}"\n'
 
+Actor = Callable[[], Coroutine[Any, Any, None]]
 End = Literal["", "kill", "power"]
 
 
@@ -145,6 +146,8 @@ class Simulation:
     def recovered(self, found: list[Entry], lost: str) -> None:
         def check() -> None:
             self.truth.check_lineage(found, lost)
+            if lost:
+                self.copy = None  # its entries are of another past
             self.truth.restarted(len(found), lost)
 
         self._hold(check)
@@ -310,15 +313,9 @@ class Simulation:
 
     async def _life(self) -> int:
         process = self.process = Process(self.settings, accept_loss=self.accepts_loss)
-        tasks = [
-            asyncio.create_task(self._guarded(each))
-            for each in (
-                *(partial(self._bot, bot) for bot in self.bots),
-                self._operate,
-                self._watch,
-                self._trouble,
-            )
-        ]
+        actors: list[Actor] = [self._operate, self._watch, self._trouble]
+        actors += [partial(self._bot, bot) for bot in self.bots]
+        tasks = [asyncio.create_task(self._guarded(actor)) for actor in actors]
         try:
             return await process.run()
         except JournalLost as loss:
@@ -334,7 +331,7 @@ class Simulation:
             for task in tasks:
                 task.cancel()
 
-    async def _guarded(self, actor: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _guarded(self, actor: Actor) -> None:
         """An actor, whose findings end the simulation."""
         try:
             await actor()
@@ -458,7 +455,7 @@ class Simulation:
         return [
             self._kill, self._kill, self._kill_in_disk, self._kill_in_disk, self._stop,
             self._slow_disk, self._hang_disk, self._fail_disk, self._receiver, self._receiver,
-            self._receiver, self._set_clock,
+            self._receiver, self._set_clock, self._lose_gate, self._lose_state,
         ]  # fmt: skip
 
     def _kill(self) -> None:
@@ -486,6 +483,16 @@ class Simulation:
     def _fail_disk(self) -> None:
         self.disk.mode = self.random.choice(("full", "write_fails", "sync_fails"))
         self.tell(f"the disk: {self.disk.mode}")
+
+    def _lose_gate(self) -> None:
+        self.tell("the gate file is removed")
+        self.settings.gate.unlink(missing_ok=True)
+
+    def _lose_state(self) -> None:
+        if self._serving() is not None and not self.is_damaged and self.random.random() < 0.3:
+            self.tell("the state directory is removed")
+            self.is_damaged = True
+            shutil.rmtree(self.state)
 
     def _receiver(self) -> None:
         name = self.random.choice(sorted(self.receivers))
