@@ -31,8 +31,8 @@ from tests.simulation.receivers import MOODS, Receiver, SimulatedTarget
 from tests.simulation.truth import LATE_SECONDS, Truth, Violation
 
 LEASE_SECONDS = 0.5
-TROUBLE_SECONDS = 40.0  # in which faults happen
-HEALTHY_SECONDS = 30.0  # after them
+TROUBLE_SECONDS = 30.0  # in which faults happen
+HEALTHY_SECONDS = 25.0  # after them
 LIVES_MAX = 60
 SECRET = "whsec_c2ltdWxhdGlvbnMtc2lnbi1ub3RoaW5nLWF0LWFsbCE="
 CONFIGURATION = """
@@ -84,7 +84,8 @@ class Simulation:
         self.trouble_until = TROUBLE_SECONDS
         self.accepts_loss = False
         self.is_damaged = False  # since the latest start
-        self.mark_versions: list[bytes] = []
+        self.mark_versions: list[bytes] = []  # since it was last synced
+        self.mark_inode = 0
         self.copy: Image | None = None  # an earlier copy of the state directory
         self.disk.on_operation = self._on_operation
         self._begin_life()
@@ -137,7 +138,9 @@ class Simulation:
                 self._hold(partial(self.truth.durable, commit))
         mark = self.state / "mark"
         if self._is_live and mark.exists():
-            self.mark_versions = [*self.mark_versions[-20:], mark.read_bytes()]
+            inode = mark.stat().st_ino
+            known = self.mark_versions[-20:] if inode == self.mark_inode else []
+            self.mark_versions, self.mark_inode = [*known, mark.read_bytes()], inode
 
     def acknowledged(self, commit: Commit) -> None:
         if self._is_live:

@@ -201,16 +201,23 @@ class Truth:
 
     def owed(self, taken: dict[str, dict[str, float]]) -> list[str]:
         """The incidents of which a target has taken nothing; later ones of the account count."""
+        # An operator who ends an incident of the account by force ends what went before, too.
+        forced_at = max(
+            (self.cancels[i].at for i in self.withdrawn if self._is_account(i)), default=-1
+        )
         return [
             f"{incident} at {target} ({cancel.limit} over {cancel.scope})"
             for incident, cancel in self.cancels.items()
-            if incident not in self.withdrawn
+            if incident not in self.withdrawn and cancel.at > forced_at
             for target in cancel.targets
             if not any(
                 id_.startswith(f"{incident}_") or self._covers(id_, at, cancel)
                 for id_, at in taken[target].items()
             )
         ]
+
+    def _is_account(self, incident: str) -> bool:
+        return incident in self.cancels and self.cancels[incident].scope == "account"
 
     def _covers(self, delivery_id: str, taken_at: float, cancel: Cancel) -> bool:
         """Whether it cancelled the whole account when no order could be placed any more."""
