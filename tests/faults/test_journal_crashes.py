@@ -17,7 +17,7 @@ SCRIPT = """
 import json, os, shutil, sys, threading
 from pathlib import Path
 import apsw
-from riskmon.core.events import Operate
+from riskmon.core.events import Operate, Tick
 from riskmon.journal import Commit, Entry, Journal, JournalError, backup, restore
 
 root, what = Path(sys.argv[1]), sys.argv[2]
@@ -31,10 +31,10 @@ def write(journal, seq, event):
     journal.submit(commit, lambda fault: written.set())
     assert written.wait(20)
 
-def run(accept_loss=False):
+def run(accept_loss=False, event=FREEZE):
     journal = Journal.open(state, gate=gate, accept_loss=accept_loss)
     found = journal.recover()
-    write(journal, found.last_seq + 1, FREEZE)
+    write(journal, found.last_seq + 1, event)
     os.write(1, b"+")
     journal.close(clean=True)
 
@@ -50,7 +50,7 @@ def upgraded():
     gate.with_name(".main.gate.mark").unlink()
 
 def lost():
-    run()
+    run(event=Tick())
     run()
     with apsw.Connection(str(state / "journal.db")) as db:
         db.execute("DELETE FROM inputs WHERE seq = 2")
