@@ -86,6 +86,7 @@ class Simulation:
         self.is_damaged = False  # since the latest start
         self.mark_versions: list[bytes] = []  # since it was last synced
         self.mark_inode = 0
+        self.was_killed = False  # the latest process that served
         self.copy: Image | None = None  # an earlier copy of the state directory
         self.disk.on_operation = self._on_operation
         self._begin_life()
@@ -108,6 +109,7 @@ class Simulation:
 
     def _begin_life(self) -> None:
         self.process: Process | None = None
+        self.has_served = False
         self.ended: End = ""
         self.image: Image | None = None
         self.operations_left = -1  # until a kill inside the disk's work
@@ -271,6 +273,7 @@ class Simulation:
         loop.close()
 
     def _after(self, end_ns: int) -> None:
+        self.was_killed |= self.has_served and self.ended != ""
         self.truth.process_ended(end_ns)
         if self.image is not None:
             self.image.restore()
@@ -403,8 +406,9 @@ class Simulation:
         self.accepts_loss = self.is_damaged = False
         self.tell(f"serving; level {(await process.view()).level}")
         assert process.loop is not None
-        engine = process.loop.engine
-        self._hold(lambda: self.truth.check_positions(engine))
+        engine, was_killed = process.loop.engine, self.was_killed
+        self._hold(lambda: self.truth.check_start(engine, was_killed))
+        self.has_served, self.was_killed = True, False
         began = self.clock.seconds
         while True:
             await asyncio.sleep(1.0)

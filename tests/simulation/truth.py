@@ -187,8 +187,11 @@ class Truth:
             if not self.cancels_kept:
                 self.cancels.clear()
 
-    def check_positions(self, engine: Engine) -> None:
-        """The positions are the sum of the entries' fills, each once."""
+    def check_start(self, engine: Engine, was_killed: bool) -> None:
+        """A start after a kill cancels; its positions are the sum of the fills, each once."""
+        limits = [one.limit for one in engine.view().cancel]
+        if was_killed and self.cancels_kept and "unclean_start" not in limits:
+            raise Violation("a start after a kill cancels nothing")
         missing = self.acknowledged_fills - self.fills.keys()
         if missing:
             raise Violation(f"acknowledged fills are missing: {sorted(missing)[:3]}")
