@@ -24,6 +24,7 @@ import riskmon
 from riskmon import Gate
 from riskmon.gate import Level, gate_path
 from riskmon.gate_file import GateFile, GateFull, GateInUse
+from riskmon.permissions import Unsafe
 
 ROOT = Path(__file__).parent.parent
 LONGEST_NS = 3_600_000_000_000
@@ -85,6 +86,14 @@ def header(
 ) -> bytes:
     """Lay out record 0 by hand."""
     return struct.pack("<8sQ8sQQQQQ", magic, version, boot, 7, count, longest_ns, 0, 0)
+
+
+@pytest.fixture(autouse=True)
+def files_of_one_writer() -> Iterator[None]:
+    """Make files that group and others cannot write, whatever the umask of the machine."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture
@@ -216,13 +225,13 @@ def test_new_start_replaces_garbage(path: Path, garbage: bytes) -> None:
     assert path.read_bytes()[:8] == b"RISKMON\x01"
 
 
-def test_new_start_replaces_a_link_and_leaves_its_target(path: Path, tmp_path: Path) -> None:
+def test_new_start_refuses_a_link_and_leaves_its_target(path: Path, tmp_path: Path) -> None:
     """A link at the path cannot make the sidecar write elsewhere."""
     target = tmp_path / "precious"
     target.write_bytes(b"RISKMON\x01" + b"\xff" * 120)
     path.symlink_to(target)
-    create(path).close()
-    assert not path.is_symlink()
+    with pytest.raises(Unsafe, match=r"main\.gate is a link: remove it \(`rm .*main\.gate`"):
+        create(path)
     assert target.read_bytes() == b"RISKMON\x01" + b"\xff" * 120
 
 
@@ -579,7 +588,9 @@ def test_a_path_that_is_no_file_is_halt(tmp_path: Path) -> None:
 def test_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An account's name means its file in shared memory; a slash or a Path means itself."""
     monkeypatch.chdir(tmp_path)
-    assert gate_path("main") == Path("/dev/shm/riskmon/main.gate")
+    assert gate_path("main") == Path(f"/dev/shm/riskmon-{os.getuid()}/main.gate")
+    assert gate_path("main", 4321) == Path("/dev/shm/riskmon-4321/main.gate")
+    assert gate_path("main", "root") == Path("/dev/shm/riskmon-0/main.gate")
     assert gate_path("./main") == Path("main")
     assert gate_path(Path("main")) == Path("main")
     create(Path("main")).close(zero=False)
@@ -641,6 +652,92 @@ def test_a_file_that_is_taken_away_is_halt_once_its_lease_is_over(path: Path) ->
         assert not gate.allows()
 
 
+def test_a_reader_judges_anew_whenever_it_opens_anew(path: Path, file: GateFile) -> None:
+    """A file that group or others can write halts a reader that opens it again, with the reason."""
+    file.renew(soon_ns(), {}, 1)
+    with Gate.open(path) as gate:
+        allowed = gate.watch(venue="kraken")
+        assert allowed()
+        assert gate.fault is None
+        path.chmod(0o666)
+        assert allowed()  # what is mapped is not judged again
+        time.sleep(0.06)
+        file.shut()
+        assert not allowed()
+        file.renew(soon_ns(), {}, 1)
+        assert not allowed()
+        assert not gate.allows()
+        assert gate.fault == f"group or others can write {path} (mode 0666)"
+        path.chmod(0o644)
+        assert until(allowed)
+        assert gate.fault is None
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (None, "there is no file {}"),
+        (b"short", "{} is too short for a gate (5 bytes)"),
+        (bytes(640), "{} is not a ready gate of this boot"),
+    ],
+)
+def test_a_gate_says_what_is_wrong_with_its_file(
+    path: Path, content: bytes | None, fault: str
+) -> None:
+    """One sentence, with the path in it."""
+    if content is not None:
+        path.write_bytes(content)
+    with Gate.open(path) as gate:
+        assert gate.fault == fault.format(path)
+
+
+def test_a_gate_is_made_anew_with_its_leases(path: Path, file: GateFile) -> None:
+    """`mend` does nothing to a whole gate; a lost one has the same records and words after it."""
+    file.renew(soon_ns(), {"venue:kraken": 1}, 7)
+    before, inode = path.read_bytes(), path.stat().st_ino
+    assert file.mend() is None
+    assert path.stat().st_ino == inode
+    with Gate.open(path) as gate:
+        path.unlink()
+        assert file.mend() == "it is gone"
+        assert path.read_bytes() == before
+        assert file.mend() is None
+        assert until(lambda: gate.allows(symbol="BTC/USDT"))
+        assert gate.level(venue="kraken") == Level.REDUCE_ONLY
+        file.add("venue:mexc")
+        file.renew(soon_ns(), {}, 8)
+        assert gate.allows(venue="mexc")
+        assert gate.allows(venue="kraken")
+
+
+def test_a_scope_stays_shut_in_a_file_that_is_made_anew(path: Path, file: GateFile) -> None:
+    """What was lowered or added since the last renewal is not raised by a new file."""
+    file.renew(soon_ns(), {}, 1)
+    file.tighten({"venue:kraken": 0}, 2)
+    file.add("venue:mexc")
+    path.unlink()
+    assert file.mend() == "it is gone"
+    with Gate.open(path) as gate:
+        assert not gate.allows(venue="kraken")
+        assert not gate.allows(venue="mexc")
+        file.renew(soon_ns(), {"venue:kraken": 0}, 3)
+        assert gate.allows(venue="mexc")
+        assert not gate.allows(venue="kraken")
+
+
+def test_a_gate_that_another_sidecar_took_over_is_left_to_it(path: Path, file: GateFile) -> None:
+    """After a lost directory a second start may come first: its gate is not replaced."""
+    file.renew(soon_ns(), {}, 1)
+    for name in (path.name, f".{path.name}.lock"):
+        path.with_name(name).unlink()
+    with closing(create(path)) as second:
+        second.renew(soon_ns(), {}, 1)
+        inode = path.stat().st_ino
+        with pytest.raises(GateInUse, match=r"main\.gate is in use"):
+            file.mend()
+        assert path.stat().st_ino == inode
+
+
 def test_close_halts_gate_and_watchers(path: Path, file: GateFile) -> None:
     """A closed gate stays shut, with a live lease at its path."""
     file.renew(soon_ns(), {}, 1)
@@ -673,7 +770,7 @@ def test_an_expired_reader_opens_the_path_at_most_every_50_ms(path: Path) -> Non
         opened = 0
         def count(event, arguments):
             global opened
-            opened += event == "open" and str(arguments[0]) == sys.argv[1]
+            opened += event == "open" and str(arguments[0]) == "main.gate"
         sys.addaudithook(count)
         began = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         gate = Gate.open(sys.argv[1])

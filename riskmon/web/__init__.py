@@ -18,8 +18,10 @@ from riskmon.web.port import (
     Port,
     PortfolioNow,
     QueueFull,
+    Refusal,
     Reloaded,
     Shutdown,
+    Unwritable,
 )
 from riskmon.web.server import Running, serve
 
@@ -35,11 +37,13 @@ __all__ = [
     "Port",
     "PortfolioNow",
     "QueueFull",
+    "Refusal",
     "Reloaded",
     "Role",
     "Running",
     "Shutdown",
     "Token",
+    "Unwritable",
     "make_app",
     "serve",
     "token_hash",

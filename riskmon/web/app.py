@@ -16,9 +16,9 @@ from aiohttp import hdrs, web
 from riskmon.core.admission import TooManyScopes
 from riskmon.proof import CHALLENGE_PATH
 from riskmon.web import ingest, operate, show, signed, stream
-from riskmon.web.access import INGEST, NONE, OPERATE, READ, Access, Caller, Door
+from riskmon.web.access import INGEST, NONE, OPERATE, READ, Access, Caller, Door, Peer
 from riskmon.web.edge import Connection, Edge, Endpoint, connection_of
-from riskmon.web.port import Caps, NotDurable, NotReady, Port, QueueFull
+from riskmon.web.port import Caps, NotDurable, NotReady, Port, QueueFull, Refusal, Unwritable
 from riskmon.web.problems import Problem
 from riskmon.web.signed import Proof, prove, sign
 
@@ -52,8 +52,14 @@ PATHS: dict[str, dict[str, Route]] = {
     "/": {"GET": Route(NONE, show.page)},
 }
 
-# What the port raises: the kind of refusal, and when to try again in seconds.
-_FAILURES: dict[type[Exception], tuple[str, int]] = {
+OPERATIONS = frozenset(
+    path for path, methods in PATHS.items() if any(r.right == OPERATE for r in methods.values())
+)
+_DETAIL_MAX = 300  # characters of a refusal that the audit trail keeps
+
+# What the port raises: the kind of refusal, and when to try again in seconds, if that helps.
+_FAILURES: dict[type[Exception], tuple[str, int | None]] = {
+    Unwritable: ("malformed", None),
     QueueFull: ("queue_full", 1),
     TooManyScopes: ("too_many_scopes", 60),
     NotDurable: ("not_durable", 1),
@@ -92,8 +98,21 @@ class App:
             refusal.closes = True
         if request.path == EVENTS:
             self.edge.port.rejected(refusal.kind)
+        if refusal.kind in ("unauthorized", "forbidden") and request.path in OPERATIONS:
+            self._record(request, refusal, connection.peer)
         refusal.closes = refusal.closes or connection.spare
         return sign(request, refusal.response(), proven, self.edge.challenges)
+
+    def _record(self, request: web.BaseRequest, refusal: Problem, peer: Peer) -> None:
+        self.edge.port.refused(
+            Refusal(
+                reason="unauthorized" if refusal.kind == "unauthorized" else "forbidden",
+                action=request.path.rpartition("/")[2],
+                detail=refusal.detail[:_DETAIL_MAX],
+                caller=refusal.caller,
+                peer=peer.name,
+            )
+        )
 
     async def _answer(
         self, request: web.BaseRequest, connection: Connection, proven: Proof | None
@@ -140,9 +159,8 @@ def _failed(failure: Exception) -> Problem:
     kind, seconds = next(
         answer for failed, answer in _FAILURES.items() if isinstance(failure, failed)
     )
-    return Problem(
-        kind, str(failure) or kind.replace("_", " "), headers={"Retry-After": str(seconds)}
-    )
+    headers = None if seconds is None else {"Retry-After": str(seconds)}
+    return Problem(kind, str(failure) or kind.replace("_", " "), headers=headers)
 
 
 def make_app(
