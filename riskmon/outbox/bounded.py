@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -26,11 +26,14 @@ PIECE_BYTES = 2 * 1024
 class BoundedSocket(socket.socket):
     """Fails with EMSGSIZE when more comes than a head, or than :meth:`allow` adds for this request.
 
-    A request begins when something is sent.
+    A request begins when something is sent. ``closed`` is called when its descriptor is free again.
     """
 
-    def __init__(self, family: int, type: int, proto: int) -> None:
+    def __init__(
+        self, family: int, type: int, proto: int, *, closed: Callable[[], None] | None = None
+    ) -> None:
         super().__init__(family, type, proto)
+        self._closed_callback = closed
         self._left = HEAD_MAX_BYTES
         _by_number[self.fileno()] = self
 
@@ -48,6 +51,11 @@ class BoundedSocket(socket.socket):
         received = super().recv_into(buffer, min(wanted, PIECE_BYTES), flags)
         self._count(received)
         return received
+
+    def close(self) -> None:
+        super().close()
+        if self._closed_callback is not None:
+            self._closed_callback()
 
     def _count(self, received: int) -> None:
         self._left -= received
