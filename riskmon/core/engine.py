@@ -175,6 +175,7 @@ class Engine:
         yield from self._judge_all()
         if self._commitments.touched:
             self._commitments.refresh()
+        _ = board.levels  # folded here, in a piece of its own
 
     def _apply(self, events: Sequence[ev.Event]) -> Iterator[int]:
         """Apply events in their order; latencies in a row together, at most ``RUN_MAX`` at once."""
@@ -533,7 +534,7 @@ class Engine:
 
     def _on_open_orders(self, event: ev.OpenOrders) -> None:
         self._hear(event.venue, "open_orders")
-        venues = self.config.portfolio.venues or tuple(self.state.heard_ns)
+        venues = self.config.portfolio.venues or self.state.heard_ns
         for incident in self._cancels.on_open_orders(event, self.state.wall_ns, venues):
             self._trips.on_confirmed(incident)
 
