@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 
 
 class Clock:
@@ -22,3 +23,9 @@ class Clock:
 def boot_ns() -> int:
     """CLOCK_BOOTTIME, which the gate's leases are measured on; it counts suspend."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def rfc3339(ns: int) -> str:
+    """UTC ns since 1970 as `2026-01-02T03:04:05.678Z`."""
+    second = datetime.fromtimestamp(ns // 10**9, UTC).isoformat()[:19]
+    return f"{second}.{ns // 10**6 % 1000:03d}Z"

@@ -33,11 +33,11 @@ from riskmon.core.decisions import Answer, Decision, Outcome, Sweep, Withdraw
 from riskmon.core.engine import Engine
 from riskmon.core.view import Withheld
 from riskmon.gate_file import GateFile
-from riskmon.journal import Commit, Entry, Journal, JournalError, Status
+from riskmon.journal import Commit, Entry, Journal, JournalError, Status, Unencodable, encoded
 from riskmon.lease import Lease, Levels
 from riskmon.metrics import Recorder
 from riskmon.outbox import CancelTarget, Outbox
-from riskmon.web import Accepted, NotDurable, QueueFull
+from riskmon.web import Accepted, NotDurable, QueueFull, Unwritable
 
 PIECE_WORK = 256  # units of the engine's work in one piece: 1 to 4 ms
 OBSERVED_AT_ONCE = 4_096  # events that are counted in one piece
@@ -48,6 +48,7 @@ CANCELS_FIRST_SECONDS = 0.001  # a start over answers and the log, which take as
 LAST_CANCELS_SECONDS = 2.0  # that an end for want of a disk leaves the cancels under way
 SNAPSHOT_EVENTS = 50_000
 SNAPSHOT_SECONDS = 300.0
+SNAPSHOT_SHARE = 500  # bytes that the journal may hold for each event after a snapshot
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ class Request:
     arrived_ns: int  # CLOCK_BOOTTIME
     waiter: asyncio.Future[Any] | None = None
     outcome: Outcome | None = None
+    encoded: bytes = b""  # events for the journal; none: encoded with the commit
 
 
 @dataclass(slots=True)
@@ -93,6 +95,7 @@ class Loop:
         targets: Sequence[CancelTarget],
         last_seq: int,
         lease_seconds: float,
+        journal_bytes: int = 2_000_000_000,
         fail: Callable[[BaseException], None],
         tell: Callable[[Decision], None],
     ) -> None:
@@ -116,6 +119,8 @@ class Loop:
         self._renewal: asyncio.TimerHandle | None = None
         self._durable_version = -1  # of the engine's levels
         self._cancel_arrived_ns: dict[str, int] = {}  # incident -> arrival of its cause
+        # What follows a snapshot fits several times into the bytes that the journal may hold.
+        self._snapshot_events = min(SNAPSHOT_EVENTS, journal_bytes // SNAPSHOT_SHARE)
         self._events_since_snapshot = 0
         self._snapshot_due_ns = 0
         self._checks: set[asyncio.Future[Any]] = set()  # that wait for an answer
@@ -162,8 +167,12 @@ class Loop:
             raise NotDurable("nothing can be written: the sidecar is stopping")
         if self._queued_events + len(events) > QUEUE_EVENTS:
             raise QueueFull(f"{self._queued_events} events wait to be written: slow down")
+        try:
+            data = encoded(events)  # before the engine is stepped: a fault has no effect
+        except Unencodable as fault:
+            raise Unwritable(str(fault)) from None
         waiter: asyncio.Future[Any] = self._loop.create_future()
-        self._put(Request(events, boot_ns(), waiter))
+        self._put(Request(events, boot_ns(), waiter, encoded=data))
         return waiter
 
     def _put(self, request: Request) -> None:
@@ -214,7 +223,7 @@ class Loop:
             if self._advance():
                 self._turn = None
         except BaseException as error:  # a broken invariant: shut, and end
-            self._fail(error)
+            self.end_with(error)
             raise
         if self._inbox or self._turn is not None:
             self._want_turn()
@@ -245,7 +254,9 @@ class Loop:
                 work -= instant.work
             request.outcome = outcome
             self._seq += 1
-            turn.commit.entries.append(Entry(self._seq, now_ns, wall_ns, request.events))
+            turn.commit.entries.append(
+                Entry(self._seq, now_ns, wall_ns, request.events, request.encoded)
+            )
             turn.commit.decisions.extend(outcome.decisions)
             turn.events += len(request.events)
             turn.arrived_ns = min(turn.arrived_ns, request.arrived_ns)
@@ -344,14 +355,18 @@ class Loop:
         if not turn.commit.entries or not self._events_since_snapshot:
             return
         now_ns = boot_ns()
-        if self._events_since_snapshot >= SNAPSHOT_EVENTS or now_ns >= self._snapshot_due_ns:
+        if (
+            self._events_since_snapshot >= self._snapshot_events
+            or now_ns >= self._snapshot_due_ns
+            or self.journal.needs_snapshot
+        ):
             turn.commit.snapshot = self.engine.snapshot()
             self._events_since_snapshot = 0
             self._snapshot_due_ns = now_ns + int(SNAPSHOT_SECONDS * 1e9)
 
     def _written(self, turn: Turn, error: BaseException | None) -> None:
         if error is not None:
-            self._fail(error)
+            self.end_with(error)
             return
         self._turns.popleft()
         self._queued_events -= turn.events
@@ -438,7 +453,8 @@ class Loop:
 
     # -- the end ----------------------------------------------------------------------------------
 
-    def _fail(self, error: BaseException) -> None:
+    def end_with(self, error: BaseException) -> None:
+        """Shut the gate and end: nothing more can be written, or the engine is broken."""
         if self.failed is not None:
             return
         self.failed = error
@@ -467,9 +483,23 @@ class Loop:
                 await self._send_last()
                 await self.step([ev.Tick()])  # commits come in order: all before it is durable
         if self.failed is not None:
+            if cancel:
+                self._cancel_unwritten()
             await self.outbox.drain(LAST_CANCELS_SECONDS)
         self._stopped = True
         await self.outbox.close()
+
+    def _cancel_unwritten(self) -> None:
+        """Cancel what may rest although it cannot be written: the next start may not come."""
+        account = self.engine.config.account
+        with suppress(Exception):  # a broken engine may fail again
+            outcome = self.engine.step(
+                [ev.Stop(cancel=True)], now_ns=self.clock.now_ns(), wall_ns=time.time_ns()
+            )
+            for sweep in outcome.decisions:
+                if isinstance(sweep, Sweep):
+                    for delivery in self.outbox.deliveries(sweep, account):
+                        self.outbox.send(delivery)
 
     async def _send_last(self) -> None:
         """Both sweeps of the stop's own cancel, or as far as they come in a few seconds."""

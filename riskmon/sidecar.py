@@ -14,9 +14,10 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 from msgspec.structs import replace as replace_fields
@@ -35,6 +36,7 @@ from riskmon.core.decisions import (
 )
 from riskmon.core.engine import Engine
 from riskmon.core.view import View, withhold
+from riskmon.daemon import in_daemon
 from riskmon.gate_file import GateFile
 from riskmon.journal import Journal, JournalError, Recovered
 from riskmon.log import Log, logging_to_stderr
@@ -42,7 +44,8 @@ from riskmon.loop import Loop
 from riskmon.metrics import Metrics, Recorder
 from riskmon.outbox import RESULTS
 from riskmon.settings import Http, Settings, SettingsError, load, reload_differences
-from riskmon.start import CannotStart, make_gate, operator_token, tls_context
+from riskmon.start import CannotStart, open_state, operator_token, replay, tls_context
+from riskmon.watch import Watch
 from riskmon.web import (
     Accepted,
     Access,
@@ -60,7 +63,8 @@ from riskmon.web import (
 from riskmon.web.problems import KINDS
 
 PRUNE_SECONDS = 600.0
-REPLAY_SLICE = 500  # instants between two turns of the event loop
+AUDITS_MAX = 4  # read at once
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _log = logging.getLogger("riskmon")
 
@@ -68,8 +72,8 @@ _log = logging.getLogger("riskmon")
 class Sidecar:
     """A running sidecar: what the HTTP edge asks of it (:class:`riskmon.web.Port`)."""
 
-    def __init__(self, settings: Settings, log: Log) -> None:
-        self.settings, self._log = settings, log
+    def __init__(self, settings: Settings, log: Log, *, accept_loss: bool = False) -> None:
+        self.settings, self._log, self._accept_loss = settings, log, accept_loss
         self.recorder = Recorder(
             targets=[target.name for target in settings.cancel],
             results=RESULTS,
@@ -81,6 +85,7 @@ class Sidecar:
         self._changes = Changes(self._engine, withheld=lambda: self._running().withheld())
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: list[asyncio.Task[None]] = []
+        self._audits = asyncio.Semaphore(AUDITS_MAX)
 
     # -- start and end ----------------------------------------------------------------------------
 
@@ -88,22 +93,23 @@ class Sidecar:
         """Serve until a signal; the exit status. Raises :class:`CannotStart`."""
         settings = self.settings
         self._mind_signals()
-        journal = Journal.open(settings.state_dir)
-        clean, web, gate = True, None, None
+        epoch = secrets.token_hex(8)
+        gate, journal = open_state(settings, epoch, accept_loss=self._accept_loss)
+        clean, web = True, None
         try:
             recovered = journal.recover()
             clean = not recovered.unclean
             self.app = make_app(
                 self, self._access(), caps=Caps(connections=settings.http.max_connections)
             )
-            epoch = secrets.token_hex(8)
-            gate = make_gate(settings, epoch)
             web = await self._listen()
+            failed = 4 if recovered.last_seq else 2  # a first start has no trip to lose
             with suppress(NotDurable):  # the loop has failed, said so, and ends below
                 if not await self._begin(journal, recovered, gate, epoch):
                     _log.info("stopped before the journal was replayed; nothing has changed")
                     return 0
                 self._announce(web)
+                failed = 4
             clean = False
             await self._ended
             clean = await self._end(journal)
@@ -112,11 +118,10 @@ class Sidecar:
                 task.cancel()
             if web is not None:
                 await web.close()
-            if gate is not None:
-                gate.close()
+            gate.close()
             with suppress(JournalError):
                 journal.close(clean=clean)
-        return 0 if clean else 4
+        return 0 if clean else failed
 
     def _access(self) -> Access:
         http = self.settings.http
@@ -152,18 +157,9 @@ class Sidecar:
     ) -> bool:
         """Catch up with the journal, then let the start itself be written; False: told to end."""
         config = self.settings.engine_config()
-        engine = Engine.restore(recovered.snapshot) if recovered.snapshot else Engine(config)
-        for number, entry in enumerate(recovered.entries, 1):
-            engine.step(entry.events, now_ns=entry.now_ns, wall_ns=entry.wall_ns)
-            if number % REPLAY_SLICE == 0:
-                await asyncio.sleep(0)
-                if self._ended.done():
-                    return False
-        if len(engine.levels) > self.settings.max_scopes:
-            raise CannotStart(
-                f"the state holds {len(engine.levels)} scopes and max_scopes is "
-                f"{self.settings.max_scopes}: raise max_scopes"
-            )
+        engine = await replay(recovered, self.settings, self._ended.done)
+        if engine is None:
+            return False
         self.loop = Loop(
             engine,
             journal,
@@ -173,21 +169,30 @@ class Sidecar:
             targets=self.settings.cancel,
             last_seq=recovered.last_seq,
             lease_seconds=self.settings.lease,
+            journal_bytes=self.settings.journal.max_bytes,
             fail=self._fail,
             tell=self._tell,
         )
-        start = ev.Start(epoch=epoch, unclean=recovered.unclean)
         self.metrics_page = Metrics(
             *(config.account, self._view, self.recorder, self.loop.outbox),
             log_dropped=self._log.dropped,
             at_rest=self.loop.at_rest,
         )
-        await self.loop.step([ev.Configured(config=dump(config)), start])
+        # One entry: after an accepted loss no start is durable without its freeze.
+        await self.loop.step(
+            [
+                ev.Configured(config=dump(config)),
+                ev.Start(epoch=epoch, unclean=recovered.unclean),
+                *_freeze_after(recovered.lost),
+            ]
+        )
         for delivery in recovered.undelivered:
             self.loop.outbox.send(delivery)
         self.loop.open()
         self._state = ""
         self._tasks.append(asyncio.create_task(self._prune(journal)))
+        watch = Watch(gate, journal, self.loop, self.recorder)
+        self._tasks.append(asyncio.create_task(watch.run()))
         gc.collect()
         gc.freeze()  # what lives for ever need not be looked through again
         return True
@@ -215,10 +220,11 @@ class Sidecar:
         )
 
     def _mind_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        # Not by the event loop: it would give them up as it closes, and a second SIGTERM would
+        # then end the process while it writes its last lines.
+        calls = (self._stop, self._stop, self._hang_up)
+        for number, call in zip(SIGNALS, calls, strict=True):
+            signal.signal(number, partial(_call_soon, asyncio.get_running_loop(), call))
 
     def _stop(self) -> None:
         if not self._ended.done():
@@ -235,7 +241,8 @@ class Sidecar:
         """Stop in order; whether the state on the disk is whole."""
         loop = self._running()
         self._state = "the sidecar is stopping"
-        await loop.stop(cancel=self.settings.on_stop == "cancel")
+        wanted = self.settings.on_stop if loop.failed is None else self.settings.on_unclean_start
+        await loop.stop(cancel=wanted == "cancel")
         if loop.failed is not None:
             await self._changes.end(clean=False, reason=f"failed: {loop.failed}")
             return False
@@ -287,7 +294,9 @@ class Sidecar:
 
     async def audit(self, limit: int, before: int | None) -> list[Record]:
         """The audit trail, newest first."""
-        return await asyncio.to_thread(self._running().journal.audit, limit, before)
+        read = partial(self._running().journal.audit, limit, before)
+        async with self._audits:  # each in a thread, which hangs when the disk does
+            return await in_daemon("riskmon-audit", read)
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         """The metrics' page."""
@@ -305,6 +314,10 @@ class Sidecar:
         """Count a refused batch of events."""
         self.recorder.rejected(reason)
 
+    def accept_paused(self) -> None:
+        """Count a pause of accepting connections."""
+        self.recorder.accept_pauses += 1
+
     def subscribe(self) -> AsyncIterator[Change]:
         """The state, then each change of it, for one reader of the stream."""
         return self._changes.subscribe()
@@ -319,7 +332,7 @@ class Sidecar:
         """Read the configuration anew; one with a fault changes nothing."""
         loop = self._running()
         try:
-            fresh = await asyncio.to_thread(load, self.settings.source)
+            fresh = await in_daemon("riskmon-reload", partial(load, self.settings.source))
         except SettingsError as error:
             self.recorder.reload(ok=False)
             return Reloaded(faults=error.faults)
@@ -362,6 +375,16 @@ def _cannot_listen(http: Http, error: OSError) -> str:
     return f"cannot listen on {http.listen}: {in_use if error.errno == errno.EADDRINUSE else error}"
 
 
+def _freeze_after(lost: str) -> list[ev.Operate]:
+    """What holds the account after an accepted loss, until an operator ends it."""
+    if not lost:
+        return []
+    reason = f"loss accepted: {lost}"
+    return [
+        ev.Operate(action="freeze", scope="account", reason=reason, by="riskmon run --accept-loss")
+    ]
+
+
 def _log_decision(decision: Decision) -> None:
     if isinstance(decision, Transition):
         level = logging.WARNING if decision.after in ("open", "frozen") else logging.INFO
@@ -380,11 +403,14 @@ def _log_decision(decision: Decision) -> None:
         _log.warning("%s over %s is unknown: %s", decision.limit, decision.scope, decision.reason)
 
 
-def run(settings: Settings) -> int:
-    """Run the sidecar in the foreground; the exit status of the process."""
+def run(settings: Settings, *, accept_loss: bool = False) -> int:
+    """Run the sidecar in the foreground; the exit status of the process.
+
+    ``accept_loss`` starts a journal that is damaged, or lacks entries, with the account frozen.
+    """
 
     async def main(log: Log) -> int:
-        return await Sidecar(settings, log).run()
+        return await Sidecar(settings, log, accept_loss=accept_loss).run()
 
     try:
         with logging_to_stderr(settings.log) as log:
@@ -392,3 +418,13 @@ def run(settings: Settings) -> int:
     except (CannotStart, JournalError) as error:
         print(f"riskmon: {error}", file=sys.stderr)
         return 2
+    finally:
+        for number in SIGNALS:  # the process ends in a moment, with this status
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _call_soon(
+    loop: asyncio.AbstractEventLoop, call: Callable[[], None], _number: int, _frame: object
+) -> None:
+    with suppress(RuntimeError):  # the event loop is closed: the process ends
+        loop.call_soon_threadsafe(call)

@@ -1,23 +1,72 @@
-"""What a start needs beside the journal: the operator's token, TLS, and the gate.
+"""What a start needs: the engine as the journal left it, the operator's token, TLS, and the gate.
 
 What cannot be had is told in one line with its cure.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import ssl
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from riskmon.core.engine import Engine
 from riskmon.gate_file import GateFile, GateInUse
+from riskmon.journal import Journal, JournalError, JournalLost, Recovered, take
 from riskmon.permissions import Unsafe, open_secret, read_secret
 from riskmon.settings import Http, Settings
+
+REPLAY_SLICE_SECONDS = 0.02  # of replay between two turns of the event loop
 
 
 class CannotStart(Exception):
     """Something that the user must put right first: one line, exit 2."""
+
+
+async def replay(
+    recovered: Recovered, settings: Settings, is_ended: Callable[[], bool]
+) -> Engine | None:
+    """The engine after all that the journal holds; None when it was told to end before.
+
+    Raises :class:`CannotStart` for a state that does not go with the settings, JournalError for
+    one that cannot be replayed.
+    """
+    config = settings.engine_config()
+    try:
+        engine = Engine.restore(recovered.snapshot) if recovered.snapshot else Engine(config)
+    except Exception as fault:
+        raise JournalLost(
+            f"the newest snapshot in {settings.state_dir} is damaged ({fault})"
+        ) from fault
+    turn_due = 0.0
+    for entry in recovered.entries:
+        try:
+            engine.step(entry.events, now_ns=entry.now_ns, wall_ns=entry.wall_ns)
+        except Exception as fault:
+            raise JournalError(
+                f"entry {entry.seq} in {settings.state_dir} cannot be replayed ({fault!r}): run "
+                "the version that wrote it, or put a copy back with `riskmon restore FILE`"
+            ) from fault
+        if time.monotonic() >= turn_due:
+            await asyncio.sleep(0)
+            turn_due = time.monotonic() + REPLAY_SLICE_SECONDS
+            if is_ended():
+                return None
+    if engine.config.account != settings.account:
+        raise CannotStart(
+            f"state_dir {settings.state_dir} is that of account {engine.config.account}, and "
+            f"`account` is {settings.account}: give each account a state_dir of its own"
+        )
+    if len(engine.levels) > settings.max_scopes:
+        raise CannotStart(
+            f"the state holds {len(engine.levels)} scopes and max_scopes is "
+            f"{settings.max_scopes}: raise max_scopes"
+        )
+    return engine
 
 
 def operator_token(state_dir: Path) -> str:
@@ -30,9 +79,7 @@ def operator_token(state_dir: Path) -> str:
     try:
         with suppress(FileExistsError):
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w") as file:
-                os.fchmod(handle, 0o600)  # whatever the umask
-                file.write(secrets.token_urlsafe(32) + "\n")
+            _write_token(handle, path)
         token = read_secret(path).decode().strip()
     except Unsafe as error:
         raise CannotStart(str(error)) from None
@@ -45,6 +92,16 @@ def operator_token(state_dir: Path) -> str:
     if len(token) < 16:
         raise CannotStart(f"{path} holds no token: {cure}")
     return token
+
+
+def _write_token(handle: int, path: Path) -> None:
+    try:
+        with os.fdopen(handle, "w") as file:
+            os.fchmod(handle, 0o600)  # whatever the umask
+            file.write(secrets.token_urlsafe(32) + "\n")
+    except OSError:  # a full disk: no half a token may stay
+        path.unlink(missing_ok=True)
+        raise
 
 
 def tls_context(http: Http) -> ssl.SSLContext | None:
@@ -69,6 +126,26 @@ def tls_context(http: Http) -> ssl.SSLContext | None:
     return context
 
 
+def open_state(settings: Settings, epoch: str, *, accept_loss: bool) -> tuple[GateFile, Journal]:
+    """A new gate, shut, and the journal whose second mark is beside it.
+
+    Raises :class:`CannotStart` and JournalError.
+    """
+    lock = take(settings.state_dir)
+    try:
+        gate = make_gate(settings, epoch)
+    except BaseException:
+        os.close(lock)
+        raise
+    try:
+        return gate, Journal.open(
+            settings.state_dir, gate=gate.path, lock=lock, accept_loss=accept_loss
+        )
+    except BaseException:
+        gate.close()
+        raise
+
+
 def make_gate(settings: Settings, epoch: str) -> GateFile:
     """A new gate, shut. Raises :class:`CannotStart`."""
     try:
@@ -80,5 +157,7 @@ def make_gate(settings: Settings, epoch: str) -> GateFile:
         )
     except GateInUse as error:
         raise CannotStart(f"{error}: stop it, or give this one a `gate` of its own") from None
+    except Unsafe as error:
+        raise CannotStart(f"the gate is refused: {error}") from None
     except OSError as error:
         raise CannotStart(f"{error.strerror}: {settings.gate}: set `gate`") from None

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from riskmon import proof
 from riskmon.cli import run
 from riskmon.journal import Commit, Journal
 from tests.files import private
@@ -34,6 +35,7 @@ BREAKERS = [
     },
     {"limit": "manual", "scope": "account", "state": "frozen", "generation": 7, "reason": "drill"},
 ]
+TOKENS = ("secret-token", "from-state")
 STATE = {"account": "main", "generation": 7, "level": "halt", "breakers": BREAKERS}
 
 
@@ -49,13 +51,38 @@ class Sidecar(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Any POST."""
-        self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == proof.CHALLENGE_PATH:
+            self._send(200, b'{"nonce":"0123456789abcdef","seconds":10}', None)
+        else:
+            self._answer(json.loads(body))
 
     def _answer(self, body: Any) -> None:
-        self.asked.append((self.path, self.headers["Authorization"], body))
+        signer = self._signer()
+        who = f"signed by {signer}" if signer else self.headers["Authorization"]
+        self.asked.append((self.path, who, body))
         status, answer = self.answers[self.path]
         text = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        self._send(status, text, signer)
+
+    def _signer(self) -> str | None:
+        """The token that signed the request."""
+        headers = dict(self.headers.items())
+        return next(
+            (
+                token
+                for token in TOKENS
+                if proof.signs_request(proof.key_of(token), headers, self.command, self.path)
+            ),
+            None,
+        )
+
+    def _send(self, status: int, text: bytes, signer: str | None) -> None:
         self.send_response(status)
+        if signer:
+            key, nonce = proof.key_of(signer), self.headers[proof.NONCE]
+            signature = proof.answer_signature(key, nonce, status, text)
+            self.send_header(proof.SIGNATURE, signature)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
@@ -149,11 +176,11 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("action", ["freeze", "trip", "enable", "disable"])
 def test_a_change_sends_scope_reason_and_token(action: str, url: str, token_file: Path) -> None:
-    """What was written goes out, with the operator's token, and nothing else."""
+    """What was written goes out, signed by the operator's token, and nothing else."""
     arguments = [action, "venue:kraken", "--reason", "slow", "--limit", "latency_p99"]
     assert run([*arguments, "--url", url, "--token-file", str(token_file)]) == 0
     body = {"scope": "venue:kraken", "reason": "slow", "limit": "latency_p99"}
-    assert Sidecar.asked == [(f"/v1/{action}", "Bearer secret-token", body)]
+    assert Sidecar.asked == [(f"/v1/{action}", "signed by secret-token", body)]
 
 
 def test_disable_says_for_how_long(url: str, token_file: Path) -> None:
@@ -169,7 +196,7 @@ def test_a_sidecar_on_a_unix_socket(tmp_path: Path, token_file: Path) -> None:
     for _ in serving(UnixServer(str(path), Sidecar)):  # type: ignore[arg-type]
         arguments = ["freeze", "--reason", "x", "--url", f"unix://{path}"]
         assert run([*arguments, "--token-file", str(token_file)]) == 0
-    assert Sidecar.asked[0][0] == "/v1/freeze"
+    assert Sidecar.asked[0][:2] == ("/v1/freeze", "Bearer secret-token")
 
 
 def test_unfreeze_shows_and_sends_what_was_seen(
@@ -245,7 +272,7 @@ def test_url_and_token_come_from_the_configuration(url: str, tmp_path: Path) -> 
     listen = url.removeprefix("http://")
     Path("my.toml").write_text(f'state_dir = "{tmp_path}"\n[http]\nunix = ""\nlisten = "{listen}"')
     assert run(["freeze", "--reason", "x", "--config", "my.toml"]) == 0
-    assert Sidecar.asked[0][1] == "Bearer from-state"
+    assert Sidecar.asked[0][1] == "signed by from-state"
 
 
 def test_a_faulty_configuration_keeps_nobody_from_freezing(url: str, token_file: Path) -> None:

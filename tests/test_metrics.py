@@ -72,11 +72,14 @@ PROMISED = {
     "riskmon_breach_to_cancel_seconds": ("histogram", ""),
     "riskmon_events_total": ("counter", "type"),
     "riskmon_events_rejected_total": ("counter", "reason"),
+    "riskmon_operations_refused_total": ("counter", "reason"),
+    "riskmon_accept_pauses_total": ("counter", ""),
     "riskmon_last_cycle_timestamp_seconds": ("gauge", ""),
     "riskmon_cycle_duration_seconds": ("histogram", ""),
     "riskmon_journal_commit_duration_seconds": ("histogram", ""),
     "riskmon_config_last_reload_successful": ("gauge", ""),
     "riskmon_log_dropped_total": ("counter", ""),
+    "riskmon_gate_rewrites_total": ("counter", ""),
 }
 
 

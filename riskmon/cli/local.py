@@ -24,12 +24,17 @@ def _load(config: Path | None) -> Settings:
 
 @click.command()
 @config_option
-def run(config: Path | None) -> int:
+@click.option(
+    "--accept-loss",
+    is_flag=True,
+    help="Start although entries of the journal are lost, with the account frozen.",
+)
+def run(config: Path | None, accept_loss: bool) -> int:
     """Run the sidecar."""
     settings = _load(config)
     from riskmon.sidecar import run as run_sidecar
 
-    return run_sidecar(settings)
+    return run_sidecar(settings, accept_loss=accept_loss)
 
 
 @click.command("check-config")
@@ -130,13 +135,33 @@ def restore(file: Path, config: Path | None) -> int:
 
     settings = _load(config)
     try:
-        kept = restore(file, settings.state_dir)
+        kept = restore(file, settings.state_dir, settings.gate)
     except JournalError as fault:
         raise click.ClickException(str(fault)) from fault
     click.echo(f"{settings.state_dir} holds the state of {file}")
     if kept:
         click.echo(f"what was there is kept as {kept}")
     return 0
+
+
+@click.command("check-state")
+@config_option
+def check_state(config: Path | None) -> int:
+    """Verify journal, marks and snapshots, and change nothing; exits 2 for any finding."""
+    from riskmon.core.engine import Engine
+    from riskmon.journal import check_state
+
+    settings = _load(config)
+    report = check_state(settings.state_dir, settings.gate, Engine.restore)
+    if report.running:
+        click.echo(f"riskmon runs in {settings.state_dir} (process {report.running})")
+    for note in report.notes:
+        click.echo(note)
+    for finding in report.findings:
+        click.echo(finding, err=True)
+    if not report.findings:
+        click.echo(f"{settings.state_dir}: no finding")
+    return 2 if report.findings else 0
 
 
 @click.command()
@@ -148,4 +173,4 @@ def demo(keep: bool) -> int:
     return run(keep=keep)
 
 
-COMMANDS = (run, check_config, drill, token, backup, restore, demo)
+COMMANDS = (run, check_config, check_state, drill, token, backup, restore, demo)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import ssl
+import struct
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from riskmon import proof
+from riskmon.proof import Unsigned
 from riskmon.unix_socket import address_of
 
 _TIMEOUT_SECONDS = 10.0
@@ -18,6 +22,18 @@ _BODY_BYTES_MAX = 64_000_000
 
 class Unreachable(Exception):
     """No sidecar answers there."""
+
+
+class _Question(NamedTuple):
+    method: str
+    path: str
+    body: bytes
+
+
+class _Answer(NamedTuple):
+    status: int
+    signature: str
+    body: bytes
 
 
 class Refused(Exception):
@@ -31,19 +47,27 @@ class Refused(Exception):
 
 
 class _UnixConnection(HTTPConnection):
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=_TIMEOUT_SECONDS)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(_TIMEOUT_SECONDS)
-        with address_of(Path(self._path)) as address:
+        with address_of(self._path) as address:
             self.sock.connect(address)
+
+    def is_trusted(self) -> bool:
+        """Whether this user or root listens there."""
+        packed = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return struct.unpack("3i", packed)[1] in (0, os.geteuid())
 
 
 class Remote:
     """One sidecar: `http://…`, `https://…` or `unix:///path.sock`; ValueError for any other URL.
+
+    The token is sent over TLS, and over a Unix socket of this user or of root. Elsewhere it signs
+    the request, and the answer counts only if the token signs that too.
 
     ``certificate`` is the sidecar's own, when the configuration names it: it is then trusted
     under any name. Without it the system's authorities decide.
@@ -51,7 +75,7 @@ class Remote:
 
     def __init__(self, url: str, token: str | None, certificate: Path | None = None) -> None:
         parts = urlsplit(url)
-        is_unix = parts.scheme == "unix" and bool(parts.path)
+        is_unix = parts.scheme == "unix" and url.startswith("unix:///")
         is_web = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         if not (is_unix or is_web):
             raise ValueError("must be http://HOST:PORT, https://HOST:PORT or unix:///PATH")
@@ -61,33 +85,61 @@ class Remote:
 
     def get(self, path: str) -> Any:
         """The JSON answer of a GET."""
-        return self._call("GET", path, None)
+        return self._call("GET", path, b"")
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """The JSON answer of a POST."""
-        return self._call("POST", path, body)
+        return self._call("POST", path, json.dumps(body).encode())
 
-    def _call(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
-        headers = {"Content-Type": "application/json"} if body is not None else {}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
-        content = None if body is None else json.dumps(body)
+    def _call(self, method: str, path: str, body: bytes) -> Any:
         try:
             connection = self._connection()
             try:
-                connection.request(method, self._prefix + path, content, headers)
-                response = connection.getresponse()
-                status, text = response.status, response.read(_BODY_BYTES_MAX)
+                connection.connect()
+                answer = self._asked(connection, _Question(method, path, body))
             finally:
                 connection.close()
+        except Unsigned as error:
+            raise Unreachable(str(error)) from None
         except (OSError, HTTPException) as error:
             cause = str(error) or type(error).__name__
             raise Unreachable(f"no sidecar answers at {self.url}: {cause}") from error
-        return self._answer(status, text)
+        return self._content(answer)
+
+    def _asked(self, connection: HTTPConnection, question: _Question) -> _Answer:
+        if self._token is None:
+            return self._sent(connection, question, {})
+        if isinstance(connection, HTTPSConnection) or (
+            isinstance(connection, _UnixConnection) and connection.is_trusted()
+        ):
+            return self._sent(connection, question, {"Authorization": f"Bearer {self._token}"})
+        key = proof.key_of(self._token)
+        challenge = self._sent(connection, _Question("POST", proof.CHALLENGE_PATH, b""), {})
+        nonce = proof.nonce_in(challenge.body) if challenge.status == 200 else None
+        if nonce is None:
+            raise Unreachable(
+                f"what answers at {self.url} (status {challenge.status}) is no riskmon sidecar "
+                "that proves its answers"
+            )
+        answer = self._sent(connection, question, proof.request_headers(key, nonce, *question))
+        if not proof.signs_answer(key, answer.signature, nonce, answer.status, answer.body):
+            raise Unsigned(self.url, answer.status)
+        return answer
+
+    def _sent(
+        self, connection: HTTPConnection, question: _Question, headers: dict[str, str]
+    ) -> _Answer:
+        method, path, body = question
+        if body:
+            headers = {**headers, "Content-Type": "application/json"}
+        connection.request(method, self._prefix + path, body or None, headers)
+        response = connection.getresponse()
+        signature = response.headers.get(proof.SIGNATURE, "")
+        return _Answer(response.status, signature, response.read(_BODY_BYTES_MAX))
 
     def _connection(self) -> HTTPConnection:
         if self._parts.scheme == "unix":
-            return _UnixConnection(self._parts.path)
+            return _UnixConnection(Path(self.url.removeprefix("unix://")))
         host, port = self._parts.hostname or "", self._parts.port
         if self._parts.scheme == "http":
             return HTTPConnection(host, port, timeout=_TIMEOUT_SECONDS)
@@ -95,13 +147,13 @@ class Remote:
         context.check_hostname = self._certificate is None
         return HTTPSConnection(host, port, timeout=_TIMEOUT_SECONDS, context=context)
 
-    def _answer(self, status: int, text: bytes) -> Any:
+    def _content(self, answer: _Answer) -> Any:
         try:
-            body = json.loads(text)
+            body = json.loads(answer.body)
         except ValueError:
             raise Unreachable(
-                f"what answers at {self.url} is no riskmon sidecar (status {status})"
+                f"what answers at {self.url} is no riskmon sidecar (status {answer.status})"
             ) from None
-        if 200 <= status < 300:
+        if 200 <= answer.status < 300:
             return body
-        raise Refused(status, body if isinstance(body, dict) else {})
+        raise Refused(answer.status, body if isinstance(body, dict) else {})

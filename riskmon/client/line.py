@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
 import msgspec
 
+from riskmon import proof
+from riskmon.client.reports import boottime_ns
+from riskmon.unix_socket import address_of
+
+_NONCES_MAX = 8
+_NONCE_KEPT_NS = (proof.NONCE_SECONDS - 2) * 1_000_000_000  # it must still reach the sidecar
 _RETRY_AFTER_MAX_SECONDS = 30.0
 
 
@@ -48,28 +59,40 @@ class Answer(NamedTuple):
 
 
 class Line:
-    """Posts JSON to `url`, which is `http://…`, `https://…` or `unix:///path/to.sock`."""
+    """Posts JSON to `url`, which is `http://…`, `https://…` or `unix:///path/to.sock`.
 
-    def __init__(self, url: str, token: str | None) -> None:
+    With `verify`, over `http://`, the token signs each request and is not sent, and an answer that
+    it does not sign is none. ValueError for `verify` without a token.
+    """
+
+    def __init__(self, url: str, token: str | None, *, verify: bool = False) -> None:
+        if verify and token is None:
+            raise ValueError("verify needs a token: it signs the requests and the answers")
         self.url = url
         self._socket = url.removeprefix("unix:").removeprefix("//") if _is_unix(url) else None
         self._base = "http://localhost" if self._socket else url.rstrip("/")
         self._token = token
+        self._key = (
+            proof.key_of(token) if verify and token and url.lower().startswith("http:") else None
+        )
+        self._nonces: deque[tuple[str, int]] = deque(maxlen=_NONCES_MAX)
         self._session: aiohttp.ClientSession | None = None
+        self._open = ExitStack()
 
     async def post(self, path: str, body: bytes, max_seconds: float) -> Answer:
         """One request, never repeated here; ConnectionError when no answer came in time."""
-        if self._session is None:
-            self._session = self._new_session()
-        timeout = aiohttp.ClientTimeout(total=max_seconds)
         try:
-            async with self._session.post(
-                self._base + path, data=body, timeout=timeout, allow_redirects=False
-            ) as response:
-                retry_after = _seconds(response.headers.get("Retry-After", ""))
-                return Answer(response.status, await response.read(), retry_after)
+            if self._session is None:
+                self._session = self._new_session()
+            async with asyncio.timeout(max_seconds):
+                if self._key is None:
+                    return (await self._send(path, body, {}))[0]
+                return await self._send_signed(self._key, path, body)
         except TimeoutError:
             raise ConnectionError(f"no answer from {self.url} in {max_seconds:g} s") from None
+        except proof.Unsigned:
+            self._nonces.clear()
+            raise
         except (aiohttp.ClientError, OSError) as error:
             cause = str(error) or type(error).__name__
             raise ConnectionError(f"{self.url} cannot be reached: {cause}") from error
@@ -77,13 +100,57 @@ class Line:
     async def aclose(self) -> None:
         if self._session is not None:
             await self._session.close()
+        self._open.close()
+
+    async def _send(
+        self, path: str, body: bytes, headers: Mapping[str, str]
+    ) -> tuple[Answer, Mapping[str, str]]:
+        assert self._session is not None  # noqa: S101 - `post` makes it
+        async with self._session.post(
+            self._base + path, data=body, headers=headers, allow_redirects=False
+        ) as response:
+            retry_after = _seconds(response.headers.get("Retry-After", ""))
+            answer = Answer(response.status, await response.read(), retry_after)
+            return answer, response.headers
+
+    async def _send_signed(self, key: bytes, path: str, body: bytes) -> Answer:
+        nonce = self._kept_nonce() or await self._new_nonce()
+        sent_ns = boottime_ns()
+        signed = proof.request_headers(key, nonce, "POST", path, body)
+        answer, headers = await self._send(path, body, signed)
+        if not proof.signs_answer(
+            key, headers.get(proof.SIGNATURE, ""), nonce, answer.status, answer.body
+        ):
+            raise proof.Unsigned(self.url, answer.status)
+        if proof.is_nonce(following := headers.get(proof.NONCE)):
+            self._nonces.append((following, sent_ns))
+        return answer
+
+    def _kept_nonce(self) -> str | None:
+        """A nonce that came with an earlier answer and is still good."""
+        while self._nonces:
+            nonce, got_ns = self._nonces.pop()
+            if boottime_ns() - got_ns < _NONCE_KEPT_NS:
+                return nonce
+        return None
+
+    async def _new_nonce(self) -> str:
+        answer, _ = await self._send(proof.CHALLENGE_PATH, b"", {})
+        nonce = proof.nonce_in(answer.body) if answer.status == 200 else None
+        if nonce is None:
+            raise proof.Unsigned(self.url, answer.status)
+        return nonce
 
     def _new_session(self) -> aiohttp.ClientSession:
         headers = {"Content-Type": "application/json"}
-        if self._token is not None:
+        if self._token is not None and self._key is None:
             headers["Authorization"] = f"Bearer {self._token}"
-        connector = aiohttp.UnixConnector(self._socket) if self._socket else None
-        return aiohttp.ClientSession(headers=headers, connector=connector)
+        connector = None
+        if self._socket:
+            address = self._open.enter_context(address_of(Path(self._socket)))
+            connector = aiohttp.UnixConnector(address)
+        timeout = aiohttp.ClientTimeout(total=None)  # `post` has its own
+        return aiohttp.ClientSession(headers=headers, connector=connector, timeout=timeout)
 
 
 def _is_unix(url: str) -> bool:

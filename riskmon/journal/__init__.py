@@ -14,9 +14,12 @@ every later commit fails too. The sidecar shuts its gate and exits; the next sta
 really there.
 """
 
-from riskmon.journal.commit import Commit, Delivery, Entry, Status
-from riskmon.journal.file import JournalError, backup, restore
-from riskmon.journal.running import Journal, Recovered, entries
+from riskmon.journal.check import Report, check_state
+from riskmon.journal.commit import Commit, Delivery, Entry, Status, Unencodable, encoded
+from riskmon.journal.copies import backup, restore
+from riskmon.journal.file import JournalError, JournalLost, take
+from riskmon.journal.reading import entries
+from riskmon.journal.running import Journal, Recovered
 
 __all__ = [
     "Commit",
@@ -24,9 +27,15 @@ __all__ = [
     "Entry",
     "Journal",
     "JournalError",
+    "JournalLost",
     "Recovered",
+    "Report",
     "Status",
+    "Unencodable",
     "backup",
+    "check_state",
+    "encoded",
     "entries",
     "restore",
+    "take",
 ]

@@ -24,12 +24,29 @@ class Entry(NamedTuple):
     """One instant: everything that was stepped together, in order.
 
     ``now_ns`` is steady engine time, ``wall_ns`` UTC ns since 1970. ``seq`` counts up from 1.
+    ``encoded`` is ``events`` by :func:`encoded`, where that has been done; none when read.
     """
 
     seq: int
     now_ns: int
     wall_ns: int
     events: Sequence[Event]
+    encoded: bytes = b""
+
+
+def encoded(events: Sequence[Event]) -> bytes:
+    """The events as an entry holds them.
+
+    Raises :class:`Unencodable` for a value that has no place in one.
+    """
+    try:
+        return _encode(events)
+    except (OverflowError, TypeError, ValueError) as fault:
+        raise Unencodable(f"a value cannot be written: {fault}") from fault
+
+
+class Unencodable(Exception):
+    """Something that the journal has no encoding for: an integer over 64 bits, a strange type."""
 
 
 class Delivery(Struct, frozen=True):
@@ -64,14 +81,19 @@ class Commit(Struct, kw_only=True):
     clean: bool = False
 
 
-def insert(db: apsw.Connection, commit: Commit, last_seq: int) -> int:
-    """Write a commit inside the open transaction; the journal's last seq after it."""
+def insert(db: apsw.Connection, commit: Commit, last_seq: int) -> tuple[int, int]:
+    """Write a commit inside the open transaction.
+
+    Returns the journal's last seq after it, and the bytes of its entries and its snapshot.
+    """
+    size = len(commit.snapshot or b"")
     if commit.entries:
-        db.executemany(
-            "INSERT INTO inputs VALUES (?, ?, ?, ?)",
-            ((e.seq, e.now_ns, e.wall_ns, _encode(e.events)) for e in commit.entries),
-        )
+        rows = [
+            (e.seq, e.now_ns, e.wall_ns, e.encoded or encoded(e.events)) for e in commit.entries
+        ]
+        db.executemany("INSERT INTO inputs VALUES (?, ?, ?, ?)", rows)
         last_seq = commit.entries[-1].seq
+        size += sum(len(events) for *_, events in rows)
     for decision in commit.decisions:
         _insert_decision(db, decision)
     for delivery in commit.deliveries:
@@ -95,7 +117,7 @@ def insert(db: apsw.Connection, commit: Commit, last_seq: int) -> int:
         _insert_snapshot(db, last_seq, commit.snapshot)
     if commit.clean:
         db.execute("UPDATE meta SET value = 1 WHERE key = 'clean'")
-    return last_seq
+    return last_seq, size
 
 
 def _insert_decision(db: apsw.Connection, decision: Decision) -> None:

@@ -1,4 +1,4 @@
-"""The state directory: who holds it, the journal's file in it, and copies of that file.
+"""The state directory: who holds it, and the journal's file in it.
 
 ``lock`` is held by the one sidecar that uses the directory, for its whole life, by ``flock``: the
 kernel lets go of it however the process ends. ``journal.db`` is an SQLite database in WAL mode.
@@ -7,10 +7,9 @@ Everything in here is readable by its owner alone.
 
 from __future__ import annotations
 
+import errno
 import fcntl
-import itertools
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -25,10 +24,11 @@ JOURNAL_NAME = "journal.db"
 LOCK_NAME = "lock"
 SCHEMA_VERSION = 1
 
+_IDENTITY_KEYS = ("identity_high", "identity_low")  # rows of meta, which holds integers
+
 _APPLICATION_ID = 0x5249534B  # "RISK": tells a journal from any other SQLite file
 _SCHEMA = f"""
 PRAGMA auto_vacuum = INCREMENTAL;
-PRAGMA journal_mode = WAL;
 BEGIN IMMEDIATE;
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 CREATE TABLE inputs (
@@ -56,11 +56,32 @@ PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """  # noqa: S608 - two numbers from above
 _BUSY_MS = 5_000
-_LOG_BYTES_MAX = 64_000_000  # what a long reader made the log grow to is given back beyond this
+
+
+WAYS_ON = (
+    "put a copy back with `riskmon restore FILE`, or start with what is left and the account "
+    "frozen by `riskmon run --accept-loss`"
+)
 
 
 class JournalError(Exception):
     """The journal cannot be used. The message is one line: what is wrong, where, and the cure."""
+
+
+class JournalLost(JournalError):
+    """Entries of the journal are missing or cannot be read. ``what`` says which, and where."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: {WAYS_ON}")
+        self.what = what
+
+
+class JournalDamaged(JournalLost):
+    """The journal's file cannot be read."""
+
+
+def _is_full(fault: BaseException) -> bool:
+    return isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -69,13 +90,12 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (apsw.NotADBError, apsw.CorruptError, msgspec.DecodeError, UnicodeDecodeError) as fault:
-        raise JournalError(
-            f"{path} is damaged ({fault}): put a copy back with `riskmon restore FILE`, "
-            "or move it away to start with no memory of trips and freezes"
-        ) from fault
-    except apsw.FullError as fault:
-        raise JournalError(f"no space left to write {path}: free some, then start again") from fault
+        raise JournalDamaged(f"{path} is damaged ({fault})") from fault
     except (apsw.Error, OSError) as fault:
+        if isinstance(fault, apsw.FullError) or _is_full(fault):
+            raise JournalError(
+                f"no space left to write {path}: free some, then start again"
+            ) from fault
         raise JournalError(
             f"cannot use {path} ({fault}): check the disk, the owner and the mode of "
             "the file and its directory"
@@ -114,31 +134,23 @@ def take(state_dir: Path) -> int:
         raise JournalError(
             f"cannot lock {state_dir / LOCK_NAME} ({fault.strerror}): use a local disk"
         ) from fault
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, str(os.getpid()).encode(), 0)
+    with suppress(OSError):  # on a full disk only the message of a second start lacks the process
+        os.ftruncate(lock, os.pwrite(lock, str(os.getpid()).encode(), 0))
     return lock
 
 
-def open_writer(path: Path) -> apsw.Connection:
-    """The one connection that writes ``path``, which is made if absent. Call it `explained`."""
+def create(path: Path, identity: bytes) -> None:
+    """Make an empty journal at ``path``, durable with its name. Call it `explained`."""
     # SQLite gives its log and index the mode of the database, but would make that one 0644.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-    path.chmod(0o600)
-    db = connect(path, apsw.SQLITE_OPEN_READWRITE)
-    if _is_empty(db):
+    with closing(connect(path, apsw.SQLITE_OPEN_READWRITE)) as db:
+        # Without a log until the tables are there: no crash leaves a log and no table.
+        db.execute("PRAGMA journal_mode = DELETE")
         for _ in db.execute(_SCHEMA):
             pass
-        sync_directory(path.parent)
-        sync_directory(path.parent.parent)
-    else:
-        identify(db, path)
-        # Not `inputs`, which may hold gigabytes: recovery reads all of it that matters.
-        for table in ("meta", "snapshots", "audit", "outbox"):
-            _verify(db, f"PRAGMA quick_check({table})")
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES_MAX}")
-    return db
+        give_identity(db, identity)
+    sync_directory(path.parent)
+    sync_directory(path.parent.parent)
 
 
 def open_reader(path: Path) -> apsw.Connection:
@@ -174,92 +186,44 @@ def identify(db: apsw.Connection, path: Path) -> None:
         )
 
 
-def number(db: apsw.Connection, query: str) -> int:
+def number(db: apsw.Connection, query: str, *bindings: str | int) -> int:
     """The one integer that ``query`` gives; 0 for no row or NULL."""
-    row = db.execute(query).fetchone()
+    row = db.execute(query, bindings).fetchone()
     return int(row[0] or 0) if row else 0
 
 
-def backup(state_dir: Path, file: Path, *, overwrite: bool = False) -> None:
-    """Copy the journal in ``state_dir``, in use or not, to ``file`` (0600), whole or not at all.
-
-    Raises :class:`JournalError`; also when ``file`` exists and ``overwrite`` is not set.
-    """
-    if file.exists() and not overwrite:
-        raise JournalError(f"{file} exists: name another file, or allow it to be overwritten")
-    source_path = state_dir / JOURNAL_NAME
-    with explained(source_path), closing(open_reader(source_path)) as source:  # noqa: SIM117
-        with explained(file), _draft(file) as draft:
-            _copy(source, draft).close()
-
-
-def restore(file: Path, state_dir: Path) -> Path | None:
-    """Put the backup ``file`` in place of the journal in ``state_dir``; the old one's new path.
-
-    The next start counts as unclean, for what happened since the backup is unknown. Raises
-    :class:`JournalError` and changes nothing when a sidecar runs there, or ``file`` is damaged.
-    """
-    target = state_dir / JOURNAL_NAME
-    lock = take(state_dir)
-    try:
-        with explained(file), closing(open_reader(file)) as source:
-            _verify(source, "PRAGMA integrity_check")
-            with explained(target), _draft(target) as draft:
-                with closing(_copy(source, draft)) as copy:
-                    copy.execute("UPDATE meta SET value = 0 WHERE key = 'clean'")
-                return _set_aside(target)
-    finally:
-        os.close(lock)
-
-
-def _is_empty(db: apsw.Connection) -> bool:
-    # Also what a crash during the very first start leaves: a header and no table.
+def is_empty(db: apsw.Connection) -> bool:
+    """Whether there is no table: a new file, or a header that a crash of a first start left."""
     return not (
         number(db, "PRAGMA application_id") or number(db, "SELECT count(*) FROM sqlite_schema")
     )
 
 
-def _verify(db: apsw.Connection, check: str) -> None:
+def identity_of(db: apsw.Connection) -> bytes | None:
+    """What tells this journal from any other; None for one that has never had a mark."""
+    halves = [
+        number(db, "SELECT value FROM meta WHERE key = ?", key).to_bytes(8, signed=True)
+        for key in _IDENTITY_KEYS
+    ]
+    return b"".join(halves) if any(halves[0]) or any(halves[1]) else None
+
+
+def give_identity(db: apsw.Connection, identity: bytes) -> None:
+    """Set what tells this journal from any other, 16 bytes."""
+    half = len(identity) // 2
+    values = [int.from_bytes(part, signed=True) for part in (identity[:half], identity[half:])]
+    db.executemany(
+        "INSERT OR REPLACE INTO meta VALUES (?, ?)", list(zip(_IDENTITY_KEYS, values, strict=True))
+    )
+
+
+def verify(db: apsw.Connection, check: str) -> None:
+    """Run one of SQLite's checks; raises apsw.CorruptError with what it finds."""
     found = db.execute(check).fetchone()
     if found != ("ok",):
         raise apsw.CorruptError(str(found[0]) if found else "no answer to a check")
 
 
-def _copy(source: apsw.Connection, path: Path) -> apsw.Connection:
-    """A copy as one file, without a log beside it, synced to the disk."""
-    target = connect(path, apsw.SQLITE_OPEN_READWRITE)
-    # One step: in several, each commit of the sidecar between them would start the copy anew.
-    with target.backup("main", source, "main") as copying:
-        copying.step(-1)
-    target.execute("PRAGMA journal_mode = DELETE")
-    return target
-
-
-@contextmanager
-def _draft(path: Path) -> Iterator[Path]:
-    """A file to write that becomes ``path`` at the end, or vanishes when that fails."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    draft = Path(name)
-    try:
-        yield draft
-        draft.replace(path)
-        sync_directory(path.parent)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-
-
-def _set_aside(path: Path) -> Path | None:
-    """Give the journal at ``path`` a second name, with its log, so that it can be replaced."""
-    if not path.exists():
-        return None
-    names = (path.with_name(f"{path.name}.old-{n}") for n in itertools.count(1))
-    kept = next(name for name in names if not name.exists())
-    for suffix in ("", "-wal"):
-        with suppress(FileNotFoundError):
-            os.link(f"{path}{suffix}", f"{kept}{suffix}")
-    # Before the new file comes: a log of the old one would be applied to it.
-    for suffix in ("-wal", "-shm"):
-        Path(f"{path}{suffix}").unlink(missing_ok=True)
-    return kept
+def log_of(path: Path) -> Path:
+    """Where SQLite keeps the write-ahead log of a journal."""
+    return path.with_name(f"{path.name}-wal")

@@ -12,6 +12,7 @@ that are zero until a write of the journal fails; they need no room on the disk.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import struct
@@ -36,6 +37,9 @@ _FAILED, _NOT_FAILED = b"FAILED!\x01", bytes(8)
 _HEAD = struct.Struct("<8sLLQ")  # magic; CRC-32 of serial and body; bytes of the body; serial
 _SERIAL = struct.Struct("<Q")
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+_log = logging.getLogger("riskmon.journal")
 
 
 class Mark(Struct, frozen=True, array_like=True):
@@ -137,6 +141,7 @@ class Marks:
         self._files: list[MarkFile | None] = []
         self._guard = threading.Lock()  # over which files are open
         self._mark: Mark | None = None
+        self._unmade: set[Path] = set()
         found: list[Found] = []
         for path in paths:
             file, one = MarkFile.open(path)
@@ -146,14 +151,19 @@ class Marks:
         self.storage_failed = any(one.storage_failed for one in found)
 
     def start(self, mark: Mark) -> None:
-        """Write ``mark`` to all files and make those that hold none. Raises OSError."""
+        """Write ``mark`` to all files and make those that hold none.
+
+        Raises OSError where that fails in the state directory. The gate's directory may come
+        later: :meth:`remake_lost` makes that mark then.
+        """
         self._mark = mark
-        for index, (file, found) in enumerate(zip(self._files, self.found, strict=True)):
-            if file is None:
-                self._replace(index, self._made(found.path, mark))
-            else:
+        for file in self._files:
+            if file is not None:
                 file.write(mark)
                 file.note(self.storage_failed)
+        if self._files[0] is None:
+            self._make(0, mark)
+        self.remake_lost()
 
     def advance(self, last_seq: int, wall_ns: int) -> None:
         """Write the last entry that is durable to all files. Raises OSError."""
@@ -164,18 +174,24 @@ class Marks:
             if file is not None:
                 file.write(self._mark)
 
-    def remake_lost(self) -> list[Path]:
-        """Make anew the files that are no longer at their paths; those paths. Raises OSError."""
+    def remake_lost(self) -> None:
+        """Make the files that are not at their paths, and log it; one that fails is tried again."""
         if self._mark is None:
-            return []
-        lost = [
-            (index, file.path)
-            for index, file in enumerate(self._files)
-            if file is not None and not file.is_in_place()
-        ]
-        for index, path in lost:
-            self._replace(index, self._made(path, self._mark))
-        return [path for _, path in lost]
+            return
+        for index, file in enumerate(self._files):
+            if file is not None and file.is_in_place():
+                continue
+            path = self.found[index].path
+            try:
+                self._make(index, self._mark)
+            except OSError as error:
+                if path not in self._unmade:
+                    self._unmade.add(path)
+                    _log.info("the mark %s cannot be made yet (%s)", path, error.strerror)
+                continue
+            self._unmade.discard(path)
+            if file is not None:
+                _log.warning("the mark %s was removed or replaced: it is made anew", path)
 
     def note_storage_failure(self) -> bool:
         """Record that a write of the journal failed, for the next start; whether any file took it.
@@ -209,10 +225,9 @@ class Marks:
                         taken = True
         return taken
 
-    def _made(self, path: Path, mark: Mark) -> MarkFile:
-        return MarkFile.make(path, mark, storage_failed=self.storage_failed)
-
-    def _replace(self, index: int, file: MarkFile) -> None:
+    def _make(self, index: int, mark: Mark) -> None:
+        path = self.found[index].path
+        file = MarkFile.make(path, mark, storage_failed=self.storage_failed)
         with self._guard:
             old, self._files[index] = self._files[index], file
             if old is not None:

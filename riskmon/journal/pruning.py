@@ -8,59 +8,125 @@ import apsw
 
 from riskmon.journal.file import number
 
-_SLICE_ROWS = 256
+_SLICE_ROWS = 2_048
+_SLICE_ROWS_OTHER = 256
 _SLICE_BYTES = 1_000_000
 _SLICE_PAGES = 256
+_FILL_PERCENT = 90  # of the bytes allowed: what comes in before the next look fits into the rest
 _DAY_NS = 86_400 * 10**9
 
 
 class Prune(NamedTuple):
-    """How many days of entries to keep, and how many bytes at most."""
+    """How many days of entries to keep, and how many bytes of journal and log at most."""
 
     keep_days: float
     max_bytes: int
 
 
-def prune_slice(db: apsw.Connection, rule: Prune) -> bool:
-    """Drop a little of what ``rule`` lets go and give its pages back; whether to go on."""
-    # Age is counted from the newest entry, so that a clock set forward prunes nothing by itself.
+class Size(NamedTuple):
+    """Bytes of the database that are in use, and those free in it for what comes next."""
+
+    used: int
+    free: int
+
+
+def size_of(db: apsw.Connection) -> Size:
+    """The size of the database as the open transaction leaves it."""
+    page = number(db, "PRAGMA page_size")
+    free = number(db, "PRAGMA freelist_count") * page
+    return Size(number(db, "PRAGMA page_count") * page - free, free)
+
+
+def drop_excess(db: apsw.Connection, rule: Prune, log_bytes: int) -> bool:
+    """Drop the oldest of what does not fit, the log counted in; whether to go on."""
+    allowed = rule.max_bytes * _FILL_PERCENT // 100 - log_bytes
+    excess = size_of(db).used - allowed
+    dropped = False
+    if excess > 0:
+        dropped = _drop_oldest(db, excess, rule)
+    size = size_of(db)
+    given_back = False
+    if size.used + size.free + log_bytes > rule.max_bytes and size.free:
+        given_back = _give_back(db)
+    return (dropped and size.used > allowed) or given_back
+
+
+def drop_aged(db: apsw.Connection, rule: Prune, _log_bytes: int) -> bool:
+    """Drop some of what is older than the days to keep, and give its pages back; whether to go on.
+
+    Age is counted from the newest entry, so that a clock set forward prunes nothing by itself.
+    """
     newest_ns = number(db, "SELECT wall_ns FROM inputs ORDER BY seq DESC LIMIT 1")
     horizon_ns = newest_ns - int(rule.keep_days * _DAY_NS)
-    before = db.total_changes()
-    last = _last_to_drop(db, horizon_ns, rule.max_bytes)
+    last = _last_aged(db, horizon_ns)
+    dropped = bool(last) and _drop_entries(db, last)
+    dropped = _drop_finished(db, horizon_ns) or dropped
+    return _give_back(db) or dropped
+
+
+def _drop_oldest(db: apsw.Connection, excess: int, rule: Prune) -> bool:
+    """Drop entries that no start needs; where there are none, old transitions and deliveries."""
+    last = _last_in_excess(db, excess)
     if last:
-        db.execute("DELETE FROM inputs WHERE seq <= ?", (last,))
-        db.execute("UPDATE meta SET value = ? WHERE key = 'pruned_seq'", (last,))
+        return _drop_entries(db, last)
+    needed = "SELECT sum(length(events)) FROM inputs WHERE seq > (SELECT max(seq) FROM snapshots)"
+    if number(db, needed) > rule.max_bytes >> 2:
+        return False  # the next snapshot makes them droppable
+    return _drop_finished(db, 2**63 - 1)
+
+
+def _last_in_excess(db: apsw.Connection, excess: int) -> int:
+    """The last seq of the oldest entries that make up the excess, or a slice of it; 0 for none."""
+    newest = number(db, "SELECT max(seq) FROM snapshots")
+    # The very last entry stays: it holds the time at which the next start goes on.
+    needless_seq = min(newest, number(db, "SELECT max(seq) FROM inputs") - 1)
+    dropped = last = 0
+    for seq, size in db.execute(
+        "SELECT seq, length(events) FROM inputs WHERE seq <= ? ORDER BY seq LIMIT ?",
+        (needless_seq, _SLICE_ROWS),
+    ):
+        if dropped >= min(excess, _SLICE_BYTES):
+            break
+        dropped, last = dropped + size, seq
+    return last
+
+
+def _last_aged(db: apsw.Connection, horizon_ns: int) -> int:
+    """The last seq of a slice of the entries too old that no snapshot needs; 0 for none."""
+    seqs = [row[0] for row in db.execute("SELECT seq FROM snapshots ORDER BY seq DESC")]
+    older_seq = seqs[1] if len(seqs) > 1 else 0
+    needless_seq = min(older_seq, number(db, "SELECT max(seq) FROM inputs") - 1)
+    dropped = last = 0
+    for seq, wall_ns, size in db.execute(
+        "SELECT seq, wall_ns, length(events) FROM inputs WHERE seq <= ? ORDER BY seq LIMIT ?",
+        (needless_seq, _SLICE_ROWS),
+    ):
+        if wall_ns >= horizon_ns or dropped >= _SLICE_BYTES:
+            break
+        dropped, last = dropped + size, seq
+    return last
+
+
+def _drop_entries(db: apsw.Connection, last_seq: int) -> bool:
+    db.execute("DELETE FROM inputs WHERE seq <= ?", (last_seq,))
+    db.execute("UPDATE meta SET value = ? WHERE key = 'pruned_seq'", (last_seq,))
+    return True
+
+
+def _drop_finished(db: apsw.Connection, horizon_ns: int) -> bool:
+    """Drop the oldest transitions and finished deliveries before an instant; whether there were."""
+    before = db.total_changes()
     for table, column, rest in (
         ("transitions", "at_ns", ""),
         ("outbox", "created_ns", " AND status <> 'pending'"),
     ):
         db.execute(
             f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table}"  # noqa: S608
-            f" WHERE {column} < ?{rest} LIMIT {_SLICE_ROWS})",
+            f" WHERE {column} < ?{rest} ORDER BY {column} LIMIT {_SLICE_ROWS_OTHER})",
             (horizon_ns,),
         )
-    dropped = db.total_changes() > before
-    given_back = len(list(db.execute(f"PRAGMA incremental_vacuum({_SLICE_PAGES})")))
-    return dropped or given_back > 0
+    return db.total_changes() > before
 
 
-def _last_to_drop(db: apsw.Connection, horizon_ns: int, max_bytes: int) -> int:
-    """The last seq of the entries that one slice drops; 0 for none."""
-    seqs = [row[0] for row in db.execute("SELECT seq FROM snapshots ORDER BY seq DESC")]
-    last_seq = number(db, "SELECT max(seq) FROM inputs")
-    # The very last entry stays: it holds the time at which the next start goes on.
-    needless_seq = min(seqs[0], last_seq - 1) if seqs else 0
-    older_seq = seqs[1] if len(seqs) > 1 else 0
-    pages = number(db, "PRAGMA page_count") - number(db, "PRAGMA freelist_count")
-    excess = pages * number(db, "PRAGMA page_size") - max_bytes
-    dropped = last = 0
-    for seq, wall_ns, size in db.execute(
-        "SELECT seq, wall_ns, length(events) FROM inputs WHERE seq <= ? ORDER BY seq LIMIT ?",
-        (needless_seq, _SLICE_ROWS),
-    ):
-        aged = wall_ns < horizon_ns and seq <= older_seq
-        if dropped >= _SLICE_BYTES or (dropped >= excess and not aged):
-            break
-        dropped, last = dropped + size, seq
-    return last
+def _give_back(db: apsw.Connection) -> bool:
+    return bool(list(db.execute(f"PRAGMA incremental_vacuum({_SLICE_PAGES})")))

@@ -17,6 +17,7 @@ from riskmon.core.events import Error, Event, Latency
 
 OTHER = "other"  # the label of what comes past the bound on series
 WINDOW = 1_000  # latency samples that the window's quantiles are of
+REFUSALS = ("unauthorized", "forbidden", "conflict", "not_found")
 QUANTILES = ((50, "0.5"), (95, "0.95"), (99, "0.99"))
 
 EXCHANGE_SECONDS = (
@@ -119,6 +120,8 @@ class Recorder:
         self.exchanges: dict[tuple[str, str], Exchange] = {}
         self.events: Counter[type] = Counter()
         self.rejections = dict.fromkeys((*reasons, OTHER), 0)
+        self.refusals = dict.fromkeys(REFUSALS, 0)
+        self.accept_pauses = 0
         self.deliveries = Counter({(t, result): 0 for t in targets for result in results})
         self.cancels = {target: Histogram(CANCEL_SECONDS) for target in targets}
         self.gate_delays = Histogram(LOOP_SECONDS)
@@ -127,6 +130,7 @@ class Recorder:
         self.commits = Histogram(LOOP_SECONDS)
         self.last_cycle_ns: int | None = None
         self.reloaded = True
+        self.gate_rewrites = 0
 
     def observe(self, events: Sequence[Event]) -> None:
         """Count a batch of accepted events. An operation that is not given is ``""``."""
@@ -156,6 +160,10 @@ class Recorder:
     def rejected(self, reason: str) -> None:
         """Count a refused request by one of ``reasons``; under ``other``, should it be none."""
         self.rejections[reason if reason in self.rejections else OTHER] += 1
+
+    def refused(self, reason: str) -> None:
+        """Count an operator's call that is refused, by one of ``REFUSALS``."""
+        self.refusals[reason] += 1
 
     def delivery(self, target: str, result: str) -> None:
         """Count one attempt to deliver a cancel by what it came to."""
@@ -191,9 +199,11 @@ class Recorder:
         twin = Recorder(max_scopes=self.max_scopes)
         twin.exchanges = {key: one.copy() for key, one in self.exchanges.items()}
         twin.events, twin.rejections = self.events.copy(), self.rejections.copy()
+        twin.refusals, twin.accept_pauses = self.refusals.copy(), self.accept_pauses
         twin.deliveries = self.deliveries.copy()
         twin.cancels = {target: one.copy() for target, one in self.cancels.items()}
         twin.gate_delays, twin.cancel_delays = self.gate_delays.copy(), self.cancel_delays.copy()
         twin.cycles, twin.commits = self.cycles.copy(), self.commits.copy()
         twin.last_cycle_ns, twin.reloaded = self.last_cycle_ns, self.reloaded
+        twin.gate_rewrites = self.gate_rewrites
         return twin

@@ -384,6 +384,20 @@ TABLE = (
         _by(lambda now: now.counts.rejections),
     ),
     Row(
+        "riskmon_operations_refused_total",
+        "counter",
+        ("reason",),
+        "Refused operators' calls.",
+        _by(lambda now: now.counts.refusals),
+    ),
+    Row(
+        "riskmon_accept_pauses_total",
+        "counter",
+        (),
+        "How often accepting connections paused for a second, for want of descriptors.",
+        _one(lambda now: now.counts.accept_pauses),
+    ),
+    Row(
         "riskmon_last_cycle_timestamp_seconds",
         "gauge",
         (),
@@ -417,5 +431,12 @@ TABLE = (
         (),
         "Log lines that were dropped because standard error was not read fast enough.",
         _one(lambda now: now.log_dropped),
+    ),
+    Row(
+        "riskmon_gate_rewrites_total",
+        "counter",
+        (),
+        "Times that the gate's file was made anew because it was lost, replaced or damaged.",
+        _one(lambda now: now.counts.gate_rewrites),
     ),
 )

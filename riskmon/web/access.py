@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 from aiohttp import hdrs
 from multidict import CIMultiDictProxy
 
+from riskmon.proof import key_id
 from riskmon.web.problems import Problem
 
 Role = Literal["read", "ingest", "operator"]
@@ -81,6 +82,7 @@ class Door:
         self.access = access
         operator = Token(name="operator", role="operator", hash=access.operator_hash)
         self._tokens = tuple((_digest(t.hash), t) for t in (*access.tokens, operator))
+        self._by_key_id = {key_id(key): (key, token) for key, token in self._tokens}
         self._named = frozenset(map(_bare, access.hosts))
         local = {"localhost", "127.0.0.1", "[::1]", _bare(access.listen)}
         self._hosts = self._named | local
@@ -109,19 +111,34 @@ class Door:
             return False
         return authority == host.lower() or host_name(authority) in self._named
 
-    def admit(self, headers: CIMultiDictProxy[str], peer: Peer, needed: int, now_ns: int) -> Caller:
-        """The caller, if it has the right ``needed``; else 401 or 403."""
+    def by_key_id(self, name: str) -> tuple[bytes, Token] | None:
+        """The key and the token of a signed request; None where it is not known."""
+        return self._by_key_id.get(name)
+
+    def admit(
+        self,
+        headers: CIMultiDictProxy[str],
+        peer: Peer,
+        needed: int,
+        now_ns: int,
+        signer: Token | None = None,
+    ) -> Caller:
+        """The caller, if it has the right ``needed``; else 401 or 403.
+
+        ``signer`` is the token that signed the request; else it is in the headers.
+        """
         name, rights = self._by_peer(peer)
         given = _BEARER.match(headers.get(hdrs.AUTHORIZATION, ""))
-        if given is not None:
-            token = self._find(given[1], now_ns)
+        token = signer or (self._find(given[1]) if given else None)
+        if token is not None:
+            _refuse_expired(token, now_ns)
             if RIGHTS[token.role] & needed:
                 return Caller(token.name, RIGHTS[token.role], peer.name)
             name = name if rights & needed else token.name
         if rights & needed:
             return Caller(name, rights, peer.name)
-        if given is None and not peer.unix:
-            raise _unauthorized(self._cure(needed))
+        if token is None and not peer.unix:
+            raise unauthorized(self._cure(needed))
         refusal = Problem(
             "forbidden", f"{name} may not do this: it takes the role {_NEEDS[needed]}"
         )
@@ -137,24 +154,27 @@ class Door:
             return "local", READ | INGEST
         return "nobody", NONE
 
-    def _find(self, secret: str, now_ns: int) -> Token:
+    def _find(self, secret: str) -> Token:
         digest = sha256(secret.encode()).digest()
         found = None
         for known, token in self._tokens:  # all of them: the time tells nothing
             if compare_digest(known, digest):
                 found = token
         if found is None:
-            raise _unauthorized("the token is not known here", "invalid_token")
-        if found.expires_ns is not None and now_ns >= found.expires_ns:
-            refusal = _unauthorized(f"the token of {found.name} has expired", "invalid_token")
-            refusal.caller = found.name
-            raise refusal
+            raise unauthorized("the token is not known here", "invalid_token")
         return found
 
     def _cure(self, needed: int) -> str:
         if needed == OPERATE:
             return "operating takes `Authorization: Bearer` with the operator's token"
         return f"send `Authorization: Bearer` with a token of the role {_NEEDS[needed]}"
+
+
+def _refuse_expired(token: Token, now_ns: int) -> None:
+    if token.expires_ns is not None and now_ns >= token.expires_ns:
+        refusal = unauthorized(f"the token of {token.name} has expired", "invalid_token")
+        refusal.caller = token.name
+        raise refusal
 
 
 def host_name(authority: str) -> str | None:
@@ -196,6 +216,7 @@ def _digest(text: str) -> bytes:
     return bytes.fromhex(digest)
 
 
-def _unauthorized(detail: str, error: str | None = None) -> Problem:
+def unauthorized(detail: str, error: str | None = None) -> Problem:
+    """The refusal of a request without a valid token."""
     challenge = 'Bearer realm="riskmon"' + (f', error="{error}"' if error else "")
     return Problem("unauthorized", detail, headers={"WWW-Authenticate": challenge})

@@ -14,11 +14,13 @@ from typing import NamedTuple
 from aiohttp import hdrs, web
 
 from riskmon.core.admission import TooManyScopes
-from riskmon.web import ingest, operate, show, stream
-from riskmon.web.access import INGEST, NONE, OPERATE, READ, Access, Caller, Door, Peer
-from riskmon.web.edge import Edge, Endpoint
-from riskmon.web.port import Caps, NotDurable, NotReady, Port, QueueFull
+from riskmon.proof import CHALLENGE_PATH
+from riskmon.web import ingest, operate, show, signed, stream
+from riskmon.web.access import INGEST, NONE, OPERATE, READ, Access, Caller, Door
+from riskmon.web.edge import Connection, Edge, Endpoint, connection_of
+from riskmon.web.port import Caps, NotDurable, NotReady, Port, QueueFull, Unwritable
 from riskmon.web.problems import Problem
+from riskmon.web.signed import Proof, prove, sign
 
 _log = logging.getLogger("riskmon.web")
 
@@ -28,6 +30,7 @@ class Route(NamedTuple):
 
     right: int
     endpoint: Endpoint
+    always: bool = False  # answered in a spare place too: short, and without a right
 
 
 EVENTS = "/v1/events"
@@ -42,14 +45,16 @@ PATHS: dict[str, dict[str, Route]] = {
         for action in operate.ACTIONS
     },
     "/metrics": {"GET": Route(READ, show.metrics)},
-    "/-/healthy": {"GET": Route(NONE, show.healthy)},
-    "/-/ready": {"GET": Route(NONE, show.ready)},
+    "/-/healthy": {"GET": Route(NONE, show.healthy, always=True)},
+    "/-/ready": {"GET": Route(NONE, show.ready, always=True)},
+    CHALLENGE_PATH: {"POST": Route(NONE, signed.challenge, always=True)},
     "/-/reload": {"POST": Route(OPERATE, operate.reload)},
     "/": {"GET": Route(NONE, show.page)},
 }
 
-# What the port raises: the kind of refusal, and when to try again in seconds.
-_FAILURES: dict[type[Exception], tuple[str, int]] = {
+# What the port raises: the kind of refusal, and when to try again in seconds, if that helps.
+_FAILURES: dict[type[Exception], tuple[str, int | None]] = {
+    Unwritable: ("malformed", None),
     QueueFull: ("queue_full", 1),
     TooManyScopes: ("too_many_scopes", 60),
     NotDurable: ("not_durable", 1),
@@ -70,8 +75,12 @@ class App:
         self.edge.end_streams()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = connection_of(request)
+        proven: Proof | None = None
         try:
-            return await self._answer(request)
+            proven = prove(request, self._door, self.edge.challenges)
+            response = await self._answer(request, connection, proven)
+            return sign(request, response, proven, self.edge.challenges)
         except Problem as problem:
             refusal = problem
         except tuple(_FAILURES) as failure:
@@ -84,19 +93,33 @@ class App:
             refusal.closes = True
         if request.path == EVENTS:
             self.edge.port.rejected(refusal.kind)
-        return refusal.response()
+        refusal.closes = refusal.closes or connection.spare
+        return sign(request, refusal.response(), proven, self.edge.challenges)
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        peer = getattr(request.protocol, "peer", _NOBODY)
+    async def _answer(
+        self, request: web.BaseRequest, connection: Connection, proven: Proof | None
+    ) -> web.StreamResponse:
+        peer = connection.peer
         self._door.check_site(request.headers, peer)
-        right, endpoint = _find(request)
+        right, endpoint, always = _find(request)
         caller = Caller("", NONE, peer.name)
         if right:
-            caller = self._door.admit(request.headers, peer, right, self.edge.clock_ns())
-        return await endpoint(self.edge, request, caller)
-
-
-_NOBODY = Peer(key="")
+            signer = proven.token if proven else None
+            now_ns = self.edge.clock_ns()
+            caller = self._door.admit(request.headers, peer, right, now_ns, signer)
+        if proven is not None and endpoint is stream.stream:
+            raise Problem("malformed", "a stream cannot be signed: use the Unix socket or TLS")
+        operates = bool(caller.rights & OPERATE)
+        if connection.spare and not (operates or always):
+            raise Problem(
+                "too_many_connections",
+                "close some, or reuse them: try again later",
+                headers={"Retry-After": "1"},
+            )
+        response = await endpoint(self.edge, request, caller)
+        if connection.spare and not operates:
+            response.force_close()
+        return response
 
 
 def _find(request: web.BaseRequest) -> Route:
@@ -118,9 +141,8 @@ def _failed(failure: Exception) -> Problem:
     kind, seconds = next(
         answer for failed, answer in _FAILURES.items() if isinstance(failure, failed)
     )
-    return Problem(
-        kind, str(failure) or kind.replace("_", " "), headers={"Retry-After": str(seconds)}
-    )
+    headers = None if seconds is None else {"Retry-After": str(seconds)}
+    return Problem(kind, str(failure) or kind.replace("_", " "), headers=headers)
 
 
 def make_app(

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
 
+from riskmon import proof
 from riskmon.web.port import Caps
 from riskmon.web.problems import Problem, bad_json
 
@@ -37,7 +38,18 @@ def media_type(request: web.BaseRequest, *accepted: str) -> str:
 
 
 async def read_body(request: web.BaseRequest, caps: Caps, bytes_max: int) -> bytes:
-    """The whole body; 408 when it does not arrive in time, 413 when it is too large."""
+    """The whole body; 408 when it does not arrive in time, 413 when it is too large.
+
+    One that does not have the digest that was signed with it is a 401.
+    """
+    body = await _received(request, caps, bytes_max)
+    signed = request.headers.get(proof.DIGEST)
+    if signed is not None and signed != proof.body_digest(body):
+        raise Problem("unauthorized", f"the body is not the one of {proof.DIGEST}")
+    return body
+
+
+async def _received(request: web.BaseRequest, caps: Caps, bytes_max: int) -> bytes:
     encoding = request.headers.get(hdrs.CONTENT_ENCODING)
     if encoding is not None and encoding.lower() != "identity":
         raise Problem(

@@ -9,137 +9,149 @@ import os
 import socket
 import ssl
 import stat
-import struct
-from collections import Counter
-from ipaddress import IPv6Address
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from aiohttp import web
 
 from riskmon.unix_socket import address_of
-from riskmon.web.access import Peer, is_loopback
 from riskmon.web.app import App
+from riskmon.web.connection import Connection, peer_of
 from riskmon.web.port import Caps
 from riskmon.web.problems import Problem
+from riskmon.web.room import Room
 
 _log = logging.getLogger("riskmon.web")
-_BACKLOG = 512
-_SMALL_BYTES = 32_768  # half of what a transport buffers before it makes writers wait
-
-
-class _Connection(web.RequestHandler):
-    """One connection: it knows its peer, is counted, and answers faults as problems."""
-
-    __slots__ = ("_server", "ended", "peer")
-
-    def __init__(self, server: _Server, **kwargs: Any) -> None:
-        super().__init__(server, **kwargs)
-        self._server = server
-        self.peer = Peer(key="")
-        self.ended: asyncio.Future[None] | None = None  # of a stream on this connection
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)  # as that of every stream socket is
-        peer = _peer(transport)
-        if not self._server.let_in(peer):
-            transport.write(_FULL)
-            transport.close()
-            return
-        self.peer = peer
-        super().connection_made(transport)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        if self.peer.key:
-            self._server.let_out(self.peer)
-        if self.ended is not None and not self.ended.done():
-            self.ended.set_result(None)
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        if self.peer.key:  # else it was turned away, and nobody reads it
-            super().data_received(data)
-
-    async def finish_response(
-        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
-        """As aiohttp does it, but not for ever: a peer that does not read is cut off."""
-        if self._fits(resp):
-            return await super().finish_response(request, resp, start_time)
-        try:
-            async with asyncio.timeout(self._server.caps.write_seconds):
-                return await super().finish_response(request, resp, start_time)
-        except TimeoutError:
-            if self.transport is not None:
-                self.transport.abort()
-            return resp, True
-
-    def _fits(self, resp: web.StreamResponse) -> bool:
-        """Whether the answer goes out without waiting: nearly all do, and need no timer."""
-        return (
-            self.transport is not None
-            and self.transport.get_write_buffer_size() == 0
-            and (resp.content_length or 0) <= _SMALL_BYTES
-        )
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """What never reached the application: bytes that are not HTTP, heads past the bounds."""
-        if status != 400:
-            _log.error("a request failed outside of its endpoint", exc_info=exc)
-        if request.writer.output_size > 0:
-            raise ConnectionError("the answer has begun already")
-        kind = "malformed" if status == 400 else "internal"
-        problem = Problem(kind, (message or "this is not a request").partition("\n")[0][:300])
-        problem.closes = True
-        return problem.response()
+_BACKLOG = 512  # a connection that the kernel drops is tried again after a second
+_ACCEPTS = 16  # in one turn of the event loop, so that the lease is renewed between
+_PAUSE_SECONDS = 1.0  # without accepting, when there is no descriptor
+_SEND_BYTES = 65_536  # of answers that a connection does not read, in the kernel
+_QUIET_SECONDS = 60.0  # between two lines of one kind: a flood must not fill the log too
 
 
 class _Server(web.Server):
-    """Makes connections and counts them."""
+    """Makes connections, and closes those whose head takes too long."""
 
     def __init__(self, app: App) -> None:
         super().__init__(app)
-        self.caps: Caps = app.edge.caps
-        self._peers: Counter[str] = Counter()
-        self._options = _options(self.caps)
-        self._quiet_until = 0.0
-
-    def __call__(self) -> web.RequestHandler:
-        return _Connection(self, loop=asyncio.get_running_loop(), **self._options)
+        self.app, self.caps = app, app.edge.caps
+        caps, clock = self.caps, asyncio.get_running_loop().time
+        self.tcp = Room[Connection](
+            caps.connections, caps.peer_connections, caps.spare_connections, clock
+        )
+        self.unix = Room[Connection](
+            caps.unix_connections,
+            caps.unix_peer_connections,
+            caps.unix_spare_connections,
+            clock,
+        )
+        self._options = _options(caps)
+        self._quiet_until: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sweep_every = caps.head_seconds / 10
+        self._sweeping = asyncio.get_running_loop().call_later(self._sweep_every, self._sweep)
 
     @property
     def connected(self) -> int:
-        """How many connections are counted."""
-        return self._peers.total()
+        """How many connections are open."""
+        return len(self.tcp) + len(self.unix)
 
-    def let_in(self, peer: Peer) -> bool:
-        """Count a connection, unless it is one too many."""
-        if (
-            self.connected >= self.caps.connections
-            or self._peers[peer.key] >= self.caps.peer_connections
-        ):
-            self._warn(peer)
-            return False
-        self._peers[peer.key] += 1
-        return True
+    def take(self, sock: socket.socket, tls: dict[str, Any]) -> None:
+        """Serve an accepted socket, or refuse it when no connection can close for it."""
+        loop = asyncio.get_running_loop()
+        sock.setblocking(False)
+        room = self.unix if sock.family == socket.AF_UNIX else self.tcp
+        try:
+            peer = peer_of(sock)
+        except OSError:  # it has gone already
+            sock.close()
+            return
+        connection = Connection(self, self.caps, room, peer, loop=loop, **self._options)
+        if not room.admit(connection):
+            self.warn("room", f"too many connections: those of {peer.name} are refused for now")
+            if not tls:
+                with suppress(OSError):
+                    sock.send(_FULL)
+            sock.close()
+            return
+        task = loop.create_task(connection.attach(sock, tls))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    def _warn(self, peer: Peer) -> None:
+    def pause(self, error: OSError) -> None:
+        """Count a pause of accepting, and free what descriptors silent connections hold."""
+        self.app.edge.port.accept_paused()
+        self.warn(
+            "accept",
+            f"cannot accept connections ({error.strerror}): accepting pauses for "
+            f"{_PAUSE_SECONDS:g} s; raise the limit on open files (ulimit -n)",
+        )
+        self.tcp.shrink(_ACCEPTS)
+        self.unix.shrink(_ACCEPTS)
+
+    def warn(self, kind: str, line: str) -> None:
+        """Log a line, unless one of this kind was logged a moment ago."""
         now = asyncio.get_running_loop().time()
-        if now >= self._quiet_until:  # once a minute: whoever floods must not fill the log too
-            self._quiet_until = now + 60.0
-            _log.warning("too many connections: those of %s are refused for now", peer.key)
+        if now >= self._quiet_until.get(kind, 0.0):
+            self._quiet_until[kind] = now + _QUIET_SECONDS
+            _log.warning("%s", line)
 
-    def let_out(self, peer: Peer) -> None:
-        """Forget a connection."""
-        self._peers[peer.key] -= 1
-        if self._peers[peer.key] <= 0:
-            del self._peers[peer.key]
+    def _sweep(self) -> None:
+        """Close the connections whose head has not arrived in time."""
+        loop = asyncio.get_running_loop()
+        self._sweeping = loop.call_later(self._sweep_every, self._sweep)
+        before = loop.time() - self.caps.head_seconds
+        for room in (self.tcp, self.unix):
+            for late in [one for one in room if one.since < before and one.awaits_head]:
+                room.remove(late)
+                late.drop()
+
+    async def close(self) -> None:
+        """Let requests under way finish, and close the rest."""
+        self._sweeping.cancel()
+        for one in [*self.tcp, *self.unix]:
+            if one.awaits_head:
+                one.drop()
+        self.pre_shutdown()
+        await self.shutdown(self.caps.close_seconds)
+
+
+class _Listener:
+    """A listening socket, of which a bounded number of connections is accepted at a time."""
+
+    def __init__(self, sock: socket.socket, server: _Server, tls: dict[str, Any]) -> None:
+        self.sock, self._server, self._tls = sock, server, tls
+        self._loop = asyncio.get_running_loop()
+        self._pause: asyncio.TimerHandle | None = None
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
+        sock.listen(_BACKLOG)
+        self._resume()
+
+    def _resume(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self.sock, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTS):
+            try:
+                sock, _address = self.sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # no descriptor, or no memory, for the moment
+                self._loop.remove_reader(self.sock)
+                self._pause = self._loop.call_later(_PAUSE_SECONDS, self._resume)
+                self._server.pause(error)
+                return
+            self._server.take(sock, self._tls)
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._pause is not None:
+            self._pause.cancel()
+        self._loop.remove_reader(self.sock)
+        self.sock.close()
 
 
 def _options(caps: Caps) -> dict[str, Any]:
@@ -167,48 +179,14 @@ def _refusal() -> bytes:
 _FULL = _refusal()
 
 
-def _peer(transport: asyncio.Transport) -> Peer:
-    sock = transport.get_extra_info("socket")
-    if sock is not None and sock.family == socket.AF_UNIX:
-        uid = _uid(sock)
-        return Peer(key=f"uid:{uid}", name=f"uid:{uid}", unix=True, uid=uid)
-    name = transport.get_extra_info("peername") or ("?",)
-    address = str(name[0])
-    own = transport.get_extra_info("sockname") or ("?",)
-    loopback = is_loopback(address) and is_loopback(str(own[0]))
-    return Peer(key=_network(address), name=address, loopback=loopback)
-
-
-def _uid(sock: socket.socket) -> int | None:
-    try:
-        packed = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    except (AttributeError, OSError):
-        return None
-    return int(struct.unpack("3i", packed)[1])
-
-
-def _network(address: str) -> str:
-    """What one host may change of its address by itself does not count: of IPv6, the last half."""
-    if ":" not in address:
-        return address
-    packed = IPv6Address(address.partition("%")[0]).packed
-    return packed[:8].hex() if packed[:12] != bytes(10) + b"\xff\xff" else address
-
-
 class Running:
     """A server that listens. ``port`` is the TCP port that it got."""
 
-    def __init__(
-        self, app: App, server: _Server, listeners: list[asyncio.Server], unix: Path | None
-    ) -> None:
-        self._app, self._server = app, server
-        self._listeners = listeners  # a reference to each, or the loop may close it
+    def __init__(self, server: _Server, listeners: list[_Listener], unix: Path | None) -> None:
+        self._server, self._listeners = server, listeners
         self._unix = None if unix is None else (unix, unix.stat().st_ino)
-        self.port: int | None = None
-        for listener in listeners:
-            for sock in listener.sockets:
-                if sock.family != socket.AF_UNIX and self.port is None:
-                    self.port = sock.getsockname()[1]
+        tcp = [one.sock for one in listeners if one.sock.family != socket.AF_UNIX]
+        self.port: int | None = tcp[0].getsockname()[1] if tcp else None
 
     @property
     def connections(self) -> int:
@@ -223,9 +201,8 @@ class Running:
             path, inode = self._unix
             if path.exists() and path.stat().st_ino == inode:
                 path.unlink()
-        self._app.edge.end_streams()
-        self._server.pre_shutdown()
-        await self._server.shutdown(self._server.caps.close_seconds)
+        self._server.app.edge.end_streams()
+        await self._server.close()
 
 
 async def serve(
@@ -243,28 +220,48 @@ async def serve(
     ``unix_mode`` and ``unix_group`` say who can connect to the socket. Raises OSError when an
     address is in use or cannot be had.
     """
-    server = _Server(app)
-    listeners: list[asyncio.Server] = []
-    loop = asyncio.get_running_loop()
+    tls: dict[str, Any] = {}
+    if ssl_context is not None:
+        tls = {"ssl": ssl_context, "ssl_handshake_timeout": app.edge.caps.head_seconds}
+    sockets: list[socket.socket] = []
     try:
         if host is not None:
-            tls: dict[str, Any] = {}
-            if ssl_context is not None:
-                tls = {
-                    "ssl": ssl_context,
-                    "ssl_handshake_timeout": app.edge.caps.handshake_seconds,
-                }
-            listeners.append(
-                await loop.create_server(server, host.strip("[]"), port, backlog=_BACKLOG, **tls)
-            )
+            sockets.extend(await _tcp(host.strip("[]"), port))
         if unix is not None:
-            sock = _bound(unix, unix_mode, unix_group)
-            listeners.append(await loop.create_unix_server(server, sock=sock, backlog=_BACKLOG))
+            sockets.append(_bound(unix, unix_mode, unix_group))
     except BaseException:
-        for listener in listeners:
-            listener.close()
+        for sock in sockets:
+            sock.close()
         raise
-    return Running(app, server, listeners, unix)
+    server = _Server(app)
+    listeners = [
+        _Listener(sock, server, {} if sock.family == socket.AF_UNIX else tls) for sock in sockets
+    ]
+    return Running(server, listeners, unix)
+
+
+async def _tcp(host: str, port: int) -> list[socket.socket]:
+    """A socket for each address of ``host``."""
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, proto, _name, where in dict.fromkeys(found):
+            sock = socket.socket(family, kind, proto)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                sock.bind(where)
+            except OSError as error:
+                raise OSError(error.errno, f"{error.strerror}: {host}:{port}") from None
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
 
 
 def _bound(path: Path, mode: int, group: int | None) -> socket.socket:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -15,6 +15,7 @@ import msgspec
 from aiohttp import web
 from multidict import CIMultiDict
 
+from riskmon.clock import rfc3339
 from riskmon.core.events import datetime_ns
 from riskmon.core.view import BreakerView, View
 from riskmon.web.access import Caller
@@ -24,12 +25,6 @@ from riskmon.web.problems import SAFE, Problem, answer
 _PAGE_MAX = 1_000
 _PAGE_DEFAULT = 100
 _MAX_NS = 2**63 - 1
-
-
-def rfc3339(ns: int) -> str:
-    """UTC ns since 1970 as `2026-01-02T03:04:05.678Z`."""
-    second = datetime.fromtimestamp(ns // 10**9, UTC).isoformat()[:19]
-    return f"{second}.{ns // 10**6 % 1000:03d}Z"
 
 
 def shown(item: msgspec.Struct | Mapping[str, Any]) -> dict[str, Any]:
@@ -112,17 +107,25 @@ def _page_size(text: str | None) -> int:
 def _before(text: str | None) -> int | None:
     if text is None:
         return None
+    at_ns = _instant_ns(text)
+    if at_ns is None or not 0 <= at_ns <= _MAX_NS:
+        raise Problem(
+            "malformed",
+            "before is a time as 2026-01-02T03:04:05Z from 1970 to 2262, or a page's `next`",
+            field="before",
+        )
+    return at_ns
+
+
+def _instant_ns(text: str) -> int | None:
+    """UTC ns of a number of them or of a time with its zone; None for neither."""
     if re.fullmatch(r"[0-9]{1,19}", text):
-        return min(int(text), _MAX_NS)
+        return int(text)
     try:
         at = datetime.fromisoformat(text)
-        if at.tzinfo is not None:
-            return datetime_ns(at)
+        return None if at.tzinfo is None else datetime_ns(at)
     except (ValueError, OverflowError):
-        pass
-    raise Problem(
-        "malformed", "before is a time as 2026-01-02T03:04:05Z, or a page's `next`", field="before"
-    )
+        return None
 
 
 async def metrics(edge: Edge, request: web.BaseRequest, _caller: Caller) -> web.Response:

@@ -15,7 +15,7 @@ from riskmon.core.breaker import SHUT
 from riskmon.core.decisions import Transition
 from riskmon.core.view import View
 from riskmon.web.access import Caller
-from riskmon.web.edge import Edge
+from riskmon.web.edge import Edge, connection_of
 from riskmon.web.port import Change
 from riskmon.web.problems import SAFE, Problem
 from riskmon.web.show import document, shown
@@ -31,21 +31,28 @@ async def stream(edge: Edge, request: web.BaseRequest, _caller: Caller) -> web.S
     """Send changes until the reader goes, falls behind, or the server stops."""
     if request.method == "HEAD":
         return web.Response(headers=_HEADERS)
-    if len(edge.streams) >= edge.caps.streams:
-        raise Problem(
-            "too_many_connections",
-            f"{edge.caps.streams} streams are open already",
-            headers={"Retry-After": "5"},
-        )
+    key = connection_of(request).peer.key
+    _refuse_crowd(len(edge.streams), edge.caps.streams, "")
+    of_peer = sum(other == key for other in edge.streams.values())
+    _refuse_crowd(of_peer, edge.caps.peer_streams, f" from {key}")
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    edge.streams.add(ended)
+    edge.streams[ended] = key
     try:
         changes = edge.port.subscribe()
         closing: Any = aclosing(changes) if hasattr(changes, "aclose") else nullcontext()
         async with closing:
             return await _send(edge, request, changes, ended)
     finally:
-        edge.streams.discard(ended)
+        del edge.streams[ended]
+
+
+def _refuse_crowd(count: int, most: int, whose: str) -> None:
+    if count >= most:
+        raise Problem(
+            "too_many_connections",
+            f"{count} streams{whose} are open already",
+            headers={"Retry-After": "5"},
+        )
 
 
 async def _send(
@@ -55,7 +62,7 @@ async def _send(
     ended: asyncio.Future[None],
 ) -> web.StreamResponse:
     response = web.StreamResponse(headers=_HEADERS)
-    request.protocol.ended = ended  # type: ignore[attr-defined]  # set when the reader goes
+    connection_of(request).ended = ended
     await response.prepare(request)
     await _write(edge, request, response, b"retry: 2000\n\n")
     # A task, because a timeout that cancelled the iterator's step would end the iterator.

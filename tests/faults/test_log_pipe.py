@@ -2,96 +2,32 @@
 
 from __future__ import annotations
 
-import fcntl
 import http.client
-import json
 import os
 import re
-import signal
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+from standardwebhooks import Webhook
 
 from riskmon.gate import Level
 from riskmon.log import LINES_MAX
-from tests.sidecar.conftest import Make
+from tests.faults.conftest import END_SECONDS, Make, Pipe, end_seconds, log_lines, start
 from tests.sidecar.harness import (
     PATIENCE_SECONDS,
     QUICK_LATENCY,
+    ROOT,
+    SECRET,
     SLOW_SAMPLES,
-    Sidecar,
     Webhooks,
     eventually,
 )
 
 pytestmark = pytest.mark.slow
-END_SECONDS = 3.0
-
-
-@dataclass
-class Pipe:
-    """A pipe of one page; reading it takes everything that is in it."""
-
-    read_end: int
-    write_end: int
-
-    def read(self) -> str:
-        """What is in it now."""
-        try:
-            return os.read(self.read_end, 1 << 20).decode()
-        except BlockingIOError:
-            return ""
-
-
-@pytest.fixture
-def pipe() -> Iterator[Pipe]:
-    """A pipe that is full after 4 KiB."""
-    read_end, write_end = os.pipe2(os.O_CLOEXEC)
-    fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4_096)
-    os.set_blocking(read_end, False)
-    yield Pipe(read_end, write_end)
-    os.close(read_end)
-    os.close(write_end)
-
-
-def start(sidecar: Sidecar, pipe: Pipe) -> None:
-    """Start with the pipe as standard error; read it up to the address, and no further."""
-    sidecar.launch(stderr=pipe.write_end)
-    said = ""
-
-    def address() -> re.Match[str] | None:
-        nonlocal said
-        said += pipe.read()
-        return re.search(r"http://127\.0\.0\.1:(\d+)", said)
-
-    sidecar.port = int(eventually(address, "the address")[1])
-
-
-def log_lines(sidecar: Sidecar, count: int) -> None:
-    """Make the sidecar log so many lines: one for each operation, even for a preview."""
-    token = (sidecar.state_dir / "operator.token").read_text().strip()
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    body = json.dumps({"scope": "account", "reason": "x" * 400, "preview": True})
-
-    def send(times: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", sidecar.port, timeout=PATIENCE_SECONDS)
-        for _ in range(times):
-            connection.request("POST", "/v1/freeze", body, headers)
-            assert connection.getresponse().read()
-        connection.close()
-
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(send, [count // 4] * 4))
-
-
-def end_seconds(sidecar: Sidecar) -> float:
-    """How long an orderly end takes."""
-    began = time.monotonic()
-    assert sidecar.end(signal.SIGTERM) == 0
-    return time.monotonic() - began
 
 
 def test_a_full_pipe_stops_nothing(make: Make, oms: Webhooks, pipe: Pipe) -> None:
@@ -150,3 +86,39 @@ def test_a_start_that_fails_does_not_hang(make: Make, pipe: Pipe) -> None:
     os.write(pipe.write_end, b"x" * 4_096)
     os.set_blocking(pipe.write_end, True)
     assert make().launch(stderr=pipe.write_end).wait() == 2
+
+
+def test_the_oms_answers_with_a_full_pipe(pipe: Pipe, tmp_path: Path) -> None:
+    """While nobody reads its events, the reference OMS takes webhooks, and ends."""
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    secret.chmod(0o600)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "riskmon.oms", "--listen", "127.0.0.1:0", "--secret-file", secret],
+        stdout=pipe.write_end,
+        cwd=ROOT,
+    )
+    try:
+        port = int(eventually(lambda: re.search(r"127\.0\.0\.1:(\d+)", pipe.read()), "the port")[1])
+        for _ in range(60):
+            assert post(port, b"{}", {}) == 401  # a line each
+        body, at = '{"type":"drill"}', datetime.now(UTC)
+        signature = Webhook(SECRET).sign("msg_1", at, body)
+        signed = {"webhook-id": "msg_1", "webhook-timestamp": str(int(at.timestamp()))}
+        assert post(port, body.encode(), {**signed, "webhook-signature": signature}) == 200
+        began = time.monotonic()
+        process.terminate()
+        assert process.wait(PATIENCE_SECONDS) == 0
+        assert time.monotonic() - began < END_SECONDS
+    finally:
+        process.kill()
+        process.wait()
+
+
+def post(port: int, body: bytes, headers: dict[str, str]) -> int:
+    """The status of one webhook."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
+    connection.request("POST", "/cancel", body, headers)
+    status = connection.getresponse().status
+    connection.close()
+    return status

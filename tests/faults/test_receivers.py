@@ -6,7 +6,6 @@ import asyncio
 import os
 import resource
 import secrets
-import signal
 import socket
 import statistics
 import time
@@ -21,8 +20,8 @@ from riskmon.core.decisions import Sweep
 from riskmon.gate import Level
 from riskmon.journal import Delivery
 from riskmon.outbox import CancelTarget, Outbox, Schedule, payload
+from tests.faults.conftest import END_SECONDS, Make, end_seconds, threads
 from tests.faults.receivers import hostile_receivers
-from tests.sidecar.conftest import Make
 from tests.sidecar.harness import (
     QUICK_LATENCY,
     SECRET,
@@ -33,7 +32,7 @@ from tests.sidecar.harness import (
 )
 
 pytestmark = pytest.mark.slow
-WHOLE_SECONDS, END_SECONDS = 2.0, 3.0
+WHOLE_SECONDS = 2.0
 
 # What the first attempt comes to. A 2xx counts when its head is there, whatever follows.
 RESULTS = {
@@ -50,6 +49,7 @@ RESULTS = {
     "trailer_flood": "invalid_answer",
     "drip": "timeout",
     "silent": "timeout",
+    "silent_tls": "connect_timeout",
     "reset": "disconnected",
     "redirect": "http_3xx",
     "bomb": "delivered",
@@ -58,9 +58,9 @@ RESULTS = {
 
 @pytest.fixture(scope="module")
 def hostile() -> Iterator[dict[str, str]]:
-    """All hostile receivers."""
+    """All hostile receivers, and one that never answers a TLS handshake."""
     with hostile_receivers() as urls:
-        yield urls
+        yield {**urls, "silent_tls": urls["silent"].replace("http:", "https:")}
 
 
 def delivery(target: str) -> Delivery:
@@ -130,13 +130,6 @@ def acknowledgements(sidecar: Sidecar, seconds: float) -> list[float]:
     return took
 
 
-def end_seconds(sidecar: Sidecar) -> float:
-    """How long an orderly end takes."""
-    began = time.monotonic()
-    assert sidecar.end(signal.SIGTERM) == 0
-    return time.monotonic() - began
-
-
 def test_hostile_receivers_slow_nothing(make: Make, oms: Webhooks, hostile: dict[str, str]) -> None:
     """With a cancel under way to each of them, acknowledgements and the end stay quick."""
     targets = "".join(
@@ -185,9 +178,3 @@ def test_a_lookup_that_hangs_slows_nothing(
     assert statistics.median(took) < 0.05
     assert threads(sidecar) == before + 1  # the one lookup
     assert end_seconds(sidecar) < END_SECONDS
-
-
-def threads(sidecar: Sidecar) -> int:
-    """How many threads its process has."""
-    assert sidecar.process is not None
-    return len(list(Path(f"/proc/{sidecar.process.pid}/task").iterdir()))

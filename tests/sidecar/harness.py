@@ -64,6 +64,11 @@ class Sidecar:
         self.port = 0
         self.configure(config, top=top)
 
+    @property
+    def gate_mark(self) -> Path:
+        """The journal's mark beside the gate."""
+        return self.gate_path.with_name(f".{self.gate_path.name}.mark")
+
     def configure(self, config: str, *, top: str = "") -> None:
         """Write the configuration: ``top`` holds keys outside of any table."""
         self.config.write_text(
@@ -75,6 +80,7 @@ class Sidecar:
         self,
         *,
         prefix: tuple[str, ...] = (),
+        options: tuple[str, ...] = (),
         config: bool = True,
         environment: Mapping[str, str] | None = None,
         stderr: int | None = None,
@@ -87,7 +93,7 @@ class Sidecar:
         named = ["--config", str(self.config)] if config else []
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "riskmon", "run", *named],
+                [*prefix, sys.executable, "-m", "riskmon", "run", *named, *options],
                 stdin=subprocess.DEVNULL,
                 stderr=log if stderr is None else stderr,
                 stdout=log,

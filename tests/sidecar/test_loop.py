@@ -22,13 +22,15 @@ from riskmon.gate_file import GateFile
 from riskmon.journal import Commit, Journal, JournalError
 from riskmon.loop import Loop
 from riskmon.metrics import Recorder
-from riskmon.web import NotDurable
+from riskmon.web import NotDurable, Unwritable
 
 Done = Callable[[BaseException | None], None]
 
 
 class Disk:
     """Takes commits as a journal does, and puts one down when it is told to."""
+
+    needs_snapshot = False
 
     def __init__(self) -> None:
         self._waiting: deque[Done] = deque()
@@ -256,3 +258,19 @@ async def test_a_refused_batch_changes_nothing(
     with pytest.raises(TooManyScopes):
         await now.loop.ingest(batch)
     assert now.loop.engine.snapshot() == before
+
+
+async def test_a_value_that_cannot_be_written_is_refused_before_it_acts(
+    running: Callable[[], Running],
+) -> None:
+    """A freeze with a number over 64 bits shuts nothing, and ends nothing."""
+    now = running()
+    await now.start()
+    with pytest.raises(Unwritable, match="cannot be written"):
+        await now.loop.ask(operate("freeze", generation=2**64))
+    assert now.gate.level() is Level.ALLOW
+    assert now.loop.engine.generation == 0
+    assert now.failed == []
+    frozen = await now.take(now.loop.ask(operate("freeze")))
+    await now.disk.put_down()
+    assert cast("OperateAnswer", frozen.result()).status == 200

@@ -69,6 +69,7 @@ class MemoryPort:
         self.checks: list[Check] = []
         self.operations: list[Operate] = []
         self.rejections: list[str] = []
+        self.pauses = 0
         self.audits: list[tuple[int, int | None]] = []
         self.failure: Exception | None = None
         self.not_ready: str | None = None
@@ -129,6 +130,9 @@ class MemoryPort:
 
     def rejected(self, reason: str) -> None:
         self.rejections.append(reason)
+
+    def accept_paused(self) -> None:
+        self.pauses += 1
 
     def _fail(self) -> None:
         if self.failure is not None:

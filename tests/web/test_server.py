@@ -9,6 +9,7 @@ import socket
 import ssl
 import stat
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from riskmon.web import Caps, make_app, serve
 from tests.web.port import OPEN, MemoryPort, site, until
 
+STREAM = b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n"
 GET = b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -29,7 +31,7 @@ GET = b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n"
 )
 async def test_half_requests_are_closed(sent: bytes) -> None:
     """Who connects and does not finish a head is cut off without an answer."""
-    async with site(caps=Caps(idle_seconds=0.1)) as s:
+    async with site(caps=Caps(head_seconds=0.1)) as s:
         assert await s.raw(sent) == b""
 
 
@@ -64,12 +66,12 @@ async def test_what_is_no_request_is_a_400_problem(sent: bytes) -> None:
 
 
 async def test_one_peer_holds_a_bounded_number_of_connections() -> None:
-    """One connection too many is told so; when one closes there is room again."""
-    async with site(caps=Caps(peer_connections=2)) as s:
+    """One too many beside streams is refused; when one closes there is room again."""
+    async with site(caps=Caps(peer_connections=2, spare_connections=0)) as s:
         held = [await asyncio.open_connection("127.0.0.1", s.tcp) for _ in range(2)]
         for reader, writer in held:
-            writer.write(GET)
-            await reader.readuntil(b"healthy.\n")
+            writer.write(STREAM)
+            await reader.readuntil(b"retry: 2000")
         refused = await s.raw(b"")
         held[0][1].close()
         await held[0][1].wait_closed()
@@ -84,13 +86,14 @@ async def test_one_peer_holds_a_bounded_number_of_connections() -> None:
 
 
 async def test_connections_are_bounded_in_all(tmp_path: Path) -> None:
-    """Both listeners share one bound."""
+    """Each listener has a bound of its own."""
     path = tmp_path / "main.sock"
-    async with site(caps=Caps(connections=1), unix=path) as s:
-        reader, writer = await asyncio.open_unix_connection(str(path))
-        writer.write(GET)
-        await reader.readuntil(b"healthy.\n")
+    async with site(caps=Caps(connections=1, spare_connections=0), unix=path) as s:
+        reader, writer = await asyncio.open_connection("127.0.0.1", s.tcp)
+        writer.write(STREAM)
+        await reader.readuntil(b"retry: 2000")
         assert (await s.raw(b"")).startswith(b"HTTP/1.1 503 ")
+        assert (await s.ask("GET", "/-/healthy", over_unix=True)).status == 200
         writer.close()
 
 
@@ -229,7 +232,7 @@ async def test_request_under_way_is_answered_before_the_end() -> None:
 
 
 async def test_tls(tmp_path: Path) -> None:
-    """With a certificate the server speaks TLS, and nothing in the clear."""
+    """With a certificate the server speaks TLS, and a handshake that hangs gives way."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("openssl is missing: nothing makes a certificate for this test")
@@ -245,16 +248,22 @@ async def test_tls(tmp_path: Path) -> None:
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    running = await serve(make_app(MemoryPort(), OPEN), port=0, ssl_context=context)
+    caps = Caps(connections=2, spare_connections=0)
+    running = await serve(make_app(MemoryPort(), OPEN, caps=caps), port=0, ssl_context=context)
     trusting = ssl.create_default_context(cafile=str(certificate))
     try:
         assert running.port is not None
+        silent = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(2)]
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", running.port, ssl=trusting, server_hostname="localhost"
         )
         writer.write(GET)
         assert b" 200 " in await reader.readline()
         writer.close()
+        with suppress(ConnectionError):  # the older of the two has given way
+            assert await silent[0][0].read() == b""
+        for _, hanging in silent:
+            hanging.close()
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         writer.write(GET)
         assert b"HTTP/" not in await reader.read()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -12,7 +13,7 @@ import pytest
 
 from riskmon.core.decisions import BreakerState, Transition, Warned
 from riskmon.web import Caps, Change, PortfolioNow, Shutdown
-from tests.web.port import GRAFANA, GUARDED, NOW_NS, VIEW, Site, site, until
+from tests.web.port import GRAFANA, GUARDED, NOW_NS, OPEN, OPERATOR, VIEW, Site, site, until
 
 TRIP = Transition(
     limit="latency_p99",
@@ -234,6 +235,22 @@ async def test_streams_are_bounded() -> None:
         await until(lambda: not s.app.edge.streams)
         (await following(s)).close()
     assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
+
+
+async def test_streams_of_one_peer_are_bounded(tmp_path: Path) -> None:
+    """A peer that holds its share is refused; another peer is not."""
+    path = tmp_path / "main.sock"
+    async with site(OPEN, caps=Caps(peer_streams=1), unix=path) as s:
+        first = await following(s)
+        refused = await s.ask("GET", "/v1/stream")
+        assert s.unix_session is not None
+        other = await s.unix_session.get(
+            s.url("/v1/stream"), headers={"Authorization": f"Bearer {OPERATOR}"}
+        )
+        assert await message(other) == ["retry: 2000"]
+        first.close()
+        other.close()
+    assert (refused.status, other.status) == (503, 200)
 
 
 async def test_stream_takes_a_token_in_a_header() -> None:

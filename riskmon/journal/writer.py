@@ -1,0 +1,145 @@
+"""What a commit writes, without the thread that runs it: one transaction, then the marks.
+
+The size of the journal is held here too: between transactions the log is copied back into the
+database, and what is old is dropped, in step with what comes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import apsw
+
+from riskmon.journal.commit import Commit, insert
+from riskmon.journal.file import JournalError, log_of, number
+from riskmon.journal.mark import Mark, Marks
+from riskmon.journal.opening import open_writer
+from riskmon.journal.pruning import Prune, drop_aged, drop_excess
+
+_PAGE_BYTES = 4_096
+_CHECKPOINT_PAGES_MIN, _CHECKPOINT_PAGES_MAX = 16, 1_000
+_LOG_BYTES_MAX = 64_000_000  # what a long reader made the log grow to is given back beyond this
+
+Drop = Callable[[apsw.Connection, Prune, int], bool]
+
+
+class Writer:
+    """Writes one journal, on one thread at a time. Call everything `explained`."""
+
+    def __init__(self, path: Path, marks: Marks, *, accept_loss: bool = False) -> None:
+        self._path, self._marks = path, marks
+        self._db, self._mark, self.lost = open_writer(path, marks, accept_loss=accept_loss)
+        self._marked = not self.lost
+        self._last_seq = self._mark.last_seq
+        self.was_unclean = number(self._db, "SELECT value FROM meta WHERE key = 'clean'") == 0
+        self._log_pages = 0
+        self._unchecked_bytes = 0  # written since the size was last looked at
+        self._bytes_since_snapshot = self._snapshot_bytes = 0
+        self._rule: Prune | None = None
+        self._checkpoint_pages = _CHECKPOINT_PAGES_MAX
+        self._transaction_bytes = 2**63
+        self._is_aging = self._is_over = False
+        self._db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES_MAX}")
+        # Without the hook SQLite would checkpoint inside a commit, and its sender would wait.
+        self._db.set_wal_hook(self._note_log)
+        self._db.execute("UPDATE meta SET value = 0 WHERE key = 'clean'")
+        places = (path.parent, path, log_of(path))
+        self._places = [(place, _device_and_inode(place)) for place in places]
+
+    def write(self, commits: Sequence[Commit]) -> int:
+        """Make the first of these commits durable, and mark it; how many, one at least."""
+        count = size = 0
+        self._db.execute("BEGIN IMMEDIATE")
+        while count < len(commits) and size < self._transaction_bytes:
+            self._last_seq, added = insert(self._db, commits[count], self._last_seq)
+            self._note_size(commits[count], added)
+            size, count = size + added, count + 1
+        self._db.execute("COMMIT")
+        self._advance(commits[:count])
+        return count
+
+    def maintain(self) -> bool:
+        """Do a little of what keeps the files small; whether there is more to do at once."""
+        if self._log_pages >= self._checkpoint_pages:
+            self._log_pages = 0
+            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        rule = self._rule
+        if rule is None:
+            return False
+        if self._is_over or self._unchecked_bytes >= rule.max_bytes >> 6:
+            self._unchecked_bytes = 0
+            self._is_over = self._transact(drop_excess, rule)
+        if self._is_aging and not self._is_over:
+            self._is_aging = self._transact(drop_aged, rule)
+        return self._is_over or self._is_aging
+
+    def prune(self, rule: Prune) -> None:
+        """Hold the journal to this rule from here on, and drop next what is too old for it."""
+        pages = int(rule.max_bytes / 16 / _PAGE_BYTES)
+        self._checkpoint_pages = max(_CHECKPOINT_PAGES_MIN, min(pages, _CHECKPOINT_PAGES_MAX))
+        self._transaction_bytes = max(rule.max_bytes >> 4, _PAGE_BYTES)
+        log_bytes = min(4 * self._checkpoint_pages * _PAGE_BYTES, _LOG_BYTES_MAX)
+        if self._checkpoint_pages == _CHECKPOINT_PAGES_MAX:
+            log_bytes = _LOG_BYTES_MAX
+        self._db.execute(f"PRAGMA journal_size_limit = {log_bytes}")
+        self._rule, self._is_aging, self._is_over = rule, True, True
+
+    @property
+    def needs_snapshot(self) -> bool:
+        """Whether so much follows the newest snapshot that pruning soon has nothing to drop."""
+        if self._rule is None:
+            return False
+        return self._bytes_since_snapshot > max(self._rule.max_bytes >> 2, 2 * self._snapshot_bytes)
+
+    def look(self) -> None:
+        """Make lost marks anew. Raises :class:`JournalError` when the journal's files are gone."""
+        for place, opened in self._places:
+            if _device_and_inode(place) != opened:
+                raise JournalError(
+                    f"{place} was removed, renamed or replaced while riskmon wrote there: the "
+                    "entries after that are lost; put it back, or see `riskmon check-state`"
+                )
+        if self._marked:
+            self._marks.remake_lost()
+
+    def close(self, *, failed: bool) -> None:
+        """Close the journal and its marks."""
+        if failed:
+            # What a failed sync left must not be copied from the log into the database.
+            self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        self._db.close()
+        self._marks.close()
+
+    def _advance(self, commits: Sequence[Commit]) -> None:
+        last = next((each.entries[-1] for each in reversed(commits) if each.entries), None)
+        if self._marked and last is not None:
+            self._marks.advance(last.seq, last.wall_ns)
+        elif not self._marked:  # the first commit after an accepted loss
+            at = (last.seq, last.wall_ns) if last else (self._mark.last_seq, self._mark.wall_ns)
+            self._marks.start(Mark(self._mark.identity, self._mark.state_dir, *at))
+            self._marked = True
+
+    def _note_size(self, commit: Commit, added: int) -> None:
+        self._unchecked_bytes += added
+        self._bytes_since_snapshot += added
+        if commit.snapshot is not None:
+            self._bytes_since_snapshot, self._snapshot_bytes = 0, len(commit.snapshot)
+
+    def _transact(self, drop: Drop, rule: Prune) -> bool:
+        self._db.execute("BEGIN IMMEDIATE")
+        more = drop(self._db, rule, log_of(self._path).stat().st_size)
+        self._db.execute("COMMIT")
+        return more
+
+    def _note_log(self, _db: apsw.Connection, _name: str, pages: int) -> int:
+        self._log_pages = pages
+        return apsw.SQLITE_OK
+
+
+def _device_and_inode(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino
