@@ -347,12 +347,17 @@ class Positions:
 
     def refreshing(self) -> Iterator[int]:
         """Count what is stale, at the marks and worths of now; yields the work of each symbol."""
+        work = 0
         while self.stale:
             symbol = next(iter(self.stale))
             # The first look at an asset's worth makes stale what is quoted in it: before counting.
             worth = self._worths.of(instrument(symbol, self.reference).quote)
             del self.stale[symbol]
             yield from self._count(symbol, worth)
+            work += 1 + len(self._by_symbol[symbol]) % COUNTED_AT_ONCE
+            if work >= COUNTED_AT_ONCE // 4:
+                yield work
+                work = 0
 
     def _count(self, symbol: str, worth: float | None) -> Iterator[int]:
         """Bring the unrealised P&L and the exposure of a symbol up to date; yields the work."""
@@ -379,7 +384,6 @@ class Positions:
         self._dirty["symbol:" + symbol] = self._dirty["exposure"] = True
         self._resized.pop(symbol, None)
         self._worths.looks -= len(quantities)
-        yield 1 + len(quantities) % COUNTED_AT_ONCE
 
     def _mark(self, position: Position) -> float | None:
         """Where a position is marked, if that is known and not old."""

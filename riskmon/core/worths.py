@@ -18,6 +18,7 @@ from riskmon.core.prices import Prices
 Arm = Callable[[tuple[str, str, str], int], None]
 Moved = Callable[[str, float | None], None]
 
+AT_ONCE = 16  # assets
 LOOKS = 4_096  # assets and symbols that are looked at again before an instant ends
 
 
@@ -133,10 +134,13 @@ class Worths:
 
     def refreshing(self) -> Iterator[int]:
         """Price what is stale, an asset at a time; yields the work of each."""
+        number = 0
         while self.stale:
             self.reprice(next(iter(self.stale)))
             self.looks -= 1
-            yield 1
+            number += 1
+            if number % AT_ONCE == 0:
+                yield AT_ONCE
 
     def on_timer(self, asset: str) -> None:
         """A price grew old."""
