@@ -87,6 +87,7 @@ def _figure(us: float, target_us: float | None, lookup_us: float) -> str:
 
 def _engine(**latency: float) -> Step:
     """The step of an engine with all kinds of limit and wide bounds, a millisecond each."""
+    given = {"latency_p99": latency}
     config = EngineConfig(
         max_scopes=1_000_000,
         portfolio=PortfolioConfig(venues=(VENUE,)),
@@ -94,7 +95,7 @@ def _engine(**latency: float) -> Step:
             LimitConfig(
                 name=kind,
                 kind=kind,
-                params=wide(limit, **(latency if kind == "latency_p99" else {})),
+                params=wide(limit, **given.get(kind, {})),
             )
             for kind, limit in LIMITS.items()
         ),

@@ -349,15 +349,15 @@ class Positions:
         """Count what is stale, at the marks and worths of now; yields the work of each symbol."""
         work = 0
         while self.stale:
-            symbol = next(iter(self.stale))
-            # The first look at an asset's worth makes stale what is quoted in it: before counting.
-            worth = self._worths.of(instrument(symbol, self.reference).quote)
-            del self.stale[symbol]
-            yield from self._count(symbol, worth)
-            work += 1 + len(self._by_symbol[symbol]) % COUNTED_AT_ONCE
-            if work >= COUNTED_AT_ONCE // 4:
-                yield work
-                work = 0
+            for symbol in list(self.stale):
+                # The first look at an asset's worth makes stale what is quoted in it: before that.
+                worth = self._worths.of(instrument(symbol, self.reference).quote)
+                del self.stale[symbol]
+                yield from self._count(symbol, worth)
+                work += 1 + len(self._by_symbol[symbol]) % COUNTED_AT_ONCE
+                if work >= COUNTED_AT_ONCE // 4:
+                    yield work
+                    work = 0
 
     def _count(self, symbol: str, worth: float | None) -> Iterator[int]:
         """Bring the unrealised P&L and the exposure of a symbol up to date; yields the work."""

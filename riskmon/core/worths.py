@@ -134,13 +134,13 @@ class Worths:
 
     def refreshing(self) -> Iterator[int]:
         """Price what is stale, an asset at a time; yields the work of each."""
-        number = 0
         while self.stale:
-            self.reprice(next(iter(self.stale)))
-            self.looks -= 1
-            number += 1
-            if number % AT_ONCE == 0:
-                yield AT_ONCE
+            for number, asset in enumerate(list(self.stale), 1):
+                if asset in self.stale:
+                    self.reprice(asset)
+                if number % AT_ONCE == 0:
+                    self.looks -= AT_ONCE
+                    yield AT_ONCE
 
     def on_timer(self, asset: str) -> None:
         """A price grew old."""
