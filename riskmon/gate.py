@@ -18,6 +18,11 @@ never shrinks, for a mapped page that goes away kills its readers. Records never
 A new start zeroes the leases of the old file and renames a new one into place; a reader
 that finds no lease opens the path anew.
 
+A reader trusts only what the sidecar alone can have written: the directory belongs to the
+sidecar's user or to root, the file to the sidecar's user, neither is a link, and group and
+others can write neither (`require_own`). It judges what it has opened, not a path, so a name
+that changes in between changes nothing. The directory's parents are not judged.
+
 Every word is stored and loaded whole, by `memoryview.cast("Q")`: it copies eight aligned
 bytes at once. `struct.pack_into` with a byte order stores byte by byte, and readers see it.
 
@@ -27,19 +32,22 @@ only the standard library.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
+import pwd
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
 ACCOUNT: Final = "account"
-DIRECTORY: Final = Path("/dev/shm/riskmon")  # noqa: S108 - not a temporary file
 NAME_BYTES_MAX: Final = 56
+_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - not a temporary file
 
 RECORD_BYTES: Final = 64
 RECORD_WORDS: Final = 8
@@ -58,6 +66,7 @@ GENERATION_WORD: Final = 6
 _NO_RECORD = 0
 
 _OPEN_EVERY_NS = 50_000_000
+_NO_USER = 2**32 - 1  # (uid_t)-1
 _HALT, _ALLOW = 0, 3
 
 
@@ -70,14 +79,104 @@ class Level(IntEnum):
     ALLOW = 3
 
 
-def gate_path(name_or_path: str | os.PathLike[str]) -> Path:
-    """Where a gate is: an account's name means `/dev/shm/riskmon/NAME.gate`.
+class NotOwn(Exception):
+    """A gate's directory or file that another user could have written. Says which, and why."""
 
-    A string with a slash in it, and any path object, is taken as it is.
+
+def user_number(owner: str | int | None = None) -> int:
+    """Return a user's number: this process's own, that of a name, or a number as it is.
+
+    The number is the one that this process sees: in a user namespace it differs from the
+    host's. Raises ValueError for a name that has no passwd entry, and for a number that no
+    user has or that stands for several users here.
+    """
+    if owner is None:
+        number = os.geteuid()
+    elif isinstance(owner, int) or owner.isdecimal():
+        number = int(owner)
+    else:
+        try:
+            number = pwd.getpwnam(owner).pw_uid
+        except KeyError:
+            raise ValueError(
+                f"owner {owner!r} has no passwd entry here: give the number of the sidecar's user"
+            ) from None
+    if not 0 <= number < _NO_USER:
+        raise ValueError(f"owner {owner!r} is not the number of a user")
+    if _stands_for_several(number):
+        raise ValueError(
+            f"user {number} stands for every user that this user namespace does not map: map"
+            " the sidecar's user into it, and give its number there as owner"
+        )
+    return number
+
+
+def _stands_for_several(user: int) -> bool:
+    """Whether files of unmapped users show this number too."""
+    try:
+        overflow = int(Path("/proc/sys/kernel/overflowuid").read_text("ascii"))
+        ranges = Path("/proc/self/uid_map").read_text("ascii").splitlines()
+    except OSError:
+        return False
+    return user == overflow and sum(int(line.split()[2]) for line in ranges) < _NO_USER
+
+
+def gate_path(name_or_path: str | os.PathLike[str], owner: str | int | None = None) -> Path:
+    """Return a gate's path: an account's name means `/dev/shm/riskmon-UID/NAME.gate`.
+
+    UID is the number of the sidecar's user: `owner`, by default the user of this process. A
+    string with a slash in it, and any path object, is taken as it is.
     """
     if isinstance(name_or_path, str) and "/" not in name_or_path:
-        return DIRECTORY / f"{name_or_path}.gate"
+        return _SHARED_MEMORY / f"riskmon-{user_number(owner)}" / f"{name_or_path}.gate"
     return Path(name_or_path)
+
+
+def require_own(found: os.stat_result, path: Path, *users: int) -> None:
+    """Raise NotOwn unless one of these users owns what was opened, and no other can write it.
+
+    An ACL that lets others write shows in the group's bits.
+    """
+    if found.st_uid not in users:
+        names = " or ".join("root" if user == 0 else f"user {user}" for user in users)
+        raise NotOwn(f"{path} belongs to user {found.st_uid}, not to {names}")
+    if found.st_mode & 0o022:
+        mode = stat.S_IMODE(found.st_mode)
+        raise NotOwn(f"group or others can write {path} (mode {mode:04o})")
+
+
+def open_directory(path: Path, user: int) -> int:
+    """Open a gate's directory, for the names in it. Raises NotOwn and OSError."""
+    # With O_PATH a directory need not be readable; a link at its end is not followed.
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        directory = os.open(path, flags)
+    except NotADirectoryError:
+        raise NotOwn(f"{path} is a link or no directory") from None
+    try:
+        require_own(os.fstat(directory), path, *dict.fromkeys((user, 0)))
+    except BaseException:
+        os.close(directory)
+        raise
+    return directory
+
+
+def open_file(directory: int, path: Path, user: int, flags: int = os.O_RDONLY) -> int:
+    """Open a gate's file in its opened directory. Raises NotOwn and OSError."""
+    # Not blocking, in case the path is a FIFO.
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        file = os.open(path.name, flags, dir_fd=directory)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotOwn(f"{path} is a link") from None
+        raise
+    try:
+        require_own(os.fstat(file), path, user)
+    except BaseException:
+        os.close(file)
+        raise
+    return file
 
 
 def require_machine() -> None:
@@ -155,24 +254,31 @@ def _identity(file: os.stat_result) -> tuple[int, int]:
     return file.st_dev, file.st_ino
 
 
-def _open_view(path: Path) -> _View | None:
-    """Map the file if it is a ready gate of this boot. Without an answer there is no trade,
-    whatever the reason."""
+@contextmanager
+def _opened(path: Path, user: int) -> Iterator[int]:
+    """Open the file at the path while the block runs. Raises NotOwn and OSError."""
+    directory = open_directory(path.parent, user)
     try:
-        # Not blocking, in case somebody put a FIFO there.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError):
-        return None
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_size < 2 * RECORD_BYTES:
-            return None
-        file = mmap.mmap(descriptor, found.st_size, access=mmap.ACCESS_READ)
-        return _View(file, _identity(found)) if _is_valid(file) else None
-    except (OSError, ValueError):
-        return None
+        file = open_file(directory, path, user)
     finally:
-        os.close(descriptor)
+        os.close(directory)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _map(descriptor: int, path: Path) -> _View:
+    """Map the file. Raises ValueError unless it is a ready gate of this boot, OSError."""
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{path} is not a regular file")
+    if found.st_size < 2 * RECORD_BYTES:
+        raise ValueError(f"{path} is too short for a gate ({found.st_size} bytes)")
+    file = mmap.mmap(descriptor, found.st_size, access=mmap.ACCESS_READ)
+    if not _is_valid(file):
+        raise ValueError(f"{path} is not a ready gate of this boot")
+    return _View(file, _identity(found))
 
 
 def _is_valid(file: mmap.mmap) -> bool:
@@ -198,30 +304,39 @@ def _scopes(venue: str | None, symbol: str | None, strategy: str | None) -> tupl
 
 
 class Gate:
-    """Asks whether trading is allowed. Threads may share one.
+    """Says whether trading is allowed. Threads may share one.
 
     The scopes are named without their kind: `venue="kraken"`. None named asks for the
     account, whose level the sidecar folds into every other scope. Whatever cannot be
-    established is `Level.HALT`, never an exception: a missing or expired file, one from
-    before the last boot, a scope that riskmon has not heard of.
+    established is `Level.HALT`, never an exception: a missing or expired file, one that
+    another user could have written, one from before the last boot, a scope without a record.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, user: int) -> None:
         require_machine()
         self.path = path
+        self._user = user
+        self._fault: str | None = None
         self._closed = False
         self._next_open_ns = 0
         self._view: _View | None = None
         self._renew_view()
 
     @classmethod
-    def open(cls, name_or_path: str | os.PathLike[str]) -> Gate:
+    def open(cls, name_or_path: str | os.PathLike[str], *, owner: str | int | None = None) -> Gate:
         """Open an account's gate by its name, or by a path (anything with a slash).
 
-        The file may come later: until then everything is halted. Raises RuntimeError on
-        a machine that can have no gate.
+        `owner` is the sidecar's user, a name or a number, when that is not the user of this
+        process. The file may come later: until then everything is halted. Raises ValueError
+        for an owner that cannot be resolved, RuntimeError on a machine that can have no gate.
         """
-        return cls(gate_path(name_or_path))
+        return cls(gate_path(name_or_path, owner), user_number(owner))
+
+    @property
+    def fault(self) -> str | None:
+        """What was wrong with the file or its directory when the path was last opened, in one
+        sentence; None when a gate was found, whose lease may have lapsed since."""
+        return self._fault
 
     def allows(
         self, *, venue: str | None = None, symbol: str | None = None, strategy: str | None = None
@@ -296,23 +411,31 @@ class Gate:
         return level
 
     def _renew_view(self) -> bool:
-        """Look whether the path has another file by now; True when it has."""
+        """Open and judge the path anew; True when it has another file by now."""
         now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         if self._closed or now_ns < self._next_open_ns:
             return False
         self._next_open_ns = now_ns + _OPEN_EVERY_NS
         old = self._view
-        if old is not None:
-            try:
-                if _identity(self.path.stat()) == old.identity:
-                    return False
-            except (OSError, ValueError):
-                pass
         # The old view is left to those who still read it; it unmaps with its last reader.
-        self._view = _open_view(self.path)
+        self._view, self._fault = self._open_view(old)
         if self._closed:  # another thread closed the gate meanwhile
             self.close()
-        return self._view is not None
+        return self._view is not None and self._view is not old
+
+    def _open_view(self, old: _View | None) -> tuple[_View | None, str | None]:
+        """The path's file, mapped, or what is wrong with it."""
+        try:
+            with _opened(self.path, self._user) as descriptor:
+                if old is not None and _identity(os.fstat(descriptor)) == old.identity:
+                    return old, None
+                return _map(descriptor, self.path), None
+        except FileNotFoundError:
+            return None, f"there is no file {self.path}"
+        except OSError as error:
+            return None, f"cannot open {self.path}: {error.strerror}"
+        except (NotOwn, ValueError) as error:
+            return None, str(error)
 
     def _bind(self, scopes: tuple[str, ...]) -> tuple[memoryview[int], int, int, int, int]:
         view = self._view

@@ -1,29 +1,30 @@
 """The writing side of the gate: the sidecar makes the file and renews its leases.
 
-`riskmon.gate` has the layout. The order of stores is what readers rely on: a record's name
-comes before the count that shows it, the layout version comes last in a new file, and of
-several leases those that fall are stored before those that rise.
+`riskmon.gate` has the layout, `riskmon.gate_place` the directory and the lock. The order of
+stores is what readers rely on: a record's name comes before the count that shows it, the layout
+version comes last in a new file, and of several leases those that fall are stored before those
+that rise.
 
-A lock beside the file, `.NAME.lock`, is held by `flock` for as long as the file is written: the
-kernel lets go of it however the process ends. Readers need no lock.
+The sidecar's user and root can remove, replace, overwrite or truncate the file while it is in
+use. `mend` finds that and makes the file anew. A store beyond the end of a truncated file would
+kill this process (SIGBUS), so each change of the file first gives it its size back. A truncation
+in the microseconds between that check and the stores still kills the process; the gate then
+lapses like after any other kill. Stores by `os.pwrite` would not have this gap, but they take
+0.6 ms for a thousand words, where the mapped ones take 40 µs, and no kernel promises that they
+are whole for a process that has the file mapped.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import mmap
 import os
 import stat
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from riskmon.gate import (
     ACCOUNT,
-    BOOT_WORD,
     COUNT_WORD,
-    EPOCH_WORD,
     GENERATION_WORD,
     LAYOUT_VERSION,
     LONGEST_WORD,
@@ -36,6 +37,9 @@ from riskmon.gate import (
     boot_word,
     require_machine,
 )
+from riskmon.gate_place import FILE_MODE, GateInUse, GatePlace
+
+__all__ = ["GateFile", "GateFull", "GateInUse"]
 
 # Plain numbers: an enumeration's members cost a thousand scopes half a millisecond.
 _HALT, _ALLOW = int(Level.HALT), int(Level.ALLOW)
@@ -45,27 +49,27 @@ class GateFull(Exception):
     """The gate file has no room for another scope."""
 
 
-class GateInUse(Exception):
-    """Another process writes this gate. The message names the path and the process."""
-
-
 class GateFile:
     """The writing side: one for each sidecar, used from one thread.
 
     Every lease is 0 until the first `renew`. `close` shuts the gate.
     """
 
-    def __init__(self, path: Path, file: mmap.mmap, records_max: int, lock: int) -> None:
-        self.path = path
-        self._lock = lock
-        self._map = file
-        self._words = memoryview(file).cast("Q")
-        self._records_max = records_max
-        self._slots: dict[str, int] = {}
+    def __init__(self, place: GatePlace, records: int, longest_lease_ns: int, epoch: int) -> None:
+        """Make the file at the place."""
+        self.path = place.path
+        self._place = place
+        self._records_max = records
+        self._head = (MAGIC, LAYOUT_VERSION, boot_word(), epoch)
+        self._longest_lease_ns = longest_lease_ns
+        self._slots: dict[str, int] = {ACCOUNT: RECORD_WORDS}
         self._levels: dict[str, int] = {}
         self._slots_by_level: tuple[list[int], ...] = ([], [], [], [])
         self._grouped = False
         self._deadline_ns = 0
+        self._generation = 0
+        self._closed = False
+        self._file = self._install()
 
     @classmethod
     def create(
@@ -79,51 +83,40 @@ class GateFile:
         """Shut the gate that is at the path, if any, and put a new one in its place.
 
         `max_scopes` counts the account, which gets its record here. Makes the directory
-        (0755) if need be. Raises GateInUse while another GateFile writes this path, OSError
-        when the file cannot be made, ValueError for a `max_scopes` below 1, RuntimeError on
-        a machine that can have no gate.
+        (0755) if need be. Raises GateInUse while another GateFile writes this path,
+        Unsafe where another user could write it, OSError when the file cannot be made,
+        ValueError for a `max_scopes` below 1, RuntimeError on a machine that can have no gate.
         """
         require_machine()
         if max_scopes < 1:
             raise ValueError(f"max_scopes is {max_scopes}: the account alone needs 1")
         path = Path(path)
         try:
-            _make_directory(path.parent)
-            lock = _take_lock(path)
+            place = GatePlace(path)
             try:
-                return cls._make(path, max_scopes + 1, longest_lease_ns, epoch, lock)
+                _shut_old(place)
+                return cls(place, max_scopes + 1, longest_lease_ns, epoch)
             except BaseException:
-                os.close(lock)
+                place.close()
                 raise
         except OSError as error:
             reason = f"cannot make the gate file: {error.strerror}"
             raise OSError(error.errno, reason, str(path)) from error
 
-    @classmethod
-    def _make(
-        cls, path: Path, records: int, longest_lease_ns: int, epoch: int, lock: int
-    ) -> GateFile:
-        temporary = path.with_name(f".{path.name}.new")
-        try:
-            _shut_old(path)
-            temporary.unlink(missing_ok=True)  # of a start that was killed
-            gate = cls(path, _allocate(temporary, records), records, lock)
-            gate._write_header(longest_lease_ns, epoch)
-            temporary.rename(path)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-        return gate
+    def mend(self) -> str | None:
+        """Make the file anew, with its leases, when it or its directory is not as it was made.
 
-    def _write_header(self, longest_lease_ns: int, epoch: int) -> None:
-        words = self._words
-        words[0] = MAGIC
-        words[BOOT_WORD] = boot_word()
-        words[EPOCH_WORD] = epoch
-        words[COUNT_WORD] = 1
-        words[LONGEST_WORD] = longest_lease_ns
-        self.add(ACCOUNT)
-        words[VERSION_WORD] = LAYOUT_VERSION
+        Returns what had happened, None if nothing. Raises GateInUse, Unsafe and OSError
+        when no new file can be made: then readers that have mapped the old one keep it.
+        """
+        damage = self._place.lost() or self._damage()
+        if damage is None:
+            return None
+        self._place.take_again()
+        old, self._file = self._file, self._install()
+        old.shut(self._slots.values())
+        old.close()
+        return damage
 
     def add(self, scope: str) -> None:
         """Append a record for the scope, shut until the next `renew`. Known ones stay.
@@ -138,17 +131,17 @@ class GateFile:
                 f"scope {scope!r} does not fit the gate: a name has 1 to {NAME_BYTES_MAX}"
                 " bytes of UTF-8, none of them zero"
             )
-        record = self._words[COUNT_WORD]
+        record = len(self._slots) + 1
         if record >= self._records_max:
             raise GateFull(
                 f"no room for {scope!r} in {self.path}, which holds {self._records_max - 1}"
                 " scopes with the account: raise max_scopes and restart"
             )
-        begin = record * RECORD_BYTES
-        self._map[begin + 8 : begin + RECORD_BYTES] = name.ljust(NAME_BYTES_MAX, b"\0")
-        self._words[COUNT_WORD] = record + 1
         self._slots[scope] = record * RECORD_WORDS
         self._grouped = False
+        if self._file.has_its_size():
+            self._file.write_name(record, name)
+            self._file.words[COUNT_WORD] = record + 1
 
     def renew(self, deadline_ns: int, levels: Mapping[str, int], generation: int) -> None:
         """Let every scope trade at its level until the deadline, on CLOCK_BOOTTIME.
@@ -159,7 +152,8 @@ class GateFile:
         """
         if not self._grouped or levels != self._levels:
             self._group(dict(levels))
-        self._store(deadline_ns, generation)
+        self._deadline_ns, self._generation = deadline_ns & ~0xFF, generation
+        self._store(self._file)
 
     def tighten(self, levels: Mapping[str, int], generation: int) -> None:
         """Lower levels at once and leave the deadline as it is. Never loosens: higher
@@ -170,35 +164,72 @@ class GateFile:
             for scope, level in levels.items()
             if level < known.get(scope, _ALLOW)
         }
+        self._generation = generation
         if ACCOUNT in fallen:
             self._group({**known, **fallen})
-            self._store(self._deadline_ns, generation)
+            self._store(self._file)
             return
-        bound = known.get(ACCOUNT, _ALLOW)
+        known.update(fallen)
+        self._grouped = self._grouped and not fallen
+        if not self._file.has_its_size():
+            return
+        bound, words = known.get(ACCOUNT, _ALLOW), self._file.words
         for scope, level in fallen.items():
             slot = self._slots.get(scope)
             if slot is not None:
-                self._words[slot] = _lease_word(self._deadline_ns, min(level, bound))
-            known[scope] = level
-            self._grouped = False
-        self._words[GENERATION_WORD] = generation
+                words[slot] = _lease_word(self._deadline_ns, min(level, bound))
+        words[GENERATION_WORD] = generation
 
     def shut(self) -> None:
         """Zero every lease now. The next `renew` opens again."""
         self._deadline_ns = 0
-        for slot in self._slots.values():
-            self._words[slot] = 0
+        self._file.shut(self._slots.values())
 
     def close(self, *, zero: bool = True) -> None:
         """Shut the gate, unless `zero` is false, and unmap the file, which stays; another
         process may make a new one from then on."""
-        if self._map.closed:
+        if self._closed:
             return
+        self._closed = True
         if zero:
             self.shut()
-        self._words.release()
-        self._map.close()
-        os.close(self._lock)
+        self._file.close()
+        self._place.close()
+
+    def _install(self) -> _MappedFile:
+        """Put a new file at the path: its records, and their leases as they were last stored."""
+        file = _MappedFile(self._place, self._records_max)
+        try:
+            for word, value in enumerate(self._head):
+                if word != VERSION_WORD:
+                    file.words[word] = value
+            for scope, slot in self._slots.items():
+                file.write_name(slot // RECORD_WORDS, scope.encode())
+            file.words[COUNT_WORD] = len(self._slots) + 1
+            file.words[LONGEST_WORD] = self._longest_lease_ns
+            if self._grouped:  # else the leases wait for the next renewal
+                self._store(file)
+            file.words[VERSION_WORD] = LAYOUT_VERSION
+            self._place.install()
+        except BaseException:
+            file.close()
+            self._place.discard()
+            raise
+        return file
+
+    def _damage(self) -> str | None:
+        """Return what has happened to the file at the path, None if nothing."""
+        damage = self._file.damage(self._place.find())
+        if damage is not None:
+            return damage
+        words = self._file.words
+        head = (*self._head, len(self._slots) + 1, self._longest_lease_ns)
+        if tuple(words[: len(head)]) == head and all(
+            self._file.name(slot // RECORD_WORDS) == scope.encode().ljust(NAME_BYTES_MAX, b"\0")
+            for scope, slot in self._slots.items()
+        ):
+            return None
+        return "its content was overwritten"
 
     def _group(self, levels: dict[str, int]) -> None:
         """Fold the account's level into all others and sort the lease words by the outcome,
@@ -213,59 +244,87 @@ class GateFile:
             groups[min(level, bound)].append(slot)
         self._levels, self._slots_by_level, self._grouped = levels, groups, True
 
-    def _store(self, deadline_ns: int, generation: int) -> None:
+    def _store(self, file: _MappedFile) -> None:
         """Write every lease, the lowest level first: what falls, falls before others rise."""
-        words = self._words
-        self._deadline_ns = deadline_ns & ~0xFF
+        if not file.has_its_size():
+            return
+        words = file.words
         for level, slots in enumerate(self._slots_by_level):
             word = _lease_word(self._deadline_ns, level)
             # Not one strided assignment, fast as it is: that leaves the size of each store
             # to the C library's memcpy.
             for slot in slots:
                 words[slot] = word
-        words[GENERATION_WORD] = generation
+        words[GENERATION_WORD] = self._generation
+
+
+class _MappedFile:
+    """One file of a gate, mapped for writing. What `mend` makes is another one."""
+
+    def __init__(self, place: GatePlace, records: int) -> None:
+        """Allocate a new file at the place, which is not installed yet."""
+        self._size = records * RECORD_BYTES
+        self._truncated = False
+        self._descriptor = place.allocate(self._size)
+        self._map = mmap.mmap(self._descriptor, self._size)
+        self.words = memoryview(self._map).cast("Q")
+
+    def has_its_size(self) -> bool:
+        """Give a truncated file its size back; False where there is no room for that. Call it
+        before stores: one beyond the file's end kills the process."""
+        if os.fstat(self._descriptor).st_size >= self._size:
+            return True
+        self._truncated = True
+        try:
+            os.posix_fallocate(self._descriptor, 0, self._size)
+        except OSError:
+            return False
+        return True
+
+    def damage(self, found: os.stat_result | None) -> str | None:
+        """Return how what was found at the path differs from this file; None if it does not."""
+        held = os.fstat(self._descriptor)
+        if found is None:
+            return "it is gone"
+        if not os.path.samestat(found, held):
+            return "another file is in its place"
+        if self._truncated or held.st_size < self._size:
+            return "it was truncated"
+        if held.st_uid != os.geteuid() or stat.S_IMODE(held.st_mode) != FILE_MODE:
+            return "its owner or mode was changed"
+        return None
+
+    def name(self, record: int) -> bytes:
+        """Return the name of a record, with its padding."""
+        return self._map[record * RECORD_BYTES + 8 : (record + 1) * RECORD_BYTES]
+
+    def write_name(self, record: int, name: bytes) -> None:
+        """Write the name of a record."""
+        begin = record * RECORD_BYTES
+        self._map[begin + 8 : begin + RECORD_BYTES] = name.ljust(NAME_BYTES_MAX, b"\0")
+
+    def shut(self, slots: Iterable[int]) -> None:
+        """Zero these lease words."""
+        if self.has_its_size():
+            for slot in slots:
+                self.words[slot] = 0
+
+    def close(self) -> None:
+        """Unmap the file."""
+        self.words.release()
+        self._map.close()
+        os.close(self._descriptor)
 
 
 def _lease_word(deadline_ns: int, level: int) -> int:
     return deadline_ns | level if deadline_ns and level else 0
 
 
-def _make_directory(path: Path) -> None:
-    if not path.is_dir():
-        path.mkdir(parents=True, exist_ok=True)
-        path.chmod(0o755)  # whatever the umask: bots of other users read the gate
-
-
-def _take_lock(path: Path) -> int:
-    """Hold the gate at the path until the returned descriptor is closed."""
-    beside = path.with_name(f".{path.name}.lock")
-    # It is never removed: a second file of this name could be locked beside the first.
-    lock = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, str(os.getpid()).encode(), 0)
-    except BlockingIOError:
-        holder = os.pread(lock, 20, 0).decode(errors="replace") or "unknown"
-        os.close(lock)
-        raise GateInUse(f"gate {path} is in use by another riskmon (process {holder})") from None
-    except BaseException:
-        os.close(lock)
-        raise
-    return lock
-
-
-def _shut_old(path: Path) -> None:
+def _shut_old(place: GatePlace) -> None:
     """Zero the leases of the gate that is at the path, so that its readers look for the new."""
-    try:
-        # A link is not followed: renaming will replace the link, not what it points to.
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
+    descriptor = place.open_old()
+    if descriptor is None:
         return
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            return
-        raise
     try:
         found = os.fstat(descriptor)
         usable = found.st_size // RECORD_BYTES * RECORD_BYTES
@@ -276,16 +335,5 @@ def _shut_old(path: Path) -> None:
                 return
             for slot in range(RECORD_WORDS, usable // 8, RECORD_WORDS):
                 words[slot] = 0
-    finally:
-        os.close(descriptor)
-
-
-def _allocate(path: Path, records: int) -> mmap.mmap:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        # Pages that are only promised would kill the writer when the memory runs out.
-        os.posix_fallocate(descriptor, 0, records * RECORD_BYTES)
-        os.fchmod(descriptor, 0o644)
-        return mmap.mmap(descriptor, records * RECORD_BYTES)
     finally:
         os.close(descriptor)

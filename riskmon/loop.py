@@ -33,11 +33,11 @@ from riskmon.core.decisions import Answer, Decision, Outcome, Sweep, Withdraw
 from riskmon.core.engine import Engine
 from riskmon.core.view import Withheld
 from riskmon.gate_file import GateFile
-from riskmon.journal import Commit, Entry, Journal, JournalError, Status
+from riskmon.journal import Commit, Entry, Journal, JournalError, Status, Unencodable, encoded
 from riskmon.lease import Lease, Levels
 from riskmon.metrics import Recorder
 from riskmon.outbox import CancelTarget, Outbox
-from riskmon.web import Accepted, NotDurable, QueueFull
+from riskmon.web import Accepted, NotDurable, QueueFull, Unwritable
 
 PIECE_WORK = 256  # units of the engine's work in one piece: 1 to 4 ms
 OBSERVED_AT_ONCE = 4_096  # events that are counted in one piece
@@ -59,6 +59,7 @@ class Request:
     arrived_ns: int  # CLOCK_BOOTTIME
     waiter: asyncio.Future[Any] | None = None
     outcome: Outcome | None = None
+    encoded: bytes = b""  # events for the journal; none: encoded with the commit
 
 
 @dataclass(slots=True)
@@ -166,8 +167,12 @@ class Loop:
             raise NotDurable("nothing can be written: the sidecar is stopping")
         if self._queued_events + len(events) > QUEUE_EVENTS:
             raise QueueFull(f"{self._queued_events} events wait to be written: slow down")
+        try:
+            data = encoded(events)  # before the engine is stepped: a fault has no effect
+        except Unencodable as fault:
+            raise Unwritable(str(fault)) from None
         waiter: asyncio.Future[Any] = self._loop.create_future()
-        self._put(Request(events, boot_ns(), waiter))
+        self._put(Request(events, boot_ns(), waiter, encoded=data))
         return waiter
 
     def _put(self, request: Request) -> None:
@@ -249,7 +254,9 @@ class Loop:
                 work -= instant.work
             request.outcome = outcome
             self._seq += 1
-            turn.commit.entries.append(Entry(self._seq, now_ns, wall_ns, request.events))
+            turn.commit.entries.append(
+                Entry(self._seq, now_ns, wall_ns, request.events, request.encoded)
+            )
             turn.commit.decisions.extend(outcome.decisions)
             turn.events += len(request.events)
             turn.arrived_ns = min(turn.arrived_ns, request.arrived_ns)

@@ -45,6 +45,7 @@ from riskmon.metrics import Metrics, Recorder
 from riskmon.outbox import RESULTS
 from riskmon.settings import Fault, Http, Settings, SettingsError, load, reload_differences
 from riskmon.start import CannotStart, open_state, operator_token, replay, tls_context
+from riskmon.watch import Watch
 from riskmon.web import (
     Accepted,
     Access,
@@ -62,7 +63,6 @@ from riskmon.web import (
 from riskmon.web.problems import KINDS
 
 PRUNE_SECONDS = 600.0
-WATCH_SECONDS = 1.0  # between two looks at the files
 AUDITS_MAX = 4  # read at once
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -191,7 +191,8 @@ class Sidecar:
         self.loop.open()
         self._state = ""
         self._tasks.append(asyncio.create_task(self._prune(journal)))
-        self._tasks.append(asyncio.create_task(self._watch(journal, self.loop)))
+        watch = Watch(gate, journal, self.loop, self.recorder)
+        self._tasks.append(asyncio.create_task(watch.run()))
         gc.collect()
         gc.freeze()  # what lives for ever need not be looked through again
         return True
@@ -201,23 +202,6 @@ class Sidecar:
             keep = self.settings.journal
             journal.prune(keep.keep_days, keep.max_bytes)
             await asyncio.sleep(PRUNE_SECONDS)
-
-    async def _watch(self, journal: Journal, loop: Loop) -> None:
-        """End when the journal is no longer where it was, or could not be kept small."""
-        events = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            looked = asyncio.Event()
-            faults: list[BaseException] = []
-
-            def done(fault: BaseException | None) -> None:  # on the writer thread
-                faults.extend([fault] if fault else [])  # noqa: B023 - called before the next turn
-                events.call_soon_threadsafe(looked.set)  # noqa: B023
-
-            journal.look(done)
-            await looked.wait()
-            for fault in faults:
-                loop.end_with(fault)
 
     def _announce(self, web: Running) -> None:
         settings = self.settings

@@ -157,5 +157,7 @@ def make_gate(settings: Settings, epoch: str) -> GateFile:
         )
     except GateInUse as error:
         raise CannotStart(f"{error}: stop it, or give this one a `gate` of its own") from None
+    except Unsafe as error:
+        raise CannotStart(f"the gate is refused: {error}") from None
     except OSError as error:
         raise CannotStart(f"{error.strerror}: {settings.gate}: set `gate`") from None

@@ -94,8 +94,8 @@ def test_bots_share_the_gate() -> None:
     uid = re.search(r"--uid (\d+)", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
     assert uid
     assert f"uid={uid[1]}" in options["o"].split(",")
-    assert "gate:/dev/shm/riskmon" in SERVICES["riskmon"]["volumes"]
-    assert "gate:/dev/shm/riskmon:ro" in SERVICES["bot"]["volumes"]
+    assert f"gate:/dev/shm/riskmon-{uid[1]}" in SERVICES["riskmon"]["volumes"]
+    assert f"gate:/dev/shm/riskmon-{uid[1]}:ro" in SERVICES["bot"]["volumes"]
 
 
 def test_grafana_is_provisioned() -> None:

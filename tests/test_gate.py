@@ -24,6 +24,7 @@ import riskmon
 from riskmon import Gate
 from riskmon.gate import Level, gate_path
 from riskmon.gate_file import GateFile, GateFull, GateInUse
+from riskmon.permissions import Unsafe
 
 ROOT = Path(__file__).parent.parent
 LONGEST_NS = 3_600_000_000_000
@@ -216,13 +217,13 @@ def test_new_start_replaces_garbage(path: Path, garbage: bytes) -> None:
     assert path.read_bytes()[:8] == b"RISKMON\x01"
 
 
-def test_new_start_replaces_a_link_and_leaves_its_target(path: Path, tmp_path: Path) -> None:
+def test_new_start_refuses_a_link_and_leaves_its_target(path: Path, tmp_path: Path) -> None:
     """A link at the path cannot make the sidecar write elsewhere."""
     target = tmp_path / "precious"
     target.write_bytes(b"RISKMON\x01" + b"\xff" * 120)
     path.symlink_to(target)
-    create(path).close()
-    assert not path.is_symlink()
+    with pytest.raises(Unsafe, match=r"main\.gate is a link: remove it \(`rm .*main\.gate`"):
+        create(path)
     assert target.read_bytes() == b"RISKMON\x01" + b"\xff" * 120
 
 
@@ -579,7 +580,9 @@ def test_a_path_that_is_no_file_is_halt(tmp_path: Path) -> None:
 def test_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An account's name means its file in shared memory; a slash or a Path means itself."""
     monkeypatch.chdir(tmp_path)
-    assert gate_path("main") == Path("/dev/shm/riskmon/main.gate")
+    assert gate_path("main") == Path(f"/dev/shm/riskmon-{os.getuid()}/main.gate")
+    assert gate_path("main", 4321) == Path("/dev/shm/riskmon-4321/main.gate")
+    assert gate_path("main", "root") == Path("/dev/shm/riskmon-0/main.gate")
     assert gate_path("./main") == Path("main")
     assert gate_path(Path("main")) == Path("main")
     create(Path("main")).close(zero=False)
@@ -673,7 +676,7 @@ def test_an_expired_reader_opens_the_path_at_most_every_50_ms(path: Path) -> Non
         opened = 0
         def count(event, arguments):
             global opened
-            opened += event == "open" and str(arguments[0]) == sys.argv[1]
+            opened += event == "open" and str(arguments[0]) == "main.gate"
         sys.addaudithook(count)
         began = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         gate = Gate.open(sys.argv[1])

@@ -79,6 +79,7 @@ PROMISED = {
     "riskmon_journal_commit_duration_seconds": ("histogram", ""),
     "riskmon_config_last_reload_successful": ("gauge", ""),
     "riskmon_log_dropped_total": ("counter", ""),
+    "riskmon_gate_rewrites_total": ("counter", ""),
 }
 
 

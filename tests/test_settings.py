@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from copy import deepcopy
 from pathlib import Path
@@ -86,7 +87,7 @@ def test_nothing_is_needed() -> None:
     assert found.source is None
     assert found.account == "main"
     assert found.state_dir == Path("/home/mm/.local/state/riskmon/main")
-    assert found.gate == Path("/dev/shm/riskmon/main.gate")
+    assert found.gate == Path(f"/dev/shm/riskmon-{os.getuid()}/main.gate")
     assert (found.http.host, found.http.port) == ("127.0.0.1", 9788)
     config = found.engine_config()
     assert config.limits == default_limits()
@@ -188,7 +189,7 @@ def test_the_users_state_directory(variables: dict[str, str], state_dir: str) ->
     """It follows the user's and the account's name; a relative XDG_STATE_HOME does not count."""
     found = settings('account = "a1"', **variables)
     assert found.state_dir == Path(state_dir)
-    assert found.gate == Path("/dev/shm/riskmon/a1.gate")
+    assert found.gate == Path(f"/dev/shm/riskmon-{os.getuid()}/a1.gate")
 
 
 # -- the environment ------------------------------------------------------------------------------

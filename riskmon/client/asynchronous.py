@@ -67,9 +67,9 @@ class Client(Reports):
     """A bot's line to the sidecar, for asyncio; use it from one event loop.
 
     `url` is `http://…`, `https://…` or `unix:///path/to.sock`. `gate` is an opened Gate or what
-    Gate.open takes; without one, orders go by the lease in the sidecar's answers. With `verify`,
-    over `http://`, the token is not sent: it signs each request, and answers that it does not sign
-    count as none.
+    Gate.open takes, with `owner` when the sidecar runs as another user; without one, orders go
+    by the lease in the sidecar's answers. With `verify`, over `http://`, the token is not sent: it
+    signs each request, and answers that it does not sign count as none.
     """
 
     def __init__(
@@ -79,11 +79,12 @@ class Client(Reports):
         token: str | None = None,
         verify: bool = False,
         gate: Gate | str | os.PathLike[str] | None = None,
+        owner: str | int | None = None,
         queue_max: int = 100_000,
     ) -> None:
         super().__init__(ReportQueue(queue_max), self._wake)
         self._line = Line(url, token, verify=verify)
-        self._gate = Gate.open(gate) if isinstance(gate, str | os.PathLike) else gate
+        self._gate = Gate.open(gate, owner=owner) if isinstance(gate, str | os.PathLike) else gate
         self._leases = Leases()
         self._registered: set[tuple[str, str]] = set()
         self._sender: asyncio.Task[None] | None = None
@@ -184,7 +185,8 @@ class Client(Reports):
             return
         name = level_name(level)
         if level is Level.HALT or (level is Level.REDUCE_ONLY and not order.reduce_only):
-            raise TradingHalted(name, scope, hint=self._trouble)
+            fault = self._gate.fault if self._gate is not None else None
+            raise TradingHalted(name, scope, hint="; ".join(filter(None, (fault, self._trouble))))
         if missing := order.missing:
             hint = f"to ask for a permit, guard needs {', '.join(missing)}"
             raise TradingHalted(name, scope, hint=hint)

@@ -31,9 +31,12 @@ class SyncClient(Reports):
         token: str | None = None,
         verify: bool = False,
         gate: Gate | str | os.PathLike[str] | None = None,
+        owner: str | int | None = None,
         queue_max: int = 100_000,
     ) -> None:
-        self._client = Client(url, token=token, verify=verify, gate=gate, queue_max=queue_max)
+        self._client = Client(
+            url, token=token, verify=verify, gate=gate, owner=owner, queue_max=queue_max
+        )
         super().__init__(self._client._queue, self._wake)
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="riskmon-client", daemon=True)

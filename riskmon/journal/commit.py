@@ -24,12 +24,29 @@ class Entry(NamedTuple):
     """One instant: everything that was stepped together, in order.
 
     ``now_ns`` is steady engine time, ``wall_ns`` UTC ns since 1970. ``seq`` counts up from 1.
+    ``encoded`` is ``events`` by :func:`encoded`, where that has been done; none when read.
     """
 
     seq: int
     now_ns: int
     wall_ns: int
     events: Sequence[Event]
+    encoded: bytes = b""
+
+
+def encoded(events: Sequence[Event]) -> bytes:
+    """The events as an entry holds them.
+
+    Raises :class:`Unencodable` for a value that has no place in one.
+    """
+    try:
+        return _encode(events)
+    except (OverflowError, TypeError, ValueError) as fault:
+        raise Unencodable(f"a value cannot be written: {fault}") from fault
+
+
+class Unencodable(Exception):
+    """Something that the journal has no encoding for: an integer over 64 bits, a strange type."""
 
 
 class Delivery(Struct, frozen=True):
@@ -71,7 +88,9 @@ def insert(db: apsw.Connection, commit: Commit, last_seq: int) -> tuple[int, int
     """
     size = len(commit.snapshot or b"")
     if commit.entries:
-        rows = [(e.seq, e.now_ns, e.wall_ns, _encode(e.events)) for e in commit.entries]
+        rows = [
+            (e.seq, e.now_ns, e.wall_ns, e.encoded or encoded(e.events)) for e in commit.entries
+        ]
         db.executemany("INSERT INTO inputs VALUES (?, ?, ?, ?)", rows)
         last_seq = commit.entries[-1].seq
         size += sum(len(events) for *_, events in rows)

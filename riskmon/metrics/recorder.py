@@ -130,6 +130,7 @@ class Recorder:
         self.commits = Histogram(LOOP_SECONDS)
         self.last_cycle_ns: int | None = None
         self.reloaded = True
+        self.gate_rewrites = 0
 
     def observe(self, events: Sequence[Event]) -> None:
         """Count a batch of accepted events. An operation that is not given is ``""``."""
@@ -204,4 +205,5 @@ class Recorder:
         twin.gate_delays, twin.cancel_delays = self.gate_delays.copy(), self.cancel_delays.copy()
         twin.cycles, twin.commits = self.cycles.copy(), self.commits.copy()
         twin.last_cycle_ns, twin.reloaded = self.last_cycle_ns, self.reloaded
+        twin.gate_rewrites = self.gate_rewrites
         return twin

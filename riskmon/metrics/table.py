@@ -432,4 +432,11 @@ TABLE = (
         "Log lines that were dropped because standard error was not read fast enough.",
         _one(lambda now: now.log_dropped),
     ),
+    Row(
+        "riskmon_gate_rewrites_total",
+        "counter",
+        (),
+        "Times that the gate's file was made anew because it was lost, replaced or damaged.",
+        _one(lambda now: now.counts.gate_rewrites),
+    ),
 )

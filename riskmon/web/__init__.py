@@ -20,6 +20,7 @@ from riskmon.web.port import (
     QueueFull,
     Reloaded,
     Shutdown,
+    Unwritable,
 )
 from riskmon.web.server import Running, serve
 
@@ -40,6 +41,7 @@ __all__ = [
     "Running",
     "Shutdown",
     "Token",
+    "Unwritable",
     "make_app",
     "serve",
     "token_hash",

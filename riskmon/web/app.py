@@ -18,7 +18,7 @@ from riskmon.proof import CHALLENGE_PATH
 from riskmon.web import ingest, operate, show, signed, stream
 from riskmon.web.access import INGEST, NONE, OPERATE, READ, Access, Caller, Door
 from riskmon.web.edge import Connection, Edge, Endpoint, connection_of
-from riskmon.web.port import Caps, NotDurable, NotReady, Port, QueueFull
+from riskmon.web.port import Caps, NotDurable, NotReady, Port, QueueFull, Unwritable
 from riskmon.web.problems import Problem
 from riskmon.web.signed import Proof, prove, sign
 
@@ -52,8 +52,9 @@ PATHS: dict[str, dict[str, Route]] = {
     "/": {"GET": Route(NONE, show.page)},
 }
 
-# What the port raises: the kind of refusal, and when to try again in seconds.
-_FAILURES: dict[type[Exception], tuple[str, int]] = {
+# What the port raises: the kind of refusal, and when to try again in seconds, if that helps.
+_FAILURES: dict[type[Exception], tuple[str, int | None]] = {
+    Unwritable: ("malformed", None),
     QueueFull: ("queue_full", 1),
     TooManyScopes: ("too_many_scopes", 60),
     NotDurable: ("not_durable", 1),
@@ -140,9 +141,8 @@ def _failed(failure: Exception) -> Problem:
     kind, seconds = next(
         answer for failed, answer in _FAILURES.items() if isinstance(failure, failed)
     )
-    return Problem(
-        kind, str(failure) or kind.replace("_", " "), headers={"Retry-After": str(seconds)}
-    )
+    headers = None if seconds is None else {"Retry-After": str(seconds)}
+    return Problem(kind, str(failure) or kind.replace("_", " "), headers=headers)
 
 
 def make_app(

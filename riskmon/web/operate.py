@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from math import isfinite
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from aiohttp import web
@@ -27,13 +27,17 @@ _MAX_SCOPE = 128
 _MAX_REASON = 1_000
 
 
+# A generation is counted up from 0 and kept in 64 bits.
+_Generation = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
 class _Call(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename={"seconds": "for"}):
     """The body of an operator's call."""
 
     scope: str
     reason: str
     limit: str | None = None
-    generation: int | None = None
+    generation: _Generation | None = None
     force: bool = False
     preview: bool = False
     rebase: bool = False

@@ -29,6 +29,10 @@ class NotDurable(Exception):
     """Nothing can be written, so nothing may be acknowledged."""
 
 
+class Unwritable(Exception):
+    """The request holds a value that the journal has no encoding for; it had no effect."""
+
+
 class NotReady(Exception):
     """The journal has not been replayed yet, or the sidecar is stopping."""
 

@@ -107,17 +107,25 @@ def _page_size(text: str | None) -> int:
 def _before(text: str | None) -> int | None:
     if text is None:
         return None
+    at_ns = _instant_ns(text)
+    if at_ns is None or not 0 <= at_ns <= _MAX_NS:
+        raise Problem(
+            "malformed",
+            "before is a time as 2026-01-02T03:04:05Z from 1970 to 2262, or a page's `next`",
+            field="before",
+        )
+    return at_ns
+
+
+def _instant_ns(text: str) -> int | None:
+    """UTC ns of a number of them or of a time with its zone; None for neither."""
     if re.fullmatch(r"[0-9]{1,19}", text):
-        return min(int(text), _MAX_NS)
+        return int(text)
     try:
         at = datetime.fromisoformat(text)
-        if at.tzinfo is not None:
-            return datetime_ns(at)
+        return None if at.tzinfo is None else datetime_ns(at)
     except (ValueError, OverflowError):
-        pass
-    raise Problem(
-        "malformed", "before is a time as 2026-01-02T03:04:05Z, or a page's `next`", field="before"
-    )
+        return None
 
 
 async def metrics(edge: Edge, request: web.BaseRequest, _caller: Caller) -> web.Response:

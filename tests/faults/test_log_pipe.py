@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+from standardwebhooks import Webhook
 
 from riskmon.gate import Level
 from riskmon.log import LINES_MAX
 from tests.faults.conftest import END_SECONDS, Make, Pipe, end_seconds, log_lines, start
-from tests.sidecar.harness import QUICK_LATENCY, SLOW_SAMPLES, Webhooks, eventually
+from tests.sidecar.harness import (
+    PATIENCE_SECONDS,
+    QUICK_LATENCY,
+    ROOT,
+    SECRET,
+    SLOW_SAMPLES,
+    Webhooks,
+    eventually,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -71,3 +86,39 @@ def test_a_start_that_fails_does_not_hang(make: Make, pipe: Pipe) -> None:
     os.write(pipe.write_end, b"x" * 4_096)
     os.set_blocking(pipe.write_end, True)
     assert make().launch(stderr=pipe.write_end).wait() == 2
+
+
+def test_the_oms_answers_with_a_full_pipe(pipe: Pipe, tmp_path: Path) -> None:
+    """While nobody reads its events, the reference OMS takes webhooks, and ends."""
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    secret.chmod(0o600)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "riskmon.oms", "--listen", "127.0.0.1:0", "--secret-file", secret],
+        stdout=pipe.write_end,
+        cwd=ROOT,
+    )
+    try:
+        port = int(eventually(lambda: re.search(r"127\.0\.0\.1:(\d+)", pipe.read()), "the port")[1])
+        for _ in range(60):
+            assert post(port, b"{}", {}) == 401  # a line each
+        body, at = '{"type":"drill"}', datetime.now(UTC)
+        signature = Webhook(SECRET).sign("msg_1", at, body)
+        signed = {"webhook-id": "msg_1", "webhook-timestamp": str(int(at.timestamp()))}
+        assert post(port, body.encode(), {**signed, "webhook-signature": signature}) == 200
+        began = time.monotonic()
+        process.terminate()
+        assert process.wait(PATIENCE_SECONDS) == 0
+        assert time.monotonic() - began < END_SECONDS
+    finally:
+        process.kill()
+        process.wait()
+
+
+def post(port: int, body: bytes, headers: dict[str, str]) -> int:
+    """The status of one webhook."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
+    connection.request("POST", "/cancel", body, headers)
+    status = connection.getresponse().status
+    connection.close()
+    return status

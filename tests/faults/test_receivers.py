@@ -49,6 +49,7 @@ RESULTS = {
     "trailer_flood": "invalid_answer",
     "drip": "timeout",
     "silent": "timeout",
+    "silent_tls": "connect_timeout",
     "reset": "disconnected",
     "redirect": "http_3xx",
     "bomb": "delivered",
@@ -57,9 +58,9 @@ RESULTS = {
 
 @pytest.fixture(scope="module")
 def hostile() -> Iterator[dict[str, str]]:
-    """All hostile receivers."""
+    """All hostile receivers, and one that never answers a TLS handshake."""
     with hostile_receivers() as urls:
-        yield urls
+        yield {**urls, "silent_tls": urls["silent"].replace("http:", "https:")}
 
 
 def delivery(target: str) -> Delivery:

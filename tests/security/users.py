@@ -24,6 +24,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run as 
 _SCRIPT = f"""
 import os, sys
 sys.path[:0] = [{str(ROOT)!r}]
+import encodings.ascii, encodings.idna, encodings.latin_1
 import dotenv.parser, riskmon.cli.tables, riskmon.oms.__main__, riskmon.settings, riskmon.sidecar
 user = int(sys.argv.pop(1))
 if user != os.geteuid():
@@ -80,3 +81,25 @@ def shared_directory(owner: int = OWNER) -> Iterator[Path]:
         if os.geteuid() == 0:
             os.chown(place, owner, owner)
         yield place
+
+
+# As above: what the reader needs is loaded before the user changes.
+_GATE_SCRIPT = f"""
+import os, sys
+sys.path[:0] = [{str(ROOT)!r}]
+from riskmon.gate import Gate, boot_word
+boot_word()
+gate, owner, user = sys.argv[1:]
+os.setgroups([]), os.setgid(int(user)), os.setuid(int(user))
+with Gate.open(gate, owner=owner or None) as opened:
+    assert opened.allows() == opened.watch()()
+    print(int(opened.allows()), opened.fault or "")
+"""
+
+
+def read_gate(gate: str | Path, *, user: int, owner: str = "") -> tuple[bool, str]:
+    """Whether a bot of this user may trade by the gate, and what is wrong with its file."""
+    command = [sys.executable, "-I", "-c", _GATE_SCRIPT, str(gate), owner, str(user)]
+    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    allowed, _, fault = said.rstrip("\n").partition(" ")
+    return allowed == "1", fault

@@ -20,7 +20,7 @@ from riskmon.gate_file import GateFile
 from riskmon.journal import Commit, Journal, JournalError
 from riskmon.loop import Loop
 from riskmon.metrics import Recorder
-from riskmon.web import NotDurable
+from riskmon.web import NotDurable, Unwritable
 
 Done = Callable[[BaseException | None], None]
 
@@ -212,3 +212,19 @@ async def test_before_it_opens_and_after_it_stops_the_lease_is_withheld(
     await now.disk.put_down(JournalError("the disk is gone"))
     await stopping
     assert reason() == "storage"
+
+
+async def test_a_value_that_cannot_be_written_is_refused_before_it_acts(
+    running: Callable[[], Running],
+) -> None:
+    """A freeze with a number over 64 bits shuts nothing, and ends nothing."""
+    now = running()
+    await now.start()
+    with pytest.raises(Unwritable, match="cannot be written"):
+        await now.loop.ask(operate("freeze", generation=2**64))
+    assert now.gate.level() is Level.ALLOW
+    assert now.loop.engine.generation == 0
+    assert now.failed == []
+    frozen = await now.take(now.loop.ask(operate("freeze")))
+    await now.disk.put_down()
+    assert cast("OperateAnswer", frozen.result()).status == 200

@@ -1,0 +1,61 @@
+"""Twice a second: the files that a running sidecar depends on are still where it made them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from riskmon.gate_file import GateFile, GateInUse
+from riskmon.journal import Journal
+from riskmon.loop import Loop
+from riskmon.metrics import Recorder
+from riskmon.permissions import Unsafe
+
+WATCH_SECONDS = 0.5
+
+_log = logging.getLogger("riskmon")
+
+
+class Watch:
+    """Makes the gate and the marks anew when they are lost; ends the loop when the journal is."""
+
+    def __init__(self, gate: GateFile, journal: Journal, loop: Loop, recorder: Recorder) -> None:
+        self._gate, self._journal = gate, journal
+        self._loop, self._recorder = loop, recorder
+        self._events = asyncio.get_running_loop()
+        self._looking = False
+        self._trouble = ""  # why the gate could not be made anew
+
+    async def run(self) -> None:
+        """Run until it is cancelled."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            self._mend_gate()  # first: one mark lies in the gate's directory
+            self._look_at_journal()
+
+    def _mend_gate(self) -> None:
+        try:
+            damage = self._gate.mend()
+        except (GateInUse, Unsafe, OSError) as error:
+            if str(error) != self._trouble:
+                _log.error("the gate %s cannot be made anew: %s", self._gate.path, error)
+            self._trouble = str(error)
+            return
+        self._trouble = ""
+        if damage is not None:
+            self._recorder.gate_rewrites += 1
+            _log.warning("the gate %s was made anew: %s", self._gate.path, damage)
+
+    def _look_at_journal(self) -> None:
+        if self._looking:  # the disk hangs; the loop withholds the lease meanwhile
+            return
+        self._looking = True
+        self._journal.look(self._looked_soon)
+
+    def _looked_soon(self, fault: BaseException | None) -> None:  # on the writer thread
+        self._events.call_soon_threadsafe(self._looked, fault)
+
+    def _looked(self, fault: BaseException | None) -> None:
+        self._looking = False
+        if fault is not None:
+            self._loop.end_with(fault)
