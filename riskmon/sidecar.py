@@ -42,6 +42,7 @@ from riskmon.journal import Commit, Journal, JournalError, Recovered
 from riskmon.log import Log, logging_to_stderr
 from riskmon.loop import Loop
 from riskmon.metrics import Metrics, Recorder
+from riskmon.open_files import TooFewFiles, connection_caps, raise_limit
 from riskmon.outbox import RESULTS
 from riskmon.refusals import Refusals
 from riskmon.settings import Fault, Http, Settings, SettingsError, load, reload_differences
@@ -103,9 +104,7 @@ class Sidecar:
             recovered = journal.recover()
             clean = not recovered.unclean
             self._refusals = Refusals(partial(self._note, journal))
-            self.app = make_app(
-                self, self._access(settings), caps=Caps(connections=settings.http.max_connections)
-            )
+            self.app = make_app(self, self._access(settings), caps=self._caps())
             web = await self._listen()
             failed = 4 if recovered.last_seq else 2  # a first start has no trip to lose
             with suppress(NotDurable):  # the loop has failed, said so, and ends below
@@ -126,6 +125,17 @@ class Sidecar:
             with suppress(JournalError):
                 journal.close(clean=clean)
         return 0 if clean else failed
+
+    def _caps(self) -> Caps:
+        """The bounds on connections, which the limit on open files may lower."""
+        wanted = self.settings.http.max_connections
+        try:
+            caps = connection_caps(wanted, len(self.settings.cancel), raise_limit())
+        except TooFewFiles as error:
+            raise CannotStart(str(error)) from None
+        if caps.connections < wanted:
+            _log.warning("the limit on open files allows %d connections", caps.connections)
+        return caps
 
     def _access(self, settings: Settings) -> Access:
         http = settings.http
