@@ -152,11 +152,6 @@ class Journal:
         """
         self._jobs.put(Prune(keep_days, max_bytes))
 
-    @property
-    def needs_snapshot(self) -> bool:
-        """Whether the next commit should hold a snapshot, for the size to stay within its bound."""
-        return self._writer.needs_snapshot
-
     def look(self, done: Done) -> None:
         """Make sure that the journal is still where it was, and make lost marks anew.
 

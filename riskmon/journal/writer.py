@@ -35,11 +35,11 @@ class Writer:
         self.was_unclean = number(self._db, "SELECT value FROM meta WHERE key = 'clean'") == 0
         self._log_pages = 0
         self._unchecked_bytes = 0  # written since the size was last looked at
-        self._bytes_since_snapshot = self._snapshot_bytes = 0
         self._rule: Prune | None = None
         self._checkpoint_pages = _CHECKPOINT_PAGES_MAX
         self._transaction_bytes = 2**63
         self._is_aging = self._is_over = False
+        self._log_bytes = _LOG_BYTES_MAX
         self._db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES_MAX}")
         # Without the hook SQLite would checkpoint inside a commit, and its sender would wait.
         self._db.set_wal_hook(self._note_log)
@@ -53,9 +53,9 @@ class Writer:
         self._db.execute("BEGIN IMMEDIATE")
         while count < len(commits) and size < self._transaction_bytes:
             self._last_seq, added = insert(self._db, commits[count], self._last_seq)
-            self._note_size(commits[count], added)
             size, count = size + added, count + 1
         self._db.execute("COMMIT")
+        self._unchecked_bytes += size
         self._advance(commits[:count])
         return count
 
@@ -78,19 +78,10 @@ class Writer:
         """Hold the journal to this rule from here on, and drop next what is too old for it."""
         pages = int(rule.max_bytes / 16 / _PAGE_BYTES)
         self._checkpoint_pages = max(_CHECKPOINT_PAGES_MIN, min(pages, _CHECKPOINT_PAGES_MAX))
-        self._transaction_bytes = max(rule.max_bytes >> 4, _PAGE_BYTES)
-        log_bytes = min(4 * self._checkpoint_pages * _PAGE_BYTES, _LOG_BYTES_MAX)
-        if self._checkpoint_pages == _CHECKPOINT_PAGES_MAX:
-            log_bytes = _LOG_BYTES_MAX
-        self._db.execute(f"PRAGMA journal_size_limit = {log_bytes}")
+        self._transaction_bytes = max(rule.max_bytes >> 5, _PAGE_BYTES)
+        self._log_bytes = min(rule.max_bytes >> 2, _LOG_BYTES_MAX)
+        self._db.execute(f"PRAGMA journal_size_limit = {self._log_bytes}")
         self._rule, self._is_aging, self._is_over = rule, True, True
-
-    @property
-    def needs_snapshot(self) -> bool:
-        """Whether so much follows the newest snapshot that pruning soon has nothing to drop."""
-        if self._rule is None:
-            return False
-        return self._bytes_since_snapshot > max(self._rule.max_bytes >> 2, 2 * self._snapshot_bytes)
 
     def look(self) -> None:
         """Make lost marks anew. Raises :class:`JournalError` when the journal's files are gone."""
@@ -120,15 +111,10 @@ class Writer:
             self._marks.start(Mark(self._mark.identity, self._mark.state_dir, *at))
             self._marked = True
 
-    def _note_size(self, commit: Commit, added: int) -> None:
-        self._unchecked_bytes += added
-        self._bytes_since_snapshot += added
-        if commit.snapshot is not None:
-            self._bytes_since_snapshot, self._snapshot_bytes = 0, len(commit.snapshot)
-
     def _transact(self, drop: Drop, rule: Prune) -> bool:
         self._db.execute("BEGIN IMMEDIATE")
-        more = drop(self._db, rule, log_of(self._path).stat().st_size)
+        log_bytes = max(self._log_bytes, log_of(self._path).stat().st_size)
+        more = drop(self._db, rule, log_bytes)
         self._db.execute("COMMIT")
         return more
 

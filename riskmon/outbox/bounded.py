@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,10 +20,22 @@ PIECE_BYTES = 2 * 1024
 
 
 class BoundedSocket(socket.socket):
-    """Fails with EMSGSIZE when more than ``max_bytes`` come after what was sent last."""
+    """Fails with EMSGSIZE when more than ``max_bytes`` come after what was sent last.
 
-    def __init__(self, family: int, type: int, proto: int, *, max_bytes: int) -> None:
+    ``closed`` is called when its descriptor is free again.
+    """
+
+    def __init__(
+        self,
+        family: int,
+        type: int,
+        proto: int,
+        *,
+        max_bytes: int,
+        closed: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(family, type, proto)
+        self._closed_callback = closed
         self._max_bytes = max_bytes
         self._received = 0
 
@@ -37,6 +49,11 @@ class BoundedSocket(socket.socket):
         received = super().recv_into(buffer, min(wanted, PIECE_BYTES), flags)
         self._count(received)
         return received
+
+    def close(self) -> None:
+        super().close()
+        if self._closed_callback is not None:
+            self._closed_callback()
 
     def _count(self, received: int) -> None:
         self._received += received

@@ -24,6 +24,7 @@ from standardwebhooks import Webhook
 from riskmon.core.decisions import Sweep
 from riskmon.outbox.bounded import BoundedSocket
 from riskmon.outbox.lookup import Resolver
+from riskmon.outbox.spare import SpareDescriptors
 
 CONNECT_SECONDS = 0.5  # name, connection and TLS together
 WHOLE_SECONDS = 2.0
@@ -164,11 +165,6 @@ class Attempt(NamedTuple):
     body: bytes = b""
 
 
-def _bounded(address: aiohttp.AddrInfoType) -> socket.socket:
-    family, kind, proto, _, _ = address
-    return BoundedSocket(family, kind, proto, max_bytes=HEADS_MAX_BYTES + ANSWER_MAX_BYTES)
-
-
 async def _mark_reused(_session: Any, context: SimpleNamespace, _params: Any) -> None:
     context.trace_request_ctx.reused = True
 
@@ -181,7 +177,8 @@ class Target:
         self.slots = asyncio.Semaphore(ATTEMPTS_MAX)
         self._signers = [Webhook(secret) for secret in target.secrets]
         self._ahead: dict[str, dict[str, str]] = {}  # headers that were signed ahead, by delivery
-        self._resolver = Resolver()
+        self._spare = SpareDescriptors()
+        self._resolver = Resolver(self._spare)
         self._kept = self._session(force_close=False)
         self._fresh = self._session(force_close=True)
 
@@ -191,7 +188,7 @@ class Target:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 resolver=self._resolver,
-                socket_factory=_bounded,
+                socket_factory=self._socket,
                 use_dns_cache=False,  # the resolver remembers, and for longer
                 limit=0,  # `slots` bounds it, outside of the timeouts
                 force_close=force_close,
@@ -201,6 +198,16 @@ class Target:
             skip_auto_headers=("Accept-Encoding",),
             headers={"Content-Type": "application/json", "User-Agent": "riskmon"},
             trace_configs=[trace],
+        )
+
+    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, proto, _, _ = address
+        return self._spare.socket(
+            lambda: BoundedSocket(
+                *(family, kind, proto),
+                max_bytes=HEADS_MAX_BYTES + ANSWER_MAX_BYTES,
+                closed=self._spare.fill,
+            )
         )
 
     async def attempt(self, delivery_id: str, body: bytes, whole_seconds: float) -> Attempt:
@@ -264,6 +271,7 @@ class Target:
         await self._kept.close()
         await self._fresh.close()
         await self._resolver.close()
+        self._spare.close()
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

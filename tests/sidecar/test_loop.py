@@ -30,8 +30,6 @@ Done = Callable[[BaseException | None], None]
 class Disk:
     """Takes commits as a journal does, and puts one down when it is told to."""
 
-    needs_snapshot = False
-
     def __init__(self) -> None:
         self._waiting: deque[Done] = deque()
 
