@@ -57,14 +57,14 @@ class Simulation:
         self.is_damaged = False  # since the latest start
         self.mark_versions: list[bytes] = []  # since it was last synced
         self.mark_inode = 0
-        self.was_killed = False  # the latest process that served
+        self.was_killed = False  # the latest process that let anything trade
         self.copy: Image | None = None  # an earlier copy of the state directory
         self.disk.on_operation = self._on_operation
         self._begin_life()
 
     def _begin_life(self) -> None:
         self.process: Process | None = None
-        self.has_served = False
+        self.served_ns = -1  # since when
         self.ended: End = ""
         self.image: Image | None = None
         self.operations_left = -1  # until a kill inside the disk's work
@@ -228,7 +228,9 @@ class Simulation:
         loop.close()
 
     def _after(self, end_ns: int) -> None:
-        self.was_killed |= self.has_served and self.ended != ""
+        # While the account is shut no order is placed: the cancel of an earlier start is enough.
+        has_traded = self.truth.open_ns.get("account", -1) >= self.served_ns >= 0
+        self.was_killed |= has_traded and self.ended != ""
         self.truth.process_ended(end_ns)
         if self.image is not None:
             self.image.restore()
@@ -363,7 +365,7 @@ class Simulation:
         assert process.loop is not None
         engine, was_killed = process.loop.engine, self.was_killed
         self._hold(lambda: self.truth.check_start(engine, was_killed))
-        self.has_served, self.was_killed = True, False
+        self.served_ns, self.was_killed = self.clock.ns, False
         began = self.clock.seconds
         while True:
             await asyncio.sleep(1.0)
