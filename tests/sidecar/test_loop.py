@@ -272,3 +272,16 @@ async def test_a_value_that_cannot_be_written_is_refused_before_it_acts(
     frozen = await now.take(now.loop.ask(operate("freeze")))
     await now.disk.put_down()
     assert cast("OperateAnswer", frozen.result()).status == 200
+
+
+async def test_a_failure_after_the_end_touches_nothing(running: Callable[[], Running]) -> None:
+    """A fault that is found after an orderly stop leaves the gate alone, which is closed then."""
+    one = running()
+    await one.start()
+    stop = await one.take(one.loop.stop(cancel=False))
+    await one.disk.put_down()
+    await stop
+    one.file.close()
+    one.loop.end_with(OSError("the disk failed at the very end"))
+    assert one.failed == []
+    assert one.loop.failed is None
