@@ -48,6 +48,7 @@ CANCELS_FIRST_SECONDS = 0.001  # a start over answers and the log, which take as
 LAST_CANCELS_SECONDS = 2.0  # that an end for want of a disk leaves the cancels under way
 SNAPSHOT_EVENTS = 50_000
 SNAPSHOT_SECONDS = 300.0
+TURN_SHARE = 32  # of what the journal may hold; a turn takes no request after so much
 ENTRY_BYTES = 64  # of an entry beside its events
 
 
@@ -240,8 +241,10 @@ class Loop:
         """A turn, in pieces."""
         wall_ns, now_ns = time.time_ns(), self.clock.now_ns()
         work = PIECE_WORK
-        while work > 0 and (request := self._next(turn, now_ns)) is not None:
+        room = self._journal_bytes // TURN_SHARE
+        while work > 0 and room > 0 and (request := self._next(turn, now_ns)) is not None:
             turn.requests.append(request)
+            room -= len(request.encoded)
             instant = self.engine.begin(request.events, now_ns=now_ns, wall_ns=wall_ns)
             try:
                 while (outcome := instant.advance(work)) is None:
@@ -362,7 +365,7 @@ class Loop:
         if (
             self._events_since_snapshot >= SNAPSHOT_EVENTS
             or now_ns >= self._snapshot_due_ns
-            or self._bytes_since_snapshot > max(self._journal_bytes // 8, 2 * self._snapshot_bytes)
+            or self._bytes_since_snapshot > max(self._journal_bytes // 8, self._snapshot_bytes)
         ):
             turn.commit.snapshot = self.engine.snapshot()
             self._snapshot_bytes = len(turn.commit.snapshot)

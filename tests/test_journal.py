@@ -642,6 +642,7 @@ def test_pruning_by_size_gives_the_disk_back(tmp_path: Path) -> None:
     commit(journal, Commit(entries=[entry(301)], snapshot=b"s"))
     journal.prune(keep_days=30, max_bytes=2_000_000)
     eventually(lambda: numbers(tmp_path)[0] > 200)
+    eventually(lambda: (tmp_path / "journal.db").stat().st_size < 2_100_000)
     journal.close(clean=True)
     kept = numbers(tmp_path)
     assert kept == list(range(kept[0], 302))

@@ -79,7 +79,7 @@ class Writer:
         pages = int(rule.max_bytes / 16 / _PAGE_BYTES)
         self._checkpoint_pages = max(_CHECKPOINT_PAGES_MIN, min(pages, _CHECKPOINT_PAGES_MAX))
         self._transaction_bytes = max(rule.max_bytes >> 5, _PAGE_BYTES)
-        self._log_bytes = min(rule.max_bytes >> 2, _LOG_BYTES_MAX)
+        self._log_bytes = min(rule.max_bytes >> 3, _LOG_BYTES_MAX)
         self._db.execute(f"PRAGMA journal_size_limit = {self._log_bytes}")
         self._rule, self._is_aging, self._is_over = rule, True, True
 
