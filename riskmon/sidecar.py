@@ -45,7 +45,7 @@ from riskmon.metrics import Metrics, Recorder
 from riskmon.open_files import TooFewFiles, connection_caps, raise_limit
 from riskmon.outbox import RESULTS
 from riskmon.refusals import Refusals
-from riskmon.settings import Http, Settings, SettingsError, load, reload_differences
+from riskmon.settings import Fault, Http, Settings, SettingsError, load, reload_differences
 from riskmon.start import CannotStart, open_state, operator_token, replay, tls_context
 from riskmon.watch import Watch
 from riskmon.web import (
@@ -104,7 +104,7 @@ class Sidecar:
             recovered = journal.recover()
             clean = not recovered.unclean
             self._refusals = Refusals(partial(self._note, journal))
-            self.app = make_app(self, self._access(), caps=self._caps())
+            self.app = make_app(self, self._access(settings), caps=self._caps())
             web = await self._listen()
             failed = 4 if recovered.last_seq else 2  # a first start has no trip to lose
             with suppress(NotDurable):  # the loop has failed, said so, and ends below
@@ -137,10 +137,10 @@ class Sidecar:
             _log.warning("the limit on open files allows %d connections", caps.connections)
         return caps
 
-    def _access(self) -> Access:
-        http = self.settings.http
+    def _access(self, settings: Settings) -> Access:
+        http = settings.http
         return Access(
-            operator_hash=token_hash(operator_token(self.settings.state_dir)),
+            operator_hash=token_hash(operator_token(settings.state_dir)),
             tokens=tuple(
                 Token(name=t.name, role=t.role, hash=t.hash, expires_ns=t.expires_ns)
                 for t in http.tokens
@@ -321,9 +321,9 @@ class Sidecar:
         view = loop.engine.view(now_ns=loop.clock.now_ns(), wall_ns=time.time_ns())
         return withhold(view, loop.withheld())
 
-    async def audit(self, limit: int, before: int | None) -> list[Record]:
+    async def audit(self, limit: int, before: int | None, refusals: bool) -> list[Record]:
         """The audit trail, newest first."""
-        read = partial(self._running().journal.audit, limit, before)
+        read = partial(self._running().journal.audit, limit, before, refusals=refusals)
         async with self._audits:  # each in a thread, which hangs when the disk does
             return await in_daemon("riskmon-audit", read)
 
@@ -383,9 +383,14 @@ class Sidecar:
             return Reloaded(faults=error.faults)
         waiting = reload_differences(self.settings, fresh)
         fresh = _keep(self.settings, fresh, waiting)
+        try:
+            access = self._access(fresh)
+        except CannotStart as error:
+            self.recorder.reload(ok=False)
+            return Reloaded(faults=[Fault("operator.token", str(error))])
         await loop.step([ev.Configured(config=dump(fresh.engine_config()))])
         self.settings = fresh
-        self.app.grant(self._access())
+        self.app.grant(access)
         self.recorder.reload(ok=True)
         _log.info("reloaded; configuration %s", fresh.source or "none (defaults)")
         return Reloaded(needs_restart=waiting)

@@ -18,18 +18,19 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import aiohttp
 import msgspec
+from aiohttp.connector import Connection
 from msgspec import Struct
 from standardwebhooks import Webhook
 
 from riskmon.core.decisions import Sweep
-from riskmon.outbox.bounded import BoundedSocket
+from riskmon.outbox.bounded import BoundedSocket, allow
 from riskmon.outbox.lookup import Resolver
 from riskmon.outbox.spare import SpareDescriptors
 
 CONNECT_SECONDS = 0.5  # name, connection and TLS together
 WHOLE_SECONDS = 2.0
 ANSWER_MAX_BYTES = 64 * 1024
-HEADS_MAX_BYTES = 16 * 1024  # of the answer and of the interim ones before it
+FRAMES_MAX_BYTES = 8 * 1024  # that chunks and TLS add to it
 ATTEMPTS_MAX = 100  # at once, for each target: a process has only so many sockets
 
 Result = Literal[
@@ -165,6 +166,16 @@ class Attempt(NamedTuple):
     body: bytes = b""
 
 
+class _Response(aiohttp.ClientResponse):
+    """An answer whose body may come once its head is there."""
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        response = await super().start(connection)
+        if connection.transport is not None:
+            allow(connection.transport, ANSWER_MAX_BYTES + FRAMES_MAX_BYTES)
+        return response
+
+
 async def _mark_reused(_session: Any, context: SimpleNamespace, _params: Any) -> None:
     context.trace_request_ctx.reused = True
 
@@ -193,6 +204,7 @@ class Target:
                 limit=0,  # `slots` bounds it, outside of the timeouts
                 force_close=force_close,
             ),
+            response_class=_Response,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # nobody asked for it, and 64 KiB must stay 64 KiB
             skip_auto_headers=("Accept-Encoding",),
@@ -203,11 +215,7 @@ class Target:
     def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, proto, _, _ = address
         return self._spare.socket(
-            lambda: BoundedSocket(
-                *(family, kind, proto),
-                max_bytes=HEADS_MAX_BYTES + ANSWER_MAX_BYTES,
-                closed=self._spare.fill,
-            )
+            lambda: BoundedSocket(family, kind, proto, closed=self._spare.fill)
         )
 
     async def attempt(self, delivery_id: str, body: bytes, whole_seconds: float) -> Attempt:
