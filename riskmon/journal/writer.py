@@ -62,17 +62,22 @@ class Writer:
     def maintain(self) -> bool:
         """Do a little of what keeps the files small; whether there is more to do at once."""
         if self._log_pages >= self._checkpoint_pages:
-            self._log_pages = 0
-            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._checkpoint()
         rule = self._rule
         if rule is None:
             return False
         if self._is_over or self._unchecked_bytes >= rule.max_bytes >> 6:
             self._unchecked_bytes = 0
-            self._is_over = self._transact(drop_excess, rule)
+            was_over, self._is_over = self._is_over, self._transact(drop_excess, rule)
+            if was_over and not self._is_over:
+                self._checkpoint()  # the database's file shrinks with it
         if self._is_aging and not self._is_over:
             self._is_aging = self._transact(drop_aged, rule)
         return self._is_over or self._is_aging
+
+    def _checkpoint(self) -> None:
+        self._log_pages = 0
+        self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def prune(self, rule: Prune) -> None:
         """Hold the journal to this rule from here on, and drop next what is too old for it."""
