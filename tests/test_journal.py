@@ -433,7 +433,8 @@ def test_files_are_the_owners_alone(tmp_path: Path) -> None:
         backup(tmp_path / "state", tmp_path / "copy")
     finally:
         os.umask(before)
-    assert set(modes) == {"lock", "mark", "journal.db", "journal.db-wal", "journal.db-shm"}
+    files = {"lock", "mark", "reserve", "journal.db", "journal.db-wal", "journal.db-shm"}
+    assert set(modes) == files
     assert set(modes.values()) == {0o600}
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "copy").stat().st_mode) == 0o600
@@ -760,7 +761,9 @@ def test_restore_refuses_while_a_sidecar_runs(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="in use"):
         restore(tmp_path / "copy", tmp_path / "state")
     journal.close(clean=True)
-    assert {path.name for path in (tmp_path / "state").iterdir()} == {"lock", "mark", "journal.db"}
+    assert {path.name for path in (tmp_path / "state").iterdir()} == {
+        *("lock", "mark", "reserve", "journal.db"),
+    }
 
 
 def test_restore_refuses_a_damaged_backup(tmp_path: Path) -> None:

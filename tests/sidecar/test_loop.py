@@ -29,6 +29,7 @@ class Disk:
     """Takes commits as a journal does, and puts one down when it is told to."""
 
     needs_snapshot = False
+    out_of_room = ""
 
     def __init__(self) -> None:
         self._waiting: deque[Done] = deque()
