@@ -38,11 +38,12 @@ from riskmon.core.engine import Engine
 from riskmon.core.view import View, withhold
 from riskmon.daemon import in_daemon
 from riskmon.gate_file import GateFile
-from riskmon.journal import Journal, JournalError, Recovered
+from riskmon.journal import Commit, Journal, JournalError, Recovered
 from riskmon.log import Log, logging_to_stderr
 from riskmon.loop import Loop
 from riskmon.metrics import Metrics, Recorder
 from riskmon.outbox import RESULTS
+from riskmon.refusals import Refusals
 from riskmon.settings import Http, Settings, SettingsError, load, reload_differences
 from riskmon.start import CannotStart, open_state, operator_token, replay, tls_context
 from riskmon.watch import Watch
@@ -53,6 +54,7 @@ from riskmon.web import (
     Change,
     NotDurable,
     NotReady,
+    Refusal,
     Reloaded,
     Running,
     Token,
@@ -62,6 +64,7 @@ from riskmon.web import (
 )
 from riskmon.web.problems import KINDS
 
+REFUSED = {404: "not_found", 409: "conflict"}  # by the status of an engine's answer
 PRUNE_SECONDS = 600.0
 AUDITS_MAX = 4  # read at once
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -99,6 +102,7 @@ class Sidecar:
         try:
             recovered = journal.recover()
             clean = not recovered.unclean
+            self._refusals = Refusals(partial(self._note, journal))
             self.app = make_app(
                 self, self._access(), caps=Caps(connections=settings.http.max_connections)
             )
@@ -287,8 +291,23 @@ class Sidecar:
     async def operate(self, call: ev.Operate) -> OperateAnswer:
         """Carry out an operator's call."""
         loop = self._running()
-        answer = cast("OperateAnswer", await loop.ask(call))
+        answer = await self._audited(loop, call)
         return answer if loop.withheld() is None else replace_fields(answer, level="halt")
+
+    async def _audited(self, loop: Loop, call: ev.Operate) -> OperateAnswer:
+        """The engine's answer; a refusal is counted, and recorded if there is a place for it."""
+        if call.preview:
+            return cast("OperateAnswer", await loop.ask(call))
+        recorded = self._refusals.take()
+        answer = cast("OperateAnswer", await loop.ask(replace_fields(call, recorded=recorded)))
+        reason = REFUSED.get(answer.status)
+        if reason is not None:
+            self.recorder.refused(reason)
+            if not recorded:
+                self._refusals.leave_out(reason)
+        elif recorded:
+            self._refusals.give_back()
+        return answer
 
     async def view(self) -> View:
         """The engine after a whole batch, at halt while the lease is withheld, as of now."""
@@ -321,6 +340,22 @@ class Sidecar:
     def rejected(self, reason: str) -> None:
         """Count a refused batch of events."""
         self.recorder.rejected(reason)
+
+    def refused(self, refusal: Refusal) -> None:
+        """Count a call that was refused before the engine, and record it."""
+        self.recorder.refused(refusal.reason)
+        self._refusals.record(refusal)
+
+    def _note(self, journal: Journal, record: Record) -> None:
+        """Begin to write a record; nobody waits for it."""
+        events = asyncio.get_running_loop()
+
+        def done(fault: BaseException | None) -> None:  # on the writer thread
+            if fault is not None and self.loop is not None:
+                events.call_soon_threadsafe(self.loop.end_with, fault)
+
+        with suppress(JournalError):  # closed: the sidecar has ended
+            journal.submit(Commit(decisions=[record]), done)
 
     def accept_paused(self) -> None:
         """Count a pause of accepting connections."""

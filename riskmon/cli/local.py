@@ -144,6 +144,26 @@ def restore(file: Path, config: Path | None) -> int:
     return 0
 
 
+@click.command("check-state")
+@config_option
+def check_state(config: Path | None) -> int:
+    """Verify journal, marks and snapshots, and change nothing; exits 2 for any finding."""
+    from riskmon.core.engine import Engine
+    from riskmon.journal import check_state
+
+    settings = _load(config)
+    report = check_state(settings.state_dir, settings.gate, Engine.restore)
+    if report.running:
+        click.echo(f"riskmon runs in {settings.state_dir} (process {report.running})")
+    for note in report.notes:
+        click.echo(note)
+    for finding in report.findings:
+        click.echo(finding, err=True)
+    if not report.findings:
+        click.echo(f"{settings.state_dir}: no finding")
+    return 2 if report.findings else 0
+
+
 @click.command()
 @click.option("--keep", is_flag=True, help="Leave everything running at the end.")
 def demo(keep: bool) -> int:
@@ -153,4 +173,4 @@ def demo(keep: bool) -> int:
     return run(keep=keep)
 
 
-COMMANDS = (run, check_config, drill, token, backup, restore, demo)
+COMMANDS = (run, check_config, check_state, drill, token, backup, restore, demo)

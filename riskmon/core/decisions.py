@@ -69,11 +69,12 @@ class Record(_Decision, tag="record", frozen=True):
     """A line of the audit trail. One with the ``id`` of an earlier line replaces it.
 
     ``kind``: ``trip`` or ``freeze`` (an incident, from its cause to its end), ``operation`` (an
-    operator's call, refused ones too), ``start``, ``stop`` or ``reload``.
+    operator's call that reached the engine, refused ones too), ``refusal`` (one refused before it,
+    without a scope), ``start``, ``stop`` or ``reload``.
     """
 
     id: str
-    kind: Literal["trip", "freeze", "operation", "start", "stop", "reload"]
+    kind: Literal["trip", "freeze", "operation", "refusal", "start", "stop", "reload"]
     at_ns: int
     scope: str = "account"
     limit: str | None = None

@@ -272,7 +272,10 @@ class Configured(_Internal, tag="configured"):
 
 
 class Operate(_Internal, tag="operate"):
-    """An operator's call. ``for_seconds`` ends a ``disable``."""
+    """An operator's call. ``for_seconds`` ends a ``disable``.
+
+    One that is not ``recorded`` leaves a record only when it is carried out.
+    """
 
     action: Literal["freeze", "unfreeze", "trip", "reset", "disable", "enable"]
     scope: str
@@ -285,6 +288,7 @@ class Operate(_Internal, tag="operate"):
     preview: bool = False
     rebase: bool = False
     for_seconds: float = 3600.0
+    recorded: bool = True
 
 
 class Check(_Internal, tag="check"):

@@ -43,7 +43,7 @@ class _RefusedError(Exception):
 
 
 def operate(trips: Trips, book: Portfolio, call: Operate) -> OperateAnswer:
-    """Do what an operator asks, or refuse it; either way it enters the audit trail."""
+    """Do what an operator asks, or refuse it; both enter the audit trail."""
     breakers: list[Breaker] = []
     try:
         breakers = _addressed(trips, call)
@@ -56,7 +56,7 @@ def operate(trips: Trips, book: Portfolio, call: Operate) -> OperateAnswer:
         answer = _answer(
             trips, call, breakers, status=refusal.status, detail=refusal.detail, **refusal.more
         )
-    if not call.preview:
+    if not call.preview and (call.recorded or answer.status == 200):
         _record(trips, call, answer)
     return answer
 

@@ -14,6 +14,7 @@ every later commit fails too. The sidecar shuts its gate and exits; the next sta
 really there.
 """
 
+from riskmon.journal.check import Report, check_state
 from riskmon.journal.commit import Commit, Delivery, Entry, Status, Unencodable, encoded
 from riskmon.journal.copies import backup, restore
 from riskmon.journal.file import JournalError, JournalLost, take
@@ -28,9 +29,11 @@ __all__ = [
     "JournalError",
     "JournalLost",
     "Recovered",
+    "Report",
     "Status",
     "Unencodable",
     "backup",
+    "check_state",
     "encoded",
     "entries",
     "restore",

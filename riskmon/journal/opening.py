@@ -102,7 +102,7 @@ def examine(path: Path, found: Sequence[Found], *, thorough: bool) -> End | None
 def _examine(path: Path, found: Sequence[Found], *, thorough: bool) -> End | None:
     has_log = log_of(path).exists()
     # Before SQLite opens it: a log beside a file of no bytes it would remove.
-    if not path.exists() or path.stat().st_size == 0:
+    if is_nothing(path):
         _refuse_unless_new(path, found, has_log=has_log)
         return None
     with closing(connect(path, apsw.SQLITE_OPEN_READONLY)) as db:
@@ -127,6 +127,11 @@ def _examine(path: Path, found: Sequence[Found], *, thorough: bool) -> End | Non
             if last_seq < end.last_seq:
                 raise JournalLost(f"entries {last_seq + 1} to {end.last_seq} of {path} are damaged")
         return end
+
+
+def is_nothing(path: Path) -> bool:
+    """Whether there is no file, or one of no bytes."""
+    return not path.exists() or path.stat().st_size == 0
 
 
 def compare(

@@ -13,6 +13,7 @@ _SLICE_ROWS_OTHER = 256
 _SLICE_BYTES = 1_000_000
 _SLICE_PAGES = 256
 _FILL_PERCENT = 90  # of the bytes allowed: what comes in before the next look fits into the rest
+REFUSALS_MAX = 10_000  # records of refused calls that are kept
 _DAY_NS = 86_400 * 10**9
 
 
@@ -61,6 +62,7 @@ def drop_aged(db: apsw.Connection, rule: Prune, _log_bytes: int) -> bool:
     last = _last_aged(db, horizon_ns)
     dropped = bool(last) and _drop_entries(db, last)
     dropped = _drop_finished(db, horizon_ns) or dropped
+    dropped = _drop_refusals(db, horizon_ns) or dropped
     return _give_back(db) or dropped
 
 
@@ -125,6 +127,25 @@ def _drop_finished(db: apsw.Connection, horizon_ns: int) -> bool:
             f" WHERE {column} < ?{rest} ORDER BY {column} LIMIT {_SLICE_ROWS_OTHER})",
             (horizon_ns,),
         )
+    return db.total_changes() > before
+
+
+def _drop_refusals(db: apsw.Connection, horizon_ns: int) -> bool:
+    """Drop audit records of refused calls that are old or too many; whether there were any.
+
+    A refusal costs its sender nothing. Their ids begin with the time, in digits.
+    """
+    before = db.total_changes()
+    db.execute(
+        "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id >= 'refused_' AND id < ?"
+        " ORDER BY id LIMIT ?)",
+        (f"refused_{max(horizon_ns, 0):020d}", _SLICE_ROWS_OTHER),
+    )
+    db.execute(
+        "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id >= 'refused_' AND"
+        " id < 'refused`' ORDER BY id DESC LIMIT ? OFFSET ?)",
+        (_SLICE_ROWS_OTHER, REFUSALS_MAX),
+    )
     return db.total_changes() > before
 
 

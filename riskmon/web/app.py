@@ -16,9 +16,9 @@ from aiohttp import hdrs, web
 from riskmon.core.admission import TooManyScopes
 from riskmon.proof import CHALLENGE_PATH
 from riskmon.web import ingest, operate, show, signed, stream
-from riskmon.web.access import INGEST, NONE, OPERATE, READ, Access, Caller, Door
+from riskmon.web.access import INGEST, NONE, OPERATE, READ, Access, Caller, Door, Peer
 from riskmon.web.edge import Connection, Edge, Endpoint, connection_of
-from riskmon.web.port import Caps, NotDurable, NotReady, Port, QueueFull, Unwritable
+from riskmon.web.port import Caps, NotDurable, NotReady, Port, QueueFull, Refusal, Unwritable
 from riskmon.web.problems import Problem
 from riskmon.web.signed import Proof, prove, sign
 
@@ -51,6 +51,11 @@ PATHS: dict[str, dict[str, Route]] = {
     "/-/reload": {"POST": Route(OPERATE, operate.reload)},
     "/": {"GET": Route(NONE, show.page)},
 }
+
+OPERATIONS = frozenset(
+    path for path, methods in PATHS.items() if any(r.right == OPERATE for r in methods.values())
+)
+_DETAIL_MAX = 300  # characters of a refusal that the audit trail keeps
 
 # What the port raises: the kind of refusal, and when to try again in seconds, if that helps.
 _FAILURES: dict[type[Exception], tuple[str, int | None]] = {
@@ -93,8 +98,21 @@ class App:
             refusal.closes = True
         if request.path == EVENTS:
             self.edge.port.rejected(refusal.kind)
+        if refusal.kind in ("unauthorized", "forbidden") and request.path in OPERATIONS:
+            self._record(request, refusal, connection.peer)
         refusal.closes = refusal.closes or connection.spare
         return sign(request, refusal.response(), proven, self.edge.challenges)
+
+    def _record(self, request: web.BaseRequest, refusal: Problem, peer: Peer) -> None:
+        self.edge.port.refused(
+            Refusal(
+                reason="unauthorized" if refusal.kind == "unauthorized" else "forbidden",
+                action=request.path.rpartition("/")[2],
+                detail=refusal.detail[:_DETAIL_MAX],
+                caller=refusal.caller,
+                peer=peer.name,
+            )
+        )
 
     async def _answer(
         self, request: web.BaseRequest, connection: Connection, proven: Proof | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -69,6 +69,16 @@ class Reloaded:
     needs_restart: Sequence[str] = ()  # key paths that changed and wait for a restart
 
 
+class Refusal(Struct, frozen=True, kw_only=True):
+    """An operator's call that the edge refuses, before its body is read."""
+
+    reason: Literal["unauthorized", "forbidden"]
+    action: str  # "freeze", …, "reload"
+    detail: str
+    caller: str  # the name of the token or peer; "" when it is not known
+    peer: str  # its address or uid
+
+
 class PortfolioNow(FiguresView, tag_field="type", tag="portfolio", frozen=True, kw_only=True):
     """The account's figures at one instant."""
 
@@ -130,6 +140,10 @@ class Port(Protocol):
 
     def rejected(self, reason: str) -> None:
         """Count a refused batch of events."""
+        ...
+
+    def refused(self, refusal: Refusal) -> None:
+        """Enter a refused call in the audit trail."""
         ...
 
     def accept_paused(self) -> None:

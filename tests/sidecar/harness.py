@@ -80,6 +80,7 @@ class Sidecar:
         self,
         *,
         prefix: tuple[str, ...] = (),
+        options: tuple[str, ...] = (),
         config: bool = True,
         environment: Mapping[str, str] | None = None,
         stderr: int | None = None,
@@ -92,7 +93,7 @@ class Sidecar:
         named = ["--config", str(self.config)] if config else []
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "riskmon", "run", *named],
+                [*prefix, sys.executable, "-m", "riskmon", "run", *named, *options],
                 stdin=subprocess.DEVNULL,
                 stderr=log if stderr is None else stderr,
                 stdout=log,

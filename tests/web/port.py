@@ -29,6 +29,7 @@ from riskmon.web import (
     App,
     Caps,
     Change,
+    Refusal,
     Reloaded,
     Running,
     Token,
@@ -70,6 +71,7 @@ class MemoryPort:
         self.operations: list[Operate] = []
         self.rejections: list[str] = []
         self.pauses = 0
+        self.refusals: list[Refusal] = []
         self.audits: list[tuple[int, int | None]] = []
         self.failure: Exception | None = None
         self.not_ready: str | None = None
@@ -130,6 +132,9 @@ class MemoryPort:
 
     def rejected(self, reason: str) -> None:
         self.rejections.append(reason)
+
+    def refused(self, refusal: Refusal) -> None:
+        self.refusals.append(refusal)
 
     def accept_paused(self) -> None:
         self.pauses += 1
