@@ -19,7 +19,15 @@ import apsw
 import pytest
 
 from riskmon.core.decisions import Decision, Record, Transition, Warned
-from riskmon.core.events import Configured, Event, Heartbeat, Latency, Start, parse_json
+from riskmon.core.events import (
+    Configured,
+    Event,
+    Heartbeat,
+    Latency,
+    Operate,
+    Start,
+    parse_json,
+)
 from riskmon.journal import (
     Commit,
     Delivery,
@@ -27,6 +35,7 @@ from riskmon.journal import (
     Journal,
     JournalError,
     Recovered,
+    Unencodable,
     backup,
     entries,
     restore,
@@ -804,3 +813,19 @@ def test_restore_into_an_empty_directory(tmp_path: Path) -> None:
     backup(tmp_path / "state", tmp_path / "copy")
     assert restore(tmp_path / "copy", tmp_path / "new") is None
     assert reopened(tmp_path / "new")[1] == [1]
+
+
+def test_what_cannot_be_encoded_is_refused_and_nothing_else_is(tmp_path: Path) -> None:
+    """A fault of encoding reaches its sender, not the disk: the journal goes on."""
+    journal = Journal.open(tmp_path)
+    done = threading.Event()
+    strange = Operate(action="freeze", scope="account", reason="a test", generation=2**64)
+    with pytest.raises(Unencodable, match="cannot be written"):
+        journal.submit(Commit(entries=[Entry(1, 1, 1, [strange])]), lambda _: None)
+    record = Record(id="r", kind="start", at_ns=1, value=object())  # type: ignore[arg-type]
+    with pytest.raises(Unencodable, match="cannot be written"):
+        journal.submit(Commit(decisions=[record]), lambda _: None)
+    journal.submit(Commit(entries=[entry(1)]), lambda fault: done.set() if not fault else None)
+    assert done.wait(5)
+    journal.close(clean=True)
+    assert [each.seq for each in entries(tmp_path / "journal.db")] == [1]
