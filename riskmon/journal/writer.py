@@ -93,8 +93,11 @@ class Writer:
         """As :meth:`_insert`, in the room that the reserve gives; alone, if need be."""
         small = [each._replace(snapshot=None) for each in commits]
         if self._reserve.release(why):
-            with suppress(apsw.FullError, apsw.IOError):
+            try:
                 return self._insert(small)
+            except apsw.Error as fault:
+                if not is_for_want_of_room(fault):
+                    raise
         return self._insert(small[:1])
 
     def _roll_back(self) -> None:
