@@ -19,13 +19,14 @@ TYPED := $(wildcard riskmon tests bench dashboards compose)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help test test-fast test-full lint bench demo dashboards pin clean
+.PHONY: help test test-fast test-full simulate lint bench demo dashboards pin clean
 
 help:
 	@echo 'make demo       the whole story on this machine: an exchange slows down, trading is halted'
 	@echo 'make test       lint, types and all tests, with a real Prometheus and Alertmanager'
 	@echo 'make test-fast  lint, types and the tests that are quick: a minute in all'
 	@echo 'make test-full  make test, and the tests that need programs it does not bring'
+	@echo 'make simulate   5,000 seeds of the simulation; ARGS="FIRST END" for others'
 	@echo 'make lint       lint and types'
 	@echo 'make bench      the benchmarks'
 	@echo 'make dashboards build the JSON of the dashboards from their YAML'
@@ -77,6 +78,10 @@ test-fast: lint
 
 test-full: lint $(TOOLS) $(COMPOSE)
 	REQUIRE_TOOLS=1 TEST_FULL=1 $(BIN)/pytest -q -n $(JOBS) $(ARGS)
+
+# Any other seeds: make simulate ARGS="5000 20000". One seed's story: ARGS=17.
+simulate: $(RUNTIME) $(DEV)
+	$(BIN)/python -m tests.simulation --jobs $(JOBS) $(if $(ARGS),$(ARGS),0 5000)
 
 # -- runs -----------------------------------------------------------------------------------
 

@@ -88,7 +88,7 @@ def user_number(owner: str | int | None = None) -> int:
 
     The number is the one that this process sees: in a user namespace it differs from the
     host's. Raises ValueError for a name that has no passwd entry, and for a number that no
-    user has or that stands for several users here.
+    user can have.
     """
     if owner is None:
         number = os.geteuid()
@@ -103,22 +103,21 @@ def user_number(owner: str | int | None = None) -> int:
             ) from None
     if not 0 <= number < _NO_USER:
         raise ValueError(f"owner {owner!r} is not the number of a user")
-    if _stands_for_several(number):
-        raise ValueError(
-            f"user {number} stands for every user that this user namespace does not map: map"
-            " the sidecar's user into it, and give its number there as owner"
-        )
     return number
 
 
-def _stands_for_several(user: int) -> bool:
-    """Whether files of unmapped users show this number too."""
+def _require_one_user(number: int) -> None:
+    """Raise ValueError for the number that files of users show whom this namespace does not map."""
     try:
         overflow = int(Path("/proc/sys/kernel/overflowuid").read_text("ascii"))
         ranges = Path("/proc/self/uid_map").read_text("ascii").splitlines()
     except OSError:
-        return False
-    return user == overflow and sum(int(line.split()[2]) for line in ranges) < _NO_USER
+        return
+    if number == overflow and sum(int(line.split()[2]) for line in ranges) < _NO_USER:
+        raise ValueError(
+            f"user {number} stands for every user that this user namespace does not map: map"
+            " the sidecar's user into it, and give its number there as owner"
+        )
 
 
 def gate_path(name_or_path: str | os.PathLike[str], owner: str | int | None = None) -> Path:
@@ -328,9 +327,11 @@ class Gate:
 
         `owner` is the sidecar's user, a name or a number, when that is not the user of this
         process. The file may come later: until then everything is halted. Raises ValueError
-        for an owner that cannot be resolved, RuntimeError on a machine that can have no gate.
+        for an owner that is not one user here, RuntimeError on a machine that can have no gate.
         """
-        return cls(gate_path(name_or_path, owner), user_number(owner))
+        user = user_number(owner)
+        _require_one_user(user)
+        return cls(gate_path(name_or_path, user), user)
 
     @property
     def fault(self) -> str | None:

@@ -353,6 +353,20 @@ async def test_a_shut_account_is_to_blame_for_its_venues(url: str, gate_file: Ga
     assert halted.value.scope == "account"
 
 
+async def test_a_refusal_says_what_is_wrong_with_the_gates_file(url: str, tmp_path: Path) -> None:
+    """A missing file is named, at the default path of the owner too."""
+    missing = tmp_path / "missing.gate"
+    for gate, path in ((missing, missing), ("main", "/dev/shm/riskmon-54321/main.gate")):
+        async with Client(url, gate=gate, owner=54_321) as client:
+            with pytest.raises(TradingHalted) as halted:
+                async with client.guard(venue="kraken", order=True):
+                    pytest.fail("an order went out without a gate")
+        assert str(halted.value) == f"account is at halt: there is no file {path}"
+    for kind in (Client, SyncClient):
+        with pytest.raises(ValueError, match="owner 'rismkon' has no passwd entry here"):
+            kind(url, gate="main", owner="rismkon")
+
+
 async def test_the_first_order_makes_its_venue_known(
     url: str, sidecar: Sidecar, gate_file: GateFile
 ) -> None:

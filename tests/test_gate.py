@@ -88,6 +88,14 @@ def header(
     return struct.pack("<8sQ8sQQQQQ", magic, version, boot, 7, count, longest_ns, 0, 0)
 
 
+@pytest.fixture(autouse=True)
+def files_of_one_writer() -> Iterator[None]:
+    """Make files that group and others cannot write, whatever the umask of the machine."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """Name a gate that does not exist yet."""
@@ -642,6 +650,92 @@ def test_a_file_that_is_taken_away_is_halt_once_its_lease_is_over(path: Path) ->
         file.close()
         create(path).close()
         assert not gate.allows()
+
+
+def test_a_reader_judges_anew_whenever_it_opens_anew(path: Path, file: GateFile) -> None:
+    """A file that group or others can write halts a reader that opens it again, with the reason."""
+    file.renew(soon_ns(), {}, 1)
+    with Gate.open(path) as gate:
+        allowed = gate.watch(venue="kraken")
+        assert allowed()
+        assert gate.fault is None
+        path.chmod(0o666)
+        assert allowed()  # what is mapped is not judged again
+        time.sleep(0.06)
+        file.shut()
+        assert not allowed()
+        file.renew(soon_ns(), {}, 1)
+        assert not allowed()
+        assert not gate.allows()
+        assert gate.fault == f"group or others can write {path} (mode 0666)"
+        path.chmod(0o644)
+        assert until(allowed)
+        assert gate.fault is None
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (None, "there is no file {}"),
+        (b"short", "{} is too short for a gate (5 bytes)"),
+        (bytes(640), "{} is not a ready gate of this boot"),
+    ],
+)
+def test_a_gate_says_what_is_wrong_with_its_file(
+    path: Path, content: bytes | None, fault: str
+) -> None:
+    """One sentence, with the path in it."""
+    if content is not None:
+        path.write_bytes(content)
+    with Gate.open(path) as gate:
+        assert gate.fault == fault.format(path)
+
+
+def test_a_gate_is_made_anew_with_its_leases(path: Path, file: GateFile) -> None:
+    """`mend` does nothing to a whole gate; a lost one has the same records and words after it."""
+    file.renew(soon_ns(), {"venue:kraken": 1}, 7)
+    before, inode = path.read_bytes(), path.stat().st_ino
+    assert file.mend() is None
+    assert path.stat().st_ino == inode
+    with Gate.open(path) as gate:
+        path.unlink()
+        assert file.mend() == "it is gone"
+        assert path.read_bytes() == before
+        assert file.mend() is None
+        assert until(lambda: gate.allows(symbol="BTC/USDT"))
+        assert gate.level(venue="kraken") == Level.REDUCE_ONLY
+        file.add("venue:mexc")
+        file.renew(soon_ns(), {}, 8)
+        assert gate.allows(venue="mexc")
+        assert gate.allows(venue="kraken")
+
+
+def test_a_scope_stays_shut_in_a_file_that_is_made_anew(path: Path, file: GateFile) -> None:
+    """What was lowered or added since the last renewal is not raised by a new file."""
+    file.renew(soon_ns(), {}, 1)
+    file.tighten({"venue:kraken": 0}, 2)
+    file.add("venue:mexc")
+    path.unlink()
+    assert file.mend() == "it is gone"
+    with Gate.open(path) as gate:
+        assert not gate.allows(venue="kraken")
+        assert not gate.allows(venue="mexc")
+        file.renew(soon_ns(), {"venue:kraken": 0}, 3)
+        assert gate.allows(venue="mexc")
+        assert not gate.allows(venue="kraken")
+
+
+def test_a_gate_that_another_sidecar_took_over_is_left_to_it(path: Path, file: GateFile) -> None:
+    """After a lost directory a second start may come first: its gate is not replaced."""
+    file.renew(soon_ns(), {}, 1)
+    for name in (path.name, f".{path.name}.lock"):
+        path.with_name(name).unlink()
+    with closing(create(path)) as second:
+        second.renew(soon_ns(), {}, 1)
+        inode = path.stat().st_ino
+        with pytest.raises(GateInUse, match=r"main\.gate is in use"):
+            file.mend()
+        assert path.stat().st_ino == inode
 
 
 def test_close_halts_gate_and_watchers(path: Path, file: GateFile) -> None:

@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -186,6 +187,35 @@ except ValueError as error:
     judged, refused = ran.stdout.splitlines()
     assert judged == f"False {gate.parent} belongs to user 65534, not to root"
     assert refused.startswith("user 65534 stands for every user that this user namespace does not")
+
+
+def test_a_name_that_changes_in_between_opens_nothing(gate: Path) -> None:
+    """A stranger exchanges a shut gate of the sidecar's and a forged one as fast as possible."""
+    place, forged = gate.parent.parent, gate.parent.with_name("forged")
+    gate.write_bytes(FORGED[:64] + bytes(8) + FORGED[72:])
+    os.chown(place, STRANGER, STRANGER)
+    forge(forged / gate.name, STRANGER)
+    script = """
+import os, sys
+own, forged = sys.argv[1:]
+os.setuid(54322)
+while True:
+    for one, other in ((own, "kept"), (forged, own), (own, forged), ("kept", own)):
+        os.rename(one, other)
+"""
+    exchange = [sys.executable, "-I", "-c", script, gate.parent.name, forged.name]
+    seen = set()
+    with subprocess.Popen(exchange, cwd=place) as process:
+        try:
+            until = time.monotonic() + 1
+            while time.monotonic() < until:
+                with Gate.open(gate, owner=OWNER) as opened:
+                    assert not opened.allows()
+                    seen.add(opened.fault)
+        finally:
+            process.kill()
+    strangers = f"{gate.parent} belongs to user {STRANGER}, not to user {OWNER} or root"
+    assert {None, strangers} <= seen
 
 
 # -- what the sidecar takes -----------------------------------------------------------------------

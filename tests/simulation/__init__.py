@@ -1,0 +1,1 @@
+"""The production sidecar under simulated time, disk and receivers, through random faults."""

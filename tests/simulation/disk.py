@@ -1,0 +1,182 @@
+"""The disk under SQLite: what is written, what is synced, and what a fault leaves of it.
+
+Files are real, in a directory in memory: their content is what the page cache holds, which a kill
+does not touch. Beside each file its synced content is kept, with the writes since. A loss of power
+leaves of those a random part, torn at sectors.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+import apsw
+
+SECTOR_BYTES = 512
+
+Mode = Literal["sound", "full", "write_fails", "sync_fails"]
+
+
+class Killed(BaseException):
+    """The process ends at this very instruction."""
+
+
+@dataclass
+class _Synced:
+    """A file's content as of its last sync, and what was written since."""
+
+    content: bytearray = field(default_factory=bytearray)
+    pending: list[tuple[int, bytes | None]] = field(default_factory=list)  # None: truncated there
+
+    def sync(self) -> None:
+        for offset, data in self.pending:
+            _apply(self.content, offset, data)
+        self.pending.clear()
+
+    def torn(self, random: Random) -> bytes:
+        """What the disk may hold without another sync."""
+        content, likely = bytearray(self.content), random.choice((0.0, 0.5, 0.9, 1.0))
+        for offset, data in self.pending:
+            if data is None:
+                if random.random() < likely:
+                    _apply(content, offset, None)
+                continue
+            first = -offset % SECTOR_BYTES
+            cuts = [0, *range(first or SECTOR_BYTES, len(data), SECTOR_BYTES), len(data)]
+            for begin, end in pairwise(cuts):
+                if random.random() < likely:
+                    _apply(content, offset + begin, data[begin:end])
+        return bytes(content)
+
+
+def _apply(content: bytearray, offset: int, data: bytes | None) -> None:
+    if data is None:
+        del content[offset:]
+        return
+    content.extend(bytes(max(0, offset - len(content))))
+    content[offset : offset + len(data)] = data
+
+
+class Disk:
+    """All of SQLite's files of one simulation.
+
+    ``on_operation`` is called before each write, sync, truncation and deletion, and may raise
+    :class:`Killed`. While ``dead``, the process that asks is no more: what it still does to the
+    files is undone by an :class:`Image`, and is not noted here.
+    """
+
+    def __init__(self, random: Random) -> None:
+        self.mode: Mode = "sound"
+        self.dead = False
+        self.operations = 0
+        self.on_operation: Callable[[], None] = lambda: None
+        self._random = random
+        self._synced: dict[str, _Synced] = {}
+
+    def operate(self, kind: Literal["write", "sync", "other"]) -> None:
+        """One operation is about to happen."""
+        if self.dead:
+            return
+        self.operations += 1
+        self.on_operation()
+        if kind == "write" and self.mode == "full":
+            raise apsw.FullError("simulated: no space")
+        if kind == "write" and self.mode == "write_fails":
+            raise apsw.IOError("simulated: a write fails")
+        if kind == "sync" and self.mode == "sync_fails":
+            raise apsw.IOError("simulated: a sync fails")
+
+    def file(self, path: str) -> _Synced:
+        """What is known of a file; one that is met for the first time is synced as it is."""
+        if path not in self._synced:
+            there = Path(path)
+            content = there.read_bytes() if there.exists() else b""
+            self._synced[path] = _Synced(bytearray(content))
+        return self._synced[path]
+
+    def forget(self, path: str) -> None:
+        """A file is deleted or replaced."""
+        if not self.dead:
+            self._synced.pop(path, None)
+
+    def lose_power(self) -> None:
+        """Leave in each file what the disk holds."""
+        for path, synced in list(self._synced.items()):
+            if Path(path).exists():
+                Path(path).write_bytes(synced.torn(self._random))
+        self._synced.clear()
+
+
+class _File(apsw.VFSFile):
+    def __init__(self, disk: Disk, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
+        self._disk = disk
+        self._path = name.filename() if isinstance(name, apsw.URIFilename) else name
+        self._flags = flags[0]
+        super().__init__("unix", name, flags)
+        if self._path is not None:
+            disk.file(self._path)
+
+    def _note(self, offset: int, data: bytes | None) -> None:
+        if self._path is not None and not self._disk.dead:
+            self._disk.file(self._path).pending.append((offset, data))
+
+    def xWrite(self, data: bytes, offset: int) -> None:
+        self._disk.operate("write")
+        super().xWrite(data, offset)
+        self._note(offset, bytes(data))
+
+    def xTruncate(self, newsize: int) -> None:
+        self._disk.operate("other")
+        super().xTruncate(newsize)
+        self._note(newsize, None)
+
+    def xSync(self, flags: int) -> None:
+        self._disk.operate("sync")
+        if self._path is not None and not self._disk.dead:
+            self._disk.file(self._path).sync()
+
+
+class SimulatedVfs(apsw.VFS):
+    """SQLite's default file system while it is registered."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
+        super().__init__(f"simulated-{os.getpid()}", "unix", makedefault=True)
+
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
+        return _File(self.disk, name, flags)
+
+    def xDelete(self, filename: str, syncdir: bool) -> None:
+        self.disk.operate("other")
+        super().xDelete(filename, syncdir)
+        self.disk.forget(filename)
+
+
+class Image:
+    """The regular files of some directories at one instant, to which they can be put back."""
+
+    def __init__(self, directories: list[Path]) -> None:
+        self._directories = directories
+        self._files = {path: path.read_bytes() for path in self._all()}
+
+    def _all(self) -> list[Path]:
+        found = [path for directory in self._directories for path in directory.rglob("*")]
+        return [path for path in found if path.is_file() and not path.is_symlink()]
+
+    def restore(self) -> None:
+        """Put back what is different, in place: readers keep their mapping of a file."""
+        for path in self._all():
+            if path not in self._files:
+                path.unlink()
+        for path, content in self._files.items():
+            if not path.exists():
+                path.write_bytes(content)
+            elif path.read_bytes() != content:
+                with path.open("r+b") as file:
+                    file.write(content)
+                    file.truncate()

@@ -1,0 +1,110 @@
+"""The production journal, whose writer's work is done on the simulation's one thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from riskmon.journal import Commit, Entry, Journal, Recovered, entries
+
+Done = Callable[[BaseException | None], None]
+
+
+class Watcher(Protocol):
+    """What the simulation sees of a journal."""
+
+    def submitted(self, commit: Commit) -> None:
+        """A commit is handed over."""
+
+    def durable(self, commits: list[Commit]) -> None:
+        """The disk has these commits."""
+
+    def acknowledged(self, commit: Commit) -> None:
+        """The loop is about to see that this commit is durable."""
+
+    def recovered(self, found: list[Entry], lost: str) -> None:
+        """A start reads these entries; ``lost`` is the loss that it accepts."""
+
+    def write_seconds(self) -> float:
+        """How long the disk lets a commit wait before it is written, …"""
+
+    def answer_seconds(self) -> float:
+        """… and how long its answer takes."""
+
+
+class _Inline:
+    """Stands in for the writer thread at the end: joining it does what it would have done."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+
+    def join(self) -> None:
+        self._work()
+
+
+class SimulatedJournal(Journal):
+    """Writes when the watcher's disk lets it, in the same order and by the same code."""
+
+    watcher: Watcher  # set on a subclass: the sidecar opens the journal by its class
+    _answered_at = 0.0
+    _working: asyncio.TimerHandle | None = None
+
+    def _run(self) -> None:
+        """The thread ends at once."""
+
+    def recover(self) -> Recovered:
+        recovered = super().recover()
+        self.watcher.recovered(list(entries(self._path)), recovered.lost)
+        return recovered
+
+    def submit(self, commit: Commit, done: Done) -> None:
+        self.watcher.submitted(commit)
+        super().submit(commit, self._delayed(commit, done))
+        self._wake()
+
+    def prune(self, keep_days: float, max_bytes: int) -> None:
+        super().prune(keep_days, max_bytes)
+        self._wake()
+
+    def look(self, done: Done) -> None:
+        super().look(done)
+        self._wake()
+
+    def close(self, clean: bool) -> None:
+        self._thread = _Inline(super()._run)  # type: ignore[assignment]
+        super().close(clean)
+
+    def _delayed(self, commit: Commit, done: Done) -> Done:
+        def answer(error: BaseException | None) -> None:
+            if error is None:
+                self.watcher.acknowledged(commit)
+            done(error)
+
+        def delayed(error: BaseException | None) -> None:
+            loop = asyncio.get_event_loop_policy().get_event_loop()
+            at = max(loop.time() + self.watcher.answer_seconds(), self._answered_at)
+            self._answered_at = at + 1e-6
+            loop.call_at(at, answer, error)
+
+        return delayed
+
+    def _wake(self) -> None:
+        if self._working is None:
+            loop = asyncio.get_running_loop()
+            self._working = loop.call_later(self.watcher.write_seconds(), self._work)
+
+    def _work(self) -> None:
+        """Do what the thread would do until nothing waits for it."""
+        self._working = None
+        if not self._closed:
+            self._jobs.put(None)
+            super()._run()
+            if self._is_pruning:
+                self._wake()
+
+    def _commit(self, group: list[tuple[Commit, Done]]) -> list[tuple[Commit, Done]]:
+        rest = super()._commit(group)
+        if self._failure is None:
+            self.watcher.durable([commit for commit, _ in group[: len(group) - len(rest)]])
+        return rest

@@ -1,0 +1,102 @@
+"""Production pieces that are broken on purpose: the simulation must find each of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from riskmon.core.engine import Engine
+from riskmon.journal import Journal, Recovered
+from riskmon.lease import Lease, Levels
+from riskmon.loop import Loop, Turn
+
+Mutant = Callable[[], Any]  # a context manager
+
+
+@contextmanager
+def loosen_before_commit() -> Iterator[None]:
+    """The next renewal grants what the engine says, written or not."""
+    tighten = Lease.tighten
+
+    def broken(lease: Lease, levels: Levels, generation: int) -> None:
+        tighten(lease, levels, generation)
+        lease._levels = dict(levels)
+
+    with patch.object(Lease, "tighten", broken):
+        yield
+
+
+@contextmanager
+def tighten_after_commit() -> Iterator[None]:
+    """A freeze takes effect when it is durable."""
+    tighten = Lease.tighten
+
+    def broken(lease: Lease, levels: Levels, generation: int) -> None:
+        tighten(lease, {**levels, **{s: max(levels[s], n) for s, n in lease._levels.items()}}, 0)
+
+    with patch.object(Lease, "tighten", broken):
+        yield
+
+
+@contextmanager
+def renew_while_commit_hangs() -> Iterator[None]:
+    """The lease is renewed whatever the disk does."""
+    renew = Loop._renew
+
+    def broken(loop: Loop) -> None:
+        turns, loop._turns = loop._turns, deque()
+        renew(loop)
+        loop._turns = turns
+
+    with patch.object(Loop, "_renew", broken):
+        yield
+
+
+@contextmanager
+def acknowledge_before_commit() -> Iterator[None]:
+    """Senders are answered when the engine has their events."""
+    write = Loop._write
+
+    def broken(loop: Loop, turn: Turn) -> None:
+        write(loop, turn)
+        for request in turn.requests:
+            if request.waiter is not None and not request.waiter.done():
+                request.waiter.set_result(request.outcome)
+
+    with patch.object(Loop, "_write", broken):
+        yield
+
+
+@contextmanager
+def forget_cancels_at_start() -> Iterator[None]:
+    """A start takes every end for an orderly one with nothing left to send."""
+    recover = Journal.recover
+
+    def broken(journal: Journal) -> Recovered:
+        return recover(journal)._replace(unclean=False, undelivered=[])
+
+    with patch.object(Journal, "recover", broken):
+        yield
+
+
+@contextmanager
+def count_duplicates() -> Iterator[None]:
+    """A fill that is reported again counts again."""
+    with patch.object(Engine, "_is_new", lambda *_: True):
+        yield
+
+
+MUTANTS: dict[str, Mutant] = {
+    mutant.__name__: mutant
+    for mutant in (
+        loosen_before_commit,
+        tighten_after_commit,
+        renew_while_commit_hangs,
+        acknowledge_before_commit,
+        forget_cancels_at_start,
+        count_duplicates,
+    )
+}

@@ -1,0 +1,47 @@
+"""One sidecar, as production composes it, without signals and sockets."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from riskmon.log import Log
+from riskmon.settings import Settings
+from riskmon.sidecar import Sidecar
+from riskmon.web import Running
+
+
+class _NoListener:
+    """Nothing listens: bots and operators call the sidecar as its HTTP edge does."""
+
+    port = 0
+    connections = 0
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class _NoLog:
+    def dropped(self) -> int:
+        return 0
+
+
+class Process(Sidecar):
+    """The production sidecar; only what reaches out of the simulation is left out."""
+
+    def __init__(self, settings: Settings, *, accept_loss: bool) -> None:
+        super().__init__(settings, cast("Log", _NoLog()), accept_loss=accept_loss)
+
+    def _mind_signals(self) -> None:
+        """The simulation ends it by `_stop`."""
+
+    async def _listen(self) -> Running:
+        return cast("Running", _NoListener())
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether the start is over."""
+        return self.loop is not None and not self._state
+
+    def stop_in_order(self) -> None:
+        """What SIGTERM does."""
+        self._stop()

@@ -1,0 +1,505 @@
+"""One simulation: a seed decides everything, and a broken invariant ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random as global_random
+import shutil
+import tempfile
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any, Literal
+from unittest.mock import patch
+
+from riskmon.core.view import View
+from riskmon.gate import Gate
+from riskmon.journal import Commit, Entry, JournalError, JournalLost
+from riskmon.settings import Settings, load
+from riskmon.start import CannotStart
+from tests.simulation.actors import REFUSALS, SCOPES, Bot, Operator
+from tests.simulation.clock import VirtualClock, VirtualLoop
+from tests.simulation.disk import Disk, Image, Killed, SimulatedVfs
+from tests.simulation.journal import SimulatedJournal
+from tests.simulation.process import Process
+from tests.simulation.receivers import MOODS, Receiver, SimulatedTarget
+from tests.simulation.truth import LATE_SECONDS, Truth, Violation
+
+LEASE_SECONDS = 0.5
+TROUBLE_SECONDS = 40.0  # in which faults happen
+HEALTHY_SECONDS = 30.0  # after them
+LIVES_MAX = 60
+SECRET = "whsec_c2ltdWxhdGlvbnMtc2lnbi1ub3RoaW5nLWF0LWFsbCE="
+CONFIGURATION = """
+account = "simulated"
+state_dir = "{state}"
+gate = "{gate}"
+lease = {lease}
+on_unclean_start = "{unclean}"
+on_stop = "{stop}"
+max_scopes = 32
+[http]
+listen = "127.0.0.1:0"
+[limits.latency_p99]
+max = 0.2
+window = 20
+min_samples = 4
+breaches = 1
+recover = {{ after = 1, max = 4, probes = 3 }}
+[limits.error_streak]
+max = 5
+recover = {{ after = 1, probes = 0 }}
+[limits.edge]
+enabled = false
+"""
+TARGET = '[[cancel]]\nname = "{name}"\nurl = "http://127.0.0.1:1/"\nsecret = "{secret}"\n'
+
+End = Literal["", "kill", "power"]
+
+
+class Simulation:
+    """The world of one seed. :meth:`run` returns its story, or raises :class:`Violation`."""
+
+    def __init__(self, seed: int, directory: Path, tell: Callable[[str], None]) -> None:
+        self.seed, self.random = seed, Random(seed)
+        self._tell = tell
+        self.clock, self.disk = VirtualClock(), Disk(Random(seed + 1))
+        self.state, self.shm = directory / "state", directory / "shm"
+        self.receivers = {name: Receiver(Random(seed + n)) for n, name in enumerate(("oms", "two"))}
+        self.bots = [Bot(n, Random(seed * 10 + n)) for n in range(3)]
+        self.operator = Operator(Random(seed + 7))
+        self.settings = self._configured(directory)
+        self.truth = Truth(
+            int(LEASE_SECONDS * 1e9), cancels_kept=self.settings.on_unclean_start == "cancel"
+        )
+        with self.clock.installed():
+            self.gate = Gate.open(self.settings.gate)
+        self.violation: Violation | None = None
+        self.open_ns: dict[str, int] = {}  # when a scope was last seen open
+        self.trouble_until = TROUBLE_SECONDS
+        self.accepts_loss = False
+        self.disk.on_operation = self._on_operation
+        self._begin_life()
+
+    def _configured(self, directory: Path) -> Settings:
+        self.shm.mkdir(mode=0o755)
+        text = CONFIGURATION.format(
+            state=self.state,
+            gate=self.shm / "gate",
+            lease=LEASE_SECONDS,
+            unclean=self.random.choice(("cancel", "cancel", "keep")),
+            stop=self.random.choice(("cancel", "keep")),
+        )
+        for name in self.receivers:
+            text += TARGET.format(name=name, secret=SECRET)
+        file = directory / "riskmon.toml"
+        file.write_text(text)
+        file.chmod(0o600)
+        return load(file, env={})
+
+    def _begin_life(self) -> None:
+        self.process: Process | None = None
+        self.ended: End = ""
+        self.image: Image | None = None
+        self.operations_left = -1  # until a kill inside the disk's work
+        self.ends_by: End = "kill"
+        self.latency = (0.0002, 0.002)
+        self.hangs_until = 0.0
+
+    def token_hex(self, size: int) -> str:
+        """An epoch that the seed decides."""
+        return self.random.randbytes(size).hex()
+
+    def tell(self, text: str) -> None:
+        """Add a line to the story."""
+        self._tell(f"{self.clock.seconds:9.4f}  {text}")
+
+    # -- what the journal shows (:class:`tests.simulation.journal.Watcher`) ------------------------
+
+    def submitted(self, commit: Commit) -> None:
+        process = self.process
+        assert process is not None
+        if self._is_live and process.loop is not None:
+            engine = process.loop.engine
+            self._hold(lambda: self.truth.submitted(commit, engine, self.clock.ns))
+
+    def durable(self, commits: list[Commit]) -> None:
+        for commit in commits:
+            if self._is_live and not commit.clean:
+                self._hold(partial(self.truth.durable, commit))
+
+    def acknowledged(self, commit: Commit) -> None:
+        if self._is_live:
+            self._hold(lambda: self.truth.acknowledged(commit))
+
+    def recovered(self, found: list[Entry], lost: str) -> None:
+        def check() -> None:
+            self.truth.check_lineage(found, lost)
+            self.truth.restarted(len(found), lost)
+
+        self._hold(check)
+
+    def write_seconds(self) -> float:
+        wait = self.random.uniform(*self.latency)
+        return max(wait, self.hangs_until - self.clock.seconds)
+
+    def answer_seconds(self) -> float:
+        return self.write_seconds() if self.random.random() < 0.3 else 0.0
+
+    # -- invariants --------------------------------------------------------------------------------
+
+    @property
+    def _is_live(self) -> bool:
+        return not self.ended and self.violation is None
+
+    def _hold(self, check: Callable[[], None]) -> None:
+        """Do what may find a violation: production code must not catch it."""
+        try:
+            check()
+        except Violation as violation:
+            self.violation = self.violation or violation
+            self._stop_loop()
+
+    def each_turn(self) -> None:
+        """Between any two rounds of the event loop: what a reader sees now."""
+        if not self._is_live:
+            return
+        loop = self.process.loop if self.process is not None else None
+        self.truth.is_at_rest = loop is None or loop.is_at_rest
+        self._hold(
+            lambda: self.truth.check_gate(self.gate, list(SCOPES), self.clock.ns, self.open_ns)
+        )
+
+    # -- ends --------------------------------------------------------------------------------------
+
+    def _on_operation(self) -> None:
+        if self.operations_left >= 0:
+            self.operations_left -= 1
+            if self.operations_left < 0 and self._is_live:
+                self.end(self.ends_by, "inside the disk's work")
+                raise Killed
+
+    def end(self, how: End, where: str = "") -> None:
+        """The process ends here; nothing that its objects do from now on has an effect."""
+        if self.ended:
+            return
+        self.tell(f"{how} {where}".rstrip())
+        self.ended = how
+        self.image = Image([self.state, self.shm])
+        self.disk.dead = True
+        self._stop_loop()
+
+    def _stop_loop(self) -> None:
+        with suppress(RuntimeError):
+            asyncio.get_running_loop().stop()
+
+    # -- lives -------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Live through all trouble and a healthy time after it. Raises :class:`Violation`."""
+        lives = 0
+        while not self._is_over():
+            lives += 1
+            if lives > LIVES_MAX:
+                raise Violation("the sidecar does not stay up")
+            self._live()
+            if self.violation is not None:
+                raise self.violation
+            self._stay_down()
+        self.tell(f"over after {lives} lives, {self.truth.checks} looks at the gate")
+
+    def _is_over(self) -> bool:
+        return self.clock.seconds >= self.trouble_until + HEALTHY_SECONDS
+
+    def _live(self) -> None:
+        self._begin_life()
+        loop = VirtualLoop(self.clock, self.each_turn)
+        loop.set_exception_handler(self._on_exception)
+        asyncio.set_event_loop(loop)
+        end_ns, status = 0, None
+        try:
+            status = loop.run_until_complete(self._life())
+        except RuntimeError:  # the loop was stopped before its end
+            if self._is_live:
+                raise
+        except Killed:  # inside the last work of an orderly end
+            pass
+        finally:
+            end_ns = self.clock.ns
+            self._bury(loop)
+            self.clock.ns = end_ns
+            asyncio.set_event_loop(None)
+        if not self.ended:
+            self.tell(f"the process ends with {status}")
+        self._after(end_ns)
+
+    def _on_exception(self, _: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        error = context.get("exception")
+        if self._is_live and not isinstance(error, (*REFUSALS, Killed)):
+            violation = Violation(f"{context.get('message')}: {error!r}")
+            self.violation = self.violation or violation
+            self._stop_loop()
+
+    def _bury(self, loop: VirtualLoop) -> None:
+        """Let go of everything that the process held, without any effect."""
+        self.operations_left = -1
+        while tasks := asyncio.all_tasks(loop):
+            for task in tasks:
+                task.cancel()
+            with suppress(RuntimeError):  # stopped once more
+                loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
+        loop.close()
+
+    def _after(self, end_ns: int) -> None:
+        self.truth.process_ended(end_ns)
+        if self.image is not None:
+            self.image.restore()
+        self.disk.dead, self.disk.mode = False, "sound"
+        if self.ended == "power":
+            self.disk.lose_power()
+            for file in self.shm.iterdir():
+                file.unlink()
+            self.clock.reboot()
+            self.gate.close()
+            self.gate = Gate.open(self.settings.gate)
+        for path in self.state.glob("*-shm"):
+            if self.ended == "power":
+                path.unlink()
+
+    def _stay_down(self) -> None:
+        until = self.clock.ns + int(self.random.choice((0.0, 0.1, 1.0)) * 1e9)
+        while True:
+            self.truth.check_gate(self.gate, list(SCOPES), self.clock.ns, self.open_ns)
+            if self.clock.ns >= until:
+                return
+            self.clock.ns += int(0.05e9)
+
+    async def _life(self) -> int:
+        process = self.process = Process(self.settings, accept_loss=self.accepts_loss)
+        tasks = [
+            asyncio.create_task(self._guarded(each))
+            for each in (
+                *(self._bot(bot) for bot in self.bots),
+                self._operate(),
+                self._watch(),
+                self._trouble(),
+            )
+        ]
+        try:
+            return await process.run()
+        except JournalLost as loss:
+            self.tell(f"refuses to start: {loss}")
+            self.accepts_loss = True  # what the operator does next
+            return 2
+        except (CannotStart, JournalError) as refusal:
+            self.tell(f"refuses to start: {refusal}")
+            return 2
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _guarded(self, actor: Coroutine[Any, Any, None]) -> None:
+        """An actor, whose findings end the simulation."""
+        try:
+            await actor
+        except Exception as error:
+            if self._is_live:
+                found = isinstance(error, Violation)
+                self.violation = Violation(str(error) if found else f"an actor failed: {error!r}")
+                self._stop_loop()
+
+    # -- those who use it --------------------------------------------------------------------------
+
+    def _serving(self) -> Process | None:
+        process = self.process
+        return process if process is not None and process.is_serving and self._is_live else None
+
+    @property
+    def _is_healthy(self) -> bool:
+        return self.clock.seconds >= self.trouble_until
+
+    async def _bot(self, bot: Bot) -> None:
+        while True:
+            await asyncio.sleep(bot.random.expovariate(6))
+            bot.calm = self._is_healthy
+            if (process := self._serving()) is None:
+                continue
+            with suppress(*REFUSALS):
+                if bot.random.random() < 0.2:
+                    await self._check(bot, process)
+                    continue
+                await bot.report(process, self.truth)
+
+    async def _check(self, bot: Bot, process: Process) -> None:
+        scope = await bot.ask(process)
+        if scope is not None and self._is_live:
+            self._hold(lambda: self.truth.check_allowed(scope, self.open_ns, self.clock.ns))
+
+    async def _operate(self) -> None:
+        random = self.operator.random
+        while True:
+            await asyncio.sleep(random.expovariate(0.7))
+            if (process := self._serving()) is None:
+                continue
+            shut = sorted(self._shut_by_operator(process))
+            with suppress(*REFUSALS):
+                if self._is_healthy or (shut and random.random() < 0.6):
+                    for scope in shut:
+                        told = await self.operator.loosen(process, self.truth, scope)
+                        self.tell(f"operator loosens {scope}: {told}")
+                else:
+                    scope = random.choice(SCOPES)
+                    told = await self.operator.freeze(process, self.truth, scope)
+                    self.tell(f"operator freezes {scope}: {told}")
+
+    def _shut_by_operator(self, process: Process) -> set[str]:
+        assert process.loop is not None
+        return {
+            one.scope
+            for one in process.loop.engine.view().breakers
+            if one.state in ("open", "frozen") and one.recovers == "by an operator"
+        }
+
+    async def _watch(self) -> None:
+        """Look at a start once, then at its cancels each second; end a healthy time."""
+        while (process := self._serving()) is None:  # noqa: ASYNC110 - it has no event for it
+            await asyncio.sleep(0.001)
+        self.accepts_loss = False
+        self.tell(f"serving; level {(await process.view()).level}")
+        assert process.loop is not None
+        engine = process.loop.engine
+        self._hold(lambda: self.truth.check_positions(engine))
+        began = self.clock.seconds
+        while True:
+            await asyncio.sleep(1.0)
+            if self._serving() is not process:
+                return
+            view = await process.view()
+            if self.clock.seconds - began > LATE_SECONDS:
+                self._hold(partial(self._check_tries, view))
+            if self._is_over():
+                self._hold(partial(self._check_end, view))
+                self.tell("healthy to the end")
+                process.stop_in_order()
+                return
+
+    def _check_tries(self, view: View) -> None:
+        for cancel in view.cancel:
+            for target, state in cancel.targets.items():
+                tried = self.receivers[target].attempted_at.get(cancel.incident, 0.0)
+                quiet = self.clock.seconds - tried
+                if state != "confirmed" and quiet > LATE_SECONDS:
+                    raise Violation(f"the cancel of {cancel.incident} at {target} is not tried")
+
+    def _check_end(self, view: View) -> None:
+        """After a healthy while everything is open, and every cancel arrived."""
+        if view.level != "allow":
+            shut = [(b.limit, b.scope, b.state) for b in view.breakers if b.state != "closed"]
+            raise Violation(f"the account is at {view.level} after a healthy while: {shut}")
+        unconfirmed = [one.incident for one in view.cancel if not one.confirmed]
+        if unconfirmed:
+            raise Violation(f"cancels are unconfirmed after a healthy while: {unconfirmed}")
+        owed = self.truth.owed({name: one.taken_at for name, one in self.receivers.items()})
+        if owed:
+            raise Violation(f"cancels never arrived: {owed}")
+
+    # -- trouble -----------------------------------------------------------------------------------
+
+    async def _trouble(self) -> None:
+        random = self.random
+        while not self._is_healthy:
+            await asyncio.sleep(random.expovariate(0.6))
+            if self._is_healthy:
+                break
+            random.choice(self._faults())()
+            for receiver in self.receivers.values():
+                receiver.mood = "prompt" if random.random() < 0.3 else receiver.mood
+        for receiver in self.receivers.values():
+            receiver.mood = "prompt"
+        self.disk.mode, self.latency, self.hangs_until = "sound", (0.0002, 0.002), 0.0
+
+    def _faults(self) -> list[Callable[[], None]]:
+        return [
+            self._kill, self._kill, self._kill_in_disk, self._kill_in_disk, self._stop,
+            self._slow_disk, self._hang_disk, self._fail_disk, self._receiver, self._receiver,
+            self._receiver, self._set_clock,
+        ]  # fmt: skip
+
+    def _kill(self) -> None:
+        self.end(self.random.choice(("kill", "kill", "power")))
+
+    def _kill_in_disk(self) -> None:
+        self.ends_by = self.random.choice(("kill", "power"))
+        self.operations_left = self.random.randrange(40)
+
+    def _stop(self) -> None:
+        if (process := self._serving()) is not None:
+            self.tell("asked to stop")
+            process.stop_in_order()
+
+    def _slow_disk(self) -> None:
+        longest = self.random.choice((0.002, 0.05, 0.3, 1.0))
+        self.tell(f"the disk takes up to {longest} s")
+        self.latency = (0.0002, longest)
+
+    def _hang_disk(self) -> None:
+        seconds = self.random.uniform(0.5, 5.0)
+        self.tell(f"the disk hangs for {seconds:.1f} s")
+        self.hangs_until = self.clock.seconds + seconds
+
+    def _fail_disk(self) -> None:
+        self.disk.mode = self.random.choice(("full", "write_fails", "sync_fails"))
+        self.tell(f"the disk: {self.disk.mode}")
+
+    def _receiver(self) -> None:
+        name = self.random.choice(sorted(self.receivers))
+        self.receivers[name].mood = self.random.choice(MOODS)
+        self.tell(f"receiver {name}: {self.receivers[name].mood}")
+
+    def _set_clock(self) -> None:
+        seconds = self.random.choice((-3600, -5, 5, 3600, 90_000))
+        self.tell(f"the wall clock moves by {seconds} s")
+        self.clock.wall_offset_ns += seconds * 10**9
+
+
+@contextmanager
+def production_pieces(simulation: Simulation) -> Iterator[None]:
+    """Put the simulation's disk, writer and receivers where production has the real ones."""
+    journal = type("_Journal", (SimulatedJournal,), {"watcher": simulation})
+    target = type("_Target", (SimulatedTarget,), {"receivers": simulation.receivers})
+    vfs = SimulatedVfs(simulation.disk)
+    with ExitStack() as stack:
+        stack.callback(vfs.unregister)
+        stack.enter_context(simulation.clock.installed())
+        stack.enter_context(patch("riskmon.start.Journal", journal))
+        stack.enter_context(patch("riskmon.outbox.queue.Target", target))
+        stack.enter_context(patch("riskmon.sidecar.secrets.token_hex", simulation.token_hex))
+        stack.enter_context(patch("riskmon.sidecar.gc"))  # a start's collection takes 0.1 s
+        yield
+
+
+def simulate(seed: int, tell: Callable[[str], None] = lambda _: None) -> None:
+    """Run one seed. Raises :class:`Violation`, with its seed, when an invariant is broken."""
+    directory = Path(tempfile.mkdtemp(prefix=f"simulation-{seed}-", dir="/dev/shm"))
+    before = global_random.getstate()
+    logging.disable(logging.CRITICAL)
+    try:
+        global_random.seed(seed)
+        simulation = Simulation(seed, directory, tell)
+        with production_pieces(simulation):
+            try:
+                simulation.run()
+            except Violation as violation:
+                simulation.tell(f"VIOLATION: {violation}")
+                raise Violation(
+                    f"seed {seed}, {simulation.clock.seconds:.4f} s: {violation}"
+                ) from None
+            finally:
+                simulation.gate.close()
+    finally:
+        logging.disable(logging.NOTSET)
+        global_random.setstate(before)
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,221 @@
+"""What was promised to the outside, and the invariants that compare it with what is seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from riskmon.core import events as ev
+from riskmon.core.decisions import HALT
+from riskmon.core.engine import Engine
+from riskmon.gate import Gate
+from riskmon.journal import Commit, Entry
+
+encode = msgspec.msgpack.Encoder().encode
+LATE_SECONDS = 20.0  # the longest wait between two attempts, and its jitter
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+
+@dataclass
+class Cancel:
+    """An incident whose cancel was handed to the outbox or to the journal."""
+
+    scope: str
+    limit: str
+    at: float
+    targets: set[str] = field(default_factory=set)
+    durable: bool = False
+
+
+@dataclass
+class Truth:
+    """All that outlives a process."""
+
+    lease_ns: int
+    cancels_kept: bool  # a start after a kill cancels for the whole account
+    lineage: list[bytes] = field(default_factory=list)  # entry n, encoded, at n - 1
+    acknowledged_seq: int = 0
+    durable_ids: set[str] = field(default_factory=set)  # facts and operations
+    fills: dict[str, tuple[int, str, float]] = field(default_factory=dict)  # id -> seq, symbol, …
+    acknowledged_fills: set[str] = field(default_factory=set)
+    frozen: set[str] = field(default_factory=set)  # scopes; nobody asked to end it since
+    loosened: dict[str, int] = field(default_factory=dict)  # scope -> calls to end a freeze
+    cancels: dict[str, Cancel] = field(default_factory=dict)
+    withdrawn: set[str] = field(default_factory=set)
+
+    # of the running process
+    is_at_rest: bool = True  # no batch is applied in part
+    engine: Engine | None = None
+    bounds: list[dict[str, int]] = field(default_factory=list)  # durable, then what waits
+    waiting_since_ns: list[int] = field(default_factory=list)
+    begun: bool = False
+    lapses_ns: int = 0  # the end of the last lease that may have been given
+    checks: int = 0
+
+    # -- what happens -----------------------------------------------------------------------------
+
+    def submitted(self, commit: Commit, engine: Engine, now_ns: int) -> None:
+        """A turn is handed to the journal."""
+        self.engine = engine
+        if not self.begun:
+            self.begun, self.bounds, self.waiting_since_ns = True, [{}], []
+        for entry in commit.entries:
+            self._enter(entry)
+        self.bounds.append(dict(engine.levels))
+        self.waiting_since_ns.append(now_ns)
+        for one in commit.deliveries:
+            body = msgspec.json.decode(one.body)
+            cancel = Cancel(one.scope, body["limit"], now_ns / 1e9)
+            self.cancels.setdefault(one.incident, cancel).targets.add(one.target)
+        self.withdrawn.update(commit.withdraw)
+
+    def _enter(self, entry: Entry) -> None:
+        if entry.seq <= len(self.lineage):
+            raise Violation(f"entry {entry.seq} is written a second time")
+        if entry.seq > len(self.lineage) + 1:
+            raise Violation(f"entry {entry.seq} follows entry {len(self.lineage)}")
+        self.lineage.append(encode((entry.now_ns, entry.wall_ns, entry.events)))
+        for event in entry.events:
+            if isinstance(event, ev.Fill):
+                known = (entry.seq, event.symbol, float(event.quantity))
+                self.fills.setdefault(event.id, known)
+
+    def durable(self, commit: Commit) -> None:
+        """The disk has a commit, the oldest that waited."""
+        self.bounds.pop(0)
+        self.waiting_since_ns.pop(0)
+        for one in commit.deliveries:
+            self.cancels[one.incident].durable = True
+        for entry in commit.entries:
+            for event in entry.events:
+                if isinstance(event, ev.Fill):
+                    self.durable_ids.add(event.id)
+                elif isinstance(event, ev.Operate):
+                    self.durable_ids.add(event.reason)
+
+    def acknowledged(self, commit: Commit) -> None:
+        """The senders of a commit are about to be answered."""
+        if commit.entries:
+            self.acknowledged_seq = commit.entries[-1].seq
+
+    def acknowledged_fill(self, fill: ev.Fill) -> None:
+        """A bot was told that its fill is taken."""
+        if fill.id not in self.durable_ids:
+            raise Violation(f"fill {fill.id} is acknowledged and not durable")
+        self.acknowledged_fills.add(fill.id)
+
+    def acknowledged_freeze(self, scope: str, reason: str, loosened: int) -> None:
+        """An operator was told that a scope is frozen, and was asked before so many loosenings."""
+        if reason not in self.durable_ids:
+            raise Violation(f"the freeze of {scope} is acknowledged and not durable")
+        if self.loosened.get(scope, 0) == loosened:
+            self.frozen.add(scope)
+
+    def process_ended(self, now_ns: int) -> None:
+        """The process is gone; what it granted lapses."""
+        self.engine = None
+        if not self.cancels_kept:  # as configured: what was not written is forgotten by a kill
+            self.cancels = {id_: one for id_, one in self.cancels.items() if one.durable}
+        self.lapses_ns = now_ns + self.lease_ns
+
+    # -- what must hold ---------------------------------------------------------------------------
+
+    def check_gate(
+        self, gate: Gate, scopes: list[str], now_ns: int, open_ns: dict[str, int]
+    ) -> None:
+        """What a reader sees at this instant against everything that bounds it."""
+        self.checks += 1
+        account = level_of(gate, "account")
+        for scope in scopes:
+            seen = account if scope == "account" else level_of(gate, scope)
+            if seen == HALT:
+                continue
+            open_ns[scope] = now_ns
+            for halted in self.frozen & {scope, "account"}:
+                raise Violation(f"{scope} is at level {seen}, and {halted} is frozen")
+            if self.engine is None:
+                if now_ns >= self.lapses_ns:
+                    raise Violation(f"{scope} is at level {seen} a lease after the end")
+                continue
+            engine = self.engine.levels.get(scope, HALT)
+            if seen > engine and self.is_at_rest:
+                raise Violation(f"{scope} is at level {seen}, the engine at {engine}")
+            bound = min(levels.get(scope, HALT) for levels in self.bounds)
+            if self.begun and seen > bound:
+                raise Violation(f"{scope} is at level {seen}, what is durable allows {bound}")
+            if self.waiting_since_ns and now_ns - self.waiting_since_ns[0] > 2 * self.lease_ns:
+                raise Violation(f"{scope} is at level {seen} on a disk that hangs")
+
+    def check_allowed(self, scope: str, open_ns: dict[str, int], now_ns: int) -> None:
+        """A check was answered with allowed: its gate was open, or opens with the next renewal."""
+        if now_ns - open_ns.get(scope, -self.lease_ns) <= self.lease_ns:
+            return
+        hangs = self.waiting_since_ns and now_ns - self.waiting_since_ns[0] > self.lease_ns
+        if hangs or any(levels.get(scope, HALT) == HALT for levels in self.bounds):
+            raise Violation(f"a check over {scope} is allowed, and its gate is shut")
+
+    def check_lineage(self, found: list[Entry], accepted: str) -> None:
+        """A start replays exactly what was written, and at least what was acknowledged."""
+        if [entry.seq for entry in found] != list(range(1, len(found) + 1)):
+            raise Violation("the journal has a hole")
+        for entry in found:
+            written = self.lineage[entry.seq - 1] if entry.seq <= len(self.lineage) else b""
+            if encode((entry.now_ns, entry.wall_ns, entry.events)) != written:
+                raise Violation(f"entry {entry.seq} is not what was written")
+        if len(found) < self.acknowledged_seq and not accepted:
+            raise Violation(
+                f"a silent start: the journal ends with {len(found)}, acknowledged is "
+                f"{self.acknowledged_seq}"
+            )
+
+    def restarted(self, entries: int, accepted: str) -> None:
+        """A start goes on from this many entries; what is after them never was."""
+        del self.lineage[entries:]
+        self.fills = {id_: fill for id_, fill in self.fills.items() if fill[0] <= entries}
+        self.durable_ids.update(self.fills)
+        self.acknowledged_seq = min(self.acknowledged_seq, entries)
+        self.begun = False
+        if accepted:
+            self.acknowledged_fills &= self.fills.keys()
+            self.frozen = {"account"}  # until an operator ends it
+            if not self.cancels_kept:
+                self.cancels.clear()
+
+    def check_positions(self, engine: Engine) -> None:
+        """The positions are the sum of the entries' fills, each once."""
+        missing = self.acknowledged_fills - self.fills.keys()
+        if missing:
+            raise Violation(f"acknowledged fills are missing: {sorted(missing)[:3]}")
+        wanted: dict[str, float] = {}
+        for _, symbol, quantity in self.fills.values():
+            wanted[symbol] = wanted.get(symbol, 0.0) + quantity
+        found = {one.symbol: one.quantity for one in engine.view().portfolio.positions}
+        if found != wanted:
+            raise Violation(f"positions are {found}, the entries' fills add up to {wanted}")
+
+    def owed(self, taken: dict[str, dict[str, float]]) -> list[str]:
+        """The incidents of which a target has taken nothing; later ones of the account count."""
+        return [
+            f"{incident} at {target} ({cancel.limit} over {cancel.scope})"
+            for incident, cancel in self.cancels.items()
+            if incident not in self.withdrawn
+            for target in cancel.targets
+            if not any(
+                id_.startswith(f"{incident}_") or self._covers(id_, cancel) for id_ in taken[target]
+            )
+        ]
+
+    def _covers(self, delivery_id: str, earlier: Cancel) -> bool:
+        incident = delivery_id.rsplit("_", 2)[0]
+        later = self.cancels.get(incident)
+        return later is not None and later.scope == "account" and later.at >= earlier.at
+
+
+def level_of(gate: Gate, scope: str) -> int:
+    """The level that a reader of the gate finds for one scope."""
+    kind, _, name = scope.partition(":")
+    return int(gate.level(**{kind: name}) if name else gate.level())
