@@ -11,7 +11,8 @@ from unittest.mock import patch
 from riskmon.core.engine import Engine
 from riskmon.journal import Journal, Recovered
 from riskmon.lease import Lease, Levels
-from riskmon.loop import Loop, Turn
+from riskmon.loop import Loop
+from riskmon.turn import Turn
 
 Mutant = Callable[[], Any]  # a context manager
 
