@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from bench import engine, gate, journal, rest, trip
+from bench import batches, engine, gate, journal, rest, trip
 
-BENCHES = {"trip": trip, "engine": engine, "gate": gate, "journal": journal, "rest": rest}
+BENCHES = {
+    "trip": trip,
+    "engine": engine,
+    "batches": batches,
+    "gate": gate,
+    "journal": journal,
+    "rest": rest,
+}
 
 
 def main(names: list[str]) -> int:

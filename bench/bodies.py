@@ -187,7 +187,7 @@ def _heartbeats(scopes: int) -> Iterator[Event]:
 
 def _open_orders(count_: int) -> Iterator[Event]:
     for n in count():
-        yield {"type": "open_orders", "venue": f"v{n % 300}", "count": count_}
+        yield {"type": "open_orders", "venue": f"v{n % 20}", "count": count_}
 
 
 def _mixed() -> Iterator[Event]:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import timeit
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
 from itertools import count
 from time import perf_counter_ns
-from typing import Any
 
+from bench.bodies import wide
 from riskmon.core import events as ev
 from riskmon.core.config import EngineConfig, LimitConfig, PortfolioConfig
 from riskmon.core.decisions import CheckAnswer, Outcome
 from riskmon.core.engine import Engine
 from riskmon.core.limits import LIMITS
-from riskmon.core.limits.policy import Policy
 
 VENUE = "kraken"
 BATCH = 1_000
@@ -89,11 +87,16 @@ def _figure(us: float, target_us: float | None, lookup_us: float) -> str:
 
 def _engine(**latency: float) -> Step:
     """The step of an engine with all kinds of limit and wide bounds, a millisecond each."""
+    given = {"latency_p99": latency}
     config = EngineConfig(
         max_scopes=1_000_000,
         portfolio=PortfolioConfig(venues=(VENUE,)),
         limits=tuple(
-            LimitConfig(name=kind, kind=kind, params=_wide(limit, latency))
+            LimitConfig(
+                name=kind,
+                kind=kind,
+                params=wide(limit, **given.get(kind, {})),
+            )
             for kind, limit in LIMITS.items()
         ),
     )
@@ -106,21 +109,6 @@ def _engine(**latency: float) -> Step:
 
     step([ev.Start(epoch="bench")])
     return step
-
-
-def _wide(limit: Any, latency: dict[str, float]) -> Policy:
-    """A limit's parameters with a bound that nothing here passes."""
-    names = {field.name for field in fields(limit.Params)}
-    wide: dict[str, Any] = {
-        key: bound for key, bound in (("max", 1e9), ("min", 1e-9)) if key in names
-    }
-    if limit.kind == "latency_p99":
-        wide |= latency
-    try:
-        params: Policy = limit.Params(**wide)
-    except ValueError:  # a bound that is a ratio
-        params = limit.Params(**wide | {key: 0.99 for key in wide if key == "max"})
-    return params
 
 
 def _latency_us(window: int, *, slow_in: int) -> float:

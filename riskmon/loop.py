@@ -48,7 +48,7 @@ CANCELS_FIRST_SECONDS = 0.001  # a start over answers and the log, which take as
 LAST_CANCELS_SECONDS = 2.0  # that an end for want of a disk leaves the cancels under way
 SNAPSHOT_EVENTS = 50_000
 SNAPSHOT_SECONDS = 300.0
-SNAPSHOT_SHARE = 500  # bytes that the journal may hold for each event after a snapshot
+ENTRY_BYTES = 64  # of an entry beside its events
 
 
 class Loop:
@@ -93,8 +93,8 @@ class Loop:
         self._renewal: asyncio.TimerHandle | None = None
         self._durable_version = -1  # of the engine's levels
         self._cancel_arrived_ns: dict[str, int] = {}  # incident -> arrival of its cause
-        # What follows a snapshot fits several times into the bytes that the journal may hold.
-        self._snapshot_events = min(SNAPSHOT_EVENTS, journal_bytes // SNAPSHOT_SHARE)
+        self._journal_bytes = journal_bytes
+        self._bytes_since_snapshot = self._snapshot_bytes = 0
         self._events_since_snapshot = 0
         self._snapshot_due_ns = 0
         self._checks: set[asyncio.Future[Any]] = set()  # that wait for an answer
@@ -115,11 +115,7 @@ class Loop:
         )
 
     async def ask(self, call: ev.Check | ev.Operate) -> Answer:
-        """Check an order, or carry out an operator's call.
-
-        Raises :class:`NotDurable` for an order while the lease is withheld, also when that begins
-        before the answer.
-        """
+        """Check an order, or carry out an operator's call; no order without a lease."""
         if not isinstance(call, ev.Check):
             done: Outcome = await self._take([call])
             return done.answers[0]
@@ -325,17 +321,22 @@ class Loop:
                 waiter.set_result(request.outcome)
 
     def _add_snapshot(self, turn: Turn) -> None:
+        """Let the turn's commit hold a snapshot when many events, or much time, or a large part of
+        what the journal may hold came after the last one: only what precedes one can be pruned."""
+        entries = turn.commit.entries
         self._events_since_snapshot += turn.events
-        if not turn.commit.entries or not self._events_since_snapshot:
+        self._bytes_since_snapshot += sum(len(one.encoded) + ENTRY_BYTES for one in entries)
+        if not entries or not self._events_since_snapshot:
             return
         now_ns = boot_ns()
         if (
-            self._events_since_snapshot >= self._snapshot_events
+            self._events_since_snapshot >= SNAPSHOT_EVENTS
             or now_ns >= self._snapshot_due_ns
-            or self.journal.needs_snapshot
+            or self._bytes_since_snapshot > max(self._journal_bytes // 8, 2 * self._snapshot_bytes)
         ):
             turn.commit.snapshot = self.engine.snapshot()
-            self._events_since_snapshot = 0
+            self._snapshot_bytes = len(turn.commit.snapshot)
+            self._bytes_since_snapshot = self._events_since_snapshot = 0
             self._snapshot_due_ns = now_ns + int(SNAPSHOT_SECONDS * 1e9)
 
     def _written(self, turn: Turn, error: BaseException | None) -> None:

@@ -42,9 +42,10 @@ from riskmon.journal import Commit, Journal, JournalError, Recovered
 from riskmon.log import Log, logging_to_stderr
 from riskmon.loop import Loop
 from riskmon.metrics import Metrics, Recorder
+from riskmon.open_files import TooFewFiles, connection_caps, raise_limit
 from riskmon.outbox import RESULTS
 from riskmon.refusals import Refusals
-from riskmon.settings import Http, Settings, SettingsError, load, reload_differences
+from riskmon.settings import Fault, Http, Settings, SettingsError, load, reload_differences
 from riskmon.start import CannotStart, open_state, operator_token, replay, tls_context
 from riskmon.watch import Watch
 from riskmon.web import (
@@ -103,9 +104,7 @@ class Sidecar:
             recovered = journal.recover()
             clean = not recovered.unclean
             self._refusals = Refusals(partial(self._note, journal))
-            self.app = make_app(
-                self, self._access(), caps=Caps(connections=settings.http.max_connections)
-            )
+            self.app = make_app(self, self._access(settings), caps=self._caps())
             web = await self._listen()
             failed = 4 if recovered.last_seq else 2  # a first start has no trip to lose
             with suppress(NotDurable):  # the loop has failed, said so, and ends below
@@ -127,10 +126,21 @@ class Sidecar:
                 journal.close(clean=clean)
         return 0 if clean else failed
 
-    def _access(self) -> Access:
-        http = self.settings.http
+    def _caps(self) -> Caps:
+        """The bounds on connections, which the limit on open files may lower."""
+        wanted = self.settings.http.max_connections
+        try:
+            caps = connection_caps(wanted, len(self.settings.cancel), raise_limit())
+        except TooFewFiles as error:
+            raise CannotStart(str(error)) from None
+        if caps.connections < wanted:
+            _log.warning("the limit on open files allows %d connections", caps.connections)
+        return caps
+
+    def _access(self, settings: Settings) -> Access:
+        http = settings.http
         return Access(
-            operator_hash=token_hash(operator_token(self.settings.state_dir)),
+            operator_hash=token_hash(operator_token(settings.state_dir)),
             tokens=tuple(
                 Token(name=t.name, role=t.role, hash=t.hash, expires_ns=t.expires_ns)
                 for t in http.tokens
@@ -381,9 +391,14 @@ class Sidecar:
             return Reloaded(faults=error.faults)
         waiting = reload_differences(self.settings, fresh)
         fresh = _keep(self.settings, fresh, waiting)
+        try:
+            access = self._access(fresh)
+        except CannotStart as error:
+            self.recorder.reload(ok=False)
+            return Reloaded(faults=[Fault("operator.token", str(error))])
         await loop.step([ev.Configured(config=dump(fresh.engine_config()))])
         self.settings = fresh
-        self.app.grant(self._access())
+        self.app.grant(access)
         self.recorder.reload(ok=True)
         _log.info("reloaded; configuration %s", fresh.source or "none (defaults)")
         return Reloaded(needs_restart=waiting)

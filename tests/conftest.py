@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+# A configuration that a group can write is refused; some users' umask lets it.
+os.umask(0o022)
+
 TOOLS = Path(__file__).parent.parent / ".tools" / "bin"
 
 

@@ -14,6 +14,7 @@ days (:mod:`riskmon.core.seen`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from heapq import nsmallest
 from typing import Any
 
 from riskmon.core import events as ev
@@ -66,6 +67,8 @@ class Admission:
             if tight:
                 yield from self._note(event)
             if at % AT_ONCE == 0:
+                if sum(map(len, names.values())) > self._max_scopes:
+                    break
                 yield AT_ONCE // LOOKED_AT_OF_ONE
         self._refuse_scopes()
         for table, rows in self._new.items():
@@ -111,7 +114,7 @@ class Admission:
         new = [scope for scope in named if scope not in known]
         if new and len(known) + len(new) > self._max_scopes:
             raise TooManyScopes(
-                f"{len(new)} new scopes ({', '.join(sorted(new)[:3])} …) and only "
+                f"{len(new)} new scopes ({', '.join(nsmallest(3, new))} …) and only "
                 f"{self._max_scopes} allowed: raise max_scopes"
             )
 

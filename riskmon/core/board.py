@@ -61,8 +61,9 @@ class Board:
         self.rules = {
             limit.name: rule_of(limit, measures) for limit in config.limits if limit.params.enabled
         }
-        self.levels: dict[str, int] = {}
-        self.levels_version = 0  # counts their changes
+        self._levels: dict[str, int] = {}
+        self._version = 0  # counts their changes
+        self._folding = False  # whether the account's level changed and is not folded in yet
         self.by_scope: dict[str, list[Breaker]] = {}
         self.watching: dict[str, list[tuple[Rule, Breaker]]] = {}  # topic -> standing limits
         self.checking: dict[str, list[tuple[Rule, Breaker]]] = {}  # scope -> limits on orders
@@ -190,21 +191,35 @@ class Board:
 
     # -- levels -----------------------------------------------------------------------------------
 
+    @property
+    def levels(self) -> dict[str, int]:
+        """The level of each scope; the account's is folded into every other."""
+        if self._folding:
+            self._folding = False
+            for scope in self.state.scopes:
+                if scope != "account":
+                    self.relevel(scope)
+        return self._levels
+
+    @property
+    def levels_version(self) -> int:
+        """How often ``levels`` changed."""
+        _ = self.levels
+        return self._version
+
     def relevel(self, scope: str) -> None:
-        """Bring the level of a scope up to date; the account's is folded into every other."""
+        """Bring the level of a scope up to date; the account's is folded in when it is asked for,
+        so that one that goes to and fro in a batch is folded in once."""
         own = min(
             (breaker.level(self.params(breaker).level) for breaker in self.by_scope.get(scope, ())),
             default=ALLOW,
         )
-        level = own if scope == "account" else min(own, self.levels.get("account", ALLOW))
-        if self.levels.get(scope) == level:
+        level = own if scope == "account" else min(own, self._levels.get("account", ALLOW))
+        if self._levels.get(scope) == level:
             return
-        self.levels[scope] = level
-        self.levels_version += 1
-        if scope == "account":
-            for other in self.state.scopes:
-                if other != "account":
-                    self.relevel(other)
+        self._levels[scope] = level
+        self._version += 1
+        self._folding = self._folding or scope == "account"
 
     def blames(self, scopes: Iterable[str], below: int) -> list[Blame]:
         """The breakers that hold ``scopes`` under the level ``below``."""

@@ -7,7 +7,7 @@ later one confirms. While unconfirmed, sweeps repeat every 5 s, after a minute e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 
 from msgspec import Struct, field
 
@@ -62,6 +62,11 @@ class Cancels:
         emit: Callable[[Decision], None],
     ) -> None:
         self.incidents = incidents
+        self._begun = len(incidents)
+        # By scope, with their order among all: a venue's report concerns few of them.
+        self._of_scope: dict[str, dict[str, int]] = {}
+        for order, incident in enumerate(incidents.values()):
+            self._of_scope.setdefault(incident.record.scope, {})[incident.record.id] = order
         self.config = config
         self.arm = arm
         self.emit = emit
@@ -72,6 +77,8 @@ class Cancels:
         targets = {target.name: TargetState() for target in self.config.targets}
         incident = Incident(record, cancels, flatten, now_ns, targets=targets)
         self.incidents[record.id] = incident
+        self._begun += 1
+        self._of_scope.setdefault(record.scope, {})[record.id] = self._begun
         if targets:
             self._sweep(incident, now_ns)
         else:
@@ -159,19 +166,19 @@ class Cancels:
         return self._close_confirmed(incident, wall_ns)
 
     def on_open_orders(
-        self, event: ev.OpenOrders, wall_ns: int, venues: Iterable[str]
+        self, event: ev.OpenOrders, wall_ns: int, venues: Collection[str]
     ) -> list[str]:
         """A venue reports no resting orders: the incidents that this confirms.
 
         ``venues`` are all that the account trades at; its own incidents need each one's word.
         """
         if event.count:
-            for incident in self.incidents.values():
+            for incident in self._concerned(event.venue):
                 incident.quiet.pop(event.venue, None)
             return []
         taken_wall_ns = wall_ns if event.at is None else ev.datetime_ns(event.at)
         confirmed = []
-        for incident in list(self.incidents.values()):
+        for incident in self._concerned(event.venue):
             if not self._settles(incident, event.venue, taken_wall_ns, venues):
                 continue
             for target in incident.targets.values():
@@ -181,7 +188,7 @@ class Cancels:
         return confirmed
 
     def _settles(
-        self, incident: Incident, venue: str, taken_wall_ns: int, venues: Iterable[str]
+        self, incident: Incident, venue: str, taken_wall_ns: int, venues: Collection[str]
     ) -> bool:
         """Whether a venue's "nothing rests", taken then, completes what an incident waits for."""
         scope = incident.record.scope
@@ -193,7 +200,9 @@ class Cancels:
         ):
             return False
         incident.quiet[venue] = True
-        return scope != "account" or all(name in incident.quiet for name in venues)
+        if scope != "account":
+            return True
+        return len(incident.quiet) >= len(venues) and all(name in incident.quiet for name in venues)
 
     def _close_confirmed(self, incident: Incident, wall_ns: int) -> bool:
         if not incident.confirmed or incident.record.confirmed_at_ns is not None:
@@ -238,11 +247,23 @@ class Cancels:
         if not incident.confirmed or incident.record.outcome is not None:
             self.emit(Withdraw(incident=incident_id))
         self._update(incident, ended_at_ns=wall_ns, ended_by=by)
-        del self.incidents[incident_id]
+        self._drop(incident)
 
     def _drop_if_over(self, incident: Incident) -> None:
         if incident.record.ended_at_ns is not None:
-            del self.incidents[incident.record.id]
+            self._drop(incident)
+
+    def _drop(self, incident: Incident) -> None:
+        record = incident.record
+        del self.incidents[record.id]
+        del self._of_scope[record.scope][record.id]
+
+    def _concerned(self, venue: str) -> list[Incident]:
+        """The incidents that a report of a venue's resting orders says something of."""
+        found: dict[str, int] = {}
+        for scope in ("account", "venue:" + venue):
+            found.update(self._of_scope.get(scope, {}))
+        return [self.incidents[name] for name in sorted(found, key=lambda name: found[name])]
 
     def view(self) -> list[CancelView]:
         """Every open incident, for readers."""

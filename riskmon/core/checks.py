@@ -23,7 +23,8 @@ _REFUSES = ("block", "reduce", "trip", "freeze")
 def check(judge: Judge, facts: Facts, order: Check, scopes: list[str]) -> CheckAnswer:
     """Judge one order; an allowed one is reserved, and takes a permit at level probe."""
     board = judge.board
-    level = min([board.levels.get(scope, HALT) for scope in scopes])
+    levels = board.levels
+    level = min([levels.get(scope, HALT) for scope in scopes])
     intent = facts.intent(order)
     reasons: list[Blame] = []
     if level == HALT or (level == REDUCE_ONLY and not _only_reduces(facts, intent)):

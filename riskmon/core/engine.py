@@ -42,6 +42,7 @@ from riskmon.core.trips import Trips
 from riskmon.core.view import FiguresView, View
 from riskmon.core.viewing import figures, view
 
+AT_ONCE = 16  # units of work that are not interrupted, at the least
 RUN_MAX = 500  # latencies in a row that are taken at once …
 RUN_OF_ONE = 8  # … and how many of them are as much work as one other event
 REGISTERED = 4  # a new scope is as much work as so many events
@@ -171,43 +172,56 @@ class Engine:
         if board.bounds.is_due(wall_ns):
             self._rebind()
         moved = len(board.rebound)
-        yield from self._let_time_pass()
+        if self._timers.next_ns <= now_ns:
+            yield from self._let_time_pass()
         if len(board.rebound) > moved:  # what time alone brought holds before what happens now
             yield from self._judge_all()
         yield from self._apply(events)
-        yield from self._judge_all()
+        book, board = self._book, self._board  # which a reload replaces
+        if book.dirty or book.worths.spread or board.rebound:
+            yield from self._judge_all()
         if self._commitments.touched:
             self._commitments.refresh()
 
     def _apply(self, events: Sequence[ev.Event]) -> Iterator[int]:
-        """Apply events in their order; latencies in a row together, at most ``RUN_MAX`` at once."""
-        handlers, book = self._handlers, self._book
-        run: list[ev.Latency] = []
+        """Apply events in their order; latencies in a row together."""
+        handlers, book, work = self._handlers, self._book, 0
+        run: list[Any] = []
         for event in events:
             kind = type(event)
-            if isinstance(event, ev.Latency):
-                run.append(event)
-                if len(run) < RUN_MAX:
-                    continue
-            if run:
-                self._on_latencies(run)
-                yield 1 + len(run) // RUN_OF_ONE
-                run = []
             if kind is ev.Latency:
+                run.append(event)
                 continue
+            if run:
+                yield from self._on_run(run)
+                run = []
             if kind is ev.CashFlow:
                 yield from book.refreshing_within()
-            if isinstance(event, ev.Balances):
-                yield from self._on_balances(event)
+            if kind is ev.Balances:
+                yield from self._on_balances(event)  # type: ignore[arg-type]
             else:
                 handlers[kind](event)
+                book = self._book  # which a reload replaces
             if book.enters:
                 yield from book.refreshing_within()
-            yield 1 + self._registered * REGISTERED
-            self._registered = 0
-        if run:
+            work += 1
+            if self._registered:
+                work += self._registered * REGISTERED
+                self._registered = 0
+            if work >= AT_ONCE:
+                yield work
+                work = 0
+        if len(run) == 1:
             self._on_latencies(run)
-            yield 1 + len(run) // RUN_OF_ONE
+        elif run:
+            yield from self._on_run(run)
+
+    def _on_run(self, run: list[ev.Latency]) -> Iterator[int]:
+        """Latencies in a row, at most ``RUN_MAX`` at once."""
+        for begin in range(0, len(run), RUN_MAX):
+            part = run[begin : begin + RUN_MAX] if len(run) > RUN_MAX else run
+            self._on_latencies(part)
+            yield 1 + len(part) // RUN_OF_ONE
 
     def snapshot(self) -> bytes:
         """The whole state, with the configuration in force."""
@@ -346,9 +360,10 @@ class Engine:
                 continue
             for pair in board.watching.get(topic, ()):
                 due[id(pair[1])] = pair
-        for rule, breaker in due.values():
+        for number, (rule, breaker) in enumerate(due.values(), 1):
             self._judge_one(rule, breaker)
-            yield 1
+            if number % AT_ONCE == 0:
+                yield AT_ONCE
 
     def _rebind(self) -> None:
         """The time of day moved bounds."""
@@ -536,7 +551,7 @@ class Engine:
 
     def _on_open_orders(self, event: ev.OpenOrders) -> None:
         self._hear(event.venue, "open_orders")
-        venues = self.config.portfolio.venues or tuple(self.state.heard_ns)
+        venues = self.config.portfolio.venues or self.state.heard_ns
         for incident in self._cancels.on_open_orders(event, self.state.wall_ns, venues):
             self._trips.on_confirmed(incident)
 

@@ -98,13 +98,14 @@ class Portfolio:
 
     def refresh(self) -> None:
         """Bring up to date what prices and fills moved."""
-        for _ in self.refreshing():
-            pass
+        if self._is_stale:
+            for _ in self.refreshing():
+                pass
 
     def refreshing(self) -> Iterator[int]:
         """As :meth:`refresh`, an asset or a symbol at a time; yields the work of each."""
         self.worths.looks = _UNLIMITED
-        yield from self._refreshing()
+        return self._refreshing()
 
     def refreshing_within(self) -> Iterator[int]:
         """As :meth:`refreshing`, before the instant ends: past ``LOOKS`` it does nothing.
@@ -117,17 +118,25 @@ class Portfolio:
             yield from self._refreshing()
 
     def _refreshing(self) -> Iterator[int]:
-        yield from self._counting()
-        while self._entering:
-            self._add_units(0.0)
+        while self._is_stale:
             yield from self._counting()
+            if self._entering:
+                self._add_units(0.0)
+
+    @property
+    def _is_stale(self) -> bool:
+        return bool(
+            self.worths.stale or self.worths.spread or self.positions.stale or self._entering
+        )
 
     def _counting(self) -> Iterator[int]:
         worths, positions = self.worths, self.positions
         while worths.stale or worths.spread or positions.stale:
             self.expand()
-            yield from worths.refreshing()
-            yield from positions.refreshing()
+            if worths.stale:
+                yield from worths.refreshing()
+            if positions.stale:
+                yield from positions.refreshing()
 
     def expand(self) -> None:
         """Note what is priced through an asset whose price changed."""

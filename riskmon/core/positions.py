@@ -32,6 +32,7 @@ from riskmon.core.worths import Worths
 # A quantity this small against what just moved is the rounding of binary floats, not a holding:
 # 0.1 + 0.2 - 0.3 leaves 5.6e-17.
 _ROUNDING = 1e-12
+COUNTED_AT_ONCE = 64  # positions of a symbol
 
 
 class Position(Struct):
@@ -182,6 +183,8 @@ class Positions:
         self._dirty = dirty
         self._credit_venue = credit_venue
         self._by_symbol: dict[str, list[tuple[str, Position]]] = {}
+        self._sizes: dict[tuple[str, str], float] = {}  # contract size by symbol and venue
+        self._resized: dict[str, dict[str, float]] = {}  # symbol -> venue -> one not taken by all
         for ledger in (state.realised, state.unrealised, state.unrealised_within):
             worths.hold(ledger)
         for ledger in state.strategies.values():
@@ -191,6 +194,8 @@ class Positions:
 
     def _index(self, key: str, position: Position) -> None:
         self._by_symbol.setdefault(position.symbol, []).append((key, position))
+        if position.size is not None:
+            self._sizes.setdefault((position.symbol, position.venue), position.size)
         quote = instrument(position.symbol, self.reference).quote
         self._worths.quote(position.symbol, quote)
 
@@ -231,15 +236,18 @@ class Positions:
 
     def on_position(self, event: ev.Position, wall_ns: int) -> None:
         """The venue's word on a position."""
-        position = self._position(event.venue, event.symbol, "")
         if event.contract_size is not None:
-            for _, one in self._by_symbol[event.symbol]:
-                if one.venue == event.venue:
-                    self._resize(one, float(event.contract_size))
+            size = self._sizes[event.symbol, event.venue] = float(event.contract_size)
+            self._resized.setdefault(event.symbol, {})[event.venue] = size
+        position = self._position(event.venue, event.symbol, "")
         position.replace(event.quantity, event.entry_price, wall_ns)  # type: ignore[arg-type]
         self._mark_stale(event.symbol)
 
-    def _resize(self, position: Position, size: float) -> None:
+    def _resize(self, position: Position) -> None:
+        """Take the contract size that the venue gave last, if it gave one in this instant."""
+        size = self._resized[position.symbol].get(position.venue)
+        if size is None:
+            return
         waited = position.resize(size)
         if waited:
             book = self.strategy(position.strategy) if position.strategy else self.state.realised
@@ -285,13 +293,15 @@ class Positions:
             position = Position(venue, symbol, self.size_of(venue, symbol), strategy)
             self.state.positions[key] = position
             self._index(key, position)
+        elif symbol in self._resized:
+            self._resize(position)
         return position
 
     def size_of(self, venue: str, symbol: str) -> float | None:
         """The contract size of a symbol; None for an inverse contract nobody gave one for."""
-        for _, position in self._by_symbol.get(symbol, ()):
-            if position.venue == venue and position.size is not None:
-                return position.size
+        size = self._sizes.get((symbol, venue))
+        if size is not None:
+            return size
         return None if instrument(symbol, self.reference).kind == "inverse" else 1.0
 
     def strategy(self, name: str) -> Ledger:
@@ -337,21 +347,28 @@ class Positions:
 
     def refreshing(self) -> Iterator[int]:
         """Count what is stale, at the marks and worths of now; yields the work of each symbol."""
+        work = 0
         while self.stale:
-            symbol = next(iter(self.stale))
-            # The first look at an asset's worth makes stale what is quoted in it: before counting.
-            worth = self._worths.of(instrument(symbol, self.reference).quote)
-            del self.stale[symbol]
-            self._count(symbol, worth)
-            work = len(self._by_symbol[symbol])
-            self._worths.looks -= work
-            yield work
+            for symbol in list(self.stale):
+                # The first look at an asset's worth makes stale what is quoted in it: before that.
+                worth = self._worths.of(instrument(symbol, self.reference).quote)
+                del self.stale[symbol]
+                yield from self._count(symbol, worth)
+                work += 1 + len(self._by_symbol[symbol]) % COUNTED_AT_ONCE
+                if work >= COUNTED_AT_ONCE // 4:
+                    yield work
+                    work = 0
 
-    def _count(self, symbol: str, worth: float | None) -> None:
-        """Bring the unrealised P&L and the exposure of a symbol up to date."""
+    def _count(self, symbol: str, worth: float | None) -> Iterator[int]:
+        """Bring the unrealised P&L and the exposure of a symbol up to date; yields the work."""
         what = instrument(symbol, self.reference)
         quantities, notionals, unpriced = [], [], 0
-        for key, position in self._by_symbol[symbol]:
+        resized = symbol in self._resized
+        for at, (key, position) in enumerate(self._by_symbol[symbol], 1):
+            if at % COUNTED_AT_ONCE == 0:
+                yield COUNTED_AT_ONCE
+            if resized:
+                self._resize(position)
             mark = self._mark(position)
             self._count_gain(key, position, what, mark)
             if position.strategy:
@@ -365,6 +382,8 @@ class Positions:
             unpriced += notional is None
         self.exposures.take(symbol, Exposure(_total(quantities), _total(notionals), unpriced))
         self._dirty["symbol:" + symbol] = self._dirty["exposure"] = True
+        self._resized.pop(symbol, None)
+        self._worths.looks -= len(quantities)
 
     def _mark(self, position: Position) -> float | None:
         """Where a position is marked, if that is known and not old."""

@@ -18,6 +18,7 @@ from riskmon.core.prices import Prices
 Arm = Callable[[tuple[str, str, str], int], None]
 Moved = Callable[[str, float | None], None]
 
+AT_ONCE = 16  # assets
 LOOKS = 4_096  # assets and symbols that are looked at again before an instant ends
 
 
@@ -134,9 +135,12 @@ class Worths:
     def refreshing(self) -> Iterator[int]:
         """Price what is stale, an asset at a time; yields the work of each."""
         while self.stale:
-            self.reprice(next(iter(self.stale)))
-            self.looks -= 1
-            yield 1
+            for number, asset in enumerate(list(self.stale), 1):
+                if asset in self.stale:
+                    self.reprice(asset)
+                if number % AT_ONCE == 0:
+                    self.looks -= AT_ONCE
+                    yield AT_ONCE
 
     def on_timer(self, asset: str) -> None:
         """A price grew old."""

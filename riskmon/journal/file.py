@@ -211,9 +211,11 @@ def identity_of(db: apsw.Connection) -> bytes | None:
 def give_identity(db: apsw.Connection, identity: bytes) -> None:
     """Set what tells this journal from any other, 16 bytes."""
     half = len(identity) // 2
-    values = [int.from_bytes(part, signed=True) for part in (identity[:half], identity[half:])]
-    db.executemany(
-        "INSERT OR REPLACE INTO meta VALUES (?, ?)", list(zip(_IDENTITY_KEYS, values, strict=True))
+    high, low = (int.from_bytes(part, signed=True) for part in (identity[:half], identity[half:]))
+    # One statement: half an identity would be that of another journal.
+    db.execute(
+        "INSERT OR REPLACE INTO meta VALUES (?, ?), (?, ?)",
+        (_IDENTITY_KEYS[0], high, _IDENTITY_KEYS[1], low),
     )
 
 

@@ -176,11 +176,6 @@ class Journal:
         """Why the last room on the disk is in use, so that the sidecar must end; "" while not."""
         return self._writer.out_of_room
 
-    @property
-    def needs_snapshot(self) -> bool:
-        """Whether the next commit should hold a snapshot, for the size to stay within its bound."""
-        return self._writer.needs_snapshot
-
     def look(self, done: Done) -> None:
         """Make sure that the journal is still where it was, and make lost marks anew.
 

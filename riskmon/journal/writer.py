@@ -43,11 +43,11 @@ class Writer:
         self.was_unclean = number(self._db, "SELECT value FROM meta WHERE key = 'clean'") == 0
         self._log_pages = 0
         self._unchecked_bytes = 0  # written since the size was last looked at
-        self._bytes_since_snapshot = self._snapshot_bytes = 0
         self._rule: Prune | None = None
         self._checkpoint_pages = _CHECKPOINT_PAGES_MAX
         self._transaction_bytes = 2**63
         self._is_aging = self._is_over = False
+        self._log_bytes = _LOG_BYTES_MAX
         self._db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES_MAX}")
         # Without the hook SQLite would checkpoint inside a commit, and its sender would wait.
         self._db.set_wal_hook(self._note_log)
@@ -85,8 +85,7 @@ class Writer:
             self._roll_back()
             raise
         self._last_seq = last_seq
-        for commit in commits[:count]:
-            self._note_size(commit)
+        self._unchecked_bytes += size
         return count
 
     def _insert_into_reserve(self, commits: Sequence[Rows], why: str) -> int:
@@ -146,19 +145,10 @@ class Writer:
         """Hold the journal to this rule from here on, and drop next what is too old for it."""
         pages = int(rule.max_bytes / 16 / _PAGE_BYTES)
         self._checkpoint_pages = max(_CHECKPOINT_PAGES_MIN, min(pages, _CHECKPOINT_PAGES_MAX))
-        self._transaction_bytes = max(rule.max_bytes >> 4, _PAGE_BYTES)
-        log_bytes = min(4 * self._checkpoint_pages * _PAGE_BYTES, _LOG_BYTES_MAX)
-        if self._checkpoint_pages == _CHECKPOINT_PAGES_MAX:
-            log_bytes = _LOG_BYTES_MAX
-        self._db.execute(f"PRAGMA journal_size_limit = {log_bytes}")
+        self._transaction_bytes = max(rule.max_bytes >> 5, _PAGE_BYTES)
+        self._log_bytes = min(rule.max_bytes >> 2, _LOG_BYTES_MAX)
+        self._db.execute(f"PRAGMA journal_size_limit = {self._log_bytes}")
         self._rule, self._is_aging, self._is_over = rule, True, True
-
-    @property
-    def needs_snapshot(self) -> bool:
-        """Whether so much follows the newest snapshot that pruning soon has nothing to drop."""
-        if self._rule is None:
-            return False
-        return self._bytes_since_snapshot > max(self._rule.max_bytes >> 2, 2 * self._snapshot_bytes)
 
     def look(self) -> None:
         """Make lost marks anew. Raises :class:`JournalError` when the journal's files are gone."""
@@ -189,17 +179,11 @@ class Writer:
             self._marks.start(Mark(self._mark.identity, self._mark.state_dir, *at))
             self._marked = True
 
-    def _note_size(self, commit: Rows) -> None:
-        added = commit.size
-        self._unchecked_bytes += added
-        self._bytes_since_snapshot += added
-        if commit.snapshot is not None:
-            self._bytes_since_snapshot, self._snapshot_bytes = 0, len(commit.snapshot)
-
     def _transact(self, drop: Drop, rule: Prune) -> bool:
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            more = drop(self._db, rule, log_of(self._path).stat().st_size)
+            log_bytes = max(self._log_bytes, log_of(self._path).stat().st_size)
+            more = drop(self._db, rule, log_bytes)
             self._db.execute("COMMIT")
         except BaseException:
             self._roll_back()

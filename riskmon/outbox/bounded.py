@@ -3,29 +3,43 @@
 The client library reads interim answers (1xx), and bytes that come after an answer, without end,
 and up to 256 KiB in one step of the event loop: 15,000 interim answers, which take 60 ms. Here a
 step reads 2 KiB, so that whatever else is ready has its turn, and a receiver that sends more than
-an answer may have is disconnected.
+it may is disconnected: first the head of its answer, interim answers before it included, and then
+the body.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+HEAD_MAX_BYTES = 8 * 1024
 PIECE_BYTES = 2 * 1024
 
 
 class BoundedSocket(socket.socket):
-    """Fails with EMSGSIZE when more than ``max_bytes`` come after what was sent last."""
+    """Fails with EMSGSIZE when more comes than a head, or than :meth:`allow` adds for this request.
 
-    def __init__(self, family: int, type: int, proto: int, *, max_bytes: int) -> None:
+    A request begins when something is sent. ``closed`` is called when its descriptor is free again.
+    """
+
+    def __init__(
+        self, family: int, type: int, proto: int, *, closed: Callable[[], None] | None = None
+    ) -> None:
         super().__init__(family, type, proto)
-        self._max_bytes = max_bytes
-        self._received = 0
+        self._closed_callback = closed
+        self._left = HEAD_MAX_BYTES
+        _by_number[self.fileno()] = self
+
+    def allow(self, more_bytes: int) -> None:
+        """Let so many more bytes come until the next request."""
+        self._left += more_bytes
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         data = super().recv(min(size, PIECE_BYTES), flags)
@@ -38,19 +52,30 @@ class BoundedSocket(socket.socket):
         self._count(received)
         return received
 
+    def close(self) -> None:
+        super().close()
+        if self._closed_callback is not None:
+            self._closed_callback()
+
     def _count(self, received: int) -> None:
-        self._received += received
-        if self._received > self._max_bytes:
-            raise OSError(errno.EMSGSIZE, f"more than {self._max_bytes} bytes for one request")
+        self._left -= received
+        if self._left < 0:
+            raise OSError(errno.EMSGSIZE, "the answer is too long")
 
     def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
-        self._received = 0
+        self._left = HEAD_MAX_BYTES
         return super().send(data, flags)
 
-    def sendmsg(
-        self,
-        buffers: Iterable[ReadableBuffer],
-        *rest: object,
-    ) -> int:
-        self._received = 0
+    def sendmsg(self, buffers: Iterable[ReadableBuffer], *rest: object) -> int:
+        self._left = HEAD_MAX_BYTES
         return super().sendmsg(buffers, *rest)  # type: ignore[arg-type]  # as they came
+
+
+_by_number: WeakValueDictionary[int, BoundedSocket] = WeakValueDictionary()
+
+
+def allow(transport: asyncio.BaseTransport, more_bytes: int) -> None:
+    """Let so many more bytes come over the socket of ``transport``, unless it is closed."""
+    bounded = _by_number.get(transport.get_extra_info("socket").fileno())
+    if bounded is not None:
+        bounded.allow(more_bytes)

@@ -10,6 +10,7 @@ from functools import partial
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from riskmon.daemon import in_daemon
+from riskmon.outbox.spare import SpareDescriptors
 
 LOOKUP_SECONDS = 0.4  # of the 0.5 s that name, connection and TLS have together
 
@@ -24,7 +25,8 @@ class Resolver(AbstractResolver):
 
     _PATIENCE_SECONDS = 0.1
 
-    def __init__(self) -> None:
+    def __init__(self, spare: SpareDescriptors) -> None:
+        self._spare = spare
         self._lookup: asyncio.Future[list[ResolveResult]] | None = None
         self._known: list[ResolveResult] = []
 
@@ -34,6 +36,7 @@ class Resolver(AbstractResolver):
         """The addresses, after ``LOOKUP_SECONDS`` at most. Raises OSError."""
         lookup = self._lookup
         if lookup is None or lookup.done():
+            self._spare.lend()
             lookup = in_daemon("riskmon-lookup", partial(_look_up, host, port, family))
             lookup.add_done_callback(self._note)
             self._lookup = lookup
@@ -47,6 +50,7 @@ class Resolver(AbstractResolver):
         return lookup.result()
 
     def _note(self, lookup: asyncio.Future[list[ResolveResult]]) -> None:
+        self._spare.fill()
         if not lookup.cancelled() and lookup.exception() is None:
             self._known = lookup.result()
 

@@ -25,6 +25,7 @@ from riskmon.outbox.webhook import (
 )
 
 WAITING_MAX = 3  # deliveries of one incident to one target
+CANCEL_SECONDS = 0.1  # after which a task is cancelled again
 ENDED_MAX = 4_096  # ids remembered, so that a late second `send` of one is known
 
 _log = logging.getLogger("riskmon.outbox")
@@ -178,9 +179,11 @@ class Outbox:
 
     async def close(self) -> None:
         """Stop all attempts. What is pending stays so in the journal, for the next start."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            # The client library loses a cancel that coincides with a timeout of its own.
+            await asyncio.wait(self._tasks, timeout=CANCEL_SECONDS)
         for target in self._targets.values():
             await target.close()
 

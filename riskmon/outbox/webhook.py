@@ -18,17 +18,19 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import aiohttp
 import msgspec
+from aiohttp.connector import Connection
 from msgspec import Struct
 from standardwebhooks import Webhook
 
 from riskmon.core.decisions import Sweep
-from riskmon.outbox.bounded import BoundedSocket
+from riskmon.outbox.bounded import BoundedSocket, allow
 from riskmon.outbox.lookup import Resolver
+from riskmon.outbox.spare import SpareDescriptors
 
 CONNECT_SECONDS = 0.5  # name, connection and TLS together
 WHOLE_SECONDS = 2.0
 ANSWER_MAX_BYTES = 64 * 1024
-HEADS_MAX_BYTES = 16 * 1024  # of the answer and of the interim ones before it
+FRAMES_MAX_BYTES = 8 * 1024  # that chunks and TLS add to it
 ATTEMPTS_MAX = 100  # at once, for each target: a process has only so many sockets
 
 Result = Literal[
@@ -164,9 +166,14 @@ class Attempt(NamedTuple):
     body: bytes = b""
 
 
-def _bounded(address: aiohttp.AddrInfoType) -> socket.socket:
-    family, kind, proto, _, _ = address
-    return BoundedSocket(family, kind, proto, max_bytes=HEADS_MAX_BYTES + ANSWER_MAX_BYTES)
+class _Response(aiohttp.ClientResponse):
+    """An answer whose body may come once its head is there."""
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        response = await super().start(connection)
+        if connection.transport is not None:
+            allow(connection.transport, ANSWER_MAX_BYTES + FRAMES_MAX_BYTES)
+        return response
 
 
 async def _mark_reused(_session: Any, context: SimpleNamespace, _params: Any) -> None:
@@ -181,7 +188,8 @@ class Target:
         self.slots = asyncio.Semaphore(ATTEMPTS_MAX)
         self._signers = [Webhook(secret) for secret in target.secrets]
         self._ahead: dict[str, dict[str, str]] = {}  # headers that were signed ahead, by delivery
-        self._resolver = Resolver()
+        self._spare = SpareDescriptors()
+        self._resolver = Resolver(self._spare)
         self._kept = self._session(force_close=False)
         self._fresh = self._session(force_close=True)
 
@@ -191,16 +199,23 @@ class Target:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 resolver=self._resolver,
-                socket_factory=_bounded,
+                socket_factory=self._socket,
                 use_dns_cache=False,  # the resolver remembers, and for longer
                 limit=0,  # `slots` bounds it, outside of the timeouts
                 force_close=force_close,
             ),
+            response_class=_Response,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # nobody asked for it, and 64 KiB must stay 64 KiB
             skip_auto_headers=("Accept-Encoding",),
             headers={"Content-Type": "application/json", "User-Agent": "riskmon"},
             trace_configs=[trace],
+        )
+
+    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, proto, _, _ = address
+        return self._spare.socket(
+            lambda: BoundedSocket(family, kind, proto, closed=self._spare.fill)
         )
 
     async def attempt(self, delivery_id: str, body: bytes, whole_seconds: float) -> Attempt:
@@ -264,6 +279,7 @@ class Target:
         await self._kept.close()
         await self._fresh.close()
         await self._resolver.close()
+        self._spare.close()
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

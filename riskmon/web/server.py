@@ -46,6 +46,8 @@ class _Server(web.Server):
             caps.unix_spare_connections,
             clock,
         )
+        # One that gives way keeps its descriptor until the next turn.
+        self.accepts = max(1, min(_ACCEPTS, (caps.connections + caps.unix_connections) // 8))
         self._options = _options(caps)
         self._quiet_until: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -134,7 +136,7 @@ class _Listener:
         self._loop.add_reader(self.sock, self._accept)
 
     def _accept(self) -> None:
-        for _ in range(_ACCEPTS):
+        for _ in range(self._server.accepts):
             try:
                 sock, _address = self.sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

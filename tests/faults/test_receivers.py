@@ -118,6 +118,16 @@ async def test_every_attempt_ends(hostile: dict[str, str]) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used_kib < 30_000
 
 
+async def test_an_end_that_coincides_with_a_timeout(hostile: dict[str, str]) -> None:
+    """Closing ends an attempt whose time is over in the same step of the event loop."""
+    outbox = Outbox([CancelTarget("silent", hostile["silent"], (SECRET,))], lambda _: None)
+    outbox.send(delivery("silent"))
+    await asyncio.sleep(WHOLE_SECONDS - 0.02)
+    time.sleep(0.1)  # both are due when the event loop goes on
+    async with asyncio.timeout(1):
+        await outbox.close()
+
+
 def acknowledgements(sidecar: Sidecar, seconds: float) -> list[float]:
     """How long each of many batches takes until it is acknowledged."""
     took = []

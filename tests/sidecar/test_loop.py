@@ -11,8 +11,10 @@ from typing import Any, cast
 
 import pytest
 
-from riskmon.clock import Clock
+from riskmon import loop as loop_module
+from riskmon.clock import Clock, boot_ns
 from riskmon.core import events as ev
+from riskmon.core.admission import TooManyScopes
 from riskmon.core.decisions import CheckAnswer, OperateAnswer
 from riskmon.core.engine import Engine
 from riskmon.gate import Gate, Level
@@ -28,7 +30,6 @@ Done = Callable[[BaseException | None], None]
 class Disk:
     """Takes commits as a journal does, and puts one down when it is told to."""
 
-    needs_snapshot = False
     out_of_room = ""
 
     def __init__(self) -> None:
@@ -213,6 +214,50 @@ async def test_before_it_opens_and_after_it_stops_the_lease_is_withheld(
     await now.disk.put_down(JournalError("the disk is gone"))
     await stopping
     assert reason() == "storage"
+
+
+async def test_nothing_enters_between_the_pieces_of_a_batch(
+    running: Callable[[], Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Later requests and reads wait for the whole batch; the lease is renewed for one lease."""
+    monkeypatch.setattr(loop_module, "PIECE_WORK", 1)
+    now = running()
+    await now.start()
+    batch = [ev.Error(venue="a", operation=str(n)) for n in range(500)]
+    first = await now.take(now.loop.ingest(batch))
+    second = await now.take(now.loop.ingest([ev.Heartbeat(venue="b")]))
+    read = await now.take(now.loop.at_rest())
+    assert "venue:a" in now.loop.engine.levels  # it is applied in part
+    assert not now.loop.is_at_rest
+    assert not read.done()
+    assert now.loop.withheld() is None
+    with monkeypatch.context() as later:
+        later.setattr(loop_module, "boot_ns", lambda: boot_ns() + 61 * 10**9)
+        assert now.loop.withheld() is not None
+    while not now.loop.is_at_rest:
+        assert "venue:b" not in now.loop.engine.levels
+        await asyncio.sleep(0)
+    await turns()
+    assert read.done()
+    assert not first.done()  # it is applied and not durable
+    for _ in range(2):
+        await now.disk.put_down()
+    assert (first.result().accepted, second.result().accepted) == (500, 1)
+    assert now.loop.engine.levels["venue:a"] == 0
+
+
+async def test_a_refused_batch_changes_nothing(
+    running: Callable[[], Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that names too much is refused before any of it is applied, also in pieces."""
+    monkeypatch.setattr(loop_module, "PIECE_WORK", 1)
+    now = running()
+    await now.start()
+    before = now.loop.engine.snapshot()
+    batch = [ev.Heartbeat(venue=f"v{n}") for n in range(5_000)]
+    with pytest.raises(TooManyScopes):
+        await now.loop.ingest(batch)
+    assert now.loop.engine.snapshot() == before
 
 
 async def test_a_value_that_cannot_be_written_is_refused_before_it_acts(

@@ -80,6 +80,19 @@ def test_a_bad_file_keeps_the_old_one(sidecar: Sidecar) -> None:
     assert bound(sidecar) == 0.15
 
 
+def test_a_token_file_that_others_can_read_keeps_the_old_rules(sidecar: Sidecar) -> None:
+    """It is a fault of the reload, as at a start, and nothing of the file is taken."""
+    sidecar.configure(TIGHTER)
+    (sidecar.state_dir / "operator.token").chmod(0o644)
+    status, refusal = reload(sidecar)
+    assert (status, [fault["path"] for fault in refusal["faults"]]) == (400, ["operator.token"])
+    assert "can be read by other users" in refusal["faults"][0]["message"]
+    assert bound(sidecar) == 0.2
+    (sidecar.state_dir / "operator.token").chmod(0o600)
+    assert reload(sidecar)[0] == 200
+    assert bound(sidecar) == 0.15
+
+
 def test_what_needs_a_restart_is_named_and_kept(sidecar: Sidecar) -> None:
     """The rest of the file is taken all the same."""
     sidecar.configure(TIGHTER, top="lease = 0.25\nmax_scopes = 99")

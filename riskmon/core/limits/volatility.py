@@ -94,6 +94,8 @@ class Volatility:
         self.params = params
         self.series = series  # scope -> source -> its prices
         self.bounds: dict[str, float] = {}
+        # What each source deviated in the minutes before one: that stands while the minute runs.
+        self._deviations: dict[str, dict[str, tuple[int, float | None]]] = {}
 
     def feed(self, event: Price | Fill, now_ns: int) -> Verdict | None:
         """Take the price; a verdict when it is the first of a minute."""
@@ -142,8 +144,15 @@ class Volatility:
     def value(self, scope: str, now_ns: int) -> float | None:
         """The highest standard deviation of a source, or None before ``min_samples`` returns."""
         minute, window = now_ns // MINUTE_NS, self.params.window
-        each = [series.returns(minute, window) for series in self.series.get(scope, {}).values()]
-        found = [_deviation(returns) for returns in each if len(returns) >= self.params.min_samples]
+        kept, found = self._deviations.setdefault(scope, {}), []
+        for source, series in self.series.get(scope, {}).items():
+            deviation = kept.get(source)
+            if deviation is None or deviation[0] != minute:
+                returns = series.returns(minute, window)
+                enough = len(returns) >= self.params.min_samples
+                deviation = kept[source] = (minute, _deviation(returns) if enough else None)
+            if deviation[1] is not None:
+                found.append(deviation[1])
         return max(found, default=None)
 
     def describe(self, scope: str, value: float | None, bound: float) -> str:
@@ -152,6 +161,7 @@ class Volatility:
 
     def forget(self, scope: str) -> None:
         """Forget every minute that is over."""
+        self._deviations.pop(scope, None)
         for series in self.series.get(scope, {}).values():
             series.minutes.clear()
             series.closes.clear()

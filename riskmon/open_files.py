@@ -1,0 +1,61 @@
+"""The limit on open files, and how many connections it leaves room for."""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import dataclass
+
+from riskmon.web import Caps
+
+MOST = 65_536  # more is of no use
+OWN = 40  # the sidecar's own: journal, gate, log, listeners, event loop, lookups
+PER_TARGET = 8  # a cancel's connections, and the descriptors that are kept for them
+LEAST_ROOM = 8
+
+
+@dataclass(frozen=True)
+class TooFewFiles(Exception):
+    """The limit on open files leaves no room for connections."""
+
+    limit: int
+    needed: int
+
+    def __str__(self) -> str:
+        return (
+            f"the limit on open files is {self.limit}: raise it to {self.needed} or more "
+            "(ulimit -n, or LimitNOFILE= of the service)"
+        )
+
+
+def raise_limit() -> int:
+    """The limit on open files, after the soft one is raised to the hard one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return MOST if soft == resource.RLIM_INFINITY else soft
+
+
+def connection_caps(connections: int, targets: int, limit: int) -> Caps:
+    """The bounds on connections that fit ``limit``, with at most ``connections`` over TCP.
+
+    Raises :class:`TooFewFiles`.
+    """
+    own = OWN + PER_TARGET * targets
+    room = limit - own
+    if room < LEAST_ROOM:
+        raise TooFewFiles(limit, own + LEAST_ROOM)
+    most = Caps(connections=connections)
+    unix = min(most.unix_connections, room // 4)
+    spare = min(most.spare_connections, room // 8)
+    unix_spare = min(most.unix_spare_connections, room // 8)
+    tcp = min(connections, room - unix - spare - unix_spare)
+    return Caps(
+        connections=tcp,
+        peer_connections=min(most.peer_connections, tcp),
+        spare_connections=spare,
+        unix_connections=unix,
+        unix_peer_connections=min(most.unix_peer_connections, unix),
+        unix_spare_connections=unix_spare,
+    )

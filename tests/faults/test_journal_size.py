@@ -1,0 +1,107 @@
+"""The journal stays within `max_bytes` whatever comes in, and keeps what a start needs."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from riskmon.core.events import Event, Latency
+from riskmon.journal import Commit, Entry, Journal
+from tests.sidecar.conftest import Make
+from tests.sidecar.harness import Sidecar
+
+MAX_BYTES = 1_000_000
+
+
+def size_of(state_dir: Path) -> int:
+    """The bytes of the journal and its log."""
+    return sum((state_dir / name).stat().st_size for name in ("journal.db", "journal.db-wal"))
+
+
+def largest(state_dir: Path, write: Callable[[], object]) -> int:
+    """The largest size that the journal has while something is written."""
+    sizes, ended = [0], threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.002):
+            sizes.append(size_of(state_dir))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        write()
+    finally:
+        ended.set()
+        looking.join()
+    return max(sizes)
+
+
+def commits(seconds: float, events: list[Event], every: int) -> Iterator[Commit]:
+    """Commits for so long, with a snapshot after each so many entries."""
+    ends, seq = time.monotonic() + seconds, 0
+    while time.monotonic() < ends:
+        seq += 1
+        snapshot = b"s" * 20_000 if seq % every == 0 else None
+        yield Commit(entries=[Entry(seq, seq, seq, events)], snapshot=snapshot)
+
+
+@pytest.mark.parametrize(("batch", "every"), [(1, 1_000), (100, 25)])
+def test_the_size_holds_at_the_rate_of_the_disk(tmp_path: Path, batch: int, every: int) -> None:
+    """Single events and batches, as fast as they are taken: at most 10 % over, and most is used."""
+    journal = Journal.open(tmp_path)
+    journal.prune(keep_days=30, max_bytes=MAX_BYTES)
+    room = threading.Semaphore(64)
+    faults: list[BaseException] = []
+
+    def done(fault: BaseException | None) -> None:
+        faults.extend([fault] if fault else [])
+        room.release()
+
+    def write() -> None:
+        events: list[Event] = [Latency(venue="kraken", operation="add_order", seconds=0.1)] * batch
+        for commit in commits(1.5, events, every):
+            room.acquire()
+            journal.submit(commit, done)
+
+    reached = largest(tmp_path, write)
+    journal.close(clean=True)
+    assert faults == []
+    assert 0.6 * MAX_BYTES < reached < 1.1 * MAX_BYTES
+    journal = Journal.open(tmp_path)
+    found = journal.recover()
+    seqs = [entry.seq for entry in found.entries]
+    journal.close(clean=True)
+    assert found.last_seq > 5_000 // batch
+    assert seqs == list(range(found.last_seq - len(seqs) + 1, found.last_seq + 1))
+
+
+@pytest.mark.slow
+def test_a_sidecar_holds_the_size(make: Make) -> None:
+    """At the rate of four connections, and a restart replays from what is left."""
+    sidecar = make(f"[journal]\nmax_bytes = {MAX_BYTES}").start()
+    body = json.dumps([{"type": "latency", "venue": "kraken", "seconds": 0.01}] * 100).encode()
+
+    def write() -> None:
+        threads = [threading.Thread(target=post, args=(sidecar, body, 4.0)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    reached = largest(sidecar.state_dir, write)
+    taken = sidecar.metric("riskmon_events_total", type="latency")
+    assert taken is not None
+    assert taken > 10_000  # several times what fits
+    assert 0.5 * MAX_BYTES < reached < 1.1 * MAX_BYTES
+
+
+def post(sidecar: Sidecar, body: bytes, seconds: float) -> None:
+    """Send a batch again and again."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        assert sidecar.request("POST", "/v1/events", body)[0] == 200
