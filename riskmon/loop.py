@@ -439,7 +439,7 @@ class Loop:
 
     def end_with(self, error: BaseException) -> None:
         """Shut the gate and end: nothing more can be written, or the engine is broken."""
-        if self.failed is not None:
+        if self.failed is not None or self._stopped:
             return
         self.failed = error
         self._lease.shut()

@@ -329,9 +329,9 @@ class Sidecar:
         view = loop.engine.view(now_ns=loop.clock.now_ns(), wall_ns=time.time_ns())
         return withhold(view, loop.withheld())
 
-    async def audit(self, limit: int, before: int | None) -> list[Record]:
+    async def audit(self, limit: int, before: int | None, refusals: bool) -> list[Record]:
         """The audit trail, newest first."""
-        read = partial(self._running().journal.audit, limit, before)
+        read = partial(self._running().journal.audit, limit, before, refusals=refusals)
         async with self._audits:  # each in a thread, which hangs when the disk does
             return await in_daemon("riskmon-audit", read)
 

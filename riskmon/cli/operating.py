@@ -104,10 +104,11 @@ def status(remote: Remote, *, as_json: bool) -> int:
 
 @click.command()
 @click.option("--count", type=click.IntRange(1, 1000), default=50, show_default=True)
+@click.option("--no-refusals", is_flag=True, help="Leave out calls without a right.")
 @connected
-def incidents(remote: Remote, *, as_json: bool, count: int) -> int:
+def incidents(remote: Remote, *, as_json: bool, count: int, no_refusals: bool) -> int:
     """Show the audit trail, newest first."""
-    answer = remote.get(f"/v1/incidents?limit={count}")
+    answer = remote.get(f"/v1/incidents?limit={count}{'&refusals=false' * no_refusals}")
     if as_json:
         _tables().show_json(answer)
         return 0

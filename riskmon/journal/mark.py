@@ -118,6 +118,10 @@ class MarkFile:
         """Write whether a write of the journal has failed. Raises OSError."""
         _write_all(self._handle, _FAILED if storage_failed else _NOT_FAILED, _FLAG_OFFSET)
 
+    def sync(self) -> None:
+        """Have the disk hold what was written. Raises OSError."""
+        os.fsync(self._handle)
+
     def is_in_place(self) -> bool:
         """Whether the path still names this file."""
         try:
@@ -151,7 +155,7 @@ class Marks:
         self.storage_failed = any(one.storage_failed for one in found)
 
     def start(self, mark: Mark) -> None:
-        """Write ``mark`` to all files and make those that hold none.
+        """Write ``mark`` to all files, synced, and make those that hold none.
 
         Raises OSError where that fails in the state directory. The gate's directory may come
         later: :meth:`remake_lost` makes that mark then.
@@ -161,6 +165,8 @@ class Marks:
             if file is not None:
                 file.write(mark)
                 file.note(self.storage_failed)
+                # Else a loss of power soon after an accepted loss brings back a mark from before.
+                file.sync()
         if self._files[0] is None:
             self._make(0, mark)
         self.remake_lost()

@@ -185,8 +185,12 @@ class Journal:
             if not self._closed:
                 self._jobs.put(_Look(done))
 
-    def audit(self, limit: int, before: int | None = None) -> list[Record]:
+    def audit(
+        self, limit: int, before: int | None = None, *, refusals: bool = True
+    ) -> list[Record]:
         """The newest ``limit`` records, newest first; with ``before`` (UTC ns), older ones only.
+
+        Without ``refusals`` those of that kind are left out.
 
         A page is longer than ``limit`` where records share its last instant, so that its last
         ``at_ns`` is the ``before`` of the next page and none is lost. Reads the disk: call it
@@ -194,10 +198,17 @@ class Journal:
         """
         with self._reading, explained(self._path):
             rows = self._reader.execute(
-                "SELECT record FROM audit WHERE at_ns < ?1 AND at_ns >= coalesce((SELECT at_ns"
-                " FROM audit WHERE at_ns < ?1 ORDER BY at_ns DESC LIMIT 1 OFFSET ?2), ?3)"
-                " ORDER BY at_ns DESC, rowid DESC",
-                (2**63 - 1 if before is None else before, max(limit, 1) - 1, -(2**63)),
+                "WITH shown AS (SELECT rowid AS number, at_ns, record FROM audit"
+                " WHERE at_ns < ?1 AND (?4 OR kind <> 'refusal'))"
+                " SELECT record FROM shown WHERE at_ns >= coalesce("
+                "(SELECT at_ns FROM shown ORDER BY at_ns DESC LIMIT 1 OFFSET ?2), ?3)"
+                " ORDER BY at_ns DESC, number DESC",
+                (
+                    2**63 - 1 if before is None else before,
+                    max(limit, 1) - 1,
+                    -(2**63),
+                    refusals,
+                ),
             )
             return [_decode_record(row[0]) for row in rows]
 

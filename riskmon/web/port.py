@@ -118,8 +118,11 @@ class Port(Protocol):
         """The engine after a whole batch; ``NotReady`` before there is one."""
         ...
 
-    def audit(self, limit: int, before: int | None) -> Awaitable[list[Record]]:
-        """At most ``limit`` records of the audit trail, newest first; ``before`` as asked."""
+    def audit(self, limit: int, before: int | None, refusals: bool) -> Awaitable[list[Record]]:
+        """At most ``limit`` records of the audit trail, newest first; ``before`` as asked.
+
+        ``refusals``: with those of calls that were refused for want of a right.
+        """
         ...
 
     def metrics(self, accept: str) -> Awaitable[tuple[bytes, str]]:

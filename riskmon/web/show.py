@@ -86,12 +86,19 @@ async def state(edge: Edge, _request: web.BaseRequest, _caller: Caller) -> web.R
 
 
 async def incidents(edge: Edge, request: web.BaseRequest, _caller: Caller) -> web.Response:
-    """``GET /v1/incidents?limit=&before=``: newest first; ``next`` is the next ``before``."""
+    """``GET /v1/incidents?limit=&before=&refusals=``: newest first.
+
+    ``next`` is the next ``before``; ``refusals=false`` leaves out what a flood of calls without a
+    right makes.
+    """
     asked = request.query
-    if strange := set(asked) - {"limit", "before"}:
+    if strange := set(asked) - {"limit", "before", "refusals"}:
         raise Problem("malformed", f"{min(strange)} is not a parameter here", field=min(strange))
     limit = _page_size(asked.get("limit"))
-    records = await edge.port.audit(limit, _before(asked.get("before")))
+    refusals = asked.get("refusals", "true")
+    if refusals not in ("true", "false"):
+        raise Problem("malformed", "refusals is true or false", field="refusals")
+    records = await edge.port.audit(limit, _before(asked.get("before")), refusals == "true")
     more = str(records[-1].at_ns) if len(records) >= limit else None
     return answer({"incidents": [shown(record) for record in records], "next": more})
 

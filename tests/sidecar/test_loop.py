@@ -295,3 +295,16 @@ async def test_a_fault_of_encoding_is_not_a_fault_of_the_disk(
     withheld = now.loop.withheld()
     assert withheld is not None
     assert withheld.reason == "stop"
+
+
+async def test_a_failure_after_the_end_touches_nothing(running: Callable[[], Running]) -> None:
+    """A fault that is found after an orderly stop leaves the gate alone, which is closed then."""
+    one = running()
+    await one.start()
+    stop = await one.take(one.loop.stop(cancel=False))
+    await one.disk.put_down()
+    await stop
+    one.file.close()
+    one.loop.end_with(OSError("the disk failed at the very end"))
+    assert one.failed == []
+    assert one.loop.failed is None

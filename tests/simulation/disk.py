@@ -76,7 +76,7 @@ class Disk:
         self.operations = 0
         self.on_operation: Callable[[], None] = lambda: None
         self._random = random
-        self._synced: dict[str, _Synced] = {}
+        self._synced: dict[int, _Synced] = {}  # by inode: a file may get another name
 
     def operate(self, kind: Literal["write", "sync", "other"]) -> None:
         """One operation is about to happen."""
@@ -93,37 +93,42 @@ class Disk:
 
     def file(self, path: str) -> _Synced:
         """What is known of a file; one that is met for the first time is synced as it is."""
-        if path not in self._synced:
-            there = Path(path)
-            content = there.read_bytes() if there.exists() else b""
-            self._synced[path] = _Synced(bytearray(content))
-        return self._synced[path]
+        there = Path(path)
+        inode = there.stat().st_ino
+        if inode not in self._synced:
+            self._synced[inode] = _Synced(bytearray(there.read_bytes()))
+        return self._synced[inode]
 
-    def forget(self, path: str) -> None:
-        """A file is deleted or replaced."""
-        if not self.dead:
-            self._synced.pop(path, None)
+    def settle(self) -> None:
+        """Files were changed from outside: take them as they are."""
+        self._synced.clear()
 
-    def lose_power(self) -> None:
-        """Leave in each file what the disk holds."""
-        for path, synced in list(self._synced.items()):
-            if Path(path).exists():
-                Path(path).write_bytes(synced.torn(self._random))
+    def lose_power(self, directory: Path) -> None:
+        """Leave in each file of a directory what the disk holds."""
+        for path in directory.iterdir():
+            if (synced := self._synced.get(path.stat().st_ino)) is not None:
+                path.write_bytes(synced.torn(self._random))
         self._synced.clear()
 
 
 class _File(apsw.VFSFile):
     def __init__(self, disk: Disk, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
-        self._disk = disk
-        self._path = name.filename() if isinstance(name, apsw.URIFilename) else name
-        self._flags = flags[0]
         super().__init__("unix", name, flags)
-        if self._path is not None:
-            disk.file(self._path)
+        path = name.filename() if isinstance(name, apsw.URIFilename) else name
+        self._disk = disk
+        self._synced = _Synced() if path is None else disk.file(path)
 
     def _note(self, offset: int, data: bytes | None) -> None:
-        if self._path is not None and not self._disk.dead:
-            self._disk.file(self._path).pending.append((offset, data))
+        if not self._disk.dead:
+            self._synced.pending.append((offset, data))
+
+    def xLock(self, level: int) -> None:
+        try:
+            super().xLock(level)
+        except apsw.IOError:
+            # A file that is open to read only cannot be locked to write. SQLite passes over that;
+            # apsw would raise it, except for this one.
+            raise apsw.BusyError from None
 
     def xWrite(self, data: bytes, offset: int) -> None:
         self._disk.operate("write")
@@ -137,8 +142,8 @@ class _File(apsw.VFSFile):
 
     def xSync(self, flags: int) -> None:
         self._disk.operate("sync")
-        if self._path is not None and not self._disk.dead:
-            self._disk.file(self._path).sync()
+        if not self._disk.dead:
+            self._synced.sync()
 
 
 class SimulatedVfs(apsw.VFS):
@@ -154,7 +159,6 @@ class SimulatedVfs(apsw.VFS):
     def xDelete(self, filename: str, syncdir: bool) -> None:
         self.disk.operate("other")
         super().xDelete(filename, syncdir)
-        self.disk.forget(filename)
 
 
 class Image:

@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 from riskmon.core.engine import Engine
 from riskmon.journal import Journal, Recovered
+from riskmon.journal.mark import MarkFile, Marks
 from riskmon.lease import Lease, Levels
 from riskmon.loop import Loop
 from riskmon.turn import Turn
@@ -90,6 +91,37 @@ def count_duplicates() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def ignore_marks() -> Iterator[None]:
+    """A start takes a journal that ends before its marks."""
+    with (
+        patch("riskmon.journal.opening.compare", lambda *_: []),
+        patch("riskmon.journal.opening._refuse_unless_new", lambda *_, **__: None),
+    ):
+        yield
+
+
+@contextmanager
+def never_advance_marks() -> Iterator[None]:
+    """Commits are acknowledged and the marks do not count them."""
+    with patch.object(Marks, "advance", lambda *_: None):
+        yield
+
+
+@contextmanager
+def leave_marks_unsynced() -> Iterator[None]:
+    """After an accepted loss and a loss of power the old mark is back."""
+    with patch.object(MarkFile, "sync", lambda _: None):
+        yield
+
+
+@contextmanager
+def accept_loss_unfrozen() -> Iterator[None]:
+    """A start that accepts a loss trades at once."""
+    with patch("riskmon.sidecar._freeze_after", lambda _: ()):
+        yield
+
+
 MUTANTS: dict[str, Mutant] = {
     mutant.__name__: mutant
     for mutant in (
@@ -99,5 +131,9 @@ MUTANTS: dict[str, Mutant] = {
         acknowledge_before_commit,
         forget_cancels_at_start,
         count_duplicates,
+        ignore_marks,
+        never_advance_marks,
+        leave_marks_unsynced,
+        accept_loss_unfrozen,
     )
 }

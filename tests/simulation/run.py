@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random as global_random
 import shutil
 import tempfile
@@ -22,6 +23,7 @@ from riskmon.settings import Settings, load
 from riskmon.start import CannotStart
 from tests.simulation.actors import REFUSALS, SCOPES, Bot, Operator
 from tests.simulation.clock import VirtualClock, VirtualLoop
+from tests.simulation.damage import damage, unsynced_mark
 from tests.simulation.disk import Disk, Image, Killed, SimulatedVfs
 from tests.simulation.journal import SimulatedJournal
 from tests.simulation.process import Process
@@ -29,8 +31,8 @@ from tests.simulation.receivers import MOODS, Receiver, SimulatedTarget
 from tests.simulation.truth import LATE_SECONDS, Truth, Violation
 
 LEASE_SECONDS = 0.5
-TROUBLE_SECONDS = 40.0  # in which faults happen
-HEALTHY_SECONDS = 30.0  # after them
+TROUBLE_SECONDS = 30.0  # in which faults happen
+HEALTHY_SECONDS = 25.0  # after them
 LIVES_MAX = 60
 SECRET = "whsec_c2ltdWxhdGlvbnMtc2lnbi1ub3RoaW5nLWF0LWFsbCE="
 CONFIGURATION = """
@@ -57,6 +59,7 @@ enabled = false
 """
 TARGET = '[[cancel]]\nname = "{name}"\nurl = "http://127.0.0.1:1/"\nsecret = "{secret}"\n'
 
+Actor = Callable[[], Coroutine[Any, Any, None]]
 End = Literal["", "kill", "power"]
 
 
@@ -78,9 +81,13 @@ class Simulation:
         with self.clock.installed():
             self.gate = Gate.open(self.settings.gate)
         self.violation: Violation | None = None
-        self.open_ns: dict[str, int] = {}  # when a scope was last seen open
         self.trouble_until = TROUBLE_SECONDS
         self.accepts_loss = False
+        self.is_damaged = False  # since the latest start
+        self.mark_versions: list[bytes] = []  # since it was last synced
+        self.mark_inode = 0
+        self.was_killed = False  # the latest process that served
+        self.copy: Image | None = None  # an earlier copy of the state directory
         self.disk.on_operation = self._on_operation
         self._begin_life()
 
@@ -102,6 +109,7 @@ class Simulation:
 
     def _begin_life(self) -> None:
         self.process: Process | None = None
+        self.has_served = False
         self.ended: End = ""
         self.image: Image | None = None
         self.operations_left = -1  # until a kill inside the disk's work
@@ -130,6 +138,11 @@ class Simulation:
         for commit in commits:
             if self._is_live and not commit.clean:
                 self._hold(partial(self.truth.durable, commit))
+        mark = self.state / "mark"
+        if self._is_live and mark.exists():
+            inode = mark.stat().st_ino
+            known = self.mark_versions[-20:] if inode == self.mark_inode else []
+            self.mark_versions, self.mark_inode = [*known, mark.read_bytes()], inode
 
     def acknowledged(self, commit: Commit) -> None:
         if self._is_live:
@@ -138,9 +151,17 @@ class Simulation:
     def recovered(self, found: list[Entry], lost: str) -> None:
         def check() -> None:
             self.truth.check_lineage(found, lost)
+            if lost:
+                self.copy = None  # its entries are of another past
             self.truth.restarted(len(found), lost)
 
         self._hold(check)
+
+    def fsync(self, handle: int) -> None:
+        """A sync that SQLite has no part in: of a mark, it makes earlier versions impossible."""
+        mark = self.state / "mark"
+        if self._is_live and mark.exists() and os.path.samestat(os.fstat(handle), mark.stat()):
+            self.mark_versions = [mark.read_bytes()]
 
     def write_seconds(self) -> float:
         wait = self.random.uniform(*self.latency)
@@ -169,9 +190,7 @@ class Simulation:
             return
         loop = self.process.loop if self.process is not None else None
         self.truth.is_at_rest = loop is None or loop.is_at_rest
-        self._hold(
-            lambda: self.truth.check_gate(self.gate, list(SCOPES), self.clock.ns, self.open_ns)
-        )
+        self._hold(lambda: self.truth.check_gate(self.gate, list(SCOPES), self.clock.ns))
 
     # -- ends --------------------------------------------------------------------------------------
 
@@ -254,44 +273,61 @@ class Simulation:
         loop.close()
 
     def _after(self, end_ns: int) -> None:
+        self.was_killed |= self.has_served and self.ended != ""
         self.truth.process_ended(end_ns)
         if self.image is not None:
             self.image.restore()
         self.disk.dead, self.disk.mode = False, "sound"
         if self.ended == "power":
-            self.disk.lose_power()
+            self.disk.lose_power(self.state)
+            unsynced_mark(self.random, self.state / "mark", self.mark_versions)
             for file in self.shm.iterdir():
                 file.unlink()
             self.clock.reboot()
             self.gate.close()
             self.gate = Gate.open(self.settings.gate)
-        for path in self.state.glob("*-shm"):
-            if self.ended == "power":
+            for path in self.state.glob("*-shm"):
                 path.unlink()
+        elif not self._is_healthy:
+            self._meddle()
+
+    def _meddle(self) -> None:
+        """Now and then, something happens to the files while no process runs."""
+        random = self.random
+        if random.random() < 0.12 and not self.is_damaged and self.state.exists():
+            self.is_damaged = True
+            self.tell(damage(random, self.state, self.copy))
+            for path in self.state.glob("*-shm"):
+                path.unlink()
+            self.disk.settle()
+        elif random.random() < 0.1 and not self.is_damaged:
+            self.tell("a mark is removed")
+            gate = self.settings.gate
+            mark = random.choice((self.state / "mark", gate.with_name(f".{gate.name}.mark")))
+            mark.unlink(missing_ok=True)
+            self.is_damaged = True  # the other mark must stay
+        elif random.random() < 0.2 and self.state.exists():
+            self.copy = Image([self.state])
 
     def _stay_down(self) -> None:
         until = self.clock.ns + int(self.random.choice((0.0, 0.1, 1.0)) * 1e9)
         while True:
-            self.truth.check_gate(self.gate, list(SCOPES), self.clock.ns, self.open_ns)
+            self.truth.check_gate(self.gate, list(SCOPES), self.clock.ns)
             if self.clock.ns >= until:
                 return
             self.clock.ns += int(0.05e9)
 
     async def _life(self) -> int:
         process = self.process = Process(self.settings, accept_loss=self.accepts_loss)
-        tasks = [
-            asyncio.create_task(self._guarded(each))
-            for each in (
-                *(self._bot(bot) for bot in self.bots),
-                self._operate(),
-                self._watch(),
-                self._trouble(),
-            )
-        ]
+        actors: list[Actor] = [self._operate, self._watch, self._trouble]
+        actors += [partial(self._bot, bot) for bot in self.bots]
+        tasks = [asyncio.create_task(self._guarded(actor)) for actor in actors]
         try:
             return await process.run()
         except JournalLost as loss:
             self.tell(f"refuses to start: {loss}")
+            if not self.is_damaged:
+                self.violation = Violation(f"it refuses to start without a loss: {loss}")
             self.accepts_loss = True  # what the operator does next
             return 2
         except (CannotStart, JournalError) as refusal:
@@ -301,10 +337,10 @@ class Simulation:
             for task in tasks:
                 task.cancel()
 
-    async def _guarded(self, actor: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, actor: Actor) -> None:
         """An actor, whose findings end the simulation."""
         try:
-            await actor
+            await actor()
         except Exception as error:
             if self._is_live:
                 found = isinstance(error, Violation)
@@ -336,7 +372,7 @@ class Simulation:
     async def _check(self, bot: Bot, process: Process) -> None:
         scope = await bot.ask(process)
         if scope is not None and self._is_live:
-            self._hold(lambda: self.truth.check_allowed(scope, self.open_ns, self.clock.ns))
+            self._hold(lambda: self.truth.check_allowed(scope, self.clock.ns))
 
     async def _operate(self) -> None:
         random = self.operator.random
@@ -367,11 +403,12 @@ class Simulation:
         """Look at a start once, then at its cancels each second; end a healthy time."""
         while (process := self._serving()) is None:  # noqa: ASYNC110 - it has no event for it
             await asyncio.sleep(0.001)
-        self.accepts_loss = False
+        self.accepts_loss = self.is_damaged = False
         self.tell(f"serving; level {(await process.view()).level}")
         assert process.loop is not None
-        engine = process.loop.engine
-        self._hold(lambda: self.truth.check_positions(engine))
+        engine, was_killed = process.loop.engine, self.was_killed
+        self._hold(lambda: self.truth.check_start(engine, was_killed))
+        self.has_served, self.was_killed = True, False
         began = self.clock.seconds
         while True:
             await asyncio.sleep(1.0)
@@ -425,7 +462,7 @@ class Simulation:
         return [
             self._kill, self._kill, self._kill_in_disk, self._kill_in_disk, self._stop,
             self._slow_disk, self._hang_disk, self._fail_disk, self._receiver, self._receiver,
-            self._receiver, self._set_clock,
+            self._receiver, self._set_clock, self._lose_gate, self._lose_state,
         ]  # fmt: skip
 
     def _kill(self) -> None:
@@ -454,6 +491,16 @@ class Simulation:
         self.disk.mode = self.random.choice(("full", "write_fails", "sync_fails"))
         self.tell(f"the disk: {self.disk.mode}")
 
+    def _lose_gate(self) -> None:
+        self.tell("the gate file is removed")
+        self.settings.gate.unlink(missing_ok=True)
+
+    def _lose_state(self) -> None:
+        if self._serving() is not None and not self.is_damaged and self.random.random() < 0.3:
+            self.tell("the state directory is removed")
+            self.is_damaged = True
+            shutil.rmtree(self.state)
+
     def _receiver(self) -> None:
         name = self.random.choice(sorted(self.receivers))
         self.receivers[name].mood = self.random.choice(MOODS)
@@ -477,6 +524,7 @@ def production_pieces(simulation: Simulation) -> Iterator[None]:
         stack.enter_context(patch("riskmon.start.Journal", journal))
         stack.enter_context(patch("riskmon.outbox.queue.Target", target))
         stack.enter_context(patch("riskmon.sidecar.secrets.token_hex", simulation.token_hex))
+        stack.enter_context(patch("os.fsync", simulation.fsync))
         stack.enter_context(patch("riskmon.sidecar.gc"))  # a start's collection takes 0.1 s
         yield
 

@@ -27,6 +27,7 @@ class Cancel:
     scope: str
     limit: str
     at: float
+    shut_at: float  # since when no order can have been placed in its scope
     targets: set[str] = field(default_factory=set)
     durable: bool = False
 
@@ -46,6 +47,7 @@ class Truth:
     loosened: dict[str, int] = field(default_factory=dict)  # scope -> calls to end a freeze
     cancels: dict[str, Cancel] = field(default_factory=dict)
     withdrawn: set[str] = field(default_factory=set)
+    open_ns: dict[str, int] = field(default_factory=dict)  # when a scope was last seen open
 
     # of the running process
     is_at_rest: bool = True  # no batch is applied in part
@@ -69,7 +71,9 @@ class Truth:
         self.waiting_since_ns.append(now_ns)
         for one in commit.deliveries:
             body = msgspec.json.decode(one.body)
-            cancel = Cancel(one.scope, body["limit"], now_ns / 1e9)
+            opened_ns = self.open_ns.get("account", -self.lease_ns) + self.lease_ns
+            shut_at = min(now_ns, opened_ns) / 1e9
+            cancel = Cancel(one.scope, body["limit"], now_ns / 1e9, shut_at)
             self.cancels.setdefault(one.incident, cancel).targets.add(one.target)
         self.withdrawn.update(commit.withdraw)
 
@@ -124,9 +128,7 @@ class Truth:
 
     # -- what must hold ---------------------------------------------------------------------------
 
-    def check_gate(
-        self, gate: Gate, scopes: list[str], now_ns: int, open_ns: dict[str, int]
-    ) -> None:
+    def check_gate(self, gate: Gate, scopes: list[str], now_ns: int) -> None:
         """What a reader sees at this instant against everything that bounds it."""
         self.checks += 1
         account = level_of(gate, "account")
@@ -134,7 +136,7 @@ class Truth:
             seen = account if scope == "account" else level_of(gate, scope)
             if seen == HALT:
                 continue
-            open_ns[scope] = now_ns
+            self.open_ns[scope] = now_ns
             for halted in self.frozen & {scope, "account"}:
                 raise Violation(f"{scope} is at level {seen}, and {halted} is frozen")
             if self.engine is None:
@@ -150,9 +152,9 @@ class Truth:
             if self.waiting_since_ns and now_ns - self.waiting_since_ns[0] > 2 * self.lease_ns:
                 raise Violation(f"{scope} is at level {seen} on a disk that hangs")
 
-    def check_allowed(self, scope: str, open_ns: dict[str, int], now_ns: int) -> None:
+    def check_allowed(self, scope: str, now_ns: int) -> None:
         """A check was answered with allowed: its gate was open, or opens with the next renewal."""
-        if now_ns - open_ns.get(scope, -self.lease_ns) <= self.lease_ns:
+        if now_ns - self.open_ns.get(scope, -self.lease_ns) <= self.lease_ns:
             return
         hangs = self.waiting_since_ns and now_ns - self.waiting_since_ns[0] > self.lease_ns
         if hangs or any(levels.get(scope, HALT) == HALT for levels in self.bounds):
@@ -185,8 +187,11 @@ class Truth:
             if not self.cancels_kept:
                 self.cancels.clear()
 
-    def check_positions(self, engine: Engine) -> None:
-        """The positions are the sum of the entries' fills, each once."""
+    def check_start(self, engine: Engine, was_killed: bool) -> None:
+        """A start after a kill cancels; its positions are the sum of the fills, each once."""
+        limits = [one.limit for one in engine.view().cancel]
+        if was_killed and self.cancels_kept and "unclean_start" not in limits:
+            raise Violation("a start after a kill cancels nothing")
         missing = self.acknowledged_fills - self.fills.keys()
         if missing:
             raise Violation(f"acknowledged fills are missing: {sorted(missing)[:3]}")
@@ -199,20 +204,28 @@ class Truth:
 
     def owed(self, taken: dict[str, dict[str, float]]) -> list[str]:
         """The incidents of which a target has taken nothing; later ones of the account count."""
+        # An operator who ends an incident of the account by force ends what went before, too.
+        forced_at = max(
+            (self.cancels[i].at for i in self.withdrawn if self._is_account(i)), default=-1
+        )
         return [
             f"{incident} at {target} ({cancel.limit} over {cancel.scope})"
             for incident, cancel in self.cancels.items()
-            if incident not in self.withdrawn
+            if incident not in self.withdrawn and cancel.at > forced_at
             for target in cancel.targets
             if not any(
-                id_.startswith(f"{incident}_") or self._covers(id_, cancel) for id_ in taken[target]
+                id_.startswith(f"{incident}_") or self._covers(id_, at, cancel)
+                for id_, at in taken[target].items()
             )
         ]
 
-    def _covers(self, delivery_id: str, earlier: Cancel) -> bool:
-        incident = delivery_id.rsplit("_", 2)[0]
-        later = self.cancels.get(incident)
-        return later is not None and later.scope == "account" and later.at >= earlier.at
+    def _is_account(self, incident: str) -> bool:
+        return incident in self.cancels and self.cancels[incident].scope == "account"
+
+    def _covers(self, delivery_id: str, taken_at: float, cancel: Cancel) -> bool:
+        """Whether it cancelled the whole account when no order could be placed any more."""
+        other = self.cancels.get(delivery_id.rsplit("_", 2)[0])
+        return other is not None and other.scope == "account" and taken_at >= cancel.shut_at
 
 
 def level_of(gate: Gate, scope: str) -> int:

@@ -72,7 +72,7 @@ class MemoryPort:
         self.rejections: list[str] = []
         self.pauses = 0
         self.refusals: list[Refusal] = []
-        self.audits: list[tuple[int, int | None]] = []
+        self.audits: list[tuple[int, int | None, bool]] = []
         self.failure: Exception | None = None
         self.not_ready: str | None = None
         self.operated = OperateAnswer(status=200, detail="done", generation=8, level="halt")
@@ -106,8 +106,8 @@ class MemoryPort:
         self._fail()
         return VIEW
 
-    async def audit(self, limit: int, before: int | None) -> list[Record]:
-        self.audits.append((limit, before))
+    async def audit(self, limit: int, before: int | None, refusals: bool) -> list[Record]:
+        self.audits.append((limit, before, refusals))
         return self.records[:limit]
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:

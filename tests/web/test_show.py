@@ -136,7 +136,7 @@ async def test_incidents_are_records_with_times() -> None:
     assert (incident["at"], incident["confirmed_at"], incident["ended_at"]) == (AT, AT, None)
     assert not [key for key in incident if key.endswith("_ns")]
     assert got.json["next"] is None
-    assert s.port.audits == [(100, None)]
+    assert s.port.audits == [(100, None, True)]
 
 
 async def test_incidents_page_by_page() -> None:
@@ -146,11 +146,13 @@ async def test_incidents_page_by_page() -> None:
         first = await s.ask("GET", "/v1/incidents?limit=2")
         await s.ask("GET", f"/v1/incidents?limit=2&before={first.json['next']}")
         await s.ask("GET", f"/v1/incidents?before={AT}")
+        await s.ask("GET", "/v1/incidents?refusals=false")
     assert [i["id"] for i in first.json["incidents"]] == ["inc_0", "inc_1"]
     assert s.port.audits == [
-        (2, None),
-        (2, NOW_NS - 1),
-        (100, NOW_NS // 10**6 * 10**6),
+        (2, None, True),
+        (2, NOW_NS - 1, True),
+        (100, NOW_NS // 10**6 * 10**6, True),
+        (100, None, False),
     ]
 
 
@@ -166,6 +168,7 @@ async def test_incidents_page_by_page() -> None:
         ("before=2026-01-02T03:04:05", "before"),
         ("before=-1", "before"),
         ("after=3", "after"),
+        ("refusals=0", "refusals"),
     ],
 )
 async def test_faulty_page_names_its_parameter(query: str, field: str) -> None:
