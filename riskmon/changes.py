@@ -22,7 +22,7 @@ from riskmon.web import Change, NotReady, PortfolioNow, Shutdown
 
 READER_CHANGES = 1_000  # that a slow reader may fall behind
 LOOK_SECONDS = 0.25
-LEAVE_SECONDS = 0.5  # for the last event to be taken
+LEAVE_SECONDS = 0.25  # for the last event to be taken
 
 
 @dataclass(eq=False, slots=True)

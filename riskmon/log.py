@@ -25,7 +25,7 @@ import msgspec
 from riskmon.settings import LogSettings
 
 LINES_MAX = 4_096  # that wait for the thread
-FLUSH_SECONDS = 0.5  # for the lines that wait at the end
+FLUSH_SECONDS = 0.25  # for the lines that wait at the end
 DROPS_SECONDS = 1.0  # between two lines that say how many were dropped
 PRINTED_MAX = 8_192  # characters of a printed line
 STDOUT, STDERR = 1, 2

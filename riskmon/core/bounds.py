@@ -44,6 +44,10 @@ class Bounds:
         self._slots = {
             name: rule.params.slots() for name, rule in rules.items() if rule.params.schedule
         }
+        self._written = {
+            name: next(value for _, value in rule.params.bounds() if value is not None)
+            for name, rule in rules.items()
+        }
         self._clock = Clock(timezone)
         self.scheduled = [rules[name] for name in self._slots]
         self.sizes = [rule for rule in rules.values() if _is_size(rule)]
@@ -55,7 +59,7 @@ class Bounds:
         if bound is None and slots:
             bound = self._clock.bound(slots, wall_ns)
         if bound is None:
-            bound = next(value for _, value in params.bounds() if value is not None)
+            bound = self._written[rule.name]
         probations = self.state.probations
         if probations and _is_size(rule):
             bound *= min(one.ratio for one in probations.values())

@@ -19,7 +19,7 @@ Arm = Callable[[tuple[str, str, str], int], None]
 Moved = Callable[[str, float | None], None]
 
 AT_ONCE = 16  # assets
-LOOKS = 4_096  # assets and symbols that are looked at again before an instant ends
+LOOKS = 2_048  # assets and symbols that are looked at again before an instant ends
 
 
 class Worths:
