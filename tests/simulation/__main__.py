@@ -15,6 +15,8 @@ def _found(seed: int) -> str:
         simulate(seed)
     except Violation as violation:
         return str(violation)
+    except Exception as error:
+        return f"seed {seed}: the simulation itself fails: {error!r}"
     return ""
 
 

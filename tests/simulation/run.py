@@ -236,6 +236,7 @@ class Simulation:
             self.image.restore()
         self.disk.dead, self.disk.mode = False, "sound"
         if self.ended == "power":
+            self.state.mkdir(mode=0o700, exist_ok=True)  # it may have been removed
             self.disk.lose_power(self.state)
             unsynced_mark(self.random, self.state / "mark", self.mark_versions)
             for file in self.shm.iterdir():
