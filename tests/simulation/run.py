@@ -160,6 +160,8 @@ class Simulation:
         """The process ends here; nothing that its objects do from now on has an effect."""
         if self.ended:
             return
+        if not self.state.exists():
+            how = "kill"  # a loss of power besides would take both marks
         self.tell(f"{how} {where}".rstrip())
         self.ended = how
         self.image = Image([self.state, self.shm])
@@ -236,7 +238,6 @@ class Simulation:
             self.image.restore()
         self.disk.dead, self.disk.mode = False, "sound"
         if self.ended == "power":
-            self.state.mkdir(mode=0o700, exist_ok=True)  # it may have been removed
             self.disk.lose_power(self.state)
             unsynced_mark(self.random, self.state / "mark", self.mark_versions)
             for file in self.shm.iterdir():
