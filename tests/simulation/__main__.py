@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.simulation.run import simulate
+from tests.simulation.seed import simulate
 from tests.simulation.truth import Violation
 
 

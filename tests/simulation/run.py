@@ -3,61 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import random as global_random
 import shutil
-import tempfile
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
-from unittest.mock import patch
 
 from riskmon.core.view import View
 from riskmon.gate import Gate
 from riskmon.journal import Commit, Entry, JournalError, JournalLost
-from riskmon.settings import Settings, load
 from riskmon.start import CannotStart
 from tests.simulation.actors import REFUSALS, SCOPES, Bot, Operator
 from tests.simulation.clock import VirtualClock, VirtualLoop
+from tests.simulation.configuration import LEASE_SECONDS, configured
 from tests.simulation.damage import damage, unsynced_mark
-from tests.simulation.disk import Disk, Image, Killed, SimulatedVfs
-from tests.simulation.journal import SimulatedJournal
+from tests.simulation.disk import Disk, Image, Killed
 from tests.simulation.process import Process
-from tests.simulation.receivers import MOODS, Receiver, SimulatedTarget
+from tests.simulation.receivers import MOODS, Receiver
 from tests.simulation.truth import LATE_SECONDS, Truth, Violation
 
-LEASE_SECONDS = 0.5
 TROUBLE_SECONDS = 30.0  # in which faults happen
 HEALTHY_SECONDS = 25.0  # after them
 LIVES_MAX = 60
-SECRET = "whsec_c2ltdWxhdGlvbnMtc2lnbi1ub3RoaW5nLWF0LWFsbCE="
-CONFIGURATION = """
-account = "simulated"
-state_dir = "{state}"
-gate = "{gate}"
-lease = {lease}
-on_unclean_start = "{unclean}"
-on_stop = "{stop}"
-max_scopes = 32
-[http]
-listen = "127.0.0.1:0"
-[limits.latency_p99]
-max = 0.2
-window = 20
-min_samples = 4
-breaches = 1
-recover = {{ after = 1, max = 4, probes = 3 }}
-[limits.error_streak]
-max = 5
-recover = {{ after = 1, probes = 0 }}
-[limits.edge]
-enabled = false
-"""
-TARGET = '[[cancel]]\nname = "{name}"\nurl = "http://127.0.0.1:1/"\nsecret = "{secret}"\n'
 
 Actor = Callable[[], Coroutine[Any, Any, None]]
 End = Literal["", "kill", "power"]
@@ -70,11 +40,12 @@ class Simulation:
         self.seed, self.random = seed, Random(seed)
         self._tell = tell
         self.clock, self.disk = VirtualClock(), Disk(Random(seed + 1))
-        self.state, self.shm = directory / "state", directory / "shm"
+        self.state = directory / "state"
         self.receivers = {name: Receiver(Random(seed + n)) for n, name in enumerate(("oms", "two"))}
         self.bots = [Bot(n, Random(seed * 10 + n)) for n in range(3)]
         self.operator = Operator(Random(seed + 7))
-        self.settings = self._configured(directory)
+        self.settings = configured(directory, self.random, tuple(self.receivers))
+        self.shm = self.settings.gate.parent
         self.truth = Truth(
             int(LEASE_SECONDS * 1e9), cancels_kept=self.settings.on_unclean_start == "cancel"
         )
@@ -86,30 +57,14 @@ class Simulation:
         self.is_damaged = False  # since the latest start
         self.mark_versions: list[bytes] = []  # since it was last synced
         self.mark_inode = 0
-        self.was_killed = False  # the latest process that served
+        self.was_killed = False  # the latest process that let anything trade
         self.copy: Image | None = None  # an earlier copy of the state directory
         self.disk.on_operation = self._on_operation
         self._begin_life()
 
-    def _configured(self, directory: Path) -> Settings:
-        self.shm.mkdir(mode=0o755)
-        text = CONFIGURATION.format(
-            state=self.state,
-            gate=self.shm / "gate",
-            lease=LEASE_SECONDS,
-            unclean=self.random.choice(("cancel", "cancel", "keep")),
-            stop=self.random.choice(("cancel", "keep")),
-        )
-        for name in self.receivers:
-            text += TARGET.format(name=name, secret=SECRET)
-        file = directory / "riskmon.toml"
-        file.write_text(text)
-        file.chmod(0o600)
-        return load(file, env={})
-
     def _begin_life(self) -> None:
         self.process: Process | None = None
-        self.has_served = False
+        self.served_ns = -1  # since when
         self.ended: End = ""
         self.image: Image | None = None
         self.operations_left = -1  # until a kill inside the disk's work
@@ -273,7 +228,9 @@ class Simulation:
         loop.close()
 
     def _after(self, end_ns: int) -> None:
-        self.was_killed |= self.has_served and self.ended != ""
+        # While the account is shut no order is placed: the cancel of an earlier start is enough.
+        has_traded = self.truth.open_ns.get("account", -1) >= self.served_ns >= 0
+        self.was_killed |= has_traded and self.ended != ""
         self.truth.process_ended(end_ns)
         if self.image is not None:
             self.image.restore()
@@ -408,7 +365,7 @@ class Simulation:
         assert process.loop is not None
         engine, was_killed = process.loop.engine, self.was_killed
         self._hold(lambda: self.truth.check_start(engine, was_killed))
-        self.has_served, self.was_killed = True, False
+        self.served_ns, self.was_killed = self.clock.ns, False
         began = self.clock.seconds
         while True:
             await asyncio.sleep(1.0)
@@ -510,44 +467,3 @@ class Simulation:
         seconds = self.random.choice((-3600, -5, 5, 3600, 90_000))
         self.tell(f"the wall clock moves by {seconds} s")
         self.clock.wall_offset_ns += seconds * 10**9
-
-
-@contextmanager
-def production_pieces(simulation: Simulation) -> Iterator[None]:
-    """Put the simulation's disk, writer and receivers where production has the real ones."""
-    journal = type("_Journal", (SimulatedJournal,), {"watcher": simulation})
-    target = type("_Target", (SimulatedTarget,), {"receivers": simulation.receivers})
-    vfs = SimulatedVfs(simulation.disk)
-    with ExitStack() as stack:
-        stack.callback(vfs.unregister)
-        stack.enter_context(simulation.clock.installed())
-        stack.enter_context(patch("riskmon.start.Journal", journal))
-        stack.enter_context(patch("riskmon.outbox.queue.Target", target))
-        stack.enter_context(patch("riskmon.sidecar.secrets.token_hex", simulation.token_hex))
-        stack.enter_context(patch("os.fsync", simulation.fsync))
-        stack.enter_context(patch("riskmon.sidecar.gc"))  # a start's collection takes 0.1 s
-        yield
-
-
-def simulate(seed: int, tell: Callable[[str], None] = lambda _: None) -> None:
-    """Run one seed. Raises :class:`Violation`, with its seed, when an invariant is broken."""
-    directory = Path(tempfile.mkdtemp(prefix=f"simulation-{seed}-", dir="/dev/shm"))
-    before = global_random.getstate()
-    logging.disable(logging.CRITICAL)
-    try:
-        global_random.seed(seed)
-        simulation = Simulation(seed, directory, tell)
-        with production_pieces(simulation):
-            try:
-                simulation.run()
-            except Violation as violation:
-                simulation.tell(f"VIOLATION: {violation}")
-                raise Violation(
-                    f"seed {seed}, {simulation.clock.seconds:.4f} s: {violation}"
-                ) from None
-            finally:
-                simulation.gate.close()
-    finally:
-        logging.disable(logging.NOTSET)
-        global_random.setstate(before)
-        shutil.rmtree(directory, ignore_errors=True)

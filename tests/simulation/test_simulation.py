@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.run import simulate
+from tests.simulation.seed import simulate
 from tests.simulation.truth import Violation
 
 pytestmark = pytest.mark.slow
