@@ -12,7 +12,9 @@ import msgspec
 
 from riskmon.clock import boot_ns
 from riskmon.core.decisions import HALT, LEVEL_NAMES
+from riskmon.core.view import Withheld
 from riskmon.gate_file import GateFile
+from riskmon.journal import JournalError
 
 _json = msgspec.json.Encoder().encode
 
@@ -66,3 +68,17 @@ class Lease:
             names = {scope: LEVEL_NAMES[level] for scope, level in levels.items()}
             self._encoded = levels, msgspec.Raw(_json(names))
         return self._encoded[1]
+
+
+def after_failure(error: BaseException) -> Withheld:
+    """Why there is no lease once the loop has failed."""
+    if isinstance(error, JournalError):
+        return Withheld(reason="storage", detail=f"nothing can be written: {error}")
+    what = str(error) or type(error).__name__
+    return Withheld(reason="stop", detail=f"riskmon has failed and ends: {what}")
+
+
+def without_room(why: str) -> Withheld:
+    """Why there is no lease once the last room on the disk is in use."""
+    detail = f"no room is left on the disk ({why}): free some, then start again"
+    return Withheld(reason="storage", detail=detail)

@@ -23,7 +23,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 from riskmon.clock import Clock, boot_ns
@@ -34,9 +33,10 @@ from riskmon.core.engine import Engine
 from riskmon.core.view import Withheld
 from riskmon.gate_file import GateFile
 from riskmon.journal import Commit, Entry, Journal, JournalError, Status, Unencodable, encoded
-from riskmon.lease import Lease, Levels
+from riskmon.lease import Lease, after_failure, without_room
 from riskmon.metrics import Recorder
 from riskmon.outbox import CancelTarget, Outbox
+from riskmon.turn import Request, Turn
 from riskmon.web import Accepted, NotDurable, QueueFull, Unwritable
 
 PIECE_WORK = 256  # units of the engine's work in one piece: 1 to 4 ms
@@ -48,33 +48,8 @@ CANCELS_FIRST_SECONDS = 0.001  # a start over answers and the log, which take as
 LAST_CANCELS_SECONDS = 2.0  # that an end for want of a disk leaves the cancels under way
 SNAPSHOT_EVENTS = 50_000
 SNAPSHOT_SECONDS = 300.0
+TURN_SHARE = 32  # of what the journal may hold; a turn takes no request after so much
 ENTRY_BYTES = 64  # of an entry beside its events
-
-
-@dataclass(slots=True)
-class Request:
-    """Events that are one instant, and who waits for what they come to."""
-
-    events: Sequence[ev.Event]
-    arrived_ns: int  # CLOCK_BOOTTIME
-    waiter: asyncio.Future[Any] | None = None
-    outcome: Outcome | None = None
-    encoded: bytes = b""  # events for the journal; none: encoded with the commit
-
-
-@dataclass(slots=True)
-class Turn:
-    """What one turn of the loop must see durable before it answers."""
-
-    requests: list[Request]
-    commit: Commit
-    began_ns: int
-    arrived_ns: int
-    submitted_ns: int = 0
-    levels: Levels | None = None  # when they changed in this turn
-    version: int = 0
-    events: int = 0
-    sweeps: list[Sweep] = field(default_factory=list)
 
 
 class Loop:
@@ -141,11 +116,7 @@ class Loop:
         )
 
     async def ask(self, call: ev.Check | ev.Operate) -> Answer:
-        """Check an order, or carry out an operator's call.
-
-        Raises :class:`NotDurable` for an order while the lease is withheld, also when that begins
-        before the answer.
-        """
+        """Check an order, or carry out an operator's call; no order without a lease."""
         if not isinstance(call, ev.Check):
             done: Outcome = await self._take([call])
             return done.answers[0]
@@ -240,8 +211,10 @@ class Loop:
         """A turn, in pieces."""
         wall_ns, now_ns = time.time_ns(), self.clock.now_ns()
         work = PIECE_WORK
-        while work > 0 and (request := self._next(turn, now_ns)) is not None:
+        room = self._journal_bytes // TURN_SHARE
+        while work > 0 and room > 0 and (request := self._next(turn, now_ns)) is not None:
             turn.requests.append(request)
+            room -= len(request.encoded)
             instant = self.engine.begin(request.events, now_ns=now_ns, wall_ns=wall_ns)
             try:
                 while (outcome := instant.advance(work)) is None:
@@ -362,7 +335,7 @@ class Loop:
         if (
             self._events_since_snapshot >= SNAPSHOT_EVENTS
             or now_ns >= self._snapshot_due_ns
-            or self._bytes_since_snapshot > max(self._journal_bytes // 8, 2 * self._snapshot_bytes)
+            or self._bytes_since_snapshot > max(self._journal_bytes // 8, self._snapshot_bytes)
         ):
             turn.commit.snapshot = self.engine.snapshot()
             self._snapshot_bytes = len(turn.commit.snapshot)
@@ -389,7 +362,7 @@ class Loop:
     def _tell_durable(self) -> None:
         """Answer and tell what is on the disk, in its order."""
         if (why := self.withheld()) is not None:
-            self._refuse_checks(why)
+            self._refuse_checks(why.detail)
         while self._untold:
             turn = self._untold.popleft()
             for request in turn.requests:
@@ -416,23 +389,25 @@ class Loop:
     def withheld(self) -> Withheld | None:
         """Why the lease is not renewed; None while it is."""
         if self.failed is not None:
-            broken = not isinstance(self.failed, JournalError)
-            return Withheld(reason="stop" if broken else "storage", detail=_failure(self.failed))
+            return after_failure(self.failed)
         if self._stopping:
             return Withheld(reason="stop", detail="the sidecar is stopping")
+        if self.journal.out_of_room:
+            return without_room(self.journal.out_of_room)
         if not self._opened:
             return Withheld(reason="start", detail="the start is not written yet")
-        stalled = self.stalled_seconds()
-        if stalled * 1e9 > self._lease.ns:
-            return Withheld(
-                reason="storage", detail=f"the disk has not answered for {stalled:.1f} s"
-            )
+        if (stalled := self.stalled_seconds()) * 1e9 > self._lease.ns:
+            detail = f"the disk has not answered for {stalled:.1f} s"
+            return Withheld(reason="storage", detail=detail)
         if self._turn is not None and boot_ns() - self._turn.began_ns > self._lease.ns:
             return Withheld(reason="storage", detail="a batch is being applied and is not written")
         return None
 
     def _tend(self) -> None:
         if self._stopped or self.failed is not None:
+            return
+        if self.journal.out_of_room:
+            self._end_for_room()
             return
         self._renewal = self._loop.call_later(self._lease.ns / 1e9 / RENEWALS_PER_LEASE, self._tend)
         if self._turn is None and self.engine.next_deadline_ns <= self.clock.now_ns():
@@ -441,22 +416,29 @@ class Loop:
 
     def _renew(self) -> None:
         if (why := self.withheld()) is not None:
-            self._refuse_checks(why)
+            self._refuse_checks(why.detail)
             return
         self._lease.renew(self.engine.generation)
         self.recorder.last_cycle_ns = time.time_ns()
 
-    def _refuse_checks(self, why: Withheld) -> None:
+    def _refuse_checks(self, detail: str) -> None:
         """Refuse the orders that wait: an answer that allows would outlive the lease."""
         for waiter in list(self._checks):
             if not waiter.done():
-                waiter.set_exception(NotDurable(why.detail))
+                waiter.set_exception(NotDurable(detail))
 
     def stalled_seconds(self) -> float:
         """How long the oldest commit has been under way."""
         return (boot_ns() - self._turns[0].submitted_ns) / 1e9 if self._turns else 0.0
 
     # -- the end ----------------------------------------------------------------------------------
+
+    def _end_for_room(self) -> None:
+        """Shut the gate and end in order: what is decided until then still finds room."""
+        detail = without_room(self.journal.out_of_room).detail
+        self._lease.shut()
+        self._refuse_checks(detail)
+        self.fail(JournalError(detail))
 
     def end_with(self, error: BaseException) -> None:
         """Shut the gate and end: nothing more can be written, or the engine is broken."""
@@ -470,7 +452,7 @@ class Loop:
         self._rest.set()
         for request in (*waiting, *self._inbox):
             if request.waiter is not None and not request.waiter.done():
-                request.waiter.set_exception(NotDurable(_failure(error)))
+                request.waiter.set_exception(NotDurable(after_failure(error).detail))
         for turn in self._turns:  # what cannot be written can still be sent
             self._send(turn)
         self.fail(error)
@@ -518,10 +500,3 @@ class Loop:
     def last_commit(self) -> Commit:
         """What is left to write at an orderly end: the state as it is."""
         return Commit(outcomes=self._outcomes, snapshot=self.engine.snapshot())
-
-
-def _failure(error: BaseException) -> str:
-    """What ended the loop, for those who wait for an answer."""
-    if isinstance(error, JournalError):
-        return f"nothing can be written: {error}"
-    return f"riskmon has failed and ends: {error or type(error).__name__}"

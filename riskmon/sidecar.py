@@ -192,14 +192,20 @@ class Sidecar:
             log_dropped=self._log.dropped,
             at_rest=self.loop.at_rest,
         )
-        # One entry: after an accepted loss no start is durable without its freeze.
-        await self.loop.step(
-            [
-                ev.Configured(config=dump(config)),
-                ev.Start(epoch=epoch, unclean=recovered.unclean),
-                *_freeze_after(recovered.lost),
-            ]
+        # One entry: after an accepted loss, or a write that failed, no start is durable without
+        # what holds the account.
+        start = ev.Start(
+            epoch=epoch, unclean=recovered.unclean, storage_failed=recovered.storage_failed
         )
+        config_event = ev.Configured(config=dump(config))
+        await self.loop.step([config_event, start, *_freeze_after(recovered.lost)])
+        if recovered.storage_failed:
+            journal.clear_storage_failure()
+        if journal.out_of_room:
+            raise CannotStart(
+                f"no space left in state_dir {self.settings.state_dir} ({journal.out_of_room}): "
+                "free some, then start again"
+            )
         for delivery in recovered.undelivered:
             self.loop.outbox.send(delivery)
         self.loop.open()
@@ -255,10 +261,12 @@ class Sidecar:
         """Stop in order; whether the state on the disk is whole."""
         loop = self._running()
         self._state = "the sidecar is stopping"
-        wanted = self.settings.on_stop if loop.failed is None else self.settings.on_unclean_start
+        in_order = loop.failed is None and not journal.out_of_room
+        wanted = self.settings.on_stop if in_order else self.settings.on_unclean_start
         await loop.stop(cancel=wanted == "cancel")
-        if loop.failed is not None:
-            await self._changes.end(clean=False, reason=f"failed: {loop.failed}")
+        if loop.failed is not None or not in_order:
+            reason = loop.failed or journal.out_of_room
+            await self._changes.end(clean=False, reason=f"failed: {reason}")
             return False
         journal.submit(loop.last_commit(), lambda _: None)
         await self._changes.end(clean=True, reason="stopped in order")

@@ -19,7 +19,15 @@ import apsw
 import pytest
 
 from riskmon.core.decisions import Decision, Record, Transition, Warned
-from riskmon.core.events import Configured, Event, Heartbeat, Latency, Start, parse_json
+from riskmon.core.events import (
+    Configured,
+    Event,
+    Heartbeat,
+    Latency,
+    Operate,
+    Start,
+    parse_json,
+)
 from riskmon.journal import (
     Commit,
     Delivery,
@@ -27,6 +35,7 @@ from riskmon.journal import (
     Journal,
     JournalError,
     Recovered,
+    Unencodable,
     backup,
     entries,
     restore,
@@ -433,7 +442,8 @@ def test_files_are_the_owners_alone(tmp_path: Path) -> None:
         backup(tmp_path / "state", tmp_path / "copy")
     finally:
         os.umask(before)
-    assert set(modes) == {"lock", "mark", "journal.db", "journal.db-wal", "journal.db-shm"}
+    files = {"lock", "mark", "reserve", "journal.db", "journal.db-wal", "journal.db-shm"}
+    assert set(modes) == files
     assert set(modes.values()) == {0o600}
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "copy").stat().st_mode) == 0o600
@@ -642,6 +652,7 @@ def test_pruning_by_size_gives_the_disk_back(tmp_path: Path) -> None:
     commit(journal, Commit(entries=[entry(301)], snapshot=b"s"))
     journal.prune(keep_days=30, max_bytes=2_000_000)
     eventually(lambda: numbers(tmp_path)[0] > 200)
+    eventually(lambda: (tmp_path / "journal.db").stat().st_size < 2_100_000)
     journal.close(clean=True)
     kept = numbers(tmp_path)
     assert kept == list(range(kept[0], 302))
@@ -760,7 +771,9 @@ def test_restore_refuses_while_a_sidecar_runs(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="in use"):
         restore(tmp_path / "copy", tmp_path / "state")
     journal.close(clean=True)
-    assert {path.name for path in (tmp_path / "state").iterdir()} == {"lock", "mark", "journal.db"}
+    assert {path.name for path in (tmp_path / "state").iterdir()} == {
+        *("lock", "mark", "reserve", "journal.db"),
+    }
 
 
 def test_restore_refuses_a_damaged_backup(tmp_path: Path) -> None:
@@ -801,3 +814,19 @@ def test_restore_into_an_empty_directory(tmp_path: Path) -> None:
     backup(tmp_path / "state", tmp_path / "copy")
     assert restore(tmp_path / "copy", tmp_path / "new") is None
     assert reopened(tmp_path / "new")[1] == [1]
+
+
+def test_what_cannot_be_encoded_is_refused_and_nothing_else_is(tmp_path: Path) -> None:
+    """A fault of encoding reaches its sender, not the disk: the journal goes on."""
+    journal = Journal.open(tmp_path)
+    done = threading.Event()
+    strange = Operate(action="freeze", scope="account", reason="a test", generation=2**64)
+    with pytest.raises(Unencodable, match="cannot be written"):
+        journal.submit(Commit(entries=[Entry(1, 1, 1, [strange])]), lambda _: None)
+    record = Record(id="r", kind="start", at_ns=1, value=object())  # type: ignore[arg-type]
+    with pytest.raises(Unencodable, match="cannot be written"):
+        journal.submit(Commit(decisions=[record]), lambda _: None)
+    journal.submit(Commit(entries=[entry(1)]), lambda fault: done.set() if not fault else None)
+    assert done.wait(5)
+    journal.close(clean=True)
+    assert [each.seq for each in entries(tmp_path / "journal.db")] == [1]

@@ -40,6 +40,8 @@ def show_state(console: Console, state: Mapping[str, Any]) -> None:
         f"account [bold]{_text(state.get('account'))}[/]: {_colored(state.get('level'))}, "
         f"generation {_text(state.get('generation'))}"
     )
+    if withheld := (state.get("gate") or {}).get("withheld"):
+        console.print(f"[red]the lease is withheld[/] ({_row(withheld, ('reason', 'detail'))})")
     portfolio = state.get("portfolio") or {}
     if portfolio.get("equity") is not None:
         console.print(f"equity {_text(portfolio['equity'])} {_text(portfolio.get('reference'))}")

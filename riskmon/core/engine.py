@@ -34,7 +34,7 @@ from riskmon.core.limits.losses import Loss
 from riskmon.core.operate import operate
 from riskmon.core.orders import Orders, OrdersState
 from riskmon.core.portfolio import LATE_NS, Portfolio, PortfolioState
-from riskmon.core.rules import STOP, UNCLEAN_START, Rule
+from riskmon.core.rules import STOP, STORAGE, UNCLEAN_START, Rule
 from riskmon.core.samples import Samples
 from riskmon.core.seen import Seen
 from riskmon.core.timers import TimerKey, Timers
@@ -46,6 +46,9 @@ AT_ONCE = 16  # units of work that are not interrupted, at the least
 RUN_MAX = 500  # latencies in a row that are taken at once …
 RUN_OF_ONE = 8  # … and how many of them are as much work as one other event
 REGISTERED = 4  # a new scope is as much work as so many events
+_STORAGE_FAILED = (
+    "a write of the journal failed: a trip or a freeze may be lost; look at positions and orders"
+)
 RESTART_MAX = 4  # a start comes with the configuration, and nothing else
 
 
@@ -584,6 +587,9 @@ class Engine:
         for name in self.state.beats_ns:
             self._book.dirty["beat:" + name] = True
         self._record("start", f"start_{event.epoch}", "after a kill" if event.unclean else "")
+        if event.storage_failed:
+            self._register("account")
+            self._trips.shut(board.breaker(STORAGE, "account"), "breach_freeze", _STORAGE_FAILED)
         wanted = event.unclean and self.config.on_unclean_start == "cancel"
         if wanted and self.config.targets:
             self._register("account")

@@ -249,10 +249,14 @@ class Tick(_Internal, tag="tick"):
 
 
 class Start(_Internal, tag="start"):
-    """A process begins to run the engine. ``epoch`` is random and makes its ids unique."""
+    """A process begins to run the engine. ``epoch`` is random and makes its ids unique.
+
+    ``storage_failed``: something that an earlier process decided was not written.
+    """
 
     epoch: str
     unclean: bool = False
+    storage_failed: bool = False
 
 
 class Stop(_Internal, tag="stop"):

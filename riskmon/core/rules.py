@@ -13,15 +13,28 @@ from riskmon.core.view import HaltReason
 MANUAL = "manual"
 UNCLEAN_START = "unclean_start"
 STOP = "stop"
+STORAGE = "storage"
 # Where the cause of a trip lies that no limit found.
-CATEGORIES = {MANUAL: "operator", UNCLEAN_START: "riskmon", STOP: "riskmon"}
-HALT_REASONS: dict[str, HaltReason] = {MANUAL: "operator", UNCLEAN_START: "start", STOP: "stop"}
-# Breakers that no configuration names: an operator's own, that of a start after a kill, and that
-# of an orderly stop with `on_stop = "cancel"`. The last two close when their cancel is confirmed.
+CATEGORIES = {
+    MANUAL: "operator",
+    UNCLEAN_START: "riskmon",
+    STOP: "riskmon",
+    STORAGE: "riskmon",
+}
+HALT_REASONS: dict[str, HaltReason] = {
+    MANUAL: "operator",
+    UNCLEAN_START: "start",
+    STOP: "stop",
+    STORAGE: "storage",
+}
+# Breakers that no configuration names: an operator's own, that of a start after a kill, that of an
+# orderly stop with `on_stop = "cancel"`, and that of a start after a write that failed. Those of a
+# start after a kill and of a stop close when their cancel is confirmed, the others by an operator.
 PSEUDO: dict[str, Policy] = {
     MANUAL: Policy(recover="operator"),
     UNCLEAN_START: Policy(recover="clear"),
     STOP: Policy(recover="clear"),
+    STORAGE: Policy(recover="operator"),
 }
 
 

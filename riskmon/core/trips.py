@@ -82,10 +82,11 @@ class Trips:
 
     def _count_freeze(self, breaker: Breaker, cause: Cause) -> None:
         rule = self.board.rules.get(breaker.limit)
-        if cause == "freeze" or rule is None:  # an operator's
+        if cause == "freeze":  # an operator's
             why = "manual"
         else:
-            why = "edge_collapse" if rule.limit.kind == "edge" else "limit_violation"
+            is_edge = rule is not None and rule.limit.kind == "edge"
+            why = "edge_collapse" if is_edge else "limit_violation"
         self.board.state.freeze_total[why] += 1
 
     def _begin_incident(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import apsw
 import msgspec
@@ -16,6 +16,7 @@ from riskmon.core.events import Event
 
 _encode = msgspec.msgpack.Encoder().encode
 _json = msgspec.json.Encoder().encode
+_UNENCODABLE = (OverflowError, TypeError, ValueError)  # what the encoders raise
 
 Status = Literal["pending", "delivered", "withdrawn"]
 
@@ -41,7 +42,7 @@ def encoded(events: Sequence[Event]) -> bytes:
     """
     try:
         return _encode(events)
-    except (OverflowError, TypeError, ValueError) as fault:
+    except _UNENCODABLE as fault:
         raise Unencodable(f"a value cannot be written: {fault}") from fault
 
 
@@ -81,56 +82,95 @@ class Commit(Struct, kw_only=True):
     clean: bool = False
 
 
-def insert(db: apsw.Connection, commit: Commit, last_seq: int) -> tuple[int, int]:
-    """Write a commit inside the open transaction.
+_AUDIT = """
+INSERT INTO audit VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
+  at_ns = excluded.at_ns, kind = excluded.kind, record = excluded.record
+"""
+_OUTBOX = """
+INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
+"""
+# Late news of an attempt does not bring back what was withdrawn or is delivered.
+_OUTCOME = """
+UPDATE outbox SET status = ?2, attempts = ?3
+WHERE id = ?1 AND (status = 'pending' OR ?2 = 'delivered')
+"""
+_WITHDRAW = "UPDATE outbox SET status = 'withdrawn' WHERE incident = ? AND status = 'pending'"
 
-    Returns the journal's last seq after it, and the bytes of its entries and its snapshot.
-    """
-    size = len(commit.snapshot or b"")
-    if commit.entries:
-        rows = [
-            (e.seq, e.now_ns, e.wall_ns, e.encoded or encoded(e.events)) for e in commit.entries
-        ]
-        db.executemany("INSERT INTO inputs VALUES (?, ?, ?, ?)", rows)
-        last_seq = commit.entries[-1].seq
-        size += sum(len(events) for *_, events in rows)
-    for decision in commit.decisions:
-        _insert_decision(db, decision)
-    for delivery in commit.deliveries:
-        db.execute(
-            "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
-            astuple(delivery),
+
+class Input(NamedTuple):
+    """An entry as its row holds it."""
+
+    seq: int
+    now_ns: int
+    wall_ns: int
+    events: bytes
+
+
+class Rows(NamedTuple):
+    """A commit as the rows of its tables: nothing is left to encode."""
+
+    inputs: list[Input]
+    audit: list[tuple[str, int, str, str]]
+    transitions: list[tuple[int, str]]
+    outbox: list[tuple[Any, ...]]
+    outcomes: list[tuple[str, Status, int]]
+    withdraw: list[str]
+    snapshot: bytes | None
+    clean: bool
+
+    @property
+    def size(self) -> int:
+        """The bytes of the entries and the snapshot."""
+        return sum(len(row.events) for row in self.inputs) + len(self.snapshot or b"")
+
+
+def rows_of(commit: Commit) -> Rows:
+    """The rows of a commit. Raises :class:`Unencodable`."""
+    try:
+        return Rows(
+            inputs=[
+                Input(e.seq, e.now_ns, e.wall_ns, e.encoded or encoded(e.events))
+                for e in commit.entries
+            ],
+            audit=[
+                (record.id, record.at_ns, record.kind, _json(record).decode())
+                for record in commit.decisions
+                if isinstance(record, Record)
+            ],
+            transitions=[
+                (transition.at_ns, _json(transition).decode())
+                for transition in commit.decisions
+                if isinstance(transition, Transition)
+            ],
+            outbox=[astuple(delivery) for delivery in commit.deliveries],
+            outcomes=commit.outcomes,
+            withdraw=commit.withdraw,
+            snapshot=commit.snapshot,
+            clean=commit.clean,
         )
-    for id_, status, attempts in commit.outcomes:
-        # Late news of an attempt does not bring back what was withdrawn or is delivered.
-        db.execute(
-            "UPDATE outbox SET status = ?1, attempts = ?2"
-            " WHERE id = ?3 AND (status = 'pending' OR ?1 = 'delivered')",
-            (status, attempts, id_),
-        )
-    for incident in commit.withdraw:
-        db.execute(
-            "UPDATE outbox SET status = 'withdrawn' WHERE incident = ? AND status = 'pending'",
-            (incident,),
-        )
-    if commit.snapshot is not None:
-        _insert_snapshot(db, last_seq, commit.snapshot)
-    if commit.clean:
+    except _UNENCODABLE as fault:
+        raise Unencodable(f"a decision cannot be written: {fault}") from fault
+
+
+def insert(db: apsw.Connection, rows: Rows, last_seq: int) -> int:
+    """Write a commit inside the open transaction; the journal's last seq after it."""
+    if rows.inputs:
+        db.executemany("INSERT INTO inputs VALUES (?, ?, ?, ?)", rows.inputs)
+        last_seq = rows.inputs[-1].seq
+    for statement, values in (
+        (_AUDIT, rows.audit),
+        ("INSERT INTO transitions VALUES (?, ?)", rows.transitions),
+        (_OUTBOX, rows.outbox),
+        (_OUTCOME, rows.outcomes),
+        (_WITHDRAW, [(incident,) for incident in rows.withdraw]),
+    ):
+        if values:
+            db.executemany(statement, values)
+    if rows.snapshot is not None:
+        _insert_snapshot(db, last_seq, rows.snapshot)
+    if rows.clean:
         db.execute("UPDATE meta SET value = 1 WHERE key = 'clean'")
-    return last_seq, size
-
-
-def _insert_decision(db: apsw.Connection, decision: Decision) -> None:
-    if isinstance(decision, Record):
-        db.execute(
-            "INSERT INTO audit VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
-            " at_ns = excluded.at_ns, kind = excluded.kind, record = excluded.record",
-            (decision.id, decision.at_ns, decision.kind, _json(decision).decode()),
-        )
-    elif isinstance(decision, Transition):
-        db.execute(
-            "INSERT INTO transitions VALUES (?, ?)", (decision.at_ns, _json(decision).decode())
-        )
+    return last_seq
 
 
 def _insert_snapshot(db: apsw.Connection, seq: int, data: bytes) -> None:

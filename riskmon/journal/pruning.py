@@ -12,7 +12,7 @@ _SLICE_ROWS = 2_048
 _SLICE_ROWS_OTHER = 256
 _SLICE_BYTES = 1_000_000
 _SLICE_PAGES = 256
-_FILL_PERCENT = 90  # of the bytes allowed: what comes in before the next look fits into the rest
+_SPARE_BYTES_MAX = 100_000_000  # for what comes in before the next look; less of a small journal
 REFUSALS_MAX = 10_000  # records of refused calls that are kept
 _DAY_NS = 86_400 * 10**9
 
@@ -40,7 +40,7 @@ def size_of(db: apsw.Connection) -> Size:
 
 def drop_excess(db: apsw.Connection, rule: Prune, log_bytes: int) -> bool:
     """Drop the oldest of what does not fit, the log counted in; whether to go on."""
-    allowed = rule.max_bytes * _FILL_PERCENT // 100 - log_bytes
+    allowed = rule.max_bytes - min(rule.max_bytes // 8, _SPARE_BYTES_MAX) - log_bytes
     excess = size_of(db).used - allowed
     dropped = False
     if excess > 0:
@@ -48,7 +48,8 @@ def drop_excess(db: apsw.Connection, rule: Prune, log_bytes: int) -> bool:
     size = size_of(db)
     given_back = False
     if size.used + size.free + log_bytes > rule.max_bytes and size.free:
-        given_back = _give_back(db)
+        # What is moved for it goes through the log, which counts too.
+        given_back = _give_back(db, min(_SLICE_PAGES, (rule.max_bytes >> 16) + 1))
     return (dropped and size.used > allowed) or given_back
 
 
@@ -63,7 +64,7 @@ def drop_aged(db: apsw.Connection, rule: Prune, _log_bytes: int) -> bool:
     dropped = bool(last) and _drop_entries(db, last)
     dropped = _drop_finished(db, horizon_ns) or dropped
     dropped = _drop_refusals(db, horizon_ns) or dropped
-    return _give_back(db) or dropped
+    return _give_back(db, _SLICE_PAGES) or dropped
 
 
 def _drop_oldest(db: apsw.Connection, excess: int, rule: Prune) -> bool:
@@ -149,5 +150,5 @@ def _drop_refusals(db: apsw.Connection, horizon_ns: int) -> bool:
     return db.total_changes() > before
 
 
-def _give_back(db: apsw.Connection) -> bool:
-    return bool(list(db.execute(f"PRAGMA incremental_vacuum({_SLICE_PAGES})")))
+def _give_back(db: apsw.Connection, pages: int) -> bool:
+    return bool(list(db.execute(f"PRAGMA incremental_vacuum({pages})")))

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -14,11 +15,12 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from riskmon.core.decisions import Record
-from riskmon.journal.commit import Commit, Delivery, Entry
+from riskmon.journal.commit import Commit, Delivery, Entry, Rows, rows_of
 from riskmon.journal.file import JOURNAL_NAME, JournalError, explained, open_reader, take
 from riskmon.journal.mark import Marks, mark_paths
 from riskmon.journal.pruning import Prune
 from riskmon.journal.reading import entries_since, newest_snapshot
+from riskmon.journal.reserve import Reserve
 from riskmon.journal.writer import Writer
 
 _GROUP_MAX = 1_024  # commits in one transaction
@@ -33,6 +35,8 @@ class Recovered(NamedTuple):
     ``unclean``: the last run did not end in order. ``last_now_ns`` and ``last_seq`` are those of
     the newest entry (0 without one). ``undelivered``: pending deliveries, oldest first. ``lost``:
     the loss that this start accepts, empty for none; the first commit must hold the freeze.
+    ``storage_failed``: a write of an earlier run failed, so that a trip may be lost;
+    :meth:`Journal.clear_storage_failure` once what holds the account is durable.
     """
 
     snapshot: bytes | None
@@ -42,6 +46,7 @@ class Recovered(NamedTuple):
     last_seq: int
     undelivered: list[Delivery]
     lost: str = ""
+    storage_failed: bool = False
 
 
 Done = Callable[[BaseException | None], None]
@@ -52,7 +57,11 @@ class _Look(NamedTuple):
     done: Done
 
 
-_Job = tuple[Commit, Done] | Prune | _Look | None  # None: end the thread
+class _Clear(NamedTuple):
+    """Withdraw the note of a failed write."""
+
+
+_Job = tuple[Rows, Done] | Prune | _Look | _Clear | None  # None: end the thread
 
 
 class Journal:
@@ -93,13 +102,14 @@ class Journal:
         path = state_dir / JOURNAL_NAME
         lock = take(state_dir) if lock is None else lock
         try:
-            with explained(path):
+            with explained(path), ExitStack() as opened:
                 marks = Marks(mark_paths(state_dir, gate))
-                try:
-                    return cls(path, lock, Writer(path, marks, accept_loss=accept_loss))
-                except BaseException:
-                    marks.close()
-                    raise
+                opened.callback(marks.close)
+                reserve = Reserve(state_dir)
+                opened.callback(reserve.close)
+                journal = cls(path, lock, Writer(path, marks, reserve, accept_loss=accept_loss))
+                opened.pop_all()
+                return journal
         except BaseException:
             os.close(lock)
             raise
@@ -129,18 +139,27 @@ class Journal:
             last_seq=last[0] if last else 0,
             undelivered=undelivered,
             lost=self._writer.lost,
+            storage_failed=self._writer.storage_failed,
         )
 
     def submit(self, commit: Commit, done: Done) -> None:
         """Hand over a commit; never blocks, from any thread.
 
         ``done`` is called on the writer thread: with None when the commit is on the disk, or with
-        the :class:`JournalError` that ended the journal.
+        the :class:`JournalError` that ended the journal. Raises :class:`Unencodable`, and hands
+        nothing over, for a commit that no journal could hold.
         """
+        rows = rows_of(commit)
         with self._submitting:
             if self._closed:
                 raise JournalError(f"{self._path} is closed: nothing more can be written")
-            self._jobs.put((commit, done))
+            self._jobs.put((rows, done))
+
+    def clear_storage_failure(self) -> None:
+        """Withdraw what :attr:`Recovered.storage_failed` told, once a hold of it is durable."""
+        with self._submitting:
+            if not self._closed:
+                self._jobs.put(_Clear())
 
     def prune(self, keep_days: float, max_bytes: int) -> None:
         """Begin to drop what is old, between commits, and hold the size from then on.
@@ -151,6 +170,11 @@ class Journal:
         where no entry can go; the audit trail stays. Returns at once.
         """
         self._jobs.put(Prune(keep_days, max_bytes))
+
+    @property
+    def out_of_room(self) -> str:
+        """Why the last room on the disk is in use, so that the sidecar must end; "" while not."""
+        return self._writer.out_of_room
 
     def look(self, done: Done) -> None:
         """Make sure that the journal is still where it was, and make lost marks anew.
@@ -198,7 +222,7 @@ class Journal:
                 return
             self._closed = True
             if clean:
-                self._jobs.put((Commit(clean=True), lambda _: None))
+                self._jobs.put((rows_of(Commit(clean=True)), lambda _: None))
             self._jobs.put(None)
         self._thread.join()
         with self._reading:
@@ -224,9 +248,9 @@ class Journal:
                 self._answer(looks)
             self._guarded(self._maintain)
 
-    def _next_group(self) -> tuple[list[tuple[Commit, Done]], bool]:
+    def _next_group(self) -> tuple[list[tuple[Rows, Done]], bool]:
         """All commits that wait, at most ``_GROUP_MAX``, and whether more may come."""
-        group: list[tuple[Commit, Done]] = []
+        group: list[tuple[Rows, Done]] = []
         wait = not self._is_pruning
         while len(group) < _GROUP_MAX:
             try:
@@ -240,11 +264,13 @@ class Journal:
                 self._guarded(partial(self._writer.prune, job))
             elif isinstance(job, _Look):
                 self._looks.append(job.done)
+            elif isinstance(job, _Clear):
+                self._guarded(self._writer.clear_failure)
             else:
                 group.append(job)
         return group, True
 
-    def _commit(self, group: list[tuple[Commit, Done]]) -> list[tuple[Commit, Done]]:
+    def _commit(self, group: list[tuple[Rows, Done]]) -> list[tuple[Rows, Done]]:
         """Make one transaction of the first of these, and answer them; the rest."""
         written = self._guarded(lambda: self._writer.write([commit for commit, _ in group]))
         count = len(group) if written is None else written
@@ -270,8 +296,19 @@ class Journal:
                 return work()
         except BaseException as fault:  # no reason at all may leave a sender without an answer
             self._is_pruning = False
-            self._failure = (
-                fault if isinstance(fault, JournalError) else JournalError(f"{self._path}: {fault}")
-            )
-            _log.critical("the journal ends: %s", self._failure)
+            self._end(fault)
             return None
+
+    def _end(self, fault: BaseException) -> None:
+        if isinstance(fault, JournalError):
+            self._failure = fault
+        else:
+            self._failure = JournalError(f"internal fault in writing {self._path}: {fault!r}")
+        _log.critical("the journal ends: %s", self._failure)
+        # Files that are gone have no cause: what they held is missing at the next start anyway.
+        if fault.__cause__ is not None or not isinstance(fault, JournalError):
+            held = self._writer.note_failure()
+            _log.critical(
+                "the next start %s the account, for a trip may not be written",
+                "holds" if held else "does not know it: freeze",
+            )

@@ -2,20 +2,25 @@
 
 The size of the journal is held here too: between transactions the log is copied back into the
 database, and what is old is dropped, in step with what comes in.
+
+A transaction that finds no room on the disk is tried again in the :class:`Reserve`. One that
+cannot be written at all leaves its trace in the marks, so that the next start holds the account.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
 
-from riskmon.journal.commit import Commit, insert
+from riskmon.journal.commit import Rows, insert
 from riskmon.journal.file import JournalError, log_of, number
 from riskmon.journal.mark import Mark, Marks
 from riskmon.journal.opening import open_writer
 from riskmon.journal.pruning import Prune, drop_aged, drop_excess
+from riskmon.journal.reserve import Reserve, is_for_want_of_room
 
 _PAGE_BYTES = 4_096
 _CHECKPOINT_PAGES_MIN, _CHECKPOINT_PAGES_MAX = 16, 1_000
@@ -27,8 +32,11 @@ Drop = Callable[[apsw.Connection, Prune, int], bool]
 class Writer:
     """Writes one journal, on one thread at a time. Call everything `explained`."""
 
-    def __init__(self, path: Path, marks: Marks, *, accept_loss: bool = False) -> None:
-        self._path, self._marks = path, marks
+    def __init__(
+        self, path: Path, marks: Marks, reserve: Reserve, *, accept_loss: bool = False
+    ) -> None:
+        self._path, self._marks, self._reserve = path, marks, reserve
+        self.storage_failed = marks.storage_failed
         self._db, self._mark, self.lost = open_writer(path, marks, accept_loss=accept_loss)
         self._marked = not self.lost
         self._last_seq = self._mark.last_seq
@@ -47,39 +55,103 @@ class Writer:
         places = (path.parent, path, log_of(path))
         self._places = [(place, _device_and_inode(place)) for place in places]
 
-    def write(self, commits: Sequence[Commit]) -> int:
+    @property
+    def out_of_room(self) -> str:
+        """Why the reserve is spent, so that soon nothing can be written; empty while it is not."""
+        return self._reserve.spent
+
+    def write(self, commits: Sequence[Rows]) -> int:
         """Make the first of these commits durable, and mark it; how many, one at least."""
-        count = size = 0
-        self._db.execute("BEGIN IMMEDIATE")
-        while count < len(commits) and size < self._transaction_bytes:
-            self._last_seq, added = insert(self._db, commits[count], self._last_seq)
-            size, count = size + added, count + 1
-        self._db.execute("COMMIT")
-        self._unchecked_bytes += size
+        try:
+            count = self._insert(commits)
+        except apsw.Error as fault:
+            if not is_for_want_of_room(fault):
+                raise
+            count = self._insert_into_reserve(commits, str(fault))
         self._advance(commits[:count])
         return count
 
+    def _insert(self, commits: Sequence[Rows]) -> int:
+        """One transaction of the first of these commits, whole or not at all; how many."""
+        count = size = 0
+        last_seq = self._last_seq
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            while count < len(commits) and size < self._transaction_bytes:
+                last_seq = insert(self._db, commits[count], last_seq)
+                size, count = size + commits[count].size, count + 1
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        self._last_seq = last_seq
+        self._unchecked_bytes += size
+        return count
+
+    def _insert_into_reserve(self, commits: Sequence[Rows], why: str) -> int:
+        """As :meth:`_insert`, in the room that the reserve gives; alone, if need be."""
+        small = [each._replace(snapshot=None) for each in commits]
+        if self._reserve.release(why):
+            try:
+                return self._insert(small)
+            except apsw.Error as fault:
+                if not is_for_want_of_room(fault):
+                    raise
+        return self._insert(small[:1])
+
+    def _roll_back(self) -> None:
+        with suppress(apsw.Error):  # a failed COMMIT may have done it
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+    def note_failure(self) -> bool:
+        """Record in the marks that a write failed; whether one of them took it."""
+        return self._marks.note_storage_failure()
+
+    def clear_failure(self) -> None:
+        """Withdraw what an earlier run recorded, once what holds the account is durable."""
+        self._marks.clear_storage_failure()
+
     def maintain(self) -> bool:
-        """Do a little of what keeps the files small; whether there is more to do at once."""
+        """Do a little of what keeps the files small; whether there is more to do at once.
+
+        On a full disk nothing: all the room that is left is for commits.
+        """
+        if self._reserve.spent:
+            return False
+        try:
+            return self._maintain()
+        except apsw.Error as fault:
+            if not is_for_want_of_room(fault):
+                raise
+            self._reserve.release(str(fault))
+            return False
+
+    def _maintain(self) -> bool:
         if self._log_pages >= self._checkpoint_pages:
-            self._log_pages = 0
-            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._checkpoint()
         rule = self._rule
         if rule is None:
             return False
         if self._is_over or self._unchecked_bytes >= rule.max_bytes >> 6:
             self._unchecked_bytes = 0
-            self._is_over = self._transact(drop_excess, rule)
+            was_over, self._is_over = self._is_over, self._transact(drop_excess, rule)
+            if was_over and not self._is_over:
+                self._checkpoint()  # the database's file shrinks with it
         if self._is_aging and not self._is_over:
             self._is_aging = self._transact(drop_aged, rule)
         return self._is_over or self._is_aging
+
+    def _checkpoint(self) -> None:
+        self._log_pages = 0
+        self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def prune(self, rule: Prune) -> None:
         """Hold the journal to this rule from here on, and drop next what is too old for it."""
         pages = int(rule.max_bytes / 16 / _PAGE_BYTES)
         self._checkpoint_pages = max(_CHECKPOINT_PAGES_MIN, min(pages, _CHECKPOINT_PAGES_MAX))
         self._transaction_bytes = max(rule.max_bytes >> 5, _PAGE_BYTES)
-        self._log_bytes = min(rule.max_bytes >> 2, _LOG_BYTES_MAX)
+        self._log_bytes = min(rule.max_bytes >> 3, _LOG_BYTES_MAX)
         self._db.execute(f"PRAGMA journal_size_limit = {self._log_bytes}")
         self._rule, self._is_aging, self._is_over = rule, True, True
 
@@ -101,9 +173,10 @@ class Writer:
             self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self._db.close()
         self._marks.close()
+        self._reserve.close()
 
-    def _advance(self, commits: Sequence[Commit]) -> None:
-        last = next((each.entries[-1] for each in reversed(commits) if each.entries), None)
+    def _advance(self, commits: Sequence[Rows]) -> None:
+        last = next((each.inputs[-1] for each in reversed(commits) if each.inputs), None)
         if self._marked and last is not None:
             self._marks.advance(last.seq, last.wall_ns)
         elif not self._marked:  # the first commit after an accepted loss
@@ -113,9 +186,13 @@ class Writer:
 
     def _transact(self, drop: Drop, rule: Prune) -> bool:
         self._db.execute("BEGIN IMMEDIATE")
-        log_bytes = max(self._log_bytes, log_of(self._path).stat().st_size)
-        more = drop(self._db, rule, log_bytes)
-        self._db.execute("COMMIT")
+        try:
+            log_bytes = max(self._log_bytes, log_of(self._path).stat().st_size)
+            more = drop(self._db, rule, log_bytes)
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
         return more
 
     def _note_log(self, _db: apsw.Connection, _name: str, pages: int) -> int:

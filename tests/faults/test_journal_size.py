@@ -84,7 +84,7 @@ def test_the_size_holds_at_the_rate_of_the_disk(tmp_path: Path, batch: int, ever
 def test_a_sidecar_holds_the_size(make: Make) -> None:
     """At the rate of four connections, and a restart replays from what is left."""
     sidecar = make(f"[journal]\nmax_bytes = {MAX_BYTES}").start()
-    body = json.dumps([{"type": "latency", "venue": "kraken", "seconds": 0.01}] * 100).encode()
+    body = json.dumps([{"type": "latency", "venue": "kraken", "seconds": 0.01}] * 1_000).encode()
 
     def write() -> None:
         threads = [threading.Thread(target=post, args=(sidecar, body, 4.0)) for _ in range(4)]

@@ -19,7 +19,7 @@ from riskmon.core.decisions import CheckAnswer, OperateAnswer
 from riskmon.core.engine import Engine
 from riskmon.gate import Gate, Level
 from riskmon.gate_file import GateFile
-from riskmon.journal import Commit, Journal, JournalError
+from riskmon.journal import Commit, Journal, JournalError, Unencodable
 from riskmon.loop import Loop
 from riskmon.metrics import Recorder
 from riskmon.web import NotDurable, Unwritable
@@ -29,6 +29,8 @@ Done = Callable[[BaseException | None], None]
 
 class Disk:
     """Takes commits as a journal does, and puts one down when it is told to."""
+
+    out_of_room = ""
 
     def __init__(self) -> None:
         self._waiting: deque[Done] = deque()
@@ -272,6 +274,27 @@ async def test_a_value_that_cannot_be_written_is_refused_before_it_acts(
     frozen = await now.take(now.loop.ask(operate("freeze")))
     await now.disk.put_down()
     assert cast("OperateAnswer", frozen.result()).status == 200
+
+
+async def test_a_fault_of_encoding_is_not_a_fault_of_the_disk(
+    running: Callable[[], Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decision that cannot be encoded is a broken invariant: shut, and told as what it is."""
+    now = running()
+    await now.start()
+
+    def submit(_: Commit, done: Done) -> None:
+        raise Unencodable("a decision cannot be written: Integer value out of range")
+
+    monkeypatch.setattr(now.disk, "submit", submit)
+    waiting = asyncio.ensure_future(now.loop.ingest([ev.Heartbeat(venue="a")]))
+    with pytest.raises(NotDurable, match="riskmon has failed and ends: a decision cannot be"):
+        await waiting
+    assert now.gate.level() is Level.HALT
+    assert [type(error) for error in now.failed] == [Unencodable]
+    withheld = now.loop.withheld()
+    assert withheld is not None
+    assert withheld.reason == "stop"
 
 
 async def test_a_failure_after_the_end_touches_nothing(running: Callable[[], Running]) -> None:

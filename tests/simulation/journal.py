@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import cached_property
 from typing import Protocol
 
 from riskmon.journal import Commit, Entry, Journal, Recovered, entries
+from riskmon.journal.commit import Rows
 
 Done = Callable[[BaseException | None], None]
 
@@ -50,6 +52,11 @@ class SimulatedJournal(Journal):
     _answered_at = 0.0
     _working: asyncio.TimerHandle | None = None
 
+    @cached_property
+    def _waiting(self) -> dict[Done, Commit]:
+        """The commits that are not durable, by what is called when they are."""
+        return {}
+
     def _run(self) -> None:
         """The thread ends at once."""
 
@@ -60,7 +67,9 @@ class SimulatedJournal(Journal):
 
     def submit(self, commit: Commit, done: Done) -> None:
         self.watcher.submitted(commit)
-        super().submit(commit, self._delayed(commit, done))
+        delayed = self._delayed(commit, done)
+        self._waiting[delayed] = commit
+        super().submit(commit, delayed)
         self._wake()
 
     def prune(self, keep_days: float, max_bytes: int) -> None:
@@ -103,8 +112,10 @@ class SimulatedJournal(Journal):
             if self._is_pruning:
                 self._wake()
 
-    def _commit(self, group: list[tuple[Commit, Done]]) -> list[tuple[Commit, Done]]:
+    def _commit(self, group: list[tuple[Rows, Done]]) -> list[tuple[Rows, Done]]:
         rest = super()._commit(group)
+        written = [done for _, done in group[: len(group) - len(rest)]]
+        commits = [self._waiting.pop(done) for done in written if done in self._waiting]
         if self._failure is None:
-            self.watcher.durable([commit for commit, _ in group[: len(group) - len(rest)]])
+            self.watcher.durable(commits)
         return rest

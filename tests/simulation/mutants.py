@@ -12,7 +12,8 @@ from riskmon.core.engine import Engine
 from riskmon.journal import Journal, Recovered
 from riskmon.journal.mark import MarkFile, Marks
 from riskmon.lease import Lease, Levels
-from riskmon.loop import Loop, Turn
+from riskmon.loop import Loop
+from riskmon.turn import Turn
 
 Mutant = Callable[[], Any]  # a context manager
 

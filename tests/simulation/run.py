@@ -78,7 +78,7 @@ class Simulation:
 
     def tell(self, text: str) -> None:
         """Add a line to the story."""
-        self._tell(f"{self.clock.seconds:9.4f}  {text}")
+        self._tell(f"{self.clock.seconds:9.4f}  {text.replace(str(self.state.parent), '…')}")
 
     # -- what the journal shows (:class:`tests.simulation.journal.Watcher`) ------------------------
 

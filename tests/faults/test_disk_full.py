@@ -1,0 +1,142 @@
+"""A disk that is full, or fails: a trip is durable, or the next start holds the account."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+from riskmon.gate import Level
+from riskmon.journal import Commit, Entry, Journal, JournalError
+from riskmon.journal.reserve import RESERVE_BYTES
+from tests.faults.disks import Disk
+from tests.sidecar.conftest import Make
+from tests.sidecar.harness import QUICK_LATENCY, SLOW_SAMPLES, Sidecar, Webhooks, eventually
+
+pytestmark = pytest.mark.slow
+
+
+def limit_files(sidecar: Sidecar) -> None:
+    """Let each write of the sidecar beyond the journal's log of now fail, with EFBIG."""
+    assert sidecar.process is not None
+    size = (sidecar.state_dir / "journal.db-wal").stat().st_size
+    assert size > 24_576  # the marks are smaller, and are written in place
+    resource.prlimit(sidecar.process.pid, resource.RLIMIT_FSIZE, (size, size))
+
+
+@pytest.mark.parametrize("ending", ["exit", "kill"])
+def test_a_freeze_on_a_full_disk_is_durable(
+    make: Make, oms: Webhooks, tmp_path: Path, ending: str
+) -> None:
+    """The reserve takes it: exit 4 with the gate shut; no start while full; frozen after it."""
+    sidecar = make(oms.target(), top='on_unclean_start = "keep"')
+    with Disk.in_memory(tmp_path / "state", "8m") as disk:
+        disk.start(sidecar)
+        sidecar.events({"type": "heartbeat", "venue": "kraken"})
+        disk.fill()
+        assert sidecar.operate("freeze")[0] == 200
+        assert sidecar.level() is Level.HALT
+        if ending == "kill":
+            sidecar.end(signal.SIGKILL)
+        else:
+            assert sidecar.wait() == 4
+            assert "no room is left on the disk" in sidecar.said()
+        assert sidecar.launch(prefix=disk.prefix).wait() == 2
+        assert "no space left" in sidecar.said()
+        assert sidecar.level() is Level.HALT
+
+        disk.make_room()
+        disk.start(sidecar)
+        assert sidecar.breaker("manual", "account")["state"] == "frozen"
+        assert sidecar.breaker("storage", "account") == {}
+        assert sidecar.level() is Level.HALT
+        assert (disk.seen / "reserve").stat().st_blocks * 512 >= RESERVE_BYTES
+
+
+def test_a_trip_on_a_full_disk_is_durable(make: Make, oms: Webhooks, tmp_path: Path) -> None:
+    """A limit that breaks by itself, with its cancel, and what else waits to be written."""
+    config = QUICK_LATENCY + oms.target()
+    sidecar = make(config, top='on_unclean_start = "keep"')
+    with Disk.in_memory(tmp_path / "state", "8m") as disk:
+        disk.start(sidecar)
+        disk.fill()
+        sidecar.events(*SLOW_SAMPLES)
+        assert sidecar.wait() == 4
+        assert oms.sweeps(limit="latency_p99")[:1] == [1]
+        disk.make_room()
+        disk.start(sidecar)
+        assert sidecar.breaker("latency_p99", "venue:kraken")["state"] == "open"
+        assert sidecar.level(venue="kraken") is Level.HALT
+        assert sidecar.level() is Level.ALLOW  # nothing is lost, and nothing else was shut
+
+
+def test_a_first_start_on_a_full_disk_says_so(make: Make, tmp_path: Path) -> None:
+    """Exit 2 with the reason."""
+    sidecar = make()
+    with Disk.in_memory(tmp_path / "state", "8m") as disk:
+        disk.fill()
+        assert sidecar.launch(prefix=disk.prefix).wait() == 2
+        said = sidecar.said()
+        assert "space" in said
+        assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("shut", ["freeze", "trip"])
+def test_what_cannot_be_written_holds_the_next_start(make: Make, oms: Webhooks, shut: str) -> None:
+    """A write that fails in any room: `storage` freezes the account until an operator ends it."""
+    sidecar = make(QUICK_LATENCY + oms.target()).start()
+    sidecar.events({"type": "heartbeat", "venue": "kraken"})
+    limit_files(sidecar)
+    if shut == "freeze":
+        assert sidecar.operate("freeze")[0] == 503
+    else:
+        assert sidecar.request("POST", "/v1/events", SLOW_SAMPLES)[0] == 503
+    assert sidecar.level(venue="kraken") is Level.HALT
+    assert sidecar.wait() == 4
+    assert "the next start holds the account" in sidecar.said()
+
+    oms.bodies.clear()
+    sidecar.start()
+    assert sidecar.breaker("storage", "account")["state"] == "frozen"
+    assert sidecar.level() is Level.HALT
+    assert sidecar.metric("riskmon_halted", limit="storage", reason="storage") == 1
+    eventually(lambda: oms.sweeps(limit="storage", scope="account")[:2] == [1, 2], "the cancel")
+    sidecar.end(signal.SIGKILL)
+    sidecar.start()
+    assert sidecar.breaker("storage", "account")["state"] == "frozen"
+    eventually(lambda: all(one["confirmed"] for one in sidecar.state()["cancel"]), "the cancels")
+    generation = sidecar.state()["generation"]
+    assert sidecar.operate("unfreeze", generation=generation)[0] == 200
+    eventually(lambda: sidecar.level() is Level.ALLOW, "the gate's opening")
+    assert sidecar.end(signal.SIGTERM) == 0
+    sidecar.start()
+    assert sidecar.breaker("storage", "account")["state"] == "closed"
+    assert sidecar.level() is Level.ALLOW
+
+
+def test_a_failure_is_known_until_its_hold_is_durable(tmp_path: Path) -> None:
+    """Each start finds it, whatever ends the starts between, until it is withdrawn."""
+    state_dir, gate = tmp_path / "state", tmp_path / "test.gate"
+    journal = Journal.open(state_dir, gate=gate)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    faults: list[BaseException | None] = []
+    resource.setrlimit(resource.RLIMIT_FSIZE, (24_576, hard))
+    try:
+        entry = Entry(1, 1, 1, [], encoded=bytes(1_000_000))
+        journal.submit(Commit(entries=[entry]), faults.append)
+        journal.close(clean=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert isinstance(faults[0], JournalError)
+    for _ in range(2):
+        journal = Journal.open(state_dir, gate=gate)
+        assert journal.recover().storage_failed
+        journal.close(clean=True)
+    journal = Journal.open(state_dir, gate=gate)
+    journal.clear_storage_failure()
+    journal.close(clean=True)
+    journal = Journal.open(state_dir, gate=gate)
+    assert not journal.recover().storage_failed
+    journal.close(clean=True)
