@@ -40,7 +40,7 @@ from riskmon.turn import Request, Turn
 from riskmon.web import Accepted, NotDurable, QueueFull, Unwritable
 
 PIECE_WORK = 256  # units of the engine's work in one piece: 1 to 4 ms
-OBSERVED_AT_ONCE = 4_096  # events that are counted in one piece
+OBSERVED_AT_ONCE = 1_024  # events that are counted in one piece
 QUEUE_EVENTS = 200_000  # taken in and not durable yet
 RENEWALS_PER_LEASE = 20
 CANCEL_WAIT_SECONDS = 0.02  # a cancel waits so long for its commit

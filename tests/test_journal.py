@@ -656,8 +656,24 @@ def test_pruning_by_size_gives_the_disk_back(tmp_path: Path) -> None:
     journal.close(clean=True)
     kept = numbers(tmp_path)
     assert kept == list(range(kept[0], 302))
-    assert 50 < len(kept) < 100
+    assert 40 < len(kept) < 100
     assert (tmp_path / "journal.db").stat().st_size < 2_100_000
+
+
+def test_a_long_reader_costs_no_more_history_than_a_quarter(tmp_path: Path) -> None:
+    """A log that a reader keeps from being used anew does not empty the journal."""
+    journal = Journal.open(tmp_path)
+    commit(journal, Commit(entries=[entry(1)]))
+    reader = apsw.Connection(str(tmp_path / "journal.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    reader.execute("BEGIN; SELECT count(*) FROM inputs")
+    for n in range(2, 302):
+        commit(journal, Commit(entries=[entry(n, size=20_000)]))
+    commit(journal, Commit(entries=[entry(302)], snapshot=b"s"))
+    journal.prune(keep_days=30, max_bytes=2_000_000)
+    eventually(lambda: numbers(tmp_path)[0] > 200)
+    journal.close(clean=True)
+    assert 40 < len(numbers(tmp_path)) < 100
+    reader.close()
 
 
 def test_pruning_by_size_leaves_what_the_newest_snapshot_needs(tmp_path: Path) -> None:

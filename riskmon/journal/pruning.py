@@ -39,7 +39,12 @@ def size_of(db: apsw.Connection) -> Size:
 
 
 def drop_excess(db: apsw.Connection, rule: Prune, log_bytes: int) -> bool:
-    """Drop the oldest of what does not fit, the log counted in; whether to go on."""
+    """Drop the oldest of what does not fit, the log counted in; whether to go on.
+
+    A log that a long reader keeps from being used anew counts as a quarter of ``max_bytes`` at
+    most: more dropped entries would only lengthen it.
+    """
+    log_bytes = min(log_bytes, rule.max_bytes >> 2)
     allowed = rule.max_bytes - min(rule.max_bytes // 8, _SPARE_BYTES_MAX) - log_bytes
     excess = size_of(db).used - allowed
     dropped = False
