@@ -21,7 +21,7 @@ _decode = msgspec.msgpack.Decoder(list[Event]).decode
 
 
 class End(NamedTuple):
-    """What tells a journal from others, and its last entry; 0 and 0 without one."""
+    """A journal's identity, and the number and time of its last entry; 0 and 0 without one."""
 
     identity: bytes | None
     last_seq: int
