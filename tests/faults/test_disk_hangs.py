@@ -42,7 +42,7 @@ def test_a_disk_that_hangs_halts_everywhere(make: Make, tmp_path: Path) -> None:
             began = time.monotonic()
             status, body = calls.submit(check, sidecar).result()
             assert status == 503
-            assert time.monotonic() - began < 2 * LEASE_SECONDS
+            assert time.monotonic() - began < 4 * LEASE_SECONDS  # one, and what a busy machine adds
             assert "the disk has not answered" in body["detail"]
             assert "the disk has not answered" in check(sidecar)[1]["detail"]
             state = sidecar.state()

@@ -140,7 +140,7 @@ def test_a_lost_gate_is_made_anew(damage: str, sidecar: Sidecar, asker: Path) ->
         if damage.startswith("truncated"):  # a look before the next renewal would be the last one
             eventually(lambda: rewrites(sidecar) > before, "the rewrite")
         eventually(lambda: sidecar.said()[told:].count("was made anew"), "the log line")
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 3  # a second, and what a busy machine adds
         assert f"the gate {gate} was made anew: {said}" in sidecar.said()[told:]
         eventually(reader.allows, "the open reader")
         assert gate.stat().st_ino != old

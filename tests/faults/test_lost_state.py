@@ -118,7 +118,7 @@ def test_marks_that_are_removed_under_a_running_sidecar(make: Make) -> None:
     began = time.monotonic()
     eventually(sidecar.gate_mark.exists, "the mark")
     eventually((sidecar.state_dir / "mark").exists, "the mark")
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 4  # two, and what a busy machine adds
     assert sidecar.operate("freeze")[0] == 200
     status, said = checked(sidecar)
     assert (status, f"process {sidecar.process.pid if sidecar.process else 0}" in said) == (0, True)
@@ -145,7 +145,7 @@ def test_state_that_goes_under_a_running_sidecar(make: Make, oms: Webhooks, lost
     began = time.monotonic()
     LOST[lost](sidecar.state_dir)
     eventually(lambda: sidecar.level() is Level.HALT, "the shut gate")
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 4  # two, and what a busy machine adds
     assert sidecar.wait() == 4
     assert "was removed, renamed or replaced" in sidecar.said()
     assert oms.sweeps(scope="account", limit="stop")

@@ -115,8 +115,12 @@ class Sidecar:
         return re.search(r"http://127\.0\.0\.1:(\d+)", said)
 
     def said(self) -> str:
-        """All of its output so far."""
+        """All of its output so far; a running sidecar writes its lines a moment later."""
         return self.log.read_text("utf-8", errors="replace")
+
+    def says(self, text: str) -> bool:
+        """Whether the text is in its output, waited for."""
+        return bool(eventually(lambda: text in self.said(), f"{text!r} in the log"))
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""

@@ -58,7 +58,7 @@ def test_sighup_reloads(sidecar: Sidecar) -> None:
     sidecar.send(signal.SIGHUP)
     eventually(lambda: sidecar.metric(SUCCESS) == 0, "the refusal")
     assert bound(sidecar) == 0.15
-    assert "limits.latency_p99.max" in sidecar.said()
+    assert sidecar.says("limits.latency_p99.max")
 
 
 def test_a_bad_file_keeps_the_old_one(sidecar: Sidecar) -> None:
@@ -130,8 +130,8 @@ def test_a_file_that_came_later_is_read_and_named(make: Make) -> None:
     sidecar.events({"type": "heartbeat", "venue": "kraken"})
     assert "configuration none (defaults)" in sidecar.said()
     assert reload(sidecar)[0] == 200
-    assert "reloaded; configuration none (defaults)" in sidecar.said()
+    assert sidecar.says("reloaded; configuration none (defaults)")
     sidecar.config.write_text(later + TIGHTER)
     assert reload(sidecar) == (200, {"needs_restart": ["http.unix"]})
     assert bound(sidecar) == 0.15
-    assert "reloaded; configuration riskmon.toml" in sidecar.said()
+    assert sidecar.says("reloaded; configuration riskmon.toml")
