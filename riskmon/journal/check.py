@@ -16,7 +16,7 @@ from msgspec import Struct, field
 
 from riskmon.clock import rfc3339
 from riskmon.core.decisions import Record, Transition
-from riskmon.core.events import Event
+from riskmon.journal.commit import Input, decoded
 from riskmon.journal.file import (
     JOURNAL_NAME,
     LOCK_NAME,
@@ -32,7 +32,6 @@ from riskmon.journal.opening import compare, examine, is_nothing
 from riskmon.journal.reading import end_of
 
 _FINDINGS_MAX = 100  # of one kind
-_decode_events = msgspec.msgpack.Decoder(list[Event]).decode
 _decode_record = msgspec.json.Decoder(Record).decode
 _decode_transition = msgspec.json.Decoder(Transition).decode
 
@@ -111,11 +110,12 @@ def _check(
 def _entry_faults(db: apsw.Connection) -> Iterator[str]:
     """What is missing or damaged among the entries that were not pruned."""
     expected_seq = number(db, "SELECT value FROM meta WHERE key = 'pruned_seq'") + 1
-    for seq, events in db.execute("SELECT seq, events FROM inputs ORDER BY seq"):
+    query = "SELECT seq, now_ns, wall_ns, events FROM inputs ORDER BY seq"
+    for seq, now_ns, wall_ns, events in db.execute(query):
         if seq != expected_seq:
             yield f"entries {expected_seq} to {seq - 1} are missing"
         try:
-            _decode_events(events)
+            decoded(Input(seq, now_ns, wall_ns, events))
         except (msgspec.DecodeError, UnicodeDecodeError) as fault:
             yield f"entry {seq} is damaged ({fault})"
         expected_seq = seq + 1

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import apsw
@@ -250,6 +251,23 @@ def test_a_hole_in_the_numbers_after_the_snapshot(state: State) -> None:
             list(journal.recover().entries)
     finally:
         journal.close(clean=False)
+
+
+def test_a_flipped_bit_in_an_entry_of_the_database(state: State) -> None:
+    """SQLite has checksums for its log alone: a freeze of one scope would become one of another."""
+    state.start()  # which copies the log into the database
+    body = state.db.read_bytes()
+    with closing(apsw.Connection(str(state.db))) as db:
+        ((entry,),) = db.execute("SELECT events FROM inputs WHERE seq = ?", (ENTRIES - 5,))
+    assert body.count(entry) == 1
+    begin = body.index(entry)
+    for bit in range(0, len(entry) * 8, 11):
+        damaged = bytearray(body)
+        damaged[begin + bit // 8] ^= 1 << bit % 8
+        state.db.write_bytes(damaged)
+        assert state.start() is None, bit
+    state.db.write_bytes(body)
+    assert state.start() is not None
 
 
 def test_a_hole_right_after_the_snapshot(state: State) -> None:
