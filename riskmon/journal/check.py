@@ -16,7 +16,7 @@ from msgspec import Struct, field
 
 from riskmon.clock import rfc3339
 from riskmon.core.decisions import Record, Transition
-from riskmon.core.events import Event
+from riskmon.journal.commit import Input, decoded
 from riskmon.journal.file import (
     JOURNAL_NAME,
     LOCK_NAME,
@@ -31,7 +31,6 @@ from riskmon.journal.opening import compare, examine, is_nothing
 from riskmon.journal.reading import end_of, pruned_seq
 
 _FINDINGS_MAX = 100  # of one kind
-_decode_events = msgspec.msgpack.Decoder(list[Event]).decode
 _decode_record = msgspec.json.Decoder(Record).decode
 _decode_transition = msgspec.json.Decoder(Transition).decode
 
@@ -110,11 +109,12 @@ def _check(
 def _entry_faults(db: apsw.Connection) -> Iterator[str]:
     """What is missing or damaged among the entries that were not pruned."""
     expected_seq = pruned_seq(db) + 1
-    for seq, events in db.execute("SELECT seq, events FROM inputs ORDER BY seq"):
+    query = "SELECT seq, now_ns, wall_ns, events FROM inputs ORDER BY seq"
+    for seq, now_ns, wall_ns, events in db.execute(query):
         if seq != expected_seq:
             yield f"entries {expected_seq} to {seq - 1} are missing"
         try:
-            _decode_events(events)
+            decoded(Input(seq, now_ns, wall_ns, events))
         except (msgspec.DecodeError, UnicodeDecodeError) as fault:
             yield f"entry {seq} is damaged ({fault})"
         expected_seq = seq + 1

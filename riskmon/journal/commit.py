@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -124,12 +125,38 @@ class Rows(NamedTuple):
         return sum(len(row.events) for row in self.inputs) + len(self.snapshot or b"")
 
 
+# No MessagePack begins with this byte: an entry without a checksum, of 0.1.0, does not either.
+_SEALED = 0xC1
+_SEAL = struct.Struct("<BL")  # the byte, and the CRC-32 of times, number and body
+_NUMBERS = struct.Struct("<qqq")
+_decode = msgspec.msgpack.Decoder(list[Event]).decode
+
+
+def decoded(row: Input) -> list[Event]:
+    """The events of a row. Raises msgspec.DecodeError or UnicodeDecodeError for a damaged one."""
+    if row.events[:1] != bytes([_SEALED]):
+        return _decode(row.events)
+    body = memoryview(row.events)[_SEAL.size :]
+    if len(row.events) < _SEAL.size or _crc(row, body) != _SEAL.unpack_from(row.events)[1]:
+        raise msgspec.DecodeError("its checksum is wrong")
+    return _decode(body)
+
+
+def _sealed(entry: Entry, body: bytes) -> bytes:
+    """The body behind its checksum: SQLite has one for its log alone, not for the database."""
+    return _SEAL.pack(_SEALED, _crc(entry, body)) + body
+
+
+def _crc(at: Entry | Input, body: bytes | memoryview) -> int:
+    return zlib.crc32(body, zlib.crc32(_NUMBERS.pack(at.seq, at.now_ns, at.wall_ns)))
+
+
 def rows_of(commit: Commit) -> Rows:
     """The rows of a commit. Raises :class:`Unencodable`."""
     try:
         return Rows(
             inputs=[
-                Input(e.seq, e.now_ns, e.wall_ns, e.encoded or encoded(e.events))
+                Input(e.seq, e.now_ns, e.wall_ns, _sealed(e, e.encoded or encoded(e.events)))
                 for e in commit.entries
             ],
             audit=[

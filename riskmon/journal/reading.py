@@ -12,12 +12,10 @@ from typing import NamedTuple
 import apsw
 import msgspec
 
-from riskmon.core.events import Event
-from riskmon.journal.commit import Entry
+from riskmon.journal.commit import Entry, Input, decoded
 from riskmon.journal.file import JournalLost, explained, identity_of, number, open_reader
 
 _log = logging.getLogger("riskmon.journal")
-_decode = msgspec.msgpack.Decoder(list[Event]).decode
 
 
 class End(NamedTuple):
@@ -92,14 +90,14 @@ def read(
     or that does not follow the one before it; the first is ``expected_seq`` if that is given."""
     query = "SELECT seq, now_ns, wall_ns, events FROM inputs WHERE seq > ? ORDER BY seq"
     with explained(path):
-        for seq, now_ns, wall_ns, events in db.execute(query, (after_seq,)):
+        for seq, now_ns, wall_ns, blob in db.execute(query, (after_seq,)):
             if expected_seq not in (None, seq):
                 raise JournalLost(f"entries {expected_seq} to {seq - 1} of {path} are missing")
             try:
-                decoded = _decode(events)
+                events = decoded(Input(seq, now_ns, wall_ns, blob))
             except (msgspec.DecodeError, UnicodeDecodeError) as fault:
                 raise JournalLost(f"entry {seq} of {path} is damaged ({fault})") from fault
-            yield Entry(seq, now_ns, wall_ns, decoded)
+            yield Entry(seq, now_ns, wall_ns, events)
             expected_seq = seq + 1
 
 
