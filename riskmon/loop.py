@@ -78,6 +78,7 @@ class Loop:
         self._loop = asyncio.get_running_loop()
         self._lease = Lease(gate, lease_seconds)
         self._seq = last_seq
+        self._calls: deque[Request] = deque()  # operators', which come before all else
         self._inbox: deque[Request] = deque()
         self._queued_events = 0
         self._turns: deque[Turn] = deque()  # submitted and not durable
@@ -113,7 +114,7 @@ class Loop:
     async def ask(self, call: ev.Check | ev.Operate) -> Answer:
         """Check an order, or carry out an operator's call; no order without a lease."""
         if not isinstance(call, ev.Check):
-            done: Outcome = await self._take([call])
+            done: Outcome = await self._take([call], self._calls)
             return done.answers[0]
         if (why := self.withheld()) is not None:
             raise NotDurable(why.detail)
@@ -125,24 +126,27 @@ class Loop:
 
     async def step(self, events: Sequence[ev.Event]) -> Outcome:
         """Let the engine take events of the sidecar's own; returns when they are durable."""
-        outcome: Outcome = await self._take(events)
+        outcome: Outcome = await self._take(events, self._inbox)
         return outcome
 
-    def _take(self, events: Sequence[ev.Event]) -> asyncio.Future[Any]:
+    def _take(
+        self, events: Sequence[ev.Event], queue: deque[Request] | None = None
+    ) -> asyncio.Future[Any]:
+        """Queue a request; what comes without a ``queue`` takes the room that is left."""
         if self.failed is not None or self._stopped:
             raise NotDurable("nothing can be written: the sidecar is stopping")
-        if self._queued_events + len(events) > QUEUE_EVENTS:
+        if queue is None and self._queued_events + len(events) > QUEUE_EVENTS:
             raise QueueFull(f"{self._queued_events} events wait to be written: slow down")
         try:
             data = encoded(events)  # before the engine is stepped: a fault has no effect
         except Unencodable as fault:
             raise Unwritable(str(fault)) from None
         waiter: asyncio.Future[Any] = self._loop.create_future()
-        self._put(Request(events, boot_ns(), waiter, encoded=data))
+        self._put(Request(events, boot_ns(), waiter, encoded=data), queue)
         return waiter
 
-    def _put(self, request: Request) -> None:
-        self._inbox.append(request)
+    def _put(self, request: Request, queue: deque[Request] | None = None) -> None:
+        (self._inbox if queue is None else queue).append(request)
         self._queued_events += len(request.events)
         self._want_turn()
 
@@ -191,7 +195,7 @@ class Loop:
         except BaseException as error:  # a broken invariant: shut, and end
             self.end_with(error)
             raise
-        if self._inbox or self._turn is not None:
+        if self._calls or self._inbox or self._turn is not None:
             self._want_turn()
 
     def _advance(self) -> bool:
@@ -236,8 +240,8 @@ class Loop:
 
     def _next(self, turn: Turn, now_ns: int) -> Request | None:
         """The next request of a turn; a tick when only time has something to do."""
-        if self._inbox:
-            return self._inbox.popleft()
+        if queue := self._calls or self._inbox:
+            return queue.popleft()
         if not turn.requests and self.engine.next_deadline_ns <= now_ns:
             self._queued_events += 1
             return Request([ev.Tick()], boot_ns())
@@ -429,7 +433,7 @@ class Loop:
         turns = [*self._turns, *([self._turn] if self._turn is not None else [])]
         waiting = [request for turn in turns for request in turn.requests]
         self._rest.set()
-        for request in (*waiting, *self._inbox):
+        for request in (*waiting, *self._calls, *self._inbox):
             if request.waiter is not None and not request.waiter.done():
                 request.waiter.set_exception(NotDurable(after_failure(error).detail))
         for turn in self._turns:  # what cannot be written can still be sent

@@ -48,7 +48,8 @@ class Problem(Exception):
         self, kind: str, detail: str, *, headers: dict[str, str] | None = None, **more: Any
     ) -> None:
         super().__init__(detail)
-        self.kind, self.detail = kind, detail
+        # A header can hold bytes that are no UTF-8, which aiohttp turns into lone surrogates.
+        self.kind, self.detail = kind, detail.encode(errors="backslashreplace").decode()
         self.status, self.title = KINDS[kind]
         self.headers = headers or {}
         self.more = {key: value for key, value in more.items() if value is not None}

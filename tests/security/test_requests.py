@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 from pathlib import Path
@@ -116,3 +117,17 @@ def test_file_in_place_of_the_unix_socket_is_kept(tmp_path: Path) -> None:
         assert sidecar.launch().wait() == 2
         assert f"{tmp_path}/sock (a file that is no socket is there)" in sidecar.said()
     assert (tmp_path / "sock").read_text() == "precious"
+
+
+async def test_header_that_is_no_utf8_is_refused() -> None:
+    """Bytes that are no UTF-8 in a header are quoted in a refusal with 400 or 415, not a 500."""
+    running = await serve(make_app(MemoryPort(), OPEN), port=0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    writer.write(
+        b"POST /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/\xc7\r\n"
+        b"Content-Length: 2\r\n\r\n[]"
+    )
+    assert (await reader.readline()).startswith(b"HTTP/1.1 415 ")
+    writer.close()
+    await writer.wait_closed()
+    await running.close()

@@ -22,7 +22,7 @@ from riskmon.gate_file import GateFile
 from riskmon.journal import Commit, Journal, JournalError, Unencodable
 from riskmon.loop import Loop
 from riskmon.metrics import Recorder
-from riskmon.web import NotDurable, Unwritable
+from riskmon.web import NotDurable, QueueFull, Unwritable
 
 Done = Callable[[BaseException | None], None]
 
@@ -37,6 +37,11 @@ class Disk:
 
     def submit(self, _: Commit, done: Done) -> None:
         self._waiting.append(done)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a commit is not durable yet."""
+        return bool(self._waiting)
 
     async def put_down(self, fault: BaseException | None = None) -> None:
         """The oldest commit is durable, or failed, and the loop knows."""
@@ -103,6 +108,28 @@ def operate(action: Any, generation: int | None = None) -> ev.Operate:
 
 
 ORDER = ev.Check(venue="a", symbol="BTC/USDT", side="buy", quantity=1, price=1)
+
+
+async def test_a_full_queue_refuses_no_operator(running: Callable[[], Running]) -> None:
+    """With no room left for events, a freeze is taken, before what waits, and the end too."""
+    now = running()
+    await now.start()
+    beats = [ev.Heartbeat(venue="a")] * (loop_module.QUEUE_EVENTS // 4)
+    batches = [asyncio.ensure_future(now.loop.ingest(beats)) for _ in range(4)]
+    await asyncio.sleep(0)
+    with pytest.raises(QueueFull):
+        await now.loop.ingest([ev.Heartbeat(venue="a")])
+    freeze = asyncio.ensure_future(now.loop.ask(operate("freeze")))
+    stop = asyncio.ensure_future(now.loop.step([ev.Stop(cancel=False)]))
+    while not freeze.done():
+        await asyncio.sleep(0)
+        while now.disk.waits:
+            await now.disk.put_down()
+    assert isinstance(answer := await freeze, OperateAnswer)
+    assert answer.generation == 1
+    assert sum(batch.done() for batch in batches) < 4
+    for task in (*batches, stop):
+        task.cancel()
 
 
 async def test_a_commit_opens_only_what_it_holds(running: Callable[[], Running]) -> None:
