@@ -40,7 +40,13 @@ class Judge:
             self._lose_sight(rule, breaker, value)
             return
         bound, floor = breaker.bound or 0.0, rule.floor
-        if value is not None and value < bound * rule.calm and _is_calm(breaker):
+        if (
+            value is not None
+            and value < bound * rule.calm
+            and breaker.state == "closed"
+            and not (breaker.past or breaker.warned or breaker.unknown is not None)
+            and breaker.clear_since_ns is not None
+        ):
             breaker.value = value  # nearly always: none of what follows would change anything
             return
         self._regain_sight(breaker)
@@ -163,13 +169,3 @@ class Judge:
                 at_ns=self.board.wall_ns,
             )
         )
-
-
-def _is_calm(breaker: Breaker) -> bool:
-    return (
-        breaker.state == "closed"
-        and not breaker.past
-        and not breaker.warned
-        and breaker.unknown is None
-        and breaker.clear_since_ns is not None
-    )

@@ -118,10 +118,11 @@ class Portfolio:
             yield from self._refreshing()
 
     def _refreshing(self) -> Iterator[int]:
-        while self.is_stale:
+        while True:
             yield from self._counting()
-            if self._entering:
-                self._add_units(0.0)
+            if not self._entering:
+                return
+            self._add_units(0.0)
 
     @property
     def is_stale(self) -> bool:
