@@ -264,13 +264,11 @@ class Simulation:
         self.has_one_mark = True
         self.disk.lose_power(self.state)
         unsynced_mark(self.random, self.state / "mark", self.mark_versions)
-        for file in self.shm.iterdir():
+        for file in (*self.shm.iterdir(), *self.state.glob("*-shm")):
             file.unlink()
         self.clock.reboot()
         self.gate.close()
         self.gate = Gate.open(self.settings.gate)
-        for path in self.state.glob("*-shm"):
-            path.unlink()
 
     def _meddle(self) -> None:
         """Now and then, something happens to the files while no process runs."""
