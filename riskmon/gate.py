@@ -18,10 +18,10 @@ never shrinks, for a mapped page that goes away kills its readers. Records never
 A new start zeroes the leases of the old file and renames a new one into place; a reader
 that finds no lease opens the path anew.
 
-A reader trusts only what the sidecar alone can have written: the directory belongs to the
+A reader accepts only what the sidecar alone can have written: the directory belongs to the
 sidecar's user or to root, the file to the sidecar's user, neither is a link, and group and
-others can write neither (`require_own`). It judges what it has opened, not a path, so a name
-that changes in between changes nothing. The directory's parents are not judged.
+others can write neither (`require_own`). It checks what it has opened, not a path, so a name
+that changes in between changes nothing. The directory's parents are not checked.
 
 Every word is stored and loaded whole, by `memoryview.cast("Q")`: it copies eight aligned
 bytes at once. `struct.pack_into` with a byte order stores byte by byte, and readers see it.
@@ -80,7 +80,7 @@ class Level(IntEnum):
 
 
 class NotOwn(Exception):
-    """A gate's directory or file that another user could have written. Says which, and why."""
+    """A gate's directory or file that another user could have written; the message names it."""
 
 
 def user_number(owner: str | int | None = None) -> int:
@@ -107,7 +107,7 @@ def user_number(owner: str | int | None = None) -> int:
 
 
 def _require_one_user(number: int) -> None:
-    """Raise ValueError for the number that files of users show whom this namespace does not map."""
+    """Raise ValueError for the number that stands for every user outside of this namespace."""
     try:
         overflow = int(Path("/proc/sys/kernel/overflowuid").read_text("ascii"))
         ranges = Path("/proc/self/uid_map").read_text("ascii").splitlines()

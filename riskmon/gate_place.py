@@ -2,7 +2,7 @@
 
 Every name is opened in the held directory, never by its path, so a directory that is exchanged
 between a check and a use changes nothing. The directory is made 0755, and its missing parents
-too, whatever the umask; parents that exist are not judged, so a directory of the sidecar's own
+too, whatever the umask; parents that exist are not checked, so a directory of the sidecar's own
 may lie in one that all may write, such as `/dev/shm` or a shared volume.
 
 The lock, `.NAME.lock`, is held by `flock` for as long as the gate is written: the kernel releases
@@ -20,7 +20,7 @@ from shlex import quote
 from typing import Final
 
 from riskmon.gate import NotOwn, open_directory, open_file, require_own
-from riskmon.permissions import Unsafe
+from riskmon.permissions import Unsafe, make_directory
 
 DIRECTORY_MODE: Final = 0o755  # bots of other users read the gate
 FILE_MODE: Final = 0o644
@@ -111,7 +111,7 @@ class GatePlace:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.open(self._new_name, flags, 0o600, dir_fd=self._directory)
         try:
-            # Pages that are only promised would kill the writer when the memory runs out.
+            # A page that is not allocated would kill the writer when the memory runs out.
             os.posix_fallocate(file, 0, size)
             os.fchmod(file, FILE_MODE)
         except BaseException:
@@ -180,24 +180,8 @@ def _open_or_make(path: Path) -> int:
     try:
         return _open(path)
     except FileNotFoundError:
-        _make(path.parent)
+        make_directory(path.parent, DIRECTORY_MODE)
         return _open(path)
-
-
-def _make(directory: Path) -> None:
-    """Make a directory, and its missing parents."""
-    if not directory.parent.exists():
-        _make(directory.parent)
-    try:
-        directory.mkdir(DIRECTORY_MODE)
-    except FileExistsError:  # made by another process meanwhile, and judged like any other
-        return
-    made = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        if os.fstat(made).st_uid == os.geteuid():
-            Path(f"/proc/self/fd/{made}").chmod(DIRECTORY_MODE)  # whatever the umask
-    finally:
-        os.close(made)
 
 
 def _cure(path: Path, user: int) -> str:

@@ -16,12 +16,12 @@ import select
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
-from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
 from queue import Full, Queue
 
 import msgspec
 
+from riskmon.clock import rfc3339
 from riskmon.settings import LogSettings
 
 LINES_MAX = 4_096  # that wait for the thread
@@ -61,8 +61,7 @@ def _one_line(message: str) -> str:
 
 
 def _time(record: logging.LogRecord) -> str:
-    at = datetime.fromtimestamp(record.created, UTC)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rfc3339(int(record.created * 1e9))
 
 
 class _ToQueue(QueueHandler):

@@ -37,7 +37,7 @@ from riskmon.journal import Commit, Entry, Journal, JournalError, Status, Unenco
 from riskmon.lease import Lease, after_failure, without_room
 from riskmon.metrics import Recorder
 from riskmon.outbox import CancelTarget, Outbox
-from riskmon.turn import Request, Turn
+from riskmon.turn import Request, Snapshots, Turn
 from riskmon.web import Accepted, NotDurable, QueueFull, Unwritable
 
 PIECE_WORK = 256  # units of the engine's work in one piece: 1 to 4 ms
@@ -47,10 +47,7 @@ RENEWALS_PER_LEASE = 20
 CANCEL_WAIT_SECONDS = 0.02  # a cancel waits so long for its commit
 CANCELS_FIRST_SECONDS = 0.001  # a start over answers and the log, which take as long as a cancel
 LAST_CANCELS_SECONDS = 2.0  # that an end for want of a disk leaves the cancels under way
-SNAPSHOT_EVENTS = 50_000
-SNAPSHOT_SECONDS = 300.0
 TURN_SHARE = 32  # of what the journal may hold; a turn takes no request after so much
-ENTRY_BYTES = 64  # of an entry beside its events
 
 
 class Loop:
@@ -96,9 +93,7 @@ class Loop:
         self._durable_version = -1  # of the engine's levels
         self._cancel_arrived_ns: dict[str, int] = {}  # incident -> arrival of its cause
         self._journal_bytes = journal_bytes
-        self._bytes_since_snapshot = self._snapshot_bytes = 0
-        self._events_since_snapshot = 0
-        self._snapshot_due_ns = 0
+        self._snapshots = Snapshots(journal_bytes)
         self._checks: set[asyncio.Future[Any]] = set()  # that wait for an answer
         self._opened = self._stopping = self._stopped = False
         self.failed: BaseException | None = None
@@ -303,7 +298,10 @@ class Loop:
         self._answer_checks(turn)
         if not turn.commit.entries and not turn.commit.outcomes:
             return
-        self._add_snapshot(turn)
+        now_ns = boot_ns()
+        if self._snapshots.is_due(turn, now_ns):
+            turn.commit.snapshot = self.engine.snapshot()
+            self._snapshots.took(len(turn.commit.snapshot), now_ns)
         turn.submitted_ns = boot_ns()
         self._turns.append(turn)
 
@@ -323,25 +321,6 @@ class Loop:
             is_check = len(request.events) == 1 and isinstance(request.events[0], ev.Check)
             if is_check and waiter is not None and not waiter.done():
                 waiter.set_result(request.outcome)
-
-    def _add_snapshot(self, turn: Turn) -> None:
-        """Let the turn's commit hold a snapshot when many events, or much time, or a large part of
-        what the journal may hold came after the last one: only what precedes one can be pruned."""
-        entries = turn.commit.entries
-        self._events_since_snapshot += turn.events
-        self._bytes_since_snapshot += sum(len(one.encoded) + ENTRY_BYTES for one in entries)
-        if not entries or not self._events_since_snapshot:
-            return
-        now_ns = boot_ns()
-        if (
-            self._events_since_snapshot >= SNAPSHOT_EVENTS
-            or now_ns >= self._snapshot_due_ns
-            or self._bytes_since_snapshot > max(self._journal_bytes // 8, self._snapshot_bytes)
-        ):
-            turn.commit.snapshot = self.engine.snapshot()
-            self._snapshot_bytes = len(turn.commit.snapshot)
-            self._bytes_since_snapshot = self._events_since_snapshot = 0
-            self._snapshot_due_ns = now_ns + int(SNAPSHOT_SECONDS * 1e9)
 
     def _written(self, turn: Turn, error: BaseException | None) -> None:
         if error is not None:

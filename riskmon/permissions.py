@@ -1,4 +1,4 @@
-"""Who can read and change the files on which riskmon depends: configuration, secrets, state.
+"""Checks of owner and mode: configuration, secrets and the state directory.
 
 What was opened is judged, by its descriptor: a path can lead elsewhere a moment later.
 """
@@ -70,13 +70,23 @@ def open_secret(path: Path) -> Iterator[int]:
         os.close(handle)
 
 
-def make_directory(path: Path) -> None:
-    """Make the directory and those above it that are missing, each 0700 whatever the umask."""
+def make_directory(path: Path, mode: int = 0o700) -> None:
+    """Make the directory and those above it that are missing, with this mode whatever the umask."""
     missing = [place for place in (path, *path.parents) if not place.exists()]
     for place in reversed(missing):
-        with suppress(FileExistsError):
-            place.mkdir(0o700)
-            place.chmod(0o700)
+        with suppress(FileExistsError):  # another process made it meanwhile
+            place.mkdir(mode)
+            _set_mode(place, mode)
+
+
+def _set_mode(directory: Path, mode: int) -> None:
+    """Set the mode of a new directory, unless another user has put one in its place."""
+    made = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(made).st_uid == os.geteuid():
+            Path(f"/proc/self/fd/{made}").chmod(mode)
+    finally:
+        os.close(made)
 
 
 def check_directory(path: Path) -> None:

@@ -36,7 +36,7 @@ class Unsigned(ConnectionError):
     def __init__(self, url: str, status: int) -> None:
         super().__init__(
             f"the answer of {url} (status {status}) is not signed by the token: another program "
-            "answers there, or the sidecar does not know this token"
+            "answers there, or the sidecar has no such token"
         )
 
 

@@ -38,7 +38,7 @@ class Refusals:
         return True
 
     def give_back(self) -> None:
-        """Leave a place to another: no record came of it."""
+        """Free the place that :meth:`take` took, for which no record was made."""
         self._used = max(0, self._used - 1)
 
     def record(self, refusal: Refusal) -> None:

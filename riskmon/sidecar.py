@@ -169,7 +169,7 @@ class Sidecar:
     async def _begin(
         self, journal: Journal, recovered: Recovered, gate: GateFile, epoch: str
     ) -> bool:
-        """Catch up with the journal, then let the start itself be written; False: told to end."""
+        """Replay the journal, then write the start itself; False after a signal to end."""
         config = self.settings.engine_config()
         engine = await replay(recovered, self.settings, self._ended.done)
         if engine is None:
@@ -214,7 +214,7 @@ class Sidecar:
         watch = Watch(gate, journal, self.loop, self.recorder)
         self._tasks.append(asyncio.create_task(watch.run()))
         gc.collect()
-        gc.freeze()  # what lives for ever need not be looked through again
+        gc.freeze()  # what stays until the end is never collected
         return True
 
     async def _prune(self, journal: Journal) -> None:
@@ -357,7 +357,7 @@ class Sidecar:
         self._refusals.record(refusal)
 
     def _note(self, journal: Journal, record: Record) -> None:
-        """Begin to write a record; nobody waits for it."""
+        """Begin to write a record, and return at once."""
         events = asyncio.get_running_loop()
 
         def done(fault: BaseException | None) -> None:  # on the writer thread

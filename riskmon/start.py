@@ -1,6 +1,6 @@
 """What a start needs: the engine as the journal left it, the operator's token, TLS, and the gate.
 
-What cannot be had is told in one line with its cure.
+Each failure is one line, with its cure.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class CannotStart(Exception):
 async def replay(
     recovered: Recovered, settings: Settings, is_ended: Callable[[], bool]
 ) -> Engine | None:
-    """The engine after all that the journal holds; None when it was told to end before.
+    """The engine after all that the journal holds; None when ``is_ended`` before that.
 
     Raises :class:`CannotStart` for a state that does not go with the settings, JournalError for
     one that cannot be replayed.
@@ -111,7 +111,7 @@ def tls_context(http: Http) -> ssl.SSLContext | None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         with open_secret(http.tls_key or http.tls_certificate) as key:
-            # An empty password: one that is asked for on the terminal would hang a service.
+            # An empty password: OpenSSL would else prompt on the terminal, which hangs a service.
             context.load_cert_chain(http.tls_certificate, f"/proc/self/fd/{key}", password="")
     except Unsafe as error:
         raise CannotStart(f"http.tls_key: {error}") from None

@@ -1,4 +1,4 @@
-"""Twice a second: the files that a running sidecar depends on are still where it made them."""
+"""Compares, twice a second, the files that a running sidecar depends on with what it made."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Watch:
         self._gate, self._journal = gate, journal
         self._loop, self._recorder = loop, recorder
         self._events = asyncio.get_running_loop()
-        self._looking = False
+        self._is_checking = False  # the journal's files
         self._trouble = ""  # why the gate could not be made anew
 
     async def run(self) -> None:
@@ -31,7 +31,7 @@ class Watch:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             self._mend_gate()  # first: one mark lies in the gate's directory
-            self._look_at_journal()
+            self._check_journal()
 
     def _mend_gate(self) -> None:
         try:
@@ -46,16 +46,16 @@ class Watch:
             self._recorder.gate_rewrites += 1
             _log.warning("the gate %s was made anew: %s", self._gate.path, damage)
 
-    def _look_at_journal(self) -> None:
-        if self._looking:  # the disk hangs; the loop withholds the lease meanwhile
+    def _check_journal(self) -> None:
+        if self._is_checking:  # the disk hangs; the loop withholds the lease meanwhile
             return
-        self._looking = True
-        self._journal.look(self._looked_soon)
+        self._is_checking = True
+        self._journal.check_files(self._report)
 
-    def _looked_soon(self, fault: BaseException | None) -> None:  # on the writer thread
-        self._events.call_soon_threadsafe(self._looked, fault)
+    def _report(self, fault: BaseException | None) -> None:  # on the writer thread
+        self._events.call_soon_threadsafe(self._checked, fault)
 
-    def _looked(self, fault: BaseException | None) -> None:
-        self._looking = False
+    def _checked(self, fault: BaseException | None) -> None:
+        self._is_checking = False
         if fault is not None:
             self._loop.end_with(fault)

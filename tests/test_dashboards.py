@@ -328,7 +328,8 @@ class Prometheus:
 
 def filled(expr: str) -> str:
     """Put in what Grafana puts in for its variables."""
-    expr = expr.replace("$__rate_interval", "4s").replace('"$job"', '"riskmon"')
+    expr = expr.replace("$__rate_interval", "4s").replace("$__range", "60s")
+    expr = expr.replace('"$job"', '"riskmon"')
     return re.sub(r'"\$(instance|account|venue)"', '".*"', expr)
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import ssl
-import struct
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 
 from riskmon import proof
 from riskmon.proof import Unsigned
-from riskmon.unix_socket import address_of
+from riskmon.unix_socket import address_of, peer_uid
 
 _TIMEOUT_SECONDS = 10.0
 _BODY_BYTES_MAX = 64_000_000
@@ -59,8 +58,7 @@ class _UnixConnection(HTTPConnection):
 
     def is_trusted(self) -> bool:
         """Whether this user or root listens there."""
-        packed = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        return struct.unpack("3i", packed)[1] in (0, os.geteuid())
+        return peer_uid(self.sock) in (0, os.geteuid())
 
 
 class Remote:

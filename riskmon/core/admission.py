@@ -22,8 +22,8 @@ from riskmon.core.orders import OrdersState
 from riskmon.core.portfolio import Portfolio
 
 ROWS = 8  # times `max_scopes`: the bound of each table of pairs
-AT_ONCE = 256  # events, or assets of one, that are looked at in one piece
-LOOKED_AT_OF_ONE = 8  # looked at, they are as much work as one that is applied
+AT_ONCE = 256  # events, or assets of one, that are examined in one piece
+EXAMINED_OF_ONE = 8  # to examine so many is as much work as to apply one
 
 Row = tuple[str, ...]
 
@@ -34,7 +34,7 @@ _SCOPES_OF: dict[type[Any], tuple[str, ...]] = {
 
 
 class TooManyScopes(Exception):
-    """A batch names more that is new than there is room for."""
+    """A batch names more new scopes, or other rows, than there is room for."""
 
 
 def scopes_of(event: ev.Event) -> Iterator[str]:
@@ -57,7 +57,7 @@ class Admission:
         self._sizes: dict[str, int] = {}
 
     def pieces(self, events: Sequence[ev.Event]) -> Iterator[int]:
-        """Look at a batch, yielding the work; raises :class:`TooManyScopes`."""
+        """Examine a batch; yields the work. Raises :class:`TooManyScopes`."""
         names = self._names
         tight = self._is_tight(events)
         for at, event in enumerate(events, 1):
@@ -69,7 +69,7 @@ class Admission:
             if at % AT_ONCE == 0:
                 if sum(map(len, names.values())) > self._max_scopes:
                     break
-                yield AT_ONCE // LOOKED_AT_OF_ONE
+                yield AT_ONCE // EXAMINED_OF_ONE
         self._refuse_scopes()
         for table, rows in self._new.items():
             self._refuse(table, len(rows))
@@ -90,7 +90,7 @@ class Admission:
                 new.setdefault(table, {})[row] = True
             if at % AT_ONCE == 0:  # as only a report of many assets gets
                 self._refuse(table, len(new.get(table, ())))
-                yield AT_ONCE // LOOKED_AT_OF_ONE
+                yield AT_ONCE // EXAMINED_OF_ONE
 
     def _is_known(self, table: str, row: Row) -> bool:
         state = self._book.state

@@ -208,8 +208,10 @@ class Board:
         return self._version
 
     def relevel(self, scope: str) -> None:
-        """Bring the level of a scope up to date; the account's is folded in when it is asked for,
-        so that one that goes to and fro in a batch is folded in once."""
+        """Bring the level of a scope up to date.
+
+        The account's is folded into the others when ``levels`` is read: once for all its changes.
+        """
         own = min(
             (breaker.level(self.params(breaker).level) for breaker in self.by_scope.get(scope, ())),
             default=ALLOW,

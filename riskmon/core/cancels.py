@@ -259,7 +259,7 @@ class Cancels:
         del self._of_scope[record.scope][record.id]
 
     def _concerned(self, venue: str) -> list[Incident]:
-        """The incidents that a report of a venue's resting orders says something of."""
+        """The incidents to which a report of a venue's resting orders applies."""
         found: dict[str, int] = {}
         for scope in ("account", "venue:" + venue):
             found.update(self._of_scope.get(scope, {}))

@@ -47,7 +47,7 @@ RUN_MAX = 500  # latencies in a row that are taken at once …
 RUN_OF_ONE = 8  # … and how many of them are as much work as one other event
 REGISTERED = 4  # a new scope is as much work as so many events
 _STORAGE_FAILED = (
-    "a write of the journal failed: a trip or a freeze may be lost; look at positions and orders"
+    "a write of the journal failed: a trip or a freeze may be lost; check positions and orders"
 )
 RESTART_MAX = 4  # a start comes with the configuration, and nothing else
 
@@ -142,7 +142,7 @@ class Engine:
     def begin(self, events: Sequence[ev.Event], *, now_ns: int, wall_ns: int) -> Instant:
         """As :meth:`step`, in pieces: the caller advances the instant until it is over.
 
-        Nothing else may be asked of the engine before that. The result does not depend on the
+        Call nothing else of the engine before that. The result does not depend on the
         size of the pieces. An instant that was begun admits its events first: its first piece
         raises :class:`TooManyScopes` as :meth:`admit` does, and changes nothing then.
         """

@@ -72,7 +72,7 @@ class _Reported(
     forbid_unknown_fields=True,
     omit_defaults=True,
     kw_only=True,
-    gc=False,  # no cycles: the collector need not look through a large batch
+    gc=False,  # no cycles: the collector skips a large batch
 ):
     at: datetime | None = None  # when it happened; without it, the time of its arrival
 

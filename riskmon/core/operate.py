@@ -43,7 +43,7 @@ class _RefusedError(Exception):
 
 
 def operate(trips: Trips, book: Portfolio, call: Operate) -> OperateAnswer:
-    """Do what an operator asks, or refuse it; both enter the audit trail."""
+    """Carry out an operator's call, or refuse it; both enter the audit trail."""
     breakers: list[Breaker] = []
     try:
         breakers = _addressed(trips, call)

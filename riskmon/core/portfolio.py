@@ -37,7 +37,7 @@ from riskmon.core.positions import Positions, PositionsState, no_mark
 from riskmon.core.prices import Prices, PriceState
 from riskmon.core.tracks import Best, Point, Tracks, TracksState
 from riskmon.core.venues import Venue, Venues, VenuesState
-from riskmon.core.worths import LOOKS, Arm, Worths
+from riskmon.core.worths import EARLY_MAX, Arm, Worths
 
 _UNLIMITED = 1 << 62
 LATE_NS = 10 * 10**9  # a price or fill that is told later says little of now
@@ -92,7 +92,7 @@ class Portfolio:
 
     def at(self, now_ns: int, wall_ns: int) -> None:
         """Set the current time."""
-        self.worths.looks = LOOKS
+        self.worths.early_left = EARLY_MAX
         self.now_ns = self.worths.now_ns = self.positions.now_ns = self.venues.now_ns = now_ns
         self.wall_ns = self.venues.wall_ns = wall_ns
 
@@ -104,17 +104,17 @@ class Portfolio:
 
     def refreshing(self) -> Iterator[int]:
         """As :meth:`refresh`, an asset or a symbol at a time; yields the work of each."""
-        self.worths.looks = _UNLIMITED
+        self.worths.early_left = _UNLIMITED
         return self._refreshing()
 
     def refreshing_within(self) -> Iterator[int]:
-        """As :meth:`refreshing`, before the instant ends: past ``LOOKS`` it does nothing.
+        """As :meth:`refreshing`, before the instant ends: past ``EARLY_MAX`` it does nothing.
 
-        A flow, and an asset that gets its first price, enter at the unit value of before; past
-        ``LOOKS`` at the one that was counted last.
+        A flow, and an asset that gets its first price, enter at the unit value before them; past
+        ``EARLY_MAX`` at the one that was counted last.
         """
         self.enters = False
-        if self.worths.looks > 0:
+        if self.worths.early_left > 0:
             yield from self._refreshing()
 
     def _refreshing(self) -> Iterator[int]:
@@ -234,7 +234,7 @@ class Portfolio:
         base = self.prices.hear(symbol, venue, event.price, at_ns)  # type: ignore[arg-type]
         if base is not None and self.worths.hear(base):
             self.dirty["equity"] = True
-        if enters:  # as a flow, at the unit value of before: the engine counts at once
+        if enters:  # as a flow, at the unit value before it: the engine counts at once
             self.positions.on_price(symbol)
             self.enters = True
 
@@ -321,7 +321,7 @@ class Portfolio:
 
         The assets that were left out and have a price now enter with it.
         """
-        if self.worths.looks > 0:
+        if self.worths.early_left > 0:
             for _ in self._counting():
                 pass
         if self._entering and not counted:
@@ -362,7 +362,7 @@ class Portfolio:
     # -- time -------------------------------------------------------------------------------------
 
     def on_timer(self, what: str, name: str) -> Iterator[int]:
-        """Something grew old, or a venue paused; yields the work."""
+        """Apply a timer: something is too old, or a venue paused; yields the work."""
         if what == "price":
             self.worths.on_timer(name)
         elif what == "mark":

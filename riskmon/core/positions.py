@@ -350,7 +350,7 @@ class Positions:
         work = 0
         while self.stale:
             for symbol in list(self.stale):
-                # The first look at an asset's worth makes stale what is quoted in it: before that.
+                # First: the first query of a worth makes stale what is quoted in that asset.
                 worth = self._worths.of(instrument(symbol, self.reference).quote)
                 del self.stale[symbol]
                 yield from self._count(symbol, worth)
@@ -383,7 +383,7 @@ class Positions:
         self.exposures.take(symbol, Exposure(_total(quantities), _total(notionals), unpriced))
         self._dirty["symbol:" + symbol] = self._dirty["exposure"] = True
         self._resized.pop(symbol, None)
-        self._worths.looks -= len(quantities)
+        self._worths.early_left -= len(quantities)
 
     def _mark(self, position: Position) -> float | None:
         """Where a position is marked, if that is known and not old."""

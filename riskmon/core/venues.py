@@ -200,7 +200,7 @@ class Venues:
         return True
 
     def on_timer(self, what: str, name: str) -> Iterator[int]:
-        """A venue paused, or its last report grew old; yields the work."""
+        """Apply a timer: a venue paused, or its last report is too old; yields the work."""
         venue = self.state.venues[name]
         # A timer is armed at the earliest time it was asked for: look whether it is due by now.
         if what == "settle" and venue.unsettled_since_ns is not None:

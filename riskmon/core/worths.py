@@ -1,11 +1,11 @@
 """What each asset is worth in the reference, and the ledgers that are kept at that worth.
 
 A ledger's value is the sum of its amounts, each at the worth that is kept here, so a worth may be
-looked up late: a price only notes that its asset is ``stale``, or that what is priced through it is
+derived late: a price only notes that its asset is ``stale``, or that what is priced through it is
 (``spread``), and each asset is priced once when the instant ends, however many prices and fills
-came meanwhile. Within an instant an asset is priced for a flow, a close or a new amount; at most
-``LOOKS`` such looks are taken in one instant, and past them the worth that is kept is used: the
-work of a batch is in proportion to its size, whatever it holds.
+came meanwhile. A flow, a close or a new amount prices its asset before that, at most ``EARLY_MAX``
+times in one instant; after that many the kept worth is used. So the work of a batch is in
+proportion to its size, whatever it holds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Arm = Callable[[tuple[str, str, str], int], None]
 Moved = Callable[[str, float | None], None]
 
 AT_ONCE = 16  # assets
-LOOKS = 2_048  # assets and symbols that are looked at again before an instant ends
+EARLY_MAX = 2_048  # assets and symbols that are derived again before an instant ends
 
 
 class Worths:
@@ -44,7 +44,7 @@ class Worths:
         self.quoting: dict[str, dict[str, bool]] = {}  # asset -> positions quoted in it, by symbol
         self.stale: dict[str, bool] = {}
         self.spread: dict[str, bool] = {}  # assets that others are priced through: those are stale
-        self.looks = LOOKS  # that are left in this instant
+        self.early_left = EARLY_MAX  # of these, in this instant
         self.arm = arm
         self._armed_ns: dict[str, int] = {}  # when a price grows old, if that is waited for
         self._dust = dust
@@ -88,17 +88,17 @@ class Worths:
         worth = self.worth.get(asset)
         if worth is not None and asset not in self.stale and not self._has_spread(asset):
             return worth
-        if self.looks <= 0:
+        if self.early_left <= 0:
             self.stale[asset] = True
             return worth
-        self.looks -= 1
+        self.early_left -= 1
         return self.reprice(asset)
 
     def _has_spread(self, asset: str) -> bool:
         """Whether the price of another, through which this one is priced, changed."""
-        if not self.spread or self.looks <= 0:
+        if not self.spread or self.early_left <= 0:
             return False
-        self.looks -= self.prices.count(asset) // 8
+        self.early_left -= self.prices.count(asset) // 8
         return self.prices.is_through(asset, self.spread)
 
     def asked(self, asset: str) -> float | None:
@@ -139,7 +139,7 @@ class Worths:
                 if asset in self.stale:
                     self.reprice(asset)
                 if number % AT_ONCE == 0:
-                    self.looks -= AT_ONCE
+                    self.early_left -= AT_ONCE
                     yield AT_ONCE
 
     def on_timer(self, asset: str) -> None:

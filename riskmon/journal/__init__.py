@@ -14,7 +14,7 @@ a longer replay and no state. The files stay within a size: in step with what is
 takes the oldest entries first, in slices between commits, and never one that the newest snapshot
 needs.
 
-A write that fails ends the journal: after a failed sync nobody knows what the disk holds, so that
+A write that fails ends the journal: after a failed sync it is unknown what the disk holds, so that
 every later commit fails too. The sidecar shuts its gate and exits; the next start reads what is
 really there.
 """

@@ -24,12 +24,11 @@ from riskmon.journal.file import (
     JournalLost,
     explained,
     log_of,
-    number,
     open_reader,
 )
 from riskmon.journal.mark import Marks, mark_paths
 from riskmon.journal.opening import compare, examine, is_nothing
-from riskmon.journal.reading import end_of
+from riskmon.journal.reading import end_of, pruned_seq
 
 _FINDINGS_MAX = 100  # of one kind
 _decode_events = msgspec.msgpack.Decoder(list[Event]).decode
@@ -74,7 +73,7 @@ def check_state(
             with explained(path), closing(open_reader(path)) as db:
                 _check(db, path, report, decode_snapshot)
                 end = end_of(db)
-                for note in compare(path, end, marks.found, lambda seq: _wall_ns_of(db, seq)):
+                for note in compare(db, path, end, marks.found):
                     if note.level == logging.INFO or end.identity is None:
                         report.notes.append(note.text)
                 report.notes.append(
@@ -97,20 +96,20 @@ def _check(
                 report.findings.append(f"{path}: {fault}")
         except apsw.Error as error:
             report.findings.append(f"{path}: {error}")
-    pruned_seq = number(db, "SELECT value FROM meta WHERE key = 'pruned_seq'")
+    pruned = pruned_seq(db)
     snapshots = list(db.execute("SELECT seq, crc, data FROM snapshots ORDER BY seq DESC"))
     for seq, crc, data in snapshots:
         if why := _snapshot_fault(crc, data, decode_snapshot):
             report.findings.append(f"{path}: the snapshot at entry {seq} {why}")
-    if pruned_seq and not any(seq >= pruned_seq for seq, _, _ in snapshots):
+    if pruned and not any(seq >= pruned for seq, _, _ in snapshots):
         report.findings.append(
-            f"{path}: the entries up to {pruned_seq} are pruned, and no snapshot contains them"
+            f"{path}: the entries up to {pruned} are pruned, and no snapshot contains them"
         )
 
 
 def _entry_faults(db: apsw.Connection) -> Iterator[str]:
     """What is missing or damaged among the entries that were not pruned."""
-    expected_seq = number(db, "SELECT value FROM meta WHERE key = 'pruned_seq'") + 1
+    expected_seq = pruned_seq(db) + 1
     for seq, events in db.execute("SELECT seq, events FROM inputs ORDER BY seq"):
         if seq != expected_seq:
             yield f"entries {expected_seq} to {seq - 1} are missing"
@@ -141,10 +140,6 @@ def _snapshot_fault(crc: int, data: bytes, decode: Callable[[bytes], object]) ->
     except Exception as fault:
         return f"cannot be read ({fault})"
     return ""
-
-
-def _wall_ns_of(db: apsw.Connection, seq: int) -> int:
-    return number(db, "SELECT wall_ns FROM inputs WHERE seq = ?", seq)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Copies of the journal's file: backup, restore, and what a lost journal leaves behind."""
+"""Copies of the journal's file: backup, restore, and what is left of a lost journal."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _salvage(path: Path, draft: Path) -> bool:
 
 
 def _renew(draft: Path) -> End:
-    """Give a copy an identity of its own, so that no mark of its source is taken for its own."""
+    """Give a copy a new identity, so that no mark of its source counts for it."""
     with closing(connect(draft, apsw.SQLITE_OPEN_READWRITE)) as db:
         db.execute("UPDATE meta SET value = 0 WHERE key = 'clean'")
         give_identity(db, os.urandom(IDENTITY_BYTES))

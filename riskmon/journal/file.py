@@ -1,7 +1,7 @@
-"""The state directory: who holds it, and the journal's file in it.
+"""The state directory: its lock, and the journal's file in it.
 
 ``lock`` is held by the one sidecar that uses the directory, for its whole life, by ``flock``: the
-kernel lets go of it however the process ends. ``journal.db`` is an SQLite database in WAL mode.
+kernel releases it however the process ends. ``journal.db`` is an SQLite database in WAL mode.
 Everything in here is readable by its owner alone.
 """
 
@@ -200,7 +200,7 @@ def is_empty(db: apsw.Connection) -> bool:
 
 
 def identity_of(db: apsw.Connection) -> bytes | None:
-    """What tells this journal from any other; None for one that has never had a mark."""
+    """The journal's identity, random bytes; None for one that has never had a mark."""
     halves = [
         number(db, "SELECT value FROM meta WHERE key = ?", key).to_bytes(8, signed=True)
         for key in _IDENTITY_KEYS
@@ -209,7 +209,7 @@ def identity_of(db: apsw.Connection) -> bytes | None:
 
 
 def give_identity(db: apsw.Connection, identity: bytes) -> None:
-    """Set what tells this journal from any other, 16 bytes."""
+    """Set the journal's identity, 16 bytes."""
     half = len(identity) // 2
     high, low = (int.from_bytes(part, signed=True) for part in (identity[:half], identity[half:]))
     # One statement: half an identity would be that of another journal.

@@ -1,4 +1,4 @@
-"""How far the journal went, kept outside of it, so that a lost journal is not taken for a new one.
+"""How far the journal went, kept outside of it, to tell a lost journal from a new one.
 
 A mark is a small file in the state directory, and a second one beside the gate. After each commit,
 and before its senders are answered, the number of the last entry is written into both. A start
@@ -209,7 +209,7 @@ class Marks:
         return self._note(True)
 
     def clear_storage_failure(self) -> None:
-        """Withdraw what :meth:`note_storage_failure` recorded: the next start need not know."""
+        """Withdraw what :meth:`note_storage_failure` recorded."""
         self.storage_failed = False
         self._note(False)
 

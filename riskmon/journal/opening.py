@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -23,11 +23,10 @@ from riskmon.journal.file import (
     identify,
     is_empty,
     log_of,
-    number,
     verify,
 )
 from riskmon.journal.mark import IDENTITY_BYTES, Found, Mark, Marks
-from riskmon.journal.reading import End, end_of, last_sound
+from riskmon.journal.reading import End, end_of, last_sound, wall_ns_of
 
 _log = logging.getLogger("riskmon.journal")
 
@@ -115,11 +114,7 @@ def _examine(path: Path, found: Sequence[Found], *, thorough: bool) -> End | Non
         for table in ("meta", "snapshots", "audit", "outbox"):
             verify(db, f"PRAGMA quick_check({table})")
         end = end_of(db)
-
-        def wall_ns_of(seq: int) -> int:
-            return number(db, "SELECT wall_ns FROM inputs WHERE seq = ?", seq)
-
-        for note in compare(path, end, found, wall_ns_of):
+        for note in compare(db, path, end, found):
             _log.log(note.level, "%s", note.text)
         if thorough:
             verify(db, "PRAGMA integrity_check")
@@ -134,16 +129,11 @@ def is_nothing(path: Path) -> bool:
     return not path.exists() or path.stat().st_size == 0
 
 
-def compare(
-    path: Path, end: End, found: Sequence[Found], wall_ns_of: Callable[[int], int]
-) -> list[Note]:
-    """Compare a journal's end with its marks. Raises :class:`JournalLost`.
-
-    ``wall_ns_of`` gives the time of an entry, 0 for one that is not there.
-    """
+def compare(db: apsw.Connection, path: Path, end: End, found: Sequence[Found]) -> list[Note]:
+    """Compare a journal and its end with its marks. Raises :class:`JournalLost`."""
     marks = [(one.path, one.mark) for one in found if one.mark is not None]
     for mark_path, mark in marks:
-        _compare_one(path, end, mark_path, mark, wall_ns_of)
+        _compare_one(db, path, end, mark_path, mark)
     unreadable = [one for one in found if one.mark is None and not one.missing]
     if not marks and (end.identity is not None or unreadable):
         reasons = "; ".join(f"{one.path} {one.fault}" for one in found)
@@ -166,9 +156,7 @@ def compare(
     return notes
 
 
-def _compare_one(
-    path: Path, end: End, mark_path: Path, mark: Mark, wall_ns_of: Callable[[int], int]
-) -> None:
+def _compare_one(db: apsw.Connection, path: Path, end: End, mark_path: Path, mark: Mark) -> None:
     if mark.last_seq == 0:
         return  # of a first start that wrote nothing
     last = f"entry {mark.last_seq} of {rfc3339(mark.wall_ns)}"
@@ -181,7 +169,7 @@ def _compare_one(
         raise JournalLost(
             f"{path} lacks {_span(end.last_seq + 1, mark)}, which {mark_path} says it held"
         )
-    found_ns = wall_ns_of(mark.last_seq)
+    found_ns = wall_ns_of(db, mark.last_seq)
     if found_ns not in (0, mark.wall_ns):
         raise JournalLost(
             f"{path} is another journal than {mark_path} says: its entry {mark.last_seq} is of "

@@ -12,7 +12,7 @@ _SLICE_ROWS = 2_048
 _SLICE_ROWS_OTHER = 256
 _SLICE_BYTES = 1_000_000
 _SLICE_PAGES = 256
-_SPARE_BYTES_MAX = 100_000_000  # for what comes in before the next look; less of a small journal
+_SPARE_BYTES_MAX = 100_000_000  # for what comes in before the next check; less of a small journal
 REFUSALS_MAX = 10_000  # records of refused calls that are kept
 _DAY_NS = 86_400 * 10**9
 
@@ -61,7 +61,7 @@ def drop_excess(db: apsw.Connection, rule: Prune, log_bytes: int) -> bool:
 def drop_aged(db: apsw.Connection, rule: Prune, _log_bytes: int) -> bool:
     """Drop some of what is older than the days to keep, and give its pages back; whether to go on.
 
-    Age is counted from the newest entry, so that a clock set forward prunes nothing by itself.
+    Age is counted from the newest entry, so that a clock that is set forward prunes nothing.
     """
     newest_ns = number(db, "SELECT wall_ns FROM inputs ORDER BY seq DESC LIMIT 1")
     horizon_ns = newest_ns - int(rule.keep_days * _DAY_NS)

@@ -21,7 +21,7 @@ _decode = msgspec.msgpack.Decoder(list[Event]).decode
 
 
 class End(NamedTuple):
-    """What tells a journal from others, and its last entry; 0 and 0 without one."""
+    """A journal's identity, and the number and time of its last entry; 0 and 0 without one."""
 
     identity: bytes | None
     last_seq: int
@@ -32,6 +32,16 @@ def end_of(db: apsw.Connection) -> End:
     """The journal's end as it is now."""
     row = db.execute("SELECT seq, wall_ns FROM inputs ORDER BY seq DESC LIMIT 1").fetchone()
     return End(identity_of(db), *(row or (0, 0)))
+
+
+def pruned_seq(db: apsw.Connection) -> int:
+    """The number of the last entry that was pruned; 0 for none."""
+    return number(db, "SELECT value FROM meta WHERE key = 'pruned_seq'")
+
+
+def wall_ns_of(db: apsw.Connection, seq: int) -> int:
+    """The time of an entry; 0 for one that is not there."""
+    return number(db, "SELECT wall_ns FROM inputs WHERE seq = ?", seq)
 
 
 def entries(path: Path, after_seq: int = 0) -> Iterator[Entry]:
@@ -52,14 +62,14 @@ def entries_since(path: Path, snapshot_seq: int) -> Iterator[Entry]:
 
 def newest_snapshot(db: apsw.Connection, path: Path) -> tuple[int, bytes | None]:
     """The newest snapshot that is sound and whose later entries are all there, and its seq."""
-    pruned_seq = number(db, "SELECT value FROM meta WHERE key = 'pruned_seq'")
+    pruned = pruned_seq(db)
     for seq, crc, data in db.execute("SELECT seq, crc, data FROM snapshots ORDER BY seq DESC"):
-        if seq >= pruned_seq and zlib.crc32(data) == crc:
+        if seq >= pruned and zlib.crc32(data) == crc:
             return seq, data
         _log.warning("the snapshot at entry %d of %s cannot be used", seq, path)
-    if pruned_seq:
+    if pruned:
         raise JournalLost(
-            f"{path} has no sound snapshot, and the entries up to {pruned_seq} are pruned"
+            f"{path} has no sound snapshot, and the entries up to {pruned} are pruned"
         )
     return 0, None
 

@@ -53,7 +53,7 @@ Done = Callable[[BaseException | None], None]
 T = TypeVar("T")
 
 
-class _Look(NamedTuple):
+class _FileCheck(NamedTuple):
     done: Done
 
 
@@ -61,7 +61,7 @@ class _Clear(NamedTuple):
     """Withdraw the note of a failed write."""
 
 
-_Job = tuple[Rows, Done] | Prune | _Look | _Clear | None  # None: end the thread
+_Job = tuple[Rows, Done] | Prune | _FileCheck | _Clear | None  # None: end the thread
 
 
 class Journal:
@@ -76,7 +76,7 @@ class Journal:
         self._submitting = threading.Lock()  # nothing may follow the end in the queue
         self._closed = False
         self._is_pruning = False
-        self._looks: list[Done] = []
+        self._file_checks: list[Done] = []
         # A daemon: when the main thread dies the process must end, for a supervisor to restart it.
         self._thread = threading.Thread(target=self._run, name="riskmon-journal", daemon=True)
         self._thread.start()
@@ -156,7 +156,7 @@ class Journal:
             self._jobs.put((rows, done))
 
     def clear_storage_failure(self) -> None:
-        """Withdraw what :attr:`Recovered.storage_failed` told, once a hold of it is durable."""
+        """Withdraw the note behind :attr:`Recovered.storage_failed`, once the hold is durable."""
         with self._submitting:
             if not self._closed:
                 self._jobs.put(_Clear())
@@ -176,14 +176,14 @@ class Journal:
         """Why the last room on the disk is in use, so that the sidecar must end; "" while not."""
         return self._writer.out_of_room
 
-    def look(self, done: Done) -> None:
-        """Make sure that the journal is still where it was, and make lost marks anew.
+    def check_files(self, done: Done) -> None:
+        """Check that the journal's files are where they were made, and make lost marks anew.
 
         ``done`` is called as for :meth:`submit`; a journal that is gone has failed.
         """
         with self._submitting:
             if not self._closed:
-                self._jobs.put(_Look(done))
+                self._jobs.put(_FileCheck(done))
 
     def audit(
         self, limit: int, before: int | None = None, *, refusals: bool = True
@@ -213,7 +213,7 @@ class Journal:
             return [_decode_record(row[0]) for row in rows]
 
     def close(self, clean: bool) -> None:
-        """Write what was submitted, mark an orderly end if ``clean``, and let the directory go.
+        """Write what was submitted, mark an orderly end if ``clean``, and release the directory.
 
         Raises the :class:`JournalError` of a write that failed when ``clean`` was asked for.
         """
@@ -242,10 +242,10 @@ class Journal:
                 group = self._commit(group)
                 if group:
                     self._guarded(self._maintain)
-            if self._looks:
-                self._guarded(self._writer.look)
-                looks, self._looks = self._looks, []
-                self._answer(looks)
+            if self._file_checks:
+                self._guarded(self._writer.check_files)
+                waiting, self._file_checks = self._file_checks, []
+                self._answer(waiting)
             self._guarded(self._maintain)
 
     def _next_group(self) -> tuple[list[tuple[Rows, Done]], bool]:
@@ -262,8 +262,8 @@ class Journal:
                 return group, False
             if isinstance(job, Prune):
                 self._guarded(partial(self._writer.prune, job))
-            elif isinstance(job, _Look):
-                self._looks.append(job.done)
+            elif isinstance(job, _FileCheck):
+                self._file_checks.append(job.done)
             elif isinstance(job, _Clear):
                 self._guarded(self._writer.clear_failure)
             else:
@@ -307,8 +307,10 @@ class Journal:
         _log.critical("the journal ends: %s", self._failure)
         # Files that are gone have no cause: what they held is missing at the next start anyway.
         if fault.__cause__ is not None or not isinstance(fault, JournalError):
-            held = self._writer.note_failure()
-            _log.critical(
-                "the next start %s the account, for a trip may not be written",
-                "holds" if held else "does not know it: freeze",
-            )
+            if self._writer.note_failure():
+                _log.critical("a trip may not be written: the next start holds the account")
+            else:
+                _log.critical(
+                    "a trip may not be written, and neither is that in a mark: freeze the account "
+                    "after the next start"
+                )

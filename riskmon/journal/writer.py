@@ -24,7 +24,7 @@ from riskmon.journal.reserve import Reserve, is_for_want_of_room
 
 _PAGE_BYTES = 4_096
 _CHECKPOINT_PAGES_MIN, _CHECKPOINT_PAGES_MAX = 16, 1_000
-_LOG_BYTES_MAX = 64_000_000  # what a long reader made the log grow to is given back beyond this
+_LOG_BYTES_MAX = 64_000_000  # a longer log, which a long reader causes, is truncated to this
 
 Drop = Callable[[apsw.Connection, Prune, int], bool]
 
@@ -42,7 +42,7 @@ class Writer:
         self._last_seq = self._mark.last_seq
         self.was_unclean = number(self._db, "SELECT value FROM meta WHERE key = 'clean'") == 0
         self._log_pages = 0
-        self._unchecked_bytes = 0  # written since the size was last looked at
+        self._unchecked_bytes = 0  # written since the size was last read
         self._rule: Prune | None = None
         self._checkpoint_pages = _CHECKPOINT_PAGES_MAX
         self._transaction_bytes = 2**63
@@ -155,7 +155,7 @@ class Writer:
         self._db.execute(f"PRAGMA journal_size_limit = {self._log_bytes}")
         self._rule, self._is_aging, self._is_over = rule, True, True
 
-    def look(self) -> None:
+    def check_files(self) -> None:
         """Make lost marks anew. Raises :class:`JournalError` when the journal's files are gone."""
         for place, opened in self._places:
             if _device_and_inode(place) != opened:

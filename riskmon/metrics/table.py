@@ -394,7 +394,7 @@ TABLE = (
         "riskmon_accept_pauses_total",
         "counter",
         (),
-        "How often accepting connections paused for a second, for want of descriptors.",
+        "How often accepting connections paused for a second, because no descriptor was left.",
         _one(lambda now: now.counts.accept_pauses),
     ),
     Row(

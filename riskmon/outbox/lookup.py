@@ -16,7 +16,7 @@ LOOKUP_SECONDS = 0.4  # of the 0.5 s that name, connection and TLS have together
 
 
 class Resolver(AbstractResolver):
-    """Looks up the name of one target, in one thread at a time that is its alone.
+    """Looks up the name of one target, in a thread of its own, one at a time.
 
     The loop's own threads are shared: a few lookups that hang would stop those of all targets.
     When the name service fails or is slow, the last known addresses serve: a cancel must not wait
@@ -40,7 +40,7 @@ class Resolver(AbstractResolver):
             lookup = in_daemon("riskmon-lookup", partial(_look_up, host, port, family))
             lookup.add_done_callback(self._note)
             self._lookup = lookup
-        # Only waited for, never cancelled: one that outlasts its asker still serves the next.
+        # Only waited for, never cancelled: one that outlasts this call still serves the next.
         patience_seconds = self._PATIENCE_SECONDS if self._known else LOOKUP_SECONDS
         await asyncio.wait({lookup}, timeout=patience_seconds)
         if self._known:

@@ -68,7 +68,7 @@ class Peer(NamedTuple):
 
 
 class Caller(NamedTuple):
-    """Who sends a request: the name of its token or peer, its rights, and its peer's address."""
+    """The sender of a request: its name (of token or peer), its rights, its peer's address."""
 
     name: str
     rights: int

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import hmac
 import secrets
-import time
 from collections import deque
 from collections.abc import Callable
 
+from riskmon.clock import boot_ns
 from riskmon.proof import CHALLENGE_PATH, NONCE_SECONDS
 from riskmon.web.access import unauthorized
 from riskmon.web.problems import Problem
@@ -18,20 +18,15 @@ _USED_MAX = 65_536
 _RANDOM_BYTES, _TAG_BYTES = 18, 16  # 42 bytes with the end: no padding in base64
 
 
-def boottime_ns() -> int:
-    """Now on CLOCK_BOOTTIME, which no change of the wall clock moves."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-
-
 class Challenges:
     """Nonces, each for one request within 10 s.
 
-    One that is issued is not stored, however many are asked for: it carries its end and a tag of a
-    key that lives as long as this process. Only used ones are stored, until they end, and only the
-    holder of a token can use one.
+    One that is issued is not stored, so that any number takes no memory: it carries its end and a
+    tag of a key that lives as long as this process. Only used ones are stored, until they end, and
+    only the holder of a token can use one.
     """
 
-    def __init__(self, clock_ns: Callable[[], int] = boottime_ns) -> None:
+    def __init__(self, clock_ns: Callable[[], int] = boot_ns) -> None:
         self._clock_ns = clock_ns
         self._key = secrets.token_bytes(32)
         self._used: set[bytes] = set()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import struct
 from ipaddress import IPv6Address
 from typing import Any, cast
 
 from aiohttp import StreamReader, web
 
+from riskmon.unix_socket import peer_uid
 from riskmon.web.access import Peer, is_loopback
 from riskmon.web.port import Caps
 from riskmon.web.problems import Problem
@@ -115,7 +115,7 @@ class Connection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """As aiohttp does it, but not for ever: a peer that does not read is cut off."""
+        """As aiohttp does it, for ``write_seconds`` at most; then the connection is aborted."""
         try:
             if self._fits(resp):
                 return await super().finish_response(request, resp, start_time)
@@ -145,7 +145,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What never reached the application: bytes that are not HTTP, heads past the bounds."""
+        """The answer to what is no request: bytes that are not HTTP, heads past the bounds."""
         if isinstance(exc, ConnectionError):
             raise exc  # the peer has gone
         if status != 400:
@@ -159,7 +159,7 @@ class Connection(web.RequestHandler):
 
 
 def peer_of(sock: socket.socket) -> Peer:
-    """Who is at the other end of an accepted socket. Raises OSError when it is gone."""
+    """The peer of an accepted socket. Raises OSError when it is gone."""
     if sock.family == socket.AF_UNIX:
         uid = _uid(sock)
         return Peer(key=f"uid:{uid}", name=f"uid:{uid}", unix=True, uid=uid)
@@ -170,14 +170,13 @@ def peer_of(sock: socket.socket) -> Peer:
 
 def _uid(sock: socket.socket) -> int | None:
     try:
-        packed = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    except (AttributeError, OSError):
+        return peer_uid(sock)
+    except OSError:
         return None
-    return int(struct.unpack("3i", packed)[1])
 
 
 def _network(address: str) -> str:
-    """What one host may change of its address by itself does not count: of IPv6, the last half."""
+    """The part of an address that one host cannot choose: of IPv6, the first half."""
     if ":" not in address:
         return address
     packed = IPv6Address(address.partition("%")[0]).packed

@@ -35,7 +35,7 @@ class Edge:
 
 
 class Connection(Protocol):
-    """What an endpoint sees of the connection that its request came over."""
+    """What an endpoint needs of the connection that its request came over."""
 
     peer: Peer
     spare: bool  # in a place for requests with an operator's right

@@ -150,7 +150,7 @@ class Port(Protocol):
         ...
 
     def accept_paused(self) -> None:
-        """Count a pause of accepting connections, for want of descriptors."""
+        """Count a pause of accepting connections, because no descriptor was left."""
         ...
 
 

@@ -53,7 +53,7 @@ class Problem(Exception):
         self.headers = headers or {}
         self.more = {key: value for key, value in more.items() if value is not None}
         self.closes = False
-        self.caller = ""  # the name of a known caller who is refused
+        self.caller = ""  # the name of a known caller that is refused
 
     def body(self) -> bytes:
         """The document, in JSON."""

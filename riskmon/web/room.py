@@ -18,7 +18,7 @@ from riskmon.web.access import Peer
 
 
 class Held(Protocol):
-    """A connection as its room sees it."""
+    """What a room needs of a connection."""
 
     peer: Peer
     spare: bool
@@ -121,7 +121,7 @@ class Room(Generic[C]):
                 held[connection] = None
 
     def remove(self, connection: C) -> None:
-        """Forget it; nothing happens when it is not here."""
+        """Remove it, if it is here."""
         self._spare.pop(connection, None)
         if connection not in self._open:
             return

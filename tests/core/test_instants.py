@@ -22,7 +22,7 @@ from tests.core import BEGIN_WALL_NS, FEW, MANY, plain, run
 from tests.core.play import STEPS, play, tell
 
 HELD_NS = 10**12
-FIXED_WORK = 20_000  # what a batch may bring of old: LOOKS, and what is held
+FIXED_WORK = 20_000  # what a batch may bring of old: EARLY_MAX, and what is held
 REPORTED = ev.Reported.__args__
 BUDGETS = st.integers(1, 300)
 

@@ -1,1 +1,1 @@
-"""Faults of disks, files and processes: each is caused, and what follows is looked at."""
+"""Faults of disks, files and processes: each is caused, and its effect asserted."""

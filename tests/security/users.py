@@ -24,8 +24,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run as 
 _SCRIPT = f"""
 import os, sys
 sys.path[:0] = [{str(ROOT)!r}]
-import encodings.ascii, encodings.idna, encodings.latin_1
-import concurrent.futures.thread, encodings.ascii, encodings.idna
+import concurrent.futures.thread, encodings.ascii, encodings.idna, encodings.latin_1
 import dotenv.parser, riskmon.cli.tables, riskmon.oms.__main__, riskmon.settings, riskmon.sidecar
 user = int(sys.argv.pop(1))
 if user != os.geteuid():

@@ -79,8 +79,8 @@ class SimulatedJournal(Journal):
         super().prune(keep_days, max_bytes)
         self._wake()
 
-    def look(self, done: Done) -> None:
-        super().look(done)
+    def check_files(self, done: Done) -> None:
+        super().check_files(done)
         self._wake()
 
     def close(self, clean: bool) -> None:
