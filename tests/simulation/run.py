@@ -280,7 +280,7 @@ class Simulation:
             for path in self.state.glob("*-shm"):
                 path.unlink()
             self.disk.settle()
-        elif random.random() < 0.1 and is_whole:
+        elif random.random() < (0.5 if self.truth.unheld else 0.1) and is_whole:
             self.tell("power, while no process runs")
             self._lose_power()
         elif random.random() < 0.1 and is_whole:
