@@ -134,6 +134,10 @@ class Disk:
     def fsync(self, handle: int) -> None:
         """A sync that SQLite has no part in."""
         self._operate_own(handle, "sync_fails")
+        synced = self._synced.get(os.fstat(handle).st_ino)
+        if synced is not None and not self.dead:
+            self.operate("sync")
+            synced.sync()
 
     def posix_fallocate(self, handle: int, offset: int, size: int) -> None:
         """Get room for a file."""

@@ -138,6 +138,13 @@ def leave_notes_unsynced() -> Iterator[None]:
 
 
 @contextmanager
+def leave_log_unsynced() -> Iterator[None]:
+    """A start has its marks count entries that a loss of power takes from the log."""
+    with patch("riskmon.journal.opening._sync", lambda _: None):
+        yield
+
+
+@contextmanager
 def keep_reserve() -> Iterator[None]:
     """A full disk has no room for the last commits."""
     with patch.object(Reserve, "release", lambda *_: False):
@@ -159,6 +166,7 @@ MUTANTS: dict[str, Mutant] = {
         accept_loss_unfrozen,
         forget_failed_writes,
         leave_notes_unsynced,
+        leave_log_unsynced,
         keep_reserve,
     )
 }
