@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from riskmon.clock import boot_ns
-from riskmon.core.decisions import HALT, LEVEL_NAMES
+from riskmon.core.decisions import HALT, LEVEL_NAMES, CheckAnswer
 from riskmon.core.view import Withheld
 from riskmon.gate_file import GateFile
 from riskmon.journal import JournalError
@@ -48,6 +48,11 @@ class Lease:
         self._levels = {
             scope: min(levels.get(scope, HALT) for levels in proven) for scope in self._levels
         }
+
+    def grants(self, answer: CheckAnswer, scopes: Iterable[str]) -> bool:
+        """Whether the level that allowed an order is still granted to all of its scopes."""
+        wanted = LEVEL_NAMES.index(answer.level)
+        return all(self._levels.get(scope, HALT) >= wanted for scope in scopes)
 
     def renew(self, generation: int) -> None:
         """Give what is granted for another lease."""

@@ -23,12 +23,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from riskmon.clock import Clock, boot_ns
 from riskmon.core import events as ev
 from riskmon.core.admission import TooManyScopes
-from riskmon.core.decisions import Answer, Decision, Outcome, Sweep, Withdraw
+from riskmon.core.checks import checked_scopes
+from riskmon.core.decisions import Answer, CheckAnswer, Decision, Outcome, Sweep, Withdraw
 from riskmon.core.engine import Engine
 from riskmon.core.view import Withheld
 from riskmon.gate_file import GateFile
@@ -348,11 +349,25 @@ class Loop:
             self._refuse_checks(why.detail)
         while self._untold:
             turn = self._untold.popleft()
+            self._refuse_shut(turn)
             for request in turn.requests:
                 if request.waiter is not None and not request.waiter.done():
                     request.waiter.set_result(request.outcome)
             for decision in turn.commit.decisions:
                 self.tell(decision)
+
+    def _refuse_shut(self, turn: Turn) -> None:
+        """Refuse the orders of a turn that a later turn shut while they waited."""
+        for request in turn.requests:
+            waiter = request.waiter
+            order = request.events[0] if len(request.events) == 1 else None
+            if waiter is None or waiter.done() or not isinstance(order, ev.Check):
+                continue
+            if not order.simulate:
+                outcome = cast("Outcome", request.outcome)
+                answer = cast("CheckAnswer", outcome.answers[0])
+                if answer.allowed and not self._lease.grants(answer, checked_scopes(order)):
+                    waiter.set_exception(NotDurable("shut while the check waited: ask again"))
 
     def _loosen(self, turn: Turn) -> None:
         """What a durable turn opened may open, unless a later one shut it again."""

@@ -214,6 +214,14 @@ class Marks:
         self.storage_failed = False
         self._note(False)
 
+    def sync(self) -> None:
+        """Have the disk hold what was written, as far as it can."""
+        with self._guard:
+            for file in self._files:
+                if file is not None:
+                    with suppress(OSError):
+                        file.sync()
+
     def close(self) -> None:
         """Close the files, which stay."""
         with self._guard:

@@ -69,6 +69,8 @@ def open_writer(path: Path, marks: Marks, *, accept_loss: bool) -> Opened:
     identity = (end and end.identity) or os.urandom(IDENTITY_BYTES)
     mark = Mark(identity, os.path.realpath(path.parent), *(end[1:] if end else (0, 0)))
     if not lost:
+        # A write whose sync failed can be read until power is lost: the marks must not count it.
+        _sync(log_of(path))
         # Before the journal is made, or has an identity: after a crash between them nothing is
         # behind its mark. Beside the gate none is made yet: a start that is refused, for the state
         # of another account, would leave a mark that refuses this account's own state.
@@ -83,6 +85,18 @@ def open_writer(path: Path, marks: Marks, *, accept_loss: bool) -> Opened:
     if end is not None and end.identity is None:
         give_identity(db, identity)
     return Opened(db, mark, lost)
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold what a file holds, if there is one. Raises OSError."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def examine(path: Path, found: Sequence[Found], *, thorough: bool) -> End | None:

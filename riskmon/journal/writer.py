@@ -172,6 +172,8 @@ class Writer:
         if failed:
             # What a failed sync left must not be copied from the log into the database.
             self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            # Not when it is noted: a sync can hang, and senders and the gate come first.
+            self._marks.sync()
         self._db.close()
         self._marks.close()
         self._reserve.close()

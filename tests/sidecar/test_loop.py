@@ -223,6 +223,24 @@ async def test_a_check_that_waits_is_refused_with_the_lease(tmp_path: Path) -> N
         now.file.close()
 
 
+async def test_a_check_that_waits_is_refused_when_its_scope_is_shut(
+    running: Callable[[], Running],
+) -> None:
+    """A freeze that comes while a check waits for its commit: the check is not allowed."""
+    now = running()
+    await now.start()
+    await now.take(now.loop.ingest([ev.Heartbeat(venue="b")]))  # what it opens delays the check
+    checks = [await now.take(now.loop.ask(ORDER)) for _ in range(2)]
+    await now.disk.put_down()
+    await now.disk.put_down()
+    assert cast("CheckAnswer", checks[0].result()).allowed
+    await now.take(now.loop.ask(operate("freeze")))
+    assert now.gate.level() is Level.HALT
+    await now.disk.put_down()
+    with pytest.raises(NotDurable, match="shut while the check waited"):
+        checks[1].result()
+
+
 async def test_before_it_opens_and_after_it_stops_the_lease_is_withheld(
     running: Callable[[], Running],
 ) -> None:

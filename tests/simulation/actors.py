@@ -75,8 +75,9 @@ class Bot:
             batch.append(ev.Latency(venue=venue, seconds=seconds, operation="order"))
         if not self.calm and random.random() < 0.05:
             batch += [ev.Error(venue=venue, operation="order")] * 5
-        if random.random() < 0.02:
-            batch += [ev.Latency(venue=venue, seconds=0.01) for _ in range(1500)]
+        if random.random() < 0.02:  # applied in pieces
+            many = random.choice((600, 1500, 4000))
+            batch += [ev.Latency(venue=venue, seconds=0.01)] * many
         return batch
 
     async def ask(self, process: Process) -> str | None:
@@ -108,6 +109,8 @@ class Operator:
         """End what is shut over a scope, as far as it may be ended; what came of it."""
         self.calls += 1
         told = []
+        if scope == "account":
+            truth.unheld = None
         truth.frozen.discard(scope)  # from here on it may be in force, or not
         truth.loosened[scope] = truth.loosened.get(scope, 0) + 1
         for action in ("unfreeze", "reset"):

@@ -8,7 +8,7 @@ from random import Random
 
 from tests.simulation.disk import Image
 
-MARK_SECTORS = (0, 8192)  # where the two slots of a mark begin
+MARK_SECTORS = (0, 8192, 16_384)  # where the two slots of a mark begin, and its note of a failure
 SECTOR_BYTES = 512
 
 
@@ -70,11 +70,11 @@ def _remove_all(random: Random, state: Path) -> str:
 
 
 def unsynced_mark(random: Random, mark: Path, versions: list[bytes]) -> None:
-    """Leave in each slot of a mark what some earlier write put there: none of them is synced."""
+    """Leave in each part of a mark what some earlier write put there: none of them is synced."""
     if mark.exists() and versions:
         content = bytearray(mark.read_bytes())
         for begin in MARK_SECTORS:
-            old = random.choice(versions)[begin : begin + SECTOR_BYTES]
+            old = random.choice([*versions, bytes(content)])[begin : begin + SECTOR_BYTES]
             if old:
                 content[begin : begin + SECTOR_BYTES] = old
         mark.write_bytes(content)

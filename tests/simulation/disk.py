@@ -7,6 +7,7 @@ leaves of those a random part, torn at sectors.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,11 @@ from typing import Literal
 
 import apsw
 
+from riskmon.journal.reserve import RESERVE_BYTES, RESERVE_NAME
+
 SECTOR_BYTES = 512
+
+_pwrite, _posix_fallocate = os.pwrite, os.posix_fallocate
 
 Mode = Literal["sound", "full", "write_fails", "sync_fails"]
 
@@ -62,6 +67,12 @@ def _apply(content: bytearray, offset: int, data: bytes | None) -> None:
     content[offset : offset + len(data)] = data
 
 
+def _fault(kind: type[apsw.Error], code: int) -> apsw.Error:
+    fault = kind("simulated")
+    fault.result, fault.extendedresult = code & 0xFF, code  # type: ignore[attr-defined]
+    return fault
+
+
 class Disk:
     """All of SQLite's files of one simulation.
 
@@ -70,26 +81,80 @@ class Disk:
     files is undone by an :class:`Image`, and is not noted here.
     """
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, state: Path) -> None:
         self.mode: Mode = "sound"
+        self.hits_marks = False  # a failure is one of the marks' files too
+        self.room_bytes = RESERVE_BYTES  # that a full disk has once the reserve is given up
+        self._state = state
         self.dead = False
         self.operations = 0
         self.on_operation: Callable[[], None] = lambda: None
         self._random = random
         self._synced: dict[int, _Synced] = {}  # by inode: a file may get another name
 
-    def operate(self, kind: Literal["write", "sync", "other"]) -> None:
-        """One operation is about to happen."""
+    def fail(self, random: Random) -> str:
+        """Fail from here on in some way; which."""
+        self.mode = random.choice(("full", "full", "write_fails", "sync_fails"))
+        self.hits_marks = self.mode != "full" and random.random() < 0.5
+        self.room_bytes = random.choice((RESERVE_BYTES, RESERVE_BYTES, 4_000))
+        return f"the disk: {self.mode}{', the marks too' if self.hits_marks else ''}"
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a commit can be written, in the reserve if need be."""
+        has_reserve = self.room_bytes == RESERVE_BYTES
+        return self.mode == "sound" or (self.mode == "full" and has_reserve)
+
+    def operate(self, kind: Literal["write", "sync", "other"], size: int = 0) -> None:
+        """One operation of ``size`` bytes is about to happen."""
         if self.dead:
             return
         self.operations += 1
         self.on_operation()
-        if kind == "write" and self.mode == "full":
-            raise apsw.FullError("simulated: no space")
+        if kind == "write" and self.mode == "full" and not self._takes(size):
+            raise _fault(apsw.FullError, apsw.SQLITE_FULL)
         if kind == "write" and self.mode == "write_fails":
-            raise apsw.IOError("simulated: a write fails")
+            raise _fault(apsw.IOError, apsw.SQLITE_IOERR_WRITE)
         if kind == "sync" and self.mode == "sync_fails":
-            raise apsw.IOError("simulated: a sync fails")
+            raise _fault(apsw.IOError, apsw.SQLITE_IOERR_FSYNC)
+
+    def _takes(self, size: int) -> bool:
+        """Whether a full disk takes so many bytes, in the room of the reserve."""
+        reserve = self._state / RESERVE_NAME
+        if size > self.room_bytes or not reserve.exists() or reserve.stat().st_size:
+            return False
+        self.room_bytes -= size
+        return True
+
+    def pwrite(self, handle: int, data: bytes, offset: int) -> int:
+        """A write that SQLite has no part in, such as of a mark."""
+        self._operate_own(handle, "write_fails")
+        return _pwrite(handle, data, offset)
+
+    def fsync(self, handle: int) -> None:
+        """A sync that SQLite has no part in."""
+        self._operate_own(handle, "sync_fails")
+        synced = self._synced.get(os.fstat(handle).st_ino)
+        if synced is not None and not self.dead:
+            self.operate("sync")
+            synced.sync()
+
+    def posix_fallocate(self, handle: int, offset: int, size: int) -> None:
+        """Get room for a file."""
+        grows = os.fstat(handle).st_size < offset + size
+        if grows and self._is_own(handle):
+            if self.mode == "full":
+                raise OSError(errno.ENOSPC, "simulated")
+            self.room_bytes = RESERVE_BYTES
+        _posix_fallocate(handle, offset, size)
+
+    def _operate_own(self, handle: int, failing: Mode) -> None:
+        fails = self.mode == failing and self.hits_marks and not self.dead
+        if fails and self._is_own(handle):
+            raise OSError(errno.EIO, "simulated")
+
+    def _is_own(self, handle: int) -> bool:
+        return Path(f"/proc/self/fd/{handle}").readlink().is_relative_to(self._state)
 
     def file(self, path: str) -> _Synced:
         """What is known of a file; one that is met for the first time is synced as it is."""
@@ -131,7 +196,7 @@ class _File(apsw.VFSFile):
             raise apsw.BusyError from None
 
     def xWrite(self, data: bytes, offset: int) -> None:
-        self._disk.operate("write")
+        self._disk.operate("write", len(data))
         super().xWrite(data, offset)
         self._note(offset, bytes(data))
 

@@ -28,6 +28,9 @@ class Watcher(Protocol):
     def recovered(self, found: list[Entry], lost: str) -> None:
         """A start reads these entries; ``lost`` is the loss that it accepts."""
 
+    def failed(self) -> None:
+        """A write failed: nothing is written from here on."""
+
     def write_seconds(self) -> float:
         """How long the disk lets a commit wait before it is written, …"""
 
@@ -83,6 +86,10 @@ class SimulatedJournal(Journal):
     def close(self, clean: bool) -> None:
         self._thread = _Inline(super()._run)  # type: ignore[assignment]
         super().close(clean)
+
+    def _end(self, fault: BaseException) -> None:
+        super()._end(fault)
+        self.watcher.failed()
 
     def _delayed(self, commit: Commit, done: Done) -> Done:
         def answer(error: BaseException | None) -> None:

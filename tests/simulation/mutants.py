@@ -11,6 +11,7 @@ from unittest.mock import patch
 from riskmon.core.engine import Engine
 from riskmon.journal import Journal, Recovered
 from riskmon.journal.mark import MarkFile, Marks
+from riskmon.journal.reserve import Reserve
 from riskmon.lease import Lease, Levels
 from riskmon.loop import Loop
 from riskmon.turn import Turn
@@ -122,6 +123,34 @@ def accept_loss_unfrozen() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def forget_failed_writes() -> Iterator[None]:
+    """A write that failed leaves no note for the next start."""
+    with patch.object(Marks, "note_storage_failure", lambda _: False):
+        yield
+
+
+@contextmanager
+def leave_notes_unsynced() -> Iterator[None]:
+    """After an end for a failed write and a loss of power the note of it is gone."""
+    with patch.object(Marks, "sync", lambda _: None):
+        yield
+
+
+@contextmanager
+def leave_log_unsynced() -> Iterator[None]:
+    """A start has its marks count entries that a loss of power takes from the log."""
+    with patch("riskmon.journal.opening._sync", lambda _: None):
+        yield
+
+
+@contextmanager
+def keep_reserve() -> Iterator[None]:
+    """A full disk has no room for the last commits."""
+    with patch.object(Reserve, "release", lambda *_: False):
+        yield
+
+
 MUTANTS: dict[str, Mutant] = {
     mutant.__name__: mutant
     for mutant in (
@@ -135,5 +164,9 @@ MUTANTS: dict[str, Mutant] = {
         never_advance_marks,
         leave_marks_unsynced,
         accept_loss_unfrozen,
+        forget_failed_writes,
+        leave_notes_unsynced,
+        leave_log_unsynced,
+        keep_reserve,
     )
 }

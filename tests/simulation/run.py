@@ -39,8 +39,8 @@ class Simulation:
     def __init__(self, seed: int, directory: Path, tell: Callable[[str], None]) -> None:
         self.seed, self.random = seed, Random(seed)
         self._tell = tell
-        self.clock, self.disk = VirtualClock(), Disk(Random(seed + 1))
         self.state = directory / "state"
+        self.clock, self.disk = VirtualClock(), Disk(Random(seed + 1), self.state)
         self.receivers = {name: Receiver(Random(seed + n)) for n, name in enumerate(("oms", "two"))}
         self.bots = [Bot(n, Random(seed * 10 + n)) for n in range(3)]
         self.operator = Operator(Random(seed + 7))
@@ -55,6 +55,7 @@ class Simulation:
         self.trouble_until = TROUBLE_SECONDS
         self.accepts_loss = False
         self.is_damaged = False  # since the latest start
+        self.has_one_mark = False  # the other may not hold what is needed, since the latest start
         self.mark_versions: list[bytes] = []  # since it was last synced
         self.mark_inode = 0
         self.was_killed = False  # the latest process that let anything trade
@@ -68,6 +69,8 @@ class Simulation:
         self.ended: End = ""
         self.image: Image | None = None
         self.operations_left = -1  # until a kill inside the disk's work
+        self.pieces_left = -1  # until a kill inside a batch
+        self.has_room = self.disk.has_room  # at all times: whenever the disk is full, the reserve
         self.ends_by: End = "kill"
         self.latency = (0.0002, 0.002)
         self.hangs_until = 0.0
@@ -103,6 +106,11 @@ class Simulation:
         if self._is_live:
             self._hold(lambda: self.truth.acknowledged(commit))
 
+    def failed(self) -> None:
+        if self._is_live and self.state.exists():
+            self.has_one_mark |= self.disk.hits_marks
+            self._hold(lambda: self.truth.failed(has_room=self.has_room))
+
     def recovered(self, found: list[Entry], lost: str) -> None:
         def check() -> None:
             self.truth.check_lineage(found, lost)
@@ -114,6 +122,7 @@ class Simulation:
 
     def fsync(self, handle: int) -> None:
         """A sync that SQLite has no part in: of a mark, it makes earlier versions impossible."""
+        self.disk.fsync(handle)
         mark = self.state / "mark"
         if self._is_live and mark.exists() and os.path.samestat(os.fstat(handle), mark.stat()):
             self.mark_versions = [mark.read_bytes()]
@@ -146,6 +155,10 @@ class Simulation:
         loop = self.process.loop if self.process is not None else None
         self.truth.is_at_rest = loop is None or loop.is_at_rest
         self._hold(lambda: self.truth.check_gate(self.gate, list(SCOPES), self.clock.ns))
+        if self.pieces_left >= 0 and not self.truth.is_at_rest:
+            self.pieces_left -= 1
+            if self.pieces_left < 0:
+                self.end(self.ends_by, "inside a batch")
 
     # -- ends --------------------------------------------------------------------------------------
 
@@ -233,33 +246,44 @@ class Simulation:
         # While the account is shut no order is placed: the cancel of an earlier start is enough.
         has_traded = self.truth.open_ns.get("account", -1) >= self.served_ns >= 0
         self.was_killed |= has_traded and self.ended != ""
+        self.truth.has_failed &= self.ended != "power"  # its note is synced at an orderly end
         self.truth.process_ended(end_ns)
         if self.image is not None:
             self.image.restore()
-        self.disk.dead, self.disk.mode = False, "sound"
+        self.disk.dead = False
+        if self._is_healthy or self.random.random() < 0.6:
+            self.disk.mode = "sound"
         if self.ended == "power":
-            self.disk.lose_power(self.state)
-            unsynced_mark(self.random, self.state / "mark", self.mark_versions)
-            for file in self.shm.iterdir():
-                file.unlink()
-            self.clock.reboot()
-            self.gate.close()
-            self.gate = Gate.open(self.settings.gate)
-            for path in self.state.glob("*-shm"):
-                path.unlink()
+            if self.has_one_mark:
+                self.truth.unheld = None
+            self._lose_power()
         elif not self._is_healthy:
             self._meddle()
+
+    def _lose_power(self) -> None:
+        self.has_one_mark = True
+        self.disk.lose_power(self.state)
+        unsynced_mark(self.random, self.state / "mark", self.mark_versions)
+        for file in (*self.shm.iterdir(), *self.state.glob("*-shm")):
+            file.unlink()
+        self.clock.reboot()
+        self.gate.close()
+        self.gate = Gate.open(self.settings.gate)
 
     def _meddle(self) -> None:
         """Now and then, something happens to the files while no process runs."""
         random = self.random
-        if random.random() < 0.12 and not self.is_damaged and self.state.exists():
+        is_whole = not (self.is_damaged or self.has_one_mark)
+        if random.random() < 0.12 and is_whole and self.state.exists():
             self.is_damaged = True
             self.tell(damage(random, self.state, self.copy))
             for path in self.state.glob("*-shm"):
                 path.unlink()
             self.disk.settle()
-        elif random.random() < 0.1 and not self.is_damaged:
+        elif random.random() < (0.5 if self.truth.unheld else 0.1) and is_whole:
+            self.tell("power, while no process runs")
+            self._lose_power()
+        elif random.random() < 0.1 and is_whole:
             self.tell("a mark is removed")
             gate = self.settings.gate
             mark = random.choice((self.state / "mark", gate.with_name(f".{gate.name}.mark")))
@@ -362,7 +386,7 @@ class Simulation:
         """Look at a start once, then at its cancels each second; end a healthy time."""
         while (process := self._serving()) is None:  # noqa: ASYNC110 - it has no event for it
             await asyncio.sleep(0.001)
-        self.accepts_loss = self.is_damaged = False
+        self.accepts_loss = self.is_damaged = self.has_one_mark = False
         self.tell(f"serving; level {(await process.view()).level}")
         assert process.loop is not None
         engine, was_killed = process.loop.engine, self.was_killed
@@ -420,8 +444,8 @@ class Simulation:
     def _faults(self) -> list[Callable[[], None]]:
         return [
             self._kill, self._kill, self._kill_in_disk, self._kill_in_disk, self._stop,
-            self._slow_disk, self._hang_disk, self._fail_disk, self._receiver, self._receiver,
-            self._receiver, self._set_clock, self._lose_gate, self._lose_state,
+            self._kill_in_batch, self._slow_disk, self._hang_disk, self._fail_disk, self._set_clock,
+            self._receiver, self._receiver, self._receiver, self._lose_gate, self._lose_state,
         ]  # fmt: skip
 
     def _kill(self) -> None:
@@ -430,6 +454,10 @@ class Simulation:
     def _kill_in_disk(self) -> None:
         self.ends_by = self.random.choice(("kill", "power"))
         self.operations_left = self.random.randrange(40)
+
+    def _kill_in_batch(self) -> None:
+        self.ends_by = self.random.choice(("kill", "power"))
+        self.pieces_left = self.random.randrange(6)
 
     def _stop(self) -> None:
         if (process := self._serving()) is not None:
@@ -447,8 +475,8 @@ class Simulation:
         self.hangs_until = self.clock.seconds + seconds
 
     def _fail_disk(self) -> None:
-        self.disk.mode = self.random.choice(("full", "write_fails", "sync_fails"))
-        self.tell(f"the disk: {self.disk.mode}")
+        self.tell(self.disk.fail(self.random))
+        self.has_room &= self.disk.has_room
 
     def _lose_gate(self) -> None:
         self.tell("the gate file is removed")

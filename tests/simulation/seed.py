@@ -31,6 +31,8 @@ def production_pieces(simulation: Simulation) -> Iterator[None]:
         stack.enter_context(patch("riskmon.outbox.queue.Target", target))
         stack.enter_context(patch("riskmon.sidecar.secrets.token_hex", simulation.token_hex))
         stack.enter_context(patch("os.fsync", simulation.fsync))
+        stack.enter_context(patch("os.pwrite", simulation.disk.pwrite))
+        stack.enter_context(patch("os.posix_fallocate", simulation.disk.posix_fallocate))
         stack.enter_context(patch("riskmon.sidecar.gc"))  # a start's collection takes 0.1 s
         yield
 

@@ -11,7 +11,7 @@ from tests.simulation.truth import Violation
 pytestmark = pytest.mark.slow
 
 SEEDS = 200
-SEEDS_TO_FIND_A_MUTANT = 25
+SEEDS_TO_FIND_A_MUTANT = 50
 
 
 @pytest.mark.parametrize("seed", range(SEEDS), ids=lambda seed: f"seed-{seed}")

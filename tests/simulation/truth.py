@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 import msgspec
 
 from riskmon.core import events as ev
-from riskmon.core.decisions import HALT
+from riskmon.core.decisions import HALT, Transition
 from riskmon.core.engine import Engine
+from riskmon.core.rules import STORAGE
 from riskmon.gate import Gate
 from riskmon.journal import Commit, Entry
 
 encode = msgspec.msgpack.Encoder().encode
+SHUT = ("open", "frozen")  # states of a breaker
 LATE_SECONDS = 20.0  # the longest wait between two attempts, and its jitter
 
 
@@ -47,6 +49,7 @@ class Truth:
     loosened: dict[str, int] = field(default_factory=dict)  # scope -> calls to end a freeze
     cancels: dict[str, Cancel] = field(default_factory=dict)
     withdrawn: set[str] = field(default_factory=set)
+    unheld: tuple[int, bytes] | None = None  # the entry of a halt whose write failed
     open_ns: dict[str, int] = field(default_factory=dict)  # when a scope was last seen open
 
     # of the running process
@@ -54,6 +57,8 @@ class Truth:
     engine: Engine | None = None
     bounds: list[dict[str, int]] = field(default_factory=list)  # durable, then what waits
     waiting_since_ns: list[int] = field(default_factory=list)
+    unwritten: list[Commit] = field(default_factory=list)
+    has_failed: bool = False  # a write of the journal
     begun: bool = False
     lapses_ns: int = 0  # the end of the last lease that may have been given
     checks: int = 0
@@ -65,10 +70,12 @@ class Truth:
         self.engine = engine
         if not self.begun:
             self.begun, self.bounds, self.waiting_since_ns = True, [{}], []
+            self.unwritten, self.has_failed = [], False
         for entry in commit.entries:
             self._enter(entry)
         self.bounds.append(dict(engine.levels))
         self.waiting_since_ns.append(now_ns)
+        self.unwritten.append(commit)
         for one in commit.deliveries:
             body = msgspec.json.decode(one.body)
             opened_ns = self.open_ns.get("account", -self.lease_ns) + self.lease_ns
@@ -92,6 +99,7 @@ class Truth:
         """The disk has a commit, the oldest that waited."""
         self.bounds.pop(0)
         self.waiting_since_ns.pop(0)
+        self.unwritten.pop(0)
         for one in commit.deliveries:
             self.cancels[one.incident].durable = True
         for entry in commit.entries:
@@ -119,9 +127,19 @@ class Truth:
         if self.loosened.get(scope, 0) == loosened:
             self.frozen.add(scope)
 
+    def failed(self, *, has_room: bool) -> None:
+        """A write of the journal failed; ``has_room`` on a sound disk, and a full one's reserve."""
+        self.has_failed = True
+        if has_room:
+            raise Violation("a write fails beside a full reserve")
+
     def process_ended(self, now_ns: int) -> None:
         """The process is gone; what it granted lapses."""
         self.engine = None
+        if self.has_failed:
+            for entry in [one.entries[-1] for one in self.unwritten if _shuts(one)][:1]:
+                self.unheld = entry.seq, self.lineage[entry.seq - 1]
+        self.unwritten, self.has_failed = [], False
         if not self.cancels_kept:  # as configured: what was not written is forgotten by a kill
             self.cancels = {id_: one for id_, one in self.cancels.items() if one.durable}
         self.lapses_ns = now_ns + self.lease_ns
@@ -181,6 +199,8 @@ class Truth:
         self.durable_ids.update(self.fills)
         self.acknowledged_seq = min(self.acknowledged_seq, entries)
         self.begun = False
+        if accepted or (self.unheld and self.lineage[self.unheld[0] - 1 :][:1] == [self.unheld[1]]):
+            self.unheld = None
         if accepted:
             self.acknowledged_fills &= self.fills.keys()
             self.frozen = {"account"}  # until an operator ends it
@@ -189,16 +209,22 @@ class Truth:
 
     def check_start(self, engine: Engine, was_killed: bool) -> None:
         """A start after a kill cancels; its positions are the sum of the fills, each once."""
-        limits = [one.limit for one in engine.view().cancel]
+        view = engine.view()
+        limits = [one.limit for one in view.cancel]
         if was_killed and self.cancels_kept and "unclean_start" not in limits:
             raise Violation("a start after a kill cancels nothing")
+        if self.unheld is not None:
+            if not any(one.limit == STORAGE and one.state == "frozen" for one in view.breakers):
+                raise Violation("a halt whose write failed is forgotten")
+            self.unheld = None
+            self.frozen.add("account")  # until an operator ends it
         missing = self.acknowledged_fills - self.fills.keys()
         if missing:
             raise Violation(f"acknowledged fills are missing: {sorted(missing)[:3]}")
         wanted: dict[str, float] = {}
         for _, symbol, quantity in self.fills.values():
             wanted[symbol] = wanted.get(symbol, 0.0) + quantity
-        found = {one.symbol: one.quantity for one in engine.view().portfolio.positions}
+        found = {one.symbol: one.quantity for one in view.portfolio.positions}
         if found != wanted:
             raise Violation(f"positions are {found}, the entries' fills add up to {wanted}")
 
@@ -226,6 +252,12 @@ class Truth:
         """Whether it cancelled the whole account when no order could be placed any more."""
         other = self.cancels.get(delivery_id.rsplit("_", 2)[0])
         return other is not None and other.scope == "account" and taken_at >= cancel.shut_at
+
+
+def _shuts(commit: Commit) -> bool:
+    """Whether a commit shuts a scope that an operator or a later start may open."""
+    shuts = any(isinstance(one, Transition) and one.after in SHUT for one in commit.decisions)
+    return bool(commit.entries) and (shuts or bool(commit.deliveries))
 
 
 def level_of(gate: Gate, scope: str) -> int:
