@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -273,6 +273,22 @@ async def test_closing_ends_in_time_without_a_sidecar(
     assert "closed before the sidecar had every event" in caplog.text
     client.heartbeat(venue="kraken")
     assert client.dropped == 1
+
+
+async def test_closing_ends_when_a_cancel_is_lost(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that goes on after one cancel, as the HTTP library's can, ends at the next."""
+
+    async def lost(*_: object) -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(client._line, "post", lost)
+    client.heartbeat(venue="kraken")
+    async with asyncio.timeout(2):
+        await client.aclose(0.05)
 
 
 async def test_guard_reports_a_latency(client: Client, sidecar: Sidecar) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import socket
 from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +17,9 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 from riskmon.oms import Adapter, Receiver
+from riskmon.oms.connections import Connections
 
+MOST = 32  # connections
 OLD, NEW, FOREIGN = (
     "whsec_" + base64.b64encode(letter * 24).decode() for letter in (b"o", b"n", b"f")
 )
@@ -29,7 +33,7 @@ class Venue:
         self.fault: Exception | None = None
         self.stuck = 0
         self.cancels = 0
-        self.go = asyncio.Event()
+        self.go, self.asked = asyncio.Event(), asyncio.Event()
         self.go.set()
 
     @property
@@ -38,6 +42,7 @@ class Venue:
 
     async def _cancel_all(self, symbol: str | None) -> int:
         self.cancels += 1
+        self.asked.set()
         await self.go.wait()
         if self.fault is not None:
             raise self.fault
@@ -55,6 +60,7 @@ class Oms:
 
     def __init__(self, url: str, session: aiohttp.ClientSession, logged: list[str]) -> None:
         self.url, self.session, self.logged = url, session, logged
+        self.port, self.places = 0, Connections(MOST, idle_seconds=0.3)
         self.kraken, self.mexc = Venue(BTC_USDT=3, ETH_USDT=2), Venue(BTC_USDT=4)
 
     async def post(
@@ -86,12 +92,16 @@ async def oms() -> AsyncIterator[Oms]:
     async with aiohttp.ClientSession() as session:
         served = Oms("", session, logged)
         adapters = {"kraken": served.kraken.adapter, "mexc": served.mexc.adapter}
-        receiver = Receiver(adapters, [OLD, NEW], lambda event, **_: logged.append(event))
+        receiver = Receiver(
+            adapters, [OLD, NEW], lambda event, **_: logged.append(event), served.places
+        )
         runner = web.AppRunner(receiver.app(), shutdown_timeout=0.1)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        served.url = f"http://127.0.0.1:{runner.addresses[0][1]}/cancel"
+        listener = await receiver.connections.listen(runner, "127.0.0.1", 0)
+        served.port = listener.sockets[0].getsockname()[1]
+        served.url = f"http://127.0.0.1:{served.port}/cancel"
         yield served
+        listener.close()
         await runner.cleanup()
 
 
@@ -243,3 +253,52 @@ def test_a_secret_that_is_none_is_refused(secret: str) -> None:
     """An OMS with a broken secret does not start."""
     with pytest.raises(ValueError, match="secret"):
         Receiver({}, [secret] if secret else [], lambda *_, **__: None)
+
+
+@asynccontextmanager
+async def attackers(oms: Oms, sent: bytes) -> AsyncIterator[None]:
+    """Three times as many connections as there are places; each sends the same and waits."""
+    loop = asyncio.get_running_loop()
+    with ExitStack() as opened:
+        for _ in range(3 * MOST):
+            sock = opened.enter_context(socket.socket())
+            sock.setblocking(False)
+            await loop.sock_connect(sock, ("127.0.0.1", oms.port))
+            await loop.sock_sendall(sock, sent)
+        yield
+
+
+HEAD = b"POST /cancel HTTP/1.1\r\nHost: oms\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", HEAD, HEAD + b"Content-Length: 9\r\n\r\n{"], ids=["silent", "head", "body"]
+)
+async def test_connections_without_a_secret_keep_no_webhook_out(
+    oms: Oms, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The oldest of them close: no more than there are places stay open, and a cancel goes on."""
+    async with attackers(oms, sent):
+        for number in range(5):
+            assert (await asyncio.wait_for(oms.post(id=f"msg_{number}"), 2))[0] == 200
+        assert 0 < len(oms.places) <= MOST
+    assert not caplog.records  # an attack does not fill the log
+
+
+async def test_a_verified_webhook_keeps_its_connection(oms: Oms) -> None:
+    """A cancel that is worked on is answered, however many connections come meanwhile."""
+    oms.kraken.go.clear()
+    answer = asyncio.create_task(oms.post())
+    await asyncio.wait_for(oms.kraken.asked.wait(), 2)
+    async with attackers(oms, b""):
+        oms.kraken.go.set()
+        assert (await asyncio.wait_for(answer, 2))[0] == 200
+
+
+async def test_a_silent_connection_closes_after_a_while(oms: Oms) -> None:
+    """Neither silence nor the beginning of a head holds a place for long."""
+    for sent in (b"", HEAD):
+        reader, writer = await asyncio.open_connection("127.0.0.1", oms.port)
+        writer.write(sent)
+        assert await asyncio.wait_for(reader.read(), 3) == b""
+        writer.close()

@@ -33,6 +33,8 @@ _BATCH_BYTES_MAX = 1_000_000  # the sidecar takes 1 MiB
 _SEND_MAX_SECONDS = 10.0
 _ASK_MAX_SECONDS = 1.0
 _PAUSE_MAX_SECONDS = 2.0
+_CANCELS_MAX = 10
+_CANCEL_SECONDS = 0.1  # after which a task is cancelled again
 # A body cancelled sooner is a bot that stops; later, it is a timeout around the guard.
 _CANCELLED_IS_ERROR_SECONDS = 1.0
 
@@ -115,9 +117,12 @@ class Client(Reports):
         self._closed = True
         if not await self.flush(max_seconds):
             _log.error("closed before the sidecar had every event (%s)", self._trouble or "slow")
-        if self._sender is not None:
+        # The HTTP library can lose a cancel that coincides with a timeout.
+        for _ in range(_CANCELS_MAX):
+            if self._sender is None or self._sender.done():
+                break
             self._sender.cancel()
-            await asyncio.gather(self._sender, return_exceptions=True)
+            await asyncio.wait([self._sender], timeout=_CANCEL_SECONDS)
         await self._line.aclose()
 
     def allows(

@@ -13,6 +13,7 @@ days (:mod:`riskmon.core.seen`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from heapq import nsmallest
 from typing import Any
@@ -59,7 +60,10 @@ class Admission:
     def pieces(self, events: Sequence[ev.Event]) -> Iterator[int]:
         """Examine a batch; yields the work. Raises :class:`TooManyScopes`."""
         names = self._names
+        crowded = len(self._known_scopes) + len(names) * len(events) > self._max_scopes
         tight = self._is_tight(events)
+        if not crowded and not tight:
+            return
         for at, event in enumerate(events, 1):
             for kind in _SCOPES_OF.get(type(event), ()):
                 if (name := getattr(event, kind)) is not None:
@@ -76,12 +80,15 @@ class Admission:
 
     def _is_tight(self, events: Sequence[ev.Event]) -> bool:
         """Whether a table might have no room, if all that the batch names were new."""
-        kinds = set(map(type, events))
-        rows = 2 * len(events)  # a fill may need two of a table
-        if ev.Balances in kinds:
-            rows += sum(len(event.assets) for event in events if type(event) is ev.Balances)
-        self._sizes = dict(_sizes(kinds, self._book, self._orders))
-        return max(self._sizes.values(), default=0) + rows > self._max_rows
+        counts = Counter(map(type, events))
+        if ev.Balances in counts:
+            counts[ev.Balances] = sum(len(one.assets) for one in events if type(one) is ev.Balances)
+        needed: dict[str, int] = {}
+        for kind, count in counts.items():
+            for table, rows in _ROWS_OF.get(kind, ()):
+                needed[table] = needed.get(table, 0) + rows * count
+        self._sizes = {table: _size(table, self._book, self._orders) for table in needed}
+        return any(self._sizes[table] + rows > self._max_rows for table, rows in needed.items())
 
     def _note(self, event: ev.Event) -> Iterator[int]:
         known, new = self._is_known, self._new
@@ -137,24 +144,33 @@ _WORDS = {
 }
 
 
-def _sizes(
-    kinds: set[type[Any]], book: Portfolio, orders: OrdersState
-) -> Iterator[tuple[str, int]]:
-    """How many rows the tables have that events of these types may add to."""
+# The rows that an event of a type may need at the most: `balances`, for each asset.
+_ROWS_OF: dict[type[Any], tuple[tuple[str, int], ...]] = {
+    ev.Balance: (("balances", 1), ("assets", 1)),
+    ev.Balances: (("balances", 1), ("assets", 1)),
+    ev.CashFlow: (("balances", 1), ("assets", 1)),
+    ev.Price: (("prices", 1),),
+    ev.Fill: (("prices", 1), ("positions", 2), ("strategies", 1), ("assets", 1)),
+    ev.Position: (("positions", 1),),
+    ev.Check: (("orders", 1),),
+}
+
+
+def _size(table: str, book: Portfolio, orders: OrdersState) -> int:
+    """How many rows a table has."""
     state = book.state
-    if kinds & {ev.Balance, ev.Balances, ev.CashFlow}:
+    if table == "assets":
+        return len(book.worths.holders)
+    if table == "balances":
         venues = state.venues.venues.values()
-        yield "balances", sum(len(one.assets) + len(one.gone_wall_ns) for one in venues)
-        yield "assets", len(book.worths.holders)
-    if kinds & {ev.Price, ev.Fill}:
-        yield "prices", book.prices.marked
-    if kinds & {ev.Fill, ev.Position}:
-        yield "positions", len(state.book.positions)
-    if ev.Fill in kinds:
-        yield "assets", len(book.worths.holders)
-        yield "strategies", sum(len(one.amounts) for one in state.book.strategies.values())
-    if ev.Check in kinds:
-        yield "orders", len(orders.reserved)
+        return sum(len(one.assets) + len(one.gone_wall_ns) for one in venues)
+    if table == "prices":
+        return book.prices.marked
+    if table == "positions":
+        return len(state.book.positions)
+    if table == "strategies":
+        return sum(len(one.amounts) for one in state.book.strategies.values())
+    return len(orders.reserved)
 
 
 def _rows(event: ev.Event, book: Portfolio) -> Iterator[tuple[str, Row]]:

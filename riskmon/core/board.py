@@ -8,7 +8,7 @@ belongs to, and keeps ``levels``, the permission that is left for each scope.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct, field
@@ -61,6 +61,9 @@ class Board:
         self.rules = {
             limit.name: rule_of(limit, measures) for limit in config.limits if limit.params.enabled
         }
+        self._rules_per: dict[str, list[Rule]] = {}  # kind of scope -> the rules over each
+        for rule in self.rules.values():
+            self._rules_per.setdefault(rule.params.per, []).append(rule)
         self._levels: dict[str, int] = {}
         self._version = 0  # counts their changes
         self._folding = False  # whether the account's level changed and is not folded in yet
@@ -94,39 +97,37 @@ class Board:
 
     # -- scopes and bounds ------------------------------------------------------------------------
 
-    def register(self, scope: str, *, first: bool = True) -> None:
-        """Give a scope its level and its breakers; ``first``: because an event named it."""
+    def register(self, scope: str, *, first: bool = True) -> list[str]:
+        """Give a scope its level and its breakers; ``first``: because an event named it.
+
+        What the standing limits over it depend on.
+        """
         kind = scope.partition(":")[0]
         self.state.scopes.setdefault(scope, 0)
         if first and not self.state.scopes[scope]:
             self.state.scopes[scope] = self.now_ns
-        for rule in self.rules.values():
-            if rule.params.per == kind:
-                self._watch(rule, scope)
+        topics: list[str] = []
+        for rule in self._rules_per.get(kind, ()):
+            topics += self._watch(rule, scope)
         self.relevel(scope)
+        return topics
 
-    def _watch(self, rule: Rule, scope: str) -> None:
+    def _watch(self, rule: Rule, scope: str) -> Sequence[str]:
+        """Begin to measure a scope by a rule; what it depends on, if it is a standing one."""
         breaker = self.breaker(rule.name, scope)
         breaker.bound = self.bounds.of(rule, scope, self.wall_ns)
         breaker.blocking = breaker.blocking and rule.holds
-        if hasattr(rule.limit, "size") or hasattr(rule.limit, "judge"):
+        if rule.judges:
             _enlist(self.checking, scope, rule, breaker)
-        if hasattr(rule.limit, "spend"):
+        if rule.spends:
             _enlist(self.spending, scope, rule, breaker)
-        if rule.limit.standing:
-            for topic in rule.limit.topics(scope):
-                _enlist(self.watching, topic, rule, breaker)
-        else:
+        if not rule.limit.standing:
             rule.limit.register(scope, breaker.bound)
-
-    def topics_of(self, scope: str) -> list[str]:
-        """What the standing limits over a scope depend on."""
-        return [
-            topic
-            for rule in self.rules.values()
-            if rule.limit.standing and rule.params.per == scope.partition(":")[0]
-            for topic in rule.limit.topics(scope)
-        ]
+            return ()
+        topics: Sequence[str] = rule.limit.topics(scope)
+        for topic in topics:
+            _enlist(self.watching, topic, rule, breaker)
+        return topics
 
     def breaker(self, limit: str, scope: str) -> Breaker:
         """The breaker of (limit, scope), made when first asked for."""

@@ -81,11 +81,13 @@ class Engine:
         self.state = state if state is not None else State()
         self._outcome = Outcome()
         self._version_before = 0  # changes of levels under earlier configurations
-        self._registered = 0  # scopes, by the event that is applied
+        self._registered = 0  # work of the scopes that were registered since the last piece
         self._configure(config or EngineConfig(limits=default_limits()))
-        self._handlers: dict[type[Any], Callable[[Any], None]] = {
+        # One that returns an iterator does its work in pieces, and yields the work of each.
+        self._handlers: dict[type[Any], Callable[[Any], Iterator[int] | None]] = {
             ev.Error: self._on_error,
             ev.Balance: self._on_balance,
+            ev.Balances: self._on_balances,
             ev.Price: self._on_price,
             ev.Fill: self._on_fill,
             ev.Order: self._on_order,
@@ -160,33 +162,15 @@ class Engine:
 
     def _instant(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> Iterator[int]:
         """Apply an instant; yields the work of each piece as soon as it is done."""
-        state = self.state
-        state.now_ns = now_ns = max(now_ns, state.now_ns)
-        state.wall_ns = wall_ns
-        board, book, facts = self._board, self._book, self._facts
-        self._timers.now_ns = board.now_ns = facts.now_ns = now_ns
-        board.wall_ns = facts.wall_ns = wall_ns
-        book.at(now_ns, wall_ns)
-        if len(events) < RESTART_MAX and any(type(event) is ev.Start for event in events):
-            state.started_ns = facts.started_ns = now_ns  # before what was due meanwhile
-        if board.bounds.is_due(wall_ns):
-            self._rebind()
+        self._set_time(events, now_ns, wall_ns)
+        board = self._board
         moved = len(board.rebound)
-        if self._timers.next_ns <= now_ns:
+        if self._timers.next_ns <= self.state.now_ns:
             yield from self._let_time_pass()
         if len(board.rebound) > moved:  # what time alone brought holds before what happens now
             yield from self._judge_all()
-        yield from self._apply(events)
-        book, board = self._book, self._board  # which a reload replaces
-        if book.dirty or book.worths.spread or board.rebound:
-            yield from self._judge_all()
-        if self._commitments.touched:
-            self._commitments.refresh()
-
-    def _apply(self, events: Sequence[ev.Event]) -> Iterator[int]:
-        """Apply events in their order; latencies in a row together."""
-        handlers, book, work = self._handlers, self._book, 0
-        run: list[Any] = []
+        run: list[Any] = []  # latencies in a row, which are applied together
+        handlers, work = self._handlers, 0
         for event in events:
             kind = type(event)
             if kind is ev.Latency:
@@ -195,26 +179,36 @@ class Engine:
             if run:
                 yield from self._on_run(run)
                 run = []
-            if kind is ev.CashFlow:
-                yield from book.refreshing_within()
-            if kind is ev.Balances:
-                yield from self._on_balances(event)  # type: ignore[arg-type]
-            else:
-                handlers[kind](event)
-                book = self._book  # which a reload replaces
-            if book.enters:
-                yield from book.refreshing_within()
+            pieces = handlers[kind](event)
+            if pieces is not None:
+                yield from pieces
+            if self._book.enters:
+                yield from self._book.refreshing_within()
             work += 1
-            if self._registered:
-                work += self._registered * REGISTERED
-                self._registered = 0
-            if work >= AT_ONCE:
-                yield work
-                work = 0
+            if work + self._registered >= AT_ONCE:
+                yield work + self._registered
+                work = self._registered = 0
         if len(run) == 1:
             self._on_latencies(run)
         elif run:
             yield from self._on_run(run)
+        yield from self._judge_all()
+        if self._commitments.touched:
+            self._commitments.refresh()
+
+    def _set_time(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> None:
+        """Set the time of all parts to that of an instant."""
+        state = self.state
+        state.now_ns = now_ns = max(now_ns, state.now_ns)
+        state.wall_ns = wall_ns
+        board, book, facts = self._board, self._book, self._facts
+        self._timers.now_ns = board.now_ns = facts.now_ns = now_ns
+        board.wall_ns = facts.wall_ns = wall_ns
+        book.at(now_ns, wall_ns)
+        if len(events) < RESTART_MAX and ev.Start in map(type, events):
+            state.started_ns = facts.started_ns = now_ns  # before what was due meanwhile
+        if board.bounds.is_due(wall_ns):
+            self._rebind()
 
     def _on_run(self, run: list[ev.Latency]) -> Iterator[int]:
         """Latencies in a row, at most ``RUN_MAX`` at once."""
@@ -340,30 +334,35 @@ class Engine:
     # -- judging ----------------------------------------------------------------------------------
 
     def _judge_all(self) -> Iterator[int]:
-        self._book.expand()
-        if self._book.dirty:
-            yield from self._judge()
+        """Evaluate the limits that depend on what changed, then those whose bound moved."""
+        book = self._book
+        book.expand()
+        if book.dirty:
+            if book.is_stale:
+                yield from book.refreshing()
+            due = self._due()
+            for begin in range(0, len(due), AT_ONCE):
+                if begin:
+                    yield AT_ONCE
+                for rule, breaker in due[begin : begin + AT_ONCE]:
+                    self._judge_one(rule, breaker)
         while self._board.rebound:
             yield from self._judge_rebound()
 
-    def _judge(self) -> Iterator[int]:
-        """Evaluate the standing limits that depend on what changed."""
-        book, board = self._book, self._board
-        yield from book.refreshing()
+    def _due(self) -> list[tuple[Rule, Breaker]]:
+        """The standing limits that depend on what changed: each once, whatever it depends on."""
+        book, watching = self._book, self._board.watching
         topics = list(book.dirty)
         book.dirty.clear()
-        due: dict[int, tuple[Rule, Breaker]] = {}  # each once, whatever it depends on
+        due: dict[int, tuple[Rule, Breaker]] = {}
         for topic in topics:
             if topic == "equity" and not book.assess():
                 continue
             if topic.startswith("venue_equity:") and not book.venues.is_settled(topic[13:]):
                 continue
-            for pair in board.watching.get(topic, ()):
+            for pair in watching.get(topic, ()):
                 due[id(pair[1])] = pair
-        for number, (rule, breaker) in enumerate(due.values(), 1):
-            self._judge_one(rule, breaker)
-            if number % AT_ONCE == 0:
-                yield AT_ONCE
+        return list(due.values())
 
     def _rebind(self) -> None:
         """The time of day moved bounds."""
@@ -396,14 +395,14 @@ class Engine:
         if self._board.rebound:
             self._board.rebound.pop((rule.name, scope), None)
         self._judging.judge_standing(rule, breaker, limit.value(self._facts, scope))
-        self._arm_wake(rule, breaker)
+        if limit.grows:
+            self._arm_wake(rule, breaker)
 
     def _arm_wake(self, rule: Rule, breaker: Breaker) -> None:
-        """Ask to look again when the value changes though nothing happens, if it does."""
-        limit, scope = rule.limit, breaker.scope
+        """Ask to look again when the value of a limit that ``grows`` does so."""
         # What happens puts the time to wake off; the timer that is armed will look again.
-        if limit.grows and (key := ("wake", rule.name, scope)) not in self.state.timers:
-            wake_ns = limit.wake_ns(self._facts, scope, breaker.bound)
+        if (key := ("wake", rule.name, breaker.scope)) not in self.state.timers:
+            wake_ns = rule.limit.wake_ns(self._facts, breaker.scope, breaker.bound)
             if wake_ns is not None:
                 self._timers.arm(key, wake_ns)
 
@@ -444,9 +443,8 @@ class Engine:
         if not scopes.get(scope):
             if scope != "account":
                 self._register("account")
-            self._registered += 1
-            self._board.register(scope)
-            self._book.dirty.update(dict.fromkeys(self._board.topics_of(scope), True))
+            self._registered += REGISTERED
+            self._book.dirty.update(dict.fromkeys(self._board.register(scope), True))
 
     def _on_latencies(self, run: list[ev.Latency]) -> None:
         """Latencies in a row."""
@@ -533,7 +531,8 @@ class Engine:
             self._book.on_pnl(event)
             self._show_closes()
 
-    def _on_cash_flow(self, event: ev.CashFlow) -> None:
+    def _on_cash_flow(self, event: ev.CashFlow) -> Iterator[int]:
+        yield from self._book.refreshing_within()
         self._hear(event.venue, "cash_flow")
         if self._is_new(f"cash_flow|{event.venue}|{event.id}"):
             self._book.on_cash_flow(event)

@@ -98,7 +98,7 @@ class Portfolio:
 
     def refresh(self) -> None:
         """Bring up to date what prices and fills moved."""
-        if self._is_stale:
+        if self.is_stale:
             for _ in self.refreshing():
                 pass
 
@@ -118,13 +118,14 @@ class Portfolio:
             yield from self._refreshing()
 
     def _refreshing(self) -> Iterator[int]:
-        while self._is_stale:
+        while self.is_stale:
             yield from self._counting()
             if self._entering:
                 self._add_units(0.0)
 
     @property
-    def _is_stale(self) -> bool:
+    def is_stale(self) -> bool:
+        """Whether :meth:`refreshing` has anything to do."""
         return bool(
             self.worths.stale or self.worths.spread or self.positions.stale or self._entering
         )

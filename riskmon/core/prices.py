@@ -48,11 +48,11 @@ class Prices:
         marks = self.state.marks.get(symbol)
         if marks is None:
             marks = self.state.marks[symbol] = {}
-        self.marked -= len(marks)
+        marked = len(marks)
         if not venue:
             marks.clear()  # a price that names no venue is the last one of every venue
         heard = marks[venue] = marks[""] = Quote(price, at_ns)
-        self.marked += len(marks)
+        self.marked += len(marks) - marked
         kind, base, quote, _ = instrument(symbol, self.reference)
         if kind != "spot":
             return None

@@ -53,6 +53,8 @@ class Rule:
     floor: bool  # whether the bound is a minimum
     calm: float
     notes: bool  # whether the limit wants to know of every order that is asked for
+    judges: bool  # whether it judges orders
+    spends: bool  # whether permitted orders use it up
 
 
 def rule_of(limit: LimitConfig, measures: dict[str, dict[str, Any]]) -> Rule:
@@ -74,6 +76,8 @@ def rule_of(limit: LimitConfig, measures: dict[str, dict[str, Any]]) -> Rule:
         # A little less than the ratio, so that rounding is never on the calm side.
         calm=-1.0 if floor else min(params.warn, params.clear) * (1 - 1e-9),
         notes=hasattr(kind, "note"),
+        judges=hasattr(kind, "size") or hasattr(kind, "judge"),
+        spends=hasattr(kind, "spend"),
     )
 
 

@@ -51,8 +51,8 @@ def restore(file: Path, state_dir: Path, gate: Path | None = None) -> Path | Non
     target = state_dir / JOURNAL_NAME
     lock = take(state_dir)
     try:
-        with explained(file), closing(open_reader(file)) as source:
-            verify(source, "PRAGMA integrity_check")
+        _verify_backup(file)
+        with explained(file), closing(open_reader(file)) as source:  # noqa: SIM117
             with explained(target), _draft(target) as draft:
                 _copy(source, draft)
                 end = _renew(draft)
@@ -62,6 +62,16 @@ def restore(file: Path, state_dir: Path, gate: Path | None = None) -> Path | Non
         return kept
     finally:
         os.close(lock)
+
+
+def _verify_backup(file: Path) -> None:
+    try:
+        with explained(file), closing(open_reader(file)) as source:
+            verify(source, "PRAGMA integrity_check")
+    except JournalLost as fault:
+        raise JournalError(
+            f"{fault.what}: the state is as it was; name another copy made by `riskmon backup FILE`"
+        ) from fault
 
 
 def begin_again(path: Path) -> tuple[End, Path | None]:

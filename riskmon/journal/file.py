@@ -223,7 +223,8 @@ def verify(db: apsw.Connection, check: str) -> None:
     """Run one of SQLite's checks; raises apsw.CorruptError with what it finds."""
     found = db.execute(check).fetchone()
     if found != ("ok",):
-        raise apsw.CorruptError(str(found[0]) if found else "no answer to a check")
+        # SQLite puts several findings into one row, a line each: the last stands for all.
+        raise apsw.CorruptError(str(found[0]).splitlines()[-1] if found else "no answer to a check")
 
 
 def log_of(path: Path) -> Path:

@@ -154,11 +154,11 @@ class Marks:
         self.found = tuple(found)
         self.storage_failed = any(one.storage_failed for one in found)
 
-    def start(self, mark: Mark) -> None:
+    def start(self, mark: Mark, *, beside_gate: bool = True) -> None:
         """Write ``mark`` to all files, synced, and make those that hold none.
 
         Raises OSError where that fails in the state directory. The gate's directory may come
-        later: :meth:`remake_lost` makes that mark then.
+        later: :meth:`remake_lost` makes that mark then, and also where ``beside_gate`` is not set.
         """
         self._mark = mark
         for file in self._files:
@@ -169,7 +169,8 @@ class Marks:
                 file.sync()
         if self._files[0] is None:
             self._make(0, mark)
-        self.remake_lost()
+        if beside_gate:
+            self.remake_lost()
 
     def advance(self, last_seq: int, wall_ns: int) -> None:
         """Write the last entry that is durable to all files. Raises OSError."""

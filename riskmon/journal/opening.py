@@ -28,6 +28,8 @@ from riskmon.journal.file import (
 from riskmon.journal.mark import IDENTITY_BYTES, Found, Mark, Marks
 from riskmon.journal.reading import End, end_of, last_sound, wall_ns_of
 
+_NAME_ANOTHER = "; name that state_dir, or another gate"
+
 _log = logging.getLogger("riskmon.journal")
 
 
@@ -68,8 +70,9 @@ def open_writer(path: Path, marks: Marks, *, accept_loss: bool) -> Opened:
     mark = Mark(identity, os.path.realpath(path.parent), *(end[1:] if end else (0, 0)))
     if not lost:
         # Before the journal is made, or has an identity: after a crash between them nothing is
-        # behind its mark.
-        marks.start(mark)
+        # behind its mark. Beside the gate none is made yet: a start that is refused, for the state
+        # of another account, would leave a mark that refuses this account's own state.
+        marks.start(mark, beside_gate=False)
     if end is None:
         log_of(path).unlink(missing_ok=True)
         create(path, identity)
@@ -161,9 +164,10 @@ def _compare_one(db: apsw.Connection, path: Path, end: End, mark_path: Path, mar
         return  # of a first start that wrote nothing
     last = f"entry {mark.last_seq} of {rfc3339(mark.wall_ns)}"
     if end.identity not in (None, mark.identity):
+        moved = mark.state_dir != os.path.realpath(path.parent)
         raise JournalLost(
             f"{mark_path} is the mark of another journal, in {mark.state_dir}, which went to "
-            f"{last}, and not of {path}; name that state_dir, or another gate"
+            f"{last}, and not of {path}{_NAME_ANOTHER if moved else ''}"
         )
     if mark.last_seq > end.last_seq:
         raise JournalLost(
@@ -187,7 +191,7 @@ def _refuse_unless_new(path: Path, found: Sequence[Found], *, has_log: bool) -> 
             raise JournalLost(
                 f"{path} holds nothing, and {mark_path} says that the journal"
                 f"{f' in {where}' if moved else ''} held {_span(1, mark)}"
-                f"{'; name that state_dir, or another gate' if moved else ''}"
+                f"{_NAME_ANOTHER if moved else ''}"
             )
     if marks:
         return
@@ -199,5 +203,6 @@ def _refuse_unless_new(path: Path, found: Sequence[Found], *, has_log: bool) -> 
 
 
 def _span(first_seq: int, mark: Mark) -> str:
-    span = f"entries {first_seq} to {mark.last_seq}"
-    return f"{span}, the last of {rfc3339(mark.wall_ns)}"
+    if first_seq == mark.last_seq:
+        return f"entry {first_seq} of {rfc3339(mark.wall_ns)}"
+    return f"entries {first_seq} to {mark.last_seq}, the last of {rfc3339(mark.wall_ns)}"

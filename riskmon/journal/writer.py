@@ -39,6 +39,7 @@ class Writer:
         self.storage_failed = marks.storage_failed
         self._db, self._mark, self.lost = open_writer(path, marks, accept_loss=accept_loss)
         self._marked = not self.lost
+        self._goes_on = False  # whether this run has written an entry
         self._last_seq = self._mark.last_seq
         self.was_unclean = number(self._db, "SELECT value FROM meta WHERE key = 'clean'") == 0
         self._log_pages = 0
@@ -183,6 +184,9 @@ class Writer:
             at = (last.seq, last.wall_ns) if last else (self._mark.last_seq, self._mark.wall_ns)
             self._marks.start(Mark(self._mark.identity, self._mark.state_dir, *at))
             self._marked = True
+        if last is not None and not self._goes_on:
+            self._marks.remake_lost()
+            self._goes_on = True
 
     def _transact(self, drop: Drop, rule: Prune) -> bool:
         self._db.execute("BEGIN IMMEDIATE")

@@ -26,6 +26,8 @@ from aiohttp import web
 from msgspec.structs import asdict
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from riskmon.oms.connections import Connections
+
 _ANSWERS_MAX = 10_000
 _BODY_MAX_BYTES = 64 * 1024
 _BODY_MAX_SECONDS = 5.0
@@ -66,16 +68,24 @@ class Receiver:
     """An aiohttp application's worth of OMS: `POST /cancel` and `GET /-/healthy`.
 
     `adapters` by venue name; `secrets` as `whsec_…`, several while one is rotated in. `log` is
-    called with an event's name and its fields. Raises ValueError for a secret that is none.
+    called with an event's name and its fields. `connections` bounds those that are open. Raises
+    ValueError for a secret that is none.
     """
 
-    def __init__(self, adapters: Mapping[str, Adapter], secrets: Sequence[str], log: Log) -> None:
+    def __init__(
+        self,
+        adapters: Mapping[str, Adapter],
+        secrets: Sequence[str],
+        log: Log,
+        connections: Connections | None = None,
+    ) -> None:
         if not secrets:
             raise ValueError("the OMS needs at least one secret: without it anybody could cancel")
         self._adapters = adapters
         self._webhooks = [_webhook(secret) for secret in secrets]
         self._log = log
         self._answers: OrderedDict[str, asyncio.Task[_Answer]] = OrderedDict()
+        self.connections = Connections() if connections is None else connections
 
     def app(self) -> web.Application:
         """The routes, to be served."""
@@ -91,6 +101,8 @@ class Receiver:
                 body = await request.read()
         except TimeoutError:
             return web.json_response({"error": "the body did not arrive in time"}, status=408)
+        except ConnectionError:  # the sender has gone
+            return web.json_response({"error": "the body did not arrive"}, status=400)
         try:
             self._verify(body, request.headers)
             message = msgspec.json.decode(body, type=Message)
@@ -103,7 +115,8 @@ class Receiver:
             return web.json_response({"error": str(error)}, status=400)
         webhook_id = request.headers["webhook-id"]
         self._log("received", id=webhook_id, received_ns=received_ns, **asdict(message))
-        answer = await self._answer_once(webhook_id, message)
+        with self.connections.working(request.protocol):
+            answer = await self._answer_once(webhook_id, message)
         return web.json_response(answer.body, status=answer.status)
 
     def _verify(self, body: bytes, headers: Mapping[str, str]) -> None:

@@ -46,12 +46,13 @@ async def _serve(host: str, port: int, secrets: Sequence[str], venues: Mapping[s
     async with aiohttp.ClientSession() as session:
         adapters = {name: simulated(url.rstrip("/"), session) for name, url in venues.items()}
         receiver = Receiver(adapters, secrets, say)
-        runner = web.AppRunner(receiver.app(), access_log=None, shutdown_timeout=2)
+        runner = web.AppRunner(receiver.app(), shutdown_timeout=2)
         await runner.setup()
         try:
-            await web.TCPSite(runner, host, port).start()
-            url = f"http://{host}:{runner.addresses[0][1]}/cancel"
+            listener = await receiver.connections.listen(runner, host, port)
+            url = f"http://{host}:{listener.sockets[0].getsockname()[1]}/cancel"
             say("listening", url=url, venues=list(adapters))
             await stop.wait()
+            listener.close()
         finally:
             await runner.cleanup()

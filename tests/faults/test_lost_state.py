@@ -163,6 +163,20 @@ def test_another_account_on_the_same_state(make: Make) -> None:
     assert "is that of account test, and `account` is other: give each account a state_dir" in line
 
 
+def test_the_cure_for_another_accounts_state_works(make: Make) -> None:
+    """A gate of its own, then a state_dir of its own as the refusal says: the account starts."""
+    sidecar = make().start()
+    assert sidecar.end(signal.SIGTERM) == 0
+    text = sidecar.config.read_text().replace('"test"', '"other"', 1)
+    text = text.replace(str(sidecar.gate_path), str(sidecar.gate_path.parent / "other.gate"))
+    sidecar.config.write_text(text)
+    assert sidecar.launch().wait() == 2
+    sidecar.config.write_text(text.replace(str(sidecar.state_dir), f"{sidecar.state_dir}-other"))
+    sidecar.start()
+    mark = sidecar.gate_path.parent / ".other.gate.mark"
+    eventually(mark.exists, "the mark beside the gate")
+
+
 @pytest.mark.parametrize("damage", ["events", "snapshot"])
 def test_damage_that_is_found_at_the_replay(make: Make, damage: str) -> None:
     """An entry or a snapshot that cannot be read: it ends with 2 and what to do."""

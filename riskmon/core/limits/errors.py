@@ -97,9 +97,11 @@ class ErrorStreak:
             return None  # nearly always: a success, and no run that it could end
         scope = "venue:" + event.venue if self._by_venue else "account"
         if type(event) is Fill:
-            changed = bool(streaks) or self._always
-            self.forget(scope)
-            return self._verdict(scope, counts=False) if changed else None
+            if streaks:
+                self.forget(scope)
+            elif not self._always:
+                return None
+            return self._verdict(scope, counts=False)
         only = self.params.operation
         if only is not None and event.operation != only:  # type: ignore[union-attr]
             return None
