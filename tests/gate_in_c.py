@@ -34,6 +34,6 @@ def build(directory: Path) -> Path:
 
 
 def asked(asker: Path, gate: Path, owner: int, scope: str = "account") -> bool:
-    """Ask as this user whether the gate allows an order."""
+    """Whether the gate allows an order, as this user reads it."""
     command = [str(asker), str(gate.parent), gate.name, str(owner), scope]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout == "1"

@@ -1,4 +1,4 @@
-"""How far the journal went, kept outside of it, to tell a lost journal from a new one.
+"""How far the journal went, kept outside of it: a start can detect that entries are lost.
 
 A mark is a small file in the state directory, and a second one beside the gate. After each commit,
 and before its senders are answered, the number of the last entry is written into both. A start

@@ -1,4 +1,4 @@
-"""Sidecars and receivers, and a standard error that nobody reads."""
+"""Sidecars and receivers, and a standard error that is not read."""
 
 from __future__ import annotations
 

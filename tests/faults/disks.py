@@ -58,7 +58,7 @@ class Disk:
 
     @property
     def prefix(self) -> tuple[str, ...]:
-        """What a command is started by to see the disk."""
+        """The words before a command that runs it where the disk is mounted."""
         return ("nsenter", f"--target={self._keeper.pid}", "--mount", f"--wd={self.directory}")
 
     @property

@@ -55,7 +55,7 @@ def changed(state: Path, statement: str) -> None:
 
 
 def test_a_sound_state_has_no_finding(places: tuple[Path, Path]) -> None:
-    """It says how far the journal goes, before the first start that it holds nothing."""
+    """It prints how far the journal goes; before the first start, that it holds nothing."""
     report = check(places)
     assert (report.findings, report.running) == ([], "")
     assert report.notes == [f"{places[0]}/journal.db goes to entry 30 of 1970-01-01T00:00:30.000Z"]

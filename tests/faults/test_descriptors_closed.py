@@ -60,7 +60,7 @@ def test_a_sidecar_runs_and_ends(make: Make, closed: set[int]) -> None:
 
 @pytest.mark.parametrize("closed", CLOSED, ids=str)
 def test_a_faulty_start_exits_2(tmp_path: Path, closed: set[int]) -> None:
-    """A configuration with a fault exits 2, and says why where that is possible."""
+    """A configuration with a fault exits 2, with the reason where a descriptor is open for it."""
     config = tmp_path / "riskmon.toml"
     config.write_text("lease = 0\n")
     run = subprocess.run(

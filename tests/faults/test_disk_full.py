@@ -56,7 +56,7 @@ def test_a_freeze_on_a_full_disk_is_durable(
 
 
 def test_a_trip_on_a_full_disk_is_durable(make: Make, oms: Webhooks, tmp_path: Path) -> None:
-    """A limit that breaks by itself, with its cancel, and what else waits to be written."""
+    """A trip, with its cancel, and what else waits to be written."""
     config = QUICK_LATENCY + oms.target()
     sidecar = make(config, top='on_unclean_start = "keep"')
     with Disk.in_memory(tmp_path / "state", "8m") as disk:

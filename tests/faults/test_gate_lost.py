@@ -133,11 +133,13 @@ def test_a_lost_gate_is_made_anew(damage: str, sidecar: Sidecar, asker: Path) ->
     gate = sidecar.gate_path
     owner = os.geteuid()
     with Reader(gate) as reader:
-        eventually(reader.allows, "the first look")
+        eventually(reader.allows, "the first reading")
         before, told, old = rewrites(sidecar), len(sidecar.said()), gate.stat().st_ino
         do(gate)
         began = time.monotonic()
-        if damage.startswith("truncated"):  # a look before the next renewal would be the last one
+        if damage.startswith(
+            "truncated"
+        ):  # a reading before the next renewal would kill the reader
             eventually(lambda: rewrites(sidecar) > before, "the rewrite")
         eventually(lambda: sidecar.said()[told:].count("was made anew"), "the log line")
         assert time.monotonic() - began < 3  # a second, and what a busy machine adds
@@ -173,7 +175,7 @@ def test_a_place_that_cannot_be_used_is_reported_once(sidecar: Sidecar) -> None:
     directory.symlink_to(moved)
     fault = f"cannot be made anew: {directory} is a link or no directory: set `gate` to a path in"
     eventually(lambda: fault in sidecar.said()[told:], "the log line")
-    time.sleep(1.1)  # two more looks
+    time.sleep(1.1)  # two more checks
     assert sidecar.said()[told:].count("cannot be made anew") == 1
     assert rewrites(sidecar) == before
     with Gate.open(sidecar.gate_path) as gate:
@@ -185,7 +187,7 @@ def test_a_place_that_cannot_be_used_is_reported_once(sidecar: Sidecar) -> None:
 
 
 def test_a_truncated_file_kills_only_readers_that_look_into_it(tmp_path: Path) -> None:
-    """The writer gives the file its size back before it stores; a look before that is a SIGBUS."""
+    """The writer restores the file's size before it stores; a reading before that is a SIGBUS."""
     writer = f"""
 import sys, time
 sys.path[:0] = [{str(ROOT)!r}]

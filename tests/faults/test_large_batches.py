@@ -65,7 +65,7 @@ ATTACKS = {
 
 @dataclass
 class Seen:
-    """What a bot of another venue sees: readings of its gate, those that were shut, its answers."""
+    """A bot of another venue: readings of its gate, those that were shut, its answers."""
 
     readings: int = 0
     shut: int = 0
@@ -127,7 +127,7 @@ def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
 
 
 def test_no_other_lease_lapses(sidecar: Sidecar) -> None:
-    """Each attack is applied or refused whole while another venue's bot goes on undisturbed."""
+    """Each attack is applied or refused whole while another venue's bot keeps its lease."""
     with bot(sidecar) as seen:
         for name, status in ATTACKS.items():
             answered = seen.answered

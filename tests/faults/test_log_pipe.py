@@ -1,4 +1,4 @@
-"""Standard error is a pipe that nobody reads: the sidecar runs on, and ends."""
+"""Standard error is a pipe that is not read: the sidecar runs on, and ends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_full_pipe_stops_nothing(make: Make, oms: Webhooks, pipe: Pipe) -> None:
-    """Events, the gate and a trip's cancel go on; lines are counted, said later; the end comes."""
+    """Events, the gate and a trip's cancel go on; dropped lines are reported later; it ends."""
     sidecar = make(QUICK_LATENCY + oms.target())
     start(sidecar, pipe)
     assert sidecar.metric("riskmon_log_dropped_total") == 0
@@ -89,7 +89,7 @@ def test_a_start_that_fails_does_not_hang(make: Make, pipe: Pipe) -> None:
 
 
 def test_the_oms_answers_with_a_full_pipe(pipe: Pipe, tmp_path: Path) -> None:
-    """While nobody reads its events, the reference OMS takes webhooks, and ends."""
+    """While its events are not read, the reference OMS takes webhooks, and ends."""
     secret = tmp_path / "secret"
     secret.write_text(SECRET)
     secret.chmod(0o600)

@@ -205,7 +205,7 @@ def test_files_that_are_gone(state: State, damage: str, marks: str) -> None:
         state.gate_mark.unlink()
     left = state.wal.exists() or (state.db.exists() and state.db.stat().st_size > 0)
     if not left and not state.state_mark.exists() and not state.gate_mark.exists():
-        assert state.start() == []  # cannot be told from a first start
+        assert state.start() == []  # this is also what a first start finds
     elif damage == "header alone" and marks == "no mark":
         assert state.start() in (None, [])
     else:
@@ -213,7 +213,7 @@ def test_files_that_are_gone(state: State, damage: str, marks: str) -> None:
 
 
 def test_the_refusal_changes_nothing(state: State) -> None:
-    """After it all files are as they were, so that the damage can still be looked into."""
+    """After it all files are as they were, so that the damage can still be examined."""
     state.wal.write_bytes(state.wal.read_bytes()[: 40 * FRAME_BYTES])
     before = {path.name: path.read_bytes() for path in state.dir.iterdir()}
     gates = {path.name: path.read_bytes() for path in state.gates.iterdir()}
@@ -327,7 +327,7 @@ def test_an_older_copy_of_the_journal_is_refused(state: State) -> None:
 
 
 def test_another_journal_is_refused(state: State, tmp_path: Path) -> None:
-    """The gate's mark says whose journal goes with it, however long the other one is."""
+    """The gate's mark names its journal, however long the other one is."""
     other = State(tmp_path)
     other.killed(ENTRIES + 40)
     shutil.rmtree(state.dir)

@@ -1,4 +1,4 @@
-"""A real sidecar whose state is damaged, lost or moved: it refuses, or ends, and never forgets."""
+"""A real sidecar whose state is damaged, lost or moved: it refuses or ends; freezes hold."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def frozen_and_killed(sidecar: Sidecar) -> None:
 
 
 def refused(sidecar: Sidecar) -> str:
-    """What a start says that is refused; its gate is shut."""
+    """The output of a start that is refused; its gate is shut."""
     assert sidecar.launch().wait() == 2, sidecar.said()
     assert sidecar.level() is Level.HALT
     line = sidecar.said().splitlines()[-1]
@@ -138,7 +138,7 @@ LOST: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("lost", LOST)
 def test_state_that_goes_under_a_running_sidecar(make: Make, oms: Webhooks, lost: str) -> None:
-    """Within a second or two it shuts, cancels, says it and ends with 4; the next start refuses."""
+    """Within a second or two it shuts, cancels, logs why, ends with 4; the next start refuses."""
     sidecar = make(oms.target()).start()
     sidecar.events({"type": "heartbeat", "venue": "kraken"})
     assert sidecar.level(venue="kraken") is Level.ALLOW
@@ -200,7 +200,7 @@ def test_damage_that_is_found_at_the_replay(make: Make, damage: str) -> None:
 
 
 def test_the_first_start_on_a_full_disk(make: Make, tmp_path: Path) -> None:
-    """However little room there is, it ends with 2 and says that the disk is full."""
+    """However little room there is, it ends with 2 and names the full disk."""
     sidecar = make()
     for kib in (0, 4, 16, 40, 64):
         with Disk.in_memory(tmp_path / f"state{kib}", "256k") as disk:

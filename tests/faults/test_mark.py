@@ -102,7 +102,7 @@ def test_a_file_that_others_can_write_is_no_mark(tmp_path: Path) -> None:
 
 
 def test_a_lost_file_is_made_anew_where_it_was(tmp_path: Path) -> None:
-    """Removed, replaced, truncated: the next look makes the file again, with the newest entry."""
+    """Removed, replaced, truncated: the next check makes the file again, with the newest entry."""
     where = paths(tmp_path)
     marks = Marks(where)
     marks.start(mark(0))

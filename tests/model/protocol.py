@@ -75,7 +75,7 @@ Steps = Iterator[tuple[str, State]]
 
 
 def holds(journal: str) -> tuple[bool, bool]:
-    """Whether this journal says frozen, and whether a start waits for its cancel."""
+    """Whether this journal is frozen, and whether a start waits for its cancel."""
     frozen = held = False
     for entry in journal:
         frozen = entry in "FL" or (frozen and entry != "U")
@@ -107,7 +107,7 @@ def submit(state: State, rules: Rules, entries: str) -> State:
 
 
 def acknowledge(state: State, known: int) -> State:
-    """Tell the senders; from here on what they were told counts."""
+    """Acknowledge to the senders; from here on it counts."""
     entries = (state.journal + state.queue)[:known]
     return state._replace(known=known, frozen=holds(entries)[0])
 

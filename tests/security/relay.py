@@ -1,4 +1,4 @@
-"""A program between a command and its sidecar, which reads everything and changes what it is told.
+"""A program between a command and its sidecar, which reads everything and can change it.
 
     python relay.py SIDECAR_PORT
 

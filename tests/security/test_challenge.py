@@ -275,7 +275,7 @@ while data := peer.recv(65536):
 
 @needs_root
 def test_a_stranger_on_the_unix_socket_gets_no_token(tmp_path: Path) -> None:
-    """A socket of another user is not sent the token either: the kernel says whose it is."""
+    """A socket of another user does not get the token either: the kernel gives its owner."""
     token = private(tmp_path / "token", "operator-" + "z" * 34)
     with shared_directory(STRANGER) as place:
         stranger = subprocess.Popen(
@@ -340,7 +340,7 @@ async def test_who_signs_has_the_role_of_the_token() -> None:
 
 
 async def test_a_nonce_is_for_one_request() -> None:
-    """Not for the same one again either, also after a reload; and a foreign one is none."""
+    """Not for the same one again either, also after a reload; a foreign one is refused."""
     async with site(GUARDED) as s:
         nonce = (await s.ask("POST", proof.CHALLENGE_PATH)).json["nonce"]
         assert (await resent(s, BOSS, nonce, FREEZE_CALL)).status == 200
@@ -359,7 +359,7 @@ async def test_a_nonce_is_for_one_request() -> None:
 
 
 def test_a_nonce_lasts_ten_seconds() -> None:
-    """By the clock that also counts sleep; what was used is forgotten only after its end."""
+    """By the clock that also counts sleep; a used one is kept until its end."""
     now_ns = 5 * SECOND_NS
     challenges = Challenges(lambda: now_ns)
     early, late = challenges.issue(), challenges.issue()
@@ -372,7 +372,7 @@ def test_a_nonce_lasts_ten_seconds() -> None:
 
 
 def test_nonces_take_bounded_memory() -> None:
-    """Those that are asked for take none; past 65,536 used ones in 10 s, requests wait."""
+    """Issued ones take none; past 65,536 used ones in 10 s, requests wait."""
     now_ns = 0
     challenges = Challenges(lambda: now_ns)
     nonces = [challenges.issue() for _ in range(65_537)]

@@ -96,7 +96,7 @@ def test_a_dotenv_that_others_can_write(home: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_pipe_in_the_working_directory_is_no_configuration(home: Path) -> None:
-    """A command does not wait for whoever made it."""
+    """A command does not wait for its writer."""
     os.mkfifo(home / "riskmon.toml", 0o600)
     with pytest.raises(Unsafe, match="not a regular file"):
         read_config(home / "riskmon.toml", searched=True)
@@ -303,7 +303,7 @@ def test_an_oms_secret_that_others_can_read(home: Path) -> None:
 @needs_root
 @pytest.mark.slow
 def test_a_user_without_a_home(home: Path) -> None:
-    """Neither HOME nor an entry in passwd: exit 2 that says what to set, or all that is needed."""
+    """Neither HOME nor an entry in passwd: exit 2 with what to set; all of it set, it works."""
     for command in ("run", "check-config", "status"):
         ran = riskmon(command, cwd=home, user=OWNER)
         assert ran.returncode == 2, ran.stderr
@@ -323,7 +323,7 @@ def test_a_user_without_a_home(home: Path) -> None:
 @needs_root
 @pytest.mark.slow
 def test_an_unreadable_working_directory(home: Path) -> None:
-    """Whether it holds a configuration cannot be said: exit 2 with the cure, for each command."""
+    """Whether it holds a configuration is unknown: exit 2 with the cure, for each command."""
     shut = home / "shut"
     shut.mkdir(mode=0o700)
     for command in ("run", "check-config", "status"):

@@ -1,4 +1,4 @@
-"""Who may write a gate: readers halt on what another user could have written."""
+"""Owners of a gate: readers halt on what another user could have written."""
 
 from __future__ import annotations
 

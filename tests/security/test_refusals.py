@@ -1,4 +1,4 @@
-"""Refused operators' calls: who sent them stands in the audit trail, a flood of them does not."""
+"""Refused operators' calls: the audit trail names their senders, and a flood is only counted."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def metric(sidecar: Sidecar, reason: str) -> int:
 
 
 def call(sidecar: Sidecar, path: str, token: str | None) -> None:
-    """An operator's call by someone who may not."""
+    """An operator's call without the right."""
     connection = http.client.HTTPConnection("127.0.0.1", sidecar.port, timeout=10)
     headers = {"Content-Type": "application/json"}
     if token is not None:

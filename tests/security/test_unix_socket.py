@@ -30,7 +30,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.mark.slow
 def test_the_commands_use_the_socket_in_the_state_directory(tmp_path: Path) -> None:
-    """It is there by default, 0600, also under a long path; no port takes part."""
+    """It is there by default, 0600, also under a long path; no port is used."""
     with Sidecar(tmp_path) as sidecar:
         sidecar.state_dir = tmp_path / ("long-" * 12) / ("path-" * 12) / "state"
         text = f'account = "test"\nstate_dir = "{sidecar.state_dir}"\n'

@@ -324,7 +324,7 @@ async def test_a_value_that_cannot_be_written_is_refused_before_it_acts(
 async def test_a_fault_of_encoding_is_not_a_fault_of_the_disk(
     running: Callable[[], Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A decision that cannot be encoded is a broken invariant: shut, and told as what it is."""
+    """A decision that cannot be encoded is a broken invariant: shut, and reported as such."""
     now = running()
     await now.start()
 

@@ -51,7 +51,7 @@ def test_a_second_sidecar_on_the_same_gate(make: Make, tmp_path: Path) -> None:
         assert f"(process {first.process.pid}): stop it, or give this one a `gate`" in line
         assert first.level() is Level.ALLOW
         first.end(signal.SIGKILL)
-        first.gate_mark.unlink()  # it says that the first one's journal goes with this gate
+        first.gate_mark.unlink()  # it names the first one's journal for this gate
         second.start()
         eventually(lambda: first.level() is Level.ALLOW, "the second one's lease")
 
