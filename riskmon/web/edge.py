@@ -26,6 +26,8 @@ class Edge:
     clock_ns: Callable[[], int]
     challenges: Challenges = field(default_factory=Challenges)
     streams: dict[asyncio.Future[None], str] = field(default_factory=dict)
+    # Held while a large body is parsed, so that a turn of the event loop parses one piece in all.
+    parsing_large: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def end_streams(self) -> None:
         """End every open stream; their readers connect anew."""

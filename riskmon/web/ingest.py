@@ -16,6 +16,8 @@ from riskmon.core.events import (
     Side,
     check_name,
     number,
+    parse_json,
+    parse_ndjson,
     parsing_json,
     parsing_ndjson,
 )
@@ -29,16 +31,22 @@ _LARGE_BYTES = 65_536
 
 async def events(edge: Edge, request: web.BaseRequest, _caller: Caller) -> web.Response:
     """``POST /v1/events``: a batch, whole or not at all."""
-    parsing = parsing_json if media_type(request, JSON, NDJSON) == JSON else parsing_ndjson
+    is_json = media_type(request, JSON, NDJSON) == JSON
     body = await read_body(request, edge.caps, edge.caps.body_bytes)
+    now_ns = edge.clock_ns()
     try:
-        batch = await _in_pieces(parsing(body, edge.clock_ns()), len(body))
+        if len(body) <= _LARGE_BYTES:
+            batch = parse_json(body, now_ns) if is_json else parse_ndjson(body, now_ns)
+        else:
+            parsing = parsing_json if is_json else parsing_ndjson
+            async with edge.parsing_large:
+                batch = await _in_pieces(parsing(body, now_ns))
     except BadEvents as fault:
         raise bad_events(fault) from None
     return answer(await edge.port.ingest(batch))
 
 
-async def _in_pieces(parsing: Parsing, size: int) -> list[Reported]:
+async def _in_pieces(parsing: Parsing) -> list[Reported]:
     """The events; other callbacks of the event loop run between the pieces of a large body.
 
     A thread would hold the interpreter's lock for longer than a piece takes.
@@ -49,8 +57,7 @@ async def _in_pieces(parsing: Parsing, size: int) -> list[Reported]:
         except StopIteration as end:
             events: list[Reported] = end.value
             return events
-        if size > _LARGE_BYTES:
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
 
 class _Order(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

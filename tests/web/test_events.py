@@ -7,11 +7,17 @@ import gzip
 from typing import Any
 
 import pytest
+from aiohttp import StreamReader
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.test_utils import make_mocked_request
 
 from riskmon.core.admission import TooManyScopes
 from riskmon.core.events import Balances, Check, Fill, Heartbeat, Latency
 from riskmon.web import Caps, NotDurable, NotReady, QueueFull
-from tests.web.port import site
+from riskmon.web.access import Caller
+from riskmon.web.edge import Edge
+from riskmon.web.ingest import events
+from tests.web.port import MemoryPort, site
 
 JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -447,3 +453,37 @@ async def test_faulty_check_names_its_field(change: str, field: str) -> None:
         got = await s.ask("POST", "/v1/check", headers=JSON, body=(order + change + "}").encode())
     assert (got.status, got.json["field"]) == (400, field)
     assert s.port.untouched
+
+
+async def test_large_bodies_are_parsed_one_after_the_other() -> None:
+    """However many arrive at once, a turn of the event loop parses one piece of one of them."""
+    loop = asyncio.get_running_loop()
+    body = b"[" + b",".join([LATENCY] * 15_000) + b"]"
+    edge = Edge(port=MemoryPort(), caps=Caps(), clock_ns=lambda: 1_767_323_045_678_000_000)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def post(count_of: int) -> int:
+        nonlocal turns
+        requests = []
+        for _ in range(count_of):
+            content = StreamReader(BaseProtocol(loop), 2**21)
+            content.feed_data(body)
+            content.feed_eof()
+            requests.append(
+                make_mocked_request("POST", "/v1/events", headers=JSON, payload=content)
+            )
+        turns = 0
+        await asyncio.gather(*(events(edge, request, Caller("", 0, "")) for request in requests))
+        return turns
+
+    counting = asyncio.create_task(count())
+    alone = await post(1)
+    assert alone > 20
+    assert await post(4) > 3.5 * alone
+    counting.cancel()
