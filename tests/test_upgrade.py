@@ -39,7 +39,9 @@ def upgraded(
     with Webhooks() as oms:
         sidecar = Sidecar(tmp_path, LIMITS + oms.target(), top='on_unclean_start = "keep"')
         sidecar.state_dir.mkdir(mode=0o700)
-        shutil.copy(request.param / "journal.db", sidecar.state_dir)
+        for name in ("journal.db", "mark"):  # the first version had no mark
+            if (request.param / name).exists():
+                shutil.copyfile(request.param / name, sidecar.state_dir / name)
         with sidecar:
             yield sidecar.start(), oms, expected
 
