@@ -33,6 +33,11 @@ def build(directory: Path) -> Path:
     return program
 
 
+def build_if_possible(directory: Path) -> Path | None:
+    """As :func:`build`; None without a C compiler, where the reader in Python is tested alone."""
+    return build(directory) if shutil.which("cc") else None
+
+
 def asked(asker: Path, gate: Path, owner: int, scope: str = "account") -> bool:
     """Whether the gate allows an order, as this user reads it."""
     command = [str(asker), str(gate.parent), gate.name, str(owner), scope]

@@ -6,7 +6,6 @@ itself reads it through ``/proc``.
 
 from __future__ import annotations
 
-import os
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Self
 
 import pytest
 
+from tests.namespaces import mount_namespace
 from tests.sidecar.harness import Sidecar
 
 
@@ -21,13 +21,12 @@ class Disk:
     """A file system mounted over ``directory``, in a namespace that a process of its own keeps."""
 
     def __init__(self, directory: Path, mount: str) -> None:
-        if os.geteuid() != 0:
-            pytest.skip("mounting a disk needs root")
+        namespace = mount_namespace()
         directory.mkdir()
         self.directory = directory
         script = f"{mount} {directory} && chmod 700 {directory} && echo mounted && exec sleep 600"
         self._keeper = subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", script],
+            [*namespace, "sh", "-c", script],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

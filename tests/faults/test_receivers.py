@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import resource
 import secrets
 import socket
@@ -22,6 +21,7 @@ from riskmon.journal import Delivery
 from riskmon.outbox import CancelTarget, Outbox, Schedule, payload
 from tests.faults.conftest import END_SECONDS, Make, end_seconds, threads
 from tests.faults.receivers import hostile_receivers
+from tests.namespaces import mount_namespace
 from tests.sidecar.harness import (
     QUICK_LATENCY,
     SECRET,
@@ -159,15 +159,14 @@ def test_hostile_receivers_slow_nothing(make: Make, oms: Webhooks, hostile: dict
 @pytest.fixture
 def silent_name_service(tmp_path: Path) -> Iterator[tuple[str, ...]]:
     """A prefix for a command whose name service takes questions and never answers."""
-    if os.geteuid() != 0:
-        pytest.skip("a name service of one's own needs root: port 53 and a mount namespace")
+    namespace = mount_namespace()
     address = f"127.{secrets.randbelow(250) + 1}.{secrets.randbelow(250) + 1}.53"
     conf = tmp_path / "resolv.conf"
     conf.write_text(f"nameserver {address}\noptions timeout:30 attempts:1\n")
     mount = f'mount --bind {conf} "$(readlink -f /etc/resolv.conf)" && exec "$@"'
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as service:
         service.bind((address, 53))
-        yield ("unshare", "-m", "sh", "-c", mount, "sh")
+        yield (*namespace, "sh", "-c", mount, "sh")
 
 
 def test_a_lookup_that_hangs_slows_nothing(
