@@ -58,7 +58,8 @@ class Disk:
     @property
     def prefix(self) -> tuple[str, ...]:
         """The words before a command that runs it where the disk is mounted."""
-        return ("nsenter", f"--target={self._keeper.pid}", "--mount", f"--wd={self.directory}")
+        process = f"--target={self._keeper.pid}"
+        return ("nsenter", process, "--mount", "--root", f"--wd={self.directory}")
 
     @property
     def seen(self) -> Path:
