@@ -399,7 +399,7 @@ class Engine:
             self._arm_wake(rule, breaker)
 
     def _arm_wake(self, rule: Rule, breaker: Breaker) -> None:
-        """Ask to look again when the value of a limit that ``grows`` does so."""
+        """Arm a timer for when the value of a limit that ``grows`` changes by itself."""
         # What happens puts the time to wake off; the timer that is armed will look again.
         if (key := ("wake", rule.name, breaker.scope)) not in self.state.timers:
             wake_ns = rule.limit.wake_ns(self._facts, breaker.scope, breaker.bound)
