@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from riskmon.gate import Gate
-from riskmon.gate_file import GateFile
+from riskmon.gate_writer import GateWriter
 
 SCOPES = 1000
 LEASE_NS = 600_000_000_000
@@ -23,14 +23,14 @@ def run() -> list[tuple[str, str]]:
     """Measure on this machine; the ratios are what carries over to another."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "bench.gate"
-        file = GateFile.create(path, max_scopes=SCOPES, longest_lease_ns=LEASE_NS, epoch=1)
+        file = GateWriter.create(path, max_scopes=SCOPES, longest_lease_ns=LEASE_NS, epoch=1)
         try:
             return _measure(file, path)
         finally:
             file.close()
 
 
-def _measure(file: GateFile, path: Path) -> list[tuple[str, str]]:
+def _measure(file: GateWriter, path: Path) -> list[tuple[str, str]]:
     scopes = ["account", "symbol:BTC/USDT", *(f"venue:{n}" for n in range(SCOPES - 2))]
     for scope in scopes:
         file.add(scope)

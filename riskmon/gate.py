@@ -26,7 +26,7 @@ that changes in between changes nothing. The directory's parents are not checked
 Every word is stored and loaded whole, by `memoryview.cast("Q")`: it copies eight aligned
 bytes at once. `struct.pack_into` with a byte order stores byte by byte, and readers see it.
 
-`Gate` here reads it and `riskmon.gate_file` writes it. Bots import this module, so it needs
+`Gate` here reads it and `riskmon.gate_writer` writes it. Bots import this module, so it needs
 only the standard library.
 """
 

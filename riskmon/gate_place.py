@@ -31,7 +31,7 @@ class GateInUse(Exception):
 
 
 class GatePlace:
-    """The directory of one gate, with its lock: one for each `GateFile`."""
+    """The directory of one gate, with its lock: one for each `GateWriter`."""
 
     def __init__(self, path: Path) -> None:
         """Make the directory if need be, and lock the gate in it.

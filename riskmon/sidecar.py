@@ -22,7 +22,6 @@ from typing import cast
 
 from msgspec.structs import replace as replace_fields
 
-from riskmon.changes import Changes
 from riskmon.clock import Clock
 from riskmon.core import events as ev
 from riskmon.core.config import dump
@@ -37,14 +36,15 @@ from riskmon.core.decisions import (
 from riskmon.core.engine import Engine
 from riskmon.core.view import View, withhold
 from riskmon.daemon import in_daemon
-from riskmon.gate_file import GateFile
+from riskmon.feed import Feed
+from riskmon.gate_writer import GateWriter
 from riskmon.journal import Commit, Journal, JournalError, Recovered
 from riskmon.log import Log, logging_to_stderr
-from riskmon.loop import Loop
 from riskmon.metrics import Metrics, Recorder
 from riskmon.open_files import TooFewFiles, connection_caps, raise_limit
 from riskmon.outbox import RESULTS
 from riskmon.refusals import Refusals
+from riskmon.sequencer import Sequencer
 from riskmon.settings import Fault, Http, Settings, SettingsError, load, reload_differences
 from riskmon.start import CannotStart, open_state, operator_token, replay, tls_context
 from riskmon.watch import Watch
@@ -84,9 +84,9 @@ class Sidecar:
             reasons=KINDS,
             max_scopes=settings.max_scopes,
         )
-        self.loop: Loop | None = None
+        self.loop: Sequencer | None = None
         self._state = "the journal is being replayed"
-        self._changes = Changes(self._engine, withheld=lambda: self._running().withheld())
+        self._changes = Feed(self._engine, withheld=lambda: self._running().withheld())
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: list[asyncio.Task[None]] = []
         self._audits = asyncio.Semaphore(AUDITS_MAX)
@@ -167,14 +167,14 @@ class Sidecar:
             raise CannotStart(_cannot_listen(http, error)) from None
 
     async def _begin(
-        self, journal: Journal, recovered: Recovered, gate: GateFile, epoch: str
+        self, journal: Journal, recovered: Recovered, gate: GateWriter, epoch: str
     ) -> bool:
         """Replay the journal, then write the start itself; False after a signal to end."""
         config = self.settings.engine_config()
         engine = await replay(recovered, self.settings, self._ended.done)
         if engine is None:
             return False
-        self.loop = Loop(
+        self.loop = Sequencer(
             engine,
             journal,
             gate,
@@ -275,7 +275,7 @@ class Sidecar:
 
     # -- what the HTTP edge asks ------------------------------------------------------------------
 
-    def _running(self) -> Loop:
+    def _running(self) -> Sequencer:
         if self.loop is None:
             raise NotReady(self._state)
         return self.loop
@@ -304,7 +304,7 @@ class Sidecar:
         answer = await self._audited(loop, call)
         return answer if loop.withheld() is None else replace_fields(answer, level="halt")
 
-    async def _audited(self, loop: Loop, call: ev.Operate) -> OperateAnswer:
+    async def _audited(self, loop: Sequencer, call: ev.Operate) -> OperateAnswer:
         """The engine's answer; a refusal is counted, and recorded if there is a place for it."""
         if call.preview:
             return cast("OperateAnswer", await loop.ask(call))

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from riskmon.core.engine import Engine
-from riskmon.gate_file import GateFile, GateInUse
+from riskmon.gate_writer import GateInUse, GateWriter
 from riskmon.journal import Journal, JournalError, JournalLost, Recovered, take
 from riskmon.permissions import Unsafe, open_secret, read_secret
 from riskmon.settings import Http, Settings
@@ -126,7 +126,7 @@ def tls_context(http: Http) -> ssl.SSLContext | None:
     return context
 
 
-def open_state(settings: Settings, epoch: str, *, accept_loss: bool) -> tuple[GateFile, Journal]:
+def open_state(settings: Settings, epoch: str, *, accept_loss: bool) -> tuple[GateWriter, Journal]:
     """A new gate, shut, and the journal whose second mark is beside it.
 
     Raises :class:`CannotStart` and JournalError.
@@ -146,10 +146,10 @@ def open_state(settings: Settings, epoch: str, *, accept_loss: bool) -> tuple[Ga
         raise
 
 
-def make_gate(settings: Settings, epoch: str) -> GateFile:
+def make_gate(settings: Settings, epoch: str) -> GateWriter:
     """A new gate, shut. Raises :class:`CannotStart`."""
     try:
-        return GateFile.create(
+        return GateWriter.create(
             settings.gate,
             max_scopes=settings.max_scopes + 1,
             longest_lease_ns=int(settings.lease * 1e9),

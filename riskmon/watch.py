@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from riskmon.gate_file import GateFile, GateInUse
+from riskmon.gate_writer import GateInUse, GateWriter
 from riskmon.journal import Journal
-from riskmon.loop import Loop
 from riskmon.metrics import Recorder
 from riskmon.permissions import Unsafe
+from riskmon.sequencer import Sequencer
 
 WATCH_SECONDS = 0.5
 
@@ -19,7 +19,9 @@ _log = logging.getLogger("riskmon")
 class Watch:
     """Makes the gate and the marks anew when they are lost; ends the loop when the journal is."""
 
-    def __init__(self, gate: GateFile, journal: Journal, loop: Loop, recorder: Recorder) -> None:
+    def __init__(
+        self, gate: GateWriter, journal: Journal, loop: Sequencer, recorder: Recorder
+    ) -> None:
         self._gate, self._journal = gate, journal
         self._loop, self._recorder = loop, recorder
         self._events = asyncio.get_running_loop()

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from riskmon.changes import READER_CHANGES, Changes
 from riskmon.core import events as ev
 from riskmon.core.decisions import Sweep, Warned, Withdraw
 from riskmon.core.engine import Engine
 from riskmon.core.view import View, Withheld
+from riskmon.feed import READER_CHANGES, Feed
 from riskmon.web import Change, NotReady, PortfolioNow, Shutdown
 
 SECOND_NS = 10**9
@@ -25,7 +25,7 @@ class Account:
     def __init__(self) -> None:
         self.engine, self.now_ns, self.looks = Engine(), SECOND_NS, 0
         self.ready = True
-        self.changes = Changes(self.look, look_seconds=PAUSE_SECONDS, leave_seconds=0.05)
+        self.changes = Feed(self.look, look_seconds=PAUSE_SECONDS, leave_seconds=0.05)
 
     def look(self) -> Engine:
         """The engine, once it is there."""
@@ -228,7 +228,7 @@ async def test_a_reader_gets_the_state_when_the_lease_is_withheld() -> None:
     """At halt, with the reason; and anew when the lease is renewed again."""
     account = Account()
     withheld: list[Withheld] = []
-    account.changes = Changes(
+    account.changes = Feed(
         account.look,
         withheld=lambda: withheld[-1] if withheld else None,
         look_seconds=PAUSE_SECONDS,

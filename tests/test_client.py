@@ -20,7 +20,7 @@ from riskmon.client import Client, SyncClient, TradingHalted
 from riskmon.client.reports import ReportQueue, boottime_ns
 from riskmon.core.events import parse_json
 from riskmon.gate import Gate, Level
-from riskmon.gate_file import GateFile
+from riskmon.gate_writer import GateWriter
 
 Reply = Callable[[Any], Awaitable[web.Response] | web.Response]
 ORDER: dict[str, Any] = {"symbol": "BTC/USDT", "side": "buy", "quantity": 1, "price": "65000"}
@@ -104,15 +104,15 @@ async def client(url: str) -> AsyncIterator[Client]:
 
 
 @pytest.fixture
-def gate_file(tmp_path: Path) -> Iterator[GateFile]:
-    file = GateFile.create(
+def gate_file(tmp_path: Path) -> Iterator[GateWriter]:
+    file = GateWriter.create(
         tmp_path / "main.gate", max_scopes=8, longest_lease_ns=60 * 10**9, epoch=1
     )
     yield file
     file.close()
 
 
-def open_gate(file: GateFile, **levels: Level) -> None:
+def open_gate(file: GateWriter, **levels: Level) -> None:
     """Renew every lease for a minute, venues at these levels."""
     for venue in levels:
         file.add(f"venue:{venue}")
@@ -339,7 +339,7 @@ async def test_guard_is_silent_about_a_bot_that_stops(client: Client, sidecar: S
 
 
 async def test_the_gate_file_decides_about_orders(
-    url: str, sidecar: Sidecar, gate_file: GateFile
+    url: str, sidecar: Sidecar, gate_file: GateWriter
 ) -> None:
     """With a gate, an order passes or is refused by it, and the scope to blame is named."""
     open_gate(gate_file, kraken=Level.ALLOW, mexc=Level.HALT)
@@ -359,7 +359,7 @@ async def test_the_gate_file_decides_about_orders(
     assert sidecar.checks == []
 
 
-async def test_a_shut_account_is_to_blame_for_its_venues(url: str, gate_file: GateFile) -> None:
+async def test_a_shut_account_is_to_blame_for_its_venues(url: str, gate_file: GateWriter) -> None:
     """When the whole account is halted, the refusal says so."""
     gate_file.add("venue:kraken")
     async with Client(url, gate=str(gate_file.path)) as client:
@@ -384,7 +384,7 @@ async def test_a_refusal_says_what_is_wrong_with_the_gates_file(url: str, tmp_pa
 
 
 async def test_the_first_order_makes_its_venue_known(
-    url: str, sidecar: Sidecar, gate_file: GateFile
+    url: str, sidecar: Sidecar, gate_file: GateWriter
 ) -> None:
     """A venue without a record is reported first; the sidecar gives it one, and the order goes."""
     open_gate(gate_file)

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import riskmon
 from riskmon import Gate
 from riskmon.gate import Level, gate_path
-from riskmon.gate_file import GateFile, GateFull, GateInUse
+from riskmon.gate_writer import GateFull, GateInUse, GateWriter
 from riskmon.permissions import Unsafe
 
 ROOT = Path(__file__).parent.parent
@@ -44,9 +44,9 @@ def soon_ns() -> int:
     return now_ns() + LONGEST_NS // 2
 
 
-def create(path: Path, max_scopes: int = 8, epoch: int = 1) -> GateFile:
+def create(path: Path, max_scopes: int = 8, epoch: int = 1) -> GateWriter:
     """Make a gate file with the tests' longest lease."""
-    return GateFile.create(path, max_scopes=max_scopes, longest_lease_ns=LONGEST_NS, epoch=epoch)
+    return GateWriter.create(path, max_scopes=max_scopes, longest_lease_ns=LONGEST_NS, epoch=epoch)
 
 
 def until(condition: Callable[[], bool]) -> bool:
@@ -103,7 +103,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def file(path: Path) -> Iterator[GateFile]:
+def file(path: Path) -> Iterator[GateWriter]:
     """Make a gate file with a venue, a symbol and a strategy in it."""
     made = create(path)
     for scope in ("venue:kraken", "symbol:BTC/USDT", "strategy:mm1"):
@@ -117,7 +117,7 @@ def file(path: Path) -> Iterator[GateFile]:
 
 def test_layout_byte_for_byte(path: Path) -> None:
     """Header, lease words and names are where bots in other languages look for them."""
-    file = GateFile.create(path, max_scopes=3, longest_lease_ns=500_000_000, epoch=0xABCDEF)
+    file = GateWriter.create(path, max_scopes=3, longest_lease_ns=500_000_000, epoch=0xABCDEF)
     file.add("venue:kraken")
     file.renew(0x1122334455667788, {"venue:kraken": 1}, 42)
     head = struct.pack("<8sQ", b"RISKMON\x01", 1) + BOOT_ID[:8]
@@ -145,7 +145,7 @@ def test_file_has_its_full_size_from_the_start(path: Path) -> None:
     assert path.stat().st_size == size
 
 
-def test_records_never_move(path: Path, file: GateFile) -> None:
+def test_records_never_move(path: Path, file: GateWriter) -> None:
     """A scope that was there keeps its record and its lease when others come."""
     file.renew(soon_ns(), {}, 1)
     before = path.read_bytes()[64 : 64 * 5]
@@ -197,7 +197,7 @@ def test_names_have_up_to_56_bytes(path: Path, scope: str, fits: bool) -> None:
 # -- a new start ----------------------------------------------------------------------------
 
 
-def test_new_start_shuts_the_old_file_and_renames_a_new_one(path: Path, file: GateFile) -> None:
+def test_new_start_shuts_the_old_file_and_renames_a_new_one(path: Path, file: GateWriter) -> None:
     """Who still maps the old file reads zeroes; the path has another file, and nothing else."""
     file.renew(soon_ns(), {}, 1)
     file.close(zero=False)  # as a killed process leaves it
@@ -242,7 +242,7 @@ def test_new_start_takes_over_what_a_killed_one_left(path: Path) -> None:
     assert names_beside(path) == ["main.gate"]
 
 
-def test_one_writer_at_a_time(path: Path, file: GateFile) -> None:
+def test_one_writer_at_a_time(path: Path, file: GateWriter) -> None:
     """A second start names the gate and its holder, and zeroes nothing; when the first has
     closed, or could not make its file, the next may."""
     file.renew(soon_ns(), {}, 1)
@@ -290,7 +290,7 @@ def test_other_machines_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("own", list(Level))
 @pytest.mark.parametrize("account", list(Level))
 def test_account_is_folded_into_every_scope(
-    path: Path, file: GateFile, own: Level, account: Level
+    path: Path, file: GateWriter, own: Level, account: Level
 ) -> None:
     """No scope is above the account, and the account is not held down by a scope."""
     file.renew(soon_ns(), {"account": account, "venue:kraken": own}, 1)
@@ -301,13 +301,13 @@ def test_account_is_folded_into_every_scope(
 
 
 @pytest.mark.parametrize("level", list(Level))
-def test_a_lease_word_is_a_deadline_and_a_level(path: Path, file: GateFile, level: Level) -> None:
+def test_a_lease_word_is_a_deadline_and_a_level(path: Path, file: GateWriter, level: Level) -> None:
     """The level replaces the deadline's low byte; halt is a word of zero."""
     file.renew(0x0000_1234_5678_9AFF, {"account": level}, 1)
     assert word_of(path, 1) == (0x0000_1234_5678_9A00 | level if level else 0)
 
 
-def test_nothing_is_open_before_the_first_renewal(path: Path, file: GateFile) -> None:
+def test_nothing_is_open_before_the_first_renewal(path: Path, file: GateWriter) -> None:
     """A new file, and a new scope in an old one, wait for the sidecar's word."""
     with Gate.open(path) as gate:
         assert gate.level() == Level.HALT
@@ -319,7 +319,7 @@ def test_nothing_is_open_before_the_first_renewal(path: Path, file: GateFile) ->
         assert gate.allows(venue="mexc")
 
 
-def test_renewal_follows_levels_changed_in_place(path: Path, file: GateFile) -> None:
+def test_renewal_follows_levels_changed_in_place(path: Path, file: GateWriter) -> None:
     """The caller may keep one mapping and change it."""
     levels: dict[str, int] = {}
     with Gate.open(path) as gate:
@@ -329,7 +329,7 @@ def test_renewal_follows_levels_changed_in_place(path: Path, file: GateFile) -> 
             assert gate.level(venue="kraken") == level
 
 
-def test_tighten_lowers_at_once_and_keeps_the_deadline(path: Path, file: GateFile) -> None:
+def test_tighten_lowers_at_once_and_keeps_the_deadline(path: Path, file: GateWriter) -> None:
     """A breach shuts its scope without a renewal, and no other scope is touched."""
     file.renew(soon_ns(), {}, 1)
     before = word_of(path, 2)
@@ -338,7 +338,7 @@ def test_tighten_lowers_at_once_and_keeps_the_deadline(path: Path, file: GateFil
     assert struct.unpack_from("<Q", path.read_bytes(), 48) == (2,)
 
 
-def test_tighten_never_loosens(path: Path, file: GateFile) -> None:
+def test_tighten_never_loosens(path: Path, file: GateWriter) -> None:
     """Only a renewal raises a level, even when a tightening asks for more."""
     file.renew(soon_ns(), {"venue:kraken": 1, "account": 2}, 1)
     before = path.read_bytes()[64:]
@@ -349,7 +349,7 @@ def test_tighten_never_loosens(path: Path, file: GateFile) -> None:
         assert gate.allows(venue="kraken", symbol="BTC/USDT", strategy="mm1")
 
 
-def test_renewal_with_the_tightened_levels_keeps_them(path: Path, file: GateFile) -> None:
+def test_renewal_with_the_tightened_levels_keeps_them(path: Path, file: GateWriter) -> None:
     """The next renewal moves the deadline and opens nothing that was just lowered."""
     file.renew(soon_ns(), {}, 1)
     file.tighten({"venue:kraken": 1}, 2)
@@ -358,14 +358,14 @@ def test_renewal_with_the_tightened_levels_keeps_them(path: Path, file: GateFile
         assert gate.level(venue="kraken") == Level.REDUCE_ONLY
 
 
-def test_tighten_before_any_renewal_opens_nothing(path: Path, file: GateFile) -> None:
+def test_tighten_before_any_renewal_opens_nothing(path: Path, file: GateWriter) -> None:
     """Without a deadline there is no lease to lower, and none comes into being."""
     file.tighten({"account": 1, "venue:kraken": 2}, 1)
     assert [word_of(path, k) for k in (1, 2, 3, 4)] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("level", [-1, 4, 255])
-def test_what_is_no_level_is_refused(path: Path, file: GateFile, level: int) -> None:
+def test_what_is_no_level_is_refused(path: Path, file: GateWriter, level: int) -> None:
     """A level out of range raises and writes nothing."""
     file.renew(soon_ns(), {}, 1)
     before = path.read_bytes()
@@ -374,7 +374,7 @@ def test_what_is_no_level_is_refused(path: Path, file: GateFile, level: int) -> 
     assert path.read_bytes() == before
 
 
-def test_shut_zeroes_and_a_renewal_opens_again(path: Path, file: GateFile) -> None:
+def test_shut_zeroes_and_a_renewal_opens_again(path: Path, file: GateWriter) -> None:
     """Shutting needs no level and no deadline, and is no end."""
     file.renew(soon_ns(), {}, 1)
     file.shut()
@@ -480,7 +480,7 @@ def test_a_deadline_of_zero_and_of_all_ones_are_halt(path: Path) -> None:
     ],
 )
 def test_the_lowest_of_the_scopes_asked(
-    path: Path, file: GateFile, asked: dict[str, str], level: int
+    path: Path, file: GateWriter, asked: dict[str, str], level: int
 ) -> None:
     """Each scope asked has its say, and one without a record halts."""
     file.renew(soon_ns(), {"symbol:BTC/USDT": 2, "strategy:mm1": 1}, 1)
@@ -491,7 +491,7 @@ def test_the_lowest_of_the_scopes_asked(
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_watch_follows_each_of_its_scopes(path: Path, file: GateFile, count: int) -> None:
+def test_watch_follows_each_of_its_scopes(path: Path, file: GateWriter, count: int) -> None:
     """A watcher says at every moment what `allows` says, for any number of scopes."""
     asked = dict([("venue", "kraken"), ("symbol", "BTC/USDT"), ("strategy", "mm1")][:count])
     with Gate.open(path) as gate:
@@ -529,7 +529,7 @@ def test_names_that_are_not_utf8_are_passed_over(path: Path) -> None:
         assert not gate.allows(venue="\udcff\udcfe")
 
 
-def test_a_scope_is_found_as_soon_as_it_has_a_record(path: Path, file: GateFile) -> None:
+def test_a_scope_is_found_as_soon_as_it_has_a_record(path: Path, file: GateWriter) -> None:
     """Records that come while the file is live are seen by gates and watchers that are open."""
     file.renew(soon_ns(), {}, 1)
     with Gate.open(path) as gate:
@@ -652,7 +652,7 @@ def test_a_file_that_is_taken_away_is_halt_once_its_lease_is_over(path: Path) ->
         assert not gate.allows()
 
 
-def test_a_reader_judges_anew_whenever_it_opens_anew(path: Path, file: GateFile) -> None:
+def test_a_reader_judges_anew_whenever_it_opens_anew(path: Path, file: GateWriter) -> None:
     """A file that group or others can write halts a reader that opens it again, with the reason."""
     file.renew(soon_ns(), {}, 1)
     with Gate.open(path) as gate:
@@ -691,7 +691,7 @@ def test_a_gate_says_what_is_wrong_with_its_file(
         assert gate.fault == fault.format(path)
 
 
-def test_a_gate_is_made_anew_with_its_leases(path: Path, file: GateFile) -> None:
+def test_a_gate_is_made_anew_with_its_leases(path: Path, file: GateWriter) -> None:
     """`mend` does nothing to a whole gate; a lost one has the same records and words after it."""
     file.renew(soon_ns(), {"venue:kraken": 1}, 7)
     before, inode = path.read_bytes(), path.stat().st_ino
@@ -710,7 +710,7 @@ def test_a_gate_is_made_anew_with_its_leases(path: Path, file: GateFile) -> None
         assert gate.allows(venue="kraken")
 
 
-def test_a_scope_stays_shut_in_a_file_that_is_made_anew(path: Path, file: GateFile) -> None:
+def test_a_scope_stays_shut_in_a_file_that_is_made_anew(path: Path, file: GateWriter) -> None:
     """What was lowered or added since the last renewal is not raised by a new file."""
     file.renew(soon_ns(), {}, 1)
     file.tighten({"venue:kraken": 0}, 2)
@@ -725,7 +725,7 @@ def test_a_scope_stays_shut_in_a_file_that_is_made_anew(path: Path, file: GateFi
         assert not gate.allows(venue="kraken")
 
 
-def test_a_gate_that_another_sidecar_took_over_is_left_to_it(path: Path, file: GateFile) -> None:
+def test_a_gate_that_another_sidecar_took_over_is_left_to_it(path: Path, file: GateWriter) -> None:
     """After a lost directory a second start may come first: its gate is not replaced."""
     file.renew(soon_ns(), {}, 1)
     for name in (path.name, f".{path.name}.lock"):
@@ -738,7 +738,7 @@ def test_a_gate_that_another_sidecar_took_over_is_left_to_it(path: Path, file: G
         assert path.stat().st_ino == inode
 
 
-def test_close_halts_gate_and_watchers(path: Path, file: GateFile) -> None:
+def test_close_halts_gate_and_watchers(path: Path, file: GateWriter) -> None:
     """A closed gate stays shut, with a live lease at its path."""
     file.renew(soon_ns(), {}, 1)
     gate = Gate.open(path)
@@ -786,9 +786,9 @@ def test_an_expired_reader_opens_the_path_at_most_every_50_ms(path: Path) -> Non
 
 WRITER = """
     import sys, time
-    from riskmon.gate_file import GateFile
+    from riskmon.gate_writer import GateWriter
     lease_ns = 300_000_000
-    file = GateFile.create(sys.argv[1], max_scopes=4, longest_lease_ns=lease_ns, epoch=1)
+    file = GateWriter.create(sys.argv[1], max_scopes=4, longest_lease_ns=lease_ns, epoch=1)
     for scope in sys.argv[2:]:
         file.add(scope)
     while True:
@@ -830,8 +830,8 @@ def test_no_read_is_torn(path: Path) -> None:
     never a mixture, and never the zero that a store in pieces would show first."""
     script = """
         import sys
-        from riskmon.gate_file import GateFile
-        file = GateFile.create(sys.argv[1], max_scopes=4, longest_lease_ns=1, epoch=1)
+        from riskmon.gate_writer import GateWriter
+        file = GateWriter.create(sys.argv[1], max_scopes=4, longest_lease_ns=1, epoch=1)
         file.renew(0x1111111111111100, {}, 0)
         print("ready", flush=True)
         levels = {}

@@ -27,11 +27,11 @@ from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Policy
 from riskmon.core.view import View
 from riskmon.gate import Gate, Level
-from riskmon.gate_file import GateFile
+from riskmon.gate_writer import GateWriter
 from riskmon.metrics.table import TABLE
 from riskmon.outbox import payload
 from riskmon.settings import load
-from riskmon.settings.model import CancelTable, Plain
+from riskmon.settings.model import CancelTable, FileSettings
 from riskmon.settings.schema import keys_of, paths
 from riskmon.web import Change
 from riskmon.web.access import INGEST, NONE, OPERATE, READ
@@ -220,7 +220,7 @@ def test_the_configuration_names_every_key(configuration: Path) -> None:
     """The block shows every key that there is outside of the limits, commented out or not."""
     text = configuration.read_text(encoding="utf-8")
     words = set(re.findall(r"\w+", re.sub(r"#(?! \w+ =).*", "", text)))
-    ours = {path[-1] for path in paths(Plain)} | {*keys_of(CancelTable)} - {"secret"}
+    ours = {path[-1] for path in paths(FileSettings)} | {*keys_of(CancelTable)} - {"secret"}
     assert ours - words == set()
 
 
@@ -347,7 +347,7 @@ def test_the_gate_can_be_read_in_c(tmp_path: Path) -> None:
     def asked(scope: str, file: Path = path) -> bool:
         return gate_in_c.asked(asker, file, os.geteuid(), scope)
 
-    file = GateFile.create(path, max_scopes=10, longest_lease_ns=longest_ns, epoch=1)
+    file = GateWriter.create(path, max_scopes=10, longest_lease_ns=longest_ns, epoch=1)
     try:
         for scope in scopes:
             file.add(scope)

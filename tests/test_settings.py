@@ -18,7 +18,7 @@ from riskmon.core.config import default_limits
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Recovery
 from riskmon.settings import Settings, SettingsError, load, reload_differences
-from riskmon.settings.older import BOUNDS
+from riskmon.settings.legacy_env import BOUNDS
 from tests.files import private
 
 BAD = sorted((Path(__file__).parent / "config").glob("*.toml"))

@@ -21,9 +21,9 @@ from typing import Self
 
 import msgspec
 
-from riskmon.client.line import Answer, Line
 from riskmon.client.permit import Leases, Order, Taken, TradingHalted, Verdict, level_name
 from riskmon.client.reports import Amount, Report, ReportQueue, Reports, Side, boottime_ns
+from riskmon.client.transport import Reply, Transport
 from riskmon.gate import ACCOUNT, Gate, Level
 
 DEFAULT_URL = "http://127.0.0.1:9788"
@@ -85,7 +85,7 @@ class Client(Reports):
         queue_max: int = 100_000,
     ) -> None:
         super().__init__(ReportQueue(queue_max), self._wake)
-        self._line = Line(url, token, verify=verify)
+        self._line = Transport(url, token, verify=verify)
         self._gate = Gate.open(gate, owner=owner) if isinstance(gate, str | os.PathLike) else gate
         self._leases = Leases()
         self._registered: set[tuple[str, str]] = set()
@@ -284,7 +284,7 @@ class Client(Reports):
             pause_seconds = min(0.05 * 2 ** min(attempt, 10), _PAUSE_MAX_SECONDS)
             await asyncio.sleep(max(wait_seconds, pause_seconds * random.uniform(0.8, 1.2)))
 
-    async def _without_fault(self, batch: list[Report], answer: Answer) -> None:
+    async def _without_fault(self, batch: list[Report], answer: Reply) -> None:
         """A batch is refused whole: drop the event at fault, or halve until it stands alone."""
         problem = answer.problem
         index = 0 if len(batch) == 1 else problem.index
@@ -296,7 +296,7 @@ class Client(Reports):
         for part in filter(None, parts):
             await self._deliver(part)
 
-    def _renew(self, answer: Answer, sent_ns: int) -> None:
+    def _renew(self, answer: Reply, sent_ns: int) -> None:
         self._trouble = ""
         try:
             self._leases.take(msgspec.json.decode(answer.body, type=Taken), sent_ns)

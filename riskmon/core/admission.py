@@ -8,7 +8,7 @@ orders that were permitted. A batch that needs more is refused before any of it 
 What else is kept follows from these, counts under a shared name past a bound of its own (runs of
 errors: :data:`riskmon.core.limits.errors.OPERATIONS_MAX`; the sources of a symbol's volatility:
 :data:`riskmon.core.limits.volatility.SOURCES_MAX`), or ages out: the ids of facts after 7 to 14
-days (:mod:`riskmon.core.seen`).
+days (:mod:`riskmon.core.book.seen`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from heapq import nsmallest
 from typing import Any
 
 from riskmon.core import events as ev
-from riskmon.core.orders import OrdersState
-from riskmon.core.portfolio import Portfolio
+from riskmon.core.book.portfolio import Portfolio
+from riskmon.core.book.reservations import OrdersState
 
 ROWS = 8  # times `max_scopes`: the bound of each table of pairs
 AT_ONCE = 256  # events, or assets of one, that are examined in one piece

@@ -7,14 +7,14 @@ are not filled yet. What lowers a measured size is never refused for that size. 
 
 from __future__ import annotations
 
-from riskmon.core.board import Board
-from riskmon.core.breaker import Breaker
-from riskmon.core.decisions import HALT, LEVEL_NAMES, PROBE, REDUCE_ONLY, Blame, CheckAnswer
+from riskmon.core.breakers.board import Board
+from riskmon.core.breakers.breaker import Breaker
+from riskmon.core.breakers.judge import Judge
+from riskmon.core.breakers.rules import Rule, utilization
+from riskmon.core.decisions import HALT, LEVEL_NAMES, PROBE, REDUCE_ONLY, CheckAnswer, Violation
 from riskmon.core.events import Check
-from riskmon.core.facts import Facts, Intent
-from riskmon.core.judge import Judge
+from riskmon.core.limits.facts import Facts, Intent
 from riskmon.core.limits.policy import Recovery
-from riskmon.core.rules import Rule, utilization
 
 PERMIT_NS = 5 * 10**9
 _REFUSES = ("block", "reduce", "trip", "freeze")
@@ -26,7 +26,7 @@ def check(judge: Judge, facts: Facts, order: Check, scopes: list[str]) -> CheckA
     levels = board.levels
     level = min([levels.get(scope, HALT) for scope in scopes])
     intent = facts.intent(order)
-    reasons: list[Blame] = []
+    reasons: list[Violation] = []
     if level == HALT or (level == REDUCE_ONLY and not _only_reduces(facts, intent)):
         reasons = _shut(board, scopes)
     reasons = _merge(reasons, _refusals(judge, facts, intent, scopes))
@@ -47,16 +47,16 @@ def checked_scopes(order: Check) -> list[str]:
     return [*scopes, "strategy:" + order.strategy] if order.strategy else scopes
 
 
-def _shut(board: Board, scopes: list[str]) -> list[Blame]:
+def _shut(board: Board, scopes: list[str]) -> list[Violation]:
     """What holds the scopes under level probe."""
     return board.blames(scopes, PROBE) + [
-        Blame(limit="unregistered", scope=scope)  # only a dry run meets one
+        Violation(limit="unregistered", scope=scope)  # only a dry run meets one
         for scope in scopes
         if scope not in board.levels
     ]
 
 
-def _merge(shut: list[Blame], refusing: list[Blame]) -> list[Blame]:
+def _merge(shut: list[Violation], refusing: list[Violation]) -> list[Violation]:
     """Each limit once: with the value that the order would have led to, where there is one."""
     if not shut:
         return refusing
@@ -80,7 +80,7 @@ def _lowers(facts: Facts, intent: Intent) -> bool:
     return sizes.symbol_after < sizes.symbol_before and _only_reduces(facts, intent)
 
 
-def _refusals(judge: Judge, facts: Facts, intent: Intent, scopes: list[str]) -> list[Blame]:
+def _refusals(judge: Judge, facts: Facts, intent: Intent, scopes: list[str]) -> list[Violation]:
     """The limits that the order would take past their bounds."""
     refused = []
     for scope in scopes:
@@ -109,13 +109,13 @@ def _refusals(judge: Judge, facts: Facts, intent: Intent, scopes: list[str]) -> 
 
 def _exceed(
     judge: Judge, intent: Intent, rule: Rule, breaker: Breaker, value: float
-) -> Blame | None:
+) -> Violation | None:
     """The order would take a limit past its bound."""
     if not intent.order.simulate:
         _act(judge, rule, breaker, value)
     if rule.params.on_breach not in _REFUSES:
         return None
-    return Blame(
+    return Violation(
         limit=rule.name,
         scope=breaker.scope,
         value=value,
@@ -134,14 +134,14 @@ def _note(judge: Judge, facts: Facts, intent: Intent, rule: Rule, breaker: Break
         judge.trips.shut(breaker, "breach_freeze", reason, value=times)
 
 
-def _untold(facts: Facts, intent: Intent, rule: Rule, breaker: Breaker) -> Blame | None:
+def _untold(facts: Facts, intent: Intent, rule: Rule, breaker: Breaker) -> Violation | None:
     """A limit that cannot tell what the order would lead to refuses it."""
     params = rule.params
     if params.on_unknown == "ignore" or params.on_breach not in _REFUSES:
         return None
     if rule.limit.standing and _lowers(facts, intent):
         return None  # whatever the size is, it gets smaller
-    return Blame(limit=rule.name, scope=breaker.scope, bound=breaker.bound)
+    return Violation(limit=rule.name, scope=breaker.scope, bound=breaker.bound)
 
 
 def _act(judge: Judge, rule: Rule, breaker: Breaker, value: float) -> None:
@@ -175,7 +175,7 @@ def _half_open(board: Board, scopes: list[str]) -> list[tuple[Rule, str]]:
     ]
 
 
-def _take_permits(board: Board, scopes: list[str], *, simulate: bool) -> list[Blame]:
+def _take_permits(board: Board, scopes: list[str], *, simulate: bool) -> list[Violation]:
     """One permit of each half-open breaker, or those that have none left."""
     probing = [
         breaker

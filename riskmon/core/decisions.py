@@ -120,7 +120,7 @@ class Withdraw(_Decision, tag="withdraw", frozen=True):
 Decision = Transition | Warned | Unknown | Record | Sweep | Withdraw
 
 
-class Blame(Struct, frozen=True, kw_only=True):
+class Violation(Struct, frozen=True, kw_only=True):
     """Why an order is refused: the limit, over what, and by how much."""
 
     limit: str
@@ -135,7 +135,7 @@ class CheckAnswer(Struct, frozen=True, kw_only=True):
 
     allowed: bool
     level: Literal["halt", "reduce_only", "probe", "allow"]
-    reasons: list[Blame] = field(default_factory=list)
+    reasons: list[Violation] = field(default_factory=list)
 
 
 class OperateAnswer(Struct, frozen=True, kw_only=True):
@@ -147,7 +147,7 @@ class OperateAnswer(Struct, frozen=True, kw_only=True):
     level: str = "halt"  # of the addressed scope, after the call
     breakers: list[dict[str, Any]] = field(default_factory=list)  # the addressed ones
     near: list[str] = field(default_factory=list)  # names like the unknown one
-    would_trip: list[Blame] = field(default_factory=list)
+    would_trip: list[Violation] = field(default_factory=list)
 
 
 Answer = CheckAnswer | OperateAnswer

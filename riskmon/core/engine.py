@@ -19,26 +19,26 @@ from msgspec import Struct, field
 
 from riskmon.core import events as ev
 from riskmon.core.admission import Admission, scopes_of
-from riskmon.core.board import Board, BoardState
-from riskmon.core.breaker import Breaker
-from riskmon.core.cancels import Cancels, Incident
+from riskmon.core.book.commitments import Commitments, CommitmentsState
+from riskmon.core.book.portfolio import LATE_NS, Portfolio, PortfolioState
+from riskmon.core.book.reservations import Orders, OrdersState
+from riskmon.core.book.seen import Seen
+from riskmon.core.breakers.board import Board, BoardState
+from riskmon.core.breakers.breaker import Breaker
+from riskmon.core.breakers.cancels import Cancels, Incident
+from riskmon.core.breakers.judge import Judge
+from riskmon.core.breakers.rules import STOP, STORAGE, UNCLEAN_START, Rule
+from riskmon.core.breakers.samples import Samples
+from riskmon.core.breakers.transitions import Trips
 from riskmon.core.checks import check, checked_scopes
-from riskmon.core.commitments import Commitments, CommitmentsState
 from riskmon.core.config import EngineConfig, default_limits, dump, load
 from riskmon.core.decisions import Answer, Decision, Outcome, Record
-from riskmon.core.facts import EdgeHeard, Facts
 from riskmon.core.instant import Instant
-from riskmon.core.judge import Judge
 from riskmon.core.limits import LIMITS
+from riskmon.core.limits.facts import EdgeHeard, Facts
 from riskmon.core.limits.losses import Loss
 from riskmon.core.operate import operate
-from riskmon.core.orders import Orders, OrdersState
-from riskmon.core.portfolio import LATE_NS, Portfolio, PortfolioState
-from riskmon.core.rules import STOP, STORAGE, UNCLEAN_START, Rule
-from riskmon.core.samples import Samples
-from riskmon.core.seen import Seen
 from riskmon.core.timers import TimerKey, Timers
-from riskmon.core.trips import Trips
 from riskmon.core.view import FiguresView, View
 from riskmon.core.viewing import figures, view
 

@@ -10,7 +10,7 @@ Two families share one tagged union, so that one journal holds both:
 
 Amounts may arrive as JSON numbers or decimal strings. They leave here as finite floats: binary
 floats hold 15 significant digits, and the sums that must stay exact are compensated
-(:class:`riskmon.core.money.Sum`).
+(:class:`riskmon.core.book.money.Sum`).
 """
 
 from __future__ import annotations

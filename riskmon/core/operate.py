@@ -11,13 +11,13 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Any
 
-from riskmon.core.breaker import TRANSITIONS, Breaker
-from riskmon.core.decisions import LEVEL_NAMES, Blame, BreakerState, OperateAnswer, Record
+from riskmon.core.book.portfolio import Portfolio
+from riskmon.core.breakers.breaker import TRANSITIONS, Breaker
+from riskmon.core.breakers.rules import MANUAL, PSEUDO, utilization
+from riskmon.core.breakers.transitions import Trips
+from riskmon.core.decisions import LEVEL_NAMES, BreakerState, OperateAnswer, Record, Violation
 from riskmon.core.events import Operate
 from riskmon.core.limits.policy import MAX_SECONDS
-from riskmon.core.portfolio import Portfolio
-from riskmon.core.rules import MANUAL, PSEUDO, utilization
-from riskmon.core.trips import Trips
 
 _LOOSENS = {"unfreeze": ("frozen",), "reset": ("open", "half_open")}
 _RESET = "reset it"
@@ -173,7 +173,7 @@ def _permit_loosening(trips: Trips, call: Operate, breakers: list[Breaker]) -> N
         )
 
 
-def _would_trip(trips: Trips, call: Operate, breaker: Breaker) -> Blame | None:
+def _would_trip(trips: Trips, call: Operate, breaker: Breaker) -> Violation | None:
     rule = trips.board.rules.get(breaker.limit)
     if rule is None or not rule.limit.standing or breaker.value is None:
         return None
@@ -183,7 +183,7 @@ def _would_trip(trips: Trips, call: Operate, breaker: Breaker) -> Blame | None:
     past = breaker.value < bound if floor else breaker.value > bound
     if not past or rule.params.on_breach not in ("trip", "freeze"):
         return None
-    return Blame(
+    return Violation(
         limit=breaker.limit,
         scope=breaker.scope,
         value=breaker.value,
@@ -242,7 +242,7 @@ def _answer(
     status: int,
     detail: str,
     near: list[str] | None = None,
-    would_trip: list[Blame] | None = None,
+    would_trip: list[Violation] | None = None,
 ) -> OperateAnswer:
     return OperateAnswer(
         status=status,  # type: ignore[arg-type]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from riskmon.core.board import Board
-from riskmon.core.breaker import Breaker
-from riskmon.core.cancels import Cancels
+from riskmon.core.book.instruments import instrument
+from riskmon.core.book.portfolio import Portfolio
+from riskmon.core.breakers.board import Board
+from riskmon.core.breakers.breaker import Breaker
+from riskmon.core.breakers.cancels import Cancels
+from riskmon.core.breakers.rules import HALT_REASONS, utilization
 from riskmon.core.config import EngineConfig
 from riskmon.core.decisions import ALLOW, LEVEL_NAMES
-from riskmon.core.instruments import instrument
-from riskmon.core.portfolio import Portfolio
-from riskmon.core.rules import HALT_REASONS, utilization
+from riskmon.core.limits.windows import statistics
 from riskmon.core.view import (
     BalanceView,
     BreakerView,
@@ -25,11 +26,10 @@ from riskmon.core.view import (
     UnknownView,
     View,
 )
-from riskmon.core.window import statistics
 
 if TYPE_CHECKING:
     from riskmon.core.engine import State
-    from riskmon.core.facts import Facts
+    from riskmon.core.limits.facts import Facts
 
 
 def view(config: EngineConfig, state: State, board: Board, facts: Facts, cancels: Cancels) -> View:

@@ -26,18 +26,18 @@ from riskmon.settings.faults import (
     without_infinities,
     written,
 )
+from riskmon.settings.legacy_env import add_older, notes
 from riskmon.settings.limits import is_scope, read_limits
 from riskmon.settings.model import (
+    FileSettings,
     Http,
     JournalSettings,
     LogSettings,
-    Plain,
     Role,
     Settings,
     Token,
     is_account,
 )
-from riskmon.settings.older import add_older, notes
 from riskmon.settings.sources import Raw
 
 __all__ = [
@@ -119,7 +119,7 @@ def _settings(raw: Raw, environment: Mapping[str, str]) -> tuple[Settings | None
     targets, target_faults = read_targets(data.pop("cancel", []))
     value_faults = check_values(data)
     homeless = _add_places(data, environment)
-    plain, found = validated(Plain, data, known=("limits", "cancel"))
+    plain, found = validated(FileSettings, data, known=("limits", "cancel"))
     told = {fault.keys for fault in homeless}
     found = [*homeless, *(fault for fault in found if fault.keys not in told)]
     told = {fault.keys for fault in found}
@@ -135,9 +135,9 @@ def _settings(raw: Raw, environment: Mapping[str, str]) -> tuple[Settings | None
 
 def _add_places(data: dict[str, Any], environment: Mapping[str, str]) -> list[Found]:
     """Add the places that follow from the account's name; a fault for each that needs a home."""
-    account = data.get("account", Plain.account)
+    account = data.get("account", FileSettings.account)
     if not isinstance(account, str) or not is_account(account):
-        account = Plain.account
+        account = FileSettings.account
     home = _home(environment)
     state_home = Path(environment.get("XDG_STATE_HOME", ""))
     if not state_home.is_absolute():

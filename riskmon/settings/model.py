@@ -239,7 +239,7 @@ class CancelTable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plain:
+class FileSettings:
     """The keys that need nothing but themselves. ``lease`` and ``check_ttl`` in seconds."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -269,7 +269,7 @@ class Plain:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Plain):
+class Settings(FileSettings):
     """Everything that was configured. Made by :func:`riskmon.settings.load`.
 
     ``limits`` holds what is on: those that were written, in their order, then the defaults.

@@ -21,7 +21,7 @@ from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Policy
 from riskmon.permissions import Unsafe, read_config
 from riskmon.settings.faults import Fault, Found, Keys, SettingsError
-from riskmon.settings.model import CancelTable, Plain
+from riskmon.settings.model import CancelTable, FileSettings
 from riskmon.settings.schema import is_mapping, keys_of, members, paths, type_at
 
 PREFIX = "RISKMON_"
@@ -206,7 +206,7 @@ def type_of(keys: Keys, data: Mapping[str, Any]) -> Any:
         case ("cancel", *rest):
             return type_at(tuple[CancelTable, ...], tuple(rest)) if not rest else None
         case _:
-            return type_at(Plain, keys)
+            return type_at(FileSettings, keys)
 
 
 def _nested(keys: Keys, value: Any) -> dict[str, Any]:
@@ -260,7 +260,7 @@ def _json(text: str) -> Any:
 
 
 def _cure(name: str) -> str:
-    known: list[Keys] = [("cancel",), *paths(Plain)]
+    known: list[Keys] = [("cancel",), *paths(FileSettings)]
     for kind, limit in LIMITS.items():
         known += [("limits", kind, *path) for path in paths(limit.Params)]
     # Without the prefix, which makes all of them alike.

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from riskmon.core import events as ev
-from riskmon.core.breaker import TRANSITIONS
+from riskmon.core.breakers.breaker import TRANSITIONS
 from riskmon.core.config import LimitConfig, MaxAge, PortfolioConfig
 from riskmon.core.decisions import Record, Transition, Unknown, Warned
 from riskmon.core.limits import LIMITS

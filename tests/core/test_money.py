@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from riskmon.core import events as ev
-from riskmon.core.money import Sum
+from riskmon.core.book.money import Sum
 from tests.core import FEW, MANY, World, fill
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from riskmon.core import events as ev
 from riskmon.core.config import LimitConfig, MaxAge, PortfolioConfig
-from riskmon.core.decisions import Blame, CheckAnswer
+from riskmon.core.decisions import CheckAnswer, Violation
 from tests.core import OMS, World, exact, limit, price
 
 PERP = "BTC/USDT:USDT"
@@ -31,7 +31,7 @@ def ask(world: World, quantity: float = 1.0, each: float = 100.0, **more: Any) -
     )
 
 
-def refusal(answer: CheckAnswer) -> Blame:
+def refusal(answer: CheckAnswer) -> Violation:
     """The only reason of a refused order."""
     assert not answer.allowed
     (blame,) = answer.reasons

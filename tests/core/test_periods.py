@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from riskmon.core.periods import Calendar
+from riskmon.core.book.calendar import Calendar
 from tests.core import FEW, SECOND
 
 HOUR = 3_600 * SECOND

@@ -26,11 +26,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from riskmon.core import cancels as engine_cancels
 from riskmon.core import events as ev
-from riskmon.core.board import Board
-from riskmon.core.breaker import TRANSITIONS
-from riskmon.core.cancels import Cancels
+from riskmon.core.breakers import cancels as engine_cancels
+from riskmon.core.breakers.board import Board
+from riskmon.core.breakers.breaker import TRANSITIONS
+from riskmon.core.breakers.cancels import Cancels
+from riskmon.core.breakers.judge import Judge
+from riskmon.core.breakers.transitions import Trips
 from riskmon.core.config import EngineConfig, LimitConfig, MaxAge, PortfolioConfig, Target
 from riskmon.core.decisions import (
     LEVEL_NAMES,
@@ -43,13 +45,11 @@ from riskmon.core.decisions import (
     Withdraw,
 )
 from riskmon.core.engine import Engine
-from riskmon.core.judge import Judge
 from riskmon.core.limits.errors import ErrorStreak
 from riskmon.core.limits.latency import LatencyP99
 from riskmon.core.limits.policy import Recovery
-from riskmon.core.trips import Trips
+from riskmon.core.limits.windows import CountWindow, RateWindow
 from riskmon.core.view import CancelView
-from riskmon.core.window import CountWindow, RateWindow
 from tests.core import BEGIN_WALL_NS, FEW, SECOND, limit
 from tests.core.reference.breakers import Breaker, Reference
 from tests.core.reference.samples import SILENCE

@@ -19,16 +19,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from riskmon.core import events as ev
+from riskmon.core.book.calendar import Calendar
+from riskmon.core.book.portfolio import Portfolio
+from riskmon.core.book.positions import Position
+from riskmon.core.book.prices import Prices
+from riskmon.core.book.reservations import Orders
+from riskmon.core.book.tracks import Best
 from riskmon.core.config import EngineConfig, LimitConfig, MaxAge, PortfolioConfig
-from riskmon.core.decisions import LEVEL_NAMES, Blame, CheckAnswer
+from riskmon.core.decisions import LEVEL_NAMES, CheckAnswer, Violation
 from riskmon.core.engine import Engine
 from riskmon.core.limits.orders import MessageRate
-from riskmon.core.orders import Orders
-from riskmon.core.periods import Calendar
-from riskmon.core.portfolio import Portfolio
-from riskmon.core.positions import Position
-from riskmon.core.prices import Prices
-from riskmon.core.tracks import Best
 from riskmon.core.view import PortfolioView
 from tests.core import BEGIN_WALL_NS, SECOND, World, balance, balances, flow, limit, price
 from tests.core.reference.orders import STANDING, Answer, Desk
@@ -211,7 +211,7 @@ def clear_cut(value: F, bound: F) -> bool:
 
 def same_answer(answer: CheckAnswer, expected: Answer) -> None:
     """Allowed, level, and each reason with its numbers."""
-    told: dict[tuple[str, str], Blame] = {(one.limit, one.scope): one for one in answer.reasons}
+    told: dict[tuple[str, str], Violation] = {(one.limit, one.scope): one for one in answer.reasons}
     assert len(told) == len(answer.reasons)
     assert told.keys() == expected.reasons.keys()
     for key, one in expected.reasons.items():

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from riskmon.core.window import CountWindow, RateWindow, TimeWindow, nearest_rank, statistics
+from riskmon.core.limits.windows import (
+    CountWindow,
+    RateWindow,
+    TimeWindow,
+    nearest_rank,
+    statistics,
+)
 from tests.core import FEW, MANY, SECOND
 
 SAMPLES = st.lists(st.sampled_from([0.1, 0.15, 0.16, 0.2, 0.2000001, 0.3, 9.0]), max_size=400)

@@ -191,8 +191,8 @@ def test_a_truncated_file_kills_only_readers_that_look_into_it(tmp_path: Path) -
     writer = f"""
 import sys, time
 sys.path[:0] = [{str(ROOT)!r}]
-from riskmon.gate_file import GateFile
-file = GateFile.create(sys.argv[1], max_scopes=300, longest_lease_ns=10**12, epoch=1)
+from riskmon.gate_writer import GateWriter
+file = GateWriter.create(sys.argv[1], max_scopes=300, longest_lease_ns=10**12, epoch=1)
 file.add("venue:kraken")
 for line in sys.stdin:
     file.renew(time.clock_gettime_ns(time.CLOCK_BOOTTIME) + 10**11, {{}}, 1)

@@ -11,17 +11,17 @@ from typing import Any, cast
 
 import pytest
 
-from riskmon import loop as loop_module
+from riskmon import sequencer as loop_module
 from riskmon.clock import Clock, boot_ns
 from riskmon.core import events as ev
 from riskmon.core.admission import TooManyScopes
 from riskmon.core.decisions import CheckAnswer, OperateAnswer
 from riskmon.core.engine import Engine
 from riskmon.gate import Gate, Level
-from riskmon.gate_file import GateFile
+from riskmon.gate_writer import GateWriter
 from riskmon.journal import Commit, Journal, JournalError, Unencodable
-from riskmon.loop import Loop
 from riskmon.metrics import Recorder
+from riskmon.sequencer import Sequencer
 from riskmon.web import NotDurable, QueueFull, Unwritable
 
 Done = Callable[[BaseException | None], None]
@@ -60,9 +60,9 @@ class Running:
 
     def __init__(self, path: Path, lease_seconds: float = 60) -> None:
         self.disk, self.failed = Disk(), list[BaseException]()
-        self.file = GateFile.create(path, max_scopes=50, longest_lease_ns=60 * 10**9, epoch=1)
+        self.file = GateWriter.create(path, max_scopes=50, longest_lease_ns=60 * 10**9, epoch=1)
         self.gate = Gate.open(path)
-        self.loop = Loop(
+        self.loop = Sequencer(
             Engine(),
             cast("Journal", self.disk),
             self.file,

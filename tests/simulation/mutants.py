@@ -9,11 +9,11 @@ from typing import Any
 from unittest.mock import patch
 
 from riskmon.core.engine import Engine
+from riskmon.grants import Grants, Levels
 from riskmon.journal import Journal, Recovered
 from riskmon.journal.mark import MarkFile, Marks
 from riskmon.journal.reserve import Reserve
-from riskmon.lease import Lease, Levels
-from riskmon.loop import Loop
+from riskmon.sequencer import Sequencer
 from riskmon.turn import Turn
 
 Mutant = Callable[[], Any]  # a context manager
@@ -22,54 +22,54 @@ Mutant = Callable[[], Any]  # a context manager
 @contextmanager
 def loosen_before_commit() -> Iterator[None]:
     """The next renewal grants what the engine says, written or not."""
-    tighten = Lease.tighten
+    tighten = Grants.tighten
 
-    def broken(lease: Lease, levels: Levels, generation: int) -> None:
+    def broken(lease: Grants, levels: Levels, generation: int) -> None:
         tighten(lease, levels, generation)
         lease._levels = dict(levels)
 
-    with patch.object(Lease, "tighten", broken):
+    with patch.object(Grants, "tighten", broken):
         yield
 
 
 @contextmanager
 def tighten_after_commit() -> Iterator[None]:
     """A freeze takes effect when it is durable."""
-    tighten = Lease.tighten
+    tighten = Grants.tighten
 
-    def broken(lease: Lease, levels: Levels, generation: int) -> None:
+    def broken(lease: Grants, levels: Levels, generation: int) -> None:
         tighten(lease, {**levels, **{s: max(levels[s], n) for s, n in lease._levels.items()}}, 0)
 
-    with patch.object(Lease, "tighten", broken):
+    with patch.object(Grants, "tighten", broken):
         yield
 
 
 @contextmanager
 def renew_while_commit_hangs() -> Iterator[None]:
     """The lease is renewed whatever the disk does."""
-    renew = Loop._renew
+    renew = Sequencer._renew
 
-    def broken(loop: Loop) -> None:
+    def broken(loop: Sequencer) -> None:
         turns, loop._turns = loop._turns, deque()
         renew(loop)
         loop._turns = turns
 
-    with patch.object(Loop, "_renew", broken):
+    with patch.object(Sequencer, "_renew", broken):
         yield
 
 
 @contextmanager
 def acknowledge_before_commit() -> Iterator[None]:
     """Senders are answered when the engine has their events."""
-    write = Loop._write
+    write = Sequencer._write
 
-    def broken(loop: Loop, turn: Turn) -> None:
+    def broken(loop: Sequencer, turn: Turn) -> None:
         write(loop, turn)
         for request in turn.requests:
             if request.waiter is not None and not request.waiter.done():
                 request.waiter.set_result(request.outcome)
 
-    with patch.object(Loop, "_write", broken):
+    with patch.object(Sequencer, "_write", broken):
         yield
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import msgspec
 
 from riskmon.core import events as ev
+from riskmon.core.breakers.rules import STORAGE
 from riskmon.core.decisions import HALT, Transition
 from riskmon.core.engine import Engine
-from riskmon.core.rules import STORAGE
 from riskmon.gate import Gate
 from riskmon.journal import Commit, Entry
 

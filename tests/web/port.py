@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from riskmon.core.decisions import Blame, CheckAnswer, OperateAnswer, Record
+from riskmon.core.decisions import CheckAnswer, OperateAnswer, Record, Violation
 from riskmon.core.events import Check, Operate, Reported
 from riskmon.core.view import (
     BalanceView,
@@ -94,7 +94,9 @@ class MemoryPort:
     async def check(self, order: Check) -> CheckAnswer:
         self._fail()
         self.checks.append(order)
-        blame = Blame(limit="position", scope="symbol:BTC/USDT", value=3, bound=2, utilization=1.5)
+        blame = Violation(
+            limit="position", scope="symbol:BTC/USDT", value=3, bound=2, utilization=1.5
+        )
         return CheckAnswer(allowed=False, level="reduce_only", reasons=[blame])
 
     async def operate(self, call: Operate) -> OperateAnswer:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from riskmon.core.decisions import Blame, OperateAnswer
+from riskmon.core.decisions import OperateAnswer, Violation
 from riskmon.core.events import Operate
 from riskmon.web import NotDurable, Reloaded
 from tests.web.port import NOW_NS, OPERATOR, ConfigFault, site
@@ -171,7 +171,9 @@ async def test_unknown_scope_is_404_with_near_names() -> None:
 
 async def test_conflict_names_what_stands_in_the_way() -> None:
     """A refused loosening tells the state, and what would trip at once."""
-    blame = Blame(limit="portfolio_loss", scope="account", value=0.06, bound=0.05, utilization=1.2)
+    blame = Violation(
+        limit="portfolio_loss", scope="account", value=0.06, bound=0.05, utilization=1.2
+    )
     async with site() as s:
         s.port.operated = OperateAnswer(
             status=409,

@@ -6,7 +6,7 @@ A limit is one class with its own parameters and one entry here. Three shapes ex
   names the ``topics`` that its value depends on; the engine asks for ``value`` when one of them
   changed.
 * a *sampled* limit judges what happens (a latency, an error). It says which events it ``takes``,
-  and answers each with a :class:`~riskmon.core.limits.verdict.Verdict` when there is anything to
+  and answers each with a :class:`~riskmon.core.limits.evaluation.Verdict` when there is anything to
   act on.
 * a limit on orders judges an order that is checked; it may ``note`` each that was asked for, and
   ``spend`` on each that was permitted. Standing limits on what is held judge orders too, by the

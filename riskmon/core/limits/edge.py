@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from riskmon.core.limits.policy import OnBreach, Policy
 
 if TYPE_CHECKING:
-    from riskmon.core.facts import Facts
+    from riskmon.core.limits.facts import Facts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from riskmon.core.limits.policy import OnBreach, Policy, Recovery
 
 if TYPE_CHECKING:
-    from riskmon.core.facts import Facts, Intent
+    from riskmon.core.limits.facts import Facts, Intent
 
 Size = tuple[float, float]  # before and after an order
 

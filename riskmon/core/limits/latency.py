@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from riskmon.core.events import Error, Latency
+from riskmon.core.limits.evaluation import Verdict
 from riskmon.core.limits.policy import HALF_OPEN, Policy, Recovery, refuse
-from riskmon.core.limits.verdict import Verdict
-from riskmon.core.window import CountWindow, TimeWindow, nearest_rank
+from riskmon.core.limits.windows import CountWindow, TimeWindow, nearest_rank
 
 Window = CountWindow | TimeWindow
 

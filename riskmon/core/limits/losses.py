@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from riskmon.core.limits.evaluation import Close, Verdict
 from riskmon.core.limits.policy import Policy, Recovery, refuse
-from riskmon.core.limits.verdict import Close, Verdict
 
 if TYPE_CHECKING:
-    from riskmon.core.facts import Facts
+    from riskmon.core.limits.facts import Facts
 
 COOLDOWN = Recovery(after=3_600.0, multiplier=1.0, max=3_600.0, jitter=0.0, probes=0)
 CALENDAR = ("day", "week")

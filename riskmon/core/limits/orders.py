@@ -10,7 +10,7 @@ from msgspec import Struct, field
 from riskmon.core.limits.policy import OnBreach, Policy, Recovery, refuse
 
 if TYPE_CHECKING:
-    from riskmon.core.facts import Facts, Intent
+    from riskmon.core.limits.facts import Facts, Intent
 
 
 MAX_TIMES = 1_000  # that are remembered of one order: more than any bound asks for

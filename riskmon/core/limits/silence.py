@@ -14,7 +14,7 @@ from riskmon.core.events import STREAMS
 from riskmon.core.limits.policy import MAX_SECONDS, TOO_LONG, Policy, Recovery, refuse
 
 if TYPE_CHECKING:
-    from riskmon.core.facts import Facts
+    from riskmon.core.limits.facts import Facts
 
 AGAIN_NS = 10**9  # from one evaluation past the bound to the next, while more are needed
 

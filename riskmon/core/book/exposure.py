@@ -6,7 +6,7 @@ from heapq import heapify, heappop, heappush
 
 from msgspec import Struct, field
 
-from riskmon.core.money import Sum
+from riskmon.core.book.money import Sum
 
 
 class Exposure(Struct):

@@ -32,7 +32,7 @@ class _Reader:
     queue: asyncio.Queue[Change] = field(default_factory=lambda: asyncio.Queue(READER_CHANGES))
 
 
-class Changes:
+class Feed:
     """Tells each reader what changes; use it on one event loop only.
 
     ``engine`` gives the engine, or raises :class:`NotReady`; ``withheld`` gives why the lease is

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from riskmon.core.money import Sum
+from riskmon.core.book.money import Sum
 
 
 class Ledger(Struct):

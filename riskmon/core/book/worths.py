@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from riskmon.core.ledger import Ledger
-from riskmon.core.prices import Prices
+from riskmon.core.book.ledger import Ledger
+from riskmon.core.book.prices import Prices
 
 Arm = Callable[[tuple[str, str, str], int], None]
 Moved = Callable[[str, float | None], None]

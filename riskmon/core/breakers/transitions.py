@@ -1,8 +1,8 @@
 """Tripping and recovering: how breakers move, what an incident is, and when it may end.
 
 Every change of a breaker's state is made here, through
-:data:`riskmon.core.breaker.TRANSITIONS`: it gets the account's next generation, moves the level of
-its scope, opens or ends an incident, and is told.
+:data:`riskmon.core.breakers.breaker.TRANSITIONS`: it gets the account's next generation, moves the
+level of its scope, opens or ends an incident, and is told.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from zlib import crc32
 
-from riskmon.core.board import Arm, Board
-from riskmon.core.breaker import SHUT, Breaker, Cause
-from riskmon.core.cancels import Cancels
+from riskmon.core.breakers.board import Arm, Board
+from riskmon.core.breakers.breaker import SHUT, Breaker, Cause
+from riskmon.core.breakers.cancels import Cancels
+from riskmon.core.breakers.rules import PSEUDO, STOP, UNCLEAN_START, Rule, utilization
 from riskmon.core.decisions import BreakerState, Decision, Record, Transition, Warned
 from riskmon.core.limits.policy import Policy, Recovery
-from riskmon.core.rules import PSEUDO, STOP, UNCLEAN_START, Rule, utilization
 
 LOOK_NS = 10**9  # how often a tripped window is looked at that closes as soon as it is clear
 PERIOD_LEAST_NS = 3_600 * 10**9  # `recover = "period"`: no sooner after the trip

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from riskmon.core.board import Board
-from riskmon.core.breaker import Breaker, Cause
+from riskmon.core.breakers.board import Board
+from riskmon.core.breakers.breaker import Breaker, Cause
+from riskmon.core.breakers.rules import Rule, utilization
+from riskmon.core.breakers.transitions import Trips
 from riskmon.core.decisions import Unknown
+from riskmon.core.limits.evaluation import Verdict
 from riskmon.core.limits.policy import Recovery
-from riskmon.core.limits.verdict import Verdict
-from riskmon.core.rules import Rule, utilization
-from riskmon.core.trips import Trips
 
 _PROBE_FAILED = "a probe failed: "
 

@@ -16,7 +16,7 @@ from riskmon.core.limits.policy import Probation
 from riskmon.core.limits.schedule import Clock
 
 if TYPE_CHECKING:
-    from riskmon.core.rules import Rule
+    from riskmon.core.breakers.rules import Rule
 
 NEVER_NS = 1 << 62
 

@@ -21,13 +21,13 @@ from math import fsum
 from msgspec import Struct, field
 
 from riskmon.core import events as ev
+from riskmon.core.book.exposure import Exposure, Exposures, ExposuresState
+from riskmon.core.book.instruments import Instrument, instrument
+from riskmon.core.book.ledger import Ledger
+from riskmon.core.book.prices import Prices
+from riskmon.core.book.worths import Worths
 from riskmon.core.config import PortfolioConfig
-from riskmon.core.exposure import Exposure, Exposures, ExposuresState
-from riskmon.core.instruments import Instrument, instrument
-from riskmon.core.ledger import Ledger
-from riskmon.core.limits.verdict import Close
-from riskmon.core.prices import Prices
-from riskmon.core.worths import Worths
+from riskmon.core.limits.evaluation import Close
 
 # A quantity this small against what just moved is the rounding of binary floats, not a holding:
 # 0.1 + 0.2 - 0.3 leaves 5.6e-17.
@@ -85,7 +85,7 @@ class Position(Struct):
         return (1 / self.entry - 1 / price) if inverse else (price - self.entry)
 
     def _move(self, quantity: float) -> None:
-        """As :class:`riskmon.core.money.Sum` adds, in place."""
+        """As :class:`riskmon.core.book.money.Sum` adds, in place."""
         held, size, larger = self.quantity, abs(quantity), abs(self.quantity)
         total = held + quantity
         if larger >= size:

@@ -13,13 +13,14 @@ All money is in the reference currency unless a name says otherwise. Formulas an
 
 Only *settled* equity is judged: a buy moves two balances, and between the two reports the account
 looks poorer than it is. ``judged`` is the last settled equity, or in words why there is none.
-Sums are compensated (:mod:`riskmon.core.money`), and every event touches only what depends on it:
-the value of each ledger is kept, not computed again. What prices and fills move is counted once for
-all of an instant: :meth:`Portfolio.refreshing`.
+Sums are compensated (:mod:`riskmon.core.book.money`), and every event touches only what depends on
+it: the value of each ledger is kept, not computed again. What prices and fills move is counted
+once for all of an instant: :meth:`Portfolio.refreshing`.
 
 Here equity, units and flows come together. What each venue reported is in
-:mod:`riskmon.core.venues`, positions are in :mod:`riskmon.core.positions`, the worth of assets in
-:mod:`riskmon.core.worths`, and the P&L of a period in :mod:`riskmon.core.curves`.
+:mod:`riskmon.core.book.venues`, positions are in :mod:`riskmon.core.book.positions`, the worth of
+assets in :mod:`riskmon.core.book.worths`, and the P&L of a period in
+:mod:`riskmon.core.book.curves`.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct, field
 
 from riskmon.core import events as ev
+from riskmon.core.book.curves import Curves
+from riskmon.core.book.instruments import instrument
+from riskmon.core.book.ledger import Ledger
+from riskmon.core.book.positions import Positions, PositionsState, no_mark
+from riskmon.core.book.prices import Prices, PriceState
+from riskmon.core.book.tracks import Best, Point, Tracks, TracksState
+from riskmon.core.book.venues import Venue, Venues, VenuesState
+from riskmon.core.book.worths import EARLY_MAX, Arm, Worths
 from riskmon.core.config import PortfolioConfig
-from riskmon.core.curves import Curves
-from riskmon.core.instruments import instrument
-from riskmon.core.ledger import Ledger
-from riskmon.core.positions import Positions, PositionsState, no_mark
-from riskmon.core.prices import Prices, PriceState
-from riskmon.core.tracks import Best, Point, Tracks, TracksState
-from riskmon.core.venues import Venue, Venues, VenuesState
-from riskmon.core.worths import EARLY_MAX, Arm, Worths
 
 _UNLIMITED = 1 << 62
 LATE_NS = 10 * 10**9  # a price or fill that is told later says little of now

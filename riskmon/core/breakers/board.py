@@ -1,8 +1,9 @@
 """All breakers of an account, their bounds, and the levels that follow from them.
 
-The board knows nothing of events. :mod:`riskmon.core.judge` tells breakers what was measured and
-:mod:`riskmon.core.trips` moves them; the board knows who they are, which limit and which scope each
-belongs to, and keeps ``levels``, the permission that is left for each scope.
+The board knows nothing of events. :mod:`riskmon.core.breakers.judge` tells breakers what was
+measured and :mod:`riskmon.core.breakers.transitions` moves them; the board knows who they are,
+which limit and which scope each belongs to, and keeps ``levels``, the permission left for each
+scope.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from riskmon.core.bounds import Bounds, BoundsState
-from riskmon.core.breaker import Breaker
+from riskmon.core.book.calendar import Calendar
+from riskmon.core.breakers.bounds import Bounds, BoundsState
+from riskmon.core.breakers.breaker import Breaker
+from riskmon.core.breakers.rules import CATEGORIES, MANUAL, PSEUDO, Rule, rule_of, utilization
 from riskmon.core.config import EngineConfig
-from riskmon.core.decisions import ALLOW, Blame, Recovers
+from riskmon.core.decisions import ALLOW, Recovers, Violation
 from riskmon.core.limits.policy import Policy
-from riskmon.core.periods import Calendar
-from riskmon.core.rules import CATEGORIES, MANUAL, PSEUDO, Rule, rule_of, utilization
 
 Arm = Callable[[tuple[str, str, str], int], None]
 
@@ -224,7 +225,7 @@ class Board:
         self._version += 1
         self._folding = self._folding or scope == "account"
 
-    def blames(self, scopes: Iterable[str], below: int) -> list[Blame]:
+    def blames(self, scopes: Iterable[str], below: int) -> list[Violation]:
         """The breakers that hold ``scopes`` under the level ``below``."""
         return [
             self.blame(breaker)
@@ -233,10 +234,10 @@ class Board:
             if breaker.level(self.params(breaker).level) < below
         ]
 
-    def blame(self, breaker: Breaker) -> Blame:
+    def blame(self, breaker: Breaker) -> Violation:
         """What a breaker stands for, in numbers."""
         value = self.value(breaker)
-        return Blame(
+        return Violation(
             limit=breaker.limit,
             scope=breaker.scope,
             value=value,

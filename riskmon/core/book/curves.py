@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from riskmon.core.positions import no_mark
-from riskmon.core.tracks import Point
+from riskmon.core.book.positions import no_mark
+from riskmon.core.book.tracks import Point
 
 if TYPE_CHECKING:
-    from riskmon.core.portfolio import Portfolio
+    from riskmon.core.book.portfolio import Portfolio
 
 
 class Curves:

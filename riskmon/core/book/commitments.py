@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from riskmon.core.exposure import Exposures
-from riskmon.core.money import Sum
-from riskmon.core.orders import Orders
+from riskmon.core.book.exposure import Exposures
+from riskmon.core.book.money import Sum
+from riskmon.core.book.reservations import Orders
 
 
 class Excess(Struct):

@@ -6,14 +6,14 @@ the gate loosened and the senders answered. A cancel does not wait for a slow di
 attempt starts when the commit returns, or 20 ms after the breach without it.
 
 The thread that renews the lease is the thread that runs the engine, so a loop that hangs lets the
-lease lapse. :meth:`Loop.withheld` decides whether the lease is renewed, and says why it is not: an
-order that is checked meanwhile is refused, and every view of the engine shows halt.
+lease lapse. :meth:`Sequencer.withheld` decides whether the lease is renewed, and says why it is
+not: an order that is checked meanwhile is refused, and every view of the engine shows halt.
 
 A turn takes requests until it has done ``PIECE_WORK``, a few milliseconds of the engine's work. A
 request that is more work than that is applied in pieces, and other callbacks of the event loop run
 between them: connections are served and the lease is renewed, but at most for one lease from the
 turn's begin. Nothing else enters the engine before the request is applied; what reads the engine
-waits for that (:meth:`Loop.at_rest`).
+waits for that (:meth:`Sequencer.at_rest`).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from riskmon.core.checks import checked_scopes
 from riskmon.core.decisions import Answer, CheckAnswer, Decision, Outcome, Sweep, Withdraw
 from riskmon.core.engine import Engine
 from riskmon.core.view import Withheld
-from riskmon.gate_file import GateFile
+from riskmon.gate_writer import GateWriter
+from riskmon.grants import Grants, after_failure, without_room
 from riskmon.journal import Commit, Entry, Journal, JournalError, Status, Unencodable, encoded
-from riskmon.lease import Lease, after_failure, without_room
 from riskmon.metrics import Recorder
 from riskmon.outbox import CancelTarget, Outbox
 from riskmon.turn import Request, Snapshots, Turn
@@ -50,7 +50,7 @@ LAST_CANCELS_SECONDS = 2.0  # that an end for want of a disk leaves the cancels 
 TURN_SHARE = 32  # of what the journal may hold; a turn takes no request after so much
 
 
-class Loop:
+class Sequencer:
     """Runs an engine; use it on one event loop only.
 
     ``fail`` is called once, with the error, when nothing more can be written: the gate is shut by
@@ -61,7 +61,7 @@ class Loop:
         self,
         engine: Engine,
         journal: Journal,
-        gate: GateFile,
+        gate: GateWriter,
         clock: Clock,
         recorder: Recorder,
         *,
@@ -77,7 +77,7 @@ class Loop:
         self.fail, self.tell = fail, tell
         self.outbox = Outbox(targets, self._report, settle=self._settle, observe=recorder)
         self._loop = asyncio.get_running_loop()
-        self._lease = Lease(gate, lease_seconds)
+        self._lease = Grants(gate, lease_seconds)
         self._seq = last_seq
         self._calls: deque[Request] = deque()  # operators', which come before all else
         self._inbox: deque[Request] = deque()

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from riskmon.core.money import Sum
-from riskmon.core.periods import Calendar
+from riskmon.core.book.calendar import Calendar
+from riskmon.core.book.money import Sum
 
 MINUTE_NS = 60 * 10**9
 RAISES_MAX = 100

@@ -31,7 +31,7 @@ class Problem(msgspec.Struct, frozen=True):
     title: str | None = None
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """What the sidecar said to one request."""
 
     status: int
@@ -58,7 +58,7 @@ class Answer(NamedTuple):
         return f"{self.status} {problem.detail or problem.title or ''}".rstrip()
 
 
-class Line:
+class Transport:
     """Posts JSON to `url`, which is `http://…`, `https://…` or `unix:///path/to.sock`.
 
     With `verify`, over `http://`, the token signs each request and is not sent, and an answer that
@@ -79,7 +79,7 @@ class Line:
         self._session: aiohttp.ClientSession | None = None
         self._open = ExitStack()
 
-    async def post(self, path: str, body: bytes, max_seconds: float) -> Answer:
+    async def post(self, path: str, body: bytes, max_seconds: float) -> Reply:
         """One request, never repeated here; ConnectionError when no answer came in time."""
         try:
             if self._session is None:
@@ -104,16 +104,16 @@ class Line:
 
     async def _send(
         self, path: str, body: bytes, headers: Mapping[str, str]
-    ) -> tuple[Answer, Mapping[str, str]]:
+    ) -> tuple[Reply, Mapping[str, str]]:
         assert self._session is not None  # noqa: S101 - `post` makes it
         async with self._session.post(
             self._base + path, data=body, headers=headers, allow_redirects=False
         ) as response:
             retry_after = _seconds(response.headers.get("Retry-After", ""))
-            answer = Answer(response.status, await response.read(), retry_after)
+            answer = Reply(response.status, await response.read(), retry_after)
             return answer, response.headers
 
-    async def _send_signed(self, key: bytes, path: str, body: bytes) -> Answer:
+    async def _send_signed(self, key: bytes, path: str, body: bytes) -> Reply:
         nonce = self._kept_nonce() or await self._new_nonce()
         sent_ns = boottime_ns()
         signed = proof.request_headers(key, nonce, "POST", path, body)

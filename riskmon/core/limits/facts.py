@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from riskmon.core.commitments import Commitments, excess
+from riskmon.core.book.commitments import Commitments, excess
+from riskmon.core.book.portfolio import Portfolio
+from riskmon.core.book.reservations import Orders, Pending, Reservation
 from riskmon.core.events import Check
-from riskmon.core.orders import Orders, Pending, Reservation
-from riskmon.core.portfolio import Portfolio
 
 
 class EdgeHeard(Struct):

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from msgspec import Struct, field
 
 from riskmon.core import events as ev
-from riskmon.core.money import Sum
+from riskmon.core.book.money import Sum
 
 _USED_UP = 1e-9  # of its quantity: what is less is the rounding of floats
 

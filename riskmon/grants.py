@@ -13,7 +13,7 @@ import msgspec
 from riskmon.clock import boot_ns
 from riskmon.core.decisions import HALT, LEVEL_NAMES, CheckAnswer
 from riskmon.core.view import Withheld
-from riskmon.gate_file import GateFile
+from riskmon.gate_writer import GateWriter
 from riskmon.journal import JournalError
 
 _json = msgspec.json.Encoder().encode
@@ -21,10 +21,10 @@ _json = msgspec.json.Encoder().encode
 Levels = dict[str, int]  # by scope
 
 
-class Lease:
+class Grants:
     """The levels that the gate holds, and the lease that they are given for."""
 
-    def __init__(self, gate: GateFile, seconds: float) -> None:
+    def __init__(self, gate: GateWriter, seconds: float) -> None:
         self.ns = int(seconds * 1e9)
         self._gate = gate
         self._levels: Levels = {}

@@ -39,7 +39,7 @@ from riskmon.gate import (
 )
 from riskmon.gate_place import FILE_MODE, GateInUse, GatePlace
 
-__all__ = ["GateFile", "GateFull", "GateInUse"]
+__all__ = ["GateFull", "GateInUse", "GateWriter"]
 
 # Plain numbers: an enumeration's members cost a thousand scopes half a millisecond.
 _HALT, _ALLOW = int(Level.HALT), int(Level.ALLOW)
@@ -49,7 +49,7 @@ class GateFull(Exception):
     """The gate file has no room for another scope."""
 
 
-class GateFile:
+class GateWriter:
     """The writing side: one for each sidecar, used from one thread.
 
     Every lease is 0 until the first `renew`. `close` shuts the gate.
@@ -79,11 +79,11 @@ class GateFile:
         max_scopes: int,
         longest_lease_ns: int,
         epoch: int,
-    ) -> GateFile:
+    ) -> GateWriter:
         """Shut the gate that is at the path, if any, and put a new one in its place.
 
         `max_scopes` counts the account, which gets its record here. Makes the directory
-        (0755) if need be. Raises GateInUse while another GateFile writes this path,
+        (0755) if need be. Raises GateInUse while another GateWriter writes this path,
         Unsafe where another user could write it, OSError when the file cannot be made,
         ValueError for a `max_scopes` below 1, RuntimeError on a machine that can have no gate.
         """

@@ -1,0 +1,1 @@
+"""Breakers: one state machine for each (limit, scope), incidents, and gate levels."""
