@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from riskmon.core import events as ev
-from riskmon.core.config import EngineConfig, LimitConfig, PortfolioConfig
+from riskmon.core.book.config import PortfolioConfig
+from riskmon.core.config import EngineConfig, LimitConfig
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Policy
 

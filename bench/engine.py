@@ -9,7 +9,8 @@ from time import perf_counter_ns
 
 from bench.bodies import wide
 from riskmon.core import events as ev
-from riskmon.core.config import EngineConfig, LimitConfig, PortfolioConfig
+from riskmon.core.book.config import PortfolioConfig
+from riskmon.core.config import EngineConfig, LimitConfig
 from riskmon.core.decisions import CheckAnswer, Outcome
 from riskmon.core.engine import Engine
 from riskmon.core.limits import LIMITS

@@ -15,9 +15,9 @@ from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.breakers.breaker import TRANSITIONS, Breaker
 from riskmon.core.breakers.rules import MANUAL, PSEUDO, utilization
 from riskmon.core.breakers.transitions import Trips
+from riskmon.core.constraints import MAX_SECONDS
 from riskmon.core.decisions import LEVEL_NAMES, BreakerState, OperateAnswer, Record, Violation
 from riskmon.core.events import Operate
-from riskmon.core.limits.policy import MAX_SECONDS
 
 _LOOSENS = {"unfreeze": ("frozen",), "reset": ("open", "half_open")}
 _RESET = "reset it"

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from riskmon.core.limits.policy import ParamFaults
+from riskmon.core.constraints import ParamFaults
 from riskmon.settings.schema import keys_at
 
 T = TypeVar("T")

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from riskmon.core.config import EngineConfig, LimitConfig, PortfolioConfig, Target
-from riskmon.core.limits.policy import refuse
+from riskmon.core.book.config import PortfolioConfig
+from riskmon.core.config import EngineConfig, LimitConfig, Target
+from riskmon.core.constraints import refuse
 
 if TYPE_CHECKING:
     from riskmon.outbox import CancelTarget

@@ -10,7 +10,8 @@ import msgspec
 from hypothesis import HealthCheck, settings
 
 from riskmon.core import events as ev
-from riskmon.core.config import EngineConfig, LimitConfig, PortfolioConfig, Target, dump
+from riskmon.core.book.config import PortfolioConfig
+from riskmon.core.config import EngineConfig, LimitConfig, Target, dump
 from riskmon.core.decisions import (
     CheckAnswer,
     Decision,

@@ -8,7 +8,8 @@ from typing import Any
 import hypothesis.strategies as st
 
 from riskmon.core import events as ev
-from riskmon.core.config import LimitConfig, PortfolioConfig
+from riskmon.core.book.config import PortfolioConfig
+from riskmon.core.config import LimitConfig
 from tests.core import (
     OMS,
     World,

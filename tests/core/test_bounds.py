@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from riskmon.core import events as ev
-from riskmon.core.config import LimitConfig, PortfolioConfig, dump
+from riskmon.core.book.config import PortfolioConfig
+from riskmon.core.config import LimitConfig, dump
 from riskmon.core.config import load as load_config
+from riskmon.core.constraints import ParamFaults
 from riskmon.core.engine import Engine
-from riskmon.core.limits.policy import ParamFaults, Probation
+from riskmon.core.limits.policy import Probation
 from riskmon.core.limits.schedule import Clock, Slot
 from tests.core import (
     BEGIN_WALL_NS,

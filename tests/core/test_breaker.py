@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from riskmon.core import events as ev
+from riskmon.core.book.config import MaxAge, PortfolioConfig
 from riskmon.core.breakers.breaker import TRANSITIONS
-from riskmon.core.config import LimitConfig, MaxAge, PortfolioConfig
+from riskmon.core.config import LimitConfig
+from riskmon.core.constraints import ParamFaults
 from riskmon.core.decisions import Record, Transition, Unknown, Warned
 from riskmon.core.limits import LIMITS
-from riskmon.core.limits.policy import ParamFaults, Probation, Recovery
+from riskmon.core.limits.policy import Probation, Recovery
 from tests.core import (
     OMS,
     SECOND,

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 
 from riskmon.core import events as ev
-from riskmon.core.config import LimitConfig, PortfolioConfig
+from riskmon.core.book.config import PortfolioConfig
+from riskmon.core.config import LimitConfig
 from riskmon.core.decisions import CheckAnswer
 from riskmon.core.engine import Engine
 from tests.core import FEW, OMS, World, fill, latency, latency_limit, limit, plain, price

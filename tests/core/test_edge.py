@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from riskmon.core import events as ev
-from riskmon.core.config import LimitConfig, MaxAge, PortfolioConfig
+from riskmon.core.book.config import MaxAge, PortfolioConfig
+from riskmon.core.config import LimitConfig
 from riskmon.core.decisions import Unknown, Warned
 from tests.core import OMS, World, limit
 

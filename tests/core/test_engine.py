@@ -8,7 +8,8 @@ import pytest
 
 from riskmon.core import events as ev
 from riskmon.core.admission import TooManyScopes
-from riskmon.core.config import EngineConfig, LimitConfig, PortfolioConfig, default_limits
+from riskmon.core.book.config import PortfolioConfig
+from riskmon.core.config import EngineConfig, LimitConfig, default_limits
 from riskmon.core.decisions import LEVEL_NAMES, Record, Sweep, Transition
 from riskmon.core.engine import Engine
 from riskmon.core.limits import LIMITS

@@ -8,8 +8,8 @@ import pytest
 
 from riskmon.core import events as ev
 from riskmon.core.config import LimitConfig, default_limits
+from riskmon.core.constraints import ParamFaults
 from riskmon.core.decisions import Warned
-from riskmon.core.limits.policy import ParamFaults
 from tests.core import OMS, World, error, exact, latency, limit
 
 VENUE = "venue:kraken"

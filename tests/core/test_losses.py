@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 
 from riskmon.core import events as ev
-from riskmon.core.config import LimitConfig, PortfolioConfig
+from riskmon.core.book.config import PortfolioConfig
+from riskmon.core.config import LimitConfig
+from riskmon.core.constraints import ParamFaults
 from riskmon.core.engine import Engine
-from riskmon.core.limits.policy import ParamFaults
 from tests.core import (
     BEGIN_WALL_NS,
     FEW,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from riskmon.core.config import PortfolioConfig
+from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.decisions import Record
 from tests.core import (
     OMS,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from riskmon.core import events as ev
-from riskmon.core.config import PortfolioConfig
+from riskmon.core.book.config import PortfolioConfig
 from tests.core import (
     FEW,
     MANY,

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from riskmon.core import events as ev
+from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.book.instruments import instrument
-from riskmon.core.config import PortfolioConfig
 from tests.core import World, fill, limit, price
 
 LINEAR, INVERSE = "BTC/USDT:USDT", "BTC/USD:BTC"

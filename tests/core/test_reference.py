@@ -27,13 +27,14 @@ from hypothesis.stateful import (
 )
 
 from riskmon.core import events as ev
+from riskmon.core.book.config import MaxAge, PortfolioConfig
 from riskmon.core.breakers import cancels as engine_cancels
 from riskmon.core.breakers.board import Board
 from riskmon.core.breakers.breaker import TRANSITIONS
 from riskmon.core.breakers.cancels import Cancels
 from riskmon.core.breakers.judge import Judge
 from riskmon.core.breakers.transitions import Trips
-from riskmon.core.config import EngineConfig, LimitConfig, MaxAge, PortfolioConfig, Target
+from riskmon.core.config import EngineConfig, LimitConfig, Target
 from riskmon.core.decisions import (
     LEVEL_NAMES,
     Outcome,

@@ -20,12 +20,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from riskmon.core import events as ev
 from riskmon.core.book.calendar import Calendar
+from riskmon.core.book.config import MaxAge, PortfolioConfig
 from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.book.positions import Position
 from riskmon.core.book.prices import Prices
 from riskmon.core.book.reservations import Orders
 from riskmon.core.book.tracks import Best
-from riskmon.core.config import EngineConfig, LimitConfig, MaxAge, PortfolioConfig
+from riskmon.core.config import EngineConfig, LimitConfig
 from riskmon.core.decisions import LEVEL_NAMES, CheckAnswer, Violation
 from riskmon.core.engine import Engine
 from riskmon.core.limits.orders import MessageRate

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from riskmon.core import events as ev
-from riskmon.core.limits.policy import ParamFaults
+from riskmon.core.constraints import ParamFaults
 from riskmon.core.timers import NEVER_NS
 from tests.core import OMS, SECOND, World, balances, error, fill, latency, limit, price
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from riskmon.core.config import LimitConfig
+from riskmon.core.constraints import ParamFaults
 from riskmon.core.engine import Engine
-from riskmon.core.limits.policy import ParamFaults
 from tests.core import World, exact, fill, latency, limit, plain, price, run
 
 SYMBOL = "BTC/USDT"

@@ -30,6 +30,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct, field
 
 from riskmon.core import events as ev
+from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.book.curves import Curves
 from riskmon.core.book.instruments import instrument
 from riskmon.core.book.ledger import Ledger
@@ -38,7 +39,6 @@ from riskmon.core.book.prices import Prices, PriceState
 from riskmon.core.book.tracks import Best, Point, Tracks, TracksState
 from riskmon.core.book.venues import Venue, Venues, VenuesState
 from riskmon.core.book.worths import EARLY_MAX, Arm, Worths
-from riskmon.core.config import PortfolioConfig
 
 _UNLIMITED = 1 << 62
 LATE_NS = 10 * 10**9  # a price or fill that is told later says little of now

@@ -21,12 +21,12 @@ from math import fsum
 from msgspec import Struct, field
 
 from riskmon.core import events as ev
+from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.book.exposure import Exposure, Exposures, ExposuresState
 from riskmon.core.book.instruments import Instrument, instrument
 from riskmon.core.book.ledger import Ledger
 from riskmon.core.book.prices import Prices
 from riskmon.core.book.worths import Worths
-from riskmon.core.config import PortfolioConfig
 from riskmon.core.limits.evaluation import Close
 
 # A quantity this small against what just moved is the rounding of binary floats, not a holding:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from msgspec import Struct, field
 
+from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.book.instruments import instrument
-from riskmon.core.config import PortfolioConfig
 
 
 class Quote(Struct, gc=False):

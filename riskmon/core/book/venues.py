@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from msgspec import Struct, field
 
 from riskmon.core import events as ev
+from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.book.instruments import Instrument
 from riskmon.core.book.ledger import Ledger
 from riskmon.core.book.money import Sum
 from riskmon.core.book.worths import Worths
-from riskmon.core.config import PortfolioConfig
 
 NOTHING_HELD = 16  # assets of 0 that are as much work as one that is held
 SETTLE_QUIET_NS = 10**9  # after the last `balance` …

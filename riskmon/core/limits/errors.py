@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from riskmon.core.constraints import refuse
 from riskmon.core.events import PROBE, Error, Fill, Latency
 from riskmon.core.limits.evaluation import Verdict
-from riskmon.core.limits.policy import HALF_OPEN, Policy, Recovery, refuse
+from riskmon.core.limits.policy import HALF_OPEN, Policy, Recovery
 from riskmon.core.limits.windows import RateWindow
 
 OPERATIONS_MAX = 256  # of a scope with errors in a row; further ones are counted as OTHER

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from riskmon.core.constraints import refuse
 from riskmon.core.events import Error, Latency
 from riskmon.core.limits.evaluation import Verdict
-from riskmon.core.limits.policy import HALF_OPEN, Policy, Recovery, refuse
+from riskmon.core.limits.policy import HALF_OPEN, Policy, Recovery
 from riskmon.core.limits.windows import CountWindow, TimeWindow, nearest_rank
 
 Window = CountWindow | TimeWindow

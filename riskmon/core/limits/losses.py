@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from riskmon.core.constraints import refuse
 from riskmon.core.limits.evaluation import Close, Verdict
-from riskmon.core.limits.policy import Policy, Recovery, refuse
+from riskmon.core.limits.policy import Policy, Recovery
 
 if TYPE_CHECKING:
     from riskmon.core.limits.facts import Facts

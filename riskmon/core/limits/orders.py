@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from msgspec import Struct, field
 
-from riskmon.core.limits.policy import OnBreach, Policy, Recovery, refuse
+from riskmon.core.constraints import refuse
+from riskmon.core.limits.policy import OnBreach, Policy, Recovery
 
 if TYPE_CHECKING:
     from riskmon.core.limits.facts import Facts, Intent

@@ -12,27 +12,10 @@ from dataclasses import dataclass, field, fields, replace
 from math import isfinite
 from typing import Any, ClassVar, Literal
 
+from riskmon.core.constraints import MAX_SECONDS, TOO_LONG, ParamFaults, refuse
 from riskmon.core.limits import schedule as times
 
-MAX_SECONDS = 1e9  # of any duration, some 30 years: its nanoseconds must fit into 64 bits
-TOO_LONG = "must be at most 1e9 seconds (some 30 years)"
-
 OnBreach = Literal["shadow", "warn", "block", "reduce", "trip", "freeze"]
-
-
-class ParamFaults(ValueError):
-    """Values that a limit cannot take: ``faults`` is a list of (key, what is wrong)."""
-
-    def __init__(self, faults: list[tuple[str, str]]) -> None:
-        super().__init__("; ".join(f"{key}: {what}" for key, what in faults))
-        self.faults = faults
-
-
-def refuse(*faults: tuple[bool, str, str]) -> None:
-    """Raise :class:`ParamFaults` with every (is wrong, key, what) that is wrong."""
-    wrong = [(key, what) for is_wrong, key, what in faults if is_wrong]
-    if wrong:
-        raise ParamFaults(wrong)
 
 
 @dataclass(frozen=True, kw_only=True)

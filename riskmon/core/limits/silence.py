@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from riskmon.core.constraints import MAX_SECONDS, TOO_LONG, refuse
 from riskmon.core.events import STREAMS
-from riskmon.core.limits.policy import MAX_SECONDS, TOO_LONG, Policy, Recovery, refuse
+from riskmon.core.limits.policy import Policy, Recovery
 
 if TYPE_CHECKING:
     from riskmon.core.limits.facts import Facts

@@ -18,9 +18,10 @@ from typing import Any, ClassVar, Literal
 
 from msgspec import Struct
 
+from riskmon.core.constraints import refuse
 from riskmon.core.events import Fill, Price
 from riskmon.core.limits.evaluation import Verdict
-from riskmon.core.limits.policy import HALF_OPEN, Policy, Recovery, refuse
+from riskmon.core.limits.policy import HALF_OPEN, Policy, Recovery
 
 SOURCES_MAX = 64  # of a symbol, with a series each; further ones are one series, OTHER
 OTHER = "other"

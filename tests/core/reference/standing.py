@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 from riskmon.core import events as ev
-from riskmon.core.config import PortfolioConfig
+from riskmon.core.book.config import PortfolioConfig
 
 SECOND = 10**9
 MINUTE = 60 * SECOND
