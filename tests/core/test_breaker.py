@@ -15,7 +15,7 @@ from riskmon.core.book.config import MaxAge, PortfolioConfig
 from riskmon.core.breakers.breaker import TRANSITIONS
 from riskmon.core.config import LimitConfig
 from riskmon.core.constraints import ParamFaults
-from riskmon.core.decisions import Record, Transition, Unknown, Warned
+from riskmon.core.decisions import Record, Transition, UnknownLimit, Warned
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Probation, Recovery
 from tests.core import (
@@ -731,7 +731,7 @@ def test_a_written_limit_that_is_unknown_halts_after_the_grace() -> None:
     assert [blame.limit for blame in refused.reasons] == ["portfolio_loss"]
     world.step(balances(USDT=1_000.0))
     assert world.level() == "allow"
-    told = [d.halted for d in world.decisions if isinstance(d, Unknown)]
+    told = [d.halted for d in world.decisions if isinstance(d, UnknownLimit)]
     assert told == [True, False]
 
 
@@ -867,7 +867,7 @@ def test_an_airdrop_that_is_left_out_in_time_halts_nobody() -> None:
     world.step(balances(USDT=1_000.0, GIFT=5.0))
     generation = world.engine.generation
     world.wait(100)
-    assert [d for d in world.decisions if isinstance(d, Unknown)] == []
+    assert [d for d in world.decisions if isinstance(d, UnknownLimit)] == []
     assert (world.view.unknown, world.level()) == ([], "allow")
     assert world.engine.generation == generation
 

@@ -9,7 +9,7 @@ import pytest
 from riskmon.core import events as ev
 from riskmon.core.book.config import MaxAge, PortfolioConfig
 from riskmon.core.config import LimitConfig
-from riskmon.core.decisions import Unknown, Warned
+from riskmon.core.decisions import UnknownLimit, Warned
 from tests.core import OMS, World, limit
 
 MM = "strategy:mm"
@@ -174,7 +174,7 @@ def test_an_old_edge_is_unknown() -> None:
     assert world.level(MM) == "allow"
     world.wait(1)
     assert (world.level(MM), world.level(), world.state("edge", MM)) == ("halt", "allow", "closed")
-    told = [d.reason for d in world.decisions if isinstance(d, Unknown)]
+    told = [d.reason for d in world.decisions if isinstance(d, UnknownLimit)]
     assert told == [f"the edge of {MM} is older than 60 s: report `edge` events"]
     assert not world.sweeps
     world.step(edge(250.0))
@@ -212,7 +212,7 @@ def test_an_edge_that_is_told_in_time_stays_known() -> None:
         world.step(edge(250.0))
         world.wait(59)
     assert world.breaker("edge", MM).value == 250.0
-    assert not [d for d in world.decisions if isinstance(d, Unknown)]
+    assert not [d for d in world.decisions if isinstance(d, UnknownLimit)]
 
 
 def test_an_edge_that_never_came_is_unknown() -> None:

@@ -9,7 +9,7 @@ import pytest
 from riskmon.core import events as ev
 from riskmon.core.book.config import MaxAge, PortfolioConfig
 from riskmon.core.config import LimitConfig
-from riskmon.core.decisions import CheckAnswer, Unknown, Warned
+from riskmon.core.decisions import CheckAnswer, UnknownLimit, Warned
 from tests.core import OMS, World, balances, exact, fill, limit, price
 
 PERP = "BTC/USDT:USDT"
@@ -345,7 +345,7 @@ def test_a_written_limit_that_is_unknown_halts_after_the_grace() -> None:
     assert world.level(scope) == "allow"
     world.wait(0.1)
     assert (world.level(scope), world.level()) == ("halt", "allow")
-    (told,) = [d for d in world.decisions if isinstance(d, Unknown)]
+    (told,) = [d for d in world.decisions if isinstance(d, UnknownLimit)]
     assert told.reason == f"{ETH} has no mark: report its price"
     assert not world.sweeps
     world.step(price(ETH, 100.0))

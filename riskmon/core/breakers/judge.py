@@ -6,7 +6,7 @@ from riskmon.core.breakers.board import Board
 from riskmon.core.breakers.breaker import Breaker, Cause
 from riskmon.core.breakers.rules import Rule, utilization
 from riskmon.core.breakers.transitions import Trips
-from riskmon.core.decisions import Unknown
+from riskmon.core.decisions import UnknownLimit
 from riskmon.core.limits.evaluation import Verdict
 from riskmon.core.limits.policy import Recovery
 
@@ -160,7 +160,7 @@ class Judge:
         breaker.generation = self.board.state.generation
         self.board.relevel(breaker.scope)
         self.trips.emit(
-            Unknown(
+            UnknownLimit(
                 limit=breaker.limit,
                 scope=breaker.scope,
                 halted=halted,
