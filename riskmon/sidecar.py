@@ -373,7 +373,7 @@ class Sidecar:
 
     def _tell(self, decision: Decision) -> None:
         _log_decision(decision)
-        self._changes.tell(decision)
+        self._changes.publish(decision)
 
     # -- reload -----------------------------------------------------------------------------------
 
