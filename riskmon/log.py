@@ -21,8 +21,8 @@ from queue import Full, Queue
 
 import msgspec
 
-from riskmon.clock import rfc3339
 from riskmon.settings import LogSettings
+from riskmon.system.clock import rfc3339
 
 LINES_MAX = 4_096  # that wait for the thread
 FLUSH_SECONDS = 0.25  # for the lines that wait at the end

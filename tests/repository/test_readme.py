@@ -31,10 +31,10 @@ from riskmon.gate_writer import GateWriter
 from riskmon.metrics.table import TABLE
 from riskmon.outbox.target import CancelTarget
 from riskmon.outbox.webhook import payload
+from riskmon.port import Change
 from riskmon.settings import load
 from riskmon.settings.model import FileSettings
 from riskmon.settings.schema import keys_of, paths
-from riskmon.web import Change
 from riskmon.web.access import INGEST, NONE, OPERATE, READ
 from riskmon.web.app import PATHS
 from riskmon.web.stream import ChangeKind

@@ -1,6 +1,6 @@
 """The writing side of the gate: the sidecar makes the file and renews its leases.
 
-`riskmon.gate` has the layout, `riskmon.gate_place` the directory and the lock. The order of
+`riskmon.gate` has the layout, `riskmon.gate_writer.place` the directory and the lock. The order of
 stores is what readers rely on: a record's name comes before the count that shows it, the layout
 version comes last in a new file, and of several leases those that fall are stored before those
 that rise.
@@ -37,9 +37,7 @@ from riskmon.gate import (
     boot_word,
     require_machine,
 )
-from riskmon.gate_place import FILE_MODE, GateInUse, GatePlace
-
-__all__ = ["GateFull", "GateInUse", "GateWriter"]
+from riskmon.gate_writer.place import FILE_MODE, GatePlace
 
 # Plain numbers: an enumeration's members cost a thousand scopes half a millisecond.
 _HALT, _ALLOW = int(Level.HALT), int(Level.ALLOW)
