@@ -141,7 +141,7 @@ class Recorder:
                 pair = event.venue, event.operation or ""
                 exchange = exchanges.get(pair) or self._begin(*pair)
                 if event.seconds is not None:
-                    exchange.add(event.seconds)  # type: ignore[arg-type]  # checked: a float
+                    exchange.add(event.seconds)
                 if isinstance(event, Error):
                     exchange.errors += 1
 
