@@ -106,7 +106,6 @@ demo: $(RUNTIME)
 dashboards: $(DEV)
 	$(BIN)/python -m dashboards.build
 
-
 docs: $(RUNTIME) $(DEV)
 	$(BIN)/python -m docs.generate
 
