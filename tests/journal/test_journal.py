@@ -26,8 +26,8 @@ from riskmon.core.events import (
     Latency,
     Operate,
     Start,
-    parse_json,
 )
+from riskmon.core.parsing import parse_json
 from riskmon.journal import (
     Commit,
     Delivery,

@@ -20,7 +20,7 @@ import yaml
 
 import riskmon
 from riskmon.core.decisions import Sweep
-from riskmon.core.events import parse_json
+from riskmon.core.parsing import parse_json
 from riskmon.gate import Gate, Level
 from riskmon.gate_writer import GateWriter
 from riskmon.outbox.webhook import payload
