@@ -34,14 +34,14 @@ from riskmon.core.breakers.breaker import TRANSITIONS
 from riskmon.core.breakers.cancels import Cancels
 from riskmon.core.breakers.judge import Judge
 from riskmon.core.breakers.transitions import Trips
-from riskmon.core.config import EngineConfig, LimitConfig, Target
+from riskmon.core.config import EngineConfig, LimitConfig
 from riskmon.core.decisions import (
     LEVEL_NAMES,
     Outcome,
     Record,
     Sweep,
     Transition,
-    Unknown,
+    UnknownLimit,
     Warned,
     Withdraw,
 )
@@ -141,7 +141,7 @@ class Pair:
                 said.append(("transition", one.limit, one.scope, one.before, one.after))
             elif isinstance(one, Warned):
                 said.append(("warning", one.limit, one.scope, one.active))
-            elif isinstance(one, Unknown):
+            elif isinstance(one, UnknownLimit):
                 said.append(("unknown", one.limit, one.scope, one.halted))
             elif isinstance(one, Sweep):
                 said.append(("sweep", one.limit, one.scope, one.sweep, one.targets))
@@ -155,7 +155,9 @@ class Pair:
                 line = self.lines[one.incident]
                 said.append(("withdraw", line.limit, line.scope))
         same("decisions", sorted(said, key=repr), sorted(self.reference.said, key=repr))
-        changes = [d.generation for d in outcome.decisions if isinstance(d, Transition | Unknown)]
+        changes = [
+            d.generation for d in outcome.decisions if isinstance(d, Transition | UnknownLimit)
+        ]
         same("generations of the changes", changes, list(self._new_generations()))
         same("generation", self.engine.generation, self.reference.generation)
 
@@ -255,7 +257,7 @@ def waits(after: float, **more: Any) -> Recovery:
 PROBED = (waits(10.0, probes=2), waits(5.0, multiplier=3.0, probes=1))
 UNPROBED: tuple[Any, ...] = ("operator", "clear", waits(10.0, probes=0))
 ON_BREACH = ("trip", "trip", "trip", "freeze", "block", "reduce", "warn", "shadow")
-TARGETS = ((), (Target(name="oms"),), (Target(name="oms"), Target(name="second")))
+TARGETS = ((), ("oms",), ("oms", "second"))
 LEVELS = ("halt", "halt", "reduce_only")
 
 
@@ -364,7 +366,7 @@ KINDS = {
 }
 
 
-def configured(limits: tuple[LimitConfig, ...], targets: tuple[Target, ...]) -> EngineConfig:
+def configured(limits: tuple[LimitConfig, ...], targets: tuple[str, ...]) -> EngineConfig:
     """A quick configuration."""
     return EngineConfig(
         limits=limits,

@@ -15,9 +15,9 @@ import pytest
 
 from riskmon.gate import Level
 from riskmon.open_files import LEAST_ROOM, OWN, TooFewFiles, connection_caps
+from tests.e2e.conftest import Make
 from tests.security.test_connections import attack, freeze
-from tests.sidecar.conftest import Make
-from tests.sidecar.harness import ROOT, SECRET, Webhooks, eventually
+from tests.support.harness import ROOT, SECRET, Webhooks, eventually
 
 # The strategy's silence trips two seconds after its heartbeat, without any request.
 SILENCE = """
@@ -102,10 +102,11 @@ def silent(port: int, number: int) -> Iterator[None]:
 # Every descriptor is taken, and stays taken: only those kept ahead are left for the attempt.
 SPENT = """
 import asyncio, os, resource, sys
-from riskmon.outbox import CancelTarget, Outbox
+from riskmon.outbox.queue import Outbox
+from riskmon.outbox.target import CancelTarget
 
 async def main(url, secret):
-    outbox = Outbox([CancelTarget(name="oms", url=url, secrets=(secret,))], print)
+    outbox = Outbox([CancelTarget(name="oms", url=url, secret=(secret,))], print)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
     try:

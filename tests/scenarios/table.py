@@ -33,11 +33,12 @@ from riskmon.core.decisions import (
     Record,
     Sweep,
     Transition,
-    Unknown,
+    UnknownLimit,
     Warned,
 )
 from riskmon.core.engine import Engine
-from riskmon.core.events import datetime_ns, parse_json
+from riskmon.core.events import datetime_ns
+from riskmon.core.parsing import parse_json
 from riskmon.settings import load
 from tests.scenarios.gates import Gates
 from tests.scenarios.seen import same, seen, shown
@@ -364,7 +365,7 @@ def _told(one: Decision) -> str:
         return f"{one.limit} {one.scope}: {one.before} -> {one.after}"
     if isinstance(one, Warned):
         return f"{'warning' if one.active else 'all clear'} {one.limit} {one.scope}"
-    if isinstance(one, Unknown):
+    if isinstance(one, UnknownLimit):
         return f"{'unknown since' if one.halted else 'known again'} {one.limit} {one.scope}"
     if isinstance(one, Sweep):
         orders = " entries" if one.cancels == "entries" else ""

@@ -16,9 +16,9 @@ from riskmon.journal import Journal, JournalError
 from riskmon.permissions import Unsafe, make_directory, open_secret, read_config, read_secret
 from riskmon.settings import SettingsError, load
 from riskmon.start import CannotStart, operator_token, tls_context
-from tests.files import private
-from tests.namespaces import mount_namespace
-from tests.security.users import OWNER, STRANGER, needs_root, program, riskmon, shared_directory
+from tests.support.files import private
+from tests.support.namespaces import mount_namespace
+from tests.support.users import OWNER, STRANGER, needs_root, program, riskmon, shared_directory
 
 SECRET = "whsec_" + "A" * 32
 CANCEL = '[[cancel]]\nname = "oms"\nurl = "http://127.0.0.1:1/c"\nsecret_file = "{}"\n'
@@ -135,7 +135,7 @@ def test_a_secret_that_others_can_read_or_write(home: Path, mode: int, why: str 
         assert fault.startswith(f"cancel[0].secret_file: {secret} {why}")
         assert f"`chmod g-w,o= {secret}`" in fault
         subprocess.run(["chmod", "g-w,o=", secret], check=True)
-    assert load(config, {"HOME": "/nowhere"}).cancel[0].secrets == (SECRET,)
+    assert load(config, {"HOME": "/nowhere"}).cancel[0].secret == (SECRET,)
 
 
 def test_credentials_of_systemd_may_be_readable(

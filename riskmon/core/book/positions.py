@@ -28,6 +28,7 @@ from riskmon.core.book.ledger import Ledger
 from riskmon.core.book.prices import Prices
 from riskmon.core.book.worths import Worths
 from riskmon.core.limits.evaluation import Close
+from riskmon.core.unknown import Unknown
 
 # A quantity this small against what just moved is the rounding of binary floats, not a holding:
 # 0.1 + 0.2 - 0.3 leaves 5.6e-17.
@@ -147,12 +148,12 @@ class PositionsState(Struct):
     strategies_unmarked: dict[str, dict[str, bool]] = field(default_factory=dict)
 
 
-def no_mark(position: Position) -> str:
-    """What is missing of a position, with the cure."""
+def no_mark(position: Position) -> Unknown:
+    """Return what is missing to value a position: its contract size or its mark."""
     where = f"the position in {position.symbol} at {position.venue}"
     if position.size is None:
-        return f"{where} has no contract size: report a position with contract_size"
-    return f"{where} has no mark: report its price"
+        return Unknown(f"{where} has no contract size: report a position with contract_size")
+    return Unknown(f"{where} has no mark: report its price")
 
 
 class Positions:
@@ -212,16 +213,14 @@ class Positions:
         self._mark_stale(event.symbol)
 
     def _fill(self, event: ev.Fill, what: Instrument, position: Position, book: Ledger) -> None:
-        quantity: float = event.quantity  # type: ignore[assignment]
-        price: float = event.price  # type: ignore[assignment]
-        if event.side == "sell":
-            quantity = -quantity
+        price = event.price
+        quantity = -event.quantity if event.side == "sell" else event.quantity
         closes = position.strategy and position.entry > 0 and position.quantity * quantity < 0
         realised = position.fill(quantity, price, inverse=what.kind == "inverse")
         if realised:
             self._worths.credit(book, what.settle, position.gain(realised))
         if event.fee:
-            self._worths.credit(book, event.fee_asset or what.settle, -event.fee)  # type: ignore[operator]
+            self._worths.credit(book, event.fee_asset or what.settle, -event.fee)
         if closes and position.size is None and realised:
             self.closes.append(Close(position.strategy, realised))  # its sign is all that is known
         elif closes:
@@ -231,16 +230,15 @@ class Positions:
         """Note what a strategy gained by closing, less the fee, as far as prices are known."""
         worth = self._worths.of(settle) or 1.0
         fee_worth = worth if event.fee_asset is None else self._worths.of(event.fee_asset) or 0.0
-        fee: float = event.fee  # type: ignore[assignment]
-        self.closes.append(Close(event.strategy or "", realised * worth - fee * fee_worth))
+        self.closes.append(Close(event.strategy or "", realised * worth - event.fee * fee_worth))
 
     def on_position(self, event: ev.Position, wall_ns: int) -> None:
         """The venue's word on a position."""
         if event.contract_size is not None:
-            size = self._sizes[event.symbol, event.venue] = float(event.contract_size)
+            size = self._sizes[event.symbol, event.venue] = event.contract_size
             self._resized.setdefault(event.symbol, {})[event.venue] = size
         position = self._position(event.venue, event.symbol, "")
-        position.replace(event.quantity, event.entry_price, wall_ns)  # type: ignore[arg-type]
+        position.replace(event.quantity, event.entry_price, wall_ns)
         self._mark_stale(event.symbol)
 
     def _resize(self, position: Position) -> None:
@@ -255,7 +253,7 @@ class Positions:
 
     def on_pnl(self, event: ev.Pnl) -> None:
         """P&L realised elsewhere."""
-        amount: float = event.amount  # type: ignore[assignment]
+        amount = event.amount
         self._worths.credit(self.state.realised, self.reference, amount)
         if event.strategy:
             self._worths.credit(self.strategy(event.strategy), self.reference, amount)
