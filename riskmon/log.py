@@ -64,7 +64,7 @@ def _time(record: logging.LogRecord) -> str:
 
 
 class _ToQueue(QueueHandler):
-    """A handler that puts formatted lines into a bounded queue, and counts those that do not fit."""
+    """A handler that puts formatted lines into a bounded queue, and counts dropped ones."""
 
     def __init__(self, lines: Queue[logging.LogRecord], formatter: logging.Formatter) -> None:
         super().__init__(lines)
@@ -117,7 +117,7 @@ class _ToDescriptor(logging.Handler):
 
 
 class _FromQueue(QueueListener):
-    """The thread that writes the queued lines, and the number of dropped ones when it catches up."""
+    """The thread that writes the queued lines and reports how many were dropped."""
 
     def __init__(self, source: _ToQueue, target: _ToDescriptor) -> None:
         super().__init__(source.lines, target)

@@ -161,7 +161,9 @@ def test_the_owner_is_a_name_or_a_number(gate: Path) -> None:
     with Gate.open(gate, owner="daemon") as opened:
         assert opened.allows()
     assert gate_path("main", "daemon") == Path(f"/dev/shm/riskmon-{daemon.pw_uid}/main.gate")
-    with pytest.raises(ValueError, match="owner 'rismkon' has no passwd entry here: give the numb"):
+    with pytest.raises(
+        ValueError, match="owner 'rismkon' has no passwd entry here: use the number"
+    ):
         Gate.open(gate, owner="rismkon")
     for wrong in (-1, 2**32 - 1, "99999999999"):
         with pytest.raises(ValueError, match="is not the number of a user"):
