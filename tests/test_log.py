@@ -11,8 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from riskmon.log import PRINTED_MAX, Log, logging_to_stderr
-from riskmon.settings import LogSettings
+from riskmon.log import PRINTED_MAX, Log, LogSettings, logging_to_stderr
 
 _log = logging.getLogger("riskmon.test")
 
