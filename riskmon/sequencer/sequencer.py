@@ -31,8 +31,9 @@ from riskmon.core.checks import checked_scopes
 from riskmon.core.decisions import Answer, CheckAnswer, Decision, Outcome, Sweep, Withdraw
 from riskmon.core.engine import Engine
 from riskmon.core.view import Withheld
+from riskmon.delivery import Status
 from riskmon.gate_writer import GateWriter
-from riskmon.journal import Commit, Entry, Journal, JournalError, Status, Unencodable, encoded
+from riskmon.journal import Commit, Entry, Journal, JournalError, Unencodable, encoded
 from riskmon.metrics import Recorder
 from riskmon.outbox.queue import Outbox
 from riskmon.outbox.target import CancelTarget

@@ -16,8 +16,8 @@ from types import SimpleNamespace
 import pytest
 
 from riskmon.core.decisions import Sweep
+from riskmon.delivery import Delivery
 from riskmon.gate import Level
-from riskmon.journal import Delivery
 from riskmon.outbox.queue import Outbox, Schedule
 from riskmon.outbox.target import CancelTarget
 from riskmon.outbox.webhook import payload

@@ -28,9 +28,9 @@ from riskmon.core.events import (
     Start,
 )
 from riskmon.core.parsing import parse_json
+from riskmon.delivery import Delivery
 from riskmon.journal import (
     Commit,
-    Delivery,
     Entry,
     Journal,
     JournalError,
@@ -212,7 +212,8 @@ import itertools, os, sys, threading
 from pathlib import Path
 from riskmon.core.decisions import Record
 from riskmon.core.events import Latency
-from riskmon.journal import Commit, Delivery, Entry, Journal
+from riskmon.delivery import Delivery
+from riskmon.journal import Commit, Entry, Journal
 
 journal = Journal.open(Path(sys.argv[1]))
 room = threading.Semaphore(64)

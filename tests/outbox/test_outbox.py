@@ -24,7 +24,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from riskmon.core.decisions import Sweep
 from riskmon.core.events import CancelAnswered, CancelSent
-from riskmon.journal import Delivery, Status
+from riskmon.delivery import Delivery, Status
 from riskmon.outbox.queue import WAITING_MAX, Outbox, Schedule, TargetStats
 from riskmon.outbox.target import CancelTarget
 from riskmon.outbox.webhook import ATTEMPTS_MAX, RESULTS, Result, classify, payload
