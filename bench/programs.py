@@ -165,7 +165,7 @@ class Connection:
         self._sock = socket.create_connection(("127.0.0.1", port))
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def ask(self, request: bytes) -> bytes:
+    def call(self, request: bytes) -> bytes:
         """Send a request and return the body of its 200 answer. Raises RuntimeError for others."""
         self._sock.sendall(request)
         data = b""

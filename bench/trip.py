@@ -70,7 +70,7 @@ def _relayed_ms(receiver: Program) -> list[float]:
         taken = []
         for _ in range(WARM_UP + TRIPS):
             sent_ns = boot_ns()
-            connection.ask(_SLOW)
+            connection.call(_SLOW)
             taken.append((receiver.line() - sent_ns) / 1e6)
         connection.close()
     return taken[WARM_UP:]
@@ -83,9 +83,9 @@ def _tripped_ms(receiver: Program) -> list[float]:
         taken = []
         for _ in range(WARM_UP + TRIPS):
             for _ in range(CALM_SAMPLES):
-                reports.ask(_GOOD)
+                reports.call(_GOOD)
             sent_ns = boot_ns()
-            generation = json.loads(reports.ask(_SLOW))["generation"]
+            generation = json.loads(reports.call(_SLOW))["generation"]
             taken.append((receiver.line() - sent_ns) / 1e6)
             call = {
                 "scope": "venue:kraken",
@@ -93,7 +93,7 @@ def _tripped_ms(receiver: Program) -> list[float]:
                 "generation": generation,
                 "force": True,
             }
-            operator.ask(post("/v1/reset", json.dumps(call).encode(), token))
+            operator.call(post("/v1/reset", json.dumps(call).encode(), token))
         reports.close()
         operator.close()
     return taken[WARM_UP:]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from riskmon.gate import Level
-from riskmon.open_files import LEAST_ROOM, OWN, TooFewFiles, connection_caps
+from riskmon.open_files import CONNECTIONS_MIN, OWN_FILES, TooFewFiles, connection_caps
 from tests.e2e.conftest import Make
 from tests.security.test_connections import attack, freeze
 from tests.support.harness import ROOT, SECRET, Webhooks, eventually
@@ -28,11 +28,11 @@ max = 2
 
 def test_connections_fit_the_limit_on_open_files() -> None:
     """Whatever the limit, all connections and the sidecar's own files stay below it."""
-    for limit in (OWN + LEAST_ROOM, 64, 256, 1_024, 65_536):
+    for limit in (OWN_FILES + CONNECTIONS_MIN, 64, 256, 1_024, 65_536):
         caps = connection_caps(512, 0, limit)
         held = caps.connections + caps.spare_connections
         held += caps.unix_connections + caps.unix_spare_connections
-        assert held + OWN <= limit
+        assert held + OWN_FILES <= limit
         assert min(caps.connections, caps.unix_connections, caps.spare_connections) >= 1
     assert connection_caps(512, 2, 1_024).connections == 512
     with pytest.raises(TooFewFiles, match=r"is 40: raise it to 48 or more \(ulimit -n"):
