@@ -157,7 +157,7 @@ def test_a_batch_is_one_entry(sidecar: Sidecar) -> None:
     assert large() == [*before, len(msgspec.json.decode(body))]
 
 
-def test_reads_are_of_whole_batches(sidecar: Sidecar) -> None:
+def test_reads_are_before_or_after_a_batch(sidecar: Sidecar) -> None:
     """A state that is read while a large batch is applied is that before it or after it."""
     # Each batch sets two balances to the same value, one at its start and one at its end.
     head = [{"type": "balance", "venue": "v", "asset": "A", "free": 1}]
