@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,8 +16,7 @@ from riskmon.core.config import EngineConfig, dump, load
 from riskmon.core.engine import Engine
 from tests.core import FEW, MANY, World, latency, latency_limit, limit, plain, run
 from tests.core.play import STEPS, play, tell
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.support import ROOT
 
 
 def rest(engine: Engine, world: World, cut: int) -> str:

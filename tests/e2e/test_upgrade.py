@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from riskmon.gate import Level
-from tests.support.harness import QUICK_LATENCY, Sidecar, Webhooks, eventually
+from tests.support.sidecar import QUICK_LATENCY, Sidecar
+from tests.support.waiting import eventually
+from tests.support.webhooks import Webhooks
 
 pytestmark = pytest.mark.slow
 

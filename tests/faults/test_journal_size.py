@@ -12,8 +12,7 @@ import pytest
 
 from riskmon.core.events import Event, Latency
 from riskmon.journal import Commit, Entry, Journal
-from tests.e2e.conftest import Make
-from tests.support.harness import Sidecar
+from tests.support.sidecar import Make, Sidecar
 
 MAX_BYTES = 1_000_000
 

@@ -37,6 +37,8 @@ from riskmon.outbox import (
 )
 from riskmon.outbox.queue import WAITING_MAX
 from riskmon.outbox.webhook import ATTEMPTS_MAX
+from tests.support.ports import free_port
+from tests.support.waiting import eventually_async
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NEW_SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
@@ -206,13 +208,6 @@ async def hang(_: int) -> Answer:
     raise AssertionError
 
 
-async def until(true: Callable[[], object]) -> None:
-    """Wait for something that another task brings about."""
-    async with asyncio.timeout(10):
-        while not true():  # noqa: ASYNC110 -- true of what many things bring about
-            await asyncio.sleep(0.002)
-
-
 def tried(bench: Bench, times: int) -> bool:
     """Whether so many attempts have ended."""
     return len(bench.results) == times
@@ -247,13 +242,6 @@ async def read_request(reader: asyncio.StreamReader) -> None:
 def url_of(server: asyncio.Server) -> str:
     """Its address."""
     return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-
-
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # -- what is sent -------------------------------------------------------------------------------
@@ -491,7 +479,7 @@ async def test_a_receiver_that_comes_up_later_gets_it(serve: Serve, make: Make) 
     port = free_port()
     bench = make(target(f"http://127.0.0.1:{port}/cancel"))
     bench.outbox.send(delivery())
-    await until(lambda: len(bench.results) >= 3)
+    await eventually_async(lambda: len(bench.results) >= 3)
     receiver = await serve(always(), port=port)
     assert await bench.outbox.drain(5)
     assert receiver.ids == ["inc_1_1_oms"]
@@ -523,7 +511,7 @@ async def test_a_connection_that_is_not_made_is_given_up(make: Make) -> None:
             filler.connect_ex(full.getsockname())
         bench = make(target(f"http://127.0.0.1:{full.getsockname()[1]}/"), schedule=NEVER)
         bench.outbox.send(delivery())
-        await until(lambda: bench.results)
+        await eventually_async(lambda: bench.results)
         for filler in fillers:
             filler.close()
     assert bench.results == [("oms", "connect_timeout")]
@@ -537,7 +525,7 @@ async def test_an_unknown_certificate_is_refused(serve: Serve, make: Make, tmp_p
     receiver = await serve(always(), tls=tls)
     bench = make(target(receiver.url), schedule=NEVER)
     bench.outbox.send(delivery())
-    await until(lambda: bench.results)
+    await eventually_async(lambda: bench.results)
     assert bench.results == [("oms", "tls")]
     assert receiver.requests == []
 
@@ -553,7 +541,7 @@ async def test_what_is_not_http_is_tried_again(make: Make) -> None:
     async with await raw_server(babble) as server:
         bench = make(target(url_of(server)))
         bench.outbox.send(delivery())
-        await until(lambda: len(bench.results) >= 2)
+        await eventually_async(lambda: len(bench.results) >= 2)
     assert bench.results[:2] == [("oms", "invalid_answer")] * 2
 
 
@@ -595,7 +583,7 @@ async def test_a_new_connection_that_is_closed_is_a_failure(make: Make) -> None:
     async with await raw_server(hang_up) as server:
         bench = make(target(url_of(server)), schedule=NEVER)
         bench.outbox.send(delivery())
-        await until(lambda: bench.results)
+        await eventually_async(lambda: bench.results)
     assert connections == [1]
     assert bench.results == [("oms", "disconnected")]
 
@@ -616,7 +604,7 @@ async def test_attempts_at_once_are_bounded(serve: Serve, make: Make) -> None:
     bench = make(target(receiver.url))
     for number in range(ATTEMPTS_MAX + 20):
         bench.outbox.send(delivery(incident=f"inc_{number}"))
-    await until(lambda: now == ATTEMPTS_MAX)
+    await eventually_async(lambda: now == ATTEMPTS_MAX)
     release.set()
     assert await bench.outbox.drain(5)
     assert most == ATTEMPTS_MAX
@@ -666,7 +654,7 @@ async def test_an_unknown_name_is_tried_again(make: Make, monkeypatch: pytest.Mo
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     bench = make(target("http://oms.example/"))
     bench.outbox.send(delivery())
-    await until(lambda: len(bench.results) >= 2)
+    await eventually_async(lambda: len(bench.results) >= 2)
     assert bench.results[:2] == [("oms", "dns")] * 2
 
 
@@ -679,7 +667,7 @@ async def test_a_dead_target_holds_up_no_other(serve: Serve, make: Make) -> None
     bench = make(target(dead.url, "dead"), target(alive.url, "alive"))
     bench.outbox.send(delivery(to="dead", at_ns=7))
     bench.outbox.send(delivery(to="alive", at_ns=7))
-    await until(lambda: bench.settled and dead.requests)
+    await eventually_async(lambda: bench.settled and dead.requests)
     assert bench.settled == [("inc_1_1_alive", "delivered", 1)]
     assert bench.outbox.stats() == {"dead": TargetStats(1, 7), "alive": TargetStats(0, None)}
 
@@ -703,9 +691,9 @@ async def test_the_oldest_sweep_gives_way(serve: Serve, make: Make) -> None:
     bench = make(target(receiver.url), schedule=NEVER)
     for sweep in range(1, WAITING_MAX + 3):
         bench.outbox.send(delivery(sweep, at_ns=sweep))
-        await until(partial(tried, bench, sweep))
+        await eventually_async(partial(tried, bench, sweep))
     bench.outbox.send(delivery(1, incident="inc_2", at_ns=99))
-    await until(lambda: len(bench.settled) == 2)
+    await eventually_async(lambda: len(bench.settled) == 2)
     assert bench.settled == [("inc_1_1_oms", "withdrawn", 1), ("inc_1_2_oms", "withdrawn", 1)]
     assert bench.outbox.stats() == {"oms": TargetStats(WAITING_MAX + 1, 3)}
 
@@ -724,7 +712,7 @@ async def test_a_slow_receiver_answers_an_earlier_sweep(serve: Serve, make: Make
     bench = make(target(receiver.url))
     bench.outbox.send(delivery(1))
     bench.outbox.send(delivery(2))
-    await until(lambda: len(receiver.requests) == 3)
+    await eventually_async(lambda: len(receiver.requests) == 3)
     release.set()
     assert await bench.outbox.drain(5)
     assert {(one.sweep, one.done) for one in bench.answered} == {(1, True), (2, True)}
@@ -736,9 +724,9 @@ async def test_withdrawing_ends_the_waits(serve: Serve, make: Make) -> None:
     bench = make(target(receiver.url), schedule=NEVER)
     for incident in ("inc_1", "inc_2"):
         bench.outbox.send(delivery(incident=incident))
-    await until(lambda: len(bench.results) == 2)
+    await eventually_async(lambda: len(bench.results) == 2)
     bench.outbox.withdraw("inc_1")
-    await until(lambda: bench.settled)
+    await eventually_async(lambda: bench.settled)
     assert bench.settled == [("inc_1_1_oms", "withdrawn", 1)]
     assert bench.outbox.stats()["oms"].pending == 1
     assert len(receiver.requests) == 2
@@ -755,7 +743,7 @@ async def test_an_attempt_under_way_may_finish(serve: Serve, make: Make) -> None
     receiver = await serve(slow)
     bench = make(target(receiver.url))
     bench.outbox.send(delivery())
-    await until(lambda: receiver.requests)
+    await eventually_async(lambda: receiver.requests)
     bench.outbox.withdraw("inc_1")
     release.set()
     assert await bench.outbox.drain(5)
@@ -781,7 +769,7 @@ async def test_what_is_pending_at_the_end_is_sent_by_the_next_start(
     receiver = await serve(failing(1))
     first = make(target(receiver.url), schedule=NEVER)
     first.outbox.send(delivery())
-    await until(lambda: first.results)
+    await eventually_async(lambda: first.results)
     await first.outbox.close()
     assert first.settled == []
     second = make(target(receiver.url))

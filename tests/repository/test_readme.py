@@ -37,10 +37,9 @@ from riskmon.web import Change
 from riskmon.web.access import INGEST, NONE, OPERATE, READ
 from riskmon.web.app import PATHS
 from riskmon.web.stream import ChangeKind
-from tests.support import gate_in_c
+from tests.support import ROOT, gate_in_c
 from tests.support.files import private
 
-ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RUNBOOK = (ROOT / "alerts" / "runbook.md").read_text(encoding="utf-8")
 SECRET = "whsec_" + "A" * 32

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.support import ROOT
+
 PACKAGE = ROOT / "riskmon"
 EDGES = ("web", "sources", "outbox", "metrics")
 # In two parts each, so that this file does not name them either.

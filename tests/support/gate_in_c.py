@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parent.parent.parent / "README.md"
+from tests.support import ROOT
+
+README = ROOT / "README.md"
 _MAIN = """
 int main(int n, char **a) {
     return n != 5 || !putchar(48 + gate_allows(a[1], a[2], strtoul(a[3], NULL, 10), a[4]));
