@@ -1,7 +1,7 @@
 """riskmon: permission to trade as a lease, renewed only while every risk limit holds.
 
-The names load lazily, so that a bot's ``from riskmon import Gate`` imports nothing
-beyond the standard library.
+The public names are imported on first use, so that ``from riskmon import Gate`` in a bot imports
+only the standard library.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _version() -> str:
 
     try:
         return version("riskmon")
-    except PackageNotFoundError:  # run from a checkout that is not installed
+    except PackageNotFoundError:  # a checkout that is not installed
         return "0+unknown"
 
 

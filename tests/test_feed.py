@@ -25,7 +25,7 @@ class Account:
     def __init__(self) -> None:
         self.engine, self.now_ns, self.looks = Engine(), SECOND_NS, 0
         self.ready = True
-        self.changes = Feed(self.look, look_seconds=PAUSE_SECONDS, leave_seconds=0.05)
+        self.changes = Feed(self.look, poll_seconds=PAUSE_SECONDS, drain_seconds=0.05)
 
     def look(self) -> Engine:
         """The engine, once it is there."""
@@ -37,7 +37,7 @@ class Account:
     def hold(self, usdt: float) -> None:
         """A venue reports so much."""
         self.now_ns += SECOND_NS
-        report = ev.Balances(venue="kraken", assets={"USDT": ev.Holding(free=usdt)})
+        report = ev.Balances(venue="kraken", assets={"USDT": ev.AssetBalance(free=usdt)})
         self.engine.step([report], now_ns=self.now_ns, wall_ns=self.now_ns)
 
     def follow(self) -> Any:
@@ -84,7 +84,7 @@ async def test_burst_is_told_as_its_end() -> None:
         for usdt in range(1_000):
             account.hold(1_000 + usdt)
         assert await equity(changes) == 1_999
-        account.changes.tell(WARNING)  # nothing of the burst is left before it
+        account.changes.publish(WARNING)  # nothing of the burst is left before it
         assert await following(changes) == WARNING
 
 
@@ -99,7 +99,7 @@ async def test_same_figures_are_told_once() -> None:
         while account.looks < looks + 3:
             account.hold(100)
             await asyncio.sleep(PAUSE_SECONDS)
-        account.changes.tell(WARNING)
+        account.changes.publish(WARNING)
         assert await following(changes) == WARNING
 
 
@@ -107,7 +107,7 @@ async def test_nothing_is_looked_at_for_nobody() -> None:
     """Before the first reader and after the last one the engine is left in peace."""
     account = Account()
     account.hold(100)
-    account.changes.tell(WARNING)
+    account.changes.publish(WARNING)
     await asyncio.sleep(5 * PAUSE_SECONDS)
     assert account.looks == 0
     async with account.follow() as changes:
@@ -150,12 +150,12 @@ async def test_reader_during_the_replay_gets_the_state_after_it() -> None:
 async def test_only_changes_of_state_are_told() -> None:
     """What is for the journal and the outbox is not for readers."""
     account = Account()
-    account.changes.tell(Withdraw(incident="inc_1"))
+    account.changes.publish(Withdraw(incident="inc_1"))
     async with account.follow() as changes:
         await following(changes)
         await following(changes)
-        account.changes.tell(Withdraw(incident="inc_1"))
-        account.changes.tell(
+        account.changes.publish(Withdraw(incident="inc_1"))
+        account.changes.publish(
             Sweep(
                 incident="inc_1",
                 sweep=1,
@@ -169,7 +169,7 @@ async def test_only_changes_of_state_are_told() -> None:
                 targets=(),
             )
         )
-        account.changes.tell(WARNING)
+        account.changes.publish(WARNING)
         assert await following(changes) == WARNING
 
 
@@ -217,10 +217,10 @@ async def test_reader_who_falls_behind_is_let_go() -> None:
             await following(changes)
             await following(changes)
         for _ in range(READER_CHANGES + 1):
-            account.changes.tell(WARNING)
+            account.changes.publish(WARNING)
             assert await following(quick) == WARNING
         assert [change async for change in slow] == []
-        account.changes.tell(WARNING)
+        account.changes.publish(WARNING)
         assert await following(quick) == WARNING
 
 
@@ -231,8 +231,8 @@ async def test_a_reader_gets_the_state_when_the_lease_is_withheld() -> None:
     account.changes = Feed(
         account.look,
         withheld=lambda: withheld[-1] if withheld else None,
-        look_seconds=PAUSE_SECONDS,
-        leave_seconds=0.05,
+        poll_seconds=PAUSE_SECONDS,
+        drain_seconds=0.05,
     )
     async with account.follow() as followed:
         first = await following(followed)

@@ -73,7 +73,7 @@ def drill(config: Path | None, as_json: bool) -> int:
 
 
 async def _drill(settings: Settings) -> list[Any]:
-    from riskmon.outbox import Outbox
+    from riskmon.outbox.queue import Outbox
 
     outbox = Outbox(settings.cancel, lambda _: None)
     try:
@@ -90,12 +90,13 @@ async def _drill(settings: Settings) -> list[Any]:
 def token(name: str, role: str, expires: Any, as_json: bool) -> int:
     """Make a token for NAME and print the line for the configuration."""
     import secrets
-    from hashlib import sha256
+
+    from riskmon.auth.tokens import token_hash
 
     if not name.isprintable() or not name.strip():
         raise click.BadParameter("must be printable text", param_hint="NAME")
     secret = secrets.token_urlsafe(32)
-    entry = {"name": name, "role": role, "hash": f"sha256:{sha256(secret.encode()).hexdigest()}"}
+    entry = {"name": name, "role": role, "hash": token_hash(secret)}
     until = {"expires": expires.date().isoformat()} if expires else {}
     if as_json:
         click.echo(json.dumps({"token": secret, **entry, **until}))

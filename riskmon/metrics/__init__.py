@@ -1,8 +1,9 @@
-"""What Prometheus sees.
+"""The Prometheus metrics of the sidecar.
 
-* ``recorder``: counts, as it happens, what the engine's view does not hold;
-* ``table``: one row for each metric: to add a metric is to add a row;
-* ``page``: the one collector, which renders the table's rows at the scrape.
+* ``recorder`` counts events, deliveries, refusals, turns and commits, which the engine's view does
+  not contain;
+* ``table`` holds one row for each metric: a new metric is a new row;
+* ``page`` renders the rows of the table at each scrape.
 """
 
 from riskmon.metrics.page import Metrics

@@ -1,8 +1,8 @@
 """The page of ``/metrics``: one consistent snapshot, rendered in slices.
 
-The library's encoders take a family of metrics at a time and put them in the format that the
-scraper accepts. They get a family in pieces of a bounded number of series, and between two pieces
-the loop has its turn: the lease is renewed and the gate shut while a page is made.
+prometheus_client's encoders render a family of metrics in the format that the scraper accepts. A
+large family is rendered in slices of a bounded number of series. Between two slices the event loop
+runs other callbacks, so that the lease is renewed and the gate can be shut during a scrape.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Encoder = Callable[[Collector], bytes]
 
 
 class _Families(Collector):
-    """What the library's encoders take."""
+    """Given families of metrics as a collector, which the encoders take."""
 
     def __init__(self, *families: Metric) -> None:
         self._families = families
@@ -39,9 +39,9 @@ class _Families(Collector):
 class Metrics:
     """Renders the metrics table from the engine's view and the sidecar's counts.
 
-    ``view`` is called once for each page; ``cancel`` gives what the outbox still holds, and
-    ``log_dropped`` the number of log lines that were dropped. ``at_rest`` returns when the view and
-    the counts are of whole batches.
+    ``view`` is called once for each page. ``cancel`` returns the pending deliveries of the outbox
+    and ``log_dropped`` the number of dropped log lines. ``at_rest`` returns between two batches, so
+    that the view and the counts contain whole batches only.
     """
 
     def __init__(
@@ -61,24 +61,24 @@ class Metrics:
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
         GCCollector(registry=self._process)
-        self._under_way: dict[str, asyncio.Task[bytes]] = {}
+        self._rendering: dict[str, asyncio.Task[bytes]] = {}  # by content type
 
     async def render(self, accept: str) -> tuple[bytes, str]:
-        """Give the page and its content type: OpenMetrics or text, as ``accept`` asks.
+        """Return the page and its content type: OpenMetrics or text, by the ``accept`` header.
 
-        Scrapes that come while a page of the same type is being made share it.
+        Concurrent scrapes of one content type share a page.
         """
         encode, content_type = choose_encoder(accept)
-        task = self._under_way.get(content_type)
+        task = self._rendering.get(content_type)
         if task is None:
             task = asyncio.create_task(self._page(encode))
-            self._under_way[content_type] = task
-            task.add_done_callback(lambda _: self._under_way.pop(content_type))
-        # One scraper that goes away must not take the page from the others.
+            self._rendering[content_type] = task
+            task.add_done_callback(lambda _: self._rendering.pop(content_type))
+        # A scraper that disconnects must not cancel the page that others share.
         return await asyncio.shield(task), content_type
 
     async def _page(self, encode: Encoder) -> bytes:
-        end = encode(_Families())  # OpenMetrics ends with a line; text with nothing
+        end = encode(_Families())  # the end mark of OpenMetrics; empty in the text format
         parts = []
         if self._at_rest is not None:
             await self._at_rest()
@@ -106,7 +106,8 @@ class Metrics:
 
     def _snapshot(self) -> Snapshot:
         view = self._view()
-        self._recorder.know([s.removeprefix("venue:") for s in view.levels if s[:6] == "venue:"])
+        venues = [s.removeprefix("venue:") for s in view.levels if s.startswith("venue:")]
+        self._recorder.add_venues(venues)
         stats = self._cancel.stats() if self._cancel else {}
         return Snapshot(
             view=view,
@@ -119,7 +120,7 @@ class Metrics:
 
 
 def _family(row: Row, samples: Iterable[Sample]) -> Metric:
-    name = row.name.removesuffix("_total")  # which the encoders add again
+    name = row.name.removesuffix("_total")  # the encoders append it
     family = Metric(name, row.help, row.type)
     family.samples = list(samples)
     return family

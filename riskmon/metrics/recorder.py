@@ -1,6 +1,7 @@
-"""Counts what the engine's view does not hold: every sample, delivery, refusal, turn and commit.
+"""The counts that the engine's view does not contain: samples, deliveries, refusals, commits.
 
-The histograms are our own, a bisect and a list: a tenth of the cost of the library's.
+The histogram is a list of counters and a bisect: an observation costs a tenth of that of
+prometheus_client's.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from prometheus_client.samples import Sample
 
 from riskmon.core.events import Error, Event, Latency
 
-OTHER = "other"  # the label of what comes past the bound on series
-WINDOW = 1_000  # latency samples that the window's quantiles are of
+OTHER = "other"  # the label value of operations past the bound on the number of series
+WINDOW = 1_000  # the number of latest latencies from which quantiles are computed
 REFUSALS = ("unauthorized", "forbidden", "conflict", "not_found")
 QUANTILES = ((50, "0.5"), (95, "0.95"), (99, "0.99"))
 
@@ -35,7 +36,7 @@ CANCEL_SECONDS = (
 
 
 class Histogram:
-    """Counts of seconds by bucket; a value that equals a bound belongs to that bound's bucket."""
+    """Counts of durations by bucket; a value equal to a bound counts in that bound's bucket."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -45,53 +46,53 @@ class Histogram:
         self.total = 0.0
 
     def add(self, seconds: float) -> None:
-        """Count one value."""
+        """Count one duration."""
         self.counts[bisect_left(self.bounds, seconds)] += 1
         self.total += seconds
 
     def copy(self) -> Histogram:
-        """Give one that later values do not reach."""
-        twin = Histogram(self.bounds)
-        twin.counts, twin.total = self.counts[:], self.total
-        return twin
+        """Return an independent copy."""
+        copy = Histogram(self.bounds)
+        copy.counts, copy.total = self.counts[:], self.total
+        return copy
 
     def samples(self, name: str, labels: dict[str, str]) -> Iterator[Sample]:
-        """Give its series: each bucket with all below it, then count and sum."""
+        """Yield the series: cumulative buckets, then count and sum."""
         for bound, count in zip((*self.bounds, "+Inf"), accumulate(self.counts), strict=True):
             yield Sample(f"{name}_bucket", {**labels, "le": str(bound)}, count)
         yield Sample(f"{name}_count", labels, sum(self.counts))
         yield Sample(f"{name}_sum", labels, self.total)
 
 
-class Exchange:
-    """One operation of one venue: all its latencies, the last thousand of them, its errors."""
+class OperationStats:
+    """The latencies and errors of one operation at one venue."""
 
     __slots__ = ("errors", "latency", "seen", "window")
 
     def __init__(self) -> None:
         self.latency = Histogram(EXCHANGE_SECONDS)
-        self.window = array("d", bytes(8 * WINDOW))  # a ring: plain numbers, copied in a moment
+        self.window = array("d", bytes(8 * WINDOW))  # a ring of the last WINDOW; cheap to copy
         self.seen = 0
         self.errors = 0
 
     def add(self, seconds: float) -> None:
         """Count one latency."""
-        # What Histogram.add does, without the call: this runs for every sample.
+        # Histogram.add inlined: this runs for every sample.
         latency = self.latency
         latency.counts[bisect_left(EXCHANGE_SECONDS, seconds)] += 1
         latency.total += seconds
         self.window[self.seen % WINDOW] = seconds
         self.seen += 1
 
-    def copy(self) -> Exchange:
-        """Give one that later events do not reach."""
-        twin = Exchange()
-        twin.latency, twin.window = self.latency.copy(), self.window[:]
-        twin.seen, twin.errors = self.seen, self.errors
-        return twin
+    def copy(self) -> OperationStats:
+        """Return an independent copy."""
+        copy = OperationStats()
+        copy.latency, copy.window = self.latency.copy(), self.window[:]
+        copy.seen, copy.errors = self.seen, self.errors
+        return copy
 
     def quantiles(self) -> Iterator[tuple[str, float]]:
-        """Give the nearest-rank quantiles of the window; none while it is empty."""
+        """Yield the nearest-rank quantiles of the window; none while it is empty."""
         ordered = sorted(self.window[: self.seen])
         for percent, label in QUANTILES:
             if ordered:
@@ -99,12 +100,12 @@ class Exchange:
 
 
 class Recorder:
-    """The counts. A call costs well under a microsecond; all come from the sidecar's one loop.
+    """Counters and histograms, updated on the sidecar's event loop.
 
-    ``targets`` are the configured cancel targets, ``results`` what an attempt to deliver to them
-    may come to, ``reasons`` why a request with events may be refused: what is known before it
-    happens is counted from 0. Past ``max_scopes`` pairs of a venue and an operation, a new
-    operation of a venue is counted under ``other``.
+    A call costs well under a microsecond. ``targets`` are the configured cancel targets,
+    ``results`` the possible results of a delivery attempt, ``reasons`` the possible reasons for the
+    refusal of a request with events: the counters of these label values start at 0. Beyond
+    ``max_scopes`` pairs of venue and operation, a venue's new operations count under ``other``.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class Recorder:
     ) -> None:
         targets, results = list(targets), list(results)
         self.max_scopes = max_scopes
-        self.exchanges: dict[tuple[str, str], Exchange] = {}
+        self.operations: dict[tuple[str, str], OperationStats] = {}  # by venue and operation
         self.events: Counter[type] = Counter()
         self.rejections = dict.fromkeys((*reasons, OTHER), 0)
         self.refusals = dict.fromkeys(REFUSALS, 0)
@@ -133,44 +134,44 @@ class Recorder:
         self.gate_rewrites = 0
 
     def observe(self, events: Sequence[Event]) -> None:
-        """Count a batch of accepted events. An operation that is not given is ``""``."""
+        """Count a batch of accepted events. An absent operation counts as ``""``."""
         self.events.update(map(type, events))
-        exchanges = self.exchanges
+        operations = self.operations
         for event in events:
             if isinstance(event, (Latency, Error)):
                 pair = event.venue, event.operation or ""
-                exchange = exchanges.get(pair) or self._begin(*pair)
+                stats = operations.get(pair) or self._add_operation(*pair)
                 if event.seconds is not None:
-                    exchange.add(event.seconds)  # type: ignore[arg-type]  # checked: a float
+                    stats.add(event.seconds)
                 if isinstance(event, Error):
-                    exchange.errors += 1
+                    stats.errors += 1
 
-    def _begin(self, venue: str, operation: str) -> Exchange:
-        if len(self.exchanges) >= self.max_scopes:
-            operation = OTHER  # one for each venue; venues are scopes, which the engine bounds
-        return self.exchanges.setdefault((venue, operation), Exchange())
+    def _add_operation(self, venue: str, operation: str) -> OperationStats:
+        if len(self.operations) >= self.max_scopes:
+            operation = OTHER  # one for each venue; the engine bounds the number of venues
+        return self.operations.setdefault((venue, operation), OperationStats())
 
-    def know(self, venues: Sequence[str]) -> None:
-        """Begin the counts of venues that have reported nothing yet, at 0, without operation."""
-        begun = {venue for venue, _ in self.exchanges}
+    def add_venues(self, venues: Sequence[str]) -> None:
+        """Start counters at 0, with the operation ``""``, for venues that have none."""
+        counted = {venue for venue, _ in self.operations}
         for venue in venues:
-            if venue not in begun:
-                self._begin(venue, "")
+            if venue not in counted:
+                self._add_operation(venue, "")
 
     def rejected(self, reason: str) -> None:
-        """Count a refused request by one of ``reasons``; under ``other``, should it be none."""
+        """Count a refused request with events by its reason; an unknown one under ``other``."""
         self.rejections[reason if reason in self.rejections else OTHER] += 1
 
     def refused(self, reason: str) -> None:
-        """Count an operator's call that is refused, by one of ``REFUSALS``."""
+        """Count an operator's refused call by its reason, one of ``REFUSALS``."""
         self.refusals[reason] += 1
 
     def delivery(self, target: str, result: str) -> None:
-        """Count one attempt to deliver a cancel by what it came to."""
+        """Count one attempt to deliver a cancel by its result."""
         self.deliveries[target, result] += 1
 
     def delivered(self, target: str, seconds: float) -> None:
-        """Count the time from the sending of a cancel to the answer by which its target took it."""
+        """Count the time from sending a cancel to the answer with which its target accepts it."""
         self.cancels.setdefault(target, Histogram(CANCEL_SECONDS)).add(seconds)
 
     def breach_to_gate(self, seconds: float) -> None:
@@ -182,7 +183,7 @@ class Recorder:
         self.cancel_delays.add(seconds)
 
     def cycle(self, seconds: float, wall_ns: int) -> None:
-        """Count one turn of the loop, which ended at ``wall_ns`` (UTC, ns since 1970)."""
+        """Count one turn of the sequencer that ended at ``wall_ns`` (UTC, ns since 1970)."""
         self.cycles.add(seconds)
         self.last_cycle_ns = wall_ns
 
@@ -191,19 +192,19 @@ class Recorder:
         self.commits.add(seconds)
 
     def reload(self, ok: bool) -> None:
-        """Remember whether the last reload of the configuration was taken."""
+        """Record whether the last reload of the configuration succeeded."""
         self.reloaded = ok
 
     def copy(self) -> Recorder:
-        """Give one that nothing reaches any more: what a scrape reads between turns of the loop."""
-        twin = Recorder(max_scopes=self.max_scopes)
-        twin.exchanges = {key: one.copy() for key, one in self.exchanges.items()}
-        twin.events, twin.rejections = self.events.copy(), self.rejections.copy()
-        twin.refusals, twin.accept_pauses = self.refusals.copy(), self.accept_pauses
-        twin.deliveries = self.deliveries.copy()
-        twin.cancels = {target: one.copy() for target, one in self.cancels.items()}
-        twin.gate_delays, twin.cancel_delays = self.gate_delays.copy(), self.cancel_delays.copy()
-        twin.cycles, twin.commits = self.cycles.copy(), self.commits.copy()
-        twin.last_cycle_ns, twin.reloaded = self.last_cycle_ns, self.reloaded
-        twin.gate_rewrites = self.gate_rewrites
-        return twin
+        """Return an independent copy, which a scrape reads while the sequencer goes on counting."""
+        copy = Recorder(max_scopes=self.max_scopes)
+        copy.operations = {pair: stats.copy() for pair, stats in self.operations.items()}
+        copy.events, copy.rejections = self.events.copy(), self.rejections.copy()
+        copy.refusals, copy.accept_pauses = self.refusals.copy(), self.accept_pauses
+        copy.deliveries = self.deliveries.copy()
+        copy.cancels = {target: one.copy() for target, one in self.cancels.items()}
+        copy.gate_delays, copy.cancel_delays = self.gate_delays.copy(), self.cancel_delays.copy()
+        copy.cycles, copy.commits = self.cycles.copy(), self.commits.copy()
+        copy.last_cycle_ns, copy.reloaded = self.last_cycle_ns, self.reloaded
+        copy.gate_rewrites = self.gate_rewrites
+        return copy

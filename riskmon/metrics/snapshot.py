@@ -1,4 +1,4 @@
-"""What a scrape reads: everything of one instant, and what the outbox tells for it."""
+"""The data of one scrape, all of one instant."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from riskmon.metrics.recorder import Histogram, Recorder
 
 
 class TargetStats(Protocol):
-    """What one cancel target has not taken yet."""
+    """The pending deliveries of one cancel target."""
 
     @property
     def pending(self) -> int:
-        """How many deliveries."""
+        """The number of pending deliveries."""
 
     @property
     def oldest_pending_ns(self) -> int | None:
-        """When the oldest of them was made (UTC, ns since 1970)."""
+        """The creation time of the oldest one (UTC, ns since 1970); None without one."""
 
 
 class CancelStats(Protocol):
-    """What the outbox tells of its work at the scrape."""
+    """The part of the outbox that a scrape reads."""
 
     def stats(self) -> Mapping[str, TargetStats]:
-        """Give every configured target's by its name."""
+        """Return the pending deliveries of every configured target by its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that one scrape shows, of one instant."""
+    """All values that one page of metrics shows."""
 
     view: View
     counts: Recorder
-    pending: dict[str, tuple[int, int | None]]  # by target: how many, and since when
+    pending: dict[str, tuple[int, int | None]]  # by target: number, creation time of the oldest
     version: str
     max_scopes: int
     log_dropped: int  # lines of the log

@@ -1,4 +1,4 @@
-"""The table of metrics. One row is one metric: what it is called, says and is read from.
+"""The table of metrics: one row for each metric.
 
 Times are exported as timestamps, never as ages: an age would stand still when the sidecar does.
 """
@@ -14,11 +14,11 @@ from typing import Literal, get_args
 from riskmon.core.decisions import LEVEL_NAMES, BreakerState
 from riskmon.core.events import Reported
 from riskmon.core.view import BreakerView, PortfolioView
-from riskmon.metrics.recorder import Exchange
+from riskmon.metrics.recorder import OperationStats
 from riskmon.metrics.snapshot import Read, Series, Snapshot, Value
 
-OF_LIMIT = ("limit", "scope")
-OF_EXCHANGE = ("venue", "operation")
+LIMIT = ("limit", "scope")
+OPERATION = ("venue", "operation")
 FREEZES = ("edge_collapse", "manual", "limit_violation")
 CHECKS = ("allowed", "refused")
 EVENTS = {kind: str(kind.__struct_config__.tag) for kind in get_args(Reported)}
@@ -26,9 +26,10 @@ EVENTS = {kind: str(kind.__struct_config__.tag) for kind in get_args(Reported)}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One metric. ``read`` gives the values of ``labels``, in order, with the series' value.
+    """One metric.
 
-    ``account`` stands before the labels of every row.
+    ``read`` returns its series: the values of ``labels``, in their order, and the series' value.
+    Every series has the label ``account`` too, which no row names.
     """
 
     name: str
@@ -36,37 +37,43 @@ class Row:
     labels: tuple[str, ...]
     help: str
     read: Read
-    at_once: int = 100  # series rendered before the loop has its turn
+    at_once: int = 100  # series rendered before the event loop runs other callbacks
 
 
-def _one(read: Callable[[Snapshot], Value]) -> Read:
+# -- readers of one kind of series ---------------------------------------------------------------
+
+
+def _single(read: Callable[[Snapshot], Value]) -> Read:
     return lambda now: [((), read(now))]
 
 
-def _of_portfolio(read: Callable[[PortfolioView], float | None]) -> Read:
-    return _one(lambda now: read(now.view.portfolio))
+def _by_label(read: Callable[[Snapshot], Mapping[str, float]]) -> Read:
+    return lambda now: (((label,), value) for label, value in read(now).items())
 
 
-def _of_breakers(read: Callable[[BreakerView], float | None]) -> Read:
+def _by_breaker(read: Callable[[BreakerView], float | None]) -> Read:
     return lambda now: (((b.limit, b.scope), read(b)) for b in now.view.breakers)
 
 
-def _of_exchanges(read: Callable[[Exchange], Value]) -> Read:
-    return lambda now: ((pair, read(one)) for pair, one in now.counts.exchanges.items())
+def _by_operation(read: Callable[[OperationStats], Value]) -> Read:
+    return lambda now: ((pair, read(stats)) for pair, stats in now.counts.operations.items())
 
 
-def _by(read: Callable[[Snapshot], Mapping[str, float]]) -> Read:
-    return lambda now: (((label,), value) for label, value in read(now).items())
+def _portfolio(read: Callable[[PortfolioView], float | None]) -> Read:
+    return _single(lambda now: read(now.view.portfolio))
 
 
 def _seconds(wall_ns: int | None) -> float | None:
     return None if wall_ns is None else wall_ns / 1e9
 
 
-def _states(now: Snapshot) -> Series:
-    for b in now.view.breakers:
+# -- readers of one metric -----------------------------------------------------------------------
+
+
+def _breaker_states(now: Snapshot) -> Series:
+    for breaker in now.view.breakers:
         for state in get_args(BreakerState):
-            yield (b.limit, b.scope, state), b.state == state
+            yield (breaker.limit, breaker.scope, state), breaker.state == state
 
 
 def _halted(now: Snapshot) -> Series:
@@ -77,29 +84,30 @@ def _halted(now: Snapshot) -> Series:
     return halted.items()
 
 
-def _unknown(now: Snapshot) -> Series:
-    known = {(b.limit, b.scope): b.unknown is not None for b in now.view.breakers if b.bound}
-    return {**known, **{(u.limit, u.scope): True for u in now.view.unknown}}.items()
+def _unknown_limits(now: Snapshot) -> Series:
+    bounded = {(b.limit, b.scope): b.unknown is not None for b in now.view.breakers if b.bound}
+    return {**bounded, **{(u.limit, u.scope): True for u in now.view.unknown}}.items()
 
 
 def _quantiles(now: Snapshot) -> Series:
-    for pair, exchange in now.counts.exchanges.items():
-        for quantile, seconds in exchange.quantiles():
+    for pair, stats in now.counts.operations.items():
+        for quantile, seconds in stats.quantiles():
             yield (*pair, quantile), seconds
 
 
 def _balances(now: Snapshot) -> Series:
-    # Amounts of different assets have no sum that could stand under `other`.
+    # Amounts of different assets cannot be summed under the label `other`.
     bounded = islice(now.view.portfolio.balances, now.max_scopes)
     return (((b.venue, b.asset), b.free + b.locked) for b in bounded)
 
 
 def _unconfirmed(now: Snapshot) -> dict[str, int]:
-    rest = Counter(dict.fromkeys(now.pending, 0))
+    unconfirmed = Counter(dict.fromkeys(now.pending, 0))
     for cancel in now.view.cancel:
         if not cancel.confirmed:
-            rest.update(name for name, state in cancel.targets.items() if state != "confirmed")
-    return rest
+            targets = cancel.targets.items()
+            unconfirmed.update(name for name, state in targets if state != "confirmed")
+    return unconfirmed
 
 
 TABLE = (
@@ -107,99 +115,99 @@ TABLE = (
         "riskmon_build_info",
         "gauge",
         ("version",),
-        "1; the version that runs.",
+        "1; the running version is the label.",
         lambda now: [((now.version,), 1)],
     ),
     # -- limits and breakers
     Row(
         "riskmon_limit_value",
         "gauge",
-        OF_LIMIT,
+        LIMIT,
         "What the limit measures, in the unit of its kind.",
-        _of_breakers(lambda b: b.value),
+        _by_breaker(lambda b: b.value),
     ),
     Row(
         "riskmon_limit_bound",
         "gauge",
-        OF_LIMIT,
+        LIMIT,
         "The bound on the value.",
-        _of_breakers(lambda b: b.bound),
+        _by_breaker(lambda b: b.bound),
     ),
     Row(
         "riskmon_limit_utilization_ratio",
         "gauge",
-        OF_LIMIT,
+        LIMIT,
         "Value over bound (for a floor, bound over value), from 0 to 10; above 1 is a breach.",
-        _of_breakers(lambda b: b.utilization),
+        _by_breaker(lambda b: b.utilization),
     ),
     Row(
         "riskmon_limit_warning_ratio",
         "gauge",
-        OF_LIMIT,
+        LIMIT,
         "The utilization from which the limit warns.",
-        _of_breakers(lambda b: b.warning_ratio if b.bound else None),
+        _by_breaker(lambda b: b.warning_ratio if b.bound else None),
     ),
     Row(
         "riskmon_limit_unknown",
         "gauge",
-        OF_LIMIT,
-        "1 while the limit cannot be evaluated for want of data, else 0.",
-        _unknown,
+        LIMIT,
+        "1 while the limit cannot be evaluated because data are missing, else 0.",
+        _unknown_limits,
     ),
     Row(
         "riskmon_limit_breaches_total",
         "counter",
-        OF_LIMIT,
-        "Breaches of the limit, those of shadow limits too.",
-        _of_breakers(lambda b: b.breaches_total),
+        LIMIT,
+        "Breaches of the limit; shadow limits count too.",
+        _by_breaker(lambda b: b.breaches_total),
     ),
     Row(
         "riskmon_breaker_state",
         "gauge",
-        (*OF_LIMIT, "state"),
+        (*LIMIT, "state"),
         "1 for the state that the breaker is in, 0 for the others.",
-        _states,
+        _breaker_states,
     ),
     Row(
         "riskmon_breaker_trips_total",
         "counter",
-        OF_LIMIT,
-        "How often the breaker opened by itself.",
-        _of_breakers(lambda b: b.trips_total),
+        LIMIT,
+        "Times that the breaker opened by itself.",
+        _by_breaker(lambda b: b.trips_total),
     ),
     Row(
         "riskmon_breaker_last_trip_timestamp_seconds",
         "gauge",
-        OF_LIMIT,
-        "When the breaker last opened by itself; absent before its first trip.",
-        _of_breakers(lambda b: _seconds(b.last_trip_ns)),
+        LIMIT,
+        "Time at which the breaker last opened by itself; absent before its first trip.",
+        _by_breaker(lambda b: _seconds(b.last_trip_ns)),
     ),
     Row(
         "riskmon_freeze_triggered_total",
         "counter",
         ("reason",),
-        "Freezes by what caused them.",
-        _by(lambda now: {**dict.fromkeys(FREEZES, 0), **now.view.freeze_total}),
+        "Freezes by cause.",
+        _by_label(lambda now: {**dict.fromkeys(FREEZES, 0), **now.view.freeze_total}),
     ),
     Row(
         "riskmon_freeze_active",
         "gauge",
         ("scope",),
         "1 while the scope is frozen, else 0.",
-        _by(lambda now: {**dict.fromkeys(now.view.levels, False), **now.view.freeze_active}),
+        _by_label(lambda now: {**dict.fromkeys(now.view.levels, False), **now.view.freeze_active}),
     ),
     Row(
         "riskmon_gate_level",
         "gauge",
         ("scope",),
-        "What the gate allows: 0 halt, 1 reduce_only, 2 probe, 3 allow.",
-        _by(lambda now: {s: LEVEL_NAMES.index(name) for s, name in now.view.levels.items()}),
+        "Level of the gate: 0 halt, 1 reduce_only, 2 probe, 3 allow.",
+        _by_label(lambda now: {s: LEVEL_NAMES.index(name) for s, name in now.view.levels.items()}),
     ),
     Row(
         "riskmon_halted",
         "gauge",
-        (*OF_LIMIT, "reason"),
-        "1 while the limit holds its scope below allow, for this reason; else absent.",
+        (*LIMIT, "reason"),
+        "1 while the limit keeps its scope below allow for this reason, else absent.",
         _halted,
     ),
     # -- orders
@@ -207,47 +215,47 @@ TABLE = (
         "riskmon_orders_checked_total",
         "counter",
         ("result",),
-        "Orders checked before they were sent, by the answer.",
-        _by(lambda now: {**dict.fromkeys(CHECKS, 0), **now.view.orders_checked}),
+        "Checked orders, by result.",
+        _by_label(lambda now: {**dict.fromkeys(CHECKS, 0), **now.view.orders_checked}),
     ),
     Row(
         "riskmon_orders_blocked_total",
         "counter",
         ("limit",),
-        "Orders refused, by the limit that refused them.",
-        _by(lambda now: {b.limit: 0 for b in now.view.breakers} | now.view.orders_blocked),
+        "Refused orders, by the limit that refused them.",
+        _by_label(lambda now: {b.limit: 0 for b in now.view.breakers} | now.view.orders_blocked),
     ),
     # -- exchanges
     Row(
         "riskmon_exchange_latency_seconds",
         "histogram",
-        OF_EXCHANGE,
+        OPERATION,
         "Time from request to answer.",
-        _of_exchanges(lambda one: one.latency),
+        _by_operation(lambda stats: stats.latency),
     ),
     Row(
         "riskmon_exchange_latency_window_seconds",
         "gauge",
-        (*OF_EXCHANGE, "quantile"),
+        (*OPERATION, "quantile"),
         "Nearest-rank quantiles of the last 1000 latencies.",
         _quantiles,
-        at_once=30,  # each third one sorts a window
+        at_once=30,  # the quantiles of one operation sort its window
     ),
     Row(
         "riskmon_exchange_errors_total",
         "counter",
-        OF_EXCHANGE,
-        "Requests that failed.",
-        _of_exchanges(lambda one: one.errors),
+        OPERATION,
+        "Failed requests.",
+        _by_operation(lambda stats: stats.errors),
     ),
     Row(
         "riskmon_exchange_last_event_timestamp_seconds",
         "gauge",
         ("venue", "stream"),
-        "When the venue's last event of this type came.",
+        "Time at which the venue's last event of this type arrived.",
         lambda now: (((e.venue, e.stream), e.at_ns / 1e9) for e in now.view.last_events),
     ),
-    # -- the portfolio, money in the reference currency
+    # -- the portfolio; money in the reference currency
     Row(
         "riskmon_balance",
         "gauge",
@@ -260,35 +268,35 @@ TABLE = (
         "gauge",
         (),
         "Equity in the reference currency.",
-        _of_portfolio(lambda p: p.equity),
+        _portfolio(lambda p: p.equity),
     ),
     Row(
         "riskmon_pnl_realized",
         "gauge",
         (),
         "Realised P&L in the reference currency.",
-        _of_portfolio(lambda p: p.pnl_realized),
+        _portfolio(lambda p: p.pnl_realized),
     ),
     Row(
         "riskmon_pnl_unrealized",
         "gauge",
         (),
         "Unrealised P&L in the reference currency.",
-        _of_portfolio(lambda p: p.pnl_unrealized),
+        _portfolio(lambda p: p.pnl_unrealized),
     ),
     Row(
         "riskmon_pnl_day",
         "gauge",
         (),
         "P&L since the start of the trading day, net of cash flows.",
-        _of_portfolio(lambda p: p.pnl_day),
+        _portfolio(lambda p: p.pnl_day),
     ),
     Row(
         "riskmon_drawdown_ratio",
         "gauge",
         (),
         "Fall of the unit value from its peak, from 0 to 1.",
-        _of_portfolio(lambda p: p.drawdown_ratio),
+        _portfolio(lambda p: p.drawdown_ratio),
     ),
     Row(
         "riskmon_position_quantity",
@@ -308,8 +316,8 @@ TABLE = (
         "riskmon_assets_unpriced",
         "gauge",
         (),
-        "Assets held for which there is no price.",
-        _of_portfolio(lambda p: len(p.unpriced)),
+        "Held assets that have no price.",
+        _portfolio(lambda p: len(p.unpriced)),
     ),
     Row(
         "riskmon_edge_bps",
@@ -323,36 +331,36 @@ TABLE = (
         "riskmon_cancel_deliveries_total",
         "counter",
         ("target", "result"),
-        "Attempts to deliver a cancel, by what they came to.",
+        "Attempts to deliver a cancel, by result.",
         lambda now: now.counts.deliveries.items(),
     ),
     Row(
         "riskmon_cancel_duration_seconds",
         "histogram",
         ("target",),
-        "Time from the sending of a cancel to the answer by which its target took it.",
+        "Time from sending a cancel to the answer with which its target accepts it.",
         lambda now: (((target,), took) for target, took in now.counts.cancels.items()),
     ),
     Row(
         "riskmon_cancel_pending",
         "gauge",
         ("target",),
-        "Cancels that the target has not taken yet.",
-        _by(lambda now: {target: count for target, (count, _) in now.pending.items()}),
+        "Cancels that the target has not accepted yet.",
+        _by_label(lambda now: {target: count for target, (count, _) in now.pending.items()}),
     ),
     Row(
         "riskmon_cancel_oldest_pending_timestamp_seconds",
         "gauge",
         ("target",),
-        "When the oldest of the target's pending cancels was made; absent without one.",
+        "Time at which the target's oldest pending cancel was created; absent without one.",
         lambda now: (((t,), _seconds(since_ns)) for t, (_, since_ns) in now.pending.items()),
     ),
     Row(
         "riskmon_cancel_unconfirmed",
         "gauge",
         ("target",),
-        "Incidents of which the target has not confirmed that no order rests any more.",
-        _by(_unconfirmed),
+        "Incidents for which the target has not confirmed that no order rests.",
+        _by_label(_unconfirmed),
     ),
     # -- the sidecar itself
     Row(
@@ -360,20 +368,20 @@ TABLE = (
         "histogram",
         (),
         "Time from the arrival of a breaching event to the shut gate.",
-        _one(lambda now: now.counts.gate_delays),
+        _single(lambda now: now.counts.gate_delays),
     ),
     Row(
         "riskmon_breach_to_cancel_seconds",
         "histogram",
         (),
         "Time from the arrival of a breaching event to the first cancel attempt.",
-        _one(lambda now: now.counts.cancel_delays),
+        _single(lambda now: now.counts.cancel_delays),
     ),
     Row(
         "riskmon_events_total",
         "counter",
         ("type",),
-        "Accepted events, duplicates too.",
+        "Accepted events, including duplicates.",
         lambda now: (((name,), now.counts.events[kind]) for kind, name in EVENTS.items()),
     ),
     Row(
@@ -381,62 +389,62 @@ TABLE = (
         "counter",
         ("reason",),
         "Refused requests with events.",
-        _by(lambda now: now.counts.rejections),
+        _by_label(lambda now: now.counts.rejections),
     ),
     Row(
         "riskmon_operations_refused_total",
         "counter",
         ("reason",),
-        "Refused operators' calls.",
-        _by(lambda now: now.counts.refusals),
+        "Operators' calls that were refused.",
+        _by_label(lambda now: now.counts.refusals),
     ),
     Row(
         "riskmon_accept_pauses_total",
         "counter",
         (),
-        "How often accepting connections paused for a second, because no descriptor was left.",
-        _one(lambda now: now.counts.accept_pauses),
+        "Pauses of one second in accepting connections, because no descriptor was free.",
+        _single(lambda now: now.counts.accept_pauses),
     ),
     Row(
         "riskmon_last_cycle_timestamp_seconds",
         "gauge",
         (),
-        "When the loop last turned.",
-        _one(lambda now: _seconds(now.counts.last_cycle_ns)),
+        "Time at which the last turn of the sequencer ended.",
+        _single(lambda now: _seconds(now.counts.last_cycle_ns)),
     ),
     Row(
         "riskmon_cycle_duration_seconds",
         "histogram",
         (),
-        "Time of one turn of the loop.",
-        _one(lambda now: now.counts.cycles),
+        "Duration of one turn of the sequencer.",
+        _single(lambda now: now.counts.cycles),
     ),
     Row(
         "riskmon_journal_commit_duration_seconds",
         "histogram",
         (),
-        "Time of one commit of the journal.",
-        _one(lambda now: now.counts.commits),
+        "Duration of one commit of the journal.",
+        _single(lambda now: now.counts.commits),
     ),
     Row(
         "riskmon_config_last_reload_successful",
         "gauge",
         (),
-        "1 if the last reload of the configuration was taken, else 0.",
-        _one(lambda now: now.counts.reloaded),
+        "1 if the last reload of the configuration succeeded, else 0.",
+        _single(lambda now: now.counts.reloaded),
     ),
     Row(
         "riskmon_log_dropped_total",
         "counter",
         (),
-        "Log lines that were dropped because standard error was not read fast enough.",
-        _one(lambda now: now.log_dropped),
+        "Log lines dropped because standard error was not read fast enough.",
+        _single(lambda now: now.log_dropped),
     ),
     Row(
         "riskmon_gate_rewrites_total",
         "counter",
         (),
-        "Times that the gate's file was made anew because it was lost, replaced or damaged.",
-        _one(lambda now: now.counts.gate_rewrites),
+        "Times that the gate file was recreated because it was lost, replaced or damaged.",
+        _single(lambda now: now.counts.gate_rewrites),
     ),
 )
