@@ -24,7 +24,7 @@ import riskmon
 from riskmon import Gate
 from riskmon.gate import Level, gate_path
 from riskmon.gate_writer import GateFull, GateInUse, GateWriter
-from riskmon.permissions import Unsafe
+from riskmon.system.permissions import Unsafe
 from tests.support import ROOT
 from tests.support.waiting import eventually
 

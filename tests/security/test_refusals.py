@@ -16,7 +16,7 @@ from riskmon.auth.tokens import token_hash
 from riskmon.core.decisions import Record
 from riskmon.journal import Commit, Journal
 from riskmon.journal.pruning import REFUSALS_MAX
-from riskmon.web import Refusal
+from riskmon.port import Refusal
 from tests.support.memory_port import BOT, EXPIRED, GUARDED, OPERATOR, site
 from tests.support.sidecar import Make, Sidecar
 from tests.support.waiting import eventually
