@@ -1,4 +1,4 @@
-"""The dashboards: built from their YAML, complete, true to the metrics, and never empty."""
+"""The dashboards: built from their YAML, complete, consistent with the metrics, never empty."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NOT_OURS = {"up", "process_cpu_seconds_total", "process_resident_memory_bytes"}
 
 
 def read(path: Path) -> Json:
-    """Give a dashboard."""
+    """Return a dashboard."""
     dashboard: Json = json.loads(path.read_text(encoding="utf-8"))
     return dashboard
 
@@ -49,12 +49,12 @@ OVERVIEW = read(FOLDER / "overview.json")
 
 
 def panels(dashboard: Json) -> list[Json]:
-    """Give every panel that shows data."""
+    """Return all panels that show data."""
     return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 
 def expressions(dashboard: Json) -> Iterator[tuple[str, str]]:
-    """Give (where, PromQL) of every query, the annotations' too."""
+    """Return (panel, PromQL) of all queries, including those of annotations."""
     for panel in panels(dashboard):
         for target in panel["targets"]:
             yield f"{panel['title']} {target['refId']}", target["expr"]
@@ -63,7 +63,7 @@ def expressions(dashboard: Json) -> Iterator[tuple[str, str]]:
 
 
 def variables(dashboard: Json) -> dict[str, tuple[str, str]]:
-    """Give (series, label) that each variable takes its values from."""
+    """Return (series, label) from which each variable takes its values."""
     found = {}
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query":
@@ -74,17 +74,17 @@ def variables(dashboard: Json) -> dict[str, tuple[str, str]]:
 
 
 def metrics(expr: str) -> set[str]:
-    """Give the metrics that an expression asks for."""
+    """Return the metrics in an expression."""
     return set(re.findall(r"\b[a-z_]+(?=\{)|\briskmon_\w+", expr))
 
 
 def selectors(expr: str) -> list[str]:
-    """Give what stands in the braces behind each metric."""
+    """Return the label matchers of each metric."""
     return re.findall(r"\{(.*?)\}", expr)
 
 
 def faults_of(panel: Json) -> Iterator[str]:
-    """Give what one panel lacks."""
+    """Return the missing parts of one panel."""
     if panel["type"] not in TYPES:
         yield f"type {panel['type']}"
     if not panel.get("description"):
@@ -98,7 +98,7 @@ def faults_of(panel: Json) -> Iterator[str]:
 
 
 def is_apart(one: Json, other: Json) -> bool:
-    """Whether two places on the grid do not overlap."""
+    """Whether two rectangles of the grid do not overlap."""
     return bool(
         one["x"] + one["w"] <= other["x"]
         or other["x"] + other["w"] <= one["x"]
@@ -108,7 +108,7 @@ def is_apart(one: Json, other: Json) -> bool:
 
 
 def layout_faults(dashboard: Json) -> Iterator[str]:
-    """Give what is wrong with the panels' places and numbers."""
+    """Return the faults in the positions and numbers of the panels."""
     places = [(panel["title"], panel["gridPos"]) for panel in dashboard["panels"]]
     yield from (f"{title}: off the grid" for title, at in places if at["x"] + at["w"] > 24)
     for (title, at), (other, there) in combinations(places, 2):
@@ -119,7 +119,7 @@ def layout_faults(dashboard: Json) -> Iterator[str]:
 
 
 def query_faults(dashboard: Json) -> Iterator[str]:
-    """Give what the queries ask for in vain, and what they do not narrow down."""
+    """Return unknown metrics, and queries without the variables' matchers."""
     known = exported() | NOT_OURS
     for where, expr in expressions(dashboard):
         yield from (f"{where}: {name} is no metric" for name in metrics(expr) - known)
@@ -131,7 +131,7 @@ def query_faults(dashboard: Json) -> Iterator[str]:
 
 
 def faults(dashboard: Json) -> list[str]:
-    """Give all that is wrong with a dashboard, as `panel: fault`."""
+    """Return all faults of a dashboard, as `panel: fault`."""
     fixed = {"editable": False, "schemaVersion": 39}
     found = [key for key, value in fixed.items() if dashboard.get(key) != value]
     if not re.fullmatch(r"riskmon-[a-z]+", dashboard.get("uid") or ""):
@@ -148,7 +148,7 @@ def faults(dashboard: Json) -> list[str]:
 
 
 def stale(folder: Path, built: Path) -> list[str]:
-    """Build from the YAML of a folder; give the files that are not what the builder makes."""
+    """Build from the YAML in a folder. Return the files that differ from the result."""
     built.mkdir()
     command = [sys.executable, "-m", "dashboards.build", str(built)]
     subprocess.run(command, check=True, cwd=folder.parent)
@@ -163,13 +163,13 @@ def stale(folder: Path, built: Path) -> list[str]:
 
 
 def test_json_is_what_the_yaml_builds(tmp_path: Path) -> None:
-    """Byte for byte: nobody edited a dashboard by hand, nobody forgot `make dashboards`."""
+    """The JSON is exactly the result of `make dashboards`."""
     assert DASHBOARDS
     assert stale(FOLDER, tmp_path / "built") == []
 
 
 def test_a_dashboard_edited_by_hand_is_caught(tmp_path: Path) -> None:
-    """One changed byte in the JSON, and a file that no YAML makes, do not pass."""
+    """A changed byte in the JSON, and a file without YAML, are detected."""
     folder = tmp_path / "dashboards"
     shutil.copytree(FOLDER, folder)
     (folder / "mine.json").write_text("{}\n")
@@ -183,12 +183,12 @@ def test_a_dashboard_edited_by_hand_is_caught(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
 def test_dashboards_are_complete(path: Path) -> None:
-    """Each panel has description, unit, source and place, each query a metric that exists."""
+    """All panels have description, unit, source and position, all queries existing metrics."""
     assert faults(read(path)) == []
 
 
 def test_every_metric_is_shown() -> None:
-    """No metric of the table is left out: what is exported can be looked at."""
+    """All metrics of the table are shown."""
     shown = {
         name for path in DASHBOARDS for _, expr in expressions(read(path)) for name in metrics(expr)
     }
@@ -258,7 +258,7 @@ def _no_trips(dashboard: Json) -> None:
     ],
 )
 def test_faulty_dashboards_are_caught(tamper: Callable[[Json], None], fault: str) -> None:
-    """Each of these faults, alone, is seen and named."""
+    """Each of these faults alone is detected and named."""
     tampered = copy.deepcopy(OVERVIEW)
     tamper(tampered)
     assert faults(tampered) == [fault]
@@ -300,14 +300,14 @@ scrape_configs:
 
 
 class Prometheus:
-    """A running Prometheus, asked as Grafana asks it."""
+    """A running Prometheus with the queries of Grafana."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.since = time.time()
 
     def values(self, expr: str) -> list[float]:
-        """Give every number that the query gave since the start, NaN left out."""
+        """Return all numbers of a query since the start, without NaN."""
         found = self._get(
             "query_range", query=filled(expr), start=self.since, end=time.time(), step=1
         )
@@ -315,7 +315,7 @@ class Prometheus:
         return [number for number in numbers if math.isfinite(number)]
 
     def labels(self, series: str, label: str) -> set[str]:
-        """Give what `label_values` gives."""
+        """Return the result of `label_values`."""
         parameters = {"match[]": filled(series), "start": self.since}
         return {one[label] for one in self._get("series", **parameters) if label in one}
 
@@ -324,7 +324,7 @@ class Prometheus:
 
 
 def filled(expr: str) -> str:
-    """Put in what Grafana puts in for its variables."""
+    """Replace Grafana's variables."""
     expr = expr.replace("$__rate_interval", "4s").replace("$__range", "60s")
     expr = expr.replace('"$job"', '"riskmon"')
     return re.sub(r'"\$(instance|account|venue)"', '".*"', expr)
@@ -350,7 +350,7 @@ def watched(tool: Tool, folder: Path, oms: Webhooks) -> Iterator[tuple[Sidecar, 
 
 
 def a_moment(number: int) -> list[dict[str, object]]:
-    """Give one of each event that needs no particular order."""
+    """Return one of each event whose order does not matter."""
     return [
         {"type": "latency", "venue": "kraken", "operation": "add_order", "seconds": 0.02},
         {"type": "error", "venue": "kraken", "operation": "cancel_order", "message": "busy"},
@@ -376,7 +376,7 @@ def a_moment(number: int) -> list[dict[str, object]]:
         {
             "type": "balances",
             "venue": "kraken",
-            # What has no price comes later: until then equity is known.
+            # The asset without a price comes later: until then the equity is known.
             "assets": {
                 "BTC": {"free": 0.01},
                 "USDT": {"free": 9_400},
@@ -409,7 +409,7 @@ def play(sidecar: Sidecar) -> None:
 
 
 def empty(dashboard: Json, prometheus: Prometheus) -> list[str]:
-    """Give the queries and variables that show nothing."""
+    """Return the queries and variables without a result."""
     found = [where for where, expr in expressions(dashboard) if not prometheus.values(expr)]
     asked = variables(dashboard).items()
     return found + [f"${name}" for name, of in asked if not prometheus.labels(*of)]
@@ -431,7 +431,7 @@ def test_no_query_is_empty(tool: Tool, tmp_path: Path, oms: Webhooks) -> None:
             path.stem: [] for path in DASHBOARDS
         }
 
-        # The same eyes see a query that asks for nothing.
+        # A query of a metric that does not exist is detected.
         blind = copy.deepcopy(OVERVIEW)
         blind["annotations"]["list"] = []
         panels(blind)[0]["targets"][0]["expr"] = 'riskmon_gate_level{scope="nobody"}'

@@ -1,4 +1,4 @@
-"""The journal stays within `max_bytes` whatever comes in, and keeps what a start needs."""
+"""The journal stays within `max_bytes` at any rate, and keeps the entries that a start needs."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_size_holds_at_the_rate_of_the_disk(
 
 @pytest.mark.slow
 def test_a_sidecar_holds_the_size(make: Make) -> None:
-    """At the rate of four connections, and a restart replays from what is left."""
+    """With events over four connections the size stays bounded, and a restart replays the rest."""
     sidecar = make(f"[journal]\nmax_bytes = {MAX_BYTES}").start()
     body = json.dumps([{"type": "latency", "venue": "kraken", "seconds": 0.01}] * 1_000).encode()
 
@@ -96,12 +96,12 @@ def test_a_sidecar_holds_the_size(make: Make) -> None:
     reached = largest(sidecar.state_dir, write)
     taken = sidecar.metric("riskmon_events_total", type="latency")
     assert taken is not None
-    assert taken > 10_000  # several times what fits
+    assert taken > 10_000  # several times the maximum size
     assert 0.5 * MAX_BYTES < reached < 1.1 * MAX_BYTES
 
 
 def post(sidecar: Sidecar, body: bytes, seconds: float) -> None:
-    """Send a batch again and again."""
+    """Send a batch repeatedly."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         assert sidecar.request("POST", "/v1/events", body)[0] == 200
