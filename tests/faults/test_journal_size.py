@@ -49,7 +49,7 @@ def commits(count: int, events: list[Event], every: int) -> Iterator[Commit]:
 
 # Several times what fits. By count, not by time: a busy machine writes little in a second.
 @pytest.mark.parametrize(("count", "batch", "every"), [(20_000, 1, 1_000), (1_000, 100, 25)])
-def test_the_size_holds_at_the_rate_of_the_disk(
+def test_the_size_is_bounded_at_the_rate_of_the_disk(
     tmp_path: Path, count: int, batch: int, every: int
 ) -> None:
     """Single events and batches, as fast as they are taken: at most 10 % over, and most is used."""
@@ -81,7 +81,7 @@ def test_the_size_holds_at_the_rate_of_the_disk(
 
 
 @pytest.mark.slow
-def test_a_sidecar_holds_the_size(make: Make) -> None:
+def test_the_size_is_bounded_in_a_sidecar(make: Make) -> None:
     """With events over four connections the size stays bounded, and a restart replays the rest."""
     sidecar = make(f"[journal]\nmax_bytes = {MAX_BYTES}").start()
     body = json.dumps([{"type": "latency", "venue": "kraken", "seconds": 0.01}] * 1_000).encode()
