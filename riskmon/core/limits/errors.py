@@ -130,7 +130,7 @@ class ErrorStreakLimit(SampleLimit):
             self._longest.end(length)
         elif not self._always:
             return None
-        return self.evaluate(now_ns)._replace(counts=False)
+        return self.evaluate(now_ns, counts=False)
 
     def probe(self, event: Sample) -> bool | None:
         """Whether the request succeeded; a fill did."""

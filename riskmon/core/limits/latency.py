@@ -96,7 +96,6 @@ class LatencyP99Limit(SampleLimit):
             return None
         if len(window) < self.params.min_samples:
             return NOT_PAST
-        # Only a slow sample counts as a breach.
         return Evaluation(window.p99_past_bound(), seconds > self.bound, window.p99_past_near())
 
     def observe_run(self, run: Sequence[Latency], now_ns: int) -> bool:
@@ -109,13 +108,13 @@ class LatencyP99Limit(SampleLimit):
         ]
         return self.measure.add_run(samples, now_ns)
 
-    def evaluate(self, now_ns: int) -> Evaluation:
-        """The evaluation of the window; it counts no breach, as it has no sample of its own."""
+    def evaluate(self, now_ns: int, *, counts: bool = False) -> Evaluation:
+        """The evaluation of the window; only a slow sample counts as a breach."""
         window = self.measure
         window.expire(now_ns)
         if len(window) < self.params.min_samples:
             return NOT_PAST
-        return Evaluation(window.p99_past_bound(), counts=False, near=window.p99_past_near())
+        return Evaluation(window.p99_past_bound(), counts, window.p99_past_near())
 
     def probe(self, event: Sample) -> bool | None:
         """Whether the sample is within the bound; an error is not."""

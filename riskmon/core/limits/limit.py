@@ -180,14 +180,13 @@ class SampleLimit(Limit):
     def value(self, now_ns: int) -> float | None:
         """The value; None before there are samples enough."""
 
-    def evaluate(self, now_ns: int) -> Evaluation:
+    def evaluate(self, now_ns: int, *, counts: bool = True) -> Evaluation:
         """The evaluation of the samples that are kept, by the bound of now."""
-        value = self.value(now_ns)
+        value, bound = self.value(now_ns), self.bound
         if value is None:
             return NOT_PAST
         # The ratio itself is compared: 7 of 25 are 0.28, but 0.28 x 25 is a little above 7.
-        near = value / self.bound >= self.params.warn
-        return Evaluation(self.is_past(value, self.bound), counts=True, near=near)
+        return Evaluation(self.is_past(value, bound), counts, value / bound >= self.params.warn)
 
     @abstractmethod
     def probe(self, event: Sample) -> bool | None:

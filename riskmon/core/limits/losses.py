@@ -200,7 +200,7 @@ class LossStreakLimit(SampleLimit):
         if not isinstance(event, Close):
             return None
         self.measure = self.measure + 1 if event.pnl < 0 else 0
-        return self.evaluate(now_ns)._replace(counts=event.pnl < 0)
+        return self.evaluate(now_ns, counts=event.pnl < 0)
 
     def value(self, now_ns: int) -> float:
         """The length of the run."""
