@@ -58,10 +58,9 @@ LAYERS = (
     ("book",),
     ("limits",),
     ("breakers",),
-    ("engine", "checks", "operate", "reports", "state", "viewing"),
+    ("engine", "reports", "checks", "operate", "viewing"),
 )
 
-# Where imports stand inside functions, and why; all others stand at the top of a module.
 LATE = {
     "riskmon": "a bot's `import riskmon` stays light (PEP 562)",
     "riskmon.cli": "each command loads only what it needs",
