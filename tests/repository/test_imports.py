@@ -58,9 +58,10 @@ LAYERS = (
     ("book",),
     ("limits",),
     ("breakers",),
-    ("engine", "reports", "checks", "operate", "viewing"),
+    ("engine", "reports", "state", "checks", "operate", "viewing"),
 )
 
+# Where imports stand inside functions, and why; all others stand at the top of a module.
 LATE = {
     "riskmon": "a bot's `import riskmon` stays light (PEP 562)",
     "riskmon.cli": "each command loads only what it needs",
