@@ -14,6 +14,8 @@ from msgspec import Struct
 
 from riskmon.core.quantiles import nearest_rank
 
+__all__ = ["CountWindow", "RateWindow", "Statistics", "TimeWindow", "nearest_rank", "statistics"]
+
 
 class CountWindow(Struct, tag="count"):
     """The last ``size`` samples, with how many of them are above ``bound`` and above ``near``."""
