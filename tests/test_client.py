@@ -251,8 +251,8 @@ async def test_facts_outlive_a_full_queue_and_a_dead_sidecar(sidecar: Sidecar) -
 def test_a_late_latency_says_when_it_was_measured() -> None:
     """After an outage old samples carry `at`, and cannot pass for the exchange's present speed."""
     queue = ReportQueue(10)
-    queue.put("latency", b'{"type":"latency","venue":"kraken","seconds":0.1}', judged_live=True)
-    queue.put("heartbeat", b'{"type":"heartbeat"}', judged_live=False)
+    queue.put("latency", b'{"type":"latency","venue":"kraken","seconds":0.1}', is_live=True)
+    queue.put("heartbeat", b'{"type":"heartbeat"}', is_live=False)
     late, fact = queue.take(10, 10_000)
     now_ns = boottime_ns()
     assert "at" not in json.loads(late.wire(now_ns))
@@ -270,7 +270,7 @@ async def test_closing_ends_in_time_without_a_sidecar(
     client = Client(url)
     client.heartbeat(venue="kraken")
     await client.aclose(0.05)
-    assert "closed before the sidecar had every event" in caplog.text
+    assert "closed before the sidecar had accepted every event" in caplog.text
     client.heartbeat(venue="kraken")
     assert client.dropped == 1
 
@@ -285,7 +285,7 @@ async def test_closing_ends_when_a_cancel_is_lost(
             await asyncio.sleep(60)
         await asyncio.sleep(60)
 
-    monkeypatch.setattr(client._line, "post", lost)
+    monkeypatch.setattr(client._transport, "post", lost)
     client.heartbeat(venue="kraken")
     async with asyncio.timeout(2):
         await client.aclose(0.05)
@@ -493,7 +493,7 @@ async def test_check_gives_a_typed_answer(client: Client, sidecar: Sidecar) -> N
     with pytest.raises(ValueError, match="side is buy or sell"):
         await client.check(venue="kraken", **ORDER)
     sidecar.verdict = lambda _: web.Response(text="not JSON")
-    with pytest.raises(ConnectionError, match="cannot be read"):
+    with pytest.raises(ConnectionError, match="cannot be parsed"):
         await client.check(venue="kraken", **ORDER)
 
 
