@@ -1,4 +1,4 @@
-"""What people read of a sidecar's answers."""
+"""The output of the commands: a sidecar's answers as tables on the terminal, or as JSON."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _COLORS = {
 
 
 def console(*, stderr: bool = False) -> Console:
-    """The terminal; in a pipe lines are not folded, so that a program can find words in them."""
+    """Return the terminal; lines to a pipe are not wrapped, so that programs can search them."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 400)
 
 
 def show_json(answer: Any) -> None:
-    """The answer as it is, for programs."""
+    """Print the answer unchanged."""
     print(json.dumps(answer, indent=2, ensure_ascii=False))
 
 
 def show_state(console: Console, state: Mapping[str, Any]) -> None:
-    """The account, its breakers, and what stands in the way of trading."""
+    """Print the account, its breakers, unknown limits and cancels."""
     console.print(
         f"account [bold]{_text(state.get('account'))}[/]: {_colored(state.get('level'))}, "
         f"generation {_text(state.get('generation'))}"
@@ -49,39 +49,41 @@ def show_state(console: Console, state: Mapping[str, Any]) -> None:
     for unknown in state.get("unknown") or []:
         console.print(f"[yellow]unknown[/] {_row(unknown, ('limit', 'scope', 'reason'))}")
     for cancel in state.get("cancel") or []:
-        console.print(f"cancel {_row(cancel, ('incident', 'scope', 'limit'))}: {_end(cancel)}")
+        console.print(
+            f"cancel {_row(cancel, ('incident', 'scope', 'limit'))}: {_cancel_status(cancel)}"
+        )
 
 
-def _end(cancel: Mapping[str, Any]) -> str:
+def _cancel_status(cancel: Mapping[str, Any]) -> str:
     if not cancel.get("targets"):
-        return "[red]no target[/]"  # nobody was asked, so nothing is outstanding either
+        return "[red]no target[/]"  # without a target, no confirmation is outstanding
     return "confirmed" if cancel.get("confirmed") else "[red]not confirmed[/]"
 
 
 def show_breakers(console: Console, breakers: Sequence[Mapping[str, Any]]) -> None:
-    """One line for each breaker."""
+    """Print one line for each breaker."""
     _show(console, ("limit", "scope", "state", "generation", "since", "reason"), breakers)
 
 
 def show_incidents(console: Console, records: Sequence[Mapping[str, Any]]) -> None:
-    """The audit trail, newest first."""
+    """Print the audit trail, newest first."""
     if not records:
-        console.print("nothing has happened yet")
+        console.print("no incidents")
     columns = ("at", "kind", "action", "scope", "limit", "reason", "by", "peer", "outcome", "id")
     _show(console, columns, records)
 
 
 def show_drills(console: Console, drills: Iterable[Mapping[str, Any]]) -> None:
-    """Each target with its time to acknowledge."""
+    """Print each target with its time to acknowledge."""
     _show(console, ("target", "ok", "seconds", "detail"), list(drills))
 
 
-def show_blames(console: Console, blames: Iterable[Mapping[str, Any]]) -> None:
-    """What would trip again at once."""
-    for blame in blames:
+def show_violations(console: Console, violations: Iterable[Mapping[str, Any]]) -> None:
+    """Print the violations that would trip a breaker again at once."""
+    for violation in violations:
         console.print(
-            f"  {_row(blame, ('limit', 'scope'))}: "
-            f"{_text(blame.get('value'))} against {_text(blame.get('bound'))}"
+            f"  {_row(violation, ('limit', 'scope'))}: "
+            f"value {_text(violation.get('value'))}, bound {_text(violation.get('bound'))}"
         )
 
 
@@ -115,6 +117,6 @@ def _row(row: Mapping[str, Any], names: Sequence[str]) -> str:
 
 
 def _text(value: Any) -> str:
-    # A reason may hold anything: nothing in it is markup or moves the cursor.
+    # A reason may contain any text: it must not act as markup or control the terminal.
     text = "" if value is None else str(value)
     return escape("".join(char if char.isprintable() else "?" for char in text))
