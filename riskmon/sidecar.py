@@ -31,7 +31,7 @@ from riskmon.core.decisions import (
     OperateAnswer,
     Record,
     Transition,
-    Unknown,
+    UnknownLimit,
 )
 from riskmon.core.engine import Engine
 from riskmon.core.view import View, withhold
@@ -457,7 +457,7 @@ def _log_decision(decision: Decision) -> None:
             f", by {decision.by}" if decision.by else "",
             decision.reason,
         )
-    elif isinstance(decision, Unknown):
+    elif isinstance(decision, UnknownLimit):
         _log.warning("%s over %s is unknown: %s", decision.limit, decision.scope, decision.reason)
 
 

@@ -15,6 +15,7 @@ from riskmon.core.decisions import HALT, LEVEL_NAMES, PROBE, REDUCE_ONLY, CheckA
 from riskmon.core.events import Check
 from riskmon.core.limits.facts import Facts, Intent
 from riskmon.core.limits.policy import Recovery
+from riskmon.core.unknown import Unknown
 
 PERMIT_NS = 5 * 10**9
 _REFUSES = ("block", "reduce", "trip", "freeze")
@@ -96,7 +97,7 @@ def _refusals(judge: Judge, facts: Facts, intent: Intent, scopes: list[str]) -> 
                 value = limit.judge(facts, intent, scope, bound)
                 if rule.notes:
                     _note(judge, facts, intent, rule, breaker)
-            if type(value) is str:
+            if type(value) is Unknown:
                 blame = _untold(facts, intent, rule, breaker)
             elif value <= bound or value <= before:
                 continue  # nearly always
@@ -155,7 +156,7 @@ def _act(judge: Judge, rule: Rule, breaker: Breaker, value: float) -> None:
 
 def _admit(judge: Judge, facts: Facts, intent: Intent, scopes: list[str]) -> None:
     """Let the order count from now on."""
-    notional = None if isinstance(intent.notional, str) else abs(intent.notional)
+    notional = None if isinstance(intent.notional, Unknown) else abs(intent.notional)
     facts.orders.reserve(intent.order, notional, facts.now_ns)
     for scope in scopes:
         for rule, breaker in judge.board.spending.get(scope, ()):

@@ -54,7 +54,7 @@ class Warned(_Decision, tag="warning", frozen=True):
     bound: float | None = None
 
 
-class Unknown(_Decision, tag="unknown", frozen=True):
+class UnknownLimit(_Decision, tag="unknown", frozen=True):
     """A limit that must be provable has been unknown for the grace, or is known again."""
 
     limit: str
@@ -117,7 +117,7 @@ class Withdraw(_Decision, tag="withdraw", frozen=True):
     incident: str
 
 
-Decision = Transition | Warned | Unknown | Record | Sweep | Withdraw
+Decision = Transition | Warned | UnknownLimit | Record | Sweep | Withdraw
 
 
 class Violation(Struct, frozen=True, kw_only=True):

@@ -39,6 +39,7 @@ from riskmon.core.limits.facts import EdgeHeard, Facts
 from riskmon.core.limits.losses import Loss
 from riskmon.core.operate import operate
 from riskmon.core.timers import TimerKey, Timers
+from riskmon.core.unknown import Unknown
 from riskmon.core.view import FiguresView, View
 from riskmon.core.viewing import figures, view
 
@@ -412,7 +413,7 @@ class Engine:
         breaker = self._board.state.breakers.get(limit, {}).get(scope)
         if rule is None or breaker is None or not rule.limit.standing:
             return
-        known = not isinstance(rule.limit.value(self._facts, scope), str)
+        known = not isinstance(rule.limit.value(self._facts, scope), Unknown)
         if known and getattr(rule.limit, "by_report", False):
             self._arm_wake(rule, breaker)  # a later report put it off
         else:

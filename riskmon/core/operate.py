@@ -18,6 +18,7 @@ from riskmon.core.breakers.transitions import Trips
 from riskmon.core.constraints import MAX_SECONDS
 from riskmon.core.decisions import LEVEL_NAMES, BreakerState, OperateAnswer, Record, Violation
 from riskmon.core.events import Operate
+from riskmon.core.unknown import Unknown
 
 _LOOSENS = {"unfreeze": ("frozen",), "reset": ("open", "half_open")}
 _RESET = "reset it"
@@ -129,8 +130,8 @@ def _permit_rebasing(book: Portfolio, call: Operate) -> None:
     if call.action not in _LOOSENS:
         raise _RefusedError(409, f"`rebase` goes with reset and unfreeze, not with {call.action}")
     equity = book.judged
-    if isinstance(equity, str):
-        raise _RefusedError(409, f"cannot rebase, equity is unknown: {equity}")
+    if isinstance(equity, Unknown):
+        raise _RefusedError(409, f"cannot rebase, equity is unknown: {equity.reason}")
     if equity <= 0:
         raise _RefusedError(409, f"cannot rebase: equity is {equity:g}, and capital is above 0")
 

@@ -13,6 +13,7 @@ from riskmon.core.breakers.rules import HALT_REASONS, utilization
 from riskmon.core.config import EngineConfig
 from riskmon.core.decisions import ALLOW, LEVEL_NAMES
 from riskmon.core.limits.windows import statistics
+from riskmon.core.unknown import Unknown
 from riskmon.core.view import (
     BalanceView,
     BreakerView,
@@ -148,11 +149,11 @@ def figures(book: Portfolio) -> FiguresView:
 
 def _figures(book: Portfolio) -> dict[str, Any]:
     state = book.state
-    known = isinstance(state.judged, float)
+    known = not isinstance(equity := book.judged, Unknown)
     unit_value = state.judged_unit_value
     return {
         "reference": book.reference,
-        "equity": state.judged if known else None,
+        "equity": equity if known else None,
         "settled": book.venues.settled(),
         "initial_capital": state.capital,
         "unit_value": unit_value if known else None,

@@ -14,7 +14,7 @@ from riskmon.core.decisions import (
     OperateAnswer,
     Record,
     Transition,
-    Unknown,
+    UnknownLimit,
     Warned,
 )
 from riskmon.core.events import Check, Operate, Reported
@@ -93,7 +93,7 @@ class Shutdown(Struct, tag_field="type", tag="shutdown", frozen=True, kw_only=Tr
     reason: str
 
 
-Change = View | PortfolioNow | Transition | Warned | Unknown | Shutdown
+Change = View | PortfolioNow | Transition | Warned | UnknownLimit | Shutdown
 
 
 class Port(Protocol):

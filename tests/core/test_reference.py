@@ -41,7 +41,7 @@ from riskmon.core.decisions import (
     Record,
     Sweep,
     Transition,
-    Unknown,
+    UnknownLimit,
     Warned,
     Withdraw,
 )
@@ -141,7 +141,7 @@ class Pair:
                 said.append(("transition", one.limit, one.scope, one.before, one.after))
             elif isinstance(one, Warned):
                 said.append(("warning", one.limit, one.scope, one.active))
-            elif isinstance(one, Unknown):
+            elif isinstance(one, UnknownLimit):
                 said.append(("unknown", one.limit, one.scope, one.halted))
             elif isinstance(one, Sweep):
                 said.append(("sweep", one.limit, one.scope, one.sweep, one.targets))
@@ -155,7 +155,9 @@ class Pair:
                 line = self.lines[one.incident]
                 said.append(("withdraw", line.limit, line.scope))
         same("decisions", sorted(said, key=repr), sorted(self.reference.said, key=repr))
-        changes = [d.generation for d in outcome.decisions if isinstance(d, Transition | Unknown)]
+        changes = [
+            d.generation for d in outcome.decisions if isinstance(d, Transition | UnknownLimit)
+        ]
         same("generations of the changes", changes, list(self._new_generations()))
         same("generation", self.engine.generation, self.reference.generation)
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sidecar.conftest import Make, make, oms
-from tests.sidecar.harness import PATIENCE_SECONDS, Sidecar, eventually
+from tests.e2e.conftest import Make, make, oms
+from tests.support.harness import PATIENCE_SECONDS, Sidecar, eventually
 
 __all__ = ["Make", "make", "oms"]
 

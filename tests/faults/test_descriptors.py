@@ -15,9 +15,9 @@ import pytest
 
 from riskmon.gate import Level
 from riskmon.open_files import LEAST_ROOM, OWN, TooFewFiles, connection_caps
+from tests.e2e.conftest import Make
 from tests.security.test_connections import attack, freeze
-from tests.sidecar.conftest import Make
-from tests.sidecar.harness import ROOT, SECRET, Webhooks, eventually
+from tests.support.harness import ROOT, SECRET, Webhooks, eventually
 
 # The strategy's silence trips two seconds after its heartbeat, without any request.
 SILENCE = """

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sidecar.conftest import Make
-from tests.sidecar.harness import ROOT, Sidecar, eventually
+from tests.e2e.conftest import Make
+from tests.support.harness import ROOT, Sidecar, eventually
 
 CLOSED = [set(some) for count in (1, 2, 3) for some in itertools.combinations(range(3), count)]
 STANDARD = {0: "<&-", 1: ">&-", 2: "2>&-"}

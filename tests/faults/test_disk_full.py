@@ -11,9 +11,9 @@ import pytest
 from riskmon.gate import Level
 from riskmon.journal import Commit, Entry, Journal, JournalError
 from riskmon.journal.reserve import RESERVE_BYTES
-from tests.faults.disks import Disk
-from tests.sidecar.conftest import Make
-from tests.sidecar.harness import QUICK_LATENCY, SLOW_SAMPLES, Sidecar, Webhooks, eventually
+from tests.e2e.conftest import Make
+from tests.support.disks import Disk
+from tests.support.harness import QUICK_LATENCY, SLOW_SAMPLES, Sidecar, Webhooks, eventually
 
 pytestmark = pytest.mark.slow
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from riskmon.gate import Level
-from tests.faults.disks import Disk
-from tests.sidecar.conftest import Make
-from tests.sidecar.harness import LEASE_SECONDS, Sidecar, eventually
+from tests.e2e.conftest import Make
+from tests.support.disks import Disk
+from tests.support.harness import LEASE_SECONDS, Sidecar, eventually
 
 pytestmark = pytest.mark.slow
 

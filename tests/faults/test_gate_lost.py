@@ -15,8 +15,8 @@ from typing import Self
 import pytest
 
 from riskmon.gate import Gate
-from tests import gate_in_c
-from tests.sidecar.harness import ROOT, Sidecar, eventually
+from tests.support import gate_in_c
+from tests.support.harness import ROOT, Sidecar, eventually
 
 pytestmark = pytest.mark.slow
 

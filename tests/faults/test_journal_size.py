@@ -12,8 +12,8 @@ import pytest
 
 from riskmon.core.events import Event, Latency
 from riskmon.journal import Commit, Entry, Journal
-from tests.sidecar.conftest import Make
-from tests.sidecar.harness import Sidecar
+from tests.e2e.conftest import Make
+from tests.support.harness import Sidecar
 
 MAX_BYTES = 1_000_000
 

@@ -16,7 +16,7 @@ import pytest
 from bench.bodies import BODIES, filled, holding
 from riskmon.gate import Gate
 from riskmon.journal import entries
-from tests.sidecar.harness import PATIENCE_SECONDS, Sidecar
+from tests.support.harness import PATIENCE_SECONDS, Sidecar
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ from standardwebhooks import Webhook
 from riskmon.gate import Level
 from riskmon.log import LINES_MAX
 from tests.faults.conftest import END_SECONDS, Make, Pipe, end_seconds, log_lines, start
-from tests.sidecar.harness import (
+from tests.support.harness import (
     PATIENCE_SECONDS,
     QUICK_LATENCY,
     ROOT,

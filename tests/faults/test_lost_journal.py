@@ -18,7 +18,7 @@ import pytest
 from riskmon.core.events import Event, Operate
 from riskmon.journal import Commit, Entry, Journal, JournalError, JournalLost, backup, restore
 from riskmon.journal.mark import mark_paths
-from tests.test_journal import commit
+from tests.journal.test_journal import commit
 
 ROOT = Path(__file__).parent.parent.parent
 ENTRIES = 60

@@ -17,9 +17,9 @@ import pytest
 from riskmon.core.events import Latency
 from riskmon.gate import Level
 from riskmon.journal import Commit, Entry, Journal
-from tests.faults.disks import Disk
-from tests.sidecar.conftest import Make
-from tests.sidecar.harness import ROOT, Sidecar, Webhooks, eventually
+from tests.e2e.conftest import Make
+from tests.support.disks import Disk
+from tests.support.harness import ROOT, Sidecar, Webhooks, eventually
 
 pytestmark = pytest.mark.slow
 

@@ -21,8 +21,7 @@ from riskmon.journal import Delivery
 from riskmon.outbox import CancelTarget, Outbox, Schedule, payload
 from tests.faults.conftest import END_SECONDS, Make, end_seconds, threads
 from tests.faults.receivers import hostile_receivers
-from tests.namespaces import mount_namespace
-from tests.sidecar.harness import (
+from tests.support.harness import (
     QUICK_LATENCY,
     SECRET,
     SLOW_SAMPLES,
@@ -30,6 +29,7 @@ from tests.sidecar.harness import (
     Webhooks,
     eventually,
 )
+from tests.support.namespaces import mount_namespace
 
 pytestmark = pytest.mark.slow
 WHOLE_SECONDS = 2.0

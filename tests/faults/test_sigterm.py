@@ -23,7 +23,7 @@ from riskmon.journal import Commit, Entry, Journal
 from riskmon.outbox.webhook import WHOLE_SECONDS
 from tests.faults.conftest import END_SECONDS, Make, Pipe, end_seconds, log_lines, start, threads
 from tests.faults.receivers import hostile_receivers
-from tests.sidecar.harness import (
+from tests.support.harness import (
     LEASE_SECONDS,
     QUICK_LATENCY,
     ROOT,

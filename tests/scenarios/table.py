@@ -33,7 +33,7 @@ from riskmon.core.decisions import (
     Record,
     Sweep,
     Transition,
-    Unknown,
+    UnknownLimit,
     Warned,
 )
 from riskmon.core.engine import Engine
@@ -364,7 +364,7 @@ def _told(one: Decision) -> str:
         return f"{one.limit} {one.scope}: {one.before} -> {one.after}"
     if isinstance(one, Warned):
         return f"{'warning' if one.active else 'all clear'} {one.limit} {one.scope}"
-    if isinstance(one, Unknown):
+    if isinstance(one, UnknownLimit):
         return f"{'unknown since' if one.halted else 'known again'} {one.limit} {one.scope}"
     if isinstance(one, Sweep):
         orders = " entries" if one.cancels == "entries" else ""

@@ -1,5 +1,5 @@
 """Sidecars and receivers that end with their test."""
 
-from tests.sidecar.conftest import make, oms
+from tests.e2e.conftest import make, oms
 
 __all__ = ["make", "oms"]

@@ -20,10 +20,10 @@ from riskmon.cli import run
 from riskmon.client import Verdict
 from riskmon.web.challenges import Challenges
 from riskmon.web.problems import Problem
-from tests.files import private
-from tests.security.users import ROOT, STRANGER, needs_root, shared_directory
-from tests.sidecar.harness import Sidecar
-from tests.web.port import BOSS, EXPIRED, GRAFANA, GUARDED, OPERATOR, Answer, Site, site
+from tests.support.files import private
+from tests.support.harness import Sidecar
+from tests.support.port import BOSS, EXPIRED, GRAFANA, GUARDED, OPERATOR, Answer, Site, site
+from tests.support.users import ROOT, STRANGER, needs_root, shared_directory
 
 TOKEN = "bot-1-" + "x" * 37
 SECOND_NS = 1_000_000_000

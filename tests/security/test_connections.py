@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.sidecar.conftest import Make
-from tests.sidecar.harness import ROOT, Sidecar
+from tests.e2e.conftest import Make
+from tests.support.harness import ROOT, Sidecar
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.sidecar.conftest import Make
-from tests.sidecar.harness import Sidecar, Webhooks
+from tests.e2e.conftest import Make
+from tests.support.harness import Sidecar, Webhooks
 
 pytestmark = pytest.mark.slow
 

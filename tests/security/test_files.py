@@ -16,9 +16,9 @@ from riskmon.journal import Journal, JournalError
 from riskmon.permissions import Unsafe, make_directory, open_secret, read_config, read_secret
 from riskmon.settings import SettingsError, load
 from riskmon.start import CannotStart, operator_token, tls_context
-from tests.files import private
-from tests.namespaces import mount_namespace
-from tests.security.users import OWNER, STRANGER, needs_root, program, riskmon, shared_directory
+from tests.support.files import private
+from tests.support.namespaces import mount_namespace
+from tests.support.users import OWNER, STRANGER, needs_root, program, riskmon, shared_directory
 
 SECRET = "whsec_" + "A" * 32
 CANCEL = '[[cancel]]\nname = "oms"\nurl = "http://127.0.0.1:1/c"\nsecret_file = "{}"\n'

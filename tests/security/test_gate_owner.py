@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from riskmon.gate import Gate, gate_path, user_number
-from tests import gate_in_c
-from tests.security.users import (
+from tests.support import gate_in_c
+from tests.support.harness import eventually
+from tests.support.users import (
     OWNER,
     ROOT,
     STRANGER,
@@ -29,7 +30,6 @@ from tests.security.users import (
     riskmon,
     shared_directory,
 )
-from tests.sidecar.harness import eventually
 
 pytestmark = [needs_root, pytest.mark.slow]
 

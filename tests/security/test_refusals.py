@@ -16,9 +16,9 @@ from riskmon.core.decisions import Record
 from riskmon.journal import Commit, Journal
 from riskmon.journal.pruning import REFUSALS_MAX
 from riskmon.web import Refusal, token_hash
-from tests.sidecar.conftest import Make
-from tests.sidecar.harness import Sidecar, eventually
-from tests.web.port import BOT, EXPIRED, GUARDED, OPERATOR, site
+from tests.e2e.conftest import Make
+from tests.support.harness import Sidecar, eventually
+from tests.support.port import BOT, EXPIRED, GUARDED, OPERATOR, site
 
 FREEZE = {"scope": "account", "reason": "a test"}
 TOKENS = f"""

@@ -11,8 +11,8 @@ import pytest
 
 from riskmon.unix_socket import ADDRESS_BYTES, address_of
 from riskmon.web import make_app, serve
-from tests.sidecar.harness import Sidecar
-from tests.web.port import OPEN, OPERATOR, MemoryPort, site
+from tests.support.harness import Sidecar
+from tests.support.port import OPEN, OPERATOR, MemoryPort, site
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ import pytest
 from riskmon import SyncClient
 from riskmon.settings import SettingsError, load
 from riskmon.web import make_app, serve
-from tests.security.users import OWNER, STRANGER, can_connect, needs_root, riskmon, shared_directory
-from tests.sidecar.harness import Sidecar
-from tests.web.port import OPEN, MemoryPort
+from tests.support.harness import Sidecar
+from tests.support.port import OPEN, MemoryPort
+from tests.support.users import OWNER, STRANGER, can_connect, needs_root, riskmon, shared_directory
 
 GROUP = 54_323
 

@@ -12,7 +12,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from riskmon.web import Access, Role, Token, make_app, token_hash
 from riskmon.web.access import INGEST, OPERATE, READ, Door, Peer, host_name, is_loopback
 from riskmon.web.problems import Problem
-from tests.web.port import (
+from tests.support.port import (
     BOSS,
     BOT,
     EXPIRED,

@@ -17,7 +17,7 @@ from riskmon.web import Caps, NotDurable, NotReady, QueueFull
 from riskmon.web.access import Caller
 from riskmon.web.edge import Edge
 from riskmon.web.ingest import events
-from tests.web.port import MemoryPort, site
+from tests.support.port import MemoryPort, site
 
 JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}

@@ -9,7 +9,7 @@ import pytest
 from riskmon.core.decisions import OperateAnswer, Violation
 from riskmon.core.events import Operate
 from riskmon.web import NotDurable, Reloaded
-from tests.web.port import NOW_NS, OPERATOR, ConfigFault, site
+from tests.support.port import NOW_NS, OPERATOR, ConfigFault, site
 
 ACTIONS = ("freeze", "unfreeze", "trip", "reset", "disable", "enable")
 BREAKER = {"limit": "manual", "scope": "account", "state": "frozen", "since_ns": NOW_NS}

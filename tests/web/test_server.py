@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from riskmon.web import Caps, make_app, serve
-from tests.web.port import OPEN, MemoryPort, site, until
+from tests.support.port import OPEN, MemoryPort, site, until
 
 STREAM = b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n"
 GET = b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n"

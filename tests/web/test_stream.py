@@ -13,7 +13,7 @@ import pytest
 
 from riskmon.core.decisions import BreakerState, Transition, Warned
 from riskmon.web import Caps, Change, PortfolioNow, Shutdown
-from tests.web.port import GRAFANA, GUARDED, NOW_NS, OPEN, OPERATOR, VIEW, Site, site, until
+from tests.support.port import GRAFANA, GUARDED, NOW_NS, OPEN, OPERATOR, VIEW, Site, site, until
 
 TRIP = Transition(
     limit="latency_p99",

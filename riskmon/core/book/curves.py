@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from riskmon.core.book.positions import no_mark
 from riskmon.core.book.tracks import Point
+from riskmon.core.unknown import Unknown
 
 if TYPE_CHECKING:
     from riskmon.core.book.portfolio import Portfolio
@@ -21,16 +22,16 @@ class Curves:
     def __init__(self, book: Portfolio) -> None:
         self._book = book
 
-    def fall(self, scope: str, period: str, *, trailing: bool) -> float | str:
-        """By how much P&L fell in a period, below 0 if it rose, or why that is unknown."""
+    def fall(self, scope: str, period: str, *, trailing: bool) -> float | Unknown:
+        """Return by how much P&L fell in a period: below 0 if it rose."""
         book, point = self._book, self._point(scope)
-        if isinstance(point, str):
+        if isinstance(point, Unknown):
             return point
         return book.tracks.fall(scope, period, point, book.now_ns, book.wall_ns, trailing=trailing)
 
     def pnl_day(self) -> float | None:
         """The account's P&L of the trading day; None when it is unknown."""
-        if isinstance(self._book.judged, str):
+        if isinstance(self._book.judged, Unknown):
             return None
         return self._book.tracks.profit("account", "day", self._book.wall_ns)
 
@@ -49,14 +50,16 @@ class Curves:
     def _at(self, value: float) -> Point:
         return Point(value, self._book.now_ns, self._book.wall_ns)
 
-    def _point(self, scope: str) -> Point | str:
+    def _point(self, scope: str) -> Point | Unknown:
         if scope == "account":
             judged = self._book.judged
-            return judged if isinstance(judged, str) else self._book.tracks.state.points["account"]
+            if isinstance(judged, Unknown):
+                return judged
+            return self._book.tracks.state.points["account"]
         kind, _, name = scope.partition(":")
         return self._venue(name) if kind == "venue" else self._strategy(name)
 
-    def _strategy(self, name: str) -> Point | str:
+    def _strategy(self, name: str) -> Point | Unknown:
         own = self._book.state.book.strategies.get(name)
         if own is None:
             return self._at(0.0)
@@ -66,11 +69,11 @@ class Curves:
             return no_mark(position)
         return self._at(own.value.value)
 
-    def _venue(self, name: str) -> Point | str:
+    def _venue(self, name: str) -> Point | Unknown:
         book = self._book
         venue = book.venues.state.venues.get(name)
         if venue is None or venue.own is None:
-            return f"{name} has not reported its balances: report them"
+            return Unknown(f"{name} has not reported its balances: report them")
         silent = book.venues.silent(name, venue)
         if silent is not None:
             return silent
@@ -83,4 +86,4 @@ class Curves:
         points = book.tracks.state.points
         if book.venues.is_settled(name):
             points["venue:" + name] = self._at(venue.own.value.value - venue.flows.value)
-        return points.get("venue:" + name, f"{name} is still reporting its balances")
+        return points.get("venue:" + name, Unknown(f"{name} is still reporting its balances"))

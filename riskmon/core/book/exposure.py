@@ -7,6 +7,7 @@ from heapq import heapify, heappop, heappush
 from msgspec import Struct, field
 
 from riskmon.core.book.money import Sum
+from riskmon.core.unknown import Unknown
 
 
 class Exposure(Struct):
@@ -66,8 +67,8 @@ class Exposures:
         """The exposure of a symbol, which is not to be changed."""
         return self.state.symbols.get(symbol, _NONE)
 
-    def net_notional(self, symbol: str) -> float | str:
-        """|net notional| of a symbol, or why it cannot be told."""
+    def net_notional(self, symbol: str) -> float | Unknown:
+        """Return |net notional| of a symbol."""
         if symbol in self.state.unpriced:
             return _no_mark(symbol)
         return abs(self.of(symbol).notional)
@@ -76,14 +77,14 @@ class Exposures:
         """The sum of |net quantity| over all symbols."""
         return max(0.0, self.state.gross_quantity.value)
 
-    def gross_notional(self) -> float | str:
-        """The sum of |net notional| over all symbols, or why it cannot be told."""
+    def gross_notional(self) -> float | Unknown:
+        """Return the sum of |net notional| over all symbols."""
         for symbol in self.state.unpriced:
             return _no_mark(symbol)
         return max(0.0, self.state.gross_notional.value)
 
-    def largest_notional(self) -> float | str:
-        """The largest |net notional| of a symbol, or why it cannot be told."""
+    def largest_notional(self) -> float | Unknown:
+        """Return the largest |net notional| of a symbol."""
         for symbol in self.state.unpriced:
             return _no_mark(symbol)
         if self._largest is None:
@@ -104,5 +105,5 @@ def _mark(names: dict[str, bool], name: str, wanted: bool) -> None:
         del names[name]
 
 
-def _no_mark(symbol: str) -> str:
-    return f"{symbol} has no mark: report its price"
+def _no_mark(symbol: str) -> Unknown:
+    return Unknown(f"{symbol} has no mark: report its price")

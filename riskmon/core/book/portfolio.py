@@ -25,7 +25,7 @@ assets in :mod:`riskmon.core.book.worths`, and the P&L of a period in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from msgspec import Struct, field
 
@@ -39,6 +39,7 @@ from riskmon.core.book.prices import Prices, PriceState
 from riskmon.core.book.tracks import Best, Point, Tracks, TracksState
 from riskmon.core.book.venues import Venue, Venues, VenuesState
 from riskmon.core.book.worths import EARLY_MAX, Arm, Worths
+from riskmon.core.unknown import Unknown
 
 _UNLIMITED = 1 << 62
 LATE_NS = 10 * 10**9  # a price or fill that is told later says little of now
@@ -58,7 +59,7 @@ class PortfolioState(Struct):
     configured_capital: float | None = None
     units: float | None = None
     peak: Best = field(default_factory=lambda: Best(1.0))  # of the unit value
-    judged: float | str = "nothing was reported yet"
+    judged: float | str = "nothing was reported yet"  # a text: the reason of an `Unknown`
     judged_unit_value: float = 1.0
     tracks: TracksState = field(default_factory=TracksState)
 
@@ -161,9 +162,10 @@ class Portfolio:
     # -- what is asked ----------------------------------------------------------------------------
 
     @property
-    def judged(self) -> float | str:
-        """The last settled equity, or why it is unknown."""
-        return self.state.judged
+    def judged(self) -> float | Unknown:
+        """The last settled equity."""
+        judged = self.state.judged
+        return Unknown(judged) if isinstance(judged, str) else judged
 
     def loss(self) -> float:
         """1 - unit value, of settled equity."""
@@ -186,15 +188,19 @@ class Portfolio:
         """Assets that are held and have no price."""
         return sorted(self.state.venues.balances.missing)
 
-    def order_notional(self, order: ev.Check) -> float | str:
-        """An order's notional at its own price, in the reference, or why it cannot be told."""
+    def order_notional(self, order: ev.Check) -> float | Unknown:
+        """Return an order's notional at its own price, in the reference."""
         what = instrument(order.symbol, self.reference)
         size = self.positions.size_of(order.venue, order.symbol)
         if size is None:
-            return f"{order.symbol} has no contract size: report a position with contract_size"
+            return Unknown(
+                f"{order.symbol} has no contract size: report a position with contract_size"
+            )
         worth = self.worths.asked(what.quote)
         if worth is None:
-            return f"{what.quote} has no price: report a price of {what.quote}/{self.reference}"
+            return Unknown(
+                f"{what.quote} has no price: report a price of {what.quote}/{self.reference}"
+            )
         price = 1.0 if what.kind == "inverse" else order.price
         return order.quantity * size * price * worth
 
@@ -401,7 +407,7 @@ class Portfolio:
             return False
         missing = next(iter(self._missing()), None)
         if missing is not None:
-            state.judged = missing
+            state.judged = missing.reason
             return True
         equity = self._equity()
         if state.venues.venues and not state.venues.complete:
@@ -431,13 +437,13 @@ class Portfolio:
             entered = self.state.tracks.entered
             entered.add(equity - entered.value - before.value)
 
-    def _missing(self) -> Iterable[str]:
-        """What stands between here and a whole equity, in words, with the cure."""
+    def _missing(self) -> Iterator[Unknown]:
+        """Yield each fact that equity lacks."""
         state, book = self.state, self.state.book
         ledgers = [state.venues.balances, book.unrealised]
         if not state.venues.venues and not self.config.venues:
             if state.capital is None:
-                yield "no balance was reported and portfolio.initial_capital is not set"
+                yield Unknown("no balance was reported and portfolio.initial_capital is not set")
             ledgers = [book.realised, book.unrealised, book.unrealised_within, state.flows]
         else:
             yield from self.venues.missing()
@@ -448,9 +454,9 @@ class Portfolio:
         for position in self.positions.unmarked(contracts_only=bool(state.venues.venues)):
             yield no_mark(position)
 
-    def no_price(self, asset: str) -> str:
-        """What is missing of an asset, with the cure."""
-        return (
+    def no_price(self, asset: str) -> Unknown:
+        """Return what is missing to value an asset: its price."""
+        return Unknown(
             f"{asset} has no price: report a price of "
             f"{asset}/{self.reference}, or set portfolio.pegs or portfolio.ignore"
         )

@@ -28,6 +28,7 @@ from riskmon.core.book.ledger import Ledger
 from riskmon.core.book.prices import Prices
 from riskmon.core.book.worths import Worths
 from riskmon.core.limits.evaluation import Close
+from riskmon.core.unknown import Unknown
 
 # A quantity this small against what just moved is the rounding of binary floats, not a holding:
 # 0.1 + 0.2 - 0.3 leaves 5.6e-17.
@@ -147,12 +148,12 @@ class PositionsState(Struct):
     strategies_unmarked: dict[str, dict[str, bool]] = field(default_factory=dict)
 
 
-def no_mark(position: Position) -> str:
-    """What is missing of a position, with the cure."""
+def no_mark(position: Position) -> Unknown:
+    """Return what is missing to value a position: its contract size or its mark."""
     where = f"the position in {position.symbol} at {position.venue}"
     if position.size is None:
-        return f"{where} has no contract size: report a position with contract_size"
-    return f"{where} has no mark: report its price"
+        return Unknown(f"{where} has no contract size: report a position with contract_size")
+    return Unknown(f"{where} has no mark: report its price")
 
 
 class Positions:

@@ -18,6 +18,7 @@ from riskmon.core.book.instruments import Instrument
 from riskmon.core.book.ledger import Ledger
 from riskmon.core.book.money import Sum
 from riskmon.core.book.worths import Worths
+from riskmon.core.unknown import Unknown
 
 NOTHING_HELD = 16  # assets of 0 that are as much work as one that is held
 SETTLE_QUIET_NS = 10**9  # after the last `balance` …
@@ -106,20 +107,23 @@ class Venues:
         venue = self.state.venues.get(name)
         return venue is None or venue.unsettled_since_ns is None
 
-    def silent(self, name: str, venue: Venue) -> str | None:
-        """Why a venue's last report is too old to say what it holds, if it is."""
+    def silent(self, name: str, venue: Venue) -> Unknown | None:
+        """Return why a venue's balances are unknown; None while its last report is fresh."""
         if self.now_ns - venue.at_ns <= self.age_ns:
             return None
-        return f"{name} has not reported its balances for {self.config.max_age.balance:g} s"
+        seconds = self.config.max_age.balance
+        return Unknown(f"{name} has not reported its balances for {seconds:g} s")
 
-    def missing(self) -> Iterator[str]:
-        """Which reports stand between here and a whole equity, in words, with the cure."""
+    def missing(self) -> Iterator[Unknown]:
+        """Yield each report that equity lacks."""
         state, wanted = self.state, self.config.venues
         for name in wanted:
             if name not in state.venues:
-                yield f"{name} has not reported its balances: report them (portfolio.venues)"
+                yield Unknown(
+                    f"{name} has not reported its balances: report them (portfolio.venues)"
+                )
         if not wanted and not state.complete and self._may_be_partial():
-            yield (
+            yield Unknown(
                 "other venues may not have reported yet: set portfolio.venues, "
                 "or wait for portfolio.unknown_grace"
             )

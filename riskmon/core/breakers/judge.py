@@ -6,9 +6,10 @@ from riskmon.core.breakers.board import Board
 from riskmon.core.breakers.breaker import Breaker, Cause
 from riskmon.core.breakers.rules import Rule, utilization
 from riskmon.core.breakers.transitions import Trips
-from riskmon.core.decisions import Unknown
+from riskmon.core.decisions import UnknownLimit
 from riskmon.core.limits.evaluation import Verdict
 from riskmon.core.limits.policy import Recovery
+from riskmon.core.unknown import Unknown
 
 _PROBE_FAILED = "a probe failed: "
 
@@ -33,11 +34,11 @@ class Judge:
         elif verdict.probe is not None:
             self.probe(rule, verdict.scope, good=verdict.probe)
 
-    def judge_standing(self, rule: Rule, breaker: Breaker, value: float | str | None) -> None:
-        """A standing limit has a value, a reason (a text) why it is unknown, or nothing to measure
-        (None): then it is clear."""
-        if isinstance(value, str):
-            self._lose_sight(rule, breaker, value)
+    def judge_standing(self, rule: Rule, breaker: Breaker, value: float | Unknown | None) -> None:
+        """A standing limit has a value, is unknown, or has nothing to measure (None): then it is
+        clear."""
+        if isinstance(value, Unknown):
+            self._lose_sight(rule, breaker, value.reason)
             return
         bound, floor = breaker.bound or 0.0, rule.floor
         if (
@@ -160,7 +161,7 @@ class Judge:
         breaker.generation = self.board.state.generation
         self.board.relevel(breaker.scope)
         self.trips.emit(
-            Unknown(
+            UnknownLimit(
                 limit=breaker.limit,
                 scope=breaker.scope,
                 halted=halted,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from riskmon.core.limits.policy import OnBreach, Policy
+from riskmon.core.unknown import Unknown
 
 if TYPE_CHECKING:
     from riskmon.core.limits.facts import Facts
@@ -38,14 +39,14 @@ class Edge:
         """What the value depends on."""
         return ("edge:" + scope.partition(":")[2],)
 
-    def value(self, facts: Facts, scope: str) -> float | str:
-        """The edge in basis points, or why it cannot be told."""
+    def value(self, facts: Facts, scope: str) -> float | Unknown:
+        """The edge in basis points."""
         heard = facts.edges.get(scope.partition(":")[2])
         if heard is None:
-            return f"no edge was reported for {scope}: report `edge` events"
+            return Unknown(f"no edge was reported for {scope}: report `edge` events")
         if facts.now_ns - heard.at_ns > facts.edge_max_age_ns:
             seconds = facts.edge_max_age_ns / 1e9
-            return f"the edge of {scope} is older than {seconds:g} s: report `edge` events"
+            return Unknown(f"the edge of {scope} is older than {seconds:g} s: report `edge` events")
         return heard.bps
 
     def wake_ns(self, facts: Facts, scope: str, bound: float) -> int | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from riskmon.core.limits.policy import OnBreach, Policy, Recovery
+from riskmon.core.unknown import Unknown
 
 if TYPE_CHECKING:
     from riskmon.core.limits.facts import Facts, Intent
@@ -85,14 +86,14 @@ class Inventory(_Size):
         """What the value depends on."""
         return (scope,)
 
-    def value(self, facts: Facts, scope: str) -> float | str:
-        """The net notional, or why it cannot be told."""
+    def value(self, facts: Facts, scope: str) -> float | Unknown:
+        """The net notional."""
         return facts.book.exposures.net_notional(scope[7:])
 
-    def size(self, facts: Facts, order: Intent) -> Size | str:
+    def size(self, facts: Facts, order: Intent) -> Size | Unknown:
         """The net notional before and after an order."""
         sizes = order.notionals
-        return sizes if isinstance(sizes, str) else (sizes.symbol_before, sizes.symbol_after)
+        return sizes if isinstance(sizes, Unknown) else (sizes.symbol_before, sizes.symbol_after)
 
     def describe(self, scope: str, value: float, bound: float) -> str:
         """Why it tripped, for people."""
@@ -133,15 +134,17 @@ class TotalNotional(_Size):
         """What the value depends on."""
         return ("exposure",)
 
-    def value(self, facts: Facts, scope: str) -> float | str:
-        """The total notional, or why it cannot be told."""
+    def value(self, facts: Facts, scope: str) -> float | Unknown:
+        """The total notional."""
         return facts.book.exposures.gross_notional()
 
-    def size(self, facts: Facts, order: Intent) -> Size | str:
+    def size(self, facts: Facts, order: Intent) -> Size | Unknown:
         """The total notional before and after an order."""
         sizes, total = order.notionals, facts.book.exposures.gross_notional()
-        if isinstance(sizes, str) or isinstance(total, str):
-            return sizes if isinstance(sizes, str) else str(total)
+        if isinstance(sizes, Unknown):
+            return sizes
+        if isinstance(total, Unknown):
+            return total
         return total + sizes.added_before, total + sizes.added_after
 
     def describe(self, scope: str, value: float, bound: float) -> str:
@@ -188,21 +191,25 @@ class Concentration(_Size):
         """What the value depends on."""
         return ("exposure", "equity")
 
-    def value(self, facts: Facts, scope: str) -> float | str:
-        """The ratio, or why it cannot be told."""
+    def value(self, facts: Facts, scope: str) -> float | Unknown:
+        """The ratio."""
         largest, equity = facts.book.exposures.largest_notional(), facts.book.judged
-        if isinstance(largest, str) or isinstance(equity, str):
-            return largest if isinstance(largest, str) else equity
+        if isinstance(largest, Unknown):
+            return largest
+        if isinstance(equity, Unknown):
+            return equity
         return _ratio(largest, equity)
 
-    def size(self, facts: Facts, order: Intent) -> Size | str:
+    def size(self, facts: Facts, order: Intent) -> Size | Unknown:
         """The ratio before and after an order."""
         sizes, largest = order.notionals, facts.book.exposures.largest_notional()
         equity = facts.book.judged
-        if isinstance(sizes, str):
+        if isinstance(sizes, Unknown):
             return sizes
-        if isinstance(largest, str) or isinstance(equity, str):
-            return largest if isinstance(largest, str) else equity  # type: ignore[return-value]
+        if isinstance(largest, Unknown):
+            return largest
+        if isinstance(equity, Unknown):
+            return equity
         before, after = sizes.symbol_before, sizes.symbol_after
         most = max(largest if after >= before else 0.0, after)
         return _ratio(max(largest, before), equity), _ratio(most, equity)

@@ -13,6 +13,7 @@ from riskmon.core.book.commitments import Commitments, excess
 from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.book.reservations import Orders, Pending, Reservation
 from riskmon.core.events import Check
+from riskmon.core.unknown import Unknown
 
 
 class EdgeHeard(Struct):
@@ -39,17 +40,17 @@ class Sizes(Struct):
 class Intent(Struct):
     """An order that is being checked; ``quantity`` signed, ``notional`` signed in the reference.
 
-    ``notional`` and ``notionals`` are a text when they cannot be told. ``earlier`` is what its id
+    ``notional`` and ``notionals`` may be unknown. ``earlier`` is what its id
     has reserved already: the order takes its place.
     """
 
     order: Check
     symbol: str
     quantity: float
-    notional: float | str
+    notional: float | Unknown
     earlier: Reservation | None
     quantities: Sizes  # in base units or contracts
-    notionals: Sizes | str  # in the reference
+    notionals: Sizes | Unknown  # in the reference
 
 
 @dataclass(slots=True)
@@ -76,15 +77,17 @@ class Facts:
         earlier = self.orders.earlier(order) if order.id is not None else None
         if order.side == "sell":
             quantity = -quantity
-            notional = notional if isinstance(notional, str) else -notional
+            notional = notional if isinstance(notional, Unknown) else -notional
         if not self.sized:
             return Intent(order, symbol, quantity, notional, earlier, _NO_SIZES, _NO_SIZES)
         pending = self.orders.pending.get(symbol) or _NO_PENDING
         quantities = self._quantities(symbol, quantity, pending, earlier)
         known = self.book.exposures.net_notional(symbol)
-        notionals: Sizes | str
-        if isinstance(notional, str) or isinstance(known, str):
-            notionals = notional if isinstance(notional, str) else str(known)
+        notionals: Sizes | Unknown
+        if isinstance(notional, Unknown):
+            notionals = notional
+        elif isinstance(known, Unknown):
+            notionals = known
         else:
             notionals = self._notionals(symbol, notional, pending, earlier)
         return Intent(order, symbol, quantity, notional, earlier, quantities, notionals)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from riskmon.core.constraints import refuse
 from riskmon.core.limits.evaluation import Close, Verdict
 from riskmon.core.limits.policy import Policy, Recovery
+from riskmon.core.unknown import Unknown
 
 if TYPE_CHECKING:
     from riskmon.core.limits.facts import Facts
@@ -106,10 +107,10 @@ class PortfolioLoss:
         """What the value depends on."""
         return ("equity",)
 
-    def value(self, facts: Facts, scope: str) -> float | str:
-        """The loss as a ratio, or why it cannot be told."""
+    def value(self, facts: Facts, scope: str) -> float | Unknown:
+        """The loss as a ratio."""
         judged = facts.book.judged
-        return judged if isinstance(judged, str) else facts.book.loss()
+        return judged if isinstance(judged, Unknown) else facts.book.loss()
 
     def describe(self, scope: str, value: float, bound: float) -> str:
         """Why it tripped, for people."""
@@ -133,10 +134,10 @@ class Drawdown:
         """What the value depends on."""
         return ("equity",)
 
-    def value(self, facts: Facts, scope: str) -> float | str:
-        """The drawdown as a ratio, or why it cannot be told."""
+    def value(self, facts: Facts, scope: str) -> float | Unknown:
+        """The drawdown as a ratio."""
         judged = facts.book.judged
-        return judged if isinstance(judged, str) else facts.book.drawdown()
+        return judged if isinstance(judged, Unknown) else facts.book.drawdown()
 
     def describe(self, scope: str, value: float | None, bound: float) -> str:
         """Why it tripped, for people."""
@@ -167,10 +168,10 @@ class Loss:
             return ("venue_equity:" + name,)
         return ("equity",) if kind == "account" else (scope,)
 
-    def value(self, facts: Facts, scope: str) -> float | str:
-        """The loss in the reference currency, or why it cannot be told."""
+    def value(self, facts: Facts, scope: str) -> float | Unknown:
+        """The loss in the reference currency."""
         fall = facts.book.curves.fall(scope, self.period, trailing=self.params.trailing)
-        return fall if isinstance(fall, str) else max(0.0, fall)
+        return fall if isinstance(fall, Unknown) else max(0.0, fall)
 
     def wake_ns(self, facts: Facts, scope: str, bound: float | None) -> int | None:
         """When the period, or the oldest minute of the last hours, ends."""

@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from riskmon.core.constraints import refuse
 from riskmon.core.limits.policy import OnBreach, Policy, Recovery
+from riskmon.core.unknown import Unknown
 
 if TYPE_CHECKING:
     from riskmon.core.limits.facts import Facts, Intent
@@ -59,9 +60,9 @@ class OrderNotional(_OrderLimit):
     is_size: ClassVar[bool] = True
     Params: ClassVar[type[OrderParams]] = OrderParams
 
-    def judge(self, facts: Facts, order: Intent, scope: str, bound: float) -> float | str:
-        """The notional, or why it cannot be told."""
-        return order.notional if isinstance(order.notional, str) else abs(order.notional)
+    def judge(self, facts: Facts, order: Intent, scope: str, bound: float) -> float | Unknown:
+        """The notional."""
+        return order.notional if isinstance(order.notional, Unknown) else abs(order.notional)
 
     def describe(self, scope: str, value: float, bound: float) -> str:
         """Why it is refused, for people."""
@@ -75,7 +76,7 @@ class OrderQuantity(_OrderLimit):
     is_size: ClassVar[bool] = True
     Params: ClassVar[type[OrderParams]] = OrderParams
 
-    def judge(self, facts: Facts, order: Intent, scope: str, bound: float) -> float | str:
+    def judge(self, facts: Facts, order: Intent, scope: str, bound: float) -> float | Unknown:
         """The quantity."""
         return abs(order.quantity)
 
@@ -90,11 +91,11 @@ class PriceCollar(_OrderLimit):
     kind: ClassVar[str] = "price_collar"
     Params: ClassVar[type[OrderParams]] = OrderParams
 
-    def judge(self, facts: Facts, order: Intent, scope: str, bound: float) -> float | str:
-        """The distance from the mark, or why it cannot be told."""
+    def judge(self, facts: Facts, order: Intent, scope: str, bound: float) -> float | Unknown:
+        """The distance from the mark."""
         mark = facts.book.prices.mark(order.symbol, order.order.venue)
         if mark is None or not facts.book.prices.is_fresh(mark, facts.now_ns):
-            return f"{order.symbol} has no mark: report its price"
+            return Unknown(f"{order.symbol} has no mark: report its price")
         return abs(order.order.price / mark.price - 1)
 
     def describe(self, scope: str, value: float, bound: float) -> str:
@@ -130,7 +131,7 @@ class MessageRate(_OrderLimit):
     Params: ClassVar[type[MessageRateParams]] = MessageRateParams
     Measure: ClassVar[Any] = Bucket
 
-    def judge(self, facts: Facts, order: Intent, scope: str, bound: float) -> float | str:
+    def judge(self, facts: Facts, order: Intent, scope: str, bound: float) -> float | Unknown:
         """bound x (burst - tokens + 1) / burst, in orders per second."""
         burst = self.params.burst
         bucket: Bucket | None = self.measures.get(scope)
@@ -190,7 +191,7 @@ class RepeatOrders(_OrderLimit):
     Params: ClassVar[type[RepeatOrdersParams]] = RepeatOrdersParams
     Measure: ClassVar[Any] = Repeats
 
-    def judge(self, facts: Facts, order: Intent, scope: str, bound: float) -> float | str:
+    def judge(self, facts: Facts, order: Intent, scope: str, bound: float) -> float | Unknown:
         """The number in the last seconds, this one too."""
         repeats: Repeats | None = self.measures.get(scope)
         times = repeats.orders.get(_same(order), []) if repeats is not None else []

@@ -1,0 +1,11 @@
+"""A value that cannot be determined, with the reason."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Unknown(Struct, frozen=True, gc=False):
+    """Takes the place of a value. ``reason`` states what is missing, then the cure."""
+
+    reason: str

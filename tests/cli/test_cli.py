@@ -1,0 +1,500 @@
+"""The commands: their answers, their exit codes, and what they send to a sidecar."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import tomllib
+from collections.abc import Iterator
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from riskmon import proof
+from riskmon.cli import run
+from riskmon.journal import Commit, Journal
+from tests.support.files import private
+
+ROOT = Path(__file__).parent.parent.parent
+SECRET = "whsec_" + "A" * 32
+BREAKERS = [
+    {
+        "limit": "latency_p99",
+        "scope": "venue:kraken",
+        "state": "open",
+        "generation": 6,
+        "since": "2026-01-02T03:04:05.678Z",
+        "reason": "P99 0.243 s over 0.2 s [1000 samples]",
+    },
+    {"limit": "manual", "scope": "account", "state": "frozen", "generation": 7, "reason": "drill"},
+]
+TOKENS = ("secret-token", "from-state")
+STATE = {"account": "main", "generation": 7, "level": "halt", "breakers": BREAKERS}
+
+
+class Sidecar(BaseHTTPRequestHandler):
+    """Answers as a sidecar does, and keeps what it was asked."""
+
+    asked: ClassVar[list[tuple[str, str | None, Any]]] = []
+    answers: ClassVar[dict[str, tuple[int, Any]]] = {}
+
+    def do_GET(self) -> None:
+        """Any GET."""
+        self._answer(None)
+
+    def do_POST(self) -> None:
+        """Any POST."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == proof.CHALLENGE_PATH:
+            self._send(200, b'{"nonce":"0123456789abcdef","seconds":10}', None)
+        else:
+            self._answer(json.loads(body))
+
+    def _answer(self, body: Any) -> None:
+        signer = self._signer()
+        who = f"signed by {signer}" if signer else self.headers["Authorization"]
+        self.asked.append((self.path, who, body))
+        status, answer = self.answers[self.path]
+        text = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        self._send(status, text, signer)
+
+    def _signer(self) -> str | None:
+        """The token that signed the request."""
+        headers = dict(self.headers.items())
+        return next(
+            (
+                token
+                for token in TOKENS
+                if proof.signs_request(proof.key_of(token), headers, self.command, self.path)
+            ),
+            None,
+        )
+
+    def _send(self, status: int, text: bytes, signer: str | None) -> None:
+        self.send_response(status)
+        if signer:
+            key, nonce = proof.key_of(signer), self.headers[proof.NONCE]
+            signature = proof.answer_signature(key, nonce, status, text)
+            self.send_header(proof.SIGNATURE, signature)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing on stderr."""
+
+
+class UnixServer(HTTPServer):
+    """The same on a Unix socket."""
+
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        """Without the name of a host, which a path has not."""
+        self.socket.bind(self.server_address)
+        self.server_name, self.server_port = "localhost", 0
+
+
+def serving(server: HTTPServer) -> Iterator[HTTPServer]:
+    """The server, until the test is over."""
+    Sidecar.asked.clear()
+    done = {"detail": "1 breaker", "generation": 8, "level": "halt", "breakers": BREAKERS[1:]}
+    Sidecar.answers.clear()
+    Sidecar.answers.update(
+        {
+            "/v1/state": (200, STATE),
+            "/v1/incidents?limit=50": (200, {"incidents": [{"id": "inc_1", "kind": "trip"}]}),
+            **{
+                f"/v1/{action}": (200, done)
+                for action in ("freeze", "unfreeze", "trip", "reset", "disable", "enable")
+            },
+        }
+    )
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def program(
+    *arguments: str, cwd: Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`python -m riskmon` with these arguments, until it ends."""
+    return subprocess.run(
+        [sys.executable, "-m", "riskmon", *arguments],
+        cwd=cwd,
+        env={"PYTHONPATH": str(ROOT), "HOME": str(cwd), **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """A sidecar on a port of its own."""
+    for server in serving(HTTPServer(("127.0.0.1", 0), Sidecar)):
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+
+
+@pytest.fixture
+def closed_url() -> Iterator[str]:
+    """A port that is taken, and where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    """An operator's token."""
+    file = tmp_path / "given.token"
+    private(file, "secret-token\n")
+    return file
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No configuration of this machine takes part."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("riskmon.settings.sources.FILES", (Path("riskmon.toml"),))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+# -- operating ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("action", ["freeze", "trip", "enable", "disable"])
+def test_a_change_sends_scope_reason_and_token(action: str, url: str, token_file: Path) -> None:
+    """What was written goes out, signed by the operator's token, and nothing else."""
+    arguments = [action, "venue:kraken", "--reason", "slow", "--limit", "latency_p99"]
+    assert run([*arguments, "--url", url, "--token-file", str(token_file)]) == 0
+    body = {"scope": "venue:kraken", "reason": "slow", "limit": "latency_p99"}
+    assert Sidecar.asked == [(f"/v1/{action}", "signed by secret-token", body)]
+
+
+def test_disable_says_for_how_long(url: str, token_file: Path) -> None:
+    """The leave of a breaker in seconds goes out under the name `for`."""
+    arguments = ["disable", "--reason", "maintenance", "--for", "60"]
+    assert run([*arguments, "--url", url, "--token-file", str(token_file)]) == 0
+    assert Sidecar.asked[0][2] == {"scope": "account", "reason": "maintenance", "for": 60}
+
+
+def test_a_sidecar_on_a_unix_socket(tmp_path: Path, token_file: Path) -> None:
+    """--url takes a socket's path."""
+    path = tmp_path / "sock"
+    for _ in serving(UnixServer(str(path), Sidecar)):  # type: ignore[arg-type]
+        arguments = ["freeze", "--reason", "x", "--url", f"unix://{path}"]
+        assert run([*arguments, "--token-file", str(token_file)]) == 0
+    assert Sidecar.asked[0][:2] == ("/v1/freeze", "Bearer secret-token")
+
+
+def test_unfreeze_shows_and_sends_what_was_seen(
+    url: str, token_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without --generation it looks first, shows what it addresses, and sends what it saw."""
+    arguments = ["unfreeze", "--reason", "over", "--url", url, "--token-file", str(token_file)]
+    assert run(arguments) == 0
+    assert [path for path, _, _ in Sidecar.asked] == ["/v1/state", "/v1/unfreeze"]
+    assert Sidecar.asked[1][2] == {"scope": "account", "reason": "over", "generation": 7}
+    shown = capsys.readouterr().out
+    assert "seen at generation 7" in shown
+    assert "manual" in shown
+    assert "latency_p99" not in shown
+
+
+def test_reset_takes_the_generation_that_is_given(url: str, token_file: Path) -> None:
+    """With --generation nothing is fetched; 0 is a generation; flags go out as they are."""
+    arguments = ["reset", "--reason", "x", "--generation", "0", "--force", "--rebase", "--preview"]
+    assert run([*arguments, "--url", url, "--token-file", str(token_file)]) == 0
+    assert [path for path, _, _ in Sidecar.asked] == ["/v1/reset"]
+    assert Sidecar.asked[0][2] == {
+        "scope": "account",
+        "reason": "x",
+        "generation": 0,
+        "force": True,
+        "preview": True,
+        "rebase": True,
+    }
+
+
+@pytest.mark.parametrize("action", ["freeze", "unfreeze", "trip", "reset", "disable", "enable"])
+def test_a_change_needs_a_reason(action: str, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a reason nothing is sent, and the code is that of bad usage."""
+    assert run([action, "--url", url]) == 2
+    assert Sidecar.asked == []
+    assert "--reason" in capsys.readouterr().err
+
+
+def test_a_refusal_is_told_and_exits_1(
+    url: str, token_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sidecar's own words, and what would trip again."""
+    would_trip = [{"limit": "loss", "scope": "account", "value": 9, "bound": 5}]
+    Sidecar.answers["/v1/reset"] = (409, {"detail": "it would trip", "would_trip": would_trip})
+    arguments = ["reset", "--reason", "x", "--url", url, "--token-file", str(token_file)]
+    assert run(arguments) == 1
+    told = capsys.readouterr().err
+    assert "riskmon: refused (409): it would trip" in told
+    assert "loss account: 9 against 5" in told
+    assert run([*arguments, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["would_trip"] == would_trip
+
+
+def test_where_nobody_listens_exits_3(closed_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line says where nobody answered."""
+    assert run(["status", "--url", closed_url]) == 3
+    told = capsys.readouterr().err
+    assert told.startswith(f"riskmon: no sidecar answers at {closed_url}: ")
+    assert told.count("\n") == 1
+
+
+def test_another_server_is_no_sidecar(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Something else on the port counts as out of reach."""
+    Sidecar.answers["/v1/state"] = (200, b"<html>")
+    assert run(["status", "--url", url]) == 3
+    assert "no riskmon sidecar" in capsys.readouterr().err
+
+
+def test_url_and_token_come_from_the_configuration(url: str, tmp_path: Path) -> None:
+    """The listener and the state directory tell where to go and what to show."""
+    private(tmp_path / "operator.token", "from-state")
+    listen = url.removeprefix("http://")
+    Path("my.toml").write_text(f'state_dir = "{tmp_path}"\n[http]\nunix = ""\nlisten = "{listen}"')
+    assert run(["freeze", "--reason", "x", "--config", "my.toml"]) == 0
+    assert Sidecar.asked[0][1] == "signed by from-state"
+
+
+def test_a_faulty_configuration_keeps_nobody_from_freezing(url: str, token_file: Path) -> None:
+    """With the URL and the token given, the configuration is not even read."""
+    Path("riskmon.toml").write_text("not toml")
+    assert run(["freeze", "--reason", "x", "--url", url]) == 2
+    arguments = ["freeze", "--reason", "x", "--url", url, "--token-file", str(token_file)]
+    assert run(arguments) == 0
+
+
+def test_reading_without_a_token(url: str) -> None:
+    """Where no sidecar has made a token yet, reading is tried without one."""
+    assert run(["status", "--url", url]) == 0
+    assert Sidecar.asked[0][1] is None
+
+
+@pytest.mark.parametrize("given", ["ftp://x", "127.0.0.1:9788", "http://", "unix://", "http://h:x"])
+def test_a_bad_url_is_bad_usage(given: str, token_file: Path) -> None:
+    """What no sidecar can have is refused before anything is sent."""
+    assert run(["status", "--url", given, "--token-file", str(token_file)]) == 2
+
+
+def test_a_token_file_that_is_named_must_be_there(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong path is bad usage, not a call without a token."""
+    assert run(["status", "--url", url, "--token-file", "nowhere"]) == 2
+    assert "nowhere does not exist" in capsys.readouterr().err
+
+
+def test_status_and_incidents_for_people(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Tables name every breaker; brackets in a reason are no markup."""
+    assert run(["status", "--url", url]) == 0
+    shown = capsys.readouterr().out
+    assert "account main: halt, generation 7" in shown
+    assert "P99 0.243 s over 0.2 s [1000 samples]" in shown
+    assert run(["incidents", "--url", url]) == 0
+    assert "inc_1" in capsys.readouterr().out
+
+
+def test_status_and_incidents_for_programs(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """--json is the sidecar's answer."""
+    assert run(["status", "--url", url, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == STATE
+    assert run(["incidents", "--url", url, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["incidents"][0]["id"] == "inc_1"
+
+
+def test_a_reason_cannot_write_to_the_terminal(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a bot put into a reason moves no cursor and changes no color."""
+    breaker = {**BREAKERS[0], "reason": "\x1b[2Jgone"}
+    Sidecar.answers["/v1/state"] = (200, {**STATE, "breakers": [breaker]})
+    assert run(["status", "--url", url]) == 0
+    shown = capsys.readouterr().out
+    assert "\x1b[2J" not in shown
+    assert "gone" in shown
+
+
+# -- configuration --------------------------------------------------------------------------------
+
+
+def test_check_config_names_every_fault(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five faults are named at once, each with its key path, and the code is 2."""
+    monkeypatch.chdir(ROOT / "tests" / "settings" / "config")
+    assert run(["check-config", "--config", "five_faults.toml"]) == 2
+    expected = Path("five_faults.txt").read_text()
+    assert capsys.readouterr().err == f"riskmon: {expected}"
+    keys = ("lease", "http.listen", "portfolio.timezone", "limits.latency_p99.max", "cancel[0].url")
+    assert all(f"  {key}: " in expected for key in keys)
+
+
+def test_check_config_of_a_good_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """It says which limits are on, and warns when nobody would cancel."""
+    Path("riskmon.toml").write_text("[limits.latency_p99]\nmax = 0.3")
+    assert run(["check-config"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("riskmon.toml: no fault\n  latency_p99\n  error_streak (default)\n")
+    assert "warning: no [[cancel]] target" in told.err
+
+
+def test_run_refuses_a_faulty_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    """The sidecar does not start on a guess."""
+    Path("riskmon.toml").write_text("lease = 0")
+    assert run(["run"]) == 2
+    assert "lease: must be from 0.05 to 60 seconds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["frezee"], ["status", "--nonsense"], ["token", "x"]])
+def test_bad_usage_exits_2(arguments: list[str]) -> None:
+    """An unknown command or option, or a missing one."""
+    assert run(arguments) == 2
+
+
+def test_a_token_and_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """The line holds the hash of the token, never the token, and the configuration takes it."""
+    assert run(["token", 'bot "1"', "--role", "ingest", "--expires", "2027-01-01"]) == 0
+    secret, line = capsys.readouterr().out.splitlines()
+    assert secret not in line
+    entry = tomllib.loads(line)["tokens"][0]
+    assert entry["hash"] == f"sha256:{sha256(secret.encode()).hexdigest()}"
+    Path("riskmon.toml").write_text(f"[http]\n{line}")
+    assert run(["check-config"]) == 0
+
+
+def test_a_drill_without_targets_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing to drill is told, not a success."""
+    assert run(["drill"]) == 2
+    assert "[[cancel]]" in capsys.readouterr().err
+
+
+def test_a_drill_that_nobody_takes_exits_1(
+    closed_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A target that does not acknowledge is a failure, named."""
+    target = f'[[cancel]]\nname = "oms"\nurl = "{closed_url}/c"\nsecret = "{SECRET}"'
+    Path("riskmon.toml").write_text(target)
+    assert run(["drill", "--json"]) == 1
+    assert [(d["target"], d["ok"]) for d in json.loads(capsys.readouterr().out)] == [("oms", False)]
+
+
+def test_a_drill_prints_the_time_of_each_target(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The target gets a drill, not a cancel, and its time is shown."""
+    Sidecar.answers["/c"] = (200, {"status": "done", "canceled": 0, "open_orders": 0})
+    target = f'[[cancel]]\nname = "oms"\nurl = "{url}/c"\nsecret = "{SECRET}"'
+    Path("riskmon.toml").write_text(target)
+    assert run(["drill", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["seconds"] > 0
+    assert Sidecar.asked[0][2]["type"] == "drill"
+
+
+# -- state ----------------------------------------------------------------------------------------
+
+
+def test_backup_and_restore(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A copy while the journal is in use; not back into one that is; and back afterwards."""
+    Path("riskmon.toml").write_text(f'state_dir = "{tmp_path / "s"}"')
+    journal = Journal.open(tmp_path / "s")
+    try:
+        journal.submit(Commit(), lambda _: None)
+        assert run(["backup", "copy.db"]) == 0
+        assert run(["backup", "copy.db"]) == 2
+        assert "copy.db exists" in capsys.readouterr().err
+        assert run(["backup", "copy.db", "--overwrite"]) == 0
+        assert run(["restore", "copy.db"]) == 2
+        assert "in use by another riskmon" in capsys.readouterr().err
+    finally:
+        journal.close(clean=True)
+    assert run(["restore", "copy.db"]) == 0
+    assert "is kept as" in capsys.readouterr().out
+
+
+# -- export ---------------------------------------------------------------------------------------
+
+
+def test_export_writes_what_a_monitoring_server_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    """The rules and the example arrive as they are, and nothing is replaced without --force."""
+    assert run(["export", "out"]) == 0
+    told = capsys.readouterr().out.split()
+    rules = Path("out/alerts/rules/riskmon.yml")
+    assert {str(rules), "out/alerts/alertmanager.yml"} <= set(told)
+    assert rules.read_bytes() == (ROOT / "alerts" / "rules" / "riskmon.yml").read_bytes()
+    rules.write_text("changed")
+    Path("out/alerts/runbook.md").unlink()
+    assert run(["export", "out"]) == 2
+    assert str(rules) in capsys.readouterr().err
+    assert not Path("out/alerts/runbook.md").exists()
+    assert run(["export", "out", "--force"]) == 0
+    assert rules.read_text() != "changed"
+
+
+def test_export_of_an_installed_package(tmp_path: Path) -> None:
+    """Where only the package is installed, its own share/ is the source."""
+    site = tmp_path / "site"
+    shutil.copytree(ROOT / "riskmon", site / "riskmon")
+    shutil.copytree(ROOT / "alerts", site / "riskmon" / "share" / "alerts")
+    process = program("export", "out", env={"PYTHONPATH": str(site)}, cwd=tmp_path)
+    assert process.returncode == 0
+    assert (tmp_path / "out" / "alerts" / "rules" / "riskmon.yml").exists()
+
+
+def test_export_to_where_nothing_can_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line names the file."""
+    Path("out").write_text("")
+    assert run(["export", "out/deeper"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("Error: cannot write out/deeper/")
+    assert told.count("\n") == 1
+
+
+# -- the program ----------------------------------------------------------------------------------
+
+
+def test_an_internal_failure_is_one_line(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What nobody foresaw exits 4; the traceback comes with --debug only."""
+    Sidecar.answers["/v1/state"] = (200, ["unforeseen"])
+    assert run(["status", "--url", url]) == 4
+    told = capsys.readouterr().err
+    assert told.startswith("riskmon: internal failure: AttributeError: ")
+    assert told.count("\n") == 1
+    assert run(["--debug", "status", "--url", url]) == 4
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_the_program_exits_with_the_code(tmp_path: Path) -> None:
+    """`python -m riskmon` hands the code to the shell, with no traceback."""
+    (tmp_path / "riskmon.toml").write_text("lease = 0")
+    process = program("check-config", cwd=tmp_path)
+    assert process.returncode == 2
+    assert process.stderr.startswith("riskmon: 1 fault in riskmon.toml\n")
+    assert "Traceback" not in process.stderr
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever asks for help sees what there is."""
+    assert run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    names = "run check-config status freeze unfreeze trip reset disable enable incidents drill "
+    names += "token backup restore export demo oms"
+    assert [name for name in names.split() if f"\n  {name} " not in shown] == []

@@ -1,0 +1,1 @@
+"""Tests of breakers: transitions, moving bounds, cancels and halts."""

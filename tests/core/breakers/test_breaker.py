@@ -1,0 +1,1106 @@
+"""Breakers: what a breach does, how long it lasts, and what ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from riskmon.core import events as ev
+from riskmon.core.book.config import MaxAge, PortfolioConfig
+from riskmon.core.breakers.breaker import TRANSITIONS
+from riskmon.core.config import LimitConfig
+from riskmon.core.constraints import ParamFaults
+from riskmon.core.decisions import Record, Transition, UnknownLimit, Warned
+from riskmon.core.limits import LIMITS
+from riskmon.core.limits.policy import Probation, Recovery
+from tests.core import (
+    OMS,
+    SECOND,
+    World,
+    balances,
+    error,
+    exact,
+    fill,
+    latency,
+    latency_limit,
+    limit,
+    loss_limit,
+    price,
+)
+
+# -- breach -----------------------------------------------------------------------------------
+
+
+def test_a_value_at_its_bound_is_no_breach() -> None:
+    """A value breaks its limit when it passes the bound, not when it reaches it."""
+    world = World(latency_limit())
+    world.step(latency(0.2))
+    assert world.state("latency_p99") == "closed"
+    world.step(latency(0.2001))
+    assert world.state("latency_p99") == "open"
+
+
+def test_a_streak_breaks_when_it_reaches_its_bound() -> None:
+    """Five errors in a row trip, four do not."""
+    world = World(limit("error_streak"))
+    world.each([error()] * 4)
+    assert world.state("error_streak") == "closed"
+    world.step(error())
+    assert world.state("error_streak") == "open"
+
+
+def test_min_samples_come_first() -> None:
+    """Nothing trips, or warns, before there are enough samples."""
+    world = World(latency_limit(window=100, min_samples=10))
+    world.each([latency(1.0)] * 9)
+    assert world.state("latency_p99") == "closed"
+    assert not [d for d in world.decisions if isinstance(d, Warned)]
+    world.step(latency(1.0))
+    assert world.state("latency_p99") == "open"
+
+
+def test_min_samples_of_a_time_window_are_those_in_it() -> None:
+    """Samples that have left the window do not make up its least number."""
+    world = World(latency_limit(seconds=10.0, min_samples=10))
+    world.each([latency(0.1)] * 20)
+    world.wait(60)
+    world.each([latency(1.0)] * 9)
+    assert world.state("latency_p99") == "closed"
+    world.step(latency(1.0))
+    assert world.state("latency_p99") == "open"
+
+
+def test_breaches_in_a_row() -> None:
+    """By default the P99 must be past its bound for five samples above it in a row."""
+    world = World(limit("latency_p99", min_samples=1))
+    world.each([latency(0.3), latency(0.1)] * 4)  # the low ones neither count nor interrupt
+    assert world.state("latency_p99") == "closed"
+    world.step(latency(0.3))
+    assert world.state("latency_p99") == "open"
+
+
+def test_a_sample_at_the_bound_is_no_breach_of_the_row() -> None:
+    """While the P99 is past its bound, samples at the bound neither count nor interrupt."""
+    world = World(limit("latency_p99", min_samples=1))
+    world.each([latency(0.3)] * 4 + [latency(0.2)] * 9)
+    assert world.state("latency_p99") == "closed"
+    world.step(latency(0.3))
+    assert world.state("latency_p99") == "open"
+
+
+def test_a_value_within_its_bound_interrupts_the_row() -> None:
+    """Evaluations past the bound count only in a row."""
+    world = World(limit("latency_p99", window=4, min_samples=1, breaches=3))
+    world.each([latency(0.3)] * 2 + [latency(0.1)] * 4 + [latency(0.3)] * 2)
+    assert world.state("latency_p99") == "closed"
+    world.step(latency(0.3))
+    assert world.state("latency_p99") == "open"
+
+
+def test_standing_limits_are_evaluated_at_the_end_of_a_batch() -> None:
+    """A batch is one instant: a loss that exists only in its middle is none."""
+    world = World(loss_limit())
+    world.step(balances(USDT=10_000.0))
+    world.step(balances(USDT=5_000.0), balances(USDT=10_000.0))
+    assert world.state("portfolio_loss", "account") == "closed"
+    world.step(balances(USDT=10_000.0), balances(USDT=5_000.0))
+    assert world.state("portfolio_loss", "account") == "open"
+
+
+def test_streaks_see_each_event_of_a_batch() -> None:
+    """A success at the end of a batch does not undo the streak in its middle."""
+    world = World(limit("error_streak"))
+    world.step(*[error()] * 5, latency(0.1))
+    assert world.state("error_streak") == "open"
+
+
+def test_a_streak_is_of_one_operation() -> None:
+    """A success of another operation does not end a streak; one of the same does."""
+    world = World(limit("error_streak", max=3))
+    world.each([error(operation="a"), error(operation="a"), latency(0.1, operation="b")])
+    world.each([latency(0.1, operation="a"), error(operation="a"), error(operation="a")])
+    assert world.breaker("error_streak").value == 2.0
+    world.each([latency(0.1, operation="b"), error(operation="a")])
+    assert world.state("error_streak") == "open"
+
+
+def test_a_fill_ends_every_streak_of_its_venue() -> None:
+    """A fill proves that the venue works, and no other venue."""
+    world = World(limit("error_streak", max=3))
+    world.each([error(operation="a"), error(operation="b"), error("mexc"), fill("buy", 1.0, 9.0)])
+    assert world.breaker("error_streak").value == 0.0
+    assert world.breaker("error_streak", "venue:mexc").value == 1.0
+
+
+def test_a_fill_ends_narrowed_and_account_streaks_too() -> None:
+    """Whatever the streak is over: a fill is a success of every operation."""
+    world = World(
+        limit("error_streak", "narrow", max=3, operation="add"),
+        limit("error_streak", "all", max=3, per="account"),
+    )
+    world.each([error(operation="add"), error("mexc", "add"), fill("buy", 1.0, 9.0)])
+    assert world.breaker("narrow").value == 0.0
+    assert world.breaker("narrow", "venue:mexc").value == 1.0
+    assert world.breaker("all", "account").value == 0.0
+
+
+def test_a_streak_over_the_account() -> None:
+    """`per = "account"` counts the errors of all venues together."""
+    world = World(limit("error_streak", max=3, per="account"))
+    world.each([error("kraken"), error("mexc"), error("okx")])
+    assert world.state("error_streak", "account") == "open"
+    assert world.level("venue:mexc") == "halt"
+
+
+def test_slow_answers_count_as_errors() -> None:
+    """`slow`: a latency above it is an error, one at it is a success."""
+    world = World(limit("error_streak", max=2, slow=1.0))
+    world.each([latency(1.1), latency(1.0), latency(1.1)])
+    assert world.state("error_streak") == "closed"
+    world.step(latency(1.1))
+    assert world.state("error_streak") == "open"
+
+
+def test_seconds_of_an_error_enter_the_window() -> None:
+    """An error that says how long it took counts as a latency, too."""
+    world = World(latency_limit())
+    world.step(error(seconds=1.5))
+    assert world.state("latency_p99") == "open"
+
+
+def test_operation_narrows() -> None:
+    """A limit on one operation does not see the others."""
+    world = World(latency_limit(operation="add_order"), limit("error_streak", operation="add"))
+    world.each([latency(1.0, operation="ticker"), *[error(operation="ticker")] * 9])
+    assert world.state("latency_p99") == "closed"
+    assert world.state("error_streak") == "closed"
+    world.step(latency(1.0, operation="add_order"))
+    assert world.state("latency_p99") == "open"
+
+
+def test_probes_never_enter_windows() -> None:
+    """The operation `probe` is seen by half-open breakers only."""
+    world = World(latency_limit(), limit("error_streak", max=1))
+    world.each([latency(5.0, operation="probe"), error(operation="probe")])
+    assert world.state("latency_p99") == "closed"
+    assert world.state("error_streak") == "closed"
+
+
+def test_an_old_latency_is_not_judged() -> None:
+    """A latency that happened more than 10 s ago reaches metrics only."""
+    world = World(latency_limit())
+    world.wait(60)
+    at_ns = world.view.at_ns
+    for age_s, state in ((11, "closed"), (9, "open")):
+        event = latency(5.0)
+        event.at = _utc(at_ns - age_s * 10**9)
+        world.step(event)
+        assert world.state("latency_p99") == state
+
+
+def test_an_old_error_is_not_judged() -> None:
+    """Nor its seconds: what failed more than 10 s ago says nothing of now."""
+    world = World(latency_limit(), limit("error_streak", max=1))
+    world.wait(60)
+    at_ns = world.view.at_ns
+    for age_s, state in ((11, "closed"), (9, "open")):
+        world.step(error(seconds=5.0, at=_utc(at_ns - age_s * 10**9)))
+        assert world.state("latency_p99") == world.state("error_streak") == state
+
+
+def test_a_window_of_seconds_counts_from_arrival() -> None:
+    """A sample that happened 9 s ago and came now is in a window of 5 s for 5 s."""
+    world = World(latency_limit(seconds=5.0, min_samples=2))
+    world.wait(60)
+    late = latency(1.0)
+    late.at = _utc(world.view.at_ns - 9 * 10**9)
+    world.step(late)
+    world.wait(4)
+    world.step(latency(1.0))
+    assert world.state("latency_p99") == "open"
+
+
+def _utc(wall_ns: int) -> datetime:
+    return datetime.fromtimestamp(wall_ns / 1e9, UTC)
+
+
+def test_overrides_set_bounds_by_scope() -> None:
+    """One venue may have a bound of its own."""
+    world = World(latency_limit(overrides={"venue:slow": 2.0}))
+    world.each([latency(1.0, "slow"), latency(1.0, "kraken")])
+    assert world.state("latency_p99", "venue:slow") == "closed"
+    assert world.breaker("latency_p99", "venue:slow").bound == 2.0
+    assert world.state("latency_p99") == "open"
+
+
+def test_a_venue_does_not_shut_another() -> None:
+    """The gate shuts for the scope of the breaker; the account's holds for every scope."""
+    world = World(latency_limit(), loss_limit())
+    world.each([latency(0.1, "mexc"), latency(9.0, "kraken")])
+    assert world.engine.levels == {"account": 3, "venue:mexc": 3, "venue:kraken": 0}
+    world.operate("freeze")
+    assert set(world.engine.levels.values()) == {0}
+
+
+# -- on_breach --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("on_breach", "state", "level", "cancels"),
+    [
+        ("shadow", "closed", "allow", 0),
+        ("warn", "closed", "allow", 0),
+        ("block", "closed", "reduce_only", 0),
+        ("reduce", "closed", "reduce_only", 0),
+        ("trip", "open", "halt", 1),
+        ("freeze", "frozen", "halt", 1),
+    ],
+)
+def test_on_breach(on_breach: str, state: str, level: str, cancels: int) -> None:
+    """Each word does what it says, and every one counts the breach once."""
+    world = World(latency_limit(on_breach=on_breach), targets=OMS)
+    world.each([latency(1.0)] * 3)
+    breaker = world.breaker("latency_p99")
+    assert (breaker.state, breaker.breaches_total) == (state, 1)
+    assert world.level("venue:kraken") == level
+    assert len(world.sweeps) == cancels
+
+
+def test_block_ends_with_its_breach() -> None:
+    """`block` holds the gate at reduce_only only while the value is past the bound."""
+    world = World(latency_limit(on_breach="block", window=2))
+    world.step(latency(1.0))
+    assert world.level("venue:kraken") == "reduce_only"
+    world.each([latency(0.1)] * 2)
+    assert world.level("venue:kraken") == "allow"
+
+
+def test_a_trip_may_leave_reducing() -> None:
+    """`level = "reduce_only"` lets a tripped scope close positions; the sweep carries its words."""
+    world = World(
+        loss_limit(level="reduce_only", cancels="entries", flatten=True),
+        targets=OMS,
+        portfolio=PortfolioConfig(initial_capital=10_000.0),
+    )
+    world.step(fill("buy", 1.0, 5_000.0))
+    world.step(price("BTC/USDT:USDT", 4_000.0))
+    assert world.level() == "reduce_only"
+    assert (world.sweeps[0].cancels, world.sweeps[0].flatten) == ("entries", True)
+    order = {"symbol": "BTC/USDT:USDT", "quantity": 1.0}
+    assert world.check(**order, side="sell").allowed
+    refused = world.check(**order, side="buy")
+    assert not refused.allowed
+    assert [blame.limit for blame in refused.reasons] == ["portfolio_loss"]
+
+
+def test_a_freeze_may_leave_reducing_too() -> None:
+    """`level` is of whatever shuts; the account above it still holds what it covers."""
+    world = World(latency_limit(on_breach="freeze", level="reduce_only"), loss_limit())
+    world.step(latency(1.0))
+    assert (world.state("latency_p99"), world.level("venue:kraken")) == ("frozen", "reduce_only")
+    world.operate("freeze")
+    assert world.level("venue:kraken") == "halt"
+
+
+def test_a_warning_comes_and_goes_once() -> None:
+    """Passing the warning ratio is told once, and so is coming back."""
+    world = World(latency_limit(window=1, warn=0.5))
+    world.each([latency(s) for s in (0.05, 0.15, 0.16, 0.05, 0.05)])
+    told = [d.active for d in world.decisions if isinstance(d, Warned)]
+    assert told == [True, False]
+
+
+# -- recovery ---------------------------------------------------------------------------------
+
+
+def tripped(**params: Any) -> World:
+    """A world whose latency breaker has just tripped."""
+    world = World(latency_limit(**params))
+    world.step(latency(1.0))
+    assert world.state("latency_p99") == "open"
+    return world
+
+
+def test_wait_then_probe_then_close() -> None:
+    """Open for `after`, then half open until enough good samples close it."""
+    world = tripped()
+    world.wait(29.999)
+    assert world.state("latency_p99") == "open"
+    world.wait(0.001)
+    assert (world.state("latency_p99"), world.level("venue:kraken")) == ("half_open", "probe")
+    world.each([latency(0.2), latency(0.1, operation="probe")])
+    assert world.state("latency_p99") == "half_open"
+    world.step(latency(0.1))
+    assert (world.state("latency_p99"), world.level("venue:kraken")) == ("closed", "allow")
+
+
+@pytest.mark.parametrize("bad", [latency(0.21), latency(9, operation="probe"), error()])
+def test_one_bad_probe_opens_again(bad: ev.Event) -> None:
+    """One sample past the bound, or an error, and the wait begins again, twice as long."""
+    world = tripped()
+    world.wait(30)
+    world.each([latency(0.1), bad])
+    assert world.state("latency_p99") == "open"
+    world.wait(59.999)
+    assert world.state("latency_p99") == "open"
+    world.wait(0.001)
+    assert world.state("latency_p99") == "half_open"
+
+
+def test_good_probes_are_counted_anew_after_a_bad_one() -> None:
+    """Two good ones before the bad one do not help the next half-open."""
+    world = tripped()
+    world.wait(30)
+    world.each([latency(0.1), latency(0.1), latency(0.3)])
+    world.wait(60)
+    world.each([latency(0.1), latency(0.1)])
+    assert world.state("latency_p99") == "half_open"
+    world.step(latency(0.1))
+    assert world.state("latency_p99") == "closed"
+
+
+def test_breaches_are_counted_anew_after_a_trip() -> None:
+    """What made the row of the first trip is no part of the next one's."""
+    world = World(latency_limit(breaches=3, window=1, recover=exact(30.0, probes=0)))
+    for _ in range(2):
+        world.each([latency(1.0)] * 2)
+        assert world.state("latency_p99") == "closed"
+        world.step(latency(1.0))
+        assert world.state("latency_p99") == "open"
+        world.wait(30)
+
+
+def test_waits_grow_to_their_maximum() -> None:
+    """30, 60, 120, 240, then 300 s; after 300 s closed they start anew."""
+    world = tripped(recover=exact(30.0, probes=1))
+    waits = []
+    for _ in range(6):
+        breaker = world.breaker("latency_p99")
+        assert breaker.until_ns is not None
+        waits.append((breaker.until_ns - world.view.at_ns) / 1e9)
+        world.wait(waits[-1])
+        world.step(latency(1.0))
+    assert waits == [30, 60, 120, 240, 300, 300]
+    world.wait(300)
+    world.step(latency(0.1))
+    world.wait(300)
+    world.step(latency(1.0))
+    world.wait(30)
+    assert world.state("latency_p99") == "half_open"
+
+
+def test_a_venue_that_stays_down_for_days() -> None:
+    """Thousands of failed probes in a row neither overflow the wait nor pile up their reasons."""
+    world = tripped(recover=Recovery(after=1.0, max=2.0, probes=1))
+    for _ in range(2_000):
+        world.now_ns = world.engine.next_deadline_ns
+        world.step(ev.Tick())
+        world.step(latency(1.0))
+    breaker = world.breaker("latency_p99")
+    assert (breaker.state, breaker.trips_total) == ("open", 2_001)
+    assert len(breaker.reason) < 100
+
+
+def test_jitter_only_lengthens() -> None:
+    """Jitter adds up to its ratio of the wait, differently for each incident, within `max`."""
+    waits = set()
+    world = tripped(recover=Recovery(after=100.0, multiplier=1.0, jitter=0.1, probes=1))
+    for _ in range(10):
+        breaker = world.breaker("latency_p99")
+        assert breaker.until_ns is not None
+        waits.add((breaker.until_ns - world.view.at_ns) / 1e9)
+        world.wait(120)
+        world.step(latency(1.0))
+    assert len(waits) == 10
+    assert 100 <= min(waits) < max(waits) <= 110
+
+
+def test_jitter_never_passes_the_maximum() -> None:
+    """`max` bounds the wait with its jitter, not the wait before it."""
+    world = tripped(recover=Recovery(after=100.0, max=100.0, jitter=1.0, probes=1))
+    until_ns = world.breaker("latency_p99").until_ns
+    assert until_ns == world.view.at_ns + 100 * 10**9
+
+
+@pytest.mark.parametrize(("closed_for", "wait"), [(99.999, 40), (100.0, 20)])
+def test_waits_start_anew_after_max_seconds_closed(closed_for: float, wait: int) -> None:
+    """Closed for `max` seconds, and not a moment less."""
+    world = tripped(recover=exact(20.0, max=100.0, probes=1))
+    world.wait(20)
+    world.step(latency(0.1))
+    world.wait(closed_for)
+    world.step(latency(1.0))
+    until_ns = world.breaker("latency_p99").until_ns
+    assert until_ns == world.view.at_ns + wait * 10**9
+
+
+def test_no_probes_close_at_once() -> None:
+    """`probes = 0` closes when the wait is over: an error streak does, after 300 s."""
+    world = World(limit("error_streak"))
+    world.each([error()] * 5)
+    world.wait(299)
+    assert world.state("error_streak") == "open"
+    world.wait(1)
+    assert world.state("error_streak") == "closed"
+
+
+def test_leaving_open_empties_windows_and_streaks() -> None:
+    """What was measured before and during the trip does not count after it."""
+    world = World(
+        latency_limit(recover=exact(30.0, probes=0)), limit("error_streak", recover=exact(30.0))
+    )
+    world.each([latency(1.0), *[error()] * 7])
+    world.wait(30)
+    assert world.breaker("latency_p99").value is None
+    assert world.breaker("error_streak").value == 0.0
+    world.step(latency(0.1))
+    assert world.state("latency_p99") == "closed"
+
+
+@pytest.mark.parametrize(("on_breach", "by"), [("freeze", "unfreeze"), ("trip", "reset")])
+def test_an_operator_who_closes_it_empties_the_window_too(on_breach: str, by: str) -> None:
+    """What tripped it must not do so again with the next good sample."""
+    world = World(latency_limit(on_breach=on_breach))
+    world.step(latency(1.0))
+    world.operate(by, "venue:kraken")
+    assert world.state("latency_p99") == "closed"
+    assert world.breaker("latency_p99").value is None
+
+
+def test_an_error_streak_is_probed_by_its_own_operation() -> None:
+    """A half-open limit on one operation takes no other one's success for its own."""
+    world = World(
+        limit("error_streak", max=1, operation="add", recover=exact(10.0, probes=1)),
+    )
+    world.step(error(operation="add"))
+    world.wait(10)
+    world.each([latency(0.1, operation="ticker"), error(operation="ticker")])
+    assert world.state("error_streak") == "half_open"
+    world.step(latency(0.1, operation="add"))
+    assert world.state("error_streak") == "closed"
+
+
+@pytest.mark.parametrize(
+    "narrow",
+    [
+        latency_limit(operation="add"),
+        limit("error_streak", max=1, operation="add", recover=exact(30.0)),
+        limit("error_rate", window=2, min_samples=1, operation="add", recover=exact(30.0)),
+    ],
+    ids=lambda one: one.kind,
+)
+def test_a_narrowed_limit_is_probed_by_probe_too(narrow: LimitConfig) -> None:
+    """The operation `probe` stands for every operation, and for no other limit's samples."""
+    world = World(narrow)
+    world.step(error(operation="add", seconds=1.0))
+    world.wait(30)
+    world.each([latency(0.1, operation="ticker")] * 5)
+    assert world.state(narrow.name) == "half_open"
+    world.each([latency(0.1, operation="probe")] * 3)
+    assert world.state(narrow.name) == "closed"
+
+
+@pytest.mark.parametrize("bad", [latency(1.1), latency(1.1, operation="probe"), error()])
+def test_a_slow_probe_is_a_bad_one(bad: ev.Event) -> None:
+    """`slow` counts for a half-open streak as it does for a closed one; a fill is a good probe."""
+    world = World(limit("error_streak", max=1, slow=1.0, recover=exact(30.0, probes=2)))
+    world.step(latency(1.1))
+    world.wait(30)
+    world.each([latency(1.0), bad])
+    assert world.state("error_streak") == "open"
+    world.wait(60)
+    world.each([fill("buy", 1.0, 9.0), latency(1.0)])
+    assert world.state("error_streak") == "closed"
+
+
+def test_clear_is_below_its_ratio_of_the_bound() -> None:
+    """`clear` sets a sampled limit's own bound for closing, which it must be below."""
+    world = World(limit("error_rate", window=4, min_samples=2, recover="clear", clear=0.5))
+    world.each([*[error()] * 2, *[latency(0.1)] * 3])
+    assert (world.state("error_rate"), world.breaker("error_rate").value) == ("open", 0.25)
+    world.step(latency(0.1))
+    assert world.state("error_rate") == "closed"
+
+
+def test_clear_recovers_as_soon_as_it_is_clear() -> None:
+    """`recover = "clear"` closes when the value is below its bound."""
+    world = tripped(recover="clear", window=2)
+    world.step(latency(0.1))
+    assert world.state("latency_p99") == "open"
+    world.step(latency(0.1))
+    assert world.state("latency_p99") == "closed"
+
+
+def test_clear_is_seen_far_below_the_bound() -> None:
+    """A P99 that is no more near its bound must be looked at until it is clear."""
+    world = tripped(recover="clear", clear=0.4, window=1)
+    world.step(latency(0.1))  # not near 0.2, but not clear of it
+    assert world.state("latency_p99") == "open"
+    world.each([latency(0.05)] * 4)
+    assert world.state("latency_p99") == "closed"
+
+
+@pytest.mark.parametrize("kind", ["latency_p99", "error_streak"])
+def test_clear_closes_what_was_never_past(kind: str) -> None:
+    """What an operator tripped closes with the next good sample, too."""
+    world = World(limit(kind, recover="clear"))
+    world.step(latency(0.1))
+    world.operate("trip", "venue:kraken", limit=kind)
+    world.step(latency(0.1))
+    assert world.state(kind) == "closed"
+
+
+def test_operator_waits_for_an_operator() -> None:
+    """`recover = "operator"` stays open whatever happens."""
+    world = tripped(recover="operator")
+    world.each([latency(0.1)] * 20)
+    world.wait(100_000)
+    assert world.state("latency_p99") == "open"
+
+
+def test_a_standing_value_must_be_clear_for_hold_seconds() -> None:
+    """A loss closes by itself only below `clear` × its bound, for `hold` seconds on end."""
+    world = World(loss_limit(recover="clear", clear=0.5, hold=10.0))
+    world.each([balances(USDT=1_000.0), balances(USDT=940.0), balances(USDT=970.0)])
+    world.wait(100)  # 3 % is within 5 %, but not below half of it
+    assert world.state("portfolio_loss", "account") == "open"
+    world.step(balances(USDT=980.0))
+    world.wait(9)
+    world.step(balances(USDT=970.0))
+    world.step(balances(USDT=980.0))
+    world.wait(9.999)
+    assert world.state("portfolio_loss", "account") == "open"
+    world.wait(0.001)
+    assert world.state("portfolio_loss", "account") == "closed"
+
+
+def test_a_standing_value_outlasts_its_wait() -> None:
+    """When the wait is over and the loss is still there, the breaker stays open."""
+    world = World(loss_limit(recover=exact(30.0, probes=0)))
+    world.each([balances(USDT=1_000.0), balances(USDT=940.0)])
+    world.wait(60)
+    assert world.state("portfolio_loss", "account") == "open"
+    world.step(balances(USDT=960.0))
+    assert world.state("portfolio_loss", "account") == "closed"
+
+
+TO_MIDNIGHT = 86_400 - (3 * 3_600 + 4 * 60 + 5 + 1_000)  # from the world's beginning, a Friday
+
+
+@pytest.mark.parametrize(("before_midnight", "wait"), [(7_200, 7_200), (120, 3_600)])
+def test_period_of_a_limit_without_one_is_the_day(before_midnight: int, wait: int) -> None:
+    """`recover = "period"` on a sampled limit: until the day's end, never within an hour."""
+    world = World(latency_limit(recover="period"))
+    world.wait(TO_MIDNIGHT - before_midnight)
+    world.each([latency(1.0), *[latency(0.1)] * 20])
+    world.wait(wait - 1)
+    assert world.state("latency_p99") == "open"
+    world.wait(1)
+    assert world.state("latency_p99") == "closed"
+
+
+def test_a_period_ends_where_the_portfolio_says_so() -> None:
+    """`day_start` and `timezone` are those of the trading day."""
+    there = PortfolioConfig(day_start="05:00", timezone="Asia/Tokyo")  # 20:00 in UTC
+    world = World(limit("error_streak", max=1, recover="period"), portfolio=there)
+    world.step(error())
+    world.wait(TO_MIDNIGHT - 4 * 3_600 - 1)
+    assert world.state("error_streak") == "open"
+    world.wait(1)
+    assert world.state("error_streak") == "closed"
+
+
+def test_a_period_holds_what_is_not_clear() -> None:
+    """At the period's end a standing value past its bound stays shut, and closes once below."""
+    world = World(
+        loss_limit(recover="period"), portfolio=PortfolioConfig(max_age=MaxAge(balance=1e9))
+    )
+    world.each([balances(USDT=1_000.0), balances(USDT=940.0)])
+    world.wait(TO_MIDNIGHT + 60)
+    assert world.state("portfolio_loss", "account") == "open"
+    world.step(balances(USDT=960.0))
+    assert world.state("portfolio_loss", "account") == "closed"
+
+
+def test_a_period_waits_for_its_cancel() -> None:
+    """The day is over, the cancel is not: nothing loosens."""
+    world = World(latency_limit(recover="period"), targets=OMS)
+    world.wait(TO_MIDNIGHT - 3_600)
+    world.step(latency(1.0))
+    world.wait(3_660)
+    assert world.state("latency_p99") == "open"
+    world.confirm()
+    assert world.state("latency_p99") == "closed"
+
+
+# -- frozen, disabled, reloaded -----------------------------------------------------------------
+
+
+def test_frozen_stays_frozen() -> None:
+    """Neither time nor good samples end a freeze."""
+    world = World(latency_limit(on_breach="freeze"), targets=OMS)
+    world.step(latency(1.0))
+    world.confirm()
+    world.each([latency(0.1)] * 50)
+    world.wait(100_000)
+    assert world.state("latency_p99") == "frozen"
+    assert world.operate("unfreeze", "venue:kraken").status == 200
+    assert world.state("latency_p99") == "closed"
+
+
+def test_frozen_opens_to_an_operator_only() -> None:
+    """In the table of transitions only `unfreeze` leaves `frozen`."""
+    assert {cause for before, cause in TRANSITIONS if before == "frozen"} == {"unfreeze"}
+
+
+def test_generations_number_every_change() -> None:
+    """Each change of a breaker takes the account's next number."""
+    world = tripped()
+    world.wait(30)
+    world.each([latency(0.1)] * 3)
+    world.operate("freeze")
+    numbers = [change.generation for change in world.transitions]
+    assert numbers == [1, 2, 3, 4]
+    assert all(before < after for before, after in pairwise(numbers))
+    assert world.engine.generation == 4
+
+
+def test_a_breaker_outlives_its_limit() -> None:
+    """An open breaker stays when its limit is removed, until it is reset; then it is gone."""
+    world = tripped()
+    world.configure()
+    world.wait(100_000)
+    assert world.state("latency_p99") == "open"
+    assert world.level("venue:kraken") == "halt"
+    assert world.operate("reset", "venue:kraken").status == 200
+    assert [b.limit for b in world.view.breakers] == []
+    assert world.level("venue:kraken") == "allow"
+
+
+@pytest.mark.parametrize("before", ["shadow", "warn", "block"])
+def test_a_limit_that_begins_to_trip_past_its_bound(before: str) -> None:
+    """A reload from `shadow` to `trip` acts though the value was past the bound before it."""
+    world = World(latency_limit(on_breach=before))
+    world.each([latency(1.0)] * 3)
+    world.configure(latency_limit())
+    world.step(latency(1.0))
+    assert world.state("latency_p99") == "open"
+
+
+def test_a_limit_that_no_longer_blocks() -> None:
+    """A reload from `block` to `warn` lets orders pass again."""
+    world = World(latency_limit(on_breach="block"))
+    world.step(latency(1.0))
+    world.configure(latency_limit(on_breach="warn"))
+    assert world.level("venue:kraken") == "allow"
+
+
+def test_a_reload_keeps_what_was_measured() -> None:
+    """A new bound judges the samples that are there already."""
+    world = World(latency_limit(window=100, max=2.0))
+    world.each([latency(1.0)] * 50)
+    world.configure(latency_limit(window=100, max=0.5))
+    world.step(latency(0.6))
+    assert world.state("latency_p99") == "open"
+    assert world.breaker("latency_p99").value == 1.0
+
+
+# -- unknown ----------------------------------------------------------------------------------
+
+
+def test_a_written_limit_that_is_unknown_halts_after_the_grace() -> None:
+    """Unknown for `unknown_grace` from the first event on: halt, with the cure, and no cancel."""
+    world = World(loss_limit(written=True), targets=OMS)
+    world.wait(1_000)
+    assert world.level() == "allow"  # nothing was heard yet
+    world.step(latency(0.1))
+    world.wait(29.999)
+    assert world.level() == "allow"
+    world.wait(0.001)
+    assert world.level() == "halt"
+    assert world.level("venue:kraken") == "halt"
+    assert world.sweeps == []
+    (unknown,) = world.view.unknown
+    assert "initial_capital" in unknown.reason
+    refused = world.check()
+    assert [blame.limit for blame in refused.reasons] == ["portfolio_loss"]
+    world.step(balances(USDT=1_000.0))
+    assert world.level() == "allow"
+    told = [d.halted for d in world.decisions if isinstance(d, UnknownLimit)]
+    assert told == [True, False]
+
+
+@pytest.mark.parametrize("params", [{"written": False}, {"written": True, "on_unknown": "ignore"}])
+def test_unknown_halts_nobody_who_did_not_ask(params: dict[str, Any]) -> None:
+    """A default limit that nobody wrote, and one that waives it, are simply not armed."""
+    world = World(loss_limit(**params))
+    world.step(latency(0.1))
+    world.wait(1_000)
+    assert world.level() == "allow"
+    assert world.view.unknown[0].halted is False
+
+
+@pytest.mark.parametrize(
+    ("more", "state"),
+    [({"recover": exact(5.0, probes=1)}, "half_open"), ({"level": "reduce_only"}, "open")],
+)
+def test_unknown_halts_in_every_state(more: dict[str, Any], state: str) -> None:
+    """Who cannot tell its value leaves no probes and no reducing after the grace."""
+    portfolio = PortfolioConfig(unknown_grace=8.0, max_age=MaxAge(edge=15.0))
+    policy = {"min": 100.0, "on_breach": "trip", **more}
+    world = World(limit("edge", written=True, **policy), portfolio=portfolio)
+    world.each([ev.Edge(bps=bps, strategy="mm") for bps in (50.0, 300.0)])
+    world.wait(15 + 7)
+    assert (world.state("edge", "strategy:mm"), world.level("strategy:mm") != "halt") == (
+        state,
+        True,
+    )
+    world.wait(2)
+    assert (world.state("edge", "strategy:mm"), world.level("strategy:mm")) == (state, "halt")
+
+
+def test_on_unknown_ignore_lifts_a_halt() -> None:
+    """Who waives a limit by a reload is no longer halted by it."""
+    world = World(loss_limit(written=True))
+    world.step(latency(0.1))
+    world.wait(30)
+    assert world.level() == "halt"
+    world.configure(loss_limit(written=True, on_unknown="ignore"))
+    assert world.level() == "allow"
+
+
+def test_unknown_is_not_zero() -> None:
+    """A price that grows old makes the loss unknown, not lower or higher."""
+    world = World(loss_limit(written=True))
+    world.step(price("BTC/USDT", 100.0), balances(BTC=10.0))
+    world.wait(31)
+    assert world.breaker("portfolio_loss", "account").value == 0.0
+    world.wait(270)
+    assert world.breaker("portfolio_loss", "account").value is None
+    assert "BTC" in world.view.unknown[0].reason
+    assert world.state("portfolio_loss", "account") == "closed"
+    assert world.level() == "allow"
+    world.wait(30)
+    assert world.level() == "halt"
+    world.step(price("BTC/USDT", 100.0))
+    assert world.level() == "allow"
+
+
+@pytest.mark.parametrize("targets", [(), OMS])
+def test_what_is_unknown_is_not_clear(targets: Any) -> None:
+    """A loss that was made good and is unknown since closes nothing, by `hold` or by a cancel."""
+    old = PortfolioConfig(max_age=MaxAge(balance=5.0))
+    world = World(
+        loss_limit(recover="clear", hold=0.0 if targets else 10.0), portfolio=old, targets=targets
+    )
+    world.each([balances(USDT=1_000.0), balances(USDT=900.0), balances(USDT=990.0)])
+    world.wait(30)
+    world.confirm()
+    assert world.breaker("portfolio_loss", "account").unknown
+    assert world.state("portfolio_loss", "account") == "open"
+    for _ in range(5):
+        world.step(balances(USDT=990.0))
+        world.wait(2)
+    assert world.state("portfolio_loss", "account") == "closed"
+
+
+def test_the_grace_is_of_being_unknown_for_any_reason() -> None:
+    """Another thing missing begins no new grace; being known in between does."""
+    config = PortfolioConfig(venues=("kraken", "mexc"))
+    world = World(loss_limit(written=True), portfolio=config)
+    world.step(latency(0.1))
+    first = world.view.unknown[0].reason
+    world.wait(20)
+    world.step(balances(USDT=500.0))
+    assert world.view.unknown[0].reason != first
+    world.wait(9.9)
+    assert world.level() == "allow"
+    world.wait(0.1)
+    assert world.level() == "halt"
+    world.step(balances("mexc", USDT=500.0))
+    assert world.level() == "allow"
+    world.step(balances("mexc", USDT=500.0, XYZ=1.0))
+    assert world.breaker("portfolio_loss", "account").unknown
+    world.wait(29)
+    assert world.level() == "allow"
+
+
+@pytest.mark.parametrize(
+    ("age", "old", "fresh"),
+    [
+        ({"price": 20.0}, price("BTC/USDT", 100.0), balances(USDT=1.0, BTC=1.0)),
+        ({"balance": 20.0}, balances(USDT=1.0, BTC=1.0), price("BTC/USDT", 100.0)),
+    ],
+    ids=["price", "balance"],
+)
+def test_each_age_makes_unknown_by_itself(
+    age: dict[str, float], old: ev.Event, fresh: ev.Event
+) -> None:
+    """A price or a balance is known up to its `max_age`, however young the other is."""
+    config = PortfolioConfig(
+        max_age=MaxAge(**{"price": 1e6, "balance": 1e6, **age}), initial_capital=100.0
+    )
+    world = World(loss_limit(written=True), portfolio=config)
+    world.step(price("BTC/USDT", 100.0), balances(USDT=1.0, BTC=1.0))
+    world.wait(31)
+    world.step(old)
+    world.wait(19.999)
+    world.step(fresh)
+    world.wait(0.001)
+    assert world.breaker("portfolio_loss", "account").value is not None
+    world.wait(0.001)
+    assert world.breaker("portfolio_loss", "account").value is None
+    assert world.level() == "allow"
+    world.wait(30)
+    assert world.level() == "halt"
+
+
+def test_an_airdrop_that_is_left_out_in_time_halts_nobody() -> None:
+    """The grace of the asset and that of the limit end at one instant: nothing was unknown."""
+    world = World(loss_limit(written=True))
+    world.step(balances(USDT=1_000.0))
+    world.step(balances(USDT=1_000.0, GIFT=5.0))
+    generation = world.engine.generation
+    world.wait(100)
+    assert [d for d in world.decisions if isinstance(d, UnknownLimit)] == []
+    assert (world.view.unknown, world.level()) == ([], "allow")
+    assert world.engine.generation == generation
+
+
+def test_a_grace_that_is_no_longer_waited_for_counts_no_breach() -> None:
+    """Known again in time: the end of the grace is no evaluation."""
+    account: dict[str, Any] = {"per": "account", "on_breach": "trip", "breaches": 2}
+    world = World(limit("edge", min=100.0, written=True, **account))
+    world.step(latency(0.1))
+    world.wait(10)
+    world.step(ev.Edge(bps=50.0))
+    world.wait(60)
+    assert world.state("edge", "account") == "closed"
+    world.step(ev.Edge(bps=50.0))
+    assert world.state("edge", "account") == "open"
+
+
+def test_a_grace_that_ended_unseen_holds_for_the_next_check() -> None:
+    """After a stall the first thing to come is an order: it meets the halt that is due."""
+    world = World(loss_limit(written=True))
+    world.step(latency(0.1))
+    world.now_ns += 100 * SECOND
+    assert not world.check().allowed
+
+
+# -- back in force ----------------------------------------------------------------------------
+
+
+def sized(**params: Any) -> World:
+    """A world that holds 12 BTC, over the bound of 10, whose limit is out of service for 60 s."""
+    world = World(limit("position", max=10.0, **{"on_breach": "trip", **params}))
+    world.step(price("BTC/USDT:USDT", 100.0))
+    world.operate("disable", "symbol:BTC/USDT:USDT", for_seconds=60.0)
+    world.step(fill("buy", 12.0, 100.0))
+    assert world.state("position", "symbol:BTC/USDT:USDT") == "disabled"
+    return world
+
+
+@pytest.mark.parametrize("ends", ["enable", "by time"])
+def test_a_limit_that_is_back_in_force_past_its_bound_acts_at_once(ends: str) -> None:
+    """No event need come after the end of a `disable`."""
+    world = sized()
+    if ends == "enable":
+        world.operate("enable", "symbol:BTC/USDT:USDT")
+    else:
+        world.wait(60)
+    assert world.state("position", "symbol:BTC/USDT:USDT") == "open"
+    assert world.breaker("position", "symbol:BTC/USDT:USDT").breaches_total == 1
+
+
+def test_what_a_disable_hid_holds_for_the_next_check() -> None:
+    """After a stall the first thing to come is an order: the limit is in force again."""
+    world = sized()
+    world.now_ns += 100 * SECOND
+    assert not world.check(symbol="BTC/USDT:USDT", side="sell").allowed
+
+
+@pytest.mark.parametrize(
+    ("on_breach", "level"), [("block", "reduce_only"), ("warn", "allow"), ("shadow", "allow")]
+)
+@pytest.mark.parametrize("shut", ["trip", "freeze"])
+def test_what_an_operator_opens_is_judged_at_once(shut: str, on_breach: str, level: str) -> None:
+    """A soft limit that is past its bound holds its scope from the reset or unfreeze on."""
+    scope = "symbol:BTC/USDT:USDT"
+    world = World(limit("position", max=10.0, on_breach=on_breach), targets=OMS)
+    world.step(fill("buy", 12.0, 100.0))
+    world.operate(shut, scope, limit="position")
+    assert world.level(scope) == "halt"
+    world.operate("reset" if shut == "trip" else "unfreeze", scope, force=True)
+    assert (world.state("position", scope), world.level(scope)) == ("closed", level)
+
+
+def test_a_limit_that_a_reload_arms_is_judged_at_once() -> None:
+    """What only counted, or was off, and trips since a reload, trips with the reload."""
+    scope = "symbol:BTC/USDT:USDT"
+    armed = limit("position", max=10.0, on_breach="trip")
+    for before in (limit("position", max=10.0, on_breach="shadow"), limit("edge", min=1.0)):
+        world = World(before)
+        world.step(fill("buy", 12.0, 100.0))
+        world.configure(armed)
+        assert world.state("position", scope) == "open"
+
+
+def test_a_probe_that_ends_a_half_open_spell_leaves_no_breach_behind() -> None:
+    """Closed by a good value, and judged once more: it stays closed and counts nothing."""
+    scope = "symbol:BTC/USDT:USDT"
+    world = World(limit("position", max=10.0, on_breach="trip", recover=exact(10.0, probes=1)))
+    world.step(fill("buy", 12.0, 100.0))
+    world.step(fill("sell", 5.0, 100.0))
+    world.wait(10)
+    world.step(fill("sell", 1.0, 100.0))
+    assert world.state("position", scope) == "closed"
+    assert world.breaker("position", scope).breaches_total == 1
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: Recovery(after=1.0, max=float("inf")),
+        lambda: Recovery(after=1e300, max=1e300),
+        lambda: latency_limit(hold=float("inf")),
+        lambda: Probation(seconds=1e10),
+        lambda: limit("staleness", max=1e10),
+        lambda: limit("heartbeat", max=5.0, overrides={"strategy:mm": 1e10}),
+        lambda: PortfolioConfig(unknown_grace=float("inf")),
+        lambda: PortfolioConfig(max_age=MaxAge(balance=1e10)),
+    ],
+)
+def test_a_duration_that_cannot_be_counted_is_refused(made: Callable[[], object]) -> None:
+    """In nanoseconds it would not fit into 64 bits: said at once, not raised in the middle."""
+    with pytest.raises(ParamFaults, match="at most 1e9 seconds"):
+        made()
+
+
+# -- unknown, and clear by itself, in every state ---------------------------------------------
+
+
+@pytest.mark.parametrize("left_at", ["half_open", "reduce_only"])
+def test_unknown_halts_whatever_a_breaker_leaves(left_at: str) -> None:
+    """No permit and no closing order goes through a scope whose written limit cannot be proved."""
+    ways: dict[str, dict[str, Any]] = {
+        "half_open": {"recover": exact(10.0, probes=3)},
+        "reduce_only": {"level": "reduce_only"},
+    }
+    world = World(
+        loss_limit(written=True, **ways[left_at]),
+        portfolio=PortfolioConfig(max_age=MaxAge(balance=100.0)),
+    )
+    world.each([balances(USDT=1000.0), balances(USDT=900.0), balances(USDT=990.0)])
+    world.wait(10)
+    assert world.level() == ("probe" if left_at == "half_open" else "reduce_only")
+    world.wait(200)
+    assert world.level() == "halt"
+    assert world.check(simulate=True).level == "halt"
+
+
+@pytest.mark.parametrize("on_breach", ["shadow", "warn"])
+def test_what_only_looks_on_halts_nobody_when_it_is_unknown(on_breach: str) -> None:
+    """A limit that would do nothing past its bound does nothing when it cannot be told."""
+    world = World(loss_limit(written=True, on_breach=on_breach))
+    world.step(latency(0.1))
+    world.wait(60)
+    assert world.breaker("portfolio_loss", "account").unknown
+    assert world.level() == "allow"
+
+
+def test_shadow_only_counts() -> None:
+    """It warns nobody."""
+    world = World(latency_limit(on_breach="shadow"))
+    world.step(latency(1.0))
+    assert not [d for d in world.decisions if isinstance(d, Warned)]
+    assert world.breaker("latency_p99").breaches_total == 1
+
+
+def test_a_window_that_clears_far_below_its_warning_closes() -> None:
+    """With `clear` under `warn` nothing warns that it is clear: it is looked at each second."""
+    world = World(latency_limit(recover="clear", clear=0.5, window=1))
+    world.each([latency(1.0), latency(0.15)])
+    world.wait(5)
+    assert world.state("latency_p99") == "open"
+    world.step(latency(0.05))
+    world.wait(1)
+    assert world.state("latency_p99") == "closed"
+
+
+def test_a_window_of_seconds_clears_without_a_sample() -> None:
+    """What trips it leaves the window by time alone."""
+    world = World(latency_limit(recover="clear", seconds=10.0))
+    world.step(latency(1.0))
+    world.wait(9)
+    assert world.state("latency_p99") == "open"
+    world.wait(2)
+    assert world.state("latency_p99") == "closed"
+
+
+@pytest.mark.parametrize("kind", ["latency_p99", "error_streak"])
+def test_a_trip_by_hand_of_what_is_clear_ends(kind: str) -> None:
+    """Without anything to cancel nothing else would look at it again."""
+    world = World(
+        latency_limit(recover="clear") if kind == "latency_p99" else limit(kind, recover="clear")
+    )
+    world.step(latency(0.1))
+    world.operate("trip", "venue:kraken", limit=kind)
+    assert world.state(kind) == "open"
+    world.wait(1)
+    assert world.state(kind) == "closed"
+
+
+def test_a_value_within_its_bound_that_is_not_clear_closes_nothing() -> None:
+    """A half-open loss waits below `clear` of its bound: 4 % of 5 % is no good probe."""
+    world = World(loss_limit(recover=exact(10.0, probes=1), clear=0.5))
+    world.each([balances(USDT=1000.0), balances(USDT=900.0), balances(USDT=990.0)])
+    world.wait(10)
+    world.step(balances(USDT=960.0))
+    assert world.state("portfolio_loss", "account") == "half_open"
+    world.step(balances(USDT=990.0))
+    assert world.state("portfolio_loss", "account") == "closed"
+
+
+# -- classified -------------------------------------------------------------------------------
+
+PASSING = ("venue", "market", "strategy")
+
+
+@pytest.mark.parametrize("kind", LIMITS)
+def test_what_passes_recovers_by_itself(kind: str) -> None:
+    """Each kind says where its cause lies; by default a person looks at capital and edge only."""
+    category, recover = LIMITS[kind].category, limit_fields(kind)["recover"].default
+    assert category in (*PASSING, "edge", "order", "position", "loss")
+    if kind in ("portfolio_loss", "drawdown", "edge"):
+        assert recover == "operator"
+    elif category in PASSING or category in ("position", "loss"):
+        assert recover != "operator"
+
+
+def limit_fields(kind: str) -> dict[str, Any]:
+    """The fields of a kind's parameters, by name."""
+    return {field.name: field for field in fields(LIMITS[kind].Params)}
+
+
+def test_a_trip_says_where_its_cause_lies_and_who_ends_it() -> None:
+    """The transition, the incident and the state agree; a freeze waits for an operator."""
+    world = World(latency_limit())
+    world.step(latency(1.0))
+    moved = next(d for d in world.decisions if isinstance(d, Transition))
+    record = next(d for d in world.decisions if isinstance(d, Record) and d.kind == "trip")
+    breaker = world.breaker("latency_p99")
+    for told in (moved, record, breaker):
+        assert (told.category, told.recovers) == ("venue", "by itself")
+    world.operate("freeze", "venue:kraken", limit="latency_p99")
+    assert world.breaker("latency_p99").recovers == "by an operator"
+    world.operate("freeze", "venue:kraken")
+    assert world.breaker("manual").category == "operator"
+    world.configure(loss_limit())
+    assert world.breaker("latency_p99").category == "removed"
+    assert world.breaker("latency_p99").recovers == "by an operator"

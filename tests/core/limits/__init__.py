@@ -1,0 +1,1 @@
+"""Tests of the limits, by family, and of their windows."""

@@ -1,0 +1,437 @@
+"""The dashboards: built from their YAML, complete, true to the metrics, and never empty."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from riskmon.metrics.table import TABLE
+from tests.alerts.test_alerts import exported
+from tests.support.stack import SECRET, Receiver, Sidecar, ask, free_port, running, sidecar, until
+
+Json = dict[str, Any]
+Tool = Callable[[str], Path]
+
+ROOT = Path(__file__).parent.parent.parent
+FOLDER = ROOT / "dashboards"
+DASHBOARDS = sorted(FOLDER.glob("*.json"))
+TYPES = {"row", "timeseries", "stat", "gauge", "bargauge", "state-timeline", "table"}
+VARIABLES = ["datasource", "job", "instance", "account", "venue"]
+DATASOURCE = {"type": "prometheus", "uid": "$datasource"}
+NOT_OURS = {"up", "process_cpu_seconds_total", "process_resident_memory_bytes"}
+
+
+def read(path: Path) -> Json:
+    """Give a dashboard."""
+    dashboard: Json = json.loads(path.read_text(encoding="utf-8"))
+    return dashboard
+
+
+OVERVIEW = read(FOLDER / "overview.json")
+
+
+def panels(dashboard: Json) -> list[Json]:
+    """Give every panel that shows data."""
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+
+
+def expressions(dashboard: Json) -> Iterator[tuple[str, str]]:
+    """Give (where, PromQL) of every query, the annotations' too."""
+    for panel in panels(dashboard):
+        for target in panel["targets"]:
+            yield f"{panel['title']} {target['refId']}", target["expr"]
+    for mark in dashboard["annotations"]["list"]:
+        yield mark["name"], mark["target"]["expr"]
+
+
+def variables(dashboard: Json) -> dict[str, tuple[str, str]]:
+    """Give (series, label) that each variable takes its values from."""
+    found = {}
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] == "query":
+            asked = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
+            assert asked, variable["name"]
+            found[variable["name"]] = (asked[1], asked[2])
+    return found
+
+
+def metrics(expr: str) -> set[str]:
+    """Give the metrics that an expression asks for."""
+    return set(re.findall(r"\b[a-z_]+(?=\{)|\briskmon_\w+", expr))
+
+
+def selectors(expr: str) -> list[str]:
+    """Give what stands in the braces behind each metric."""
+    return re.findall(r"\{(.*?)\}", expr)
+
+
+def faults_of(panel: Json) -> Iterator[str]:
+    """Give what one panel lacks."""
+    if panel["type"] not in TYPES:
+        yield f"type {panel['type']}"
+    if not panel.get("description"):
+        yield "description"
+    if not panel["fieldConfig"]["defaults"].get("unit"):
+        yield "unit"
+    if not panel.get("targets"):
+        yield "no query"
+    if any(of.get("datasource") != DATASOURCE for of in (panel, *panel["targets"])):
+        yield "datasource"
+
+
+def is_apart(one: Json, other: Json) -> bool:
+    """Whether two places on the grid do not overlap."""
+    return bool(
+        one["x"] + one["w"] <= other["x"]
+        or other["x"] + other["w"] <= one["x"]
+        or one["y"] + one["h"] <= other["y"]
+        or other["y"] + other["h"] <= one["y"]
+    )
+
+
+def layout_faults(dashboard: Json) -> Iterator[str]:
+    """Give what is wrong with the panels' places and numbers."""
+    places = [(panel["title"], panel["gridPos"]) for panel in dashboard["panels"]]
+    yield from (f"{title}: off the grid" for title, at in places if at["x"] + at["w"] > 24)
+    for (title, at), (other, there) in combinations(places, 2):
+        if not is_apart(at, there):
+            yield f"{title}: overlaps {other}"
+    if len({panel["id"] for panel in dashboard["panels"]}) != len(places):
+        yield "ids are not unique"
+
+
+def query_faults(dashboard: Json) -> Iterator[str]:
+    """Give what the queries ask for in vain, and what they do not narrow down."""
+    known = exported() | NOT_OURS
+    for where, expr in expressions(dashboard):
+        yield from (f"{where}: {name} is no metric" for name in metrics(expr) - known)
+        for inside in selectors(expr):
+            if not inside.startswith('job=~"$job",instance=~"$instance"'):
+                yield f"{where}: {{{inside}}} is not of the chosen job and instance"
+    for name, (series, _) in variables(dashboard).items():
+        yield from (f"${name}: {one} is no metric" for one in metrics(series) - known)
+
+
+def faults(dashboard: Json) -> list[str]:
+    """Give all that is wrong with a dashboard, as `panel: fault`."""
+    fixed = {"editable": False, "schemaVersion": 39}
+    found = [key for key, value in fixed.items() if dashboard.get(key) != value]
+    if not re.fullmatch(r"riskmon-[a-z]+", dashboard.get("uid") or ""):
+        found.append("uid")
+    if "id" in dashboard:
+        found.append("id: Grafana gives it")
+    if [variable["name"] for variable in dashboard["templating"]["list"]] != VARIABLES:
+        found.append("variables")
+    if not any("last_trip" in mark["target"]["expr"] for mark in dashboard["annotations"]["list"]):
+        found.append("no annotations of trips")
+    for panel in panels(dashboard):
+        found += [f"{panel['title']}: {fault}" for fault in faults_of(panel)]
+    return [*found, *layout_faults(dashboard), *query_faults(dashboard)]
+
+
+def stale(folder: Path, built: Path) -> list[str]:
+    """Build from the YAML of a folder; give the files that are not what the builder makes."""
+    built.mkdir()
+    command = [sys.executable, "-m", "dashboards.build", str(built)]
+    subprocess.run(command, check=True, cwd=folder.parent)
+    names = {path.name for at in (folder, built) for path in at.glob("*.json")}
+    return sorted(
+        name
+        for name in names
+        if not (folder / name).exists()
+        or not (built / name).exists()
+        or (folder / name).read_bytes() != (built / name).read_bytes()
+    )
+
+
+def test_json_is_what_the_yaml_builds(tmp_path: Path) -> None:
+    """Byte for byte: nobody edited a dashboard by hand, nobody forgot `make dashboards`."""
+    assert DASHBOARDS
+    assert stale(FOLDER, tmp_path / "built") == []
+
+
+def test_a_dashboard_edited_by_hand_is_caught(tmp_path: Path) -> None:
+    """One changed byte in the JSON, and a file that no YAML makes, do not pass."""
+    folder = tmp_path / "dashboards"
+    shutil.copytree(FOLDER, folder)
+    (folder / "mine.json").write_text("{}\n")
+    text = (folder / "overview.json").read_text(encoding="utf-8")
+    assert '"refresh": "10s"' in text
+    (folder / "overview.json").write_text(
+        text.replace('"refresh": "10s"', '"refresh": "5s"'), encoding="utf-8"
+    )
+    assert stale(folder, tmp_path / "built") == ["mine.json", "overview.json"]
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_dashboards_are_complete(path: Path) -> None:
+    """Each panel has description, unit, source and place, each query a metric that exists."""
+    assert faults(read(path)) == []
+
+
+def test_every_metric_is_shown() -> None:
+    """No metric of the table is left out: what is exported can be looked at."""
+    shown = {
+        name for path in DASHBOARDS for _, expr in expressions(read(path)) for name in metrics(expr)
+    }
+    parts = re.compile("_(bucket|count|sum)$")
+    assert {row.name for row in TABLE} - {parts.sub("", name) for name in shown} == set()
+
+
+def _lose_unit(dashboard: Json) -> None:
+    panels(dashboard)[0]["fieldConfig"]["defaults"]["unit"] = ""
+
+
+def _lose_description(dashboard: Json) -> None:
+    del panels(dashboard)[0]["description"]
+
+
+def _other_datasource(dashboard: Json) -> None:
+    panels(dashboard)[0]["targets"][0]["datasource"] = {"type": "prometheus", "uid": "mine"}
+
+
+def _old_type(dashboard: Json) -> None:
+    panels(dashboard)[0]["type"] = "graph"
+
+
+def _unknown_metric(dashboard: Json) -> None:
+    target = panels(dashboard)[0]["targets"][0]
+    target["expr"] = target["expr"].replace("riskmon_gate_level", "riskmon_gate_state")
+
+
+def _any_job(dashboard: Json) -> None:
+    panels(dashboard)[0]["targets"][0]["expr"] = 'riskmon_gate_level{scope="account"}'
+
+
+def _overlap(dashboard: Json) -> None:
+    panels(dashboard)[1]["gridPos"]["x"] -= 1
+
+
+def _editable(dashboard: Json) -> None:
+    dashboard["editable"] = True
+
+
+def _random_uid(dashboard: Json) -> None:
+    dashboard["uid"] = None
+
+
+def _no_venue(dashboard: Json) -> None:
+    dashboard["templating"]["list"].pop()
+
+
+def _no_trips(dashboard: Json) -> None:
+    dashboard["annotations"]["list"] = []
+
+
+@pytest.mark.parametrize(
+    ("tamper", "fault"),
+    [
+        (_lose_unit, "Gate: unit"),
+        (_lose_description, "Gate: description"),
+        (_other_datasource, "Gate: datasource"),
+        (_old_type, "Gate: type graph"),
+        (_unknown_metric, "Gate A: riskmon_gate_state is no metric"),
+        (_any_job, 'Gate A: {scope="account"} is not of the chosen job and instance'),
+        (_overlap, "Gate: overlaps Sidecar"),
+        (_editable, "editable"),
+        (_random_uid, "uid"),
+        (_no_venue, "variables"),
+        (_no_trips, "no annotations of trips"),
+    ],
+)
+def test_faulty_dashboards_are_caught(tamper: Callable[[Json], None], fault: str) -> None:
+    """Each of these faults, alone, is seen and named."""
+    tampered = copy.deepcopy(OVERVIEW)
+    tamper(tampered)
+    assert faults(tampered) == [fault]
+
+
+# -- on a live Prometheus -------------------------------------------------------------------------
+
+CONFIG = """\
+account = "main"
+state_dir = "{folder}/state"
+gate = "{folder}/main.gate"
+
+[http]
+listen = "127.0.0.1:{port}"
+
+[portfolio]
+reference = "USDT"
+initial_capital = 10000
+venues = ["kraken"]
+
+[limits.latency_p99]
+max = 0.2
+min_samples = 5
+recover = "operator"
+
+[limits.portfolio_loss]
+max = 0.5
+
+# One target that answers, and one that nobody can reach.
+[[cancel]]
+name = "oms"
+url = "{oms}/cancel"
+secret = "{secret}"
+
+[[cancel]]
+name = "gone"
+url = "http://127.0.0.1:{nobody}/cancel"
+secret = "{secret}"
+"""
+SCRAPE = """\
+global: {{scrape_interval: 1s, evaluation_interval: 1s}}
+scrape_configs:
+  - job_name: riskmon
+    static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
+"""
+
+
+class Prometheus:
+    """A running Prometheus, asked as Grafana asks it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.since = time.time()
+
+    def values(self, expr: str) -> list[float]:
+        """Give every number that the query gave since the start, NaN left out."""
+        found = self._get(
+            "query_range", query=filled(expr), start=self.since, end=time.time(), step=1
+        )
+        numbers = [float(value) for series in found["result"] for _, value in series["values"]]
+        return [number for number in numbers if math.isfinite(number)]
+
+    def labels(self, series: str, label: str) -> set[str]:
+        """Give what `label_values` gives."""
+        parameters = {"match[]": filled(series), "start": self.since}
+        return {one[label] for one in self._get("series", **parameters) if label in one}
+
+    def _get(self, path: str, **parameters: object) -> Any:
+        return ask(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}")["data"]
+
+
+def filled(expr: str) -> str:
+    """Put in what Grafana puts in for its variables."""
+    expr = expr.replace("$__rate_interval", "4s").replace("$__range", "60s")
+    expr = expr.replace('"$job"', '"riskmon"')
+    return re.sub(r'"\$(instance|account|venue)"', '".*"', expr)
+
+
+@contextmanager
+def watched(tool: Tool, folder: Path, receiver: Receiver) -> Iterator[tuple[Sidecar, Prometheus]]:
+    """Run a sidecar and a Prometheus that scrapes it every second."""
+    port, other = free_port(), free_port()
+    config = CONFIG.format(
+        folder=folder, port=port, oms=receiver.url, secret=SECRET, nobody=free_port()
+    )
+    scrape = folder / "prometheus.yml"
+    scrape.write_text(SCRAPE.format(port=port), encoding="utf-8")
+    command = [
+        str(tool("prometheus")),
+        f"--config.file={scrape}",
+        f"--storage.tsdb.path={folder / 'tsdb'}",
+        f"--web.listen-address=127.0.0.1:{other}",
+    ]
+    url = f"http://127.0.0.1:{other}"
+    with sidecar(folder, config) as beside, running(command, folder, f"{url}/-/ready"):
+        yield beside, Prometheus(url)
+
+
+def a_moment(number: int) -> list[dict[str, object]]:
+    """Give one of each event that needs no particular order."""
+    return [
+        {"type": "latency", "venue": "kraken", "operation": "add_order", "seconds": 0.02},
+        {"type": "error", "venue": "kraken", "operation": "cancel_order", "message": "busy"},
+        {"type": "price", "venue": "kraken", "symbol": "BTC/USDT", "price": 60_000 + number},
+        {"type": "price", "venue": "kraken", "symbol": "ETH/USDT:USDT", "price": 3_000},
+        {
+            "type": "fill",
+            "id": f"T{number}",
+            "venue": "kraken",
+            "symbol": "BTC/USDT",
+            "side": "buy",
+            "quantity": 0.01,
+            "price": 60_000,
+            "strategy": "mm1",
+        },
+        {"type": "pnl", "id": f"P{number}", "amount": 1.5, "strategy": "mm1"},
+        {"type": "cash_flow", "id": f"C{number}", "venue": "kraken", "asset": "USDT", "amount": 1},
+        {"type": "edge", "bps": 12.5, "strategy": "mm1"},
+        {"type": "order", "id": "O1", "venue": "kraken", "symbol": "BTC/USDT", "status": "closed"},
+        {"type": "open_orders", "venue": "kraken", "count": 3},
+        {"type": "heartbeat", "venue": "kraken", "symbol": "BTC/USDT", "strategy": "mm1"},
+        {"type": "balance", "venue": "kraken", "asset": "USDT", "free": 9_000},
+        {
+            "type": "balances",
+            "venue": "kraken",
+            # What has no price comes later: until then equity is known.
+            "assets": {
+                "BTC": {"free": 0.01},
+                "USDT": {"free": 9_400},
+                **({"XYZ": {"free": 1}} if number else {}),
+            },
+        },
+        {
+            "type": "position",
+            "venue": "kraken",
+            "symbol": "ETH/USDT:USDT",
+            "quantity": -0.5,
+            "entry_price": 3_010,
+        },
+    ]
+
+
+def play(to: Sidecar) -> None:
+    """Touch every metric: trade, be refused, breach, trip, freeze."""
+    for number in range(3):
+        to.report(*a_moment(number))
+        to.call("check", venue="kraken", symbol="BTC/USDT", side="buy", quantity=0.01, price=60_000)
+        with pytest.raises(OSError, match="400"):
+            to.report({"type": "latency", "venue": "no spaces", "seconds": 1})
+        time.sleep(1)
+    slow = {"type": "latency", "venue": "kraken", "operation": "add_order", "seconds": 0.4}
+    to.report(*[slow] * 30)
+    to.call("check", venue="kraken", symbol="BTC/USDT", side="buy", quantity=0.01, price=60_000)
+    to.call("freeze", scope="strategy:mm1", reason="a drill")
+
+
+def empty(dashboard: Json, prometheus: Prometheus) -> list[str]:
+    """Give the queries and variables that show nothing."""
+    found = [where for where, expr in expressions(dashboard) if not prometheus.values(expr)]
+    asked = variables(dashboard).items()
+    return found + [f"${name}" for name, of in asked if not prometheus.labels(*of)]
+
+
+@pytest.mark.slow
+def test_no_query_is_empty(tool: Tool, tmp_path: Path) -> None:
+    """Every query of every panel shows something of a sidecar that met everything once."""
+    with Receiver() as receiver, watched(tool, tmp_path, receiver) as (beside, prometheus):
+        until(lambda: prometheus.values("riskmon_build_info"), "the first scrape")
+        play(beside)
+        seen = 'changes(riskmon_freeze_triggered_total{reason="manual"}[10s]) > 0'
+        until(lambda: len(prometheus.values(seen)) > 2, "scrapes of the last event")
+        assert {path.stem: empty(read(path), prometheus) for path in DASHBOARDS} == {
+            path.stem: [] for path in DASHBOARDS
+        }
+
+        # The same eyes see a query that asks for nothing.
+        blind = copy.deepcopy(OVERVIEW)
+        blind["annotations"]["list"] = []
+        panels(blind)[0]["targets"][0]["expr"] = 'riskmon_gate_level{scope="nobody"}'
+        assert empty(blind, prometheus) == ["Gate A"]

@@ -1,0 +1,181 @@
+"""A trip becomes a page, and its end the end of the page: through the real programs."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.stack import (
+    SECRET,
+    Receiver,
+    Sidecar,
+    answers,
+    ask,
+    free_port,
+    running,
+    sidecar,
+    until,
+)
+
+ROOT = Path(__file__).parent.parent.parent
+ALERTMANAGER = ROOT / "alerts" / "alertmanager.yml"
+RULES = ROOT / "alerts" / "rules" / "riskmon.yml"
+CONFIG = """\
+account = "main"
+state_dir = "{folder}/state"
+gate = "{folder}/main.gate"
+
+[http]
+listen = "127.0.0.1:{port}"
+
+[limits.latency_p99]
+max = 0.2
+min_samples = 5
+recover = "operator"
+
+[[cancel]]
+name = "oms"
+url = "{receiver}/cancel"
+secret = "{secret}"
+"""
+SLOW = {"type": "latency", "venue": "kraken", "operation": "add_order", "seconds": 0.4}
+
+Tool = Callable[[str], Path]
+Json = dict[str, Any]
+
+
+def hurried(route: Json) -> Json:
+    """Give a route, and those below it, with waits of one second."""
+    waits = {"group_wait": "1s", "group_interval": "1s"}
+    return {**route, **waits, "routes": [hurried(below) for below in route.get("routes", [])]}
+
+
+def alertmanager_config(receiver: Receiver) -> Json:
+    """Give the example's own routes, receivers and inhibitions, hurried and sent to the test."""
+    config: Json = yaml.safe_load(ALERTMANAGER.read_text(encoding="utf-8"))
+    for one in config["receivers"]:
+        for webhook in one["webhook_configs"]:
+            webhook["url"] = webhook["url"].replace("http://127.0.0.1:9790", receiver.url)
+            assert webhook["url"].startswith(receiver.url)
+    return {**config, "route": hurried(config["route"])}
+
+
+def prometheus_config(sidecar_url: str, alertmanager_port: int) -> Json:
+    """Give a Prometheus that scrapes and judges the rules as they are, every second."""
+    return {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(RULES)],
+        "alerting": {
+            "alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{alertmanager_port}"]}]}]
+        },
+        "scrape_configs": [
+            {
+                "job_name": "riskmon",
+                "static_configs": [{"targets": [sidecar_url.removeprefix("http://")]}],
+            }
+        ],
+    }
+
+
+@contextmanager
+def watching(tool: Tool, folder: Path, sidecar_url: str, receiver: Receiver) -> Iterator[None]:
+    """Run Prometheus and Alertmanager; begin when the sidecar has been scraped."""
+    pager_port, port = free_port(), free_port()
+    pager_yml, prometheus_yml = folder / "alertmanager.yml", folder / "prometheus.yml"
+    pager_yml.write_text(yaml.safe_dump(alertmanager_config(receiver)), encoding="utf-8")
+    prometheus_yml.write_text(
+        yaml.safe_dump(prometheus_config(sidecar_url, pager_port)), encoding="utf-8"
+    )
+    pager = [
+        str(tool("alertmanager")),
+        f"--config.file={pager_yml}",
+        f"--storage.path={folder / 'alertmanager'}",
+        f"--web.listen-address=127.0.0.1:{pager_port}",
+        "--cluster.listen-address=",
+    ]
+    prometheus = [
+        str(tool("prometheus")),
+        f"--config.file={prometheus_yml}",
+        f"--storage.tsdb.path={folder / 'tsdb'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--rules.alert.resend-delay=1s",
+    ]
+    url = f"http://127.0.0.1:{port}"
+    with (
+        running(pager, folder, f"http://127.0.0.1:{pager_port}/-/ready"),
+        running(prometheus, folder, f"{url}/-/ready"),
+    ):
+        scraped = f"{url}/api/v1/query?query=riskmon_gate_level"
+        until(lambda: answers(scraped) and ask(scraped)["data"]["result"], "the first scrape")
+        yield
+
+
+def pages(receiver: Receiver, status: str, path: str = "/page") -> list[Json]:
+    """Give the alerts of the trip that came in with this status."""
+    return [
+        alert
+        for at, message in receiver.received
+        if at == path
+        for alert in message["alerts"]
+        if alert["status"] == status and alert["labels"]["alertname"] == "RiskmonBreakerOpen"
+    ]
+
+
+def reset(beside: Sidecar) -> None:
+    """Close the venue's breaker as an operator does, once its cancel is confirmed."""
+    until(
+        lambda: all(cancel["confirmed"] for cancel in beside.call("state")["cancel"]),
+        "the cancel's confirmation",
+    )
+    generation = beside.call("state")["generation"]
+    beside.call("reset", scope="venue:kraken", reason="it is fast again", generation=generation)
+
+
+@pytest.mark.slow
+def test_a_trip_pages_and_its_reset_resolves(tool: Tool, tmp_path: Path) -> None:
+    """Slow samples bring a page that says what, where and what to do; the reset takes it back."""
+    config = {"folder": tmp_path, "port": free_port(), "secret": SECRET}
+    with (
+        Receiver() as receiver,
+        sidecar(tmp_path, CONFIG.format(**config, receiver=receiver.url)) as beside,
+        watching(tool, tmp_path, beside.url, receiver),
+    ):
+        beside.report(*[{**SLOW, "seconds": 0.02}] * 20)
+        assert pages(receiver, "firing") == []
+
+        beside.report(*[SLOW] * 20)
+        until(lambda: pages(receiver, "firing"), "a page")
+        page = pages(receiver, "firing")[0]
+        assert page["labels"]["severity"] == "critical"
+        assert page["labels"]["account"] == "main"
+        assert page["labels"]["limit"] == "latency_p99"
+        assert page["labels"]["scope"] == "venue:kraken"
+        assert page["annotations"]["summary"] == "latency_p99 has tripped on venue:kraken (main)"
+        assert page["annotations"]["runbook_url"].endswith("#riskmonbreakeropen")
+        assert pages(receiver, "resolved") == []
+
+        reset(beside)
+        until(lambda: pages(receiver, "resolved"), "the page's end")
+        assert pages(receiver, "resolved")[0]["labels"] == page["labels"]
+        assert pages(receiver, "firing", path="/notice") == []
+
+
+def test_a_page_sent_to_the_wrong_receiver_is_caught(tool: Tool, tmp_path: Path) -> None:
+    """Pages that would end among the notices fail the check of the routes."""
+    text = ALERTMANAGER.read_text(encoding="utf-8")
+    assert "- receiver: pages" in text
+    bad = tmp_path / "alertmanager.yml"
+    bad.write_text(text.replace("- receiver: pages", "- receiver: notices"), encoding="utf-8")
+    outcomes = []
+    for path in (ALERTMANAGER, bad):
+        command = [tool("amtool"), "config", "routes", "test", f"--config.file={path}"]
+        command += ["--verify.receivers=pages", "alertname=RiskmonDown", "severity=critical"]
+        done = subprocess.run(list(map(str, command)), check=False, capture_output=True)
+        outcomes.append(done.returncode)
+    assert outcomes == [0, 1]

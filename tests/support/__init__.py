@@ -1,0 +1,1 @@
+"""What tests share: sidecars, receivers, disks, users and files."""
