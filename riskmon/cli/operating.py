@@ -81,7 +81,7 @@ def _token(file: Path, *, named: bool) -> str | None:
     except FileNotFoundError:
         if named:
             raise click.UsageError(f"--token-file {file} does not exist") from None
-        return None  # no sidecar has started here; the answer of the one at --url says what it needs
+        return None  # no sidecar has started here; the one at --url may need none
     except Unsafe as fault:
         raise click.UsageError(str(fault)) from None
     except (OSError, UnicodeDecodeError) as fault:
@@ -111,7 +111,7 @@ def status(remote: Remote, *, as_json: bool) -> int:
 
 @click.command()
 @click.option("--count", type=click.IntRange(1, 1000), default=50, show_default=True)
-@click.option("--no-refusals", is_flag=True, help="Omit calls that were refused for a missing right.")
+@click.option("--no-refusals", is_flag=True, help="Omit calls refused for a missing right.")
 @connected
 def incidents(remote: Remote, *, as_json: bool, count: int, no_refusals: bool) -> int:
     """Show the audit trail, newest first."""

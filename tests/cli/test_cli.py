@@ -208,7 +208,7 @@ def test_unfreeze_shows_and_sends_what_was_seen(
     assert [path for path, _, _ in Sidecar.asked] == ["/v1/state", "/v1/unfreeze"]
     assert Sidecar.asked[1][2] == {"scope": "account", "reason": "over", "generation": 7}
     shown = capsys.readouterr().out
-    assert "seen at generation 7" in shown
+    assert "generation 7:" in shown
     assert "manual" in shown
     assert "latency_p99" not in shown
 
@@ -246,7 +246,7 @@ def test_a_refusal_is_told_and_exits_1(
     assert run(arguments) == 1
     told = capsys.readouterr().err
     assert "riskmon: refused (409): it would trip" in told
-    assert "loss account: 9 against 5" in told
+    assert "loss account: value 9, bound 5" in told
     assert run([*arguments, "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["would_trip"] == would_trip
 

@@ -20,8 +20,8 @@ import pytest
 from aiohttp import web
 
 from riskmon.core.events import parse_json
-from riskmon.demo.exchange import Book, NewOrder, Refused
-from riskmon.demo.programs import Broken, Program, Programs
+from riskmon.demo.exchange import Invalid, NewOrder, OrderBook
+from riskmon.demo.programs import DemoFailed, Program, Programs
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -33,7 +33,7 @@ def order(side: str = "buy", quantity: float = 0.01, price: float = 64_000) -> N
 
 def test_the_book_fills_what_the_price_crosses() -> None:
     """A buy below the price fills when the price falls to it, and moves both balances."""
-    book = Book()
+    book = OrderBook()
     buy, sell = book.place(order()), book.place(order("sell", price=66_000))
     assert (book.locked("USDT"), book.locked("BTC")) == (640, 0.01)
     book.move(64_000)
@@ -45,17 +45,17 @@ def test_the_book_fills_what_the_price_crosses() -> None:
 
 def test_the_book_refuses_what_it_cannot_hold() -> None:
     """An order beyond the free balance, or of nothing, never rests."""
-    book = Book()
+    book = OrderBook()
     book.place(order(quantity=0.1))
     for bad in (order(quantity=0.1), order("short"), order(quantity=0), order(price=-1)):
-        with pytest.raises(Refused):
+        with pytest.raises(Invalid):
             book.place(bad)
     assert len(book.orders) == 1
 
 
 def test_cancelling_a_symbol_leaves_the_others() -> None:
     """Cancel-all counts what it took, and takes only the symbol asked."""
-    book = Book()
+    book = OrderBook()
     book.place(order())
     book.place(order("sell", price=66_000))
     assert book.cancel("ETH/USDT") == 0
@@ -148,7 +148,7 @@ async def test_no_program_outlives_its_context(tmp_path: Path) -> None:
         await get(f"{url}/control")
     with Programs(tmp_path) as programs:
         broken = programs.start("exchange", "riskmon.demo.exchange", "--delay", "long")
-        with pytest.raises(Broken, match=r"exchange ended with exit code 2: [^§]*'long'"):
+        with pytest.raises(DemoFailed, match=r"exchange ended with exit code 2: [^§]*'long'"):
             await asyncio.to_thread(broken.wait_for, "listening", 10)
 
 
@@ -207,8 +207,8 @@ def test_the_whole_story(tmp_path: Path) -> None:
         ]
         assert state["cancel"][0]["confirmed"]
         page = asyncio.run(text(f"{riskmon}/metrics"))
-        gate_ms = float(first(r"gate shut, as another process reads it +([0-9.]+) ms", told))
-        cancel_ms = float(first(r"cancel received by the OMS +([0-9.]+) ms", told))
+        gate_ms = float(first(r"until another process reads a shut gate +([0-9.]+) ms", told))
+        cancel_ms = float(first(r"until the OMS receives the cancel +([0-9.]+) ms", told))
         for name, told_ms in (("gate", gate_ms), ("cancel", cancel_ms)):
             measured = f"riskmon_breach_to_{name}_seconds"
             assert float(first(rf"{measured}_count\S* (\S+)", page)) == 1
