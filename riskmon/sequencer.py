@@ -36,7 +36,8 @@ from riskmon.gate_writer import GateWriter
 from riskmon.grants import Grants, after_failure, without_room
 from riskmon.journal import Commit, Entry, Journal, JournalError, Status, Unencodable, encoded
 from riskmon.metrics import Recorder
-from riskmon.outbox import CancelTarget, Outbox
+from riskmon.outbox.queue import Outbox
+from riskmon.outbox.target import CancelTarget
 from riskmon.turn import Request, Snapshots, Turn
 from riskmon.web import Accepted, NotDurable, QueueFull, Unwritable
 

@@ -22,6 +22,7 @@ from typing import cast
 
 from msgspec.structs import replace as replace_fields
 
+from riskmon.auth.tokens import token_hash
 from riskmon.clock import Clock
 from riskmon.core import events as ev
 from riskmon.core.config import dump
@@ -42,7 +43,7 @@ from riskmon.journal import Commit, Journal, JournalError, Recovered
 from riskmon.log import Log, logging_to_stderr
 from riskmon.metrics import Metrics, Recorder
 from riskmon.open_files import TooFewFiles, connection_caps, raise_limit
-from riskmon.outbox import RESULTS
+from riskmon.outbox.webhook import RESULTS
 from riskmon.refusals import Refusals
 from riskmon.sequencer import Sequencer
 from riskmon.settings import Fault, Http, Settings, SettingsError, load, reload_differences
@@ -58,10 +59,8 @@ from riskmon.web import (
     Refusal,
     Reloaded,
     Running,
-    Token,
     make_app,
     serve,
-    token_hash,
 )
 from riskmon.web.problems import KINDS
 
@@ -141,10 +140,7 @@ class Sidecar:
         http = settings.http
         return Access(
             operator_hash=token_hash(operator_token(settings.state_dir)),
-            tokens=tuple(
-                Token(name=t.name, role=t.role, hash=t.hash, expires_ns=t.expires_ns)
-                for t in http.tokens
-            ),
+            tokens=http.tokens,
             listen=http.host,
             hosts=http.hosts,
             unix_roles=http.unix_roles,

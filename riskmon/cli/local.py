@@ -12,7 +12,7 @@ import click
 from riskmon.cli.operating import config_option
 
 if TYPE_CHECKING:  # imported on use: the other commands start faster
-    from riskmon.outbox import Drill
+    from riskmon.outbox.queue import Drill
     from riskmon.settings import Settings
 
 _BACKUP = click.Path(dir_okay=False, path_type=Path)
@@ -76,7 +76,7 @@ def drill(config: Path | None, as_json: bool) -> int:
 
 
 async def _drill(settings: Settings) -> list[Drill]:
-    from riskmon.outbox import Outbox
+    from riskmon.outbox.queue import Outbox
 
     outbox = Outbox(settings.cancel, lambda _: None)
     try:
@@ -95,12 +95,13 @@ async def _drill(settings: Settings) -> list[Drill]:
 def token(name: str, role: str, expires: datetime | None, as_json: bool) -> int:
     """Generate a token for NAME and print its line for the configuration."""
     import secrets
-    from hashlib import sha256
+
+    from riskmon.auth.tokens import token_hash
 
     if not name.isprintable() or not name.strip():
         raise click.BadParameter("must be printable text", param_hint="NAME")
     secret = secrets.token_urlsafe(32)
-    entry = {"name": name, "role": role, "hash": f"sha256:{sha256(secret.encode()).hexdigest()}"}
+    entry = {"name": name, "role": role, "hash": token_hash(secret)}
     until = {"expires": expires.date().isoformat()} if expires else {}
     if as_json:
         click.echo(json.dumps({"token": secret, **entry, **until}))

@@ -18,14 +18,6 @@ from riskmon.core.limits.policy import Policy
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target:
-    """Who cancels orders, as far as a decision depends on it."""
-
-    name: str
-    confirm: Literal["answer", "delivery"] = "answer"
-
-
-@dataclass(frozen=True, kw_only=True)
 class LimitConfig:
     """One limit under its name. ``written``: an operator wrote it, so it must be provable."""
 
@@ -46,7 +38,7 @@ class EngineConfig:
     on_unclean_start: Literal["cancel", "keep"] = "cancel"
     portfolio: PortfolioConfig = field(default_factory=PortfolioConfig)
     limits: tuple[LimitConfig, ...] = ()
-    targets: tuple[Target, ...] = ()
+    targets: tuple[str, ...] = ()  # the names of the cancel targets
 
 
 def default_limits() -> tuple[LimitConfig, ...]:
@@ -65,7 +57,10 @@ def dump(config: EngineConfig) -> dict[str, Any]:
 
 
 def load(plain: dict[str, Any]) -> EngineConfig:
-    """The configuration that :func:`dump` gave; ``msgspec.ValidationError`` if it is another."""
+    """The configuration that :func:`dump` gave; ``msgspec.ValidationError`` if it is another.
+
+    Until 0.1.0 a target was a table, whose name is what counts.
+    """
     limits = [
         LimitConfig(
             name=limit["name"],
@@ -75,5 +70,6 @@ def load(plain: dict[str, Any]) -> EngineConfig:
         )
         for limit in plain.get("limits", ())
     ]
-    rest = msgspec.convert({**plain, "limits": ()}, EngineConfig)
+    targets = [t["name"] if isinstance(t, dict) else t for t in plain.get("targets", ())]
+    rest = msgspec.convert({**plain, "limits": (), "targets": targets}, EngineConfig)
     return replace(rest, limits=tuple(limits))

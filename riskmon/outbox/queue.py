@@ -15,14 +15,8 @@ from typing import NamedTuple, Protocol
 from riskmon.core.decisions import Sweep
 from riskmon.core.events import CancelAnswered, CancelSent
 from riskmon.journal import Delivery, Status
-from riskmon.outbox.webhook import (
-    WHOLE_SECONDS,
-    Attempt,
-    CancelTarget,
-    Target,
-    payload,
-    read_answer,
-)
+from riskmon.outbox.target import CancelTarget
+from riskmon.outbox.webhook import WHOLE_SECONDS, Attempt, Sender, payload, read_answer
 
 WAITING_MAX = 3  # deliveries of one incident to one target
 CANCEL_SECONDS = 0.1  # after which a task is cancelled again
@@ -85,7 +79,7 @@ class Drill(NamedTuple):
 @dataclass(slots=True, eq=False)
 class _Pending:
     delivery: Delivery
-    target: Target
+    sender: Sender
     sent_seconds: float  # on the loop's clock
     attempts: int = 0  # of this process
     unwanted: asyncio.Event = field(default_factory=asyncio.Event)
@@ -108,7 +102,7 @@ class Outbox:
         observe: Observer | None = None,
         schedule: Schedule | None = None,
     ) -> None:
-        self._targets = {target.name: Target(target) for target in targets}
+        self._senders = {target.name: Sender(target) for target in targets}
         self._report, self._settle, self._observe = report, settle, observe
         self._schedule = schedule or Schedule()
         self._pending: dict[str, _Pending] = {}
@@ -118,7 +112,7 @@ class Outbox:
 
     def deliveries(self, sweep: Sweep, account: str) -> list[Delivery]:
         """One for each of the sweep's targets; nothing is sent yet."""
-        markets = {name: target.target.markets for name, target in self._targets.items()}
+        markets = {name: sender.target.markets for name, sender in self._senders.items()}
         return [
             Delivery(
                 id=f"{sweep.incident}_{sweep.sweep}_{target}",
@@ -134,9 +128,9 @@ class Outbox:
 
     def prepare(self, delivery: Delivery) -> None:
         """Do now what the first attempt can be spared: :meth:`send` follows when it is durable."""
-        target = self._targets.get(delivery.target)
-        if target is not None:
-            target.sign_ahead(delivery.id, delivery.body)
+        sender = self._senders.get(delivery.target)
+        if sender is not None:
+            sender.sign_ahead(delivery.id, delivery.body)
 
     def send(self, delivery: Delivery) -> None:
         """Begin the first attempt now. The same id again changes nothing, even after its end.
@@ -146,14 +140,14 @@ class Outbox:
         """
         if delivery.id in self._pending or delivery.id in self._ended:
             return
-        target = self._targets.get(delivery.target)
-        if target is None:
+        sender = self._senders.get(delivery.target)
+        if sender is None:
             _log.error(
                 "cancel %s waits for target %s, which is not configured: add it again and restart",
                 *(delivery.id, delivery.target),
             )
             return
-        pending = _Pending(delivery, target, asyncio.get_running_loop().time())
+        pending = _Pending(delivery, sender, asyncio.get_running_loop().time())
         self._pending[delivery.id] = pending
         waiting = self._waiting.setdefault((delivery.incident, delivery.target), [])
         waiting.append(pending)
@@ -184,12 +178,12 @@ class Outbox:
                 task.cancel()
             # The client library loses a cancel that coincides with a timeout of its own.
             await asyncio.wait(self._tasks, timeout=CANCEL_SECONDS)
-        for target in self._targets.values():
-            await target.close()
+        for sender in self._senders.values():
+            await sender.close()
 
     def stats(self) -> Mapping[str, TargetStats]:
         """What waits for each target now."""
-        waiting: dict[str, list[int]] = {name: [] for name in self._targets}
+        waiting: dict[str, list[int]] = {name: [] for name in self._senders}
         for pending in self._pending.values():
             waiting[pending.delivery.target].append(pending.delivery.created_ns)
         return {name: TargetStats(len(at), min(at, default=None)) for name, at in waiting.items()}
@@ -206,16 +200,16 @@ class Outbox:
             at_ns=time.time_ns(),
             cancels="all",
             flatten=False,
-            targets=tuple(self._targets),
+            targets=tuple(self._senders),
         )
-        drills = [_drill(t, sweep, account, timeout_seconds) for t in self._targets.values()]
+        drills = [_drill(one, sweep, account, timeout_seconds) for one in self._senders.values()]
         return await asyncio.gather(*drills)
 
     async def _deliver(self, pending: _Pending) -> None:
         clock = asyncio.get_running_loop().time
         steady_from = 0.0
         while True:
-            async with pending.target.slots:
+            async with pending.sender.slots:
                 if pending.unwanted.is_set():
                     break
                 attempt = await self._attempt(pending)
@@ -235,7 +229,7 @@ class Outbox:
         one = pending.delivery
         if not pending.attempts:
             self._report(CancelSent(incident=one.incident, sweep=one.sweep, target=one.target))
-        attempt = await pending.target.attempt(one.id, one.body, WHOLE_SECONDS)
+        attempt = await pending.sender.attempt(one.id, one.body, WHOLE_SECONDS)
         pending.attempts += 1
         if self._observe:
             self._observe.delivery(one.target, attempt.result)
@@ -255,7 +249,7 @@ class Outbox:
                 incident=one.incident,
                 sweep=one.sweep,
                 target=one.target,
-                done=done or pending.target.target.confirm == "delivery",
+                done=done or pending.sender.target.confirm == "delivery",
                 canceled=answer.canceled,
                 open_orders=answer.open_orders,
             )
@@ -275,11 +269,11 @@ class Outbox:
             self._settle(one.id, status, one.attempts + pending.attempts)
 
 
-async def _drill(target: Target, sweep: Sweep, account: str, timeout_seconds: float) -> Drill:
-    name = target.target.name
-    body = payload(sweep, account, target.target.markets, "drill")
+async def _drill(sender: Sender, sweep: Sweep, account: str, timeout_seconds: float) -> Drill:
+    name = sender.target.name
+    body = payload(sweep, account, sender.target.markets, "drill")
     began = time.perf_counter()
-    attempt = await target.attempt(f"{sweep.incident}_{name}", body, timeout_seconds)
+    attempt = await sender.attempt(f"{sweep.incident}_{name}", body, timeout_seconds)
     seconds = time.perf_counter() - began
     ok = attempt.result == "delivered"
     return Drill(name, ok, seconds if ok else None, attempt.detail)

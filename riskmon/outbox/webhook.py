@@ -11,7 +11,6 @@ import socket
 import ssl
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, NamedTuple, get_args
@@ -22,10 +21,12 @@ from aiohttp.connector import Connection
 from msgspec import Struct
 from standardwebhooks import Webhook
 
+from riskmon.clock import rfc3339
 from riskmon.core.decisions import Sweep
 from riskmon.outbox.bounded import BoundedSocket, allow
 from riskmon.outbox.lookup import Resolver
 from riskmon.outbox.spare import SpareDescriptors
+from riskmon.outbox.target import CancelTarget
 
 CONNECT_SECONDS = 0.5  # name, connection and TLS together
 WHOLE_SECONDS = 2.0
@@ -51,32 +52,6 @@ Result = Literal[
 RESULTS: tuple[Result, ...] = get_args(Result)
 
 
-@dataclass(frozen=True, slots=True)
-class CancelTarget:
-    """Where cancels go. Every one of ``secrets`` signs, so that one can be rotated in.
-
-    Raises ValueError for a target that could not be signed for.
-    """
-
-    name: str
-    url: str
-    secrets: tuple[str, ...] = field(repr=False)
-    markets: Literal["spot", "perp", "all"] = "all"
-    confirm: Literal["answer", "delivery"] = "answer"
-
-    def __post_init__(self) -> None:
-        if not self.secrets:
-            raise ValueError(f"cancel target {self.name} has no secret to sign with")
-        for number, secret in enumerate(self.secrets, 1):
-            try:
-                Webhook(secret)
-            except Exception:
-                raise ValueError(
-                    f"secret {number} of cancel target {self.name} cannot be read: "
-                    "it must be whsec_ and base64"
-                ) from None  # the cause could quote the secret
-
-
 def payload(
     sweep: Sweep,
     account: str,
@@ -84,8 +59,6 @@ def payload(
     kind: Literal["cancel_orders", "drill"] = "cancel_orders",
 ) -> bytes:
     """The body of a webhook, JSON."""
-    seconds, rest_ns = divmod(sweep.at_ns, 10**9)
-    at = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     return msgspec.json.encode(
         {
             "type": kind,
@@ -99,7 +72,7 @@ def payload(
             "scope": sweep.scope,
             "limit": sweep.limit,
             "reason": sweep.reason,
-            "at": f"{at}.{rest_ns // 10**6:03d}Z",
+            "at": rfc3339(sweep.at_ns),
         }
     )
 
@@ -180,13 +153,13 @@ async def _mark_reused(_session: Any, context: SimpleNamespace, _params: Any) ->
     context.trace_request_ctx.reused = True
 
 
-class Target:
+class Sender:
     """The connections to one target, and a single attempt over them."""
 
     def __init__(self, target: CancelTarget) -> None:
         self.target = target
         self.slots = asyncio.Semaphore(ATTEMPTS_MAX)
-        self._signers = [Webhook(secret) for secret in target.secrets]
+        self._signers = [Webhook(secret) for secret in target.secret]
         self._ahead: dict[str, dict[str, str]] = {}  # headers that were signed ahead, by delivery
         self._spare = SpareDescriptors()
         self._resolver = Resolver(self._spare)

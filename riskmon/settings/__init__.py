@@ -33,9 +33,7 @@ from riskmon.settings.model import (
     Http,
     JournalSettings,
     LogSettings,
-    Role,
     Settings,
-    Token,
     is_account,
 )
 from riskmon.settings.sources import Raw
@@ -45,10 +43,8 @@ __all__ = [
     "Http",
     "JournalSettings",
     "LogSettings",
-    "Role",
     "Settings",
     "SettingsError",
-    "Token",
     "is_scope",
     "load",
     "reload_differences",

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from riskmon.outbox.target import CancelTarget
 from riskmon.permissions import Unsafe, read_secret
 from riskmon.settings.checks import named_twice
 from riskmon.settings.faults import Found, Keys, validated
-from riskmon.settings.model import CancelTable
-
-if TYPE_CHECKING:
-    from riskmon.outbox import CancelTarget
 
 
 def read_targets(tables: Any) -> tuple[tuple[CancelTarget, ...], list[Found]]:
@@ -32,23 +29,12 @@ def read_targets(tables: Any) -> tuple[tuple[CancelTarget, ...], list[Found]]:
 
 
 def _read(at: Keys, table: dict[str, Any]) -> tuple[CancelTarget | None, list[Found]]:
-    from riskmon.outbox import CancelTarget  # brings the HTTP client, which few commands need
-
     rest, found = with_secrets(at, table)
-    checked, faults = validated(CancelTable, rest, at, known=("secret_file",))
+    target, faults = validated(CancelTarget, rest, at, known=("secret_file",))
     # A secret that could not be read is not missing as well.
     faults = [f for f in faults if not (found and f.keys == (*at, "secret"))]
     found += [_at_file(f) if "secret_file" in table else f for f in faults]
-    if found or checked is None:
-        return None, found
-    target = CancelTarget(
-        name=checked.name,
-        url=checked.url,
-        secrets=checked.secret,
-        markets=checked.markets,
-        confirm=checked.confirm,
-    )
-    return target, []
+    return (None if found else target), found
 
 
 def with_secrets(at: Keys, table: dict[str, Any]) -> tuple[dict[str, Any], list[Found]]:

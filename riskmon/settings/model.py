@@ -6,69 +6,25 @@ They are validated as they stand, so that a key, its type and its default are wr
 from __future__ import annotations
 
 import re
-from base64 import b64decode
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
 from grp import getgrnam
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
-from urllib.parse import urlsplit
+from typing import Any, ClassVar, Literal
 
+from riskmon.auth.peers import is_loopback
+from riskmon.auth.tokens import Role, Token
 from riskmon.core.book.config import PortfolioConfig
-from riskmon.core.config import EngineConfig, LimitConfig, Target
+from riskmon.core.config import EngineConfig, LimitConfig
 from riskmon.core.constraints import refuse
+from riskmon.outbox.target import CancelTarget
 
-if TYPE_CHECKING:
-    from riskmon.outbox import CancelTarget
-
-Role = Literal["read", "ingest", "operator"]
 FORBID: dict[str, Any] = {"extra": "forbid"}
 
 _ACCOUNT = re.compile(r"[a-z0-9_-]{1,40}\Z")
-_TARGET = re.compile(r"[A-Za-z0-9_.-]{1,40}\Z")
-_HASH = re.compile(r"sha256:[0-9a-fA-F]{64}\Z")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?\Z")
 _MODE = re.compile(r"0?[0-7]{3}\Z")
 _LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.%a-z]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})\Z")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Token:
-    """One who may call. ``hash`` is ``sha256:`` of the secret; ``expires`` ends its validity."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
-
-    name: str
-    role: Role
-    hash: str
-    expires: datetime | date | None = None  # a date is its first instant, UTC
-
-    def __post_init__(self) -> None:
-        expires = self.expires
-        refuse(
-            (not self.name or not self.name.isprintable(), "name", "must be printable text"),
-            (
-                not _HASH.match(self.hash),
-                "hash",
-                "must be `sha256:` and 64 hexadecimal digits: `riskmon token` prints it",
-            ),
-            (
-                isinstance(expires, datetime) and expires.tzinfo is None,
-                "expires",
-                "must carry a zone, as 2027-01-01T00:00:00Z does, or be a date",
-            ),
-        )
-
-    @property
-    def expires_ns(self) -> int | None:
-        """UTC ns since 1970 from which it is no longer taken."""
-        if self.expires is None:
-            return None
-        if isinstance(self.expires, datetime):
-            return int(self.expires.timestamp()) * 10**9
-        first = datetime(self.expires.year, self.expires.month, self.expires.day, tzinfo=UTC)
-        return int(first.timestamp()) * 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,12 +124,7 @@ class Http:
     @property
     def is_loopback(self) -> bool:
         """Whether ``listen`` reaches no further than this machine."""
-        if self.host.lower() == "localhost":
-            return True
-        try:
-            return ip_address(self.host.partition("%")[0]).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
     @property
     def url(self) -> str:
@@ -211,32 +162,6 @@ class LogSettings:
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CancelTable:
-    """A ``[[cancel]]`` as it is written, its secrets read."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
-
-    name: str
-    url: str
-    secret: tuple[str, ...] = field(repr=False)
-    markets: Literal["spot", "perp", "all"] = "all"
-    confirm: Literal["answer", "delivery"] = "answer"
-
-    def __post_init__(self) -> None:
-        refuse(
-            (not _TARGET.match(self.name), "name", "must be 1 to 40 of A-Z a-z 0-9 _ . -"),
-            (not _is_web(self.url), "url", "must be an http:// or https:// address"),
-            (not self.secret, "secret", "is missing"),
-            (
-                not all(map(_is_webhook_secret, self.secret)),
-                "secret",
-                "must be `whsec_` and 24 to 64 bytes in base64: "
-                'make one with `echo "whsec_$(openssl rand -base64 32)"`',
-            ),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,7 +217,7 @@ class Settings(FileSettings):
             on_unclean_start=self.on_unclean_start,
             portfolio=self.portfolio,
             limits=self.limits,
-            targets=tuple(Target(name=t.name, confirm=t.confirm) for t in self.cancel),
+            targets=tuple(target.name for target in self.cancel),
         )
 
     def warnings(self) -> list[str]:
@@ -331,20 +256,3 @@ def _is_group(group: str | int | None) -> bool:
             return False
         return True
     return group is None or 0 <= int(group) < 2**32 - 1
-
-
-def _is_web(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        # Reading the port is what checks it.
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-
-
-def _is_webhook_secret(secret: str) -> bool:
-    prefix, _, encoded = secret.partition("_")
-    try:
-        return prefix == "whsec" and 24 <= len(b64decode(encoded, validate=True)) <= 64
-    except ValueError:
-        return False

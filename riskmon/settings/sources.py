@@ -19,9 +19,10 @@ from typing import Any, get_origin
 
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Policy
+from riskmon.outbox.target import CancelTarget
 from riskmon.permissions import Unsafe, read_config
 from riskmon.settings.faults import Fault, Found, Keys, SettingsError
-from riskmon.settings.model import CancelTable, FileSettings
+from riskmon.settings.model import FileSettings
 from riskmon.settings.schema import is_mapping, keys_of, members, paths, type_at
 
 PREFIX = "RISKMON_"
@@ -204,7 +205,7 @@ def type_of(keys: Keys, data: Mapping[str, Any]) -> Any:
             limit = LIMITS[kind].Params if isinstance(kind, str) and kind in LIMITS else Policy
             return str if rest == ["kind"] else type_at(limit, tuple(rest))
         case ("cancel", *rest):
-            return type_at(tuple[CancelTable, ...], tuple(rest)) if not rest else None
+            return type_at(tuple[CancelTarget, ...], tuple(rest)) if not rest else None
         case _:
             return type_at(FileSettings, keys)
 

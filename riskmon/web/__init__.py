@@ -6,7 +6,7 @@ behind it is a :class:`Port`, so that this package knows neither the engine nor 
 
 from __future__ import annotations
 
-from riskmon.web.access import Access, Role, Token, token_hash
+from riskmon.web.access import Access
 from riskmon.web.app import App, make_app
 from riskmon.web.port import (
     Accepted,
@@ -39,12 +39,9 @@ __all__ = [
     "QueueFull",
     "Refusal",
     "Reloaded",
-    "Role",
     "Running",
     "Shutdown",
-    "Token",
     "Unwritable",
     "make_app",
     "serve",
-    "token_hash",
 ]

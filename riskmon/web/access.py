@@ -9,18 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
 from hmac import compare_digest
 from ipaddress import ip_address
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from aiohttp import hdrs
 from multidict import CIMultiDictProxy
 
-from riskmon.proof import key_id
+from riskmon.auth.tokens import Role, Token
+from riskmon.proof import key_id, key_of
 from riskmon.web.problems import Problem
-
-Role = Literal["read", "ingest", "operator"]
 
 NONE, READ, INGEST, OPERATE = 0, 1, 2, 4
 RIGHTS: dict[Role, int] = {"read": READ, "ingest": INGEST, "operator": READ | INGEST | OPERATE}
@@ -29,21 +27,6 @@ _NEEDS = {READ: "read", INGEST: "ingest", OPERATE: "operator"}
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{0,5})?\Z", re.ASCII)
 _BEARER = re.compile(r"bearer +([\x21-\x7e]+) *\Z", re.IGNORECASE)
 _MAX_KNOWN_HOSTS = 256
-
-
-def token_hash(token: str) -> str:
-    """``sha256:…``: what the configuration holds of a token."""
-    return "sha256:" + sha256(token.encode()).hexdigest()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Token:
-    """One who may call. ``expires_ns`` in UTC ns since 1970."""
-
-    name: str
-    role: Role
-    hash: str  # token_hash() of the secret
-    expires_ns: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +64,7 @@ class Door:
     def __init__(self, access: Access) -> None:
         self.access = access
         operator = Token(name="operator", role="operator", hash=access.operator_hash)
-        self._tokens = tuple((_digest(t.hash), t) for t in (*access.tokens, operator))
+        self._tokens = tuple((token.key, token) for token in (*access.tokens, operator))
         self._by_key_id = {key_id(key): (key, token) for key, token in self._tokens}
         self._named = frozenset(map(_bare, access.hosts))
         local = {"localhost", "127.0.0.1", "[::1]", _bare(access.listen)}
@@ -155,10 +138,10 @@ class Door:
         return "nobody", NONE
 
     def _find(self, secret: str) -> Token:
-        digest = sha256(secret.encode()).digest()
+        key = key_of(secret)
         found = None
         for known, token in self._tokens:  # all of them: the time tells nothing
-            if compare_digest(known, digest):
+            if compare_digest(known, key):
                 found = token
         if found is None:
             raise unauthorized("the token is not known here", "invalid_token")
@@ -194,26 +177,9 @@ def is_address(host: str | None) -> bool:
     return (ip.version == 6) == host.startswith("[")
 
 
-def is_loopback(address: str) -> bool:
-    """Whether an IP address reaches no further than this machine."""
-    try:
-        ip = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return bool((mapped or ip).is_loopback)
-
-
 def _bare(host: str) -> str:
     host = host.lower()
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
-
-
-def _digest(text: str) -> bytes:
-    scheme, _, digest = text.partition(":")
-    if scheme != "sha256" or not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
-        raise ValueError("a token's hash is `sha256:` and 64 hexadecimal digits")
-    return bytes.fromhex(digest)
 
 
 def unauthorized(detail: str, error: str | None = None) -> Problem:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from aiohttp import web
 
 from riskmon import proof
-from riskmon.web.access import Caller, Door, Token, unauthorized
+from riskmon.auth.tokens import Token
+from riskmon.web.access import Caller, Door, unauthorized
 from riskmon.web.challenges import Challenges
 from riskmon.web.edge import Edge
 from riskmon.web.problems import answer

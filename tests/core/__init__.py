@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from riskmon.core import events as ev
 from riskmon.core.book.config import PortfolioConfig
-from riskmon.core.config import EngineConfig, LimitConfig, Target, dump
+from riskmon.core.config import EngineConfig, LimitConfig, dump
 from riskmon.core.decisions import (
     CheckAnswer,
     Decision,
@@ -28,7 +28,7 @@ from riskmon.core.view import BreakerView, PortfolioView, View
 
 SECOND = 10**9
 BEGIN_WALL_NS = 1_767_323_045 * SECOND  # 2026-01-02T03:04:05Z
-OMS = (Target(name="oms"),)
+OMS = ("oms",)
 FEW = settings(
     max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
@@ -115,7 +115,7 @@ class World:
     def __init__(
         self,
         *limits: LimitConfig,
-        targets: tuple[Target, ...] = (),
+        targets: tuple[str, ...] = (),
         portfolio: PortfolioConfig | None = None,
         **config: Any,
     ) -> None:

@@ -34,7 +34,7 @@ from riskmon.core.breakers.breaker import TRANSITIONS
 from riskmon.core.breakers.cancels import Cancels
 from riskmon.core.breakers.judge import Judge
 from riskmon.core.breakers.transitions import Trips
-from riskmon.core.config import EngineConfig, LimitConfig, Target
+from riskmon.core.config import EngineConfig, LimitConfig
 from riskmon.core.decisions import (
     LEVEL_NAMES,
     Outcome,
@@ -257,7 +257,7 @@ def waits(after: float, **more: Any) -> Recovery:
 PROBED = (waits(10.0, probes=2), waits(5.0, multiplier=3.0, probes=1))
 UNPROBED: tuple[Any, ...] = ("operator", "clear", waits(10.0, probes=0))
 ON_BREACH = ("trip", "trip", "trip", "freeze", "block", "reduce", "warn", "shadow")
-TARGETS = ((), (Target(name="oms"),), (Target(name="oms"), Target(name="second")))
+TARGETS = ((), ("oms",), ("oms", "second"))
 LEVELS = ("halt", "halt", "reduce_only")
 
 
@@ -366,7 +366,7 @@ KINDS = {
 }
 
 
-def configured(limits: tuple[LimitConfig, ...], targets: tuple[Target, ...]) -> EngineConfig:
+def configured(limits: tuple[LimitConfig, ...], targets: tuple[str, ...]) -> EngineConfig:
     """A quick configuration."""
     return EngineConfig(
         limits=limits,

@@ -81,6 +81,12 @@ def test_configurations_come_back() -> None:
     assert load(dump(EngineConfig())) == EngineConfig()
 
 
+def test_configuration_of_0_1_0_names_its_targets() -> None:
+    """A configuration of 0.1.0, with a table for each cancel target, loads with their names."""
+    old = dump(EngineConfig()) | {"targets": [{"name": "oms", "confirm": "delivery"}]}
+    assert load(old).targets == ("oms",)
+
+
 def test_a_limit_may_change_its_kind() -> None:
     """What one kind measured under a name is not read as another's."""
     world = World(latency_limit(name="venue"))

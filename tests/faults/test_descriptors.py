@@ -102,10 +102,11 @@ def silent(port: int, number: int) -> Iterator[None]:
 # Every descriptor is taken, and stays taken: only those kept ahead are left for the attempt.
 SPENT = """
 import asyncio, os, resource, sys
-from riskmon.outbox import CancelTarget, Outbox
+from riskmon.outbox.queue import Outbox
+from riskmon.outbox.target import CancelTarget
 
 async def main(url, secret):
-    outbox = Outbox([CancelTarget(name="oms", url=url, secrets=(secret,))], print)
+    outbox = Outbox([CancelTarget(name="oms", url=url, secret=(secret,))], print)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
     try:

@@ -18,7 +18,9 @@ import pytest
 from riskmon.core.decisions import Sweep
 from riskmon.gate import Level
 from riskmon.journal import Delivery
-from riskmon.outbox import CancelTarget, Outbox, Schedule, payload
+from riskmon.outbox.queue import Outbox, Schedule
+from riskmon.outbox.target import CancelTarget
+from riskmon.outbox.webhook import payload
 from tests.faults.conftest import END_SECONDS, Make, end_seconds, threads
 from tests.faults.receivers import hostile_receivers
 from tests.support.harness import (
@@ -102,7 +104,7 @@ async def test_every_attempt_ends(hostile: dict[str, str]) -> None:
         seconds[target] = time.monotonic() - began
 
     outbox = Outbox(
-        [CancelTarget(name, url, (SECRET,)) for name, url in hostile.items()],
+        [CancelTarget(name=name, url=url, secret=(SECRET,)) for name, url in hostile.items()],
         lambda _: None,
         observe=SimpleNamespace(delivery=ended, delivered=lambda *_: None),
         schedule=Schedule(steps_seconds=(3_600,)),
@@ -120,7 +122,8 @@ async def test_every_attempt_ends(hostile: dict[str, str]) -> None:
 
 async def test_an_end_that_coincides_with_a_timeout(hostile: dict[str, str]) -> None:
     """Closing ends an attempt whose time is over in the same step of the event loop."""
-    outbox = Outbox([CancelTarget("silent", hostile["silent"], (SECRET,))], lambda _: None)
+    silent = CancelTarget(name="silent", url=hostile["silent"], secret=(SECRET,))
+    outbox = Outbox([silent], lambda _: None)
     outbox.send(delivery("silent"))
     await asyncio.sleep(WHOLE_SECONDS - 0.02)
     time.sleep(0.1)  # both are due when the event loop goes on

@@ -25,18 +25,9 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from riskmon.core.decisions import Sweep
 from riskmon.core.events import CancelAnswered, CancelSent
 from riskmon.journal import Delivery, Status
-from riskmon.outbox import (
-    RESULTS,
-    CancelTarget,
-    Outbox,
-    Result,
-    Schedule,
-    TargetStats,
-    classify,
-    payload,
-)
-from riskmon.outbox.queue import WAITING_MAX
-from riskmon.outbox.webhook import ATTEMPTS_MAX
+from riskmon.outbox.queue import WAITING_MAX, Outbox, Schedule, TargetStats
+from riskmon.outbox.target import CancelTarget
+from riskmon.outbox.webhook import ATTEMPTS_MAX, RESULTS, Result, classify, payload
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NEW_SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
@@ -172,7 +163,7 @@ async def make() -> AsyncIterator[Make]:
 
 def target(url: str, name: str = "oms", **more: Any) -> CancelTarget:
     """A target at this address."""
-    return CancelTarget(name, url, more.pop("secrets", (SECRET,)), **more)
+    return CancelTarget(name=name, url=url, secret=more.pop("secrets", (SECRET,)), **more)
 
 
 def delivery(sweep: int = 1, to: str = "oms", incident: str = "inc_1", at_ns: int = 5) -> Delivery:
@@ -307,9 +298,9 @@ async def test_every_secret_signs(serve: Serve, make: Make) -> None:
 @pytest.mark.parametrize(
     ("secrets", "message"),
     [
-        ((), "cancel target oms has no secret to sign with"),
-        ((SECRET, "whsec_"), "secret 2 of cancel target oms cannot be read"),
-        (("whsec_abcde",), "secret 1 of cancel target oms cannot be read"),
+        ((), "secret: is missing"),
+        ((SECRET, "whsec_"), "secret: must be `whsec_` and 24 to 64 bytes in base64"),
+        (("whsec_abcde",), "secret: must be `whsec_`"),
     ],
 )
 def test_a_target_without_a_usable_secret_is_refused(
@@ -317,7 +308,7 @@ def test_a_target_without_a_usable_secret_is_refused(
 ) -> None:
     """Nothing would be sent unsigned, and the refusal does not quote the secret."""
     with pytest.raises(ValueError, match=message) as refusal:
-        CancelTarget("oms", "http://127.0.0.1/", secrets)
+        target("http://127.0.0.1/", secrets=secrets)
     assert "abcde" not in str(refusal.value)
 
 

@@ -29,9 +29,10 @@ from riskmon.core.view import View
 from riskmon.gate import Gate, Level
 from riskmon.gate_writer import GateWriter
 from riskmon.metrics.table import TABLE
-from riskmon.outbox import payload
+from riskmon.outbox.target import CancelTarget
+from riskmon.outbox.webhook import payload
 from riskmon.settings import load
-from riskmon.settings.model import CancelTable, FileSettings
+from riskmon.settings.model import FileSettings
 from riskmon.settings.schema import keys_of, paths
 from riskmon.web import Change
 from riskmon.web.access import INGEST, NONE, OPERATE, READ
@@ -220,7 +221,7 @@ def test_the_configuration_names_every_key(configuration: Path) -> None:
     """The block shows every key that there is outside of the limits, commented out or not."""
     text = configuration.read_text(encoding="utf-8")
     words = set(re.findall(r"\w+", re.sub(r"#(?! \w+ =).*", "", text)))
-    ours = {path[-1] for path in paths(FileSettings)} | {*keys_of(CancelTable)} - {"secret"}
+    ours = {path[-1] for path in paths(FileSettings)} | {*keys_of(CancelTarget)} - {"secret"}
     assert ours - words == set()
 
 

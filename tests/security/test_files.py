@@ -135,7 +135,7 @@ def test_a_secret_that_others_can_read_or_write(home: Path, mode: int, why: str 
         assert fault.startswith(f"cancel[0].secret_file: {secret} {why}")
         assert f"`chmod g-w,o= {secret}`" in fault
         subprocess.run(["chmod", "g-w,o=", secret], check=True)
-    assert load(config, {"HOME": "/nowhere"}).cancel[0].secrets == (SECRET,)
+    assert load(config, {"HOME": "/nowhere"}).cancel[0].secret == (SECRET,)
 
 
 def test_credentials_of_systemd_may_be_readable(

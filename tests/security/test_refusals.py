@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from riskmon.auth.tokens import token_hash
 from riskmon.core.decisions import Record
 from riskmon.journal import Commit, Journal
 from riskmon.journal.pruning import REFUSALS_MAX
-from riskmon.web import Refusal, token_hash
+from riskmon.web import Refusal
 from tests.e2e.conftest import Make
 from tests.support.harness import Sidecar, eventually
 from tests.support.port import BOT, EXPIRED, GUARDED, OPERATOR, site

@@ -153,14 +153,14 @@ def test_the_whole_file_is_read() -> None:
     assert found.http.tokens[0].expires_ns == 1_798_761_600 * 10**9
     assert found.portfolio.venues == ("kraken", "mexc")
     assert found.portfolio.pegs == {"USD": 1.0}
-    assert found.cancel[0].secrets == (SECRET,)
-    assert found.cancel[0].markets == "perp"
+    assert found.cancel[0].secret == (SECRET,)
+    assert (found.cancel[0].markets, found.cancel[0].confirm) == ("perp", "delivery")
     assert (found.journal.keep_days, found.log.format) == (7, "json")
     assert found.source == Path("given.toml")
     config = found.engine_config()
     assert (config.account, config.max_scopes, config.check_ttl) == ("desk-1", 64, 2.5)
     assert config.on_unclean_start == "keep"
-    assert [(target.name, target.confirm) for target in config.targets] == [("oms", "delivery")]
+    assert config.targets == ("oms",)
     assert limit(found, "latency_p99").params.recover == Recovery()
 
 
@@ -433,7 +433,7 @@ def test_one_secret(written: str) -> None:
     """A secret stands in the configuration or in a file."""
     private("one", f"{SECRET}\n")
     text = f'[[cancel]]\nname = "oms"\nurl = "http://oms/c"\n{written}'
-    assert settings(text).cancel[0].secrets == (SECRET,)
+    assert settings(text).cancel[0].secret == (SECRET,)
 
 
 @pytest.mark.parametrize(
@@ -450,7 +450,7 @@ def test_two_secrets_while_one_is_rotated_in(written: str) -> None:
     private("other", OTHER_SECRET)
     private("both", f"{SECRET}\n{OTHER_SECRET}\n")
     text = f'[[cancel]]\nname = "oms"\nurl = "http://oms/c"\n{written}'
-    assert settings(text).cancel[0].secrets == (SECRET, OTHER_SECRET)
+    assert settings(text).cancel[0].secret == (SECRET, OTHER_SECRET)
 
 
 def test_a_bad_secret_in_a_file_is_told_without_it() -> None:

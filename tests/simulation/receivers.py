@@ -9,7 +9,8 @@ from typing import Literal
 
 import msgspec
 
-from riskmon.outbox.webhook import Attempt, CancelTarget, classify
+from riskmon.outbox.target import CancelTarget
+from riskmon.outbox.webhook import Attempt, classify
 
 Mood = Literal["prompt", "slow", "down", "late", "refusing", "lying", "forgetful"]
 MOODS: tuple[Mood, ...] = ("prompt", "slow", "down", "late", "refusing", "lying", "forgetful")
@@ -46,10 +47,10 @@ class Receiver:
         return Attempt("delivered", "HTTP 200", LIE if mood == "lying" else DONE)
 
 
-class SimulatedTarget:
-    """Stands in for `riskmon.outbox.webhook.Target`: the same slots and results, no sockets."""
+class SimulatedSender:
+    """Stands in for `riskmon.outbox.webhook.Sender`: the same slots and results, no sockets."""
 
-    receivers: dict[str, Receiver]  # set on a subclass: the outbox makes its targets itself
+    receivers: dict[str, Receiver]  # set on a subclass: the outbox makes its senders itself
 
     def __init__(self, target: CancelTarget) -> None:
         self.target = target
@@ -60,7 +61,7 @@ class SimulatedTarget:
         try:
             async with asyncio.timeout(whole_seconds):
                 return await self.receivers[self.target.name].post(delivery_id, incident)
-        except Exception as error:  # as the production target: fails by its result
+        except Exception as error:  # as the production sender: fails by its result
             return Attempt(classify(error), f"{type(error).__name__}: {error}")
 
     def sign_ahead(self, delivery_id: str, body: bytes) -> None:

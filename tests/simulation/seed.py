@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 from tests.simulation.disk import SimulatedVfs
 from tests.simulation.journal import SimulatedJournal
-from tests.simulation.receivers import SimulatedTarget
+from tests.simulation.receivers import SimulatedSender
 from tests.simulation.run import Simulation
 from tests.simulation.truth import Violation
 
@@ -22,13 +22,13 @@ from tests.simulation.truth import Violation
 def production_pieces(simulation: Simulation) -> Iterator[None]:
     """Put the simulation's disk, writer and receivers where production has the real ones."""
     journal = type("_Journal", (SimulatedJournal,), {"watcher": simulation})
-    target = type("_Target", (SimulatedTarget,), {"receivers": simulation.receivers})
+    sender = type("_Sender", (SimulatedSender,), {"receivers": simulation.receivers})
     vfs = SimulatedVfs(simulation.disk)
     with ExitStack() as stack:
         stack.callback(vfs.unregister)
         stack.enter_context(simulation.clock.installed())
         stack.enter_context(patch("riskmon.start.Journal", journal))
-        stack.enter_context(patch("riskmon.outbox.queue.Target", target))
+        stack.enter_context(patch("riskmon.outbox.queue.Sender", sender))
         stack.enter_context(patch("riskmon.sidecar.secrets.token_hex", simulation.token_hex))
         stack.enter_context(patch("os.fsync", simulation.fsync))
         stack.enter_context(patch("os.pwrite", simulation.disk.pwrite))

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
+from riskmon.auth.tokens import Token, token_hash
 from riskmon.core.decisions import CheckAnswer, OperateAnswer, Record, Violation
 from riskmon.core.events import Check, Operate, Reported
 from riskmon.core.view import (
@@ -32,13 +34,12 @@ from riskmon.web import (
     Refusal,
     Reloaded,
     Running,
-    Token,
     make_app,
     serve,
-    token_hash,
 )
 
 NOW_NS = 1_767_323_045_678_901_234  # 2026-01-02T03:04:05.678Z
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)  # its second
 OPERATOR = "operator-secret"
 BOT = "bot-secret"
 GRAFANA = "grafana-secret"
@@ -48,8 +49,8 @@ EXPIRED = "expired-secret"
 TOKENS = (
     Token(name="bot-1", role="ingest", hash=token_hash(BOT)),
     Token(name="grafana", role="read", hash=token_hash(GRAFANA)),
-    Token(name="boss", role="operator", hash=token_hash(BOSS), expires_ns=NOW_NS + 1),
-    Token(name="old", role="operator", hash=token_hash(EXPIRED), expires_ns=NOW_NS),
+    Token(name="boss", role="operator", hash=token_hash(BOSS), expires=NOW + timedelta(seconds=1)),
+    Token(name="old", role="operator", hash=token_hash(EXPIRED), expires=NOW),
 )
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from riskmon.web import Access, Role, Token, make_app, token_hash
-from riskmon.web.access import INGEST, OPERATE, READ, Door, Peer, host_name, is_loopback
+from riskmon.auth.peers import is_loopback
+from riskmon.auth.tokens import Role, Token, token_hash
+from riskmon.web import Access
+from riskmon.web.access import INGEST, OPERATE, READ, Door, Peer, host_name
 from riskmon.web.problems import Problem
 from tests.support.port import (
     BOSS,
@@ -21,7 +23,6 @@ from tests.support.port import (
     NOW_NS,
     OPEN,
     OPERATOR,
-    MemoryPort,
     site,
 )
 
@@ -134,9 +135,8 @@ async def test_granting_replaces_the_tokens() -> None:
 
 def test_token_hash_must_be_a_hash() -> None:
     """A plain token in the place of its hash is refused, and not repeated."""
-    plain = Token(name="bot", role="ingest", hash="hunter2")
     with pytest.raises(ValueError, match="sha256:") as refused:
-        make_app(MemoryPort(), replace(OPEN, tokens=(plain,)))
+        Token(name="bot", role="ingest", hash="hunter2")
     assert "hunter2" not in str(refused.value)
 
 
@@ -296,6 +296,8 @@ def test_peer_without_uid_may_ingest() -> None:
         ("10.0.0.1", False),
         ("::ffff:10.0.0.1", False),
         ("fe80::1%eth0", False),
+        ("Localhost", True),
+        ("localhost.example", False),
         ("", False),
     ],
 )

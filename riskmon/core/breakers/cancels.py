@@ -74,7 +74,7 @@ class Cancels:
 
     def begin(self, record: Record, *, cancels: str, flatten: bool, now_ns: int) -> None:
         """Open an incident and send its first sweep."""
-        targets = {target.name: TargetState() for target in self.config.targets}
+        targets = {name: TargetState() for name in self.config.targets}
         incident = Incident(record, cancels, flatten, now_ns, targets=targets)
         self.incidents[record.id] = incident
         self._begun += 1
@@ -217,7 +217,7 @@ class Cancels:
         Where one was still waited for, the targets that are new get the next sweep: it may have
         been renamed. An incident that has no target left waits for nothing.
         """
-        names = [target.name for target in self.config.targets]
+        names = self.config.targets
         confirmed = []
         for incident in list(self.incidents.values()):
             gone = {name: one for name, one in incident.targets.items() if name not in names}

@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 
 from riskmon.core import events as ev
-from riskmon.core.config import Target
 from riskmon.core.decisions import Record, Withdraw
 from tests.core import OMS, SECOND, World, error, exact, latency, latency_limit, limit
 
-TWO = (Target(name="oms"), Target(name="backup"))
+TWO = ("oms", "backup")
 
 
-def tripped(targets: tuple[Target, ...] = OMS, **params: Any) -> World:
+def tripped(targets: tuple[str, ...] = OMS, **params: Any) -> World:
     """A world whose latency breaker has just tripped, with cancels under way."""
     world = World(latency_limit(**params), targets=targets)
     world.step(latency(0.1), latency(0.1, "mexc"))
@@ -250,7 +249,7 @@ def test_without_targets_nothing_is_waited_for() -> None:
 # -- targets that a reload removes ------------------------------------------------------------
 
 
-def left_with(*targets: Target) -> World:
+def left_with(*targets: str) -> World:
     """A world of two targets, of which only `oms` has confirmed, after a reload to ``targets``."""
     world = tripped(TWO)
     world.wait(0.5)
@@ -295,7 +294,7 @@ def test_without_any_target_left_nothing_is_waited_for() -> None:
 def test_a_target_that_was_renamed_must_confirm() -> None:
     """The new name gets the next sweep, and nothing loosens before its word."""
     world = tripped()
-    world.configure(*world.config.limits, targets=(Target(name="oms2"),))
+    world.configure(*world.config.limits, targets=("oms2",))
     world.wait(40)
     assert (world.state("latency_p99"), world.sweeps[-1].targets) == ("open", ("oms2",))
     world.answered(world.sweeps[-1].sweep, done=True, target="oms2")

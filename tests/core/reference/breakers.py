@@ -560,7 +560,7 @@ class Reference:
             kind,
             self.now_ns,
             to_ns(self.config.lease),
-            tuple(target.name for target in self.config.targets),
+            self.config.targets,
         )
         self.incidents.append(breaker.incident)
         self._sweep(breaker.incident)
