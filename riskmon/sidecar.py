@@ -14,7 +14,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -367,7 +367,7 @@ class Sidecar:
         """Count a pause of accepting connections."""
         self.recorder.accept_pauses += 1
 
-    def subscribe(self) -> AsyncIterator[Change]:
+    def subscribe(self) -> AsyncGenerator[Change]:
         """The state, then each change of it, for one reader of the stream."""
         return self._changes.subscribe()
 

@@ -1,4 +1,4 @@
-"""What bots send: events, and the question whether an order may go."""
+"""The endpoints for bots: events and checks of orders."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from riskmon.core.events import (
 )
 from riskmon.web.access import Caller
 from riskmon.web.body import JSON, NDJSON, media_type, read_body, read_json
-from riskmon.web.edge import Edge
+from riskmon.web.context import Context
 from riskmon.web.problems import answer, bad_events
 
 _LARGE_BYTES = 65_536
 
 
-async def events(edge: Edge, request: web.BaseRequest, _caller: Caller) -> web.Response:
-    """``POST /v1/events``: a batch, whole or not at all."""
+async def events(context: Context, request: web.BaseRequest, _caller: Caller) -> web.Response:
+    """Answer ``POST /v1/events``: accept a batch as a whole, or refuse it as a whole."""
     is_json = media_type(request, JSON, NDJSON) == JSON
-    body = await read_body(request, edge.caps, edge.caps.body_bytes)
-    now_ns = edge.clock_ns()
+    body = await read_body(request, context.caps, context.caps.body_bytes)
+    now_ns = context.clock_ns()
     try:
         if len(body) <= _LARGE_BYTES:
             batch = parse_json(body, now_ns) if is_json else parse_ndjson(body, now_ns)
         else:
             parsing = parsing_json if is_json else parsing_ndjson
-            async with edge.parsing_large:
+            async with context.parsing_large:
                 batch = await _in_pieces(parsing(body, now_ns))
     except BadEvents as fault:
         raise bad_events(fault) from None
-    return answer(await edge.port.ingest(batch))
+    return answer(await context.port.ingest(batch))
 
 
 async def _in_pieces(parsing: Parsing) -> list[Reported]:
@@ -60,8 +60,8 @@ async def _in_pieces(parsing: Parsing) -> list[Reported]:
         await asyncio.sleep(0)
 
 
-class _Order(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """An order as it is asked about; amounts as numbers or decimal strings."""
+class _CheckBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The body of a check; amounts are numbers or decimal strings."""
 
     venue: str
     symbol: str
@@ -74,37 +74,37 @@ class _Order(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     simulate: bool = False
 
 
-_ORDER = msgspec.json.Decoder(_Order)
+_CHECK = msgspec.json.Decoder(_CheckBody)
 
 
-async def check(edge: Edge, request: web.BaseRequest, _caller: Caller) -> web.Response:
-    """``POST /v1/check``: may this order be sent?"""
-    order = await read_json(request, edge.caps, _ORDER)
+async def check(context: Context, request: web.BaseRequest, _caller: Caller) -> web.Response:
+    """Answer ``POST /v1/check``: whether an order may be sent."""
+    body = await read_json(request, context.caps, _CHECK)
     try:
-        question = _checked(order)
+        order = _validated(body)
     except BadEvents as fault:
         raise bad_events(fault) from None
-    return answer(await edge.port.check(question))
+    return answer(await context.port.check(order))
 
 
-def _checked(order: _Order) -> Check:
-    check_name(order.venue, "venue")
-    check_name(order.symbol, "symbol")
-    if order.strategy is not None:
-        check_name(order.strategy, "strategy")
-    if order.id is not None and not (0 < len(order.id) <= 128 and order.id.isprintable()):
+def _validated(body: _CheckBody) -> Check:
+    check_name(body.venue, "venue")
+    check_name(body.symbol, "symbol")
+    if body.strategy is not None:
+        check_name(body.strategy, "strategy")
+    if body.id is not None and not (0 < len(body.id) <= 128 and body.id.isprintable()):
         raise BadEvents("id must be 1 to 128 printable characters", field="id")
-    quantity = number(order.quantity, "quantity")
+    quantity = number(body.quantity, "quantity")
     if quantity <= 0:
         raise BadEvents(f"quantity must be above 0, not {quantity:g}", field="quantity")
     return Check(
-        venue=order.venue,
-        symbol=order.symbol,
-        side=order.side,
+        venue=body.venue,
+        symbol=body.symbol,
+        side=body.side,
         quantity=quantity,
-        price=number(order.price, "price"),
-        id=order.id,
-        strategy=order.strategy,
-        reduce_only=order.reduce_only,
-        simulate=order.simulate,
+        price=number(body.price, "price"),
+        id=body.id,
+        strategy=body.strategy,
+        reduce_only=body.reduce_only,
+        simulate=body.simulate,
     )

@@ -1,8 +1,8 @@
-"""What the HTTP edge asks of the sidecar, and the bounds that it keeps by itself."""
+"""The interface between the HTTP server and the sidecar, and the caps of the HTTP server."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -22,15 +22,15 @@ from riskmon.core.view import FiguresView, View
 
 
 class QueueFull(Exception):
-    """More has come in than can be taken now; the sender may try again."""
+    """The queue of events is full; the sender may repeat the request."""
 
 
 class NotDurable(Exception):
-    """Nothing can be written, so nothing may be acknowledged."""
+    """The journal cannot be written, so that nothing may be acknowledged."""
 
 
 class Unwritable(Exception):
-    """The request holds a value that the journal has no encoding for; it had no effect."""
+    """The request contains a value that the journal cannot encode; it had no effect."""
 
 
 class NotReady(Exception):
@@ -38,9 +38,9 @@ class NotReady(Exception):
 
 
 class Accepted(Struct, frozen=True, kw_only=True):
-    """A batch that is durable. The sender may trade for ``lease`` seconds from its sending.
+    """The answer to a durable batch. Its sender may trade for ``lease`` seconds from the sending.
 
-    ``levels`` is the level's name by scope; a caller that keeps its encoding hands it over raw.
+    ``levels`` is the level's name by scope, as a dict or encoded in JSON.
     """
 
     accepted: int
@@ -50,8 +50,8 @@ class Accepted(Struct, frozen=True, kw_only=True):
     levels: dict[str, str] | msgspec.Raw
 
 
-class Fault(Protocol):
-    """A fault of the configuration: its key path, what is wrong, and what to do."""
+class ConfigFault(Protocol):
+    """A fault of the configuration: its key path, the fault, and a hint."""
 
     @property
     def path(self) -> str: ...
@@ -63,20 +63,20 @@ class Fault(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Reloaded:
-    """What became of a reload: with any fault the old configuration stays in force."""
+    """The result of a reload; with a fault, the previous configuration stays in force."""
 
-    faults: Sequence[Fault] = ()
-    needs_restart: Sequence[str] = ()  # key paths that changed and wait for a restart
+    faults: Sequence[ConfigFault] = ()
+    needs_restart: Sequence[str] = ()  # changed key paths that take effect after a restart
 
 
 class Refusal(Struct, frozen=True, kw_only=True):
-    """An operator's call that the edge refuses, before its body is read."""
+    """An operator's call that is refused for a missing right, before its body is read."""
 
     reason: Literal["unauthorized", "forbidden"]
     action: str  # "freeze", …, "reload"
     detail: str
-    caller: str  # the name of the token or peer; "" when it is not known
-    peer: str  # its address or uid
+    caller: str  # the name of the token or peer; "" if unknown
+    peer: str  # the peer's address or uid
 
 
 class PortfolioNow(FiguresView, tag_field="type", tag="portfolio", frozen=True, kw_only=True):
@@ -86,7 +86,7 @@ class PortfolioNow(FiguresView, tag_field="type", tag="portfolio", frozen=True, 
 
 
 class Shutdown(Struct, tag_field="type", tag="shutdown", frozen=True, kw_only=True):
-    """The sidecar ends, and the gate is shut. ``clean``: in order, not after a failure."""
+    """The sidecar stops and the gate is shut. ``clean`` is False after a failure."""
 
     at_ns: int  # UTC ns since 1970
     clean: bool
@@ -97,48 +97,49 @@ Change = View | PortfolioNow | Transition | Warned | UnknownLimit | Shutdown
 
 
 class Port(Protocol):
-    """What lies behind the edge. The edge calls it on its own event loop only."""
+    """The sidecar as the HTTP server calls it, on the server's event loop only."""
 
     def ingest(self, events: list[Reported]) -> Awaitable[Accepted]:
-        """Take a checked batch whole; returns when it is durable.
+        """Process a parsed batch as a whole; return when it is durable.
 
         Raises ``QueueFull``, ``TooManyScopes``, ``NotDurable`` or ``NotReady``.
         """
         ...
 
     def check(self, order: Check) -> Awaitable[CheckAnswer]:
-        """May this order be sent? Raises as :meth:`ingest` does."""
+        """Return whether the order may be sent. Raises as :meth:`ingest` does."""
         ...
 
     def operate(self, call: Operate) -> Awaitable[OperateAnswer]:
-        """Carry out an operator's call. Raises as :meth:`ingest` does."""
+        """Execute an operator's call. Raises as :meth:`ingest` does."""
         ...
 
     def view(self) -> Awaitable[View]:
-        """The engine after a whole batch; ``NotReady`` before there is one."""
+        """Return the engine's view between two batches; raises ``NotReady`` before the start."""
         ...
 
     def audit(self, limit: int, before: int | None, refusals: bool) -> Awaitable[list[Record]]:
-        """At most ``limit`` records of the audit trail, newest first; ``before`` as asked.
+        """Return at most ``limit`` records of the audit trail, newest first.
 
-        ``refusals``: with those of calls that were refused for want of a right.
+        With ``before``, only records older than that time (UTC, ns since 1970). Calls that were
+        refused for a missing right are included if ``refusals``.
         """
         ...
 
     def metrics(self, accept: str) -> Awaitable[tuple[bytes, str]]:
-        """The metrics' page and its media type, for an ``Accept`` header ("" without one)."""
+        """Return the metrics page and its media type, for an ``Accept`` header ("" if absent)."""
         ...
 
     def ready(self) -> str | None:
-        """None when ready, else why not."""
+        """Return None if the sidecar is ready, else the reason."""
         ...
 
     def reload(self) -> Awaitable[Reloaded]:
-        """Read the configuration anew."""
+        """Reload the configuration."""
         ...
 
-    def subscribe(self) -> AsyncIterator[Change]:
-        """The state and the portfolio as they are, then each change; ``Shutdown`` is the last."""
+    def subscribe(self) -> AsyncGenerator[Change]:
+        """Yield the state and the portfolio, then each change; ``Shutdown`` is the last."""
         ...
 
     def rejected(self, reason: str) -> None:
@@ -146,17 +147,17 @@ class Port(Protocol):
         ...
 
     def refused(self, refusal: Refusal) -> None:
-        """Enter a refused call in the audit trail."""
+        """Append a refused call to the audit trail."""
         ...
 
     def accept_paused(self) -> None:
-        """Count a pause of accepting connections, because no descriptor was left."""
+        """Count a pause in accepting connections, caused by a lack of descriptors."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caps:
-    """What one peer, one request and all together may take. Durations in seconds."""
+    """The caps on connections, streams, sizes and durations (in seconds)."""
 
     connections: int = 512  # over TCP
     peer_connections: int = 128  # of one address
@@ -170,10 +171,10 @@ class Caps:
     call_bytes: int = 65_536  # of an operator's call, and of a check
     header_bytes: int = 8_190  # of one field, and of the request line
     headers: int = 64
-    head_seconds: float = 10.0  # for a whole head to arrive, TLS included
-    body_seconds: float = 10.0  # for a whole body to arrive
-    write_seconds: float = 10.0  # for an answer to be taken
+    head_seconds: float = 10.0  # until a whole head has arrived, TLS handshake included
+    body_seconds: float = 10.0  # until a whole body has arrived
+    write_seconds: float = 10.0  # until the peer has read an answer
     idle_seconds: float = 75.0  # between two requests
-    linger_seconds: float = 1.0  # for what is left of a refused body
-    close_seconds: float = 1.0  # for requests under way at the end
-    stream_pause_seconds: float = 15.0  # a stream without news sends a comment
+    linger_seconds: float = 1.0  # until the rest of a refused body has arrived
+    close_seconds: float = 1.0  # for requests in progress at the shutdown
+    stream_pause_seconds: float = 15.0  # without changes, a stream sends a comment this often

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -124,7 +124,7 @@ class MemoryPort:
     async def reload(self) -> Reloaded:
         return self.reloaded
 
-    async def subscribe(self) -> AsyncIterator[Change]:
+    async def subscribe(self) -> AsyncGenerator[Change]:
         queue: asyncio.Queue[Change | None] = asyncio.Queue()
         self.subscribers.add(queue)
         try:

@@ -12,7 +12,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from riskmon.auth.peers import is_loopback
 from riskmon.auth.tokens import Role, Token, token_hash
 from riskmon.web import Access
-from riskmon.web.access import INGEST, OPERATE, READ, Door, Peer, host_name
+from riskmon.web.access import INGEST, OPERATE, READ, Authorizer, Peer, host_name
 from riskmon.web.problems import Problem
 from tests.support.port import (
     BOSS,
@@ -101,7 +101,7 @@ async def test_refusals_name_the_cure() -> None:
     assert none.json["detail"] == "send `Authorization: Bearer` with a token of the role read"
     assert old.json["detail"] == "the token of old has expired"
     assert 'error="invalid_token"' in old.headers["WWW-Authenticate"]
-    assert weak.json["detail"] == "bot-1 may not do this: it takes the role read"
+    assert weak.json["detail"] == "bot-1 has no right to this: it requires the role read"
 
 
 async def test_rejected_batches_are_counted_by_reason() -> None:
@@ -265,7 +265,7 @@ def admitted(access: Access, peer: Peer, needed: int, token: str | None = None) 
     """The name that a peer gets, or the status of its refusal."""
     headers = CIMultiDict({"Authorization": f"Bearer {token}"} if token else {})
     try:
-        return Door(access).admit(CIMultiDictProxy(headers), peer, needed, NOW_NS).name
+        return Authorizer(access).authorize(CIMultiDictProxy(headers), peer, needed, NOW_NS).name
     except Problem as problem:
         return str(problem.status)
 

@@ -15,14 +15,14 @@ from riskmon.core.admission import TooManyScopes
 from riskmon.core.events import Balances, Check, Fill, Heartbeat, Latency
 from riskmon.web import Caps, NotDurable, NotReady, QueueFull
 from riskmon.web.access import Caller
-from riskmon.web.edge import Edge
+from riskmon.web.context import Context
 from riskmon.web.ingest import events
 from tests.support.port import MemoryPort, site
 
 JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
 LATENCY = b'{"type":"latency","venue":"kraken","seconds":0.183}'
-TITLE = "The request cannot be taken as it is"
+TITLE = "The request is malformed"
 
 
 def malformed(detail: str, **place: Any) -> dict[str, Any]:
@@ -459,7 +459,7 @@ async def test_large_bodies_are_parsed_one_after_the_other() -> None:
     """However many arrive at once, a turn of the event loop parses one piece of one of them."""
     loop = asyncio.get_running_loop()
     body = b"[" + b",".join([LATENCY] * 15_000) + b"]"
-    edge = Edge(port=MemoryPort(), caps=Caps(), clock_ns=lambda: 1_767_323_045_678_000_000)
+    context = Context(port=MemoryPort(), caps=Caps(), clock_ns=lambda: 1_767_323_045_678_000_000)
     turns = 0
 
     async def count() -> None:
@@ -479,7 +479,7 @@ async def test_large_bodies_are_parsed_one_after_the_other() -> None:
                 make_mocked_request("POST", "/v1/events", headers=JSON, payload=content)
             )
         turns = 0
-        await asyncio.gather(*(events(edge, request, Caller("", 0, "")) for request in requests))
+        await asyncio.gather(*(events(context, request, Caller("", 0, "")) for request in requests))
         return turns
 
     counting = asyncio.create_task(count())

@@ -162,7 +162,7 @@ async def test_unknown_scope_is_404_with_near_names() -> None:
     assert got.status == 404
     assert got.json == {
         "type": "urn:riskmon:problem:not_found",
-        "title": "There is no such thing",
+        "title": "Not found",
         "status": 404,
         "detail": "there is no scope venue:krakn",
         "near": ["venue:kraken"],

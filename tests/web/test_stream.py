@@ -174,12 +174,12 @@ async def test_quiet_stream_stays_open() -> None:
     """Without news a comment goes out, and the next change still arrives."""
     async with site(caps=Caps(stream_pause_seconds=0.02)) as s:
         response = await following(s)
-        assert await message(response) == [": still here"]
-        assert await message(response) == [": still here"]
+        assert await message(response) == [": keep-alive"]
+        assert await message(response) == [": keep-alive"]
         (queue,) = s.port.subscribers
         queue.put_nowait(TRIP)
-        lines = [": still here"]
-        while lines == [": still here"]:
+        lines = [": keep-alive"]
+        while lines == [": keep-alive"]:
             lines = await message(response)
         response.close()
     assert lines[0] == "event: transition"
@@ -191,7 +191,7 @@ async def test_reader_that_goes_is_forgotten() -> None:
         response = await following(s)
         response.close()
         await until(lambda: not s.port.subscribers)
-        await until(lambda: not s.app.edge.streams)
+        await until(lambda: not s.app.context.streams)
 
 
 async def test_end_of_changes_ends_the_stream() -> None:
@@ -232,7 +232,7 @@ async def test_streams_are_bounded() -> None:
         first = await following(s)
         refused = await s.ask("GET", "/v1/stream")
         first.close()
-        await until(lambda: not s.app.edge.streams)
+        await until(lambda: not s.app.context.streams)
         (await following(s)).close()
     assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
 
