@@ -541,9 +541,7 @@ class Engine:
     def _on_edge(self, event: ev.Edge) -> None:
         strategy = event.strategy or ""
         self._register("strategy:" + strategy if strategy else "account")
-        self.state.edges[strategy] = EdgeHeard(
-            float(event.bps), self.state.now_ns, self.state.wall_ns
-        )
+        self.state.edges[strategy] = EdgeHeard(event.bps, self.state.now_ns, self.state.wall_ns)
         topic = "edge:" + strategy
         self._book.dirty.pop(topic, None)
         for rule, breaker in self._board.watching.get(topic, ()):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from zoneinfo import ZoneInfo, available_timezones
 
-from riskmon.core.events import BadEvents, check_name
+from riskmon.core.fields import BadEvents, check_name
 from riskmon.permissions import Unsafe, open_secret
 from riskmon.settings.faults import Found, Keys, near
 

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from riskmon.core.config import LimitConfig, default_limits
-from riskmon.core.events import BadEvents, check_name
+from riskmon.core.fields import BadEvents, check_name
 from riskmon.core.limits import LIMITS
 from riskmon.settings.faults import MISSING, Found, Keys, near, validated
 

@@ -15,7 +15,6 @@ from riskmon.web.access import Caller
 from riskmon.web.body import read_json
 from riskmon.web.context import Context, Endpoint
 from riskmon.web.problems import Problem, answer
-from riskmon.web.show import with_rfc3339
 
 _log = logging.getLogger("riskmon.web")
 
@@ -99,7 +98,6 @@ def _invalid(field: str, rule: str) -> Problem:
 
 
 def _response(call: Operate, done: OperateAnswer) -> web.Response:
-    breakers = [with_rfc3339(breaker) for breaker in done.breakers]
     if done.status == 404:
         raise Problem("not_found", done.detail, near=done.near)
     if done.status == 409:
@@ -109,7 +107,7 @@ def _response(call: Operate, done: OperateAnswer) -> web.Response:
             scope=call.scope,
             level=done.level,
             generation=done.generation,
-            breakers=breakers,
+            breakers=done.breakers,
             would_trip=done.would_trip,
         )
     return answer(
@@ -119,7 +117,7 @@ def _response(call: Operate, done: OperateAnswer) -> web.Response:
             "generation": done.generation,
             "detail": done.detail,
             "preview": call.preview,
-            "breakers": breakers,
+            "breakers": done.breakers,
             "would_trip": done.would_trip,
         }
     )

@@ -22,9 +22,10 @@ import yaml
 import riskmon
 from riskmon.cli import commands
 from riskmon.core.decisions import Sweep
-from riskmon.core.events import Reported, parse_json
+from riskmon.core.events import Reported
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Policy
+from riskmon.core.parsing import parse_json
 from riskmon.core.view import View
 from riskmon.gate import Gate, Level
 from riskmon.gate_writer import GateWriter

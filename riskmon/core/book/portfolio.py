@@ -240,7 +240,7 @@ class Portfolio:
             if age_ns > LATE_NS and self.prices.is_known_since(symbol, venue, at_ns):
                 return  # told late, and a later price is known
         enters = self._may_price_left_out(symbol)
-        base = self.prices.hear(symbol, venue, event.price, at_ns)  # type: ignore[arg-type]
+        base = self.prices.hear(symbol, venue, event.price, at_ns)
         if base is not None and self.worths.hear(base):
             self.dirty["equity"] = True
         if enters:  # as a flow, at the unit value before it: the engine counts at once
@@ -287,7 +287,7 @@ class Portfolio:
 
     def on_cash_flow(self, event: ev.CashFlow) -> None:
         """A deposit or withdrawal: equity moves, no ratio does."""
-        amount: float = event.amount  # type: ignore[assignment]
+        amount = event.amount
         self.worths.credit(self.state.flows, event.asset, amount)
         worth = self.worths.of(event.asset)
         fresh = worth is not None

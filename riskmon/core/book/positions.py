@@ -213,16 +213,14 @@ class Positions:
         self._mark_stale(event.symbol)
 
     def _fill(self, event: ev.Fill, what: Instrument, position: Position, book: Ledger) -> None:
-        quantity: float = event.quantity  # type: ignore[assignment]
-        price: float = event.price  # type: ignore[assignment]
-        if event.side == "sell":
-            quantity = -quantity
+        price = event.price
+        quantity = -event.quantity if event.side == "sell" else event.quantity
         closes = position.strategy and position.entry > 0 and position.quantity * quantity < 0
         realised = position.fill(quantity, price, inverse=what.kind == "inverse")
         if realised:
             self._worths.credit(book, what.settle, position.gain(realised))
         if event.fee:
-            self._worths.credit(book, event.fee_asset or what.settle, -event.fee)  # type: ignore[operator]
+            self._worths.credit(book, event.fee_asset or what.settle, -event.fee)
         if closes and position.size is None and realised:
             self.closes.append(Close(position.strategy, realised))  # its sign is all that is known
         elif closes:
@@ -232,16 +230,15 @@ class Positions:
         """Note what a strategy gained by closing, less the fee, as far as prices are known."""
         worth = self._worths.of(settle) or 1.0
         fee_worth = worth if event.fee_asset is None else self._worths.of(event.fee_asset) or 0.0
-        fee: float = event.fee  # type: ignore[assignment]
-        self.closes.append(Close(event.strategy or "", realised * worth - fee * fee_worth))
+        self.closes.append(Close(event.strategy or "", realised * worth - event.fee * fee_worth))
 
     def on_position(self, event: ev.Position, wall_ns: int) -> None:
         """The venue's word on a position."""
         if event.contract_size is not None:
-            size = self._sizes[event.symbol, event.venue] = float(event.contract_size)
+            size = self._sizes[event.symbol, event.venue] = event.contract_size
             self._resized.setdefault(event.symbol, {})[event.venue] = size
         position = self._position(event.venue, event.symbol, "")
-        position.replace(event.quantity, event.entry_price, wall_ns)  # type: ignore[arg-type]
+        position.replace(event.quantity, event.entry_price, wall_ns)
         self._mark_stale(event.symbol)
 
     def _resize(self, position: Position) -> None:
@@ -256,7 +253,7 @@ class Positions:
 
     def on_pnl(self, event: ev.Pnl) -> None:
         """P&L realised elsewhere."""
-        amount: float = event.amount  # type: ignore[assignment]
+        amount = event.amount
         self._worths.credit(self.state.realised, self.reference, amount)
         if event.strategy:
             self._worths.credit(self.strategy(event.strategy), self.reference, amount)

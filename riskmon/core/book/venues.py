@@ -155,7 +155,7 @@ class Venues:
         quiet_ns = latest_ns if venue.awaited else self.now_ns + SETTLE_QUIET_NS
         venue.settle_ns = min(quiet_ns, latest_ns)
         self._arm(("settle", event.venue, ""), venue.settle_ns)
-        self._hold(venue, event.asset, event.free, event.locked, wall_ns)  # type: ignore[arg-type]
+        self._hold(venue, event.asset, event.free, event.locked, wall_ns)
         self._reported(event.venue, venue)
 
     def on_balances(self, event: ev.Balances, wall_ns: int) -> Iterator[int]:
@@ -171,7 +171,7 @@ class Venues:
                 if passed_over % NOTHING_HELD == 0:
                     yield 1
                 continue
-            self._hold(venue, asset, holding.free, holding.locked, wall_ns)  # type: ignore[arg-type]
+            self._hold(venue, asset, holding.free, holding.locked, wall_ns)
             yield 1
         venue.all_wall_ns = wall_ns
         venue.gone_wall_ns.clear()

@@ -578,7 +578,7 @@ def test_a_fill_is_a_price() -> None:
 def test_locked_is_held_and_unnamed_is_nothing() -> None:
     """Free and locked count alike; an asset that `balances` does not name is 0."""
     world = World()
-    world.step(ev.Balances(venue="kraken", assets={"USDT": ev.Holding(free=1.0, locked=2.0)}))
+    world.step(ev.Balances(venue="kraken", assets={"USDT": ev.AssetBalance(free=1.0, locked=2.0)}))
     assert world.portfolio.equity == 3.0
     world.step(balance("USDT", 1.0, locked=4.0))
     world.wait(1)
