@@ -73,7 +73,7 @@ def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
 
 @pytest.fixture(scope="module")
 def asker(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
-    """README's reader in C; None without a C compiler."""
+    """The documented reader in C; None without a C compiler."""
     return gate_in_c.build_if_possible(tmp_path_factory.mktemp("asker"))
 
 

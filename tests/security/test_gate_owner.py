@@ -126,7 +126,7 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.fixture(scope="module")
 def asker() -> Iterator[Path | None]:
-    """README's reader in C, which every user can run; None without a C compiler."""
+    """The documented reader in C, which every user can run; None without a C compiler."""
     with shared_directory() as place:
         yield gate_in_c.build_if_possible(place)
 
