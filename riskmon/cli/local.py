@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from riskmon.cli.operating import config_option
 
@@ -69,7 +70,7 @@ def drill(config: Path | None, as_json: bool) -> int:
     drills = asyncio.run(_drill(settings))
     rows = [drill._asdict() for drill in drills]
     if as_json:
-        show_json(rows)
+        show_json(msgspec.json.encode(rows))
     else:
         show_drills(console(), rows)
     return 0 if all(drill.ok for drill in drills) else 1

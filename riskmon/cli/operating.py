@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
 
 import click
 
+from riskmon.cli.answers import Changed, Incidents, State
 from riskmon.cli.remote import Refused, Remote
 from riskmon.permissions import Unsafe, read_secret
 
@@ -40,7 +40,7 @@ def connected(command: Callable[..., int]) -> Callable[..., int]:
         url: str | None,
         token_file: Path | None,
         as_json: bool,
-        **options: Any,
+        **options: object,
     ) -> int:
         remote = _remote(config, url, token_file)
         try:
@@ -101,11 +101,11 @@ def status(remote: Remote, *, as_json: bool) -> int:
     """Show the level, the breakers and the unknown limits."""
     from riskmon.cli.tables import console, show_json, show_state
 
-    state = remote.get("/v1/state")
+    answer = remote.get("/v1/state")
     if as_json:
-        show_json(state)
+        show_json(answer)
     else:
-        show_state(console(), state)
+        show_state(console(), remote.decode(answer, State))
     return 0
 
 
@@ -121,7 +121,7 @@ def incidents(remote: Remote, *, as_json: bool, count: int, no_refusals: bool) -
     if as_json:
         show_json(answer)
     else:
-        show_incidents(console(), answer["incidents"])
+        show_incidents(console(), remote.decode(answer, Incidents).incidents)
     return 0
 
 
@@ -203,14 +203,14 @@ def _change_shown(
     if generation is None:
         from riskmon.cli.tables import console, show_breakers
 
-        state = remote.get("/v1/state")
-        generation = state["generation"]
+        state = remote.decode(remote.get("/v1/state"), State)
+        generation = state.generation
         addressed = [
             breaker
-            for breaker in state["breakers"]
-            if breaker["scope"] == options["scope"]
-            and options["limit"] in (None, breaker["limit"])
-            and breaker["state"] in _ADDRESSED[action]
+            for breaker in state.breakers
+            if breaker.scope == options["scope"]
+            and options["limit"] in (None, breaker.limit)
+            and breaker.state in _ADDRESSED[action]
         ]
         if not as_json:
             console().print(f"generation {generation}{':' if addressed else ': no such breaker'}")
@@ -228,13 +228,14 @@ def _change(remote: Remote, action: str, *, as_json: bool, **options: object) ->
         answer = remote.post(f"/v1/{action}", body)
     except Refused as refusal:
         if not as_json:
-            show_violations(console(stderr=True), refusal.body.get("would_trip") or [])
+            show_violations(console(stderr=True), refusal.problem.would_trip)
         raise
     if as_json:
         show_json(answer)
         return 0
+    changed = remote.decode(answer, Changed)
     done = f"would {action}" if options.get("preview") else action
-    console().print(f"{done} {options['scope']}: {answer.get('detail') or 'done'}", markup=False)
-    show_breakers(console(), answer.get("breakers") or [])
-    show_violations(console(), answer.get("would_trip") or [])
+    console().print(f"{done} {options['scope']}: {changed.detail or 'done'}", markup=False)
+    show_breakers(console(), changed.breakers)
+    show_violations(console(), changed.would_trip)
     return 0

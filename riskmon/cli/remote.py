@@ -6,14 +6,20 @@ import json
 import os
 import socket
 import ssl
+from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
+import msgspec
+
 from riskmon import proof
+from riskmon.cli.answers import Refusal
 from riskmon.proof import Unsigned
 from riskmon.unix_socket import address_of, peer_uid
+
+T = TypeVar("T")
 
 _TIMEOUT_SECONDS = 10.0
 _BODY_BYTES_MAX = 64_000_000
@@ -36,13 +42,13 @@ class _Response(NamedTuple):
 
 
 class Refused(Exception):
-    """The sidecar refused the request; ``body`` is its answer."""
+    """The sidecar refused the request; ``body`` is its answer, ``problem`` its content."""
 
-    def __init__(self, status: int, body: dict[str, Any]) -> None:
-        detail = body.get("detail") or body.get("title") or "no reason given"
-        near = f"; near: {', '.join(body['near'])}" if body.get("near") else ""
+    def __init__(self, status: int, body: bytes, problem: Refusal) -> None:
+        detail = problem.detail or problem.title or "no reason given"
+        near = f"; near: {', '.join(problem.near)}" if problem.near else ""
         super().__init__(f"refused ({status}): {detail}{near}")
-        self.status, self.body = status, body
+        self.body, self.problem = body, problem
 
 
 class _UnixConnection(HTTPConnection):
@@ -81,15 +87,22 @@ class Remote:
         self._prefix = "" if is_unix else parts.path.rstrip("/")
         self._token, self._certificate = token, certificate
 
-    def get(self, path: str) -> Any:
+    def get(self, path: str) -> bytes:
         """Return the JSON answer of a GET."""
         return self._call("GET", path, b"")
 
-    def post(self, path: str, body: dict[str, Any]) -> Any:
+    def post(self, path: str, body: Mapping[str, object]) -> bytes:
         """Return the JSON answer of a POST."""
         return self._call("POST", path, json.dumps(body).encode())
 
-    def _call(self, method: str, path: str, body: bytes) -> Any:
+    def decode(self, answer: bytes, kind: type[T]) -> T:
+        """Return the content of an answer. Raises Unreachable if it is not a sidecar's."""
+        try:
+            return msgspec.json.decode(answer, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise Unreachable(f"the server at {self.url} is no riskmon sidecar: {error}") from None
+
+    def _call(self, method: str, path: str, body: bytes) -> bytes:
         try:
             connection = self._connection()
             try:
@@ -145,13 +158,13 @@ class Remote:
         context.check_hostname = self._certificate is None
         return HTTPSConnection(host, port, timeout=_TIMEOUT_SECONDS, context=context)
 
-    def _content(self, response: _Response) -> Any:
+    def _content(self, response: _Response) -> bytes:
         try:
-            body = json.loads(response.body)
+            json.loads(response.body)
         except ValueError:
             raise Unreachable(
                 f"the server at {self.url} is no riskmon sidecar (status {response.status})"
             ) from None
         if 200 <= response.status < 300:
-            return body
-        raise Refused(response.status, body if isinstance(body, dict) else {})
+            return response.body
+        raise Refused(response.status, response.body, self.decode(response.body, Refusal))

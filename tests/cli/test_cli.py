@@ -259,9 +259,12 @@ def test_where_nobody_listens_exits_3(closed_url: str, capsys: pytest.CaptureFix
     assert told.count("\n") == 1
 
 
-def test_another_server_is_no_sidecar(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Something else on the port counts as out of reach."""
-    Sidecar.answers["/v1/state"] = (200, b"<html>")
+@pytest.mark.parametrize("answer", [b"<html>", ["unforeseen"], {"breakers": 1}])
+def test_another_server_is_no_sidecar(
+    answer: object, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An answer that is not a sidecar's exits with 3."""
+    Sidecar.answers["/v1/state"] = (200, answer)
     assert run(["status", "--url", url]) == 3
     assert "no riskmon sidecar" in capsys.readouterr().err
 
@@ -471,9 +474,15 @@ def test_export_to_where_nothing_can_be_written(capsys: pytest.CaptureFixture[st
 # -- the program ----------------------------------------------------------------------------------
 
 
-def test_an_internal_failure_is_one_line(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What nobody foresaw exits 4; the traceback comes with --debug only."""
-    Sidecar.answers["/v1/state"] = (200, ["unforeseen"])
+def test_an_internal_failure_is_one_line(
+    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unexpected exception exits with 4; the traceback is printed with --debug only."""
+
+    def fail(*_: object) -> None:
+        raise AttributeError("unexpected")
+
+    monkeypatch.setattr("riskmon.cli.tables.show_state", fail)
     assert run(["status", "--url", url]) == 4
     told = capsys.readouterr().err
     assert told.startswith("riskmon: internal failure: AttributeError: ")
