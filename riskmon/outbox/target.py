@@ -15,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}\Z")
 
 @dataclass(frozen=True, kw_only=True)
 class CancelTarget:
-    """Where cancels go. Each of ``secret`` signs, so that one can be rotated in."""
+    """A receiver of cancels. Each of ``secret`` signs, so that a new one can be rotated in."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -42,7 +42,7 @@ class CancelTarget:
 def _is_web(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        # Reading the port is what checks it.
+        # Reading the attribute `port` raises ValueError for an invalid port.
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False

@@ -42,7 +42,7 @@ def test_a_freeze_on_a_full_disk_is_durable(
             sidecar.end(signal.SIGKILL)
         else:
             assert sidecar.wait() == 4
-            assert "no room is left on the disk" in sidecar.said()
+            assert "no space left on the disk" in sidecar.said()
         assert sidecar.launch(prefix=disk.prefix).wait() == 2
         assert "no space left" in sidecar.said()
         assert sidecar.level() is Level.HALT

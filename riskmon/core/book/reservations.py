@@ -45,7 +45,7 @@ class Pending(Struct):
     sells_notional: Sum = field(default_factory=Sum)
 
 
-class OrdersState(Struct):
+class ReservationsState(Struct):
     """Everything that is remembered of permitted orders."""
 
     reserved: dict[str, Reservation] = field(default_factory=dict)
@@ -55,11 +55,14 @@ class OrdersState(Struct):
     made: int = 0  # ids given to orders without one
 
 
-class Orders:
+class Reservations:
     """The permitted orders of an account."""
 
     def __init__(
-        self, state: OrdersState, ttl_ns: int, arm: Callable[[tuple[str, str, str], int], None]
+        self,
+        state: ReservationsState,
+        ttl_ns: int,
+        arm: Callable[[tuple[str, str, str], int], None],
     ) -> None:
         self.state = state
         self.ttl_ns = ttl_ns

@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from riskmon.core.book.positions import Close
 from riskmon.core.constraints import refuse
-from riskmon.core.limits.evaluation import Close, Verdict
+from riskmon.core.limits.evaluation import Verdict
 from riskmon.core.limits.policy import Policy, Recovery
 from riskmon.core.unknown import Unknown
 
