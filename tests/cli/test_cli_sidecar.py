@@ -1,4 +1,4 @@
-"""The commands against a sidecar that really runs, and what keeps one from starting."""
+"""The commands against a running sidecar, and the faults that prevent its start."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECONDS_MAX = 30.0
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
+    """Return a port that is free."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         return int(bound.getsockname()[1])
@@ -42,7 +42,7 @@ class Running:
     url: str
 
     def send(self, *events: dict[str, Any]) -> None:
-        """Report events; returns when they are durable."""
+        """Send events; return when they are durable."""
         request = urllib.request.Request(
             f"{self.url}/v1/events",
             json.dumps(events).encode(),
@@ -52,7 +52,7 @@ class Running:
             assert answer.status == 200
 
     def stop(self) -> str:
-        """End it as a service manager does; what it logged."""
+        """Stop it with SIGTERM; return its log."""
         self.process.send_signal(signal.SIGTERM)
         log, _ = self.process.communicate(timeout=SECONDS_MAX)
         assert self.process.returncode == 0, log
@@ -61,14 +61,14 @@ class Running:
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No configuration of this machine takes part."""
+    """Keep the machine's own configuration out of the tests."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("RISKMON_")]:
         monkeypatch.delenv(name)
 
 
 def configured(port: int, more: str = "") -> Path:
-    """A configuration whose places are all in this directory."""
+    """Write a configuration with all its paths in the working directory."""
     here = Path.cwd()
     file = here / "riskmon.toml"
     file.write_text(
@@ -79,7 +79,7 @@ def configured(port: int, more: str = "") -> Path:
 
 
 def spawned(config: Path) -> subprocess.Popen[str]:
-    """`riskmon run` with this configuration."""
+    """Start `riskmon run` with this configuration."""
     return subprocess.Popen(
         [sys.executable, "-m", "riskmon", "run", "--config", str(config)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -91,7 +91,7 @@ def spawned(config: Path) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def sidecar() -> Iterator[Callable[..., Running]]:
-    """Start a sidecar and wait until it is ready; whatever still runs is killed at the end."""
+    """Start a sidecar and wait until it is ready; the ones still running are killed at the end."""
     started: list[subprocess.Popen[str]] = []
 
     def start(more: str = "") -> Running:
@@ -110,7 +110,7 @@ def sidecar() -> Iterator[Callable[..., Running]]:
 
 
 def wait_for(is_so: Callable[[], bool]) -> None:
-    """Return when it is so."""
+    """Return when the condition is true."""
     until = time.monotonic() + SECONDS_MAX
     while not is_so():
         assert time.monotonic() < until, "it never came to be so"
@@ -118,7 +118,7 @@ def wait_for(is_so: Callable[[], bool]) -> None:
 
 
 def is_ready(url: str) -> bool:
-    """Whether a sidecar says so."""
+    """Return whether the sidecar answers that it is ready."""
     try:
         with urllib.request.urlopen(f"{url}/-/ready", timeout=1) as answer:
             return bool(answer.status == 200)
@@ -128,7 +128,7 @@ def is_ready(url: str) -> bool:
 
 @pytest.fixture
 def told(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Any, str]]:
-    """Run a command with --json: its exit code, its answer and what it says on stderr."""
+    """Run a command with --json; return its exit code, its answer and its stderr."""
 
     def tell(*arguments: str) -> tuple[int, Any, str]:
         code = run([*arguments, "--json"])
@@ -144,7 +144,7 @@ Start = Callable[..., Running]
 
 
 def breakers(state: Any, scope: str) -> dict[str, str]:
-    """The states of a scope's breakers by their limits."""
+    """Return the states of a scope's breakers by limit."""
     return {b["limit"]: b["state"] for b in state["breakers"] if b["scope"] == scope}
 
 
@@ -152,7 +152,7 @@ def breakers(state: Any, scope: str) -> dict[str, str]:
 
 
 def test_freeze_and_unfreeze(sidecar: Start, told: Told) -> None:
-    """A freeze halts the account until it is ended with the generation that was seen."""
+    """A freeze halts the account until an unfreeze with the seen generation."""
     sidecar()
     code, state, _ = told("status")
     assert (code, state["level"]) == (0, "allow")
@@ -171,7 +171,7 @@ def test_freeze_and_unfreeze(sidecar: Start, told: Told) -> None:
 
 
 def test_trip_reset_disable_and_enable(sidecar: Start, told: Told) -> None:
-    """Each of them does to one breaker what its name says."""
+    """Each command has its effect on one breaker."""
     running = sidecar()
     venue = ("venue:kraken", "--reason", "x", "--limit", "latency_p99")
     code, _, err = told("trip", *venue)
@@ -189,7 +189,7 @@ def test_trip_reset_disable_and_enable(sidecar: Start, told: Told) -> None:
 
 
 def test_an_open_breaker_cannot_be_disabled(sidecar: Start, told: Told) -> None:
-    """That is refused, while a second freeze is not."""
+    """Disabling an open breaker is refused; a second freeze is not."""
     sidecar()
     assert told("freeze", "--reason", "x")[0] == 0
     assert told("freeze", "--reason", "again")[0] == 0
@@ -198,14 +198,14 @@ def test_an_open_breaker_cannot_be_disabled(sidecar: Start, told: Told) -> None:
 
 
 def test_over_a_unix_socket(sidecar: Start, told: Told) -> None:
-    """The second listener takes the same commands."""
+    """The commands work over the Unix socket."""
     sidecar(f'unix = "{Path.cwd() / "sock"}"')
     assert told("freeze", "--reason", "x", "--url", f"unix://{Path.cwd() / 'sock'}")[0] == 0
     assert told("status")[1]["level"] == "halt"
 
 
 def test_drill_and_freeze_with_the_reference_oms(sidecar: Start, told: Told) -> None:
-    """A drill is acknowledged in a measured time; a cancel that it confirms needs no --force."""
+    """A drill's time is measured; after a confirmed cancel --force is not needed."""
     private("secret", SECRET)
     options = ("--listen", "127.0.0.1:0", "--secret-file", "secret")
     oms = subprocess.Popen(
@@ -231,7 +231,7 @@ def test_drill_and_freeze_with_the_reference_oms(sidecar: Start, told: Told) -> 
 
 
 def test_an_unconfirmed_cancel_keeps_a_freeze(sidecar: Start, told: Told) -> None:
-    """Orders may rest where nobody cancelled them: it takes --force."""
+    """A freeze whose cancel is not confirmed ends only with --force."""
     sidecar(
         f'[[cancel]]\nname = "oms"\nurl = "http://127.0.0.1:{free_port()}/c"\nsecret = "{SECRET}"'
     )
@@ -243,8 +243,8 @@ def test_an_unconfirmed_cancel_keeps_a_freeze(sidecar: Start, told: Told) -> Non
     assert told("status")[1]["level"] == "allow"
 
 
-def test_what_would_trip_again_stays(sidecar: Start, told: Told) -> None:
-    """The limit that is still broken is named with its value; --rebase starts from what is left."""
+def test_a_limit_that_would_trip_again_is_not_reset(sidecar: Start, told: Told) -> None:
+    """The violation is printed with its value; --rebase makes the present equity the capital."""
     running = sidecar('[portfolio]\ninitial_capital = 1000\nvenues = ["kraken"]')
     running.send({"type": "balances", "venue": "kraken", "assets": {"USDT": {"free": 900}}})
     assert breakers(told("status")[1], "account")["portfolio_loss"] == "open"
@@ -257,7 +257,7 @@ def test_what_would_trip_again_stays(sidecar: Start, told: Told) -> None:
 
 
 def test_near_names_of_a_scope_and_a_limit(sidecar: Start, told: Told) -> None:
-    """A slip of the finger is answered with what was likely meant."""
+    """The refusal of an unknown name lists similar names."""
     running = sidecar()
     running.send({"type": "latency", "venue": "kraken", "operation": "add", "seconds": 0.1})
     code, _, err = told("freeze", "venue:krakn", "--reason", "x")
@@ -268,7 +268,7 @@ def test_near_names_of_a_scope_and_a_limit(sidecar: Start, told: Told) -> None:
 
 
 def test_incidents_survive_a_restart(sidecar: Start, told: Told) -> None:
-    """The audit trail names who, why and what was refused, also after the sidecar was stopped."""
+    """The audit trail contains caller, reason and refusals, also after a restart."""
     first = sidecar()
     told("freeze", "--reason", "first drill")
     told("unfreeze", "--reason", "too early", "--generation", "0")
@@ -287,7 +287,7 @@ def test_incidents_survive_a_restart(sidecar: Start, told: Told) -> None:
 
 
 def test_tables_of_a_real_sidecar(sidecar: Start, capsys: pytest.CaptureFixture[str]) -> None:
-    """What people read has the breaker and the reason, and that nobody was asked to cancel."""
+    """The tables contain the breaker, its reason, and that there is no cancel target."""
     sidecar()
     assert run(["freeze", "--reason", "for [people]"]) == 0
     assert run(["status"]) == 0
@@ -299,7 +299,7 @@ def test_tables_of_a_real_sidecar(sidecar: Start, capsys: pytest.CaptureFixture[
 
 
 def test_without_the_operators_token_nothing_is_changed(sidecar: Start, told: Told) -> None:
-    """Another token is refused, and the gate stays as it is.
+    """Another token is refused and the gate does not change.
 
     Over the Unix socket the sidecar refuses it; elsewhere its answer proves nothing.
     """
@@ -314,7 +314,7 @@ def test_without_the_operators_token_nothing_is_changed(sidecar: Start, told: To
 def test_backup_of_a_running_sidecar(
     sidecar: Start, told: Told, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It can be put back once the sidecar has stopped, and a freeze comes back with it."""
+    """A backup of a running sidecar can be restored after its stop; it contains the freeze."""
     running = sidecar()
     told("freeze", "--reason", "drill")
     assert run(["backup", "copy.db"]) == 0
@@ -328,11 +328,11 @@ def test_backup_of_a_running_sidecar(
     assert told("status")[1]["level"] == "halt"
 
 
-# -- what keeps it from starting ------------------------------------------------------------------
+# -- faults that prevent a start ------------------------------------------------------------------
 
 
 def refused(config: Path) -> str:
-    """What `riskmon run` says when it does not start: one line, and exit code 2."""
+    """Return the one line that `riskmon run` prints when it does not start; it exits with 2."""
     process = spawned(config)
     try:
         log, _ = process.communicate(timeout=SECONDS_MAX)
@@ -345,7 +345,7 @@ def refused(config: Path) -> str:
 
 
 def test_a_port_in_use() -> None:
-    """The address is named, and what to do."""
+    """The line names the address and the remedy."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -356,15 +356,15 @@ def test_a_port_in_use() -> None:
 
 
 @pytest.mark.parametrize("place", ["state", "gate"])
-def test_places_that_cannot_be_used(place: str) -> None:
-    """A state directory that is a file, and a gate that is a directory."""
+def test_unusable_paths(place: str) -> None:
+    """A state directory that is a file and a gate that is a directory are refused."""
     config = configured(free_port())
     Path("state").touch() if place == "state" else Path("gate").mkdir()
     assert str(Path.cwd() / place) in refused(config)
 
 
 def test_a_second_sidecar_leaves_the_first_alone(sidecar: Start, told: Told) -> None:
-    """It does not start on the same state, and the first one still trades."""
+    """A second sidecar on the same state does not start; the first one is not affected."""
     sidecar()
     assert "in use by another riskmon" in refused(Path("riskmon.toml"))
     assert told("status")[1]["level"] == "allow"
