@@ -13,7 +13,7 @@ import click
 
 from riskmon.cli.answers import Changed, Incidents, State
 from riskmon.cli.remote import Refused, Remote
-from riskmon.permissions import Unsafe, read_secret
+from riskmon.system.permissions import Unsafe, read_secret
 
 _ADDRESSED = {"unfreeze": ("frozen",), "reset": ("open", "half_open", "frozen")}
 _FILE = click.Path(dir_okay=False, path_type=Path)

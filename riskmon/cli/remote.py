@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from riskmon import proof
+from riskmon.auth import proof
+from riskmon.auth.proof import Unsigned
 from riskmon.cli.answers import Refusal
-from riskmon.proof import Unsigned
-from riskmon.unix_socket import address_of, peer_uid
+from riskmon.system.unix_socket import address_of, peer_uid
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from riskmon.unix_socket import address_of
+from riskmon.system.unix_socket import address_of
 from riskmon.web.app import App
 from riskmon.web.connection import Connection, Tls, peer_of
 from riskmon.web.problems import Problem
