@@ -32,7 +32,7 @@ class _Server(web.Server):
     """Creates connections, and closes those whose head does not arrive in time.
 
     It is aiohttp's low-level server, because the caps need their own connection class, and because
-    an Application with a router and one middleware uses 1.1 to 1.2 times the processor time for a
+    an Application with a router and one middleware uses 1.2 times the processor time for a
     request (`make bench ARGS=rest`).
     """
 
