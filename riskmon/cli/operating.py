@@ -29,9 +29,11 @@ def connected(command: Callable[..., int]) -> Callable[..., int]:
     @config_option
     @click.option(
         "--url",
-        help="http://, https:// or unix:// [http.unix of the configuration, else http.listen].",
+        help="URL of the sidecar, http://, https:// or unix:// [http.unix, else http.listen].",
     )
-    @click.option("--token-file", type=_FILE, help="[operator.token in the state directory].")
+    @click.option(
+        "--token-file", type=_FILE, help="File with the token [operator.token in state_dir]."
+    )
     @click.option("--json", "as_json", is_flag=True, help="Print the answer in JSON.")
     @wraps(command)
     def with_remote(
@@ -110,7 +112,13 @@ def status(remote: Remote, *, as_json: bool) -> int:
 
 
 @click.command()
-@click.option("--count", type=click.IntRange(1, 1000), default=50, show_default=True)
+@click.option(
+    "--count",
+    type=click.IntRange(1, 1000),
+    default=50,
+    show_default=True,
+    help="Number of records.",
+)
 @click.option("--no-refusals", is_flag=True, help="Omit calls refused for a missing right.")
 @connected
 def incidents(remote: Remote, *, as_json: bool, count: int, no_refusals: bool) -> int:

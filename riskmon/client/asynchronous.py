@@ -29,9 +29,10 @@ from riskmon.client.permit import (
     Verdict,
     level_name,
 )
-from riskmon.client.reports import Amount, Report, ReportQueue, Reports, Side, boottime_ns
+from riskmon.client.reports import Amount, Report, ReportQueue, Reports, Side
 from riskmon.client.transport import Reply, Transport
 from riskmon.gate import ACCOUNT, Gate, Level
+from riskmon.system.clock import boot_ns
 
 DEFAULT_URL = "http://127.0.0.1:9788"
 _log = logging.getLogger("riskmon.client")
@@ -249,7 +250,7 @@ class Client(Reports):
     async def _register(self, scopes: Mapping[str, str]) -> None:
         """Send a heartbeat that names the scopes; the answer grants their levels and a lease."""
         body = msgspec.json.encode({"type": "heartbeat", **scopes})
-        sent_ns = boottime_ns()
+        sent_ns = boot_ns()
         try:
             reply = await self._transport.post("/v1/events", body, _CALL_MAX_SECONDS)
         except OSError as error:
@@ -292,7 +293,7 @@ class Client(Reports):
 
     async def _deliver(self, batch: list[Report]) -> None:
         for attempt in itertools.count():
-            now_ns = boottime_ns()
+            now_ns = boot_ns()
             body = b"[" + b",".join(report.wire(now_ns) for report in batch) + b"]"
             wait_seconds = 0.0
             try:

@@ -7,8 +7,9 @@ from typing import NamedTuple, NotRequired, TypedDict
 
 import msgspec
 
-from riskmon.client.reports import Amount, Side, boottime_ns
+from riskmon.client.reports import Amount, Side
 from riskmon.gate import ACCOUNT, Level
+from riskmon.system.clock import boot_ns
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -75,7 +76,7 @@ class Leases:
 
     def lowest(self, names: Mapping[str, str]) -> tuple[Level, str]:
         """Return the lowest level of the account and these scopes, and the first scope with it."""
-        now_ns = boottime_ns()
+        now_ns = boot_ns()
         leases = ((scope, self._leases.get(scope, (Level.HALT, 0))) for scope in _scopes(names))
         levels = [
             (level if now_ns < deadline_ns else Level.HALT, scope)
@@ -85,7 +86,7 @@ class Leases:
 
     def has_lapsed(self, names: Mapping[str, str]) -> bool:
         """Return whether one of the scopes has no lease that is still valid."""
-        now_ns = boottime_ns()
+        now_ns = boot_ns()
         return any(self._leases.get(scope, (0, 0))[1] <= now_ns for scope in _scopes(names))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -17,6 +16,8 @@ from decimal import Decimal
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
+
+from riskmon.system.clock import boot_ns
 
 Amount = int | float | str | Decimal
 Side = Literal["buy", "sell"]
@@ -27,11 +28,6 @@ _LATENCY, _PRICE, _FACT = range(3)
 _LANES = {"latency": _LATENCY, "price": _PRICE}
 _LATE_NS = 1_000_000_000
 _MESSAGE_MAX = 200
-
-
-def boottime_ns() -> int:
-    """Return the time on CLOCK_BOOTTIME, which includes suspend."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 class Report(NamedTuple):
@@ -83,7 +79,7 @@ class ReportQueue:
         with self._lock:
             was_empty = self._size == 0
             self._sequence += 1
-            report = Report(self._sequence, body, boottime_ns(), is_live)
+            report = Report(self._sequence, body, boot_ns(), is_live)
             self._lanes[_LANES.get(kind, _FACT)].append(report)
             self._size += 1
             if self._size > self._capacity:

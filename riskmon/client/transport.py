@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 
 from riskmon.auth import proof
-from riskmon.client.reports import boottime_ns
+from riskmon.system.clock import boot_ns
 from riskmon.system.unix_socket import address_of
 
 _NONCES_MAX = 8
@@ -115,7 +115,7 @@ class Transport:
 
     async def _send_signed(self, key: bytes, path: str, body: bytes) -> Reply:
         nonce = self._kept_nonce() or await self._new_nonce()
-        sent_ns = boottime_ns()
+        sent_ns = boot_ns()
         signed = proof.request_headers(key, nonce, "POST", path, body)
         reply, headers = await self._send(path, body, signed)
         if not proof.signs_answer(
@@ -130,7 +130,7 @@ class Transport:
         """Return a valid nonce from an earlier answer; None without one."""
         while self._nonces:
             nonce, got_ns = self._nonces.pop()
-            if boottime_ns() - got_ns < _NONCE_KEPT_NS:
+            if boot_ns() - got_ns < _NONCE_KEPT_NS:
                 return nonce
         return None
 

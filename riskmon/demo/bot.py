@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import random
 from collections import deque
 from pathlib import Path
@@ -20,9 +19,11 @@ import aiohttp
 import click
 
 from riskmon.client import Client, TradingHalted
-from riskmon.client.reports import Side, boottime_ns
+from riskmon.client.reports import Side
+from riskmon.core.limits.windows import nearest_rank
 from riskmon.demo.exchange import START_PRICE, SYMBOL, until_stopped
 from riskmon.log import events_to_stdout, write_event
+from riskmon.system.clock import boot_ns
 
 WORKERS = 8
 RESTING_MAX = 3  # of each worker
@@ -59,13 +60,13 @@ class Bot:
             strategy=STRATEGY,
             **(order or {}),
         ):
-            started_ns = boottime_ns()
+            started_ns = boot_ns()
             async with self._session.request(method, path, json=order) as response:
                 if response.status >= 500:
                     response.raise_for_status()
                 answer = await response.json()
             # Read before the guard reports: times measured from here include the report.
-            ended_ns = boottime_ns()
+            ended_ns = boot_ns()
         self._requests += 1
         seconds = (ended_ns - started_ns) / 1e9
         self._seconds.append(seconds)
@@ -101,12 +102,12 @@ class Bot:
         self._refused += 1
         if not self._halted:
             self._halted = True
-            write_event("halted", at_ns=boottime_ns(), level=halted.level, scope=halted.scope)
+            write_event("halted", at_ns=boot_ns(), level=halted.level, scope=halted.scope)
 
     def _print_resumed(self) -> None:
         if self._halted:
             self._halted = False
-            write_event("resumed", at_ns=boottime_ns())
+            write_event("resumed", at_ns=boot_ns())
 
     async def _report(self) -> None:
         """Fetch the account from the exchange and report it, for ever."""
@@ -134,17 +135,15 @@ class Bot:
             write_event(
                 "status",
                 requests=self._requests,
-                p99_seconds=nearest_rank(self._seconds, 0.99),
+                p99_seconds=self._p99_seconds(),
                 fills=self._fills,
                 refused=self._refused,
                 dropped=self._client.dropped,
                 rejected=[reject.detail for reject in self._client.rejected],
             )
 
-
-def nearest_rank(values: deque[float], ratio: float) -> float | None:
-    """The value that this ratio of all values does not exceed."""
-    return sorted(values)[math.ceil(len(values) * ratio) - 1] if values else None
+    def _p99_seconds(self) -> float | None:
+        return nearest_rank(sorted(self._seconds), 99) if self._seconds else None
 
 
 async def _run(exchange: str, riskmon: str, gate: Path | None, venue: str) -> None:

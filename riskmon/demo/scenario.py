@@ -25,6 +25,7 @@ from rich.markup import escape
 
 from riskmon.demo.programs import DemoFailed, Message, Program, Programs
 from riskmon.gate import Gate
+from riskmon.system.clock import boot_ns
 
 VENUE = "simex"
 CALM_SECONDS = 5.0
@@ -100,7 +101,7 @@ class Watcher:
     def _watch(self) -> None:
         while self._allows():
             time.sleep(0.0001)
-        self.shut_ns = boottime_ns()
+        self.shut_ns = boot_ns()
         self._shut.set()
 
 
@@ -176,7 +177,7 @@ class Scenario:
         """Slow the exchange down, follow the consequences, return whether trading was halted."""
         watcher = Watcher(self._gate)
         resting = self._resting()
-        delay_ns = boottime_ns()
+        delay_ns = boot_ns()
         call(f"{self._exchange_url}/control", "PUT", {"delay_seconds": SLOW_DELAY_SECONDS})
         self._print(f"[yellow]The exchange slows down[/]: each answer takes {SLOW_DELAY_SECONDS} s")
         if not watcher.wait(HALT_MAX_SECONDS):
@@ -327,10 +328,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def boottime_ns() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def _ms(ns: int) -> str:

@@ -15,6 +15,7 @@ from itertools import accumulate
 from prometheus_client.samples import Sample
 
 from riskmon.core.events import Error, Event, Latency
+from riskmon.core.limits.windows import nearest_rank
 
 OTHER = "other"  # the label value of operations past the bound on the number of series
 WINDOW = 1_000  # the number of latest latencies from which quantiles are computed
@@ -96,7 +97,7 @@ class OperationStats:
         ordered = sorted(self.window[: self.seen])
         for percent, label in QUANTILES:
             if ordered:
-                yield label, ordered[-(-len(ordered) * percent // 100) - 1]
+                yield label, nearest_rank(ordered, percent)
 
 
 class Recorder:

@@ -17,10 +17,11 @@ import pytest
 from aiohttp import web
 
 from riskmon.client import Client, SyncClient, TradingHalted
-from riskmon.client.reports import ReportQueue, boottime_ns
+from riskmon.client.reports import ReportQueue
 from riskmon.core.parsing import parse_json
 from riskmon.gate import Gate, Level
 from riskmon.gate_writer import GateWriter
+from riskmon.system.clock import boot_ns
 
 Reply = Callable[[Any], Awaitable[web.Response] | web.Response]
 ORDER: dict[str, Any] = {"symbol": "BTC/USDT", "side": "buy", "quantity": 1, "price": "65000"}
@@ -117,7 +118,7 @@ def open_gate(file: GateWriter, **levels: Level) -> None:
     for venue in levels:
         file.add(f"venue:{venue}")
     by_scope = {f"venue:{venue}": level for venue, level in levels.items()}
-    file.renew(boottime_ns() + 50 * 10**9, by_scope, 1)
+    file.renew(boot_ns() + 50 * 10**9, by_scope, 1)
 
 
 async def test_every_event_is_one_that_the_sidecar_accepts(
@@ -252,7 +253,7 @@ def test_a_late_latency_has_the_time_of_its_measurement() -> None:
     queue.put("latency", b'{"type":"latency","venue":"kraken","seconds":0.1}', is_live=True)
     queue.put("heartbeat", b'{"type":"heartbeat"}', is_live=False)
     late, fact = queue.take(10, 10_000)
-    now_ns = boottime_ns()
+    now_ns = boot_ns()
     assert "at" not in json.loads(late.wire(now_ns))
     at = datetime.fromisoformat(json.loads(late.wire(now_ns + 60 * 10**9))["at"])
     assert 59 < (datetime.now(UTC) - at).total_seconds() < 120
