@@ -12,7 +12,7 @@ from aiohttp import web
 from msgspec.structs import asdict
 from multidict import CIMultiDict
 
-from riskmon.core.breakers.breaker import SHUT
+from riskmon.core.breakers.transitions import SHUT
 from riskmon.core.decisions import Transition
 from riskmon.core.view import View
 from riskmon.port import Change
