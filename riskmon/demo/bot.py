@@ -20,7 +20,7 @@ import click
 
 from riskmon.client import Client, TradingHalted
 from riskmon.client.reports import Side
-from riskmon.core.limits.windows import nearest_rank
+from riskmon.core.quantiles import nearest_rank
 from riskmon.demo.exchange import START_PRICE, SYMBOL, until_stopped
 from riskmon.log import events_to_stdout, write_event
 from riskmon.system.clock import boot_ns
