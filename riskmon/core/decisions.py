@@ -25,7 +25,7 @@ Recovers = Literal["by itself", "by an operator"]
 
 
 class Transition(_Decision, tag="transition", frozen=True):
-    """A change of a breaker's state. Times are UTC ns since 1970."""
+    """A change of a breaker's state."""
 
     limit: str
     scope: str
@@ -33,7 +33,7 @@ class Transition(_Decision, tag="transition", frozen=True):
     after: BreakerState
     generation: int
     reason: str
-    at_ns: int
+    at_ns: int  # UTC ns since 1970, as all times here
     incident: str | None = None
     value: float | None = None
     bound: float | None = None
