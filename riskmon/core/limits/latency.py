@@ -12,7 +12,8 @@ from riskmon.core.constraints import refuse
 from riskmon.core.events import PROBE, Error, Latency
 from riskmon.core.limits.limit import NOT_PAST, Evaluation, Sample, SampleLimit
 from riskmon.core.limits.policy import HALF_OPEN, Policy, Recovery
-from riskmon.core.limits.windows import CountWindow, TimeWindow, nearest_rank
+from riskmon.core.limits.windows import CountWindow, TimeWindow
+from riskmon.core.quantiles import nearest_rank
 
 Window = CountWindow | TimeWindow
 
