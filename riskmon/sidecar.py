@@ -47,7 +47,14 @@ from riskmon.outbox.webhook import RESULTS
 from riskmon.refusals import Refusals
 from riskmon.sequencer import Sequencer
 from riskmon.settings import Fault, Http, Settings, SettingsError, load, reload_differences
-from riskmon.start import CannotStart, open_state, operator_token, replay, tls_context
+from riskmon.start import (
+    CannotStart,
+    freezes_after_upgrade,
+    open_state,
+    operator_token,
+    replay,
+    tls_context,
+)
 from riskmon.watch import Watch
 from riskmon.web import (
     Accepted,
@@ -194,7 +201,8 @@ class Sidecar:
             epoch=epoch, unclean=recovered.unclean, storage_failed=recovered.storage_failed
         )
         config_event = ev.Configured(config=dump(config))
-        await self.loop.step([config_event, start, *_freeze_after(recovered.lost)])
+        freezes = freezes_after_upgrade(engine, recovered, journal)
+        await self.loop.step([config_event, start, *_freeze_after(recovered.lost), *freezes])
         if recovered.storage_failed:
             journal.clear_storage_failure()
         if journal.out_of_room:

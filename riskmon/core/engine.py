@@ -41,6 +41,7 @@ from riskmon.core.limits.losses import Loss
 from riskmon.core.operate import operate
 from riskmon.core.timers import TimerKey, Timers
 from riskmon.core.unknown import Unknown
+from riskmon.core.version import STATE_VERSION, refuse_newer
 from riskmon.core.view import FiguresView, View
 from riskmon.core.viewing import figures, view
 
@@ -54,7 +55,7 @@ _STORAGE_FAILED = (
 RESTART_MAX = 4  # a start comes with the configuration, and nothing else
 
 
-class State(Struct):
+class State(Struct, forbid_unknown_fields=True):
     """All that the engine remembers: a snapshot is this, encoded."""
 
     now_ns: int = 0
@@ -221,11 +222,17 @@ class Engine:
 
     def snapshot(self) -> bytes:
         """The whole state, with the configuration in force."""
-        return msgspec.msgpack.encode({"config": dump(self.config), "state": self.state})
+        return msgspec.msgpack.encode(
+            {"version": STATE_VERSION, "config": dump(self.config), "state": self.state}
+        )
 
     @classmethod
     def restore(cls, data: bytes) -> Engine:
-        """The engine that :meth:`snapshot` was taken of."""
+        """The engine that :meth:`snapshot` was taken of, by this version or an earlier one.
+
+        Raises ValueError for bytes that are no such snapshot, :class:`NewerState` among them.
+        """
+        refuse_newer(data)
         raw = msgspec.msgpack.decode(data, type=dict[str, msgspec.Raw])
         config = load(msgspec.msgpack.decode(raw["config"]))
         state = msgspec.msgpack.decode(raw["state"], type=State)
