@@ -79,14 +79,19 @@ def test_an_earlier_state_starts_with_all_that_it_held(upgraded: Upgraded) -> No
 
 
 def test_undelivered_cancels_of_an_earlier_state_are_delivered(upgraded: Upgraded) -> None:
-    """Each cancel that was pending arrives under the webhook id that it had."""
+    """Of each incident a cancel that was pending arrives, under the webhook id that it had.
+
+    Once one of an incident is confirmed, its other sweeps are withdrawn.
+    """
     _, oms, expected = upgraded
-    assert expected["undelivered"]
+    incidents = {identity.rsplit("_", 2)[0] for identity in expected["undelivered"]}
+    assert set(expected["unconfirmed"]) <= incidents
 
     def missing() -> set[str]:
-        return set(expected["undelivered"]) - {body["id"] for body in oms.bodies}
+        arrived = [body for body in oms.bodies if body["id"] in expected["undelivered"]]
+        return incidents - {body["incident"] for body in arrived}
 
-    eventually(lambda: not missing(), f"the cancels {expected['undelivered']}")
+    eventually(lambda: not missing(), f"the cancels of {incidents}")
 
 
 def test_facts_of_an_earlier_state_are_not_counted_twice(upgraded: Upgraded) -> None:
