@@ -230,7 +230,7 @@ class Engine:
     def restore(cls, data: bytes) -> Engine:
         """The engine that :meth:`snapshot` was taken of, by this version or an earlier one.
 
-        Raises ValueError for bytes that are no such snapshot, :class:`NewerState` among them.
+        Raises msgspec.DecodeError or KeyError for other bytes, NewerState for a later version.
         """
         refuse_newer(data)
         raw = msgspec.msgpack.decode(data, type=dict[str, msgspec.Raw])

@@ -19,7 +19,7 @@ import msgspec
 
 from riskmon.core.version import STATE_VERSION
 from riskmon.journal.mark import sync_directory
-from riskmon.permissions import Unsafe, check_directory, make_directory
+from riskmon.system.permissions import Unsafe, check_directory, make_directory
 
 JOURNAL_NAME = "journal.db"
 LOCK_NAME = "lock"

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from riskmon.outbox.target import CancelTarget
-from riskmon.permissions import Unsafe, read_secret
 from riskmon.settings.checks import named_twice
 from riskmon.settings.faults import Found, Keys, validated
+from riskmon.system.permissions import Unsafe, read_secret
 
 
 def read_targets(tables: Any) -> tuple[tuple[CancelTarget, ...], list[Found]]:

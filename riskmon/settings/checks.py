@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 from zoneinfo import ZoneInfo, available_timezones
 
 from riskmon.core.fields import BadEvents, check_name
-from riskmon.permissions import Unsafe, open_secret
 from riskmon.settings.faults import Found, Keys, near
+from riskmon.system.permissions import Unsafe, open_secret
 
 _DAY_START = re.compile(r"([01]\d|2[0-3]):[0-5]\d\Z")
 

@@ -226,7 +226,7 @@ UNREADABLE: dict[str, tuple[Callable[[apsw.Connection], None], str]] = {
     ),
     "unknown kind of limit": (
         with_snapshot(lambda plain: plain["config"]["limits"][0].update(kind="margin")),
-        "margin",
+        "is of the unknown kind `margin`",
     ),
     "garbage": (with_snapshot(lambda plain: b"garbage"), "cannot be read by this riskmon"),
     "unknown event": (with_unknown_event, "margin_call"),

@@ -19,8 +19,8 @@ from riskmon.core.engine import Engine
 from riskmon.core.version import STATE_VERSION, snapshot_version
 from riskmon.gate_writer import GateInUse, GateWriter
 from riskmon.journal import OTHER_VERSION, Journal, JournalError, Recovered, take
-from riskmon.permissions import Unsafe, open_secret, read_secret
 from riskmon.settings import Http, Settings
+from riskmon.system.permissions import Unsafe, open_secret, read_secret
 
 REPLAY_SLICE_SECONDS = 0.02  # of replay between two turns of the event loop
 
