@@ -24,7 +24,7 @@ from riskmon.system.permissions import Unsafe, check_directory, make_directory
 JOURNAL_NAME = "journal.db"
 LOCK_NAME = "lock"
 
-_IDENTITY_KEYS = ("identity_high", "identity_low")  # rows of meta, which holds integers
+_IDENTITY_KEYS = ("identity_high", "identity_low")  # rows of meta, whose values are integers
 
 _APPLICATION_ID = 0x5249534B  # "RISK": distinguishes a journal from other SQLite databases
 _SCHEMA = f"""
