@@ -25,7 +25,7 @@ disk holds.
 """
 
 from riskmon.journal.check import Report, check_state
-from riskmon.journal.commit import Commit, Delivery, Entry, Status, Unencodable, encoded
+from riskmon.journal.commit import Commit, Entry, Unencodable, encoded
 from riskmon.journal.copies import backup, restore
 from riskmon.journal.file import OTHER_VERSION, JournalError, JournalLost, take
 from riskmon.journal.reading import entries
@@ -34,14 +34,12 @@ from riskmon.journal.running import Journal, Recovered
 __all__ = [
     "OTHER_VERSION",
     "Commit",
-    "Delivery",
     "Entry",
     "Journal",
     "JournalError",
     "JournalLost",
     "Recovered",
     "Report",
-    "Status",
     "Unencodable",
     "backup",
     "check_state",

@@ -16,7 +16,8 @@ import msgspec
 
 from riskmon.core.decisions import Record, Transition
 from riskmon.core.version import STATE_VERSION
-from riskmon.journal.commit import Commit, Delivery, Entry, Rows, rows_of
+from riskmon.delivery import Delivery
+from riskmon.journal.commit import Commit, Entry, Rows, rows_of
 from riskmon.journal.file import (
     JOURNAL_NAME,
     JournalError,

@@ -32,7 +32,6 @@ from riskmon.settings.model import (
     FileSettings,
     Http,
     JournalSettings,
-    LogSettings,
     Settings,
     is_account,
 )
@@ -42,7 +41,6 @@ __all__ = [
     "Fault",
     "Http",
     "JournalSettings",
-    "LogSettings",
     "Settings",
     "SettingsError",
     "is_scope",

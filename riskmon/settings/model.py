@@ -17,6 +17,7 @@ from riskmon.auth.tokens import Role, Token
 from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.config import EngineConfig, LimitConfig
 from riskmon.core.constraints import refuse
+from riskmon.log import LogSettings
 from riskmon.outbox.target import CancelTarget
 
 FORBID: dict[str, Any] = {"extra": "forbid"}
@@ -152,16 +153,6 @@ class JournalSettings:
             ),
             (not self.max_bytes >= 1_000_000, "max_bytes", "must be 1000000 or above"),
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class LogSettings:
-    """What is logged, and how."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["text", "json"] = "text"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 from riskmon.core.constraints import MAX_SECONDS, TOO_LONG, ParamFaults, refuse
 from riskmon.core.limits import schedule as times
 
+ScopeKind = Literal["account", "venue", "symbol", "strategy"]
 OnBreach = Literal["shadow", "warn", "block", "reduce", "trip", "freeze"]
 
 
@@ -79,6 +80,7 @@ class Policy:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     enabled: bool = True
+    per: ScopeKind = "account"  # each of these has the limit
     warn: float = 0.8  # of the bound
     on_breach: OnBreach = "trip"
     recover: Literal["operator", "clear", "period"] | Recovery = "operator"
