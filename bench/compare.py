@@ -1,7 +1,8 @@
 """Compare the figures of this checkout with those of another commit.
 
 Both are run in turn on the same machine with the same interpreter, each benchmark in a process of
-its own, so that what else the machine does affects both. A figure's median of the rounds counts.
+its own, so that what else the machine does affects both. A figure's median of the rounds counts;
+on a busy machine the ratio of the best rounds shows whether the code or the machine is slower.
 Figures are matched by their names; those without a partner in order, if both sides have equally
 many of them.
 """
@@ -32,6 +33,7 @@ class Row(NamedTuple):
     now: float | None
     ratio: float | None  # above 1: worse than before
     is_cost: bool
+    ratio_of_best: float | None = None  # of each side's best round
 
 
 def compare(commit: str, names: Sequence[str], rounds: int) -> list[Row]:
@@ -46,7 +48,9 @@ def compare(commit: str, names: Sequence[str], rounds: int) -> list[Row]:
             for where, figures in sides:
                 figures.append([one for name in names for one in run_at(where, name)])
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-    return rows(_medians(before), _medians(now))
+    best = {row.name: row.ratio for row in rows(_bests(before), _bests(now))}
+    medians = rows(_medians(before), _medians(now))
+    return [row._replace(ratio_of_best=best[row.name]) for row in medians]
 
 
 def rows(before: Sequence[Figure], now: Sequence[Figure]) -> list[Row]:
@@ -72,9 +76,9 @@ def _row(before: Figure | None, now: Figure) -> Row:
 
 def table(compared: Sequence[Row]) -> Iterator[str]:
     """Yield the lines of a table: figure, before, now, ratio."""
-    yield f"{'':75} {'before':>12} {'now':>12}  ratio"
+    yield f"{'':75} {'before':>12} {'now':>12}  ratio  of best"
     for row in compared:
-        ratio = f"{row.ratio:6.2f}" if row.ratio is not None else "     –"
+        ratio = f"{_ratio(row.ratio)}  {_ratio(row.ratio_of_best)}"
         note = "" if row.is_cost else "  (no cost of riskmon's)"
         values = f"{_value(row.before, row.unit)} {_value(row.now, row.unit)}"
         yield f"{row.name:75} {values} {ratio}{note}"
@@ -86,16 +90,33 @@ def worst(compared: Sequence[Row]) -> Row | None:
     return max(costs, key=lambda row: row.ratio or 0.0, default=None)
 
 
+def _ratio(ratio: float | None) -> str:
+    return "     –" if ratio is None else f"{ratio:6.2f}"
+
+
 def _value(value: float | None, unit: str) -> str:
     return f"{'–' if value is None else f'{value:,.2f} {unit}':>12}"
 
 
 def _medians(runs: Sequence[Sequence[Figure]]) -> list[Figure]:
+    return [
+        one[0]._replace(value=median(each.value for each in one)) for one in _by_name(runs).values()
+    ]
+
+
+def _bests(runs: Sequence[Sequence[Figure]]) -> list[Figure]:
+    return [
+        (min if one[0].smaller_is_better else max)(one, key=lambda each: each.value)
+        for one in _by_name(runs).values()
+    ]
+
+
+def _by_name(runs: Sequence[Sequence[Figure]]) -> dict[str, list[Figure]]:
     values: dict[str, list[Figure]] = {}
     for figures in runs:
         for one in figures:
             values.setdefault(one.name, []).append(one)
-    return [one[0]._replace(value=median(each.value for each in one)) for one in values.values()]
+    return values
 
 
 def run_at(directory: Path, name: str) -> list[Figure]:

@@ -98,6 +98,7 @@ def test_a_comparison_takes_medians_of_alternating_runs(
     assert ran == ["then", "now", "now", "then", "then", "now"]
     row = json.loads(capsys.readouterr().out)
     assert (row["name"], row["before"], row["now"], row["ratio"]) == ("gate: it", 2.0, 3.0, 1.5)
+    assert row["ratio_of_best"] == 1.5
 
 
 def test_a_name_that_is_no_benchmark_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
