@@ -24,7 +24,9 @@ from riskmon.core.version import STATE_VERSION
 from riskmon.gate import Level
 from tests.fixtures.make_state import TOP, kept
 from tests.support.disks import Disk
-from tests.support.harness import Sidecar, Webhooks, eventually
+from tests.support.sidecar import Sidecar
+from tests.support.waiting import eventually
+from tests.support.webhooks import Webhooks
 
 pytestmark = pytest.mark.slow
 
