@@ -142,13 +142,13 @@ def test_an_earlier_state_is_backed_up_before_it_is_changed(tmp_path: Path) -> N
             assert db.execute("PRAGMA user_version").fetchone() == (1,)
             pending = "SELECT id FROM outbox WHERE status = 'pending' ORDER BY id"
             assert [row[0] for row in db.execute(pending)] == expected["undelivered"]
-        assert sidecar.said().count(copy.name) == 1
-        assert f"has state version 1, and this riskmon writes {STATE_VERSION}" in sidecar.said()
+        assert sidecar.output().count(copy.name) == 1
+        assert f"has state version 1, and this riskmon writes {STATE_VERSION}" in sidecar.output()
 
         sidecar.end(signal.SIGKILL)
         sidecar.start()
         assert copies(sidecar) == [copy]
-        assert copy.name not in sidecar.said()
+        assert copy.name not in sidecar.output()
 
         sidecar.end(signal.SIGTERM)
         assert cli.run(["restore", str(copy), "--config", str(sidecar.config)]) == 0
@@ -166,8 +166,8 @@ def test_a_state_that_cannot_be_backed_up_is_left_alone(tmp_path: Path) -> None:
             shutil.copyfile(FULL / name, sidecar.state_dir / name)
         with sidecar:
             assert sidecar.launch(prefix=disk.prefix).wait() == 2
-        assert "the copy of the state from before the upgrade" in sidecar.said()
-        assert "bytes are needed" in sidecar.said()
+        assert "the copy of the state from before the upgrade" in sidecar.output()
+        assert "bytes are needed" in sidecar.output()
         assert copies(sidecar) == []
         for name in ("journal.db", "mark"):
             assert (sidecar.state_dir / name).read_bytes() == (FULL / name).read_bytes()
@@ -247,10 +247,10 @@ def test_an_unreadable_state_is_refused_and_left_as_it_is(
             damage(db)
         contents = dumped(journal)
         assert sidecar.launch().wait() == 2
-        said = sidecar.said()
-        assert named in said
-        assert "run the version that wrote it, or restore a backup that this version" in said
-        assert "Traceback" not in said
+        output = sidecar.output()
+        assert named in output
+        assert "run the version that wrote it, or restore a backup that this version" in output
+        assert "Traceback" not in output
         assert dumped(journal) == contents
         copy = shutil.copyfile(journal, tmp_path / "copy")
         commands = [["check-state"], ["restore", str(copy)]]
@@ -269,7 +269,7 @@ def test_no_loss_is_accepted_of_a_state_that_is_only_unreadable(tmp_path: Path) 
             with_unknown_event(db)
         contents = dumped(journal)
         assert sidecar.launch(options=("--accept-loss",)).wait() == 2
-        assert "margin_call" in sidecar.said()
+        assert "margin_call" in sidecar.output()
         assert dumped(journal) == contents
 
 
