@@ -224,7 +224,7 @@ UNREADABLE: dict[str, tuple[Callable[[apsw.Connection], None], str]] = {
     ),
     "other type": (
         with_snapshot(lambda plain: plain["state"].update(timers="none")),
-        "`$.timers`",
+        ".timers`",
     ),
     "unknown kind of limit": (
         with_snapshot(lambda plain: plain["config"]["limits"][0].update(kind="margin")),
