@@ -137,12 +137,17 @@ def backup(file: Path, config: Path | None, overwrite: bool) -> int:
 @click.argument("file", type=_BACKUP)
 @config_option
 def restore(file: Path, config: Path | None) -> int:
+<<<<<<< HEAD
     """Restore the state from FILE; the sidecar must not run."""
+=======
+    """Put the state in FILE back; the sidecar must not run."""
+    from riskmon.core.engine import Engine
+>>>>>>> main
     from riskmon.journal import JournalError, restore
 
     settings = _load(config)
     try:
-        kept = restore(file, settings.state_dir, settings.gate)
+        kept = restore(file, settings.state_dir, settings.gate, decode_snapshot=Engine.restore)
     except JournalError as fault:
         raise click.ClickException(str(fault)) from fault
     click.echo(f"restored the state in {settings.state_dir} from {file}")

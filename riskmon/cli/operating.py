@@ -16,7 +16,6 @@ from riskmon.cli.remote import Refused, Remote
 from riskmon.core.breakers.transitions import LOOSENS
 from riskmon.system.permissions import Unsafe, read_secret
 
-_ADDRESSED = LOOSENS
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 config_option = click.option(
@@ -219,7 +218,7 @@ def _change_shown(
             for breaker in state.breakers
             if breaker.scope == options["scope"]
             and options["limit"] in (None, breaker.limit)
-            and breaker.state in _ADDRESSED[action]
+            and breaker.state in LOOSENS[action]
         ]
         if not as_json:
             console().print(f"generation {generation}{':' if addressed else ': no such breaker'}")

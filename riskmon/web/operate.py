@@ -9,6 +9,7 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from aiohttp import web
 
+from riskmon.core.breakers.transitions import LOOSENS
 from riskmon.core.decisions import OperateAnswer
 from riskmon.core.events import Operate
 from riskmon.web.access import Caller
@@ -20,7 +21,6 @@ _log = logging.getLogger("riskmon.web")
 
 Action = Literal["freeze", "unfreeze", "trip", "reset", "disable", "enable"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
-_NEED_GENERATION = ("unfreeze", "reset")
 _MAX_SECONDS = 366 * 86_400.0
 _MAX_SCOPE = 128
 _MAX_REASON = 1_000
@@ -85,7 +85,7 @@ def _validate(body: _OperateBody, action: Action) -> None:
     for name, value in (("scope", body.scope), ("limit", body.limit)):
         if value is not None and not (0 < len(value) <= _MAX_SCOPE and value.isprintable()):
             raise _invalid(name, f"must be 1 to {_MAX_SCOPE} printable characters")
-    if body.generation is None and action in _NEED_GENERATION:
+    if body.generation is None and action in LOOSENS:
         raise _invalid("generation", "is required: send the one seen in /v1/state")
     if body.seconds is not None and not (
         isfinite(body.seconds) and 0 < body.seconds <= _MAX_SECONDS
