@@ -137,12 +137,8 @@ def backup(file: Path, config: Path | None, overwrite: bool) -> int:
 @click.argument("file", type=_BACKUP)
 @config_option
 def restore(file: Path, config: Path | None) -> int:
-<<<<<<< HEAD
     """Restore the state from FILE; the sidecar must not run."""
-=======
-    """Put the state in FILE back; the sidecar must not run."""
     from riskmon.core.engine import Engine
->>>>>>> main
     from riskmon.journal import JournalError, restore
 
     settings = _load(config)
