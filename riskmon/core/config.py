@@ -61,15 +61,14 @@ def load(plain: dict[str, Any]) -> EngineConfig:
 
     Until 0.1.0 a target was a table, whose name is what counts.
     """
-    limits = [
-        LimitConfig(
-            name=limit["name"],
-            kind=limit["kind"],
-            params=msgspec.convert(limit["params"], LIMITS[limit["kind"]].Params),
-            written=limit.get("written", False),
-        )
-        for limit in plain.get("limits", ())
-    ]
+    limits = []
+    for limit in plain.get("limits", ()):
+        name, kind = limit["name"], limit["kind"]
+        if kind not in LIMITS:
+            raise msgspec.ValidationError(f"limit `{name}` is of the unknown kind `{kind}`")
+        params = msgspec.convert(limit["params"], LIMITS[kind].Params)
+        written = limit.get("written", False)
+        limits.append(LimitConfig(name=name, kind=kind, params=params, written=written))
     targets = [t["name"] if isinstance(t, dict) else t for t in plain.get("targets", ())]
     rest = msgspec.convert({**plain, "limits": (), "targets": targets}, EngineConfig)
     return replace(rest, limits=tuple(limits))

@@ -13,7 +13,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -47,6 +47,7 @@ from riskmon.sidecar.open_files import TooFewFiles, connection_caps, raise_limit
 from riskmon.sidecar.refusals import Refusals
 from riskmon.sidecar.start import (
     CannotStart,
+    freezes_after_upgrade,
     listen,
     open_state,
     operator_token,
@@ -172,7 +173,8 @@ class Sidecar:
             epoch=epoch, unclean=recovered.unclean, storage_failed=recovered.storage_failed
         )
         config_event = ev.Configured(config=dump(config))
-        await sequencer.step([config_event, start, *_freeze_after(recovered.lost)])
+        freezes = freezes_after_upgrade(engine, recovered, journal)
+        await sequencer.step([config_event, start, *_freeze_after(recovered.lost), *freezes])
         if recovered.storage_failed:
             journal.clear_storage_failure()
         if journal.out_of_room:
@@ -345,8 +347,8 @@ class Sidecar:
         """Count a pause of accepting connections."""
         self.recorder.accept_pauses += 1
 
-    def subscribe(self) -> AsyncIterator[Change]:
-        """The state, then each change, for one reader of the stream."""
+    def subscribe(self) -> AsyncGenerator[Change]:
+        """Yield the state, then each change, for one reader of the stream."""
         return self._feed.subscribe()
 
     def _publish(self, decision: Decision) -> None:

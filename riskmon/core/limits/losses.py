@@ -103,7 +103,7 @@ class PortfolioLossLimit(StateLimit):
 
     def value(self, facts: Facts) -> float | Unknown:
         """The loss as a ratio."""
-        settled = facts.book.judged
+        settled = facts.book.settled_equity
         return settled if isinstance(settled, Unknown) else facts.book.loss()
 
 
@@ -118,7 +118,7 @@ class DrawdownLimit(StateLimit):
 
     def value(self, facts: Facts) -> float | Unknown:
         """The drawdown as a ratio."""
-        settled = facts.book.judged
+        settled = facts.book.settled_equity
         return settled if isinstance(settled, Unknown) else facts.book.drawdown()
 
 
