@@ -171,13 +171,7 @@ _TABLES_OF: dict[type[ev.Event], tuple[str, ...]] = {
     ev.Balances: (_BALANCES, _ASSETS),
     ev.CashFlow: (_BALANCES, _ASSETS),
     ev.Price: (_PRICES,),
-    ev.Fill: (
-        _PRICES,
-        _POSITIONS,
-        _POSITIONS,
-        _OF_STRATEGIES,
-        _ASSETS,
-    ),
+    ev.Fill: (_PRICES, _POSITIONS, _POSITIONS, _OF_STRATEGIES, _ASSETS),
     ev.Position: (_POSITIONS,),
     ev.Check: (_ORDERS,),
 }

@@ -4,7 +4,7 @@ Two families share one tagged union, so that one journal holds both:
 
 * reports from outside (``Latency`` … ``Heartbeat``): the body of ``POST /v1/events``, which
   :mod:`riskmon.core.parsing` decodes; ``validate`` checks what the decoder cannot (names, ids and
-  amounts, by the rules of :mod:`riskmon.core.fields`);
+  amounts, by the rules of :mod:`riskmon.core.fields`) and makes each amount a float;
 * events that the sidecar adds (``Tick`` … ``CancelAnswered``): time, starts, configuration,
   operators' calls, checks of orders, and the progress of a cancel.
 """
@@ -52,10 +52,6 @@ class _Reported(
     gc=False,  # no cycles: the collector skips a large batch
 ):
     at: datetime | None = None  # when it happened; without it, the time of its arrival
-
-    def validate(self) -> None:
-        """Raise ``BadEvents`` for a field that breaks its rule; make each amount a float."""
-        raise NotImplementedError
 
 
 class Latency(_Reported, tag="latency"):

@@ -42,19 +42,19 @@ class Reports:
         # Whether a limit depends on every event of its venue.
         self._any_staleness = any(subject(topic) == EVENTS for topic in board.watching)
         self.handlers: dict[type[ev.Event], Handler] = {
-            ev.Latency: self._on_latency,
-            ev.Error: self._on_latency,
-            ev.Balance: self._on_balance,
-            ev.Balances: self._on_balances,
-            ev.Price: self._on_price,
-            ev.Fill: self._on_fill,
-            ev.Order: self._on_order,
-            ev.Position: self._on_position,
-            ev.Pnl: self._on_pnl,
-            ev.CashFlow: self._on_cash_flow,
-            ev.Edge: self._on_edge,
-            ev.OpenOrders: self._on_open_orders,
-            ev.Heartbeat: self._on_heartbeat,
+            ev.Latency: self.on_latency,
+            ev.Error: self.on_latency,
+            ev.Balance: self.on_balance,
+            ev.Balances: self.on_balances,
+            ev.Price: self.on_price,
+            ev.Fill: self.on_fill,
+            ev.Order: self.on_order,
+            ev.Position: self.on_position,
+            ev.Pnl: self.on_pnl,
+            ev.CashFlow: self.on_cash_flow,
+            ev.Edge: self.on_edge,
+            ev.OpenOrders: self.on_open_orders,
+            ev.Heartbeat: self.on_heartbeat,
         }
 
     # -- what every report does -------------------------------------------------------------------
@@ -119,7 +119,7 @@ class Reports:
         """Apply latencies in a row."""
         if self._board.half_open or not is_run(run):
             for event in run:
-                self._on_latency(event)
+                self.on_latency(event)
             return
         by_venue: dict[str, list[ev.Latency]] = {}
         for event in run:
@@ -128,7 +128,7 @@ class Reports:
             self._record(venue, "latency")
         self._board.observers.observe_run(run, by_venue, self._board.now_ns)
 
-    def _on_latency(self, event: ev.Latency | ev.Error) -> None:
+    def on_latency(self, event: ev.Latency | ev.Error) -> None:
         stream = "latency" if isinstance(event, ev.Latency) else "error"
         self._record(event.venue, stream, event.strategy)
         if event.operation != ev.PROBE:
@@ -136,22 +136,22 @@ class Reports:
         elif event.at is None or not self._is_late(event.at):
             probe(self._board.observers.of(event), event)
 
-    def _on_balance(self, event: ev.Balance) -> None:
+    def on_balance(self, event: ev.Balance) -> None:
         self._record(event.venue, "balance")
         self._book.on_balance(event)
 
-    def _on_balances(self, event: ev.Balances) -> Iterator[int]:
+    def on_balances(self, event: ev.Balances) -> Iterator[int]:
         self._record(event.venue, "balances")
         return self._book.on_balances(event)
 
-    def _on_price(self, event: ev.Price) -> None:
+    def on_price(self, event: ev.Price) -> None:
         if event.venue is not None:
             self._record(event.venue, "price")
         self.register("symbol:" + event.symbol)
         self._book.on_price(event)
         self._observe(event)
 
-    def _on_fill(self, event: ev.Fill) -> None:
+    def on_fill(self, event: ev.Fill) -> None:
         self._record(event.venue, "fill", event.strategy)
         scope = "symbol:" + event.symbol
         if not self.state.board.scopes.get(scope):
@@ -165,30 +165,30 @@ class Reports:
         if self._book.positions.closes:
             self._observe_closes()
 
-    def _on_order(self, event: ev.Order) -> None:
+    def on_order(self, event: ev.Order) -> None:
         self._record(event.venue, "order", event.strategy)
         self.register("symbol:" + event.symbol)
         self._orders.on_order(event)
 
-    def _on_position(self, event: ev.Position) -> None:
+    def on_position(self, event: ev.Position) -> None:
         self._record(event.venue, "position")
         self.register("symbol:" + event.symbol)
         self._book.on_position(event)
 
-    def _on_pnl(self, event: ev.Pnl) -> None:
+    def on_pnl(self, event: ev.Pnl) -> None:
         self.register("account" if event.strategy is None else "strategy:" + event.strategy)
         if self._is_new(f"pnl|{event.id}"):
             self._book.on_pnl(event)
             self._observe_closes()
 
-    def _on_cash_flow(self, event: ev.CashFlow) -> Iterator[int]:
+    def on_cash_flow(self, event: ev.CashFlow) -> Iterator[int]:
         """A deposit or withdrawal: it enters at the unit value before it."""
         yield from self._book.refreshing_within()
         self._record(event.venue, "cash_flow")
         if self._is_new(f"cash_flow|{event.venue}|{event.id}"):
             self._book.on_cash_flow(event)
 
-    def _on_edge(self, event: ev.Edge) -> None:
+    def on_edge(self, event: ev.Edge) -> None:
         """An expected edge: each of a batch is one evaluation, as each sample of a window."""
         strategy, state = event.strategy or "", self.state
         self.register("strategy:" + strategy if strategy else "account")
@@ -198,14 +198,14 @@ class Reports:
         for breaker in self._board.watching.get(topic, ()):
             breaker.evaluate(self._facts)
 
-    def _on_open_orders(self, event: ev.OpenOrders) -> None:
+    def on_open_orders(self, event: ev.OpenOrders) -> None:
         """How many orders rest at a venue: none may confirm cancels."""
         self._record(event.venue, "open_orders")
         venues = self._config.portfolio.venues or self.state.last_event_ns
         for incident in self._cancels.on_open_orders(event, self.state.wall_ns, venues):
             self._board.on_confirmed(incident)
 
-    def _on_heartbeat(self, event: ev.Heartbeat) -> None:
+    def on_heartbeat(self, event: ev.Heartbeat) -> None:
         for scope in scopes_of(event):
             self.register(scope)
         if event.venue is not None:
