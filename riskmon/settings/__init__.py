@@ -13,28 +13,26 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from riskmon.core.constraints import is_account
 from riskmon.gate import gate_path
 from riskmon.settings import sources
-from riskmon.settings.cancel import read_targets
-from riskmon.settings.checks import check_values
+from riskmon.settings.cancel import of_secret, read_secrets
 from riskmon.settings.faults import (
     Fault,
     Found,
     SettingsError,
     in_order,
     validated,
-    without_infinities,
     written,
 )
 from riskmon.settings.legacy_env import add_older, notes
-from riskmon.settings.limits import is_scope, read_limits
+from riskmon.settings.limits import read_limits
 from riskmon.settings.model import (
     FileSettings,
     Http,
     JournalSettings,
     LogSettings,
     Settings,
-    is_account,
 )
 from riskmon.settings.sources import Raw
 
@@ -79,10 +77,8 @@ def load(path: Path | None = None, env: Mapping[str, str] | None = None) -> Sett
     named = _limits_named(raw.data, environment)
     found = add_older(raw, environment, named)
     found += sources.add_variables(raw, environment)
-    places = deepcopy(raw.data)
-    found += without_infinities(raw.data)
     settings, more = _settings(raw, environment)
-    found = in_order([*found, *more], places)
+    found = in_order([*found, *more], raw.data)
     if settings is None or found:
         raise SettingsError([_fault(raw, fault) for fault in found], file)
     return settings
@@ -110,23 +106,18 @@ def _limits_named(data: dict[str, Any], environment: Mapping[str, str]) -> set[s
 
 
 def _settings(raw: Raw, environment: Mapping[str, str]) -> tuple[Settings | None, list[Found]]:
-    data = dict(raw.data)
-    limits, limit_faults = read_limits(data.pop("limits", {}))
-    targets, target_faults = read_targets(data.pop("cancel", []))
-    value_faults = check_values(data)
-    homeless = _add_places(data, environment)
-    plain, found = validated(FileSettings, data, known=("limits", "cancel"))
-    told = {fault.keys for fault in homeless}
-    found = [*homeless, *(fault for fault in found if fault.keys not in told)]
-    told = {fault.keys for fault in found}
-    found += [fault for fault in value_faults if fault.keys not in told]
-    found += [*limit_faults, *target_faults]
+    data = deepcopy(raw.data)
+    limits, found = read_limits(data.pop("limits", {}))
+    found += read_secrets(data)
+    found += _add_places(data, environment)
+    plain, faults = validated(FileSettings, data, known=("limits",))
+    known = {fault.keys for fault in found}
+    faults = [of_secret(fault, raw.data) for fault in faults]
+    found += [fault for fault in faults if fault.keys not in known]
     if found or plain is None:
         return None, found
     lines = (*notes(raw), *sources.notes(raw))
-    return Settings(
-        **vars(plain), limits=limits, cancel=targets, notes=lines, source=raw.source
-    ), []
+    return Settings(**vars(plain), limits=limits, notes=lines, source=raw.source), []
 
 
 def _add_places(data: dict[str, Any], environment: Mapping[str, str]) -> list[Found]:

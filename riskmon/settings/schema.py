@@ -19,10 +19,11 @@ def members(kind: Any) -> tuple[Any, ...]:
 @cache
 def keys_of(kind: Any) -> Mapping[str, Any]:
     """The keys of a table with their types; none for what is no table."""
-    if not is_dataclass(kind):
+    table = get_origin(kind) or kind  # of a generic one
+    if not is_dataclass(table):
         return {}
-    hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in fields(kind)}
+    hints = get_type_hints(table)
+    return {field.metadata.get("alias", field.name): hints[field.name] for field in fields(table)}
 
 
 def step(kind: Any, key: str | int) -> Any:

@@ -24,7 +24,7 @@ from riskmon.cli import commands
 from riskmon.core.decisions import Sweep
 from riskmon.core.events import Reported, parse_json
 from riskmon.core.limits import LIMITS
-from riskmon.core.limits.policy import Policy
+from riskmon.core.limits.policy import Ceiling
 from riskmon.core.view import View
 from riskmon.gate import Gate, Level
 from riskmon.gate_writer import GateWriter
@@ -133,7 +133,7 @@ def test_every_limit_kind_is_documented() -> None:
 def test_the_keys_that_every_limit_takes_exist() -> None:
     """A key in the table of common keys is one."""
     named = [key for row in table("### Limit kinds", "key") for key in ticked(row[0])]
-    assert set(named) - {"max"} <= set(keys_of(Policy))
+    assert set(named) - {"max"} <= set(keys_of(Ceiling))
 
 
 def test_every_event_and_field_is_documented() -> None:

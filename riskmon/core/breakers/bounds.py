@@ -42,11 +42,7 @@ class Bounds:
     def __init__(self, state: BoundsState, rules: Mapping[str, Rule], timezone: str) -> None:
         self.state = state
         self._slots = {
-            name: rule.params.slots() for name, rule in rules.items() if rule.params.schedule
-        }
-        self._written = {
-            name: next(value for _, value in rule.params.bounds() if value is not None)
-            for name, rule in rules.items()
+            name: slots for name, rule in rules.items() if (slots := rule.params.slots())
         }
         self._clock = Clock(timezone)
         self.scheduled = [rules[name] for name in self._slots]
@@ -59,7 +55,7 @@ class Bounds:
         if bound is None and slots:
             bound = self._clock.bound(slots, wall_ns)
         if bound is None:
-            bound = self._written[rule.name]
+            bound = params.bound
         probations = self.state.probations
         if probations and _is_size(rule):
             bound *= min(one.ratio for one in probations.values())

@@ -64,7 +64,7 @@ def rule_of(limit: LimitConfig, measures: dict[str, dict[str, Any]]) -> Rule:
         measure = kind(limit.params)
     else:
         measure = kind(limit.params, measures.setdefault(limit.name, {}))
-    params, floor = limit.params, hasattr(limit.params, "min")
+    params, floor = limit.params, limit.params.is_floor
     acts = params.on_breach not in ("shadow", "warn")
     return Rule(
         name=limit.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from riskmon.core.limits.policy import OnBreach, Policy
+from riskmon.core.limits.policy import Floor, OnBreach
 from riskmon.core.unknown import Unknown
 
 if TYPE_CHECKING:
@@ -13,10 +13,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EdgeParams(Policy):
+class EdgeParams(Floor):
     """``min`` in basis points: the edge must not fall below it."""
 
-    min: float
     per: Literal["strategy", "account"] = "strategy"
     on_breach: OnBreach = "freeze"
 

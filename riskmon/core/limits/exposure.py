@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from riskmon.core.limits.policy import OnBreach, Policy, Recovery
+from riskmon.core.limits.policy import Ceiling, OnBreach, Policy, Recover
 from riskmon.core.unknown import Unknown
 
 if TYPE_CHECKING:
@@ -20,23 +20,21 @@ Size = tuple[float, float]  # before and after an order
 
 
 @dataclass(frozen=True, kw_only=True)
-class SymbolSizeParams(Policy):
+class SymbolSizeParams(Ceiling):
     """``max`` over each symbol."""
 
-    max: float
     per: Literal["symbol"] = "symbol"
     on_breach: OnBreach = "block"
-    recover: Literal["operator", "clear", "period"] | Recovery = "clear"
+    recover: Recover = "clear"
 
 
 @dataclass(frozen=True, kw_only=True)
-class AccountSizeParams(Policy):
+class AccountSizeParams(Ceiling):
     """``max`` over all symbols."""
 
-    max: float
     per: Literal["account"] = "account"
     on_breach: OnBreach = "block"
-    recover: Literal["operator", "clear", "period"] | Recovery = "clear"
+    recover: Recover = "clear"
 
 
 class _Size:

@@ -7,37 +7,33 @@ acts after 7 seconds of silence.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from riskmon.core.constraints import MAX_SECONDS, TOO_LONG, refuse
+from annotated_types import Le
+
+from riskmon.core.constraints import MAX_SECONDS, Scope, Seconds, must
 from riskmon.core.events import STREAMS
-from riskmon.core.limits.policy import Policy, Recovery
+from riskmon.core.limits.policy import Bound, Ceiling, Policy, Recover
+from riskmon.core.limits.schedule import CeilingSlots
 
 if TYPE_CHECKING:
     from riskmon.core.limits.facts import Facts
 
+_STREAM = must(STREAMS.__contains__, f"must be one of {', '.join(STREAMS)}")
 AGAIN_NS = 10**9  # from one evaluation past the bound to the next, while more are needed
 
 
 @dataclass(frozen=True, kw_only=True)
-class StalenessParams(Policy):
+class StalenessParams(Ceiling):
     """``max`` in seconds; ``streams`` are types of events, () is any."""
 
-    max: float
+    max: Annotated[Bound, Le(MAX_SECONDS)]
+    overrides: dict[Scope, Seconds] = field(default_factory=dict)
+    schedule: CeilingSlots[Seconds] = ()
     per: Literal["venue"] = "venue"
-    streams: tuple[str, ...] = ()
-    recover: Literal["operator", "clear", "period"] | Recovery = "clear"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _refuse_too_long(self)
-        refuse(
-            *(
-                (stream not in STREAMS, "streams", f"{stream!r} is none of {', '.join(STREAMS)}")
-                for stream in self.streams
-            )
-        )
+    streams: tuple[Annotated[str, _STREAM], ...] = ()
+    recover: Recover = "clear"
 
 
 class Staleness:
@@ -90,26 +86,14 @@ class Staleness:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeartbeatParams(Policy):
+class HeartbeatParams(Ceiling):
     """``max`` in seconds."""
 
-    max: float
+    max: Annotated[Bound, Le(MAX_SECONDS)]
+    overrides: dict[Scope, Seconds] = field(default_factory=dict)
+    schedule: CeilingSlots[Seconds] = ()
     per: Literal["strategy"] = "strategy"
-    recover: Literal["operator", "clear", "period"] | Recovery = "clear"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _refuse_too_long(self)
-
-
-def _refuse_too_long(params: StalenessParams | HeartbeatParams) -> None:
-    refuse(
-        (params.max > MAX_SECONDS, "max", TOO_LONG),
-        *(
-            (bound > MAX_SECONDS, f"overrides.{scope}", TOO_LONG)
-            for scope, bound in params.overrides.items()
-        ),
-    )
+    recover: Recover = "clear"
 
 
 class Heartbeat:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,10 +13,10 @@ from riskmon.core import events as ev
 from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.config import LimitConfig, dump
 from riskmon.core.config import load as load_config
-from riskmon.core.constraints import ParamFaults
 from riskmon.core.engine import Engine
+from riskmon.core.limits.errors import ErrorStreakParams
 from riskmon.core.limits.policy import Probation
-from riskmon.core.limits.schedule import Clock, Slot
+from riskmon.core.limits.schedule import CeilingSlot, Clock, FloorSlot, Slot
 from tests.core import (
     BEGIN_WALL_NS,
     SECOND,
@@ -23,6 +24,7 @@ from tests.core import (
     balances,
     error,
     exact,
+    faults,
     latency,
     latency_limit,
     limit,
@@ -32,9 +34,15 @@ from tests.core import (
     run,
 )
 
+
+def slot(begin: str, end: str, bound: float) -> CeilingSlot[float]:
+    """A slot of a schedule."""
+    return CeilingSlot(from_=begin, to=end, max=bound)
+
+
 # The world begins at 03:20:45 UTC.
-NIGHT = {"from": "22:00", "to": "06:00", "max": 0.02}
-NOON = {"from": "12:00", "to": "13:00", "max": 0.03}
+NIGHT = slot("22:00", "06:00", 0.02)
+NOON = slot("12:00", "13:00", 0.03)
 KRAKEN = PortfolioConfig(initial_capital=1_000.0)
 SYMBOL = "BTC/USDT:USDT"
 
@@ -59,7 +67,7 @@ def loss_bound(world: World) -> float | None:
     return world.breaker("portfolio_loss", "account").bound
 
 
-def scheduled_loss(*slots: dict[str, Any], **params: Any) -> LimitConfig:
+def scheduled_loss(*slots: CeilingSlot[float], **params: Any) -> LimitConfig:
     """A portfolio loss of 5 %, and less at times."""
     return loss_limit(schedule=slots or (NIGHT, NOON), **params)
 
@@ -132,8 +140,8 @@ def test_a_bound_that_widens_clears() -> None:
 
 def test_an_override_holds_at_any_time() -> None:
     """Who names a scope means it at night as well; other scopes follow the schedule."""
-    slot = {"from": "22:00", "to": "06:00", "max": 0.1}
-    world = World(latency_limit(overrides={"venue:kraken": 0.3}, schedule=(slot,)))
+    night = slot("22:00", "06:00", 0.1)
+    world = World(latency_limit(overrides={"venue:kraken": 0.3}, schedule=(night,)))
     world.step(latency(0.01), latency(0.01, "mexc"))
     assert world.breaker("latency_p99").bound == 0.3
     assert world.breaker("latency_p99", "venue:mexc").bound == 0.1
@@ -144,8 +152,8 @@ def test_an_override_holds_at_any_time() -> None:
 
 def test_sampled_limits_follow() -> None:
     """A window is counted again under the new bound; latencies wait for a slow sample to act."""
-    slot = {"from": "12:00", "to": "13:00", "max": 0.1}
-    world = World(latency_limit(schedule=(slot,)))
+    noon = slot("12:00", "13:00", 0.1)
+    world = World(latency_limit(schedule=(noon,)))
     world.each([latency(0.15)] * 3)
     hours(world, "12:00")
     assert world.breaker("latency_p99").warning
@@ -156,8 +164,8 @@ def test_sampled_limits_follow() -> None:
 
 def test_a_streak_is_judged_at_the_boundary() -> None:
     """Three errors in a row are past a bound that becomes three."""
-    slot = {"from": "12:00", "to": "13:00", "max": 3}
-    world = World(limit("error_streak", schedule=(slot,)))
+    noon = slot("12:00", "13:00", 3)
+    world = World(limit("error_streak", schedule=(noon,)))
     world.each([error()] * 3)
     hours(world, "11:59")
     assert world.state("error_streak") == "closed"
@@ -167,8 +175,8 @@ def test_a_streak_is_judged_at_the_boundary() -> None:
 
 def test_a_floor_is_scheduled_by_min() -> None:
     """An edge of 15 bps is enough by day, and freezes when the night asks for 20."""
-    slot = {"from": "22:00", "to": "06:00", "min": 20.0}
-    world = World(limit("edge", min=10.0, per="account", schedule=(slot,)))
+    night = FloorSlot(from_="22:00", to="06:00", min=20.0)
+    world = World(limit("edge", min=10.0, per="account", schedule=(night,)))
     hours(world, "21:58")
     world.step(ev.Edge(bps=15.0))
     assert world.state("edge", "account") == "closed"
@@ -178,7 +186,7 @@ def test_a_floor_is_scheduled_by_min() -> None:
 
 def test_a_new_scope_gets_the_bound_of_now() -> None:
     """A venue that is first heard of at night begins with the night's bound."""
-    world = World(latency_limit(schedule=({**NIGHT, "max": 0.1},)))
+    world = World(latency_limit(schedule=(replace(NIGHT, max=0.1),)))
     world.step(latency(0.01))
     assert world.breaker("latency_p99").bound == 0.1
 
@@ -198,7 +206,7 @@ def test_a_reload_brings_and_takes_a_schedule() -> None:
 @pytest.mark.parametrize("seconds", [-7_200, 7_200, 86_400 * 3])
 def test_a_step_of_the_date_is_followed(seconds: int) -> None:
     """After an NTP step the bound is that of the new date with the next event, and stays right."""
-    world = World(scheduled_loss({"from": "02:00", "to": "04:00", "max": 0.02}))
+    world = World(scheduled_loss(slot("02:00", "04:00", 0.02)))
     assert loss_bound(world) == 0.02
 
     def at(now_ns: int) -> float | None:
@@ -261,7 +269,7 @@ NIGHTS: dict[str, tuple[str, str, list[tuple[str, float]]]] = {
 def test_daylight_saving(night: str) -> None:
     """What the clock on the wall shows decides, by deadlines of the engine alone."""
     begin, end, expected = NIGHTS[night]
-    world = World(scheduled_loss({"from": begin, "to": end, "max": 0.02}), portfolio=BERLIN)
+    world = World(scheduled_loss(slot(begin, end, 0.02)), portfolio=BERLIN)
     seen = []
     for when, _ in expected:
         until(world, when)
@@ -286,33 +294,31 @@ def test_the_next_change_misses_none() -> None:
 @pytest.mark.parametrize(
     ("schedule", "expected"),
     [
-        ([{"from": "22:00", "max": 1.0}], "schedule.0.to: is missing"),
-        ([{"to": "22:00", "max": 1.0}], "schedule.0.from: is missing"),
-        ([{"from": "22:00", "to": "06:00"}], "schedule.0.max: is missing"),
-        ([{"from": "24:00", "to": "06:00", "max": 1}], "schedule.0.from: must be a time of day"),
-        ([{"from": "6:00", "to": "07:00", "max": 1}], "schedule.0.from: must be a time of day"),
-        ([{"from": 22.0, "to": "06:00", "max": 1}], "schedule.0.from: must be a time of day"),
-        ([{"from": "06:00", "to": "06:00", "max": 1}], "schedule.0.to: must differ from `from`"),
-        ([{"from": "05:00", "to": "06:00", "max": "1"}], "schedule.0.max: must be a number"),
-        ([{"from": "05:00", "to": "06:00", "max": 0.0}], "schedule.0.max: must be above 0"),
-        ([{"from": "05:00", "to": "06:00", "max": 1.5}], "schedule.0.max: must be a whole"),
-        ([{"from": "05:00", "to": "06:00", "max": 1, "mx": 1}], "schedule.0.mx: unknown key"),
+        ([{"from": "22:00", "max": 1.0}], "schedule[0].to: is missing"),
+        ([{"to": "22:00", "max": 1.0}], "schedule[0].from: is missing"),
+        ([{"from": "22:00", "to": "06:00"}], "schedule[0].max: is missing"),
+        ([{"from": "24:00", "to": "06:00", "max": 1}], "schedule[0].from: must be a time of day"),
+        ([{"from": "6:00", "to": "07:00", "max": 1}], "schedule[0].from: must be a time of day"),
+        ([{"from": 22.0, "to": "06:00", "max": 1}], "schedule[0].from: must be text"),
+        ([{"from": "06:00", "to": "06:00", "max": 1}], "schedule[0].to: must differ from `from`"),
+        ([{"from": "05:00", "to": "06:00", "max": "1"}], "schedule[0].max: must be a number"),
+        ([{"from": "05:00", "to": "06:00", "max": 0.0}], "schedule[0].max: must be above 0"),
+        ([{"from": "05:00", "to": "06:00", "max": 1.5}], "schedule[0].max: must be a whole"),
+        ([{"from": "05:00", "to": "06:00", "max": 1, "mx": 1}], "schedule[0].mx: unknown key"),
         (
             [
                 {"from": "22:00", "to": "06:00", "max": 1},
                 {"from": "06:00", "to": "07:00", "max": 1},
                 {"from": "05:59", "to": "06:00", "max": 1},
             ],
-            "schedule.2: overlaps slot 0",
+            "schedule: slots 0 and 2 overlap",
         ),
     ],
 )
 def test_bad_schedules_are_refused(schedule: Any, expected: str) -> None:
     """Each fault has its key path and says what is wrong."""
-    with pytest.raises(ParamFaults) as refused:
-        limit("error_streak", schedule=tuple(schedule))
-    (fault,) = refused.value.faults
-    assert ": ".join(fault).startswith(expected)
+    (fault,) = faults(ErrorStreakParams, schedule=schedule)
+    assert fault.startswith(expected)
 
 
 def test_a_configuration_with_both_survives_the_journal() -> None:
@@ -505,7 +511,7 @@ def test_schedule_and_probation_together() -> None:
     """The ratio is of the bound that the time of day gives."""
     world = World(
         latency_limit(probation=Probation(seconds=20_000.0)),
-        limit("position", max=10.0, schedule=({**NIGHT, "max": 4.0},)),
+        limit("position", max=10.0, schedule=(replace(NIGHT, max=4.0),)),
     )
     world.step(price(SYMBOL, 1.0), latency(0.01))
     succeed(world)
@@ -529,7 +535,7 @@ def _on_probation() -> World:
 
 
 def _over_boundaries() -> World:
-    world = losing(scheduled_loss(breaches=2), latency_limit(schedule=({**NIGHT, "max": 0.1},)))
+    world = losing(scheduled_loss(breaches=2), latency_limit(schedule=(replace(NIGHT, max=0.1),)))
     for clock in ("05:00", "06:00", "12:00", "12:30", "22:30"):
         hours(world, clock)
         world.step(latency(0.15), balances(USDT=975.0))
