@@ -15,11 +15,11 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 TOOLS := .tools/.ready
 COMPOSE := .tools/compose/.ready
-TYPED := $(wildcard riskmon tests bench dashboards compose)
+TYPED := $(wildcard riskmon tests bench dashboards compose docs)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help test test-fast test-full simulate lint bench demo dashboards pin clean
+.PHONY: help test test-fast test-full simulate lint bench demo dashboards docs pin clean
 
 help:
 	@echo 'make demo       the whole story on this machine: an exchange slows down, trading is halted'
@@ -30,6 +30,7 @@ help:
 	@echo 'make lint       lint and types'
 	@echo 'make bench      the benchmarks'
 	@echo 'make dashboards build the JSON of the dashboards from their YAML'
+	@echo 'make docs       write the tables of docs/reference from the code'
 	@echo 'make pin        choose new versions of all dependencies'
 	@echo 'make clean      remove everything that was made here'
 
@@ -104,6 +105,9 @@ demo: $(RUNTIME)
 
 dashboards: $(DEV)
 	$(BIN)/python -m dashboards.build
+
+docs: $(RUNTIME) $(DEV)
+	$(BIN)/python -m docs.generate
 
 # -- care -----------------------------------------------------------------------------------
 

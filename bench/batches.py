@@ -13,7 +13,7 @@ from bench.bodies import BODIES, SYMBOLS, everything, filled, holding
 from riskmon.core import events as ev
 from riskmon.core.admission import TooManyScopes
 from riskmon.core.engine import Engine
-from riskmon.core.events import Parsing, parsing_json, parsing_ndjson
+from riskmon.core.parsing import Parsing, parse_json
 from riskmon.sequencer import PIECE_WORK
 
 MAX_SCOPES = 2_048
@@ -34,9 +34,9 @@ def run() -> list[tuple[str, str]]:
     applied: dict[str, Cost] = {}
     parsed: dict[str, Cost] = {}
     for name, events in BODIES.items():
-        for parsing, lines in ((parsing_json, False), (parsing_ndjson, True)):
+        for lines in (False, True):
             body = filled(events(), lines=lines)
-            parsed[name + lines * ", NDJSON"] = _best(partial(_parsing, parsing, body))
+            parsed[name + lines * ", NDJSON"] = _best(partial(_parsing, body, lines))
         batch = _parsed(filled(events()))
         for symbols in (0, SYMBOLS):
             applied[f"{name}, {symbols} symbols"] = _best(partial(_applying, batch, symbols))
@@ -66,11 +66,11 @@ def _best(measure: Callable[[], Cost]) -> Cost:
 
 
 def _parsed(body: bytes) -> list[ev.Reported]:
-    return ev.parse_json(body, _START_NS)
+    return parse_json(body, _START_NS)
 
 
-def _parsing(parsing: Callable[[bytes, int], Parsing], body: bytes) -> Cost:
-    return _cost(parsing(body, _START_NS))
+def _parsing(body: bytes, lines: bool) -> Cost:
+    return _cost(iter(Parsing(body, _START_NS, lines=lines)))
 
 
 def _applying(batch: list[ev.Reported], symbols: int) -> Cost:

@@ -253,7 +253,10 @@ def holding(symbols: int) -> Iterator[list[ev.Event]]:
     names = [f"S{n}/BTC" for n in range(symbols)]
     whole = ev.Balances(
         venue=VENUE,
-        assets={"USDT": ev.Holding(1e6), **{f"S{n}": ev.Holding(1.0) for n in range(symbols)}},
+        assets={
+            "USDT": ev.AssetBalance(1e6),
+            **{f"S{n}": ev.AssetBalance(1.0) for n in range(symbols)},
+        },
     )
     yield [
         ev.Price(symbol="BTC/USDT", price=1.0),

@@ -129,8 +129,8 @@ def _costs_us(symbols: int) -> dict[str, float]:
     step = _engine()
     names = [f"A{n}/USDT" for n in range(symbols)]
     step([ev.Price(symbol=name, price=100.0, venue=VENUE) for name in names])
-    holdings = {f"A{n}": ev.Holding(1.0) for n in range(symbols)}
-    step([ev.Balances(venue=VENUE, assets={"USDT": ev.Holding(1e6), **holdings})])
+    holdings = {f"A{n}": ev.AssetBalance(1.0) for n in range(symbols)}
+    step([ev.Balances(venue=VENUE, assets={"USDT": ev.AssetBalance(1e6), **holdings})])
     step([ev.Edge(bps=100.0)])
     ids = count()
 
@@ -170,8 +170,8 @@ def _cross_us(quoted: int) -> float:
     step = _engine()
     names = [f"A{n}/BTC" for n in range(quoted)]
     step([ev.Price(symbol=name, price=0.01, venue=VENUE) for name in names])
-    held = {f"A{n}": ev.Holding(1.0) for n in range(quoted)}
-    step([ev.Balances(venue=VENUE, assets={"USDT": ev.Holding(1e6), **held})])
+    held = {f"A{n}": ev.AssetBalance(1.0) for n in range(quoted)}
+    step([ev.Balances(venue=VENUE, assets={"USDT": ev.AssetBalance(1e6), **held})])
 
     def price(n: int) -> ev.Price:
         return ev.Price(symbol="BTC/USDT", price=50_000.0 + n % 7, venue=VENUE)

@@ -1,7 +1,7 @@
-"""Calls that may hang, made in a thread that the end of the process does not wait for.
+"""Calls that can block, in a daemon thread, so that the process does not wait for them at exit.
 
-The threads of an executor are joined at the end: one lookup of a name that takes half a minute
-would delay an orderly stop by as much.
+The threads of an executor are joined at exit: a name lookup that takes half a minute would delay an
+orderly stop by that time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 def in_daemon(name: str, call: Callable[[], Result]) -> asyncio.Future[Result]:
-    """The result of ``call``, made in a new daemon thread with this name."""
+    """Run ``call`` in a new daemon thread with this name. Return a future of its result."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
 
@@ -29,7 +29,7 @@ def in_daemon(name: str, call: Callable[[], Result]) -> asyncio.Future[Result]:
             future.set_exception(error)
 
     def run() -> None:
-        with suppress(RuntimeError):  # the event loop ended before the call
+        with suppress(RuntimeError):  # the event loop was closed before the call returned
             try:
                 result = call()
             except BaseException as error:

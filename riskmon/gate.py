@@ -13,21 +13,23 @@ The file is an array of 64-byte records of little-endian u64 words.
     record k   0  lease word: a deadline on CLOCK_BOOTTIME in ns, its low byte a `Level`
              1-7  the scope's name, UTF-8, zero-padded
 
-Record 1 is `account`. A file for n scopes has n + 1 records from its first moment, and
-never shrinks, for a mapped page that goes away kills its readers. Records never move.
-A new start zeroes the leases of the old file and renames a new one into place; a reader
-that finds no lease opens the path anew.
+Record 1 is `account`. A file for n scopes has n + 1 records from its creation, and never
+shrinks, because an access to a mapped page beyond the end of the file kills the reader
+(SIGBUS). Records never move. A new start zeroes the leases of the old file and renames a new
+file into its place; a reader whose lease has expired opens the path again.
 
-A reader accepts only what the sidecar alone can have written: the directory belongs to the
-sidecar's user or to root, the file to the sidecar's user, neither is a link, and group and
-others can write neither (`require_own`). It checks what it has opened, not a path, so a name
-that changes in between changes nothing. The directory's parents are not checked.
+A reader accepts only a file that no user but the sidecar's can have written: the directory
+belongs to the sidecar's user or to root, the file to the sidecar's user, neither is a link, and
+group and others can write neither (`require_own`). The checks use the opened descriptors and not
+the path, so a file that is renamed between check and use cannot bypass them. The parents of the
+directory are not checked.
 
-Every word is stored and loaded whole, by `memoryview.cast("Q")`: it copies eight aligned
-bytes at once. `struct.pack_into` with a byte order stores byte by byte, and readers see it.
+Each word is stored and loaded atomically, by `memoryview.cast("Q")`: it copies eight aligned
+bytes at once. `struct.pack_into` with a byte order stores byte by byte, so readers can observe
+half of a word.
 
-`Gate` here reads it and `riskmon.gate_writer` writes it. Bots import this module, so it needs
-only the standard library.
+`Gate` in this module reads the file, `riskmon.gate_writer` writes it. Bots import this module, so
+it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -62,7 +64,8 @@ COUNT_WORD: Final = 4
 LONGEST_WORD: Final = 5
 GENERATION_WORD: Final = 6
 
-# A scope without a record reads the magic instead: its low byte is no level, so it is halt.
+# For a scope without a record the magic is read instead: its low byte is not a level, so the
+# result is halt.
 _NO_RECORD = 0
 
 _OPEN_EVERY_NS = 50_000_000
@@ -71,7 +74,7 @@ _HALT, _ALLOW = 0, 3
 
 
 class Level(IntEnum):
-    """What may be done in a scope. Of several scopes the lowest counts."""
+    """The permission in a scope. The lowest of several scopes applies."""
 
     HALT = 0
     REDUCE_ONLY = 1
@@ -80,15 +83,14 @@ class Level(IntEnum):
 
 
 class NotOwn(Exception):
-    """A gate's directory or file that another user could have written; the message names it."""
+    """A gate's directory or file can be written by another user; the message names it."""
 
 
 def user_number(owner: str | int | None = None) -> int:
-    """Return a user's number: this process's own, that of a name, or a number as it is.
+    """Return the number of a user, given by name or number; by default that of this process.
 
-    The number is the one that this process sees: in a user namespace it differs from the
-    host's. Raises ValueError for a name that has no passwd entry, and for a number that no
-    user can have.
+    In a user namespace the number differs from that of the host. Raises ValueError for a name
+    that has no passwd entry, and for a number that no user can have.
     """
     if owner is None:
         number = os.geteuid()
@@ -99,7 +101,7 @@ def user_number(owner: str | int | None = None) -> int:
             number = pwd.getpwnam(owner).pw_uid
         except KeyError:
             raise ValueError(
-                f"owner {owner!r} has no passwd entry here: give the number of the sidecar's user"
+                f"owner {owner!r} has no passwd entry here: use the number of the sidecar's user"
             ) from None
     if not 0 <= number < _NO_USER:
         raise ValueError(f"owner {owner!r} is not the number of a user")
@@ -107,7 +109,7 @@ def user_number(owner: str | int | None = None) -> int:
 
 
 def _require_one_user(number: int) -> None:
-    """Raise ValueError for the number that stands for every user outside of this namespace."""
+    """Raise ValueError for the number that represents all users outside of this namespace."""
     try:
         overflow = int(Path("/proc/sys/kernel/overflowuid").read_text("ascii"))
         ranges = Path("/proc/self/uid_map").read_text("ascii").splitlines()
@@ -115,16 +117,16 @@ def _require_one_user(number: int) -> None:
         return
     if number == overflow and sum(int(line.split()[2]) for line in ranges) < _NO_USER:
         raise ValueError(
-            f"user {number} stands for every user that this user namespace does not map: map"
-            " the sidecar's user into it, and give its number there as owner"
+            f"user {number} represents all users that this user namespace does not map: map"
+            " the sidecar's user into it, and use its number there as owner"
         )
 
 
 def gate_path(name_or_path: str | os.PathLike[str], owner: str | int | None = None) -> Path:
-    """Return a gate's path: an account's name means `/dev/shm/riskmon-UID/NAME.gate`.
+    """Return the path of a gate: `/dev/shm/riskmon-UID/NAME.gate` for the name of an account.
 
     UID is the number of the sidecar's user: `owner`, by default the user of this process. A
-    string with a slash in it, and any path object, is taken as it is.
+    string that contains a slash, and any path object, is a path already.
     """
     if isinstance(name_or_path, str) and "/" not in name_or_path:
         return _SHARED_MEMORY / f"riskmon-{user_number(owner)}" / f"{name_or_path}.gate"
@@ -132,9 +134,9 @@ def gate_path(name_or_path: str | os.PathLike[str], owner: str | int | None = No
 
 
 def require_own(found: os.stat_result, path: Path, *users: int) -> None:
-    """Raise NotOwn unless one of these users owns what was opened, and no other can write it.
+    """Raise NotOwn unless one of these users owns an opened file and only its owner can write it.
 
-    An ACL that lets others write shows in the group's bits.
+    An ACL that permits others to write sets the group's bits of the mode.
     """
     if found.st_uid not in users:
         names = " or ".join("root" if user == 0 else f"user {user}" for user in users)
@@ -145,13 +147,13 @@ def require_own(found: os.stat_result, path: Path, *users: int) -> None:
 
 
 def open_directory(path: Path, user: int) -> int:
-    """Open a gate's directory, for the names in it. Raises NotOwn and OSError."""
-    # With O_PATH a directory need not be readable; a link at its end is not followed.
+    """Open a gate's directory, to open files in it by name. Raises NotOwn and OSError."""
+    # With O_PATH the directory need not be readable. The last component may not be a link.
     flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         directory = os.open(path, flags)
     except NotADirectoryError:
-        raise NotOwn(f"{path} is a link or no directory") from None
+        raise NotOwn(f"{path} is a link or not a directory") from None
     try:
         require_own(os.fstat(directory), path, *dict.fromkeys((user, 0)))
     except BaseException:
@@ -162,7 +164,7 @@ def open_directory(path: Path, user: int) -> int:
 
 def open_file(directory: int, path: Path, user: int, flags: int = os.O_RDONLY) -> int:
     """Open a gate's file in its opened directory. Raises NotOwn and OSError."""
-    # Not blocking, in case the path is a FIFO.
+    # O_NONBLOCK, because opening a FIFO would block.
     flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         file = os.open(path.name, flags, dir_fd=directory)
@@ -179,22 +181,22 @@ def open_file(directory: int, path: Path, user: int, flags: int = os.O_RDONLY) -
 
 
 def require_machine() -> None:
-    """Raise RuntimeError where words are not stored whole, or not in the gate's order."""
-    if sys.byteorder != "little" or sys.maxsize < 2**63 - 1 or not hasattr(time, "CLOCK_BOOTTIME"):
+    """Raise RuntimeError on a machine without atomic u64 stores, little-endian, or Linux."""
+    if sys.byteorder != "little" or sys.maxsize < 2**63 - 1 or sys.platform != "linux":
         raise RuntimeError(
-            "the riskmon gate needs 64-bit little-endian Linux, for whole u64 stores and"
+            "the riskmon gate needs 64-bit little-endian Linux, for atomic u64 stores and"
             f" CLOCK_BOOTTIME; this machine is {sys.byteorder}-endian {sys.platform}"
         )
 
 
 def boot_word() -> int:
-    """This boot's id as the header has it. Raises OSError where there is no /proc."""
+    """Return the first 8 bytes of the boot id as a word. Raises OSError without /proc."""
     text = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
     return int.from_bytes(bytes.fromhex(text.strip().replace("-", ""))[:8], "little")
 
 
 class _View:
-    """One gate file, mapped for reading. A newer file at its path gets a view of its own."""
+    """One gate file, mapped for reading. A newer file at the path gets its own view."""
 
     __slots__ = ("_indexed", "_map", "identity", "longest_ns", "slots", "words")
 
@@ -208,7 +210,7 @@ class _View:
         self.index()
 
     def index(self) -> None:
-        """Learn the records that were appended since the last time."""
+        """Add the records that were appended since the last call to the index."""
         count = self.words[COUNT_WORD]
         if count * RECORD_BYTES > len(self._map):
             return
@@ -222,14 +224,17 @@ class _View:
         self._indexed = max(self._indexed, count)
 
     def slot(self, scope: str) -> int:
-        """The index of the scope's lease word, or `_NO_RECORD`."""
+        """Return the index of the scope's lease word, or `_NO_RECORD`."""
         if scope not in self.slots and self.words[COUNT_WORD] > self._indexed:
             self.index()
         return self.slots.get(scope, _NO_RECORD)
 
     def lowest(self, scopes: tuple[str, ...]) -> int:
-        """The lowest level of the scopes. The clock is read last: a reader that is held up
-        between the two must not take a lease that lapsed meanwhile."""
+        """Return the lowest level of the scopes.
+
+        The clock is read after the words, so that a reader that is suspended between the two does
+        not accept a lease that has expired.
+        """
         try:
             words = [self.words[self.slot(scope)] for scope in scopes]
         except ValueError:  # released by another thread's close()
@@ -240,7 +245,7 @@ class _View:
             level = word & 0xFF
             if level > _ALLOW or not 0 < word - now_ns <= self.longest_ns:
                 return _HALT
-            if level < lowest:  # noqa: PLR1730 - min() takes a third of the whole check
+            if level < lowest:  # noqa: PLR1730 - min() would take a third of the whole check
                 lowest = level
         return lowest
 
@@ -255,7 +260,7 @@ def _identity(file: os.stat_result) -> tuple[int, int]:
 
 @contextmanager
 def _opened(path: Path, user: int) -> Iterator[int]:
-    """Open the file at the path while the block runs. Raises NotOwn and OSError."""
+    """Open the file at the path, and close it at the end of the block. Raises NotOwn, OSError."""
     directory = open_directory(path.parent, user)
     try:
         file = open_file(directory, path, user)
@@ -268,7 +273,7 @@ def _opened(path: Path, user: int) -> Iterator[int]:
 
 
 def _map(descriptor: int, path: Path) -> _View:
-    """Map the file. Raises ValueError unless it is a ready gate of this boot, OSError."""
+    """Map the file. Raises ValueError unless it is a ready gate of this boot, and OSError."""
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
         raise ValueError(f"{path} is not a regular file")
@@ -303,12 +308,12 @@ def _scopes(venue: str | None, symbol: str | None, strategy: str | None) -> tupl
 
 
 class Gate:
-    """Says whether trading is allowed. Threads may share one.
+    """The reader of a gate: returns whether trading is allowed. Threads may share one.
 
-    The scopes are named without their kind: `venue="kraken"`. None named asks for the
-    account, whose level the sidecar folds into every other scope. Whatever cannot be
-    established is `Level.HALT`, never an exception: a missing or expired file, one that
-    another user could have written, one from before the last boot, a scope without a record.
+    Scopes are named without their kind: `venue="kraken"`. Without a scope the account applies;
+    the sidecar includes its level in every other scope. `Level.HALT` is returned, and no
+    exception raised, for a missing or expired file, a file that another user can have written,
+    a file of an earlier boot, and a scope without a record.
     """
 
     def __init__(self, path: Path, user: int) -> None:
@@ -323,11 +328,11 @@ class Gate:
 
     @classmethod
     def open(cls, name_or_path: str | os.PathLike[str], *, owner: str | int | None = None) -> Gate:
-        """Open an account's gate by its name, or by a path (anything with a slash).
+        """Open the gate of an account by its name, or by a path, which contains a slash.
 
         `owner` is the sidecar's user, a name or a number, when that is not the user of this
-        process. The file may come later: until then everything is halted. Raises ValueError
-        for an owner that is not one user here, RuntimeError on a machine that can have no gate.
+        process. The file need not exist yet; while it is missing, all levels are halt. Raises
+        ValueError for an owner that is not one user here, RuntimeError on an unsupported machine.
         """
         user = user_number(owner)
         _require_one_user(user)
@@ -335,32 +340,34 @@ class Gate:
 
     @property
     def fault(self) -> str | None:
-        """What was wrong with the file or its directory when the path was last opened, in one
-        sentence; None when a gate was found, whose lease may have lapsed since."""
+        """The fault that was found when the path was last opened, in one sentence.
+
+        None when a gate was found; its lease may have expired since.
+        """
         return self._fault
 
     def allows(
         self, *, venue: str | None = None, symbol: str | None = None, strategy: str | None = None
     ) -> bool:
-        """Whether an order may be sent now: every scope asked is at `Level.ALLOW`."""
+        """Whether an order may be sent now: all given scopes are at `Level.ALLOW`."""
         return self._lowest(_scopes(venue, symbol, strategy)) == _ALLOW
 
     def level(
         self, *, venue: str | None = None, symbol: str | None = None, strategy: str | None = None
     ) -> Level:
-        """The lowest level of the scopes asked, now."""
+        """Return the current level: the lowest of the given scopes."""
         return Level(self._lowest(_scopes(venue, symbol, strategy)))
 
     def watch(
         self, *, venue: str | None = None, symbol: str | None = None, strategy: str | None = None
     ) -> Callable[[], bool]:
-        """`allows` for the hot path: a callable that keeps the places of its lease words."""
+        """Return `allows` as a callable for the hot path, which keeps the indices of its words."""
         scopes = _scopes(venue, symbol, strategy)
         clock_ns, boottime = time.clock_gettime_ns, time.CLOCK_BOOTTIME
-        # One tuple, so that another thread never pairs one file's words with another's places.
+        # One tuple, so that no thread combines the words of one file with the indices of another.
         bound = self._bind(scopes)
 
-        def look_closely() -> bool:
+        def recheck() -> bool:
             nonlocal bound
             allowed = self._lowest(scopes) == _ALLOW
             bound = self._bind(scopes)
@@ -374,7 +381,7 @@ class Gate:
                 return False
             if word & 0xFF == _ALLOW and 0 < word - clock_ns(boottime) <= longest_ns:
                 return True
-            return look_closely()
+            return recheck()
 
         def allows_all() -> bool:
             words, first, second, third, longest_ns = bound
@@ -383,15 +390,15 @@ class Gate:
                 same = word == words[second] and word == words[third]
             except ValueError:  # released by close()
                 return False
-            # Between renewals all open leases are one word; the rest is for the closer look.
+            # Between renewals all leases at `ALLOW` are the same word; `recheck` does the rest.
             if same and word & 0xFF == _ALLOW and 0 < word - clock_ns(boottime) <= longest_ns:
                 return True
-            return look_closely()
+            return recheck()
 
         return allows_one if len(scopes) == 1 else allows_all
 
     def close(self) -> None:
-        """Unmap the file. From here on everything is halted, for watchers too."""
+        """Unmap the file. All later levels are halt, also those of `watch`."""
         self._closed = True
         view, self._view = self._view, None
         if view is not None:
@@ -412,20 +419,21 @@ class Gate:
         return level
 
     def _renew_view(self) -> bool:
-        """Open and judge the path anew; True when it has another file by now."""
+        """Open and check the path again. Return whether there is another file."""
         now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         if self._closed or now_ns < self._next_open_ns:
             return False
         self._next_open_ns = now_ns + _OPEN_EVERY_NS
         old = self._view
-        # The old view is left to those who still read it; it unmaps with its last reader.
+        # The old view is not released: threads may be reading it. It is unmapped with its last
+        # reference.
         self._view, self._fault = self._open_view(old)
         if self._closed:  # another thread closed the gate meanwhile
             self.close()
         return self._view is not None and self._view is not old
 
     def _open_view(self, old: _View | None) -> tuple[_View | None, str | None]:
-        """The path's file, mapped, or what is wrong with it."""
+        """Map the file at the path. Return the view, or None and the fault."""
         try:
             with _opened(self.path, self._user) as descriptor:
                 if old is not None and _identity(os.fstat(descriptor)) == old.identity:

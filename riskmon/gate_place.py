@@ -1,12 +1,12 @@
-"""Where a gate lies: its directory, held open, and the lock in it.
+"""The directory of a gate, kept open, and the lock in it.
 
-Every name is opened in the held directory, never by its path, so a directory that is exchanged
-between a check and a use changes nothing. The directory is made 0755, and its missing parents
-too, whatever the umask; parents that exist are not checked, so a directory of the sidecar's own
-may lie in one that all may write, such as `/dev/shm` or a shared volume.
+Files are opened relative to the open directory and never by their path, so that replacing the
+directory between a check and a use has no effect. The directory and its missing parents are created
+with 0755, whatever the umask. Existing parents are not checked, so the directory may be in one that
+all users can write, such as `/dev/shm` or a shared volume.
 
-The lock, `.NAME.lock`, is held by `flock` for as long as the gate is written: the kernel releases
-it however the process ends. Readers need no lock.
+The writer holds an `flock` on `.NAME.lock`; the kernel releases it when the process ends, in every
+case. Readers need no lock.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ FILE_MODE: Final = 0o644
 
 
 class GateInUse(Exception):
-    """Another process writes this gate. The message names the path and the process."""
+    """Another process is writing this gate. The message names the path and the process."""
 
 
 class GatePlace:
     """The directory of one gate, with its lock: one for each `GateWriter`."""
 
     def __init__(self, path: Path) -> None:
-        """Make the directory if need be, and lock the gate in it.
+        """Create the directory if it is missing, and lock the gate in it.
 
-        Raises GateInUse, Unsafe, and OSError.
+        Raises GateInUse, Unsafe and OSError.
         """
         self.path = path
         self._directory = _open_or_make(path)
@@ -46,23 +46,23 @@ class GatePlace:
             os.close(self._directory)
             raise
 
-    def lost(self) -> str | None:
-        """Return what has happened to the directory or the lock, None if nothing."""
+    def damage(self) -> str | None:
+        """Return a description of a change of the directory or the lock, None for none."""
         try:
             directory = _open(self.path)
         except FileNotFoundError:
-            return "its directory is gone"
+            return "its directory is missing"
         except Unsafe as refusal:
             return refusal.why
         try:
             if not os.path.samestat(os.fstat(directory), os.fstat(self._directory)):
                 return "its directory was replaced"
-            return None if self._is_locked_in(directory) else "its lock is gone"
+            return None if self._is_locked_in(directory) else "its lock is missing"
         finally:
             os.close(directory)
 
-    def take_again(self) -> None:
-        """Hold the directory and the lock that are at the path now. Raises as a new one does."""
+    def reopen(self) -> None:
+        """Open and lock the directory that is at the path now. Raises as the constructor does."""
         directory = _open_or_make(self.path)
         try:
             if not self._is_locked_in(directory):
@@ -76,42 +76,42 @@ class GatePlace:
         self._directory = directory
 
     def close(self) -> None:
-        """Let another process write the gate."""
+        """Release the lock, so that another process can write the gate."""
         os.close(self._lock)
         os.close(self._directory)
 
     # -- the gate's file --------------------------------------------------------------------------
 
     def find(self) -> os.stat_result | None:
-        """Return what is at the path: a link itself, not what it points to; None if nothing is."""
+        """Return the status of the file at the path, None without one. A link is not followed."""
         try:
             return os.stat(self.path.name, dir_fd=self._directory, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
     def open_old(self) -> int | None:
-        """Open the gate that an earlier start left, None if there is none.
+        """Open the gate's file of an earlier start, None if there is none.
 
-        Raises Unsafe for one that another user could have written, and OSError.
+        Raises Unsafe for a file that another user can have written, and OSError.
         """
         user, found = os.geteuid(), self.find()
         if found is None:
             return None
         try:
             if not stat.S_ISLNK(found.st_mode):
-                require_own(found, self.path, user)  # it may not be this user's to open
+                require_own(found, self.path, user)  # before open(), which may lack permission
             return open_file(self._directory, self.path, user, os.O_RDWR)
         except NotOwn as error:
             cure = f"remove it (`rm {quote(str(self.path))}`)"
             raise Unsafe(str(error), cure) from None
 
     def allocate(self, size: int) -> int:
-        """Open a new file of this size, to be put at the path by `install`."""
-        self.discard()  # of a start that was killed
+        """Create a file of this size under a temporary name; `install` renames it."""
+        self.discard()  # left by a start that was killed
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.open(self._new_name, flags, 0o600, dir_fd=self._directory)
         try:
-            # A page that is not allocated would kill the writer when the memory runs out.
+            # A store to a page that is not allocated kills the writer when the memory runs out.
             os.posix_fallocate(file, 0, size)
             os.fchmod(file, FILE_MODE)
         except BaseException:
@@ -121,12 +121,12 @@ class GatePlace:
         return file
 
     def install(self) -> None:
-        """Put the allocated file at the path, whatever is there by now."""
+        """Rename the allocated file to its final name, replacing any existing file."""
         held = self._directory
         os.rename(self._new_name, self.path.name, src_dir_fd=held, dst_dir_fd=held)
 
     def discard(self) -> None:
-        """Remove an allocated file that was not installed."""
+        """Remove an allocated file that is not installed."""
         with suppress(FileNotFoundError):
             os.unlink(self._new_name, dir_fd=self._directory)
 
@@ -148,7 +148,7 @@ class GatePlace:
         return os.path.samestat(found, os.fstat(self._lock))
 
     def _take_lock(self, directory: int) -> int:
-        # It is never removed: a second file of this name could be locked beside the first.
+        # The lock file is never removed: otherwise two processes could lock two files of the name.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         lock = os.open(self._lock_name, flags, 0o600, dir_fd=directory)
         try:
@@ -185,12 +185,12 @@ def _open_or_make(path: Path) -> int:
 
 
 def _cure(path: Path, user: int) -> str:
-    """Return what an operator can do about a directory that others made or can write."""
+    """Return the remedy for a directory that belongs to, or can be written by, another user."""
     directory = path.parent
     found, shown = os.lstat(directory), quote(str(directory))
-    own = f'set gate = "{directory / "riskmon" / path.name}": riskmon makes its directory'
+    own = f'set gate = "{directory / "riskmon" / path.name}": riskmon creates that directory'
     if not stat.S_ISDIR(found.st_mode):
-        return "set `gate` to a path in a directory itself"
+        return "set `gate` to a path in a directory that is not a link"
     shared = found.st_mode & 0o022 != 0
     if found.st_uid == user:
         return f"`chmod 755 {shown}`, or {own}"

@@ -1,17 +1,16 @@
-"""The writing side of the gate: the sidecar makes the file and renews its leases.
+"""The writing side of the gate: creates the file and renews its leases.
 
-`riskmon.gate` has the layout, `riskmon.gate_place` the directory and the lock. The order of
-stores is what readers rely on: a record's name comes before the count that shows it, the layout
-version comes last in a new file, and of several leases those that fall are stored before those
-that rise.
+`riskmon.gate` describes the layout, `riskmon.gate_place` has the directory and the lock. Readers
+depend on the order of stores: the name of a record is stored before the record count, the layout
+version of a new file is stored last, and of several leases the lower ones are stored first.
 
 The sidecar's user and root can remove, replace, overwrite or truncate the file while it is in
-use. `mend` finds that and makes the file anew. A store beyond the end of a truncated file would
-kill this process (SIGBUS), so each change of the file first gives it its size back. A truncation
-in the microseconds between that check and the stores still kills the process; the gate then
-lapses like after any other kill. Stores by `os.pwrite` would not have this gap, but they take
-0.6 ms for a thousand words, where the mapped ones take 40 µs, and no kernel promises that they
-are whole for a process that has the file mapped.
+use. `repair` detects this and recreates the file. A store beyond the end of a truncated file would
+kill this process (SIGBUS), so each change of the file first restores its size. A truncation in the
+microseconds between that check and the stores still kills the process; the leases then expire as
+after any other kill. Stores by `os.pwrite` would avoid this gap, but they take 0.6 ms for a
+thousand words instead of 40 µs, and no kernel guarantees that they are atomic for a process that
+has mapped the file.
 """
 
 from __future__ import annotations
@@ -41,22 +40,22 @@ from riskmon.gate_place import FILE_MODE, GateInUse, GatePlace
 
 __all__ = ["GateFull", "GateInUse", "GateWriter"]
 
-# Plain numbers: an enumeration's members cost a thousand scopes half a millisecond.
+# Plain integers: with members of the enumeration a thousand scopes take half a millisecond more.
 _HALT, _ALLOW = int(Level.HALT), int(Level.ALLOW)
 
 
 class GateFull(Exception):
-    """The gate file has no room for another scope."""
+    """The gate file has no free record for another scope."""
 
 
 class GateWriter:
-    """The writing side: one for each sidecar, used from one thread.
+    """The writer of one gate, for one thread.
 
-    Every lease is 0 until the first `renew`. `close` shuts the gate.
+    All leases are 0 until the first `renew`. `close` shuts the gate.
     """
 
     def __init__(self, place: GatePlace, records: int, longest_lease_ns: int, epoch: int) -> None:
-        """Make the file at the place."""
+        """Create the file."""
         self.path = place.path
         self._place = place
         self._records_max = records
@@ -80,12 +79,12 @@ class GateWriter:
         longest_lease_ns: int,
         epoch: int,
     ) -> GateWriter:
-        """Shut the gate that is at the path, if any, and put a new one in its place.
+        """Shut the gate at the path, if there is one, and replace it by a new one.
 
-        `max_scopes` counts the account, which gets its record here. Makes the directory
-        (0755) if need be. Raises GateInUse while another GateWriter writes this path,
-        Unsafe where another user could write it, OSError when the file cannot be made,
-        ValueError for a `max_scopes` below 1, RuntimeError on a machine that can have no gate.
+        `max_scopes` includes the account, whose record is created here. Creates the directory
+        (0755) if it is missing. Raises GateInUse while another GateWriter writes this path,
+        Unsafe if another user can write it, OSError when the file cannot be created, ValueError
+        for a `max_scopes` below 1, RuntimeError on an unsupported machine.
         """
         require_machine()
         if max_scopes < 1:
@@ -100,42 +99,42 @@ class GateWriter:
                 place.close()
                 raise
         except OSError as error:
-            reason = f"cannot make the gate file: {error.strerror}"
+            reason = f"cannot create the gate file: {error.strerror}"
             raise OSError(error.errno, reason, str(path)) from error
 
-    def mend(self) -> str | None:
-        """Make the file anew, with its leases, when it or its directory is not as it was made.
+    def repair(self) -> str | None:
+        """Recreate the file, with its leases, when it or its directory was changed by others.
 
-        Returns what had happened, None if nothing. Raises GateInUse, Unsafe and OSError
-        when no new file can be made: then readers that have mapped the old one keep it.
+        Returns a description of the change, None for none. Raises GateInUse, Unsafe and OSError
+        when no new file can be created; readers that have mapped the old file keep it then.
         """
-        damage = self._place.lost() or self._damage()
+        damage = self._place.damage() or self._damage()
         if damage is None:
             return None
-        self._place.take_again()
+        self._place.reopen()
         old, self._file = self._file, self._install()
         old.shut(self._slots.values())
         old.close()
         return damage
 
     def add(self, scope: str) -> None:
-        """Append a record for the scope, shut until the next `renew`. Known ones stay.
+        """Append a record for a new scope, with a lease of 0 until the next `renew`.
 
-        Raises ValueError for a name that does not fit its field, GateFull without room.
+        Raises ValueError for a name that does not fit its field, GateFull without a free record.
         """
         if scope in self._slots:
             return
         name = scope.encode()
         if not 0 < len(name) <= NAME_BYTES_MAX or b"\0" in name:
             raise ValueError(
-                f"scope {scope!r} does not fit the gate: a name has 1 to {NAME_BYTES_MAX}"
+                f"scope {scope!r} does not fit into the gate: a name has 1 to {NAME_BYTES_MAX}"
                 " bytes of UTF-8, none of them zero"
             )
         record = len(self._slots) + 1
         if record >= self._records_max:
             raise GateFull(
-                f"no room for {scope!r} in {self.path}, which holds {self._records_max - 1}"
-                " scopes with the account: raise max_scopes and restart"
+                f"{self.path} has no free record for {scope!r}: it has {self._records_max - 1}"
+                " scopes with the account; raise max_scopes and restart"
             )
         self._slots[scope] = record * RECORD_WORDS
         self._grouped = False
@@ -144,11 +143,11 @@ class GateWriter:
             self._file.words[COUNT_WORD] = record + 1
 
     def renew(self, deadline_ns: int, levels: Mapping[str, int], generation: int) -> None:
-        """Let every scope trade at its level until the deadline, on CLOCK_BOOTTIME.
+        """Write a lease with its level for every scope, up to the deadline on CLOCK_BOOTTIME.
 
-        A scope without a level has `Level.ALLOW`; the account's level bounds all others.
-        Readers refuse a deadline further away than the longest lease. Raises ValueError
-        for what is no level; then nothing has been written.
+        A scope without a level has `Level.ALLOW`; the account's level is the maximum of all
+        others. Readers refuse a deadline further away than the longest lease. Raises ValueError,
+        and writes nothing, for an invalid level.
         """
         if not self._grouped or levels != self._levels:
             self._group(dict(levels))
@@ -156,8 +155,11 @@ class GateWriter:
         self._store(self._file)
 
     def tighten(self, levels: Mapping[str, int], generation: int) -> None:
-        """Lower levels at once and leave the deadline as it is. Never loosens: higher
-        levels, and scopes that are not named, change nothing. Raises as `renew` does."""
+        """Lower levels at once; the deadline does not change.
+
+        Higher levels than the current ones are ignored, and so are scopes without a level.
+        Raises as `renew` does.
+        """
         known = self._levels
         fallen = {
             scope: int(Level(level))
@@ -181,13 +183,15 @@ class GateWriter:
         words[GENERATION_WORD] = generation
 
     def shut(self) -> None:
-        """Zero every lease now. The next `renew` opens again."""
+        """Zero all leases. The next `renew` opens the gate again."""
         self._deadline_ns = 0
         self._file.shut(self._slots.values())
 
     def close(self, *, zero: bool = True) -> None:
-        """Shut the gate, unless `zero` is false, and unmap the file, which stays; another
-        process may make a new one from then on."""
+        """Shut the gate, unless `zero` is false, unmap the file and release the lock.
+
+        The file is not removed. Another process may create a new one from then on.
+        """
         if self._closed:
             return
         self._closed = True
@@ -197,7 +201,7 @@ class GateWriter:
         self._place.close()
 
     def _install(self) -> _MappedFile:
-        """Put a new file at the path: its records, and their leases as they were last stored."""
+        """Put a new file at the path, with the records and the leases of the last store."""
         file = _MappedFile(self._place, self._records_max)
         try:
             for word, value in enumerate(self._head):
@@ -207,7 +211,7 @@ class GateWriter:
                 file.write_name(slot // RECORD_WORDS, scope.encode())
             file.words[COUNT_WORD] = len(self._slots) + 1
             file.words[LONGEST_WORD] = self._longest_lease_ns
-            if self._grouped:  # else the leases wait for the next renewal
+            if self._grouped:  # otherwise the next renewal writes the leases
                 self._store(file)
             file.words[VERSION_WORD] = LAYOUT_VERSION
             self._place.install()
@@ -218,7 +222,7 @@ class GateWriter:
         return file
 
     def _damage(self) -> str | None:
-        """Return what has happened to the file at the path, None if nothing."""
+        """Return a description of a change of the file at the path, None for none."""
         damage = self._file.damage(self._place.find())
         if damage is not None:
             return damage
@@ -232,11 +236,13 @@ class GateWriter:
         return "its content was overwritten"
 
     def _group(self, levels: dict[str, int]) -> None:
-        """Fold the account's level into all others and sort the lease words by the outcome,
-        so that a renewal only stores."""
+        """Combine the account's level with all others, and group the lease words by the result.
+
+        A renewal then only stores.
+        """
         for scope, level in levels.items():
             if not _HALT <= level <= _ALLOW:
-                raise ValueError(f"{level!r}, for scope {scope!r}, is no level of the gate")
+                raise ValueError(f"{level!r}, for scope {scope!r}, is not a level of the gate")
         groups: tuple[list[int], ...] = ([], [], [], [])
         bound = levels.get(ACCOUNT, _ALLOW)
         for scope, slot in self._slots.items():
@@ -245,24 +251,24 @@ class GateWriter:
         self._levels, self._slots_by_level, self._grouped = levels, groups, True
 
     def _store(self, file: _MappedFile) -> None:
-        """Write every lease, the lowest level first: what falls, falls before others rise."""
+        """Write all leases, the lowest level first, so that none rises before another falls."""
         if not file.has_its_size():
             return
         words = file.words
         for level, slots in enumerate(self._slots_by_level):
             word = _lease_word(self._deadline_ns, level)
-            # Not one strided assignment, fast as it is: that leaves the size of each store
-            # to the C library's memcpy.
+            # Not one strided assignment, although that is faster: there the size of each store
+            # depends on the C library's memcpy.
             for slot in slots:
                 words[slot] = word
         words[GENERATION_WORD] = self._generation
 
 
 class _MappedFile:
-    """One file of a gate, mapped for writing. What `mend` makes is another one."""
+    """One file of a gate, mapped for writing. `repair` creates another one."""
 
     def __init__(self, place: GatePlace, records: int) -> None:
-        """Allocate a new file at the place, which is not installed yet."""
+        """Allocate a new file in the directory, not yet under its final name."""
         self._size = records * RECORD_BYTES
         self._truncated = False
         self._descriptor = place.allocate(self._size)
@@ -270,8 +276,10 @@ class _MappedFile:
         self.words = memoryview(self._map).cast("Q")
 
     def has_its_size(self) -> bool:
-        """Give a truncated file its size back; False where there is no room for that. Call it
-        before stores: one beyond the file's end kills the process."""
+        """Restore the size of a truncated file. Return False when there is no space for that.
+
+        To be called before stores: a store beyond the end of the file kills the process.
+        """
         if os.fstat(self._descriptor).st_size >= self._size:
             return True
         self._truncated = True
@@ -282,10 +290,10 @@ class _MappedFile:
         return True
 
     def damage(self, found: os.stat_result | None) -> str | None:
-        """Return how what was found at the path differs from this file; None if it does not."""
+        """Return how the file that was found at the path differs from this one, None for equal."""
         held = os.fstat(self._descriptor)
         if found is None:
-            return "it is gone"
+            return "it is missing"
         if not os.path.samestat(found, held):
             return "another file is in its place"
         if self._truncated or held.st_size < self._size:
@@ -321,7 +329,7 @@ def _lease_word(deadline_ns: int, level: int) -> int:
 
 
 def _shut_old(place: GatePlace) -> None:
-    """Zero the leases of the gate that is at the path, so that its readers look for the new."""
+    """Zero the leases of the gate at the path, so that its readers open the new file."""
     descriptor = place.open_old()
     if descriptor is None:
         return
@@ -331,7 +339,7 @@ def _shut_old(place: GatePlace) -> None:
         if not stat.S_ISREG(found.st_mode) or usable == 0:
             return
         with mmap.mmap(descriptor, usable) as file, memoryview(file).cast("Q") as words:
-            if words[0] != MAGIC:  # no reader trusts it, so it is not ours to change
+            if words[0] != MAGIC:  # no reader accepts it, and it may belong to another program
                 return
             for slot in range(RECORD_WORDS, usable // 8, RECORD_WORDS):
                 words[slot] = 0

@@ -1,7 +1,7 @@
-"""What the gate grants: tightened at once, loosened when that is on the disk, and for a lease only.
+"""The levels that the gate grants: lowered at once, raised after the commit, for one lease each.
 
-Between a change of the engine's levels and its commit the gate holds the lower of the two, scope by
-scope; and while several changes are being written, the lowest of all.
+Between a change of the engine's levels and its commit, the gate has the lower of the two levels for
+each scope; while several changes are being written, the lowest of all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Levels = dict[str, int]  # by scope
 
 
 class Grants:
-    """The levels that the gate holds, and the lease that they are given for."""
+    """The levels of the gate, and the length of the lease for which they are granted."""
 
     def __init__(self, gate: GateWriter, seconds: float) -> None:
         self.ns = int(seconds * 1e9)
@@ -31,43 +31,43 @@ class Grants:
         self._encoded: tuple[Levels, msgspec.Raw] = ({}, msgspec.Raw(b"{}"))
 
     def tighten(self, levels: Levels, generation: int) -> None:
-        """Take at once what ``levels`` no longer grant; what they grant anew waits."""
+        """Lower the levels to ``levels`` at once; higher ones wait for :meth:`loosen`."""
         known = self._levels
         for scope in levels:
             if scope not in known:
                 self._gate.add(scope)
-        # A new scope is shut until its registration is durable.
+        # A new scope is at halt until its registration is durable.
         self._levels = {
             scope: min(known.get(scope, HALT), levels.get(scope, HALT)) for scope in known | levels
         }
         self._gate.tighten(self._levels, generation)
 
     def loosen(self, durable: Levels, unwritten: Iterable[Levels]) -> None:
-        """Grant from the next renewal on what is durable and no later change took back."""
-        proven = [durable, *unwritten]
+        """Grant the durable levels from the next renewal on, as far as no later change is lower."""
+        changes = [durable, *unwritten]
         self._levels = {
-            scope: min(levels.get(scope, HALT) for levels in proven) for scope in self._levels
+            scope: min(levels.get(scope, HALT) for levels in changes) for scope in self._levels
         }
 
     def grants(self, answer: CheckAnswer, scopes: Iterable[str]) -> bool:
         """Whether the level that allowed an order is still granted to all of its scopes."""
-        wanted = LEVEL_NAMES.index(answer.level)
-        return all(self._levels.get(scope, HALT) >= wanted for scope in scopes)
+        required = LEVEL_NAMES.index(answer.level)
+        return all(self._levels.get(scope, HALT) >= required for scope in scopes)
 
     def renew(self, generation: int) -> None:
-        """Give what is granted for another lease."""
+        """Extend the granted levels by another lease."""
         self._gate.renew(boot_ns() + self.ns, self._levels, generation)
 
     def shut(self) -> None:
-        """Take everything."""
+        """Zero all leases."""
         self._gate.shut()
 
     def halted(self) -> msgspec.Raw:
-        """Halt by scope as JSON, for senders elsewhere while the lease is withheld."""
+        """Return `halt` for every scope as JSON, for remote senders while the lease is withheld."""
         return msgspec.Raw(_json(dict.fromkeys(self._levels, LEVEL_NAMES[HALT])))
 
     def encoded(self) -> msgspec.Raw:
-        """The levels' names by scope as JSON, for senders elsewhere."""
+        """Return the name of each scope's level as JSON, for remote senders."""
         levels = self._levels
         if self._encoded[0] is not levels:
             names = {scope: LEVEL_NAMES[level] for scope, level in levels.items()}
@@ -76,14 +76,14 @@ class Grants:
 
 
 def after_failure(error: BaseException) -> Withheld:
-    """Why there is no lease once the loop has failed."""
+    """Return the reason for which the lease is withheld after a failure of the sequencer."""
     if isinstance(error, JournalError):
         return Withheld(reason="storage", detail=f"nothing can be written: {error}")
     what = str(error) or type(error).__name__
-    return Withheld(reason="stop", detail=f"riskmon has failed and ends: {what}")
+    return Withheld(reason="stop", detail=f"riskmon has failed and is stopping: {what}")
 
 
 def without_room(why: str) -> Withheld:
-    """Why there is no lease once the last room on the disk is in use."""
-    detail = f"no room is left on the disk ({why}): free some, then start again"
+    """Return the reason for which the lease is withheld on a full disk."""
+    detail = f"no space left on the disk ({why}): free some space, then start again"
     return Withheld(reason="storage", detail=detail)

@@ -1,9 +1,8 @@
-"""Log lines, as text for people or as JSON for programs, written by a thread of their own.
+"""Log lines as text or JSON, written by a separate thread.
 
-The program that logs never waits for the reader of its output. A line goes into a bounded queue,
-and a thread writes it to the descriptor; a line that finds the queue full is dropped and counted.
-While the log is open, whatever else the process prints becomes lines of the log, for the same
-reason.
+A thread that logs never waits for the reader of the output. Lines go into a bounded queue, and one
+thread writes them to the descriptor; when the queue is full, a line is dropped and counted. While
+the log is open, output of `print` becomes log lines, for the same reason.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ import msgspec
 from riskmon.clock import rfc3339
 from riskmon.settings import LogSettings
 
-LINES_MAX = 4_096  # that wait for the thread
-FLUSH_SECONDS = 0.25  # for the lines that wait at the end
-DROPS_SECONDS = 1.0  # between two lines that say how many were dropped
+LINES_MAX = 4_096  # in the queue
+FLUSH_SECONDS = 0.25  # for the lines that are queued at the end
+DROPS_SECONDS = 1.0  # between two lines that report dropped lines
 PRINTED_MAX = 8_192  # characters of a printed line
 STDOUT, STDERR = 1, 2
 
@@ -54,7 +53,7 @@ class _Json(logging.Formatter):
 
 
 def _one_line(message: str) -> str:
-    """The message without control characters: what a peer sent must not pass for another line."""
+    """Escape control characters, so that text from a peer cannot imitate another log line."""
     if message.isprintable():
         return message
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
@@ -65,7 +64,7 @@ def _time(record: logging.LogRecord) -> str:
 
 
 class _ToQueue(QueueHandler):
-    """Puts each line, formatted, into a bounded queue; one without room is counted."""
+    """A handler that puts formatted lines into a bounded queue, and counts dropped ones."""
 
     def __init__(self, lines: Queue[logging.LogRecord], formatter: logging.Formatter) -> None:
         super().__init__(lines)
@@ -86,14 +85,14 @@ class _ToQueue(QueueHandler):
             self.dropped += 1
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Count a line that cannot be formatted; the library would print, which may hang."""
+        """Count a line that cannot be formatted. The library would print, which can block."""
         self.dropped += 1
 
 
 class _ToDescriptor(logging.Handler):
-    """Writes lines to a descriptor, without the locks and buffers of ``sys.stderr``.
+    """A handler that writes to a descriptor, without the locks and buffers of ``sys.stderr``.
 
-    A thread that hangs in a write holds those, and the interpreter could not end.
+    A thread that is blocked in a write would hold those, and the interpreter could not exit.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -102,7 +101,7 @@ class _ToDescriptor(logging.Handler):
         self.failed = 0
 
     def createLock(self) -> None:
-        """No lock: one thread writes, and the end must not wait for it."""
+        """Use no lock: only one thread writes, and the end of the process must not wait for it."""
         self.lock = None
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -113,40 +112,40 @@ class _ToDescriptor(logging.Handler):
                     rest = rest[os.write(self._descriptor, rest) :]
                 except BlockingIOError:
                     select.select([], [self._descriptor], [])
-        except OSError:  # the reader is gone, or the disk is full
+        except OSError:  # the pipe is closed, or the disk is full
             self.failed += 1
 
 
 class _FromQueue(QueueListener):
-    """Writes what is in the queue, and how many lines were dropped once there is room again."""
+    """The thread that writes the queued lines and reports how many were dropped."""
 
     def __init__(self, source: _ToQueue, target: _ToDescriptor) -> None:
         super().__init__(source.lines, target)
         self._source, self._target = source, target
-        self._said = 0
-        self._quiet_until = 0.0
+        self._reported = 0
+        self._next_report = 0.0
 
     def handle(self, record: logging.LogRecord) -> None:
         failed = self._target.failed
         super().handle(record)
-        due = self._source.lines.empty() or time.monotonic() >= self._quiet_until
-        count = self.dropped() - self._said
+        due = self._source.lines.empty() or time.monotonic() >= self._next_report
+        count = self.dropped() - self._reported
         if count and due and self._target.failed == failed:
-            self._said += count
-            self._quiet_until = time.monotonic() + DROPS_SECONDS
+            self._reported += count
+            self._next_report = time.monotonic() + DROPS_SECONDS
             dropped = _log.makeRecord(
                 *(_log.name, logging.WARNING, __file__, 0),
-                *("%d log lines were dropped: their reader was too slow", (count,), None),
+                *("%d log lines were dropped: the reader of the log is too slow", (count,), None),
             )
             self._target.handle(self._source.prepare(dropped))
 
     def dropped(self) -> int:
-        """How many lines were not written."""
+        """Return the number of lines that were not written."""
         return self._source.dropped + self._target.failed
 
 
 class Log:
-    """An open log: the handler for loggers, and the thread behind it."""
+    """An open log: the handler for loggers, and the thread that writes."""
 
     def __init__(self, descriptor: int, formatter: logging.Formatter) -> None:
         self._descriptor = descriptor
@@ -156,14 +155,14 @@ class Log:
         self._listener.start()
 
     def dropped(self) -> int:
-        """How many lines were dropped so far."""
+        """Return the number of lines that were dropped so far."""
         return self._listener.dropped()
 
     def close(self) -> None:
-        """Write what is queued, for at most ``FLUSH_SECONDS``; then give up the descriptor.
+        """Write the queued lines, for at most ``FLUSH_SECONDS``.
 
-        A descriptor that takes nothing more is replaced by /dev/null, so that a last message of
-        the process cannot hang either.
+        A descriptor that is still blocked then is replaced by /dev/null, so that a last message of
+        the process cannot block either.
         """
         lines = self._lines
         with lines.all_tasks_done:
@@ -172,21 +171,21 @@ class Log:
             )
         if written:
             self._listener.stop()
-        if not (written and _takes_more(self._descriptor)):
+        if not (written and _is_writable(self._descriptor)):
             with suppress(OSError):
                 nothing = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nothing, self._descriptor)
                 os.close(nothing)
 
 
-def _takes_more(descriptor: int) -> bool:
+def _is_writable(descriptor: int) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     return [event for _, event in poll.poll(int(FLUSH_SECONDS * 1_000))] == [select.POLLOUT]
 
 
 class _Printed(io.TextIOBase):
-    """A standard stream whose lines go to the log."""
+    """A replacement for a standard stream whose lines go to the log."""
 
     def __init__(self) -> None:
         self._rest = ""
@@ -203,7 +202,7 @@ class _Printed(io.TextIOBase):
 
 @contextmanager
 def logging_to_stderr(settings: LogSettings) -> Iterator[Log]:
-    """Log to standard error, from the configured level on, until the block ends."""
+    """Log to standard error, from the configured level up, until the end of the block."""
     log = Log(STDERR, _Json() if settings.format == "json" else _Text())
     logging.basicConfig(level=settings.level.upper(), handlers=[log.handler], force=True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
@@ -223,7 +222,7 @@ class _Line(logging.Formatter):
 
 @contextmanager
 def events_to_stdout() -> Iterator[Log]:
-    """Give :func:`say` its way to standard output until the block ends."""
+    """Write the events of :func:`say` to standard output until the end of the block."""
     log = Log(STDOUT, _Line())
     _events.addHandler(log.handler)
     try:
@@ -239,5 +238,5 @@ _events.propagate = False
 
 
 def say(event: str, **fields: object) -> None:
-    """Write one event as a JSON object in a line, for jq and for programs that follow along."""
+    """Write one event as a JSON object on one line, for jq and for programs that follow."""
     _events.info("%s", json.dumps({"event": event, **fields}))

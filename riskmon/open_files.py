@@ -1,4 +1,4 @@
-"""The limit on open files, and how many connections it leaves room for."""
+"""The limit on open files, and the caps on connections that fit it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from riskmon.web import Caps
 
-MOST = 65_536  # more is of no use
-OWN = 40  # the sidecar's own: journal, gate, log, listeners, event loop, lookups
-PER_TARGET = 8  # a cancel's connections, and the descriptors that are kept for them
+MOST = 65_536  # a higher limit has no use
+OWN = 40  # used by the sidecar: journal, gate, log, listeners, event loop, lookups
+PER_TARGET = 8  # the connections of a cancel target, and the descriptors reserved for them
 LEAST_ROOM = 8
 
 
 @dataclass(frozen=True)
 class TooFewFiles(Exception):
-    """The limit on open files leaves no room for connections."""
+    """The limit on open files is too low for any connection."""
 
     limit: int
     needed: int
@@ -28,7 +28,7 @@ class TooFewFiles(Exception):
 
 
 def raise_limit() -> int:
-    """The limit on open files, after the soft one is raised to the hard one."""
+    """Raise the soft limit on open files to the hard one, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -38,7 +38,7 @@ def raise_limit() -> int:
 
 
 def connection_caps(connections: int, targets: int, limit: int) -> Caps:
-    """The bounds on connections that fit ``limit``, with at most ``connections`` over TCP.
+    """Return the caps on connections that fit ``limit``, with at most ``connections`` over TCP.
 
     Raises :class:`TooFewFiles`.
     """

@@ -1,6 +1,7 @@
-"""Checks of owner and mode: configuration, secrets and the state directory.
+"""Checks of owner and mode of the configuration, secrets and the state directory.
 
-What was opened is judged, by its descriptor: a path can lead elsewhere a moment later.
+The checks use the descriptor of the opened file, because a path can be changed between a check and
+a use.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _SECRETS = Path("/run/secrets")
 
 
 class Unsafe(Exception):
-    """A file or directory that is refused: ``why``, and the ``cure``."""
+    """A file or directory is refused. ``why`` is the reason, ``cure`` the remedy."""
 
     def __init__(self, why: str, cure: str) -> None:
         super().__init__(f"{why}: {cure}")
@@ -28,12 +29,12 @@ class Unsafe(Exception):
 
 
 def read_config(path: Path, *, searched: bool = False) -> bytes:
-    """The content of a configuration file that only its owner can write.
+    """Read a configuration file that only its owner can write.
 
-    ``searched`` is a file that was found in the working directory and not named: it must be a
-    regular file of this user or of root. Raises :class:`Unsafe` and OSError.
+    ``searched`` marks a file that was found in the working directory instead of being named: it
+    must be a regular file of this user or of root. Raises :class:`Unsafe` and OSError.
     """
-    # A named file may be a pipe, whose writer is waited for.
+    # A named file may be a pipe; reading then waits for its writer.
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (os.O_NONBLOCK if searched else 0))
     with os.fdopen(handle, "rb") as file:
         found = os.fstat(handle)
@@ -44,17 +45,17 @@ def read_config(path: Path, *, searched: bool = False) -> bytes:
 
 
 def read_secret(path: Path) -> bytes:
-    """The content, at most ``SECRET_BYTES_MAX``, of a file as :func:`open_secret` takes it."""
+    """Read at most ``SECRET_BYTES_MAX`` of a file, with the checks of :func:`open_secret`."""
     with open_secret(path) as handle, os.fdopen(handle, "rb", closefd=False) as file:
         return file.read(SECRET_BYTES_MAX)
 
 
 @contextmanager
 def open_secret(path: Path) -> Iterator[int]:
-    """A descriptor of a file that only its owner can write, and that others cannot read.
+    """Open a file that only its owner can write and others cannot read; yield its descriptor.
 
-    Others may read it in ``/run/secrets``, in ``$CREDENTIALS_DIRECTORY`` and on a read-only mount,
-    where the platform sets the mode. Raises :class:`Unsafe` and OSError.
+    Others may be able to read files in ``/run/secrets``, in ``$CREDENTIALS_DIRECTORY`` and on a
+    read-only mount, where the platform sets the mode. Raises :class:`Unsafe` and OSError.
     """
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -71,16 +72,16 @@ def open_secret(path: Path) -> Iterator[int]:
 
 
 def make_directory(path: Path, mode: int = 0o700) -> None:
-    """Make the directory and those above it that are missing, with this mode whatever the umask."""
+    """Create the directory and its missing parents with this mode, whatever the umask."""
     missing = [place for place in (path, *path.parents) if not place.exists()]
     for place in reversed(missing):
-        with suppress(FileExistsError):  # another process made it meanwhile
+        with suppress(FileExistsError):  # another process created it in the meantime
             place.mkdir(mode)
             _set_mode(place, mode)
 
 
 def _set_mode(directory: Path, mode: int) -> None:
-    """Set the mode of a new directory, unless another user has put one in its place."""
+    """Set the mode of a new directory, unless another user has replaced it."""
     made = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if os.fstat(made).st_uid == os.geteuid():
@@ -90,10 +91,10 @@ def _set_mode(directory: Path, mode: int) -> None:
 
 
 def check_directory(path: Path) -> None:
-    """Raise :class:`Unsafe` for a directory that group or others can write; OSError if none."""
+    """Raise :class:`Unsafe` for a directory that group or others can write, OSError for none."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
     try:
-        cure = f"`chmod go-w {quote(str(path))}`, or name a directory in it"
+        cure = f"`chmod go-w {quote(str(path))}`, or set a directory in it"
         _refuse_writable(os.fstat(handle), path, cure)
     finally:
         os.close(handle)
@@ -106,7 +107,7 @@ def _refuse_stranger(found: os.stat_result, path: Path) -> None:
         raise Unsafe(
             f"{path} in the working directory belongs to user {found.st_uid}, neither to this "
             f"user ({os.geteuid()}) nor to root",
-            "name the configuration with --config, and work in a directory of your own",
+            "name the configuration with --config, or work in a directory of your own",
         )
 
 
@@ -116,12 +117,12 @@ def _refuse_writable(found: os.stat_result, path: Path, cure: str) -> None:
 
 
 def _is_device(found: os.stat_result) -> bool:
-    """Whether it is a terminal or /dev/null, which hold nothing that another user wrote."""
+    """Whether it is a terminal or /dev/null, which do not store what other users write."""
     return stat.S_ISCHR(found.st_mode)
 
 
 def _is_provided(handle: int) -> bool:
-    """Whether the platform provides the file, and sets its mode."""
+    """Whether the platform provides the file and sets its mode."""
     if os.fstatvfs(handle).f_flag & os.ST_RDONLY:
         return True
     place = Path(f"/proc/self/fd/{handle}").readlink()

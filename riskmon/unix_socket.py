@@ -1,4 +1,4 @@
-"""Unix sockets: addresses for paths beyond the 107 bytes of an address, and the peer's user."""
+"""Unix sockets: addresses for paths longer than 107 bytes, and the user of the peer."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 @contextmanager
 def address_of(path: Path) -> Iterator[str]:
-    """The address by which ``path`` can be bound or connected to while the context is open.
+    """Yield an address to which a socket can be bound or connected for ``path``.
 
-    A path that is too long is addressed by a descriptor of its directory. Raises OSError when the
-    directory cannot be opened, and for a file name that alone is too long.
+    A path that is too long is addressed through a descriptor of its directory, which is open until
+    the end of the block. Raises OSError when the directory cannot be opened, and when binding or
+    connecting for a file name that alone is too long.
     """
     if len(os.fsencode(path)) <= ADDRESS_BYTES:
         yield str(path)
@@ -31,6 +32,6 @@ def address_of(path: Path) -> Iterator[str]:
 
 
 def peer_uid(sock: socket.socket) -> int:
-    """The user at the other end of a connected Unix socket. Raises OSError."""
+    """Return the user of the peer of a connected Unix socket. Raises OSError."""
     packed = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     return int(_CREDENTIALS.unpack(packed)[1])

@@ -37,16 +37,16 @@ class Watch:
 
     def _mend_gate(self) -> None:
         try:
-            damage = self._gate.mend()
+            damage = self._gate.repair()
         except (GateInUse, Unsafe, OSError) as error:
             if str(error) != self._trouble:
-                _log.error("the gate %s cannot be made anew: %s", self._gate.path, error)
+                _log.error("cannot recreate the gate %s: %s", self._gate.path, error)
             self._trouble = str(error)
             return
         self._trouble = ""
         if damage is not None:
             self._recorder.gate_rewrites += 1
-            _log.warning("the gate %s was made anew: %s", self._gate.path, damage)
+            _log.warning("the gate %s was recreated: %s", self._gate.path, damage)
 
     def _check_journal(self) -> None:
         if self._is_checking:  # the disk hangs; the loop withholds the lease meanwhile

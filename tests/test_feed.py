@@ -37,7 +37,7 @@ class Account:
     def hold(self, usdt: float) -> None:
         """A venue reports so much."""
         self.now_ns += SECOND_NS
-        report = ev.Balances(venue="kraken", assets={"USDT": ev.Holding(free=usdt)})
+        report = ev.Balances(venue="kraken", assets={"USDT": ev.AssetBalance(free=usdt)})
         self.engine.step([report], now_ns=self.now_ns, wall_ns=self.now_ns)
 
     def follow(self) -> Any:

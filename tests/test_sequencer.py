@@ -333,7 +333,9 @@ async def test_a_fault_of_encoding_is_not_a_fault_of_the_disk(
 
     monkeypatch.setattr(now.disk, "submit", submit)
     waiting = asyncio.ensure_future(now.loop.ingest([ev.Heartbeat(venue="a")]))
-    with pytest.raises(NotDurable, match="riskmon has failed and ends: a decision cannot be"):
+    with pytest.raises(
+        NotDurable, match="riskmon has failed and is stopping: a decision cannot be"
+    ):
         await waiting
     assert now.gate.level() is Level.HALT
     assert [type(error) for error in now.failed] == [Unencodable]

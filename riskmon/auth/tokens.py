@@ -39,7 +39,7 @@ class Token:
     hash: Annotated[
         str,
         must(_HASH.match, "must be `sha256:` and 64 hexadecimal digits\n`riskmon token` prints it"),
-    ]  # by token_hash()
+    ]
     expires: Annotated[
         datetime | date | None,
         must(_has_zone, "must carry a zone, as 2027-01-01T00:00:00Z does, or be a date"),

@@ -20,7 +20,7 @@ from typing import Any
 
 from riskmon.core import events as ev
 from riskmon.core.book.portfolio import Portfolio
-from riskmon.core.book.reservations import OrdersState
+from riskmon.core.book.reservations import ReservationsState
 
 ROWS = 8  # times `max_scopes`: the bound of each table of pairs
 AT_ONCE = 256  # events, or assets of one, that are examined in one piece
@@ -49,7 +49,7 @@ class Admission:
     """The new names of one batch, collected event by event."""
 
     def __init__(
-        self, scopes: dict[str, int], book: Portfolio, orders: OrdersState, max_scopes: int
+        self, scopes: dict[str, int], book: Portfolio, orders: ReservationsState, max_scopes: int
     ) -> None:
         self._known_scopes, self._book, self._orders = scopes, book, orders
         self._max_scopes, self._max_rows = max_scopes, ROWS * max_scopes
@@ -109,9 +109,9 @@ class Admission:
         if table == "prices":
             return row[1] in state.prices.marks.get(row[0], ())
         if table == "positions":
-            return "|".join(row) in state.book.positions
+            return "|".join(row) in state.positions.positions
         if table == "strategies":
-            ledger = state.book.strategies.get(row[0])
+            ledger = state.positions.strategies.get(row[0])
             return ledger is not None and row[1] in ledger.amounts
         return row[0] in self._orders.reserved
 
@@ -156,7 +156,7 @@ _ROWS_OF: dict[type[Any], tuple[tuple[str, int], ...]] = {
 }
 
 
-def _size(table: str, book: Portfolio, orders: OrdersState) -> int:
+def _size(table: str, book: Portfolio, orders: ReservationsState) -> int:
     """How many rows a table has."""
     state = book.state
     if table == "assets":
@@ -167,9 +167,9 @@ def _size(table: str, book: Portfolio, orders: OrdersState) -> int:
     if table == "prices":
         return book.prices.marked
     if table == "positions":
-        return len(state.book.positions)
+        return len(state.positions.positions)
     if table == "strategies":
-        return sum(len(one.amounts) for one in state.book.strategies.values())
+        return sum(len(one.amounts) for one in state.positions.strategies.values())
     return len(orders.reserved)
 
 

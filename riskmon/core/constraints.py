@@ -17,7 +17,7 @@ from typing import Annotated, Generic, Protocol, TypeVar
 
 from annotated_types import Ge, Gt, Le
 
-from riskmon.core.events import BadEvents, check_name
+from riskmon.core.fields import BadEvents, check_name
 
 T = TypeVar("T")
 
@@ -54,6 +54,7 @@ class Check(Generic[T]):
     """
 
     fault: Callable[[T], str | None]
+    rule: str = ""  # the fault where it is always the same, for the reference
 
     def __get_pydantic_core_schema__(
         self, source: object, handler: Callable[[object], object]
@@ -71,7 +72,7 @@ class Check(Generic[T]):
 
 def must(holds: Callable[[T], object], fault: str) -> Check[T]:
     """Return the constraint that ``holds`` is true of a value; ``fault`` says what it must be."""
-    return Check(lambda value: None if holds(value) else fault)
+    return Check(lambda value: None if holds(value) else fault, fault)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ them: they are state (``Engine.levels``), so that no lost message can leave a ga
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from msgspec import Struct, field
 
@@ -138,6 +138,17 @@ class CheckAnswer(Struct, frozen=True, kw_only=True):
     reasons: list[Violation] = field(default_factory=list)
 
 
+class AddressedBreaker(Struct, frozen=True, kw_only=True):
+    """A breaker that an operator's call addressed, after the call."""
+
+    limit: str
+    scope: str
+    state: BreakerState
+    generation: int
+    reason: str
+    incident: str | None
+
+
 class OperateAnswer(Struct, frozen=True, kw_only=True):
     """What an operator's call did. ``status`` is the HTTP status that says the same."""
 
@@ -145,7 +156,7 @@ class OperateAnswer(Struct, frozen=True, kw_only=True):
     detail: str = ""
     generation: int = 0
     level: str = "halt"  # of the addressed scope, after the call
-    breakers: list[dict[str, Any]] = field(default_factory=list)  # the addressed ones
+    breakers: list[AddressedBreaker] = field(default_factory=list)
     near: list[str] = field(default_factory=list)  # names like the unknown one
     would_trip: list[Violation] = field(default_factory=list)
 

@@ -20,9 +20,10 @@ from msgspec import Struct, field
 from riskmon.core import events as ev
 from riskmon.core.admission import Admission, scopes_of
 from riskmon.core.book.commitments import Commitments, CommitmentsState
-from riskmon.core.book.portfolio import LATE_NS, Portfolio, PortfolioState
-from riskmon.core.book.reservations import Orders, OrdersState
+from riskmon.core.book.portfolio import LATE_NS, Portfolio
+from riskmon.core.book.reservations import Reservations, ReservationsState
 from riskmon.core.book.seen import Seen
+from riskmon.core.book.state import PortfolioState
 from riskmon.core.breakers.board import Board, BoardState
 from riskmon.core.breakers.breaker import Breaker
 from riskmon.core.breakers.cancels import Cancels, Incident
@@ -68,7 +69,7 @@ class State(Struct):
     heard_ns: dict[str, dict[str, int]] = field(default_factory=dict)  # venue -> type of event
     beats_ns: dict[str, int] = field(default_factory=dict)  # strategy -> last heartbeat
     edges: dict[str, EdgeHeard] = field(default_factory=dict)  # strategy, "" for the account
-    orders: OrdersState = field(default_factory=OrdersState)
+    orders: ReservationsState = field(default_factory=ReservationsState)
     commitments: CommitmentsState = field(default_factory=CommitmentsState)
     duplicates_total: int = 0
     checked: dict[str, int] = field(default_factory=lambda: {"allowed": 0, "refused": 0})
@@ -275,7 +276,7 @@ class Engine:
         self._judging = Judge(self._board, self._trips)
         self._book = Portfolio(state.portfolio, config.portfolio, arm)
         self._book.at(state.now_ns, state.wall_ns)
-        self._orders = Orders(state.orders, int(config.check_ttl * 1e9), arm)
+        self._orders = Reservations(state.orders, int(config.check_ttl * 1e9), arm)
         self._commitments = Commitments(state.commitments, self._orders, self._book.exposures)
         self._facts = Facts(
             book=self._book,
@@ -541,9 +542,7 @@ class Engine:
     def _on_edge(self, event: ev.Edge) -> None:
         strategy = event.strategy or ""
         self._register("strategy:" + strategy if strategy else "account")
-        self.state.edges[strategy] = EdgeHeard(
-            float(event.bps), self.state.now_ns, self.state.wall_ns
-        )
+        self.state.edges[strategy] = EdgeHeard(event.bps, self.state.now_ns, self.state.wall_ns)
         topic = "edge:" + strategy
         self._book.dirty.pop(topic, None)
         for rule, breaker in self._board.watching.get(topic, ()):

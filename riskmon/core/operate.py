@@ -16,7 +16,14 @@ from riskmon.core.breakers.breaker import TRANSITIONS, Breaker
 from riskmon.core.breakers.rules import MANUAL, PSEUDO, utilization
 from riskmon.core.breakers.transitions import Trips
 from riskmon.core.constraints import MAX_SECONDS
-from riskmon.core.decisions import LEVEL_NAMES, BreakerState, OperateAnswer, Record, Violation
+from riskmon.core.decisions import (
+    LEVEL_NAMES,
+    AddressedBreaker,
+    BreakerState,
+    OperateAnswer,
+    Record,
+    Violation,
+)
 from riskmon.core.events import Operate
 from riskmon.core.unknown import Unknown
 
@@ -251,14 +258,14 @@ def _answer(
         generation=trips.board.state.generation,
         level=LEVEL_NAMES[trips.board.levels.get(call.scope, 0)],
         breakers=[
-            {
-                "limit": breaker.limit,
-                "scope": breaker.scope,
-                "state": breaker.state,
-                "generation": breaker.generation,
-                "reason": breaker.reason,
-                "incident": breaker.incident,
-            }
+            AddressedBreaker(
+                limit=breaker.limit,
+                scope=breaker.scope,
+                state=breaker.state,
+                generation=breaker.generation,
+                reason=breaker.reason,
+                incident=breaker.incident,
+            )
             for breaker in breakers
         ],
         near=near or [],

@@ -150,7 +150,7 @@ def figures(book: Portfolio) -> FiguresView:
 def _figures(book: Portfolio) -> dict[str, Any]:
     state = book.state
     known = not isinstance(equity := book.judged, Unknown)
-    unit_value = state.judged_unit_value
+    unit_value = state.settled_unit_value
     return {
         "reference": book.reference,
         "equity": equity if known else None,
@@ -180,7 +180,7 @@ def _portfolio(book: Portfolio) -> PortfolioView:
 
 def _positions(book: Portfolio) -> list[PositionView]:
     views = []
-    for position in book.state.book.positions.values():
+    for position in book.state.positions.positions.values():
         if position.strategy:
             continue
         what = instrument(position.symbol, book.reference)

@@ -1,22 +1,23 @@
-"""What must outlive the process: one SQLite file, written by one thread.
+"""The durable state of the sidecar: one SQLite database, written by one thread.
 
-The sidecar steps its engine, then hands over a :class:`Commit`: the inputs of that step, what the
-engine decided, the cancels to deliver. The writer thread takes all that is waiting into one
-transaction (group commit), syncs it to the disk and only then calls each ``done``. A commit is
-there whole or not at all, and what was acknowledged survives the loss of power.
+The sidecar steps its engine and then submits a :class:`Commit`: the inputs of that step, the
+decisions of the engine and the cancels to deliver. The writer thread puts all waiting commits into
+one transaction (group commit), syncs it to the disk and only then calls each ``done``. A commit is
+atomic, and an acknowledged commit survives a loss of power.
 
-Before a commit is acknowledged, two marks outside of the database say how far it went: one in the
-state directory, one beside the gate. A start that finds less than either mark, a gap, or damage is
-refused, and so is one without any mark; `--accept-loss` begins with what can be read.
+Before a commit is acknowledged, its last sequence number is written to two marks outside of the
+database: one in the state directory, one beside the gate. A start is refused when the journal ends
+before either mark, has a gap or is damaged, and when both marks are missing; `--accept-loss` starts
+with the entries that can be read.
 
-State is a snapshot and the entries after it. Two snapshots are kept, so that a damaged one costs
-a longer replay and no state. The files stay within a size: in step with what is written, pruning
-takes the oldest entries first, in slices between commits, and never one that the newest snapshot
-needs.
+The state is a snapshot and the entries after it. Two snapshots are kept: if the newer one is
+damaged, the replay takes longer and no state is lost. The size of the files is bounded: pruning
+deletes the oldest entries first, in slices between commits, and never an entry that the newest
+snapshot needs.
 
-A write that fails ends the journal: after a failed sync it is unknown what the disk holds, so that
-every later commit fails too. The sidecar shuts its gate and exits; the next start reads what is
-really there.
+A write that fails ends the journal: after a failed sync the content of the disk is unknown, so
+every later commit fails too. The sidecar shuts its gate and exits; the next start reads what the
+disk holds.
 """
 
 from riskmon.journal.check import Report, check_state

@@ -1,4 +1,4 @@
-"""What is wrong with a state directory, found without starting and without changing anything."""
+"""The check of a state directory: reads the journal, its marks and snapshots, and changes none."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from riskmon.journal.file import (
     LOCK_NAME,
     JournalError,
     JournalLost,
-    explained,
     log_of,
     open_reader,
+    translated_errors,
 )
 from riskmon.journal.mark import Marks, mark_paths
-from riskmon.journal.opening import compare, examine, is_nothing
+from riskmon.journal.opening import compare, examine, is_absent_or_empty
 from riskmon.journal.reading import end_of, pruned_seq
 
 _FINDINGS_MAX = 100  # of one kind
@@ -36,47 +36,52 @@ _decode_transition = msgspec.json.Decoder(Transition).decode
 
 
 class Report(Struct):
-    """Every finding, what else is worth a line, and the process that runs there, empty for none."""
+    """The result of a check.
+
+    ``findings`` are faults, ``notes`` further information. ``running`` is the id of the process
+    that uses the directory, empty for none.
+    """
 
     findings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     running: str = ""
 
     def add(self, fault: JournalError) -> None:
-        """Add what is wrong, without the cure that a start names."""
+        """Add a fault, without the remedy that the message of a refused start contains."""
         self.findings.append(fault.what if isinstance(fault, JournalLost) else str(fault))
 
 
 def check_state(
     state_dir: Path, gate: Path | None, decode_snapshot: Callable[[bytes], object]
 ) -> Report:
-    """Verify the journal in ``state_dir``, its marks and its snapshots, beside a sidecar or not.
+    """Verify the journal in ``state_dir``, its marks and its snapshots.
 
-    ``decode_snapshot`` raises for bytes that are no snapshot.
+    A sidecar may be running there. ``decode_snapshot`` raises for bytes that are not a snapshot.
     """
     report, path = Report(), state_dir / JOURNAL_NAME
-    with _held(state_dir, report), _no_traces(path, report):
-        # Before the journal: a sidecar writes it first, so that no mark read is ahead of it.
+    with _locked(state_dir, report), _without_new_files(path, report):
+        # The marks are read before the journal. A sidecar writes the journal first, so a mark that
+        # is read here is never ahead of the journal.
         marks = Marks(mark_paths(state_dir, gate))
         marks.close()
         report.findings += [
             f"{one.path} {one.fault}" for one in marks.found if one.mark is None and not one.missing
         ]
         if marks.storage_failed:
-            report.notes.append("a write had failed: the next start holds the account")
+            report.notes.append("a write failed: the next start halts the account")
         try:
-            if is_nothing(path):
+            if is_absent_or_empty(path):
                 examine(path, marks.found, thorough=False)
-                report.notes.append(f"{path} holds nothing yet")
+                report.notes.append(f"{path} has no entries yet")
                 return report
-            with explained(path), closing(open_reader(path)) as db:
+            with translated_errors(path), closing(open_reader(path)) as db:
                 _check(db, path, report, decode_snapshot)
                 end = end_of(db)
                 for note in compare(db, path, end, marks.found):
                     if note.level == logging.INFO or end.identity is None:
                         report.notes.append(note.text)
                 report.notes.append(
-                    f"{path} goes to entry {end.last_seq} of {rfc3339(end.wall_ns)}"
+                    f"the last entry of {path} is {end.last_seq} of {rfc3339(end.wall_ns)}"
                 )
         except JournalError as fault:
             report.add(fault)
@@ -86,7 +91,7 @@ def check_state(
 def _check(
     db: apsw.Connection, path: Path, report: Report, decode_snapshot: Callable[[bytes], object]
 ) -> None:
-    db.execute("BEGIN")  # one state of the journal, however much a sidecar writes meanwhile
+    db.execute("BEGIN")  # one consistent state of the journal while a sidecar writes
     found = [row[0] for row in db.execute(f"PRAGMA integrity_check({_FINDINGS_MAX})")]
     report.findings += [f"{path}: {one}" for one in found if one != "ok"]
     for check in (_entry_faults, _record_faults):
@@ -107,7 +112,7 @@ def _check(
 
 
 def _entry_faults(db: apsw.Connection) -> Iterator[str]:
-    """What is missing or damaged among the entries that were not pruned."""
+    """Yield a text for each gap and each damaged entry after the pruned ones."""
     expected_seq = pruned_seq(db) + 1
     query = "SELECT seq, now_ns, wall_ns, events FROM inputs ORDER BY seq"
     for seq, now_ns, wall_ns, events in db.execute(query):
@@ -121,6 +126,7 @@ def _entry_faults(db: apsw.Connection) -> Iterator[str]:
 
 
 def _record_faults(db: apsw.Connection) -> Iterator[str]:
+    """Yield a text for each record of the audit trail that cannot be decoded."""
     for decode, query in (
         (_decode_record, "SELECT record FROM audit"),
         (_decode_transition, "SELECT transition FROM transitions"),
@@ -134,7 +140,7 @@ def _record_faults(db: apsw.Connection) -> Iterator[str]:
 
 def _snapshot_fault(crc: int, data: bytes, decode: Callable[[bytes], object]) -> str:
     if zlib.crc32(data) != crc:
-        return "has a wrong checksum"
+        return "does not match its checksum"
     try:
         decode(data)
     except Exception as fault:
@@ -143,12 +149,12 @@ def _snapshot_fault(crc: int, data: bytes, decode: Callable[[bytes], object]) ->
 
 
 @contextmanager
-def _held(state_dir: Path, report: Report) -> Iterator[None]:
-    """Keep a sidecar from starting there meanwhile, or say that one runs."""
+def _locked(state_dir: Path, report: Report) -> Iterator[None]:
+    """Prevent the start of a sidecar during the check, or report the one that is running."""
     try:
         lock = os.open(state_dir / LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
-        yield  # no sidecar has ever run there, or the journal is not readable either
+        yield  # no sidecar has run there yet, or the journal is not readable either
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -161,8 +167,8 @@ def _held(state_dir: Path, report: Report) -> Iterator[None]:
 
 
 @contextmanager
-def _no_traces(path: Path, report: Report) -> Iterator[None]:
-    """Remove the files that SQLite makes to read a journal that no sidecar has open."""
+def _without_new_files(path: Path, report: Report) -> Iterator[None]:
+    """Remove the files that SQLite creates to read a journal that no sidecar has open."""
     beside = [log_of(path), path.with_name(f"{path.name}-shm")]
     there = [one for one in beside if one.exists()]
     try:

@@ -1,11 +1,11 @@
-"""What becomes durable together, and how it is laid down in the tables."""
+"""A commit, the unit of durability, and its encoding as rows of the tables."""
 
 from __future__ import annotations
 
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import apsw
 import msgspec
@@ -17,16 +17,17 @@ from riskmon.core.events import Event
 
 _encode = msgspec.msgpack.Encoder().encode
 _json = msgspec.json.Encoder().encode
-_UNENCODABLE = (OverflowError, TypeError, ValueError)  # what the encoders raise
+_UNENCODABLE = (OverflowError, TypeError, ValueError)  # raised by the encoders
 
 Status = Literal["pending", "delivered", "withdrawn"]
 
 
 class Entry(NamedTuple):
-    """One instant: everything that was stepped together, in order.
+    """The events of one step of the engine, in order.
 
-    ``now_ns`` is steady engine time, ``wall_ns`` UTC ns since 1970. ``seq`` counts up from 1.
-    ``encoded`` is ``events`` by :func:`encoded`, where that has been done; none when read.
+    ``now_ns`` is engine time, which never goes back; ``wall_ns`` is UTC ns since 1970. ``seq``
+    counts up from 1. ``encoded`` is the result of :func:`encoded` for ``events`` where the caller
+    has it already; it is empty for an entry that was read.
     """
 
     seq: int
@@ -37,9 +38,9 @@ class Entry(NamedTuple):
 
 
 def encoded(events: Sequence[Event]) -> bytes:
-    """The events as an entry holds them.
+    """Return the events in the encoding of an entry, MessagePack.
 
-    Raises :class:`Unencodable` for a value that has no place in one.
+    Raises :class:`Unencodable` for a value that MessagePack cannot represent.
     """
     try:
         return _encode(events)
@@ -48,7 +49,7 @@ def encoded(events: Sequence[Event]) -> bytes:
 
 
 class Unencodable(Exception):
-    """Something that the journal has no encoding for: an integer over 64 bits, a strange type."""
+    """A value that the journal cannot encode: an integer over 64 bits, an unsupported type."""
 
 
 class Delivery(Struct, frozen=True):
@@ -66,12 +67,12 @@ class Delivery(Struct, frozen=True):
 
 
 class Commit(Struct, kw_only=True):
-    """What becomes durable together. Do not change it, or what it holds, once submitted.
+    """The unit of durability. Neither it nor its members may be changed after :meth:`submit`.
 
-    Of ``decisions`` the journal keeps transitions and records. ``deliveries`` are added to the
-    outbox (one already known stays as it is), ``outcomes`` are (id, status, attempts so far),
-    ``withdraw`` names incidents whose pending deliveries are no longer wanted. ``snapshot`` is the
-    engine after the last entry of this commit. ``clean`` marks an orderly end.
+    Of ``decisions`` the journal stores transitions and records. ``deliveries`` are added to the
+    outbox (a delivery whose id is stored already stays unchanged), ``outcomes`` are (id, status,
+    attempts so far), ``withdraw`` are the ids of incidents whose pending deliveries are withdrawn.
+    ``snapshot`` is the engine after the last entry of this commit. ``clean`` marks an orderly end.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -90,7 +91,7 @@ INSERT INTO audit VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
 _OUTBOX = """
 INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
 """
-# Late news of an attempt does not bring back what was withdrawn or is delivered.
+# A late outcome does not make a withdrawn or delivered row pending again.
 _OUTCOME = """
 UPDATE outbox SET status = ?2, attempts = ?3
 WHERE id = ?1 AND (status = 'pending' OR ?2 = 'delivered')
@@ -99,7 +100,7 @@ _WITHDRAW = "UPDATE outbox SET status = 'withdrawn' WHERE incident = ? AND statu
 
 
 class Input(NamedTuple):
-    """An entry as its row holds it."""
+    """The row of an entry."""
 
     seq: int
     now_ns: int
@@ -108,12 +109,12 @@ class Input(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """A commit as the rows of its tables: nothing is left to encode."""
+    """The rows of a commit, completely encoded."""
 
     inputs: list[Input]
     audit: list[tuple[str, int, str, str]]
     transitions: list[tuple[int, str]]
-    outbox: list[tuple[Any, ...]]
+    outbox: list[tuple[str | int | bytes, ...]]
     outcomes: list[tuple[str, Status, int]]
     withdraw: list[str]
     snapshot: bytes | None
@@ -125,7 +126,8 @@ class Rows(NamedTuple):
         return sum(len(row.events) for row in self.inputs) + len(self.snapshot or b"")
 
 
-# No MessagePack begins with this byte: an entry without a checksum, of 0.1.0, does not either.
+# MessagePack never begins with this byte, so an entry without a checksum, as 0.1.0 wrote it, is
+# recognized by its absence.
 _SEALED = 0xC1
 _SEAL = struct.Struct("<BL")  # the byte, and the CRC-32 of times, number and body
 _NUMBERS = struct.Struct("<qqq")
@@ -133,17 +135,17 @@ _decode = msgspec.msgpack.Decoder(list[Event]).decode
 
 
 def decoded(row: Input) -> list[Event]:
-    """The events of a row. Raises msgspec.DecodeError or UnicodeDecodeError for a damaged one."""
+    """Decode the events of a row. Raises msgspec.DecodeError or UnicodeDecodeError for damage."""
     if row.events[:1] != bytes([_SEALED]):
         return _decode(row.events)
     body = memoryview(row.events)[_SEAL.size :]
     if len(row.events) < _SEAL.size or _crc(row, body) != _SEAL.unpack_from(row.events)[1]:
-        raise msgspec.DecodeError("its checksum is wrong")
+        raise msgspec.DecodeError("it does not match its checksum")
     return _decode(body)
 
 
 def _sealed(entry: Entry, body: bytes) -> bytes:
-    """The body behind its checksum: SQLite has one for its log alone, not for the database."""
+    """Prefix the body with a checksum: SQLite has checksums in its log, not in the database."""
     return _SEAL.pack(_SEALED, _crc(entry, body)) + body
 
 
@@ -152,7 +154,7 @@ def _crc(at: Entry | Input, body: bytes | memoryview) -> int:
 
 
 def rows_of(commit: Commit) -> Rows:
-    """The rows of a commit. Raises :class:`Unencodable`."""
+    """Encode a commit. Raises :class:`Unencodable`."""
     try:
         return Rows(
             inputs=[
@@ -180,7 +182,7 @@ def rows_of(commit: Commit) -> Rows:
 
 
 def insert(db: apsw.Connection, rows: Rows, last_seq: int) -> int:
-    """Write a commit inside the open transaction; the journal's last seq after it."""
+    """Insert a commit in the open transaction. Return the last seq of the journal after it."""
     if rows.inputs:
         db.executemany("INSERT INTO inputs VALUES (?, ?, ?, ?)", rows.inputs)
         last_seq = rows.inputs[-1].seq

@@ -1,4 +1,4 @@
-"""Copies of the journal's file: backup, restore, and what is left of a lost journal."""
+"""Copies of the journal's file: backup, restore, and the readable part of a damaged journal."""
 
 from __future__ import annotations
 
@@ -17,47 +17,48 @@ from riskmon.journal.file import (
     JournalLost,
     connect,
     create,
-    explained,
     give_identity,
     log_of,
     open_reader,
     take,
+    translated_errors,
     verify,
 )
 from riskmon.journal.mark import IDENTITY_BYTES, Mark, Marks, mark_paths, sync_directory
-from riskmon.journal.reading import End, end_of, last_sound
+from riskmon.journal.reading import End, end_of, last_valid_seq
 
 
 def backup(state_dir: Path, file: Path, *, overwrite: bool = False) -> None:
-    """Copy the journal in ``state_dir``, in use or not, to ``file`` (0600), whole or not at all.
+    """Copy the journal in ``state_dir`` to ``file`` (0600) atomically; it may be in use.
 
-    Raises :class:`JournalError`; also when ``file`` exists and ``overwrite`` is not set.
+    Raises :class:`JournalError`, also when ``file`` exists and ``overwrite`` is not set.
     """
     if file.exists() and not overwrite:
         raise JournalError(f"{file} exists: name another file, or allow it to be overwritten")
     source_path = state_dir / JOURNAL_NAME
-    with explained(source_path), closing(open_reader(source_path)) as source:  # noqa: SIM117
-        with explained(file), _draft(file) as draft:
+    with translated_errors(source_path), closing(open_reader(source_path)) as source:  # noqa: SIM117
+        with translated_errors(file), _draft(file) as draft:
             _copy(source, draft)
 
 
 def restore(file: Path, state_dir: Path, gate: Path | None = None) -> Path | None:
-    """Put the backup ``file`` in place of the journal in ``state_dir``; the old one's new path.
+    """Replace the journal in ``state_dir`` by the backup ``file``.
 
-    Both marks, that beside ``gate`` too, are those of the restored journal afterwards. The next
-    start counts as unclean, for what happened since the backup is unknown. Raises
-    :class:`JournalError` and changes nothing when a sidecar runs there, or ``file`` is damaged.
+    Returns the path under which the replaced journal is kept, None when there was none. Both
+    marks, in ``state_dir`` and beside ``gate``, are rewritten for the restored journal. The next
+    start counts as unclean, because the events since the backup are unknown. Raises
+    :class:`JournalError`, and changes nothing, when a sidecar runs there or ``file`` is damaged.
     """
     target = state_dir / JOURNAL_NAME
     lock = take(state_dir)
     try:
         _verify_backup(file)
-        with explained(file), closing(open_reader(file)) as source:  # noqa: SIM117
-            with explained(target), _draft(target) as draft:
+        with translated_errors(file), closing(open_reader(file)) as source:  # noqa: SIM117
+            with translated_errors(target), _draft(target) as draft:
                 _copy(source, draft)
-                end = _renew(draft)
-                kept = _set_aside(target)
-        with explained(target):
+                end = _give_new_identity(draft)
+                kept = _keep_old(target)
+        with translated_errors(target):
             _mark(state_dir, gate, end)
         return kept
     finally:
@@ -66,36 +67,39 @@ def restore(file: Path, state_dir: Path, gate: Path | None = None) -> Path | Non
 
 def _verify_backup(file: Path) -> None:
     try:
-        with explained(file), closing(open_reader(file)) as source:
+        with translated_errors(file), closing(open_reader(file)) as source:
             verify(source, "PRAGMA integrity_check")
     except JournalLost as fault:
         raise JournalError(
-            f"{fault.what}: the state is as it was; name another copy made by `riskmon backup FILE`"
+            f"{fault.what}: the state is unchanged; name another copy made by `riskmon backup FILE`"
         ) from fault
 
 
-def begin_again(path: Path) -> tuple[End, Path | None]:
-    """Put what can be read of the journal at ``path``, or an empty one, in its place.
+def replace_lost(path: Path) -> tuple[End, Path | None]:
+    """Replace the journal at ``path`` by its readable part, or by an empty journal.
 
-    Returns its end, and where the files that were there are kept. Call it `explained`.
+    Returns the end of the new journal, and the path under which the replaced file is kept. To be
+    called inside :func:`translated_errors`.
     """
     with _draft(path) as draft:
         if not _salvage(path, draft):
             create(draft, os.urandom(IDENTITY_BYTES))
-        end = _renew(draft)
-        kept = _set_aside(path)
+        end = _give_new_identity(draft)
+        kept = _keep_old(path)
     return end, kept
 
 
 def _salvage(path: Path, draft: Path) -> bool:
-    """Copy a journal as far as its entries are sound to ``draft``; False, and empty, if it has
-    no sound structure."""
+    """Copy a journal up to its last valid entry to ``draft``.
+
+    Return False, with an empty ``draft``, when the structure of the database is damaged.
+    """
     if not path.exists() or path.stat().st_size == 0:
-        return False  # SQLite would remove the log of a journal of no bytes
+        return False  # opening an empty database file would make SQLite delete its log
     try:
-        with explained(path), closing(open_reader(path)) as source:
+        with translated_errors(path), closing(open_reader(path)) as source:
             verify(source, "PRAGMA integrity_check")
-            last_seq = last_sound(source, path)
+            last_seq = last_valid_seq(source, path)
             _copy(source, draft)
     except JournalLost:
         os.truncate(draft, 0)
@@ -106,8 +110,8 @@ def _salvage(path: Path, draft: Path) -> bool:
     return True
 
 
-def _renew(draft: Path) -> End:
-    """Give a copy a new identity, so that no mark of its source counts for it."""
+def _give_new_identity(draft: Path) -> End:
+    """Set a new identity, so that the marks of the source do not match the copy."""
     with closing(connect(draft, apsw.SQLITE_OPEN_READWRITE)) as db:
         db.execute("UPDATE meta SET value = 0 WHERE key = 'clean'")
         give_identity(db, os.urandom(IDENTITY_BYTES))
@@ -123,9 +127,9 @@ def _mark(state_dir: Path, gate: Path | None, end: End) -> None:
 
 
 def _copy(source: apsw.Connection, path: Path) -> None:
-    """Make a copy as one file, without a log beside it, synced to the disk."""
+    """Copy a database into one file without a log, synced to the disk."""
     with closing(connect(path, apsw.SQLITE_OPEN_READWRITE)) as target:
-        # One step: in several, each commit of the sidecar between them would start it anew.
+        # In one step: a commit of the sidecar between two steps would restart the copy.
         with target.backup("main", source, "main") as copying:
             copying.step(-1)
         target.execute("PRAGMA journal_mode = DELETE")
@@ -133,7 +137,7 @@ def _copy(source: apsw.Connection, path: Path) -> None:
 
 @contextmanager
 def _draft(path: Path) -> Iterator[Path]:
-    """A file to write that becomes ``path`` at the end, or vanishes when that fails."""
+    """Yield a temporary file that replaces ``path`` at the end, or is deleted on an exception."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     draft = Path(name)
@@ -146,8 +150,11 @@ def _draft(path: Path) -> Iterator[Path]:
         raise
 
 
-def _set_aside(path: Path) -> Path | None:
-    """Give the journal at ``path`` a second name, with its log, so that it can be replaced."""
+def _keep_old(path: Path) -> Path | None:
+    """Link the journal at ``path`` and its log to new names, and return the journal's.
+
+    Returns None when neither exists.
+    """
     log = log_of(path)
     if not path.exists() and not log.exists():
         return None
@@ -156,7 +163,7 @@ def _set_aside(path: Path) -> Path | None:
     for there, name in ((path, kept), (log, log_of(kept))):
         with suppress(FileNotFoundError):
             os.link(there, name)
-    # Before the new file comes: a log of the old one would be applied to it.
+    # Before the new file is in place: SQLite would apply the log of the old one to it.
     log.unlink(missing_ok=True)
     path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
     return kept

@@ -1,8 +1,8 @@
 """The state directory: its lock, and the journal's file in it.
 
-``lock`` is held by the one sidecar that uses the directory, for its whole life, by ``flock``: the
-kernel releases it however the process ends. ``journal.db`` is an SQLite database in WAL mode.
-Everything in here is readable by its owner alone.
+The sidecar that uses the directory holds an ``flock`` on ``lock`` until its process ends; the
+kernel releases it in every case. ``journal.db`` is an SQLite database in WAL mode. All files are
+readable only by their owner.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SCHEMA_VERSION = 1
 
 _IDENTITY_KEYS = ("identity_high", "identity_low")  # rows of meta, which holds integers
 
-_APPLICATION_ID = 0x5249534B  # "RISK": tells a journal from any other SQLite file
+_APPLICATION_ID = 0x5249534B  # "RISK": distinguishes a journal from other SQLite databases
 _SCHEMA = f"""
 PRAGMA auto_vacuum = INCREMENTAL;
 BEGIN IMMEDIATE;
@@ -58,26 +58,26 @@ COMMIT;
 _BUSY_MS = 5_000
 
 
-WAYS_ON = (
-    "put a copy back with `riskmon restore FILE`, or start with what is left and the account "
-    "frozen by `riskmon run --accept-loss`"
+REMEDIES = (
+    "restore a backup with `riskmon restore FILE`, or start with the entries that are left and a "
+    "frozen account with `riskmon run --accept-loss`"
 )
 
 
 class JournalError(Exception):
-    """The journal cannot be used. The message is one line: what is wrong, where, and the cure."""
+    """The journal cannot be used. The message is one line: the fault, the path, the remedy."""
 
 
 class JournalLost(JournalError):
-    """Entries of the journal are missing or cannot be read. ``what`` says which, and where."""
+    """Entries of the journal are missing or unreadable. ``what`` names them and the file."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"{what}: {WAYS_ON}")
+        super().__init__(f"{what}: {REMEDIES}")
         self.what = what
 
 
 class JournalDamaged(JournalLost):
-    """The journal's file cannot be read."""
+    """The journal's file is damaged."""
 
 
 def _is_full(fault: BaseException) -> bool:
@@ -85,8 +85,11 @@ def _is_full(fault: BaseException) -> bool:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn what SQLite, the system and the decoder raise about ``path`` into `JournalError`."""
+def translated_errors(path: Path) -> Iterator[None]:
+    """Translate exceptions of SQLite, the system and the decoder into :class:`JournalError`.
+
+    ``path`` is the file that the message names.
+    """
     try:
         yield
     except (apsw.NotADBError, apsw.CorruptError, msgspec.DecodeError, UnicodeDecodeError) as fault:
@@ -94,7 +97,7 @@ def explained(path: Path) -> Iterator[None]:
     except (apsw.Error, OSError) as fault:
         if isinstance(fault, apsw.FullError) or _is_full(fault):
             raise JournalError(
-                f"no space left to write {path}: free some, then start again"
+                f"no space left to write {path}: free some space, then start again"
             ) from fault
         raise JournalError(
             f"cannot use {path} ({fault}): check the disk, the owner and the mode of "
@@ -103,7 +106,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def take(state_dir: Path) -> int:
-    """Hold ``state_dir`` (made if absent, 0700) until the returned descriptor is closed."""
+    """Lock ``state_dir`` (created with 0700 if absent) until the returned descriptor is closed."""
     try:
         make_directory(state_dir)
         check_directory(state_dir)
@@ -113,12 +116,12 @@ def take(state_dir: Path) -> int:
         raise JournalError(f"state_dir {fault}") from None
     except NotADirectoryError:
         raise JournalError(
-            f"state_dir {state_dir} is not a directory: move the file away or name another place"
+            f"state_dir {state_dir} is not a directory: move the file away or set another path"
         ) from None
     except OSError as fault:
         raise JournalError(
-            f"cannot write in state_dir {state_dir} ({fault.strerror}): give this user the right "
-            "to write there, or name another place"
+            f"cannot write in state_dir {state_dir} ({fault.strerror}): give this user write "
+            "permission there, or set another path"
         ) from fault
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,17 +137,20 @@ def take(state_dir: Path) -> int:
         raise JournalError(
             f"cannot lock {state_dir / LOCK_NAME} ({fault.strerror}): use a local disk"
         ) from fault
-    with suppress(OSError):  # on a full disk only the message of a second start lacks the process
+    with suppress(OSError):  # on a full disk only the message of a second start lacks the pid
         os.ftruncate(lock, os.pwrite(lock, str(os.getpid()).encode(), 0))
     return lock
 
 
 def create(path: Path, identity: bytes) -> None:
-    """Make an empty journal at ``path``, durable with its name. Call it `explained`."""
-    # SQLite gives its log and index the mode of the database, but would make that one 0644.
+    """Create an empty journal at ``path``, and sync it and its directory entry.
+
+    To be called inside :func:`translated_errors`.
+    """
+    # SQLite gives its log and index the mode of the database, but creates the database with 0644.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
     with closing(connect(path, apsw.SQLITE_OPEN_READWRITE)) as db:
-        # Without a log until the tables are there: no crash leaves a log and no table.
+        # Without a log until the tables exist: a crash never leaves a log and no table.
         db.execute("PRAGMA journal_mode = DELETE")
         for _ in db.execute(_SCHEMA):
             pass
@@ -154,9 +160,10 @@ def create(path: Path, identity: bytes) -> None:
 
 
 def open_reader(path: Path) -> apsw.Connection:
-    """A connection that only reads the journal ``path``, which may be in use. Call it `explained`.
+    """Open the journal ``path``, which may be in use, for reading only.
 
-    Raises :class:`JournalError` when it is no journal that this version reads.
+    To be called inside :func:`translated_errors`. Raises :class:`JournalError` when the file is not
+    a journal that this version can read.
     """
     if not path.is_file():
         raise JournalError(f"{path} is not a file: name a journal ({JOURNAL_NAME}) or a backup")
@@ -173,34 +180,34 @@ def connect(path: Path, flags: int) -> apsw.Connection:
 
 
 def identify(db: apsw.Connection, path: Path) -> None:
-    """Raise :class:`JournalError` unless ``db`` is a journal of a version that is known here."""
+    """Raise :class:`JournalError` unless ``db`` is a journal that this version can read."""
     if number(db, "PRAGMA application_id") != _APPLICATION_ID:
         raise JournalError(
-            f"{path} is a database of another program: move it away, or name another state_dir"
+            f"{path} is a database of another program: move it away, or set another state_dir"
         )
     version = number(db, "PRAGMA user_version")
     if version > SCHEMA_VERSION:
         raise JournalError(
-            f"{path} was written by a newer riskmon (journal version {version}, this one knows "
+            f"{path} was written by a newer riskmon (journal version {version}, this one reads "
             f"{SCHEMA_VERSION}): run that version, or restore an older backup"
         )
 
 
 def number(db: apsw.Connection, query: str, *bindings: str | int) -> int:
-    """The one integer that ``query`` gives; 0 for no row or NULL."""
+    """Return the integer in the first row of ``query``; 0 for no row or NULL."""
     row = db.execute(query, bindings).fetchone()
     return int(row[0] or 0) if row else 0
 
 
 def is_empty(db: apsw.Connection) -> bool:
-    """Whether there is no table: a new file, or a header that a crash of a first start left."""
+    """Whether the database has no table: a new file, or a first start that was interrupted."""
     return not (
         number(db, "PRAGMA application_id") or number(db, "SELECT count(*) FROM sqlite_schema")
     )
 
 
 def identity_of(db: apsw.Connection) -> bytes | None:
-    """The journal's identity, random bytes; None for one that has never had a mark."""
+    """Return the journal's identity, random bytes; None for one that has never had a mark."""
     halves = [
         number(db, "SELECT value FROM meta WHERE key = ?", key).to_bytes(8, signed=True)
         for key in _IDENTITY_KEYS
@@ -212,7 +219,7 @@ def give_identity(db: apsw.Connection, identity: bytes) -> None:
     """Set the journal's identity, 16 bytes."""
     half = len(identity) // 2
     high, low = (int.from_bytes(part, signed=True) for part in (identity[:half], identity[half:]))
-    # One statement: half an identity would be that of another journal.
+    # One statement: one half without the other would be the identity of another journal.
     db.execute(
         "INSERT OR REPLACE INTO meta VALUES (?, ?), (?, ?)",
         (_IDENTITY_KEYS[0], high, _IDENTITY_KEYS[1], low),
@@ -220,13 +227,13 @@ def give_identity(db: apsw.Connection, identity: bytes) -> None:
 
 
 def verify(db: apsw.Connection, check: str) -> None:
-    """Run one of SQLite's checks; raises apsw.CorruptError with what it finds."""
+    """Run one of SQLite's check pragmas. Raises apsw.CorruptError with its finding."""
     found = db.execute(check).fetchone()
     if found != ("ok",):
-        # SQLite puts several findings into one row, a line each: the last stands for all.
-        raise apsw.CorruptError(str(found[0]).splitlines()[-1] if found else "no answer to a check")
+        # One row may contain several findings, one per line; the message quotes the last.
+        raise apsw.CorruptError(str(found[0]).splitlines()[-1] if found else "empty check result")
 
 
 def log_of(path: Path) -> Path:
-    """Where SQLite keeps the write-ahead log of a journal."""
+    """The path of SQLite's write-ahead log of a journal."""
     return path.with_name(f"{path.name}-wal")

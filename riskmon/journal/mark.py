@@ -1,13 +1,14 @@
-"""How far the journal went, kept outside of it: a start can detect that entries are lost.
+"""Marks: the last sequence number of the journal, stored outside of it to detect lost entries.
 
-A mark is a small file in the state directory, and a second one beside the gate. After each commit,
-and before its senders are answered, the number of the last entry is written into both. A start
-that finds less than either mark has lost entries.
+A mark is a small file. One is in the state directory, a second one beside the gate. After each
+commit, and before its senders are answered, the number of the last entry is written into both. If
+the journal ends before either mark at a start, entries are lost.
 
-A file has two slots, written in turn and in place, each with a checksum: a write that is torn
-leaves the other slot. Writes are not synced: after a loss of power a mark may be older than the
-journal, which is no fault. A mark is never newer than the journal. Behind the slots are 8 bytes
-that are zero until a write of the journal fails; they need no room on the disk.
+A file has two slots, written alternately and in place, each with a checksum: a torn write leaves
+the other slot intact. Writes are not synced: after a loss of power a mark may be older than the
+journal, which is not a fault. A mark is never newer than the journal. After the slots come 8 bytes
+that are zero until a write of the journal fails. Their blocks are allocated when the file is made,
+so setting them needs no free space.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from msgspec import Struct
 MARK_NAME = "mark"
 IDENTITY_BYTES = 16
 
-_SLOT_BYTES = 8_192  # room for the longest path
+_SLOT_BYTES = 8_192  # enough for the longest path
 _FLAG_OFFSET = 2 * _SLOT_BYTES
 _FILE_BYTES = _FLAG_OFFSET + 4_096
 _MAGIC = b"RISKMRK\x01"
@@ -43,7 +44,7 @@ _log = logging.getLogger("riskmon.journal")
 
 
 class Mark(Struct, frozen=True, array_like=True):
-    """The journal's ``identity``, where it is, and its last entry (0 and 0 before the first)."""
+    """A journal's ``identity``, its directory, and its last entry (0 and 0 before the first)."""
 
     identity: bytes
     state_dir: str
@@ -52,7 +53,7 @@ class Mark(Struct, frozen=True, array_like=True):
 
 
 class Found(NamedTuple):
-    """What one mark's file holds: a mark, or the reason why it holds none."""
+    """The content of one mark's file: a mark, or the reason why there is none."""
 
     path: Path
     mark: Mark | None
@@ -62,7 +63,7 @@ class Found(NamedTuple):
 
 
 class MarkFile:
-    """One file, open for writing."""
+    """One mark's file, open for writing."""
 
     def __init__(self, path: Path, handle: int, serial: int) -> None:
         self.path = path
@@ -71,9 +72,9 @@ class MarkFile:
 
     @classmethod
     def make(cls, path: Path, mark: Mark, *, storage_failed: bool) -> MarkFile:
-        """Put a new file at the path, whole and synced. Raises OSError."""
+        """Create a file at the path, atomically and synced. Raises OSError."""
         draft = path.with_name(f".{path.name}.new")
-        draft.unlink(missing_ok=True)  # of a start that was killed
+        draft.unlink(missing_ok=True)  # left by a start that was killed
         handle = os.open(draft, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             os.posix_fallocate(handle, 0, _FILE_BYTES)
@@ -92,7 +93,7 @@ class MarkFile:
 
     @classmethod
     def open(cls, path: Path) -> tuple[MarkFile | None, Found]:
-        """The file at the path and its mark; no file when it holds no sound mark."""
+        """Open the file at the path and read its mark; the file is None without a valid mark."""
         try:
             handle = os.open(path, _FLAGS)
         except (FileNotFoundError, NotADirectoryError):
@@ -109,17 +110,17 @@ class MarkFile:
         return cls(path, handle, serial), found
 
     def write(self, mark: Mark) -> None:
-        """Write into the older slot. Raises OSError."""
+        """Write the mark into the older slot. Raises OSError."""
         self._serial += 1
         record = _encode(mark, self._serial)
         _write_all(self._handle, record, self._serial % 2 * _SLOT_BYTES)
 
     def note(self, storage_failed: bool) -> None:
-        """Write whether a write of the journal has failed. Raises OSError."""
+        """Set or clear the flag of a failed write of the journal. Raises OSError."""
         _write_all(self._handle, _FAILED if storage_failed else _NOT_FAILED, _FLAG_OFFSET)
 
     def sync(self) -> None:
-        """Have the disk hold what was written. Raises OSError."""
+        """Sync the file to the disk. Raises OSError."""
         os.fsync(self._handle)
 
     def is_in_place(self) -> bool:
@@ -131,21 +132,21 @@ class MarkFile:
         return os.path.samestat(there, os.fstat(self._handle)) and there.st_size == _FILE_BYTES
 
     def close(self) -> None:
-        """Close the file, which stays."""
+        """Close the file without removing it."""
         os.close(self._handle)
 
 
 class Marks:
-    """The marks of one journal, the state directory's first.
+    """The marks of one journal: first the one in the state directory, then the one at the gate.
 
-    All methods but :meth:`note_storage_failure` are for one thread at a time.
+    Only :meth:`note_storage_failure` may be called from several threads at once.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._files: list[MarkFile | None] = []
-        self._guard = threading.Lock()  # over which files are open
+        self._guard = threading.Lock()  # protects the list of open files
         self._mark: Mark | None = None
-        self._unmade: set[Path] = set()
+        self._failed_paths: set[Path] = set()
         found: list[Found] = []
         for path in paths:
             file, one = MarkFile.open(path)
@@ -155,25 +156,26 @@ class Marks:
         self.storage_failed = any(one.storage_failed for one in found)
 
     def start(self, mark: Mark, *, beside_gate: bool = True) -> None:
-        """Write ``mark`` to all files, synced, and make those that hold none.
+        """Write ``mark`` to all files, synced, and create the files that have no valid mark.
 
-        Raises OSError where that fails in the state directory. The gate's directory may come
-        later: :meth:`remake_lost` makes that mark then, and also where ``beside_gate`` is not set.
+        Raises OSError for a failure in the state directory. The gate's directory may not exist
+        yet: :meth:`recreate_missing` creates that mark later, also when ``beside_gate`` is not set.
         """
         self._mark = mark
         for file in self._files:
             if file is not None:
                 file.write(mark)
                 file.note(self.storage_failed)
-                # Else a loss of power soon after an accepted loss brings back a mark from before.
+                # Without a sync, a loss of power soon after an accepted loss would restore the
+                # mark from before the loss.
                 file.sync()
         if self._files[0] is None:
             self._make(0, mark)
         if beside_gate:
-            self.remake_lost()
+            self.recreate_missing()
 
     def advance(self, last_seq: int, wall_ns: int) -> None:
-        """Write the last entry that is durable to all files. Raises OSError."""
+        """Write the number and time of the last durable entry to all files. Raises OSError."""
         if self._mark is None:
             raise RuntimeError("advance() before start()")
         self._mark = Mark(self._mark.identity, self._mark.state_dir, last_seq, wall_ns)
@@ -181,8 +183,8 @@ class Marks:
             if file is not None:
                 file.write(self._mark)
 
-    def remake_lost(self) -> None:
-        """Make the files that are not at their paths, and log it; one that fails is tried again."""
+    def recreate_missing(self) -> None:
+        """Recreate the files that are missing at their paths, and log it; retry at each call."""
         if self._mark is None:
             return
         for index, file in enumerate(self._files):
@@ -192,30 +194,30 @@ class Marks:
             try:
                 self._make(index, self._mark)
             except OSError as error:
-                if path not in self._unmade:
-                    self._unmade.add(path)
-                    _log.info("the mark %s cannot be made yet (%s)", path, error.strerror)
+                if path not in self._failed_paths:
+                    self._failed_paths.add(path)
+                    _log.info("cannot create the mark %s yet (%s)", path, error.strerror)
                 continue
-            self._unmade.discard(path)
+            self._failed_paths.discard(path)
             if file is not None:
-                _log.warning("the mark %s was removed or replaced: it is made anew", path)
+                _log.warning("the mark %s was removed or replaced and has been recreated", path)
 
     def note_storage_failure(self) -> bool:
-        """Record that a write of the journal failed, for the next start; whether any file took it.
+        """Set the flag of a failed write, for the next start. Return whether any file has it.
 
-        Needs no room on the disk. Safe from any thread; a disk that hangs can block it, after the
-        mark beside the gate is written.
+        Needs no free space on the disk. May be called from any thread. A disk that hangs can block
+        the call, but only after the mark beside the gate is written.
         """
         self.storage_failed = True
         return self._note(True)
 
     def clear_storage_failure(self) -> None:
-        """Withdraw what :meth:`note_storage_failure` recorded."""
+        """Clear the flag that :meth:`note_storage_failure` sets."""
         self.storage_failed = False
         self._note(False)
 
     def sync(self) -> None:
-        """Have the disk hold what was written, as far as it can."""
+        """Sync the files to the disk; errors are ignored."""
         with self._guard:
             for file in self._files:
                 if file is not None:
@@ -223,7 +225,7 @@ class Marks:
                         file.sync()
 
     def close(self) -> None:
-        """Close the files, which stay."""
+        """Close the files without removing them."""
         with self._guard:
             for file in self._files:
                 if file is not None:
@@ -231,14 +233,14 @@ class Marks:
             self._files = []
 
     def _note(self, storage_failed: bool) -> bool:
-        taken = False
+        written = False
         with self._guard:
-            for file in reversed(self._files):  # the gate's directory is in memory
+            for file in reversed(self._files):  # first the gate's directory, which is in memory
                 if file is not None:
                     with suppress(OSError):
                         file.note(storage_failed)
-                        taken = True
-        return taken
+                        written = True
+        return written
 
     def _make(self, index: int, mark: Mark) -> None:
         path = self.found[index].path
@@ -250,7 +252,7 @@ class Marks:
 
 
 def mark_paths(state_dir: Path, gate: Path | None) -> tuple[Path, ...]:
-    """Where the marks of a state directory are, given its gate's file."""
+    """The paths of the marks of a state directory, given the path of the gate's file."""
     state_mark = state_dir / MARK_NAME
     return (state_mark,) if gate is None else (state_mark, gate.with_name(f".{gate.name}.mark"))
 
@@ -262,7 +264,7 @@ def _encode(mark: Mark, serial: int) -> bytes:
 
 
 def _decode(slot: bytes) -> tuple[int, Mark] | None:
-    """The serial and the mark in a slot; None when it is not sound."""
+    """Decode the serial and the mark in a slot; None when it is damaged."""
     magic, checksum, length, serial = _HEAD.unpack_from(slot)
     body = slot[_HEAD.size : _HEAD.size + length]
     if magic != _MAGIC or zlib.crc32(body, zlib.crc32(_SERIAL.pack(serial))) != checksum:
@@ -274,7 +276,7 @@ def _decode(slot: bytes) -> tuple[int, Mark] | None:
 
 
 def _read(path: Path, handle: int) -> tuple[Found, int]:
-    """What an open file holds, and the serial of its newer sound slot."""
+    """Read an open file. Return its content and the serial of its newer valid slot."""
     status = os.fstat(handle)
     if not stat.S_ISREG(status.st_mode):
         return Found(path, None, "is not a regular file"), 0
@@ -284,10 +286,10 @@ def _read(path: Path, handle: int) -> tuple[Found, int]:
         return Found(path, None, f"has {status.st_size} bytes, not {_FILE_BYTES}"), 0
     failed = os.pread(handle, len(_NOT_FAILED), _FLAG_OFFSET) != _NOT_FAILED
     slots = (_decode(os.pread(handle, _SLOT_BYTES, at)) for at in (0, _SLOT_BYTES))
-    sound = [slot for slot in slots if slot is not None]
-    if not sound:
-        return Found(path, None, "has no slot with a right checksum", storage_failed=failed), 0
-    serial, mark = max(sound, key=lambda slot: slot[0])
+    valid = [slot for slot in slots if slot is not None]
+    if not valid:
+        return Found(path, None, "has no slot with a valid checksum", storage_failed=failed), 0
+    serial, mark = max(valid, key=lambda slot: slot[0])
     return Found(path, mark, storage_failed=failed), serial
 
 
@@ -298,7 +300,7 @@ def _write_all(handle: int, data: bytes, offset: int) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable. Raises OSError."""
+    """Sync the entries of a directory. Raises OSError."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)

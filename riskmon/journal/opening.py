@@ -1,4 +1,4 @@
-"""The start of a journal: nothing is written before it is sure that nothing is lost."""
+"""The opening of a journal. Nothing is written until the check for lost entries has passed."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from typing import NamedTuple
 import apsw
 
 from riskmon.clock import rfc3339
-from riskmon.journal.copies import begin_again
+from riskmon.journal.copies import replace_lost
 from riskmon.journal.file import (
     JournalDamaged,
     JournalLost,
     connect,
     create,
-    explained,
     give_identity,
     identify,
     is_empty,
     log_of,
+    translated_errors,
     verify,
 )
 from riskmon.journal.mark import IDENTITY_BYTES, Found, Mark, Marks
-from riskmon.journal.reading import End, end_of, last_sound, wall_ns_of
+from riskmon.journal.reading import End, end_of, last_valid_seq, wall_ns_of
 
-_NAME_ANOTHER = "; name that state_dir, or another gate"
+_CURE_MOVED = "; set that state_dir, or another gate"
 
 _log = logging.getLogger("riskmon.journal")
 
 
 class Opened(NamedTuple):
-    """The connection that writes, the mark that goes with it, and the loss that was accepted."""
+    """The writing connection, the mark of the journal, and the accepted loss, empty for none."""
 
     db: apsw.Connection
     mark: Mark
@@ -42,38 +42,42 @@ class Opened(NamedTuple):
 
 
 class Note(NamedTuple):
-    """A line for the log, and its level there."""
+    """A log line and its level."""
 
     level: int
     text: str
 
 
 def open_writer(path: Path, marks: Marks, *, accept_loss: bool) -> Opened:
-    """Open or make the journal at ``path``. Call it `explained`.
+    """Open or create the journal at ``path``. To be called inside :func:`translated_errors`.
 
-    Raises :class:`JournalLost`, and has written nothing, when it ends before a mark, or is
-    damaged. With ``accept_loss`` it begins with what can be read instead, and the marks are left
-    as they are: the caller starts them when that the loss was accepted is durable.
+    Raises :class:`JournalLost`, without having written anything, when the journal ends before a
+    mark or is damaged. With ``accept_loss`` such a journal is replaced by its readable part, and
+    the marks are not changed: the caller calls :meth:`Marks.start` once the acceptance of the loss
+    is durable.
     """
     lost, end = "", None
     try:
         end = examine(path, marks.found, thorough=accept_loss)
         if accept_loss:
-            _log.info("--accept-loss: nothing of %s is lost; it starts as usual", path)
+            _log.info("--accept-loss has no effect: %s is complete", path)
     except JournalLost as loss:
         if not accept_loss:
             raise
         lost = loss.what
-        end, kept = begin_again(path)
-        _log.warning("loss accepted: %s; what was there is kept as %s", lost, kept or "nothing")
+        end, kept = replace_lost(path)
+        where = f"the previous file is kept as {kept}" if kept else "there was no file to keep"
+        _log.warning("loss accepted: %s; %s", lost, where)
     identity = (end and end.identity) or os.urandom(IDENTITY_BYTES)
     mark = Mark(identity, os.path.realpath(path.parent), *(end[1:] if end else (0, 0)))
     if not lost:
-        # A write whose sync failed can be read until power is lost: the marks must not count it.
+        # A write whose sync failed can be read until power is lost: without this sync the marks
+        # could be ahead of the disk.
         _sync(log_of(path))
-        # Before the journal is made, or has an identity: after a crash between them nothing is
-        # behind its mark. Beside the gate none is made yet: a start that is refused, for the state
-        # of another account, would leave a mark that refuses this account's own state.
+        # The marks are written before the journal is created or has an identity, so that a crash
+        # in between leaves no journal behind its mark. The mark beside the gate is not created
+        # yet: a start that is refused later, with the state of another account, would leave a mark
+        # there that refuses the account's own state.
         marks.start(mark, beside_gate=False)
     if end is None:
         log_of(path).unlink(missing_ok=True)
@@ -88,7 +92,7 @@ def open_writer(path: Path, marks: Marks, *, accept_loss: bool) -> Opened:
 
 
 def _sync(path: Path) -> None:
-    """Have the disk hold what a file holds, if there is one. Raises OSError."""
+    """Sync a file to the disk, if it exists. Raises OSError."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -100,25 +104,25 @@ def _sync(path: Path) -> None:
 
 
 def examine(path: Path, found: Sequence[Found], *, thorough: bool) -> End | None:
-    """The end of the journal at ``path``, None for a new one; changes nothing.
+    """Return the end of the journal at ``path``, None for a new one. Changes nothing.
 
-    Raises :class:`JournalLost` for a loss, and with ``thorough`` also for what only a replay would
-    come upon.
+    Raises :class:`JournalLost` for a loss; with ``thorough`` also for damage that otherwise only a
+    replay detects.
     """
     try:
-        with explained(path):
+        with translated_errors(path):
             return _examine(path, found, thorough=thorough)
     except JournalDamaged as damage:
         held = max((one.mark for one in found if one.mark), key=lambda m: m.last_seq, default=None)
         if held is None:
             raise
-        raise JournalDamaged(f"{damage.what}; it held {_span(1, held)}") from damage
+        raise JournalDamaged(f"{damage.what}; it contained {_span(1, held)}") from damage
 
 
 def _examine(path: Path, found: Sequence[Found], *, thorough: bool) -> End | None:
     has_log = log_of(path).exists()
-    # Before SQLite opens it: a log beside a file of no bytes it would remove.
-    if is_nothing(path):
+    # Before SQLite opens the file: SQLite deletes a log beside an empty database file.
+    if is_absent_or_empty(path):
         _refuse_unless_new(path, found, has_log=has_log)
         return None
     with closing(connect(path, apsw.SQLITE_OPEN_READONLY)) as db:
@@ -127,7 +131,7 @@ def _examine(path: Path, found: Sequence[Found], *, thorough: bool) -> End | Non
             _refuse_unless_new(path, found, has_log=has_log)
             return None
         identify(db, path)
-        # Not `inputs`, which may hold gigabytes: recovery reads all of it that matters.
+        # Not `inputs`, which may have gigabytes: the recovery reads the part that is needed.
         for table in ("meta", "snapshots", "audit", "outbox"):
             verify(db, f"PRAGMA quick_check({table})")
         end = end_of(db)
@@ -135,19 +139,19 @@ def _examine(path: Path, found: Sequence[Found], *, thorough: bool) -> End | Non
             _log.log(note.level, "%s", note.text)
         if thorough:
             verify(db, "PRAGMA integrity_check")
-            last_seq = last_sound(db, path)
+            last_seq = last_valid_seq(db, path)
             if last_seq < end.last_seq:
                 raise JournalLost(f"entries {last_seq + 1} to {end.last_seq} of {path} are damaged")
         return end
 
 
-def is_nothing(path: Path) -> bool:
-    """Whether there is no file, or one of no bytes."""
+def is_absent_or_empty(path: Path) -> bool:
+    """Whether the file is missing or empty."""
     return not path.exists() or path.stat().st_size == 0
 
 
 def compare(db: apsw.Connection, path: Path, end: End, found: Sequence[Found]) -> list[Note]:
-    """Compare a journal and its end with its marks. Raises :class:`JournalLost`."""
+    """Compare the end of a journal with its marks. Raises :class:`JournalLost`."""
     marks = [(one.path, one.mark) for one in found if one.mark is not None]
     for mark_path, mark in marks:
         _compare_one(db, path, end, mark_path, mark)
@@ -155,43 +159,44 @@ def compare(db: apsw.Connection, path: Path, end: End, found: Sequence[Found]) -
     if not marks and (end.identity is not None or unreadable):
         reasons = "; ".join(f"{one.path} {one.fault}" for one in found)
         raise JournalLost(
-            f"no mark says whether {path} is whole, and entries after {end.last_seq} may be "
-            f"missing ({reasons})"
+            f"without a mark it is unknown whether {path} is complete: entries after "
+            f"{end.last_seq} may be missing ({reasons})"
         )
     notes = [
-        Note(logging.INFO if one.missing else logging.WARNING, f"{one.path} {one.fault}: made anew")
+        Note(logging.INFO if one.missing else logging.WARNING, f"{one.path} {one.fault}: recreated")
         for one in found
         if one.mark is None
     ]
     notes += [
-        Note(logging.WARNING, f"the journal of {mark.state_dir} is now {path}")
+        Note(logging.WARNING, f"the journal was moved from {mark.state_dir} to {path}")
         for mark_path, mark in marks[:1]
         if mark.state_dir != os.path.realpath(path.parent)
     ]
     if end.identity is None:
-        notes.append(Note(logging.WARNING, f"{path} never had a mark: it is taken as whole, once"))
+        text = f"{path} has never had a mark: this start assumes that it is complete"
+        notes.append(Note(logging.WARNING, text))
     return notes
 
 
 def _compare_one(db: apsw.Connection, path: Path, end: End, mark_path: Path, mark: Mark) -> None:
     if mark.last_seq == 0:
-        return  # of a first start that wrote nothing
+        return  # left by a first start that wrote nothing
     last = f"entry {mark.last_seq} of {rfc3339(mark.wall_ns)}"
     if end.identity not in (None, mark.identity):
         moved = mark.state_dir != os.path.realpath(path.parent)
         raise JournalLost(
-            f"{mark_path} is the mark of another journal, in {mark.state_dir}, which went to "
-            f"{last}, and not of {path}{_NAME_ANOTHER if moved else ''}"
+            f"{mark_path} is not the mark of {path} but of another journal, in {mark.state_dir}, "
+            f"which ended with {last}{_CURE_MOVED if moved else ''}"
         )
     if mark.last_seq > end.last_seq:
         raise JournalLost(
-            f"{path} lacks {_span(end.last_seq + 1, mark)}, which {mark_path} says it held"
+            f"{path} lacks {_span(end.last_seq + 1, mark)}, which it contained by {mark_path}"
         )
     found_ns = wall_ns_of(db, mark.last_seq)
     if found_ns not in (0, mark.wall_ns):
         raise JournalLost(
-            f"{path} is another journal than {mark_path} says: its entry {mark.last_seq} is of "
-            f"{rfc3339(found_ns)}, the mark's {last}"
+            f"{path} does not match {mark_path}: its entry {mark.last_seq} is of "
+            f"{rfc3339(found_ns)}, the mark has {last}"
         )
 
 
@@ -203,17 +208,19 @@ def _refuse_unless_new(path: Path, found: Sequence[Found], *, has_log: bool) -> 
             where = mark.state_dir
             moved = where != os.path.realpath(path.parent)
             raise JournalLost(
-                f"{path} holds nothing, and {mark_path} says that the journal"
-                f"{f' in {where}' if moved else ''} held {_span(1, mark)}"
-                f"{_NAME_ANOTHER if moved else ''}"
+                f"{path} is missing or empty, but by {mark_path} the journal"
+                f"{f' in {where}' if moved else ''} contained {_span(1, mark)}"
+                f"{_CURE_MOVED if moved else ''}"
             )
     if marks:
         return
     unreadable = [one for one in found if not one.missing]
     if has_log or unreadable:
-        reasons = [f"its log {log_of(path)} is still there"] if has_log else []
+        reasons = [f"its log {log_of(path)} exists"] if has_log else []
         reasons += [f"{one.path} {one.fault}" for one in unreadable]
-        raise JournalLost(f"{path} holds nothing, and it did ({'; '.join(reasons)})")
+        raise JournalLost(
+            f"{path} is missing or empty, but a journal was there ({'; '.join(reasons)})"
+        )
 
 
 def _span(first_seq: int, mark: Mark) -> str:

@@ -1,4 +1,4 @@
-"""Dropping what is old, a little at a time, so that no commit waits long for it."""
+"""The deletion of old rows, in slices that are short enough not to delay a commit."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ _SLICE_ROWS = 2_048
 _SLICE_ROWS_OTHER = 256
 _SLICE_BYTES = 1_000_000
 _SLICE_PAGES = 256
-_SPARE_BYTES_MAX = 100_000_000  # for what comes in before the next check; less of a small journal
+_SPARE_BYTES_MAX = 100_000_000  # kept free for writes until the next check; less in a small journal
 REFUSALS_MAX = 10_000  # records of refused calls that are kept
 _DAY_NS = 86_400 * 10**9
 
 
 class Prune(NamedTuple):
-    """How many days of entries to keep, and how many bytes of journal and log at most."""
+    """The days of entries to keep, and the maximum size of the journal with its log."""
 
     keep_days: float
     max_bytes: int
 
 
 class Size(NamedTuple):
-    """Bytes of the database that are in use, and those free in it for what comes next."""
+    """The bytes of the database in use, and those of its free pages."""
 
     used: int
     free: int
 
 
 def size_of(db: apsw.Connection) -> Size:
-    """The size of the database as the open transaction leaves it."""
+    """Return the size of the database within the open transaction."""
     page = number(db, "PRAGMA page_size")
     free = number(db, "PRAGMA freelist_count") * page
     return Size(number(db, "PRAGMA page_count") * page - free, free)
 
 
 def drop_excess(db: apsw.Connection, rule: Prune, log_bytes: int) -> bool:
-    """Drop the oldest of what does not fit, the log counted in; whether to go on.
+    """Delete a slice of the oldest rows above the maximum size. Return whether more are above it.
 
-    A log that a long reader keeps from being used anew counts as a quarter of ``max_bytes`` at
-    most: more dropped entries would only lengthen it.
+    The log counts towards the size, but for a quarter of ``max_bytes`` at most: while a long
+    reader prevents its reuse, deleting more entries would only lengthen it.
     """
     log_bytes = min(log_bytes, rule.max_bytes >> 2)
     allowed = rule.max_bytes - min(rule.max_bytes // 8, _SPARE_BYTES_MAX) - log_bytes
@@ -53,15 +53,15 @@ def drop_excess(db: apsw.Connection, rule: Prune, log_bytes: int) -> bool:
     size = size_of(db)
     given_back = False
     if size.used + size.free + log_bytes > rule.max_bytes and size.free:
-        # What is moved for it goes through the log, which counts too.
+        # The pages that this moves are written to the log, which counts towards the size.
         given_back = _give_back(db, min(_SLICE_PAGES, (rule.max_bytes >> 16) + 1))
     return (dropped and size.used > allowed) or given_back
 
 
 def drop_aged(db: apsw.Connection, rule: Prune, _log_bytes: int) -> bool:
-    """Drop some of what is older than the days to keep, and give its pages back; whether to go on.
+    """Delete a slice of the rows older than the days to keep. Return whether there may be more.
 
-    Age is counted from the newest entry, so that a clock that is set forward prunes nothing.
+    The age is measured from the newest entry, so that setting the clock forward prunes nothing.
     """
     newest_ns = number(db, "SELECT wall_ns FROM inputs ORDER BY seq DESC LIMIT 1")
     horizon_ns = newest_ns - int(rule.keep_days * _DAY_NS)
@@ -73,20 +73,20 @@ def drop_aged(db: apsw.Connection, rule: Prune, _log_bytes: int) -> bool:
 
 
 def _drop_oldest(db: apsw.Connection, excess: int, rule: Prune) -> bool:
-    """Drop entries that no start needs; where there are none, old transitions and deliveries."""
+    """Delete entries that no start needs, or, if there are none, old transitions and deliveries."""
     last = _last_in_excess(db, excess)
     if last:
         return _drop_entries(db, last)
     needed = "SELECT sum(length(events)) FROM inputs WHERE seq > (SELECT max(seq) FROM snapshots)"
     if number(db, needed) > rule.max_bytes >> 2:
-        return False  # the next snapshot makes them droppable
+        return False  # they can be deleted after the next snapshot
     return _drop_finished(db, 2**63 - 1)
 
 
 def _last_in_excess(db: apsw.Connection, excess: int) -> int:
-    """The last seq of the oldest entries that make up the excess, or a slice of it; 0 for none."""
+    """The last seq of the oldest entries that amount to the excess or to a slice; 0 for none."""
     newest = number(db, "SELECT max(seq) FROM snapshots")
-    # The very last entry stays: it holds the time at which the next start goes on.
+    # The last entry is never deleted: the next start continues from its time.
     needless_seq = min(newest, number(db, "SELECT max(seq) FROM inputs") - 1)
     dropped = last = 0
     for seq, size in db.execute(
@@ -100,7 +100,7 @@ def _last_in_excess(db: apsw.Connection, excess: int) -> int:
 
 
 def _last_aged(db: apsw.Connection, horizon_ns: int) -> int:
-    """The last seq of a slice of the entries too old that no snapshot needs; 0 for none."""
+    """The last seq of a slice of the old entries that no snapshot needs; 0 for none."""
     seqs = [row[0] for row in db.execute("SELECT seq FROM snapshots ORDER BY seq DESC")]
     older_seq = seqs[1] if len(seqs) > 1 else 0
     needless_seq = min(older_seq, number(db, "SELECT max(seq) FROM inputs") - 1)
@@ -122,7 +122,10 @@ def _drop_entries(db: apsw.Connection, last_seq: int) -> bool:
 
 
 def _drop_finished(db: apsw.Connection, horizon_ns: int) -> bool:
-    """Drop the oldest transitions and finished deliveries before an instant; whether there were."""
+    """Delete a slice of the transitions and finished deliveries before an instant.
+
+    Return whether there were any.
+    """
     before = db.total_changes()
     for table, column, rest in (
         ("transitions", "at_ns", ""),
@@ -137,9 +140,10 @@ def _drop_finished(db: apsw.Connection, horizon_ns: int) -> bool:
 
 
 def _drop_refusals(db: apsw.Connection, horizon_ns: int) -> bool:
-    """Drop audit records of refused calls that are old or too many; whether there were any.
+    """Delete a slice of the old or surplus audit records of refused calls.
 
-    A refusal costs its sender nothing. Their ids begin with the time, in digits.
+    Return whether there were any. Such records are bounded because any sender can cause them.
+    Their ids begin with the time, in digits.
     """
     before = db.total_changes()
     db.execute(

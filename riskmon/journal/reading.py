@@ -1,4 +1,4 @@
-"""What a journal holds: its end, its newest sound snapshot, and its entries without a gap."""
+"""Queries of a journal: its end, its newest valid snapshot, and its entries, checked for gaps."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import apsw
 import msgspec
 
 from riskmon.journal.commit import Entry, Input, decoded
-from riskmon.journal.file import JournalLost, explained, identity_of, number, open_reader
+from riskmon.journal.file import JournalLost, identity_of, number, open_reader, translated_errors
 
 _log = logging.getLogger("riskmon.journal")
 
 
 class End(NamedTuple):
-    """A journal's identity, and the number and time of its last entry; 0 and 0 without one."""
+    """A journal's identity, and the number and time of its last entry (0 and 0 without one)."""
 
     identity: bytes | None
     last_seq: int
@@ -27,7 +27,7 @@ class End(NamedTuple):
 
 
 def end_of(db: apsw.Connection) -> End:
-    """The journal's end as it is now."""
+    """Return the current end of the journal."""
     row = db.execute("SELECT seq, wall_ns FROM inputs ORDER BY seq DESC LIMIT 1").fetchone()
     return End(identity_of(db), *(row or (0, 0)))
 
@@ -38,42 +38,49 @@ def pruned_seq(db: apsw.Connection) -> int:
 
 
 def wall_ns_of(db: apsw.Connection, seq: int) -> int:
-    """The time of an entry; 0 for one that is not there."""
+    """The time of an entry; 0 for one that does not exist."""
     return number(db, "SELECT wall_ns FROM inputs WHERE seq = ?", seq)
 
 
 def entries(path: Path, after_seq: int = 0) -> Iterator[Entry]:
-    """The entries of a journal or backup after ``after_seq``, in order, read as one goes.
+    """Iterate over the entries of a journal or backup after ``after_seq``, in order.
 
-    Reads only, also while a sidecar writes; entries committed later are not seen. Raises
-    :class:`JournalError`, later too when it comes upon a damaged or a missing entry.
+    Only reads, also while a sidecar writes; entries committed after the call are not included.
+    Raises :class:`JournalError`, also during the iteration, at a damaged or missing entry.
     """
-    with explained(path):
+    with translated_errors(path):
         return _closing(path, open_reader(path), after_seq, None)
 
 
 def entries_since(path: Path, snapshot_seq: int) -> Iterator[Entry]:
-    """As :func:`entries`; raises too where the first entry after a snapshot is missing."""
-    with explained(path):
+    """As :func:`entries`, but raise also when the first entry after the snapshot is missing."""
+    with translated_errors(path):
         return _closing(path, open_reader(path), snapshot_seq, snapshot_seq + 1)
 
 
 def newest_snapshot(db: apsw.Connection, path: Path) -> tuple[int, bytes | None]:
-    """The newest snapshot that is sound and whose later entries are all there, and its seq."""
+    """Return the seq and the data of the newest usable snapshot; 0 and None for none.
+
+    A snapshot is usable when its checksum matches and no entry after it is pruned.
+    """
     pruned = pruned_seq(db)
     for seq, crc, data in db.execute("SELECT seq, crc, data FROM snapshots ORDER BY seq DESC"):
         if seq >= pruned and zlib.crc32(data) == crc:
             return seq, data
-        _log.warning("the snapshot at entry %d of %s cannot be used", seq, path)
+        why = "it is damaged" if seq >= pruned else "entries after it are pruned"
+        _log.warning("skipping the snapshot at entry %d of %s: %s", seq, path, why)
     if pruned:
         raise JournalLost(
-            f"{path} has no sound snapshot, and the entries up to {pruned} are pruned"
+            f"{path} has no valid snapshot, and the entries up to {pruned} are pruned"
         )
     return 0, None
 
 
-def last_sound(db: apsw.Connection, path: Path) -> int:
-    """The last entry up to which the state can be rebuilt. Raises :class:`JournalLost` for none."""
+def last_valid_seq(db: apsw.Connection, path: Path) -> int:
+    """Return the seq of the last entry that a replay can reach.
+
+    Raises :class:`JournalLost` when there is no snapshot to start from.
+    """
     last_seq, _ = newest_snapshot(db, path)
     try:
         for entry in read(db, path, last_seq, last_seq + 1):
@@ -86,10 +93,13 @@ def last_sound(db: apsw.Connection, path: Path) -> int:
 def read(
     db: apsw.Connection, path: Path, after_seq: int, expected_seq: int | None
 ) -> Iterator[Entry]:
-    """The entries after ``after_seq``. Raises :class:`JournalLost` at the first that is damaged,
-    or that does not follow the one before it; the first is ``expected_seq`` if that is given."""
+    """Iterate over the entries after ``after_seq``.
+
+    Raises :class:`JournalLost` at the first entry that is damaged or does not follow its
+    predecessor. The first entry must be ``expected_seq`` unless that is None.
+    """
     query = "SELECT seq, now_ns, wall_ns, events FROM inputs WHERE seq > ? ORDER BY seq"
-    with explained(path):
+    with translated_errors(path):
         for seq, now_ns, wall_ns, blob in db.execute(query, (after_seq,)):
             if expected_seq not in (None, seq):
                 raise JournalLost(f"entries {expected_seq} to {seq - 1} of {path} are missing")

@@ -1,4 +1,4 @@
-"""The journal of a running sidecar: one thread writes, others read."""
+"""The journal of a running sidecar: one thread writes, other threads read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import msgspec
 
 from riskmon.core.decisions import Record
 from riskmon.journal.commit import Commit, Delivery, Entry, Rows, rows_of
-from riskmon.journal.file import JOURNAL_NAME, JournalError, explained, open_reader, take
+from riskmon.journal.file import JOURNAL_NAME, JournalError, open_reader, take, translated_errors
 from riskmon.journal.mark import Marks, mark_paths
 from riskmon.journal.pruning import Prune
 from riskmon.journal.reading import entries_since, newest_snapshot
@@ -30,13 +30,14 @@ _decode_record = msgspec.json.Decoder(Record).decode
 
 
 class Recovered(NamedTuple):
-    """What a start finds: the newest sound snapshot and, read as one goes, the entries after it.
+    """The state that the last run left: the newest valid snapshot and the entries after it.
 
-    ``unclean``: the last run did not end in order. ``last_now_ns`` and ``last_seq`` are those of
-    the newest entry (0 without one). ``undelivered``: pending deliveries, oldest first. ``lost``:
-    the loss that this start accepts, empty for none; the first commit must hold the freeze.
-    ``storage_failed``: a write of an earlier run failed, so that a trip may be lost;
-    :meth:`Journal.clear_storage_failure` once what holds the account is durable.
+    ``entries`` is an iterator that reads them on demand. ``unclean``: the last run had no orderly
+    end. ``last_now_ns`` and ``last_seq`` are those of the newest entry (0 without one).
+    ``undelivered``: pending deliveries, oldest first. ``lost``: the loss that this start accepts,
+    empty for none; the first commit must contain the freeze. ``storage_failed``: a write of an
+    earlier run failed, so that a trip may be lost; call :meth:`Journal.clear_storage_failure` once
+    the breaker that halts the account is durable.
     """
 
     snapshot: bytes | None
@@ -53,15 +54,15 @@ Done = Callable[[BaseException | None], None]
 T = TypeVar("T")
 
 
-class _FileCheck(NamedTuple):
+class _CheckFiles(NamedTuple):
     done: Done
 
 
-class _Clear(NamedTuple):
-    """Withdraw the note of a failed write."""
+class _ClearFailure(NamedTuple):
+    """Clear the flag of a failed write in the marks."""
 
 
-_Job = tuple[Rows, Done] | Prune | _FileCheck | _Clear | None  # None: end the thread
+_Job = tuple[Rows, Done] | Prune | _CheckFiles | _ClearFailure | None  # None ends the thread
 
 
 class Journal:
@@ -73,11 +74,12 @@ class Journal:
         self._reading = threading.Lock()
         self._jobs: SimpleQueue[_Job] = SimpleQueue()
         self._failure: JournalError | None = None
-        self._submitting = threading.Lock()  # nothing may follow the end in the queue
+        self._submitting = threading.Lock()  # no job may follow the final None in the queue
         self._closed = False
         self._is_pruning = False
         self._file_checks: list[Done] = []
-        # A daemon: when the main thread dies the process must end, for a supervisor to restart it.
+        # A daemon thread: when the main thread dies the process must end, so that a supervisor
+        # restarts it.
         self._thread = threading.Thread(target=self._run, name="riskmon-journal", daemon=True)
         self._thread.start()
 
@@ -90,19 +92,19 @@ class Journal:
         lock: int | None = None,
         accept_loss: bool = False,
     ) -> Journal:
-        """Take ``state_dir`` for this process (made if absent, 0700) and open or make its journal.
+        """Lock ``state_dir`` (created with 0700 if absent) and open or create its journal.
 
         Its marks are in ``state_dir`` and, if it is given, beside the file ``gate``. ``lock`` is
-        what :func:`take` returned, if it was called before; it is closed in any case. From here
-        until :meth:`close` with ``clean`` the state counts as unclean. Raises
-        :class:`JournalError` when the directory cannot be written or another sidecar holds it, or
-        the file is foreign or of a newer riskmon; :class:`JournalLost` when it is damaged or ends
-        before a mark, unless ``accept_loss`` lets it begin with what can be read.
+        the result of :func:`take`, if it was called before; the journal closes it in any case. The
+        state counts as unclean until :meth:`close` with ``clean``. Raises :class:`JournalError`
+        when the directory cannot be written or another sidecar has locked it, or when the file is
+        not a journal or of a newer riskmon; :class:`JournalLost` when the journal is damaged or
+        ends before a mark, unless ``accept_loss`` is set.
         """
         path = state_dir / JOURNAL_NAME
         lock = take(state_dir) if lock is None else lock
         try:
-            with explained(path), ExitStack() as opened:
+            with translated_errors(path), ExitStack() as opened:
                 marks = Marks(mark_paths(state_dir, gate))
                 opened.callback(marks.close)
                 reserve = Reserve(state_dir)
@@ -115,11 +117,11 @@ class Journal:
             raise
 
     def recover(self) -> Recovered:
-        """What the last run left. Call it before the first :meth:`submit`.
+        """Read the state that the last run left. To be called before the first :meth:`submit`.
 
-        Raises :class:`JournalError`, also out of ``entries``, when something needed is damaged.
+        Raises :class:`JournalError`, also during the iteration over ``entries``, for damage.
         """
-        with self._reading, explained(self._path):
+        with self._reading, translated_errors(self._path):
             snapshot_seq, snapshot = newest_snapshot(self._reader, self._path)
             last = self._reader.execute(
                 "SELECT seq, now_ns FROM inputs ORDER BY seq DESC LIMIT 1"
@@ -143,11 +145,11 @@ class Journal:
         )
 
     def submit(self, commit: Commit, done: Done) -> None:
-        """Hand over a commit; never blocks, from any thread.
+        """Queue a commit for the writer thread. Never blocks; may be called from any thread.
 
         ``done`` is called on the writer thread: with None when the commit is on the disk, or with
-        the :class:`JournalError` that ended the journal. Raises :class:`Unencodable`, and hands
-        nothing over, for a commit that no journal could hold.
+        the :class:`JournalError` that ended the journal. Raises :class:`Unencodable`, and queues
+        nothing, for a commit that cannot be encoded.
         """
         rows = rows_of(commit)
         with self._submitting:
@@ -156,47 +158,47 @@ class Journal:
             self._jobs.put((rows, done))
 
     def clear_storage_failure(self) -> None:
-        """Withdraw the note behind :attr:`Recovered.storage_failed`, once the hold is durable."""
+        """Clear the flag behind :attr:`Recovered.storage_failed`, once the halt is durable."""
         with self._submitting:
             if not self._closed:
-                self._jobs.put(_Clear())
+                self._jobs.put(_ClearFailure())
 
     def prune(self, keep_days: float, max_bytes: int) -> None:
-        """Begin to drop what is old, between commits, and hold the size from then on.
+        """Delete old rows between commits, and bound the size from now on. Returns at once.
 
-        Entries go when they are older than ``keep_days`` before the newest one and than both
-        snapshots, and, oldest first, while the journal and its log hold more than ``max_bytes``;
-        what the newest snapshot needs stays. Transitions and finished deliveries go by age, and
-        where no entry can go; the audit trail stays. Returns at once.
+        Entries are deleted when they are older than ``keep_days`` before the newest entry and
+        older than both snapshots, and, oldest first, while the journal and its log are larger than
+        ``max_bytes``; the entries that the newest snapshot needs are kept. Transitions and
+        finished deliveries are deleted by age, and when no entry can be deleted. The audit trail
+        is kept.
         """
         self._jobs.put(Prune(keep_days, max_bytes))
 
     @property
     def out_of_room(self) -> str:
-        """Why the last room on the disk is in use, so that the sidecar must end; "" while not."""
+        """The reason why the reserve was released and the sidecar must end; empty before that."""
         return self._writer.out_of_room
 
     def check_files(self, done: Done) -> None:
-        """Check that the journal's files are where they were made, and make lost marks anew.
+        """Check that the journal's files are in place, and recreate missing marks.
 
-        ``done`` is called as for :meth:`submit`; a journal that is gone has failed.
+        ``done`` is called as for :meth:`submit`; removed or replaced files end the journal.
         """
         with self._submitting:
             if not self._closed:
-                self._jobs.put(_FileCheck(done))
+                self._jobs.put(_CheckFiles(done))
 
     def audit(
         self, limit: int, before: int | None = None, *, refusals: bool = True
     ) -> list[Record]:
-        """The newest ``limit`` records, newest first; with ``before`` (UTC ns), older ones only.
+        """Return the newest ``limit`` records, newest first.
 
-        Without ``refusals`` those of that kind are left out.
-
-        A page is longer than ``limit`` where records share its last instant, so that its last
-        ``at_ns`` is the ``before`` of the next page and none is lost. Reads the disk: call it
-        outside of the event loop.
+        With ``before`` (UTC ns) only older records are returned; without ``refusals`` no records
+        of that kind. A page is longer than ``limit`` when several records have the time of its
+        last one, so that its last ``at_ns`` is the ``before`` of the next page and no record is
+        skipped. Reads the disk: not to be called on the event loop.
         """
-        with self._reading, explained(self._path):
+        with self._reading, translated_errors(self._path):
             rows = self._reader.execute(
                 "WITH shown AS (SELECT rowid AS number, at_ns, record FROM audit"
                 " WHERE at_ns < ?1 AND (?4 OR kind <> 'refusal'))"
@@ -213,9 +215,9 @@ class Journal:
             return [_decode_record(row[0]) for row in rows]
 
     def close(self, clean: bool) -> None:
-        """Write what was submitted, mark an orderly end if ``clean``, and release the directory.
+        """Write the queued commits, mark an orderly end if ``clean``, and unlock the directory.
 
-        Raises the :class:`JournalError` of a write that failed when ``clean`` was asked for.
+        With ``clean``, raises the :class:`JournalError` of a write that failed.
         """
         with self._submitting:
             if self._closed:
@@ -241,15 +243,15 @@ class Journal:
             while group:
                 group = self._commit(group)
                 if group:
-                    self._guarded(self._maintain)
+                    self._run_or_fail(self._maintain)
             if self._file_checks:
-                self._guarded(self._writer.check_files)
+                self._run_or_fail(self._writer.check_files)
                 waiting, self._file_checks = self._file_checks, []
                 self._answer(waiting)
-            self._guarded(self._maintain)
+            self._run_or_fail(self._maintain)
 
     def _next_group(self) -> tuple[list[tuple[Rows, Done]], bool]:
-        """All commits that wait, at most ``_GROUP_MAX``, and whether more may come."""
+        """Return all waiting commits, at most ``_GROUP_MAX``, and whether more may follow."""
         group: list[tuple[Rows, Done]] = []
         wait = not self._is_pruning
         while len(group) < _GROUP_MAX:
@@ -261,18 +263,18 @@ class Journal:
             if job is None:
                 return group, False
             if isinstance(job, Prune):
-                self._guarded(partial(self._writer.prune, job))
-            elif isinstance(job, _FileCheck):
+                self._run_or_fail(partial(self._writer.prune, job))
+            elif isinstance(job, _CheckFiles):
                 self._file_checks.append(job.done)
-            elif isinstance(job, _Clear):
-                self._guarded(self._writer.clear_failure)
+            elif isinstance(job, _ClearFailure):
+                self._run_or_fail(self._writer.clear_failure)
             else:
                 group.append(job)
         return group, True
 
     def _commit(self, group: list[tuple[Rows, Done]]) -> list[tuple[Rows, Done]]:
-        """Make one transaction of the first of these, and answer them; the rest."""
-        written = self._guarded(lambda: self._writer.write([commit for commit, _ in group]))
+        """Write the first of these commits in one transaction and answer them. Return the rest."""
+        written = self._run_or_fail(lambda: self._writer.write([commit for commit, _ in group]))
         count = len(group) if written is None else written
         self._answer([done for _, done in group[:count]])
         return group[count:]
@@ -281,20 +283,23 @@ class Journal:
         for done in receivers:
             try:
                 done(self._failure)
-            except Exception:  # one receiver's fault must not silence the others
-                _log.exception("a receiver of a commit failed")
+            except Exception:  # the other receivers must still be called
+                _log.exception("the callback of a commit raised an exception")
 
     def _maintain(self) -> None:
         self._is_pruning = self._writer.maintain()
 
-    def _guarded(self, work: Callable[[], T]) -> T | None:
-        """What ``work`` returns; its failure ends the journal, and after one nothing is tried."""
+    def _run_or_fail(self, work: Callable[[], T]) -> T | None:
+        """Return the result of ``work``. Its failure ends the journal.
+
+        After a failure, return None without calling ``work``.
+        """
         if self._failure is not None:
             return None
         try:
-            with explained(self._path):
+            with translated_errors(self._path):
                 return work()
-        except BaseException as fault:  # no reason at all may leave a sender without an answer
+        except BaseException as fault:  # whatever is raised, the senders must be answered
             self._is_pruning = False
             self._end(fault)
             return None
@@ -304,13 +309,14 @@ class Journal:
             self._failure = fault
         else:
             self._failure = JournalError(f"internal fault in writing {self._path}: {fault!r}")
-        _log.critical("the journal ends: %s", self._failure)
-        # Files that are gone have no cause: what they held is missing at the next start anyway.
+        _log.critical("the journal has failed: %s", self._failure)
+        # A fault without a cause is that of removed files. The next start finds them missing, so
+        # the flag of a failed write is not needed.
         if fault.__cause__ is not None or not isinstance(fault, JournalError):
             if self._writer.note_failure():
-                _log.critical("a trip may not be written: the next start holds the account")
+                _log.critical("a trip may be missing on disk: the next start halts the account")
             else:
                 _log.critical(
-                    "a trip may not be written, and neither is that in a mark: freeze the account "
-                    "after the next start"
+                    "a trip may be missing on disk, and no mark could be written: freeze the "
+                    "account after the next start"
                 )

@@ -1,10 +1,11 @@
-"""What a commit writes, without the thread that runs it: one transaction, then the marks.
+"""The writes of the journal, without the thread that runs them: one transaction, then the marks.
 
-The size of the journal is held here too: between transactions the log is copied back into the
-database, and what is old is dropped, in step with what comes in.
+The writer also bounds the size of the journal: between transactions it copies the log back into the
+database and deletes old rows, in proportion to the rows that are written.
 
-A transaction that finds no room on the disk is tried again in the :class:`Reserve`. One that
-cannot be written at all leaves its trace in the marks, so that the next start holds the account.
+A transaction that fails for lack of disk space is repeated in the space of the :class:`Reserve`. A
+transaction that cannot be written sets a flag in the marks, so that the next start halts the
+account.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from riskmon.journal.file import JournalError, log_of, number
 from riskmon.journal.mark import Mark, Marks
 from riskmon.journal.opening import open_writer
 from riskmon.journal.pruning import Prune, drop_aged, drop_excess
-from riskmon.journal.reserve import Reserve, is_for_want_of_room
+from riskmon.journal.reserve import Reserve, is_no_space
 
 _PAGE_BYTES = 4_096
 _CHECKPOINT_PAGES_MIN, _CHECKPOINT_PAGES_MAX = 16, 1_000
@@ -30,7 +31,10 @@ Drop = Callable[[apsw.Connection, Prune, int], bool]
 
 
 class Writer:
-    """Writes one journal, on one thread at a time. Call everything `explained`."""
+    """The writer of one journal, for one thread at a time.
+
+    All methods are to be called inside :func:`translated_errors`.
+    """
 
     def __init__(
         self, path: Path, marks: Marks, reserve: Reserve, *, accept_loss: bool = False
@@ -39,7 +43,7 @@ class Writer:
         self.storage_failed = marks.storage_failed
         self._db, self._mark, self.lost = open_writer(path, marks, accept_loss=accept_loss)
         self._marked = not self.lost
-        self._goes_on = False  # whether this run has written an entry
+        self._has_written = False  # whether this run has written an entry
         self._last_seq = self._mark.last_seq
         self.was_unclean = number(self._db, "SELECT value FROM meta WHERE key = 'clean'") == 0
         self._log_pages = 0
@@ -47,10 +51,10 @@ class Writer:
         self._rule: Prune | None = None
         self._checkpoint_pages = _CHECKPOINT_PAGES_MAX
         self._transaction_bytes = 2**63
-        self._is_aging = self._is_over = False
+        self._is_aging = self._is_oversized = False
         self._log_bytes = _LOG_BYTES_MAX
         self._db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES_MAX}")
-        # Without the hook SQLite would checkpoint inside a commit, and its sender would wait.
+        # Without the hook SQLite would run checkpoints inside of commits and delay their senders.
         self._db.set_wal_hook(self._note_log)
         self._db.execute("UPDATE meta SET value = 0 WHERE key = 'clean'")
         places = (path.parent, path, log_of(path))
@@ -58,22 +62,25 @@ class Writer:
 
     @property
     def out_of_room(self) -> str:
-        """Why the reserve is spent, so that soon nothing can be written; empty while it is not."""
+        """The reason why the reserve was released; empty before that."""
         return self._reserve.spent
 
     def write(self, commits: Sequence[Rows]) -> int:
-        """Make the first of these commits durable, and mark it; how many, one at least."""
+        """Make the first of these commits durable and update the marks.
+
+        Return how many were written, at least one.
+        """
         try:
             count = self._insert(commits)
         except apsw.Error as fault:
-            if not is_for_want_of_room(fault):
+            if not is_no_space(fault):
                 raise
             count = self._insert_into_reserve(commits, str(fault))
         self._advance(commits[:count])
         return count
 
     def _insert(self, commits: Sequence[Rows]) -> int:
-        """One transaction of the first of these commits, whole or not at all; how many."""
+        """Write the first of these commits in one transaction. Return how many."""
         count = size = 0
         last_seq = self._last_seq
         self._db.execute("BEGIN IMMEDIATE")
@@ -90,40 +97,43 @@ class Writer:
         return count
 
     def _insert_into_reserve(self, commits: Sequence[Rows], why: str) -> int:
-        """As :meth:`_insert`, in the room that the reserve gives; alone, if need be."""
+        """As :meth:`_insert`, in the space of the reserve, without snapshots.
+
+        If that fails too, only the first commit is written.
+        """
         small = [each._replace(snapshot=None) for each in commits]
         if self._reserve.release(why):
             try:
                 return self._insert(small)
             except apsw.Error as fault:
-                if not is_for_want_of_room(fault):
+                if not is_no_space(fault):
                     raise
         return self._insert(small[:1])
 
     def _roll_back(self) -> None:
-        with suppress(apsw.Error):  # a failed COMMIT may have done it
+        with suppress(apsw.Error):  # a failed COMMIT may have rolled back already
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 
     def note_failure(self) -> bool:
-        """Record in the marks that a write failed; whether one of them took it."""
+        """Set the flag of a failed write in the marks. Return whether one of them has it."""
         return self._marks.note_storage_failure()
 
     def clear_failure(self) -> None:
-        """Withdraw what an earlier run recorded, once what holds the account is durable."""
+        """Clear the flag of an earlier run, once the breaker that halts the account is durable."""
         self._marks.clear_storage_failure()
 
     def maintain(self) -> bool:
-        """Do a little of what keeps the files small; whether there is more to do at once.
+        """Do one slice of checkpointing and pruning. Return whether more remains.
 
-        On a full disk nothing: all the room that is left is for commits.
+        Does nothing on a full disk, where the remaining space is for commits.
         """
         if self._reserve.spent:
             return False
         try:
             return self._maintain()
         except apsw.Error as fault:
-            if not is_for_want_of_room(fault):
+            if not is_no_space(fault):
                 raise
             self._reserve.release(str(fault))
             return False
@@ -134,45 +144,49 @@ class Writer:
         rule = self._rule
         if rule is None:
             return False
-        if self._is_over or self._unchecked_bytes >= rule.max_bytes >> 6:
+        if self._is_oversized or self._unchecked_bytes >= rule.max_bytes >> 6:
             self._unchecked_bytes = 0
-            was_over, self._is_over = self._is_over, self._transact(drop_excess, rule)
-            if was_over and not self._is_over:
-                self._checkpoint()  # the database's file shrinks with it
-        if self._is_aging and not self._is_over:
+            was_over, self._is_oversized = self._is_oversized, self._transact(drop_excess, rule)
+            if was_over and not self._is_oversized:
+                self._checkpoint()  # the file of the database shrinks only at a checkpoint
+        if self._is_aging and not self._is_oversized:
             self._is_aging = self._transact(drop_aged, rule)
-        return self._is_over or self._is_aging
+        return self._is_oversized or self._is_aging
 
     def _checkpoint(self) -> None:
         self._log_pages = 0
         self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def prune(self, rule: Prune) -> None:
-        """Hold the journal to this rule from here on, and drop next what is too old for it."""
+        """Apply this rule from now on, starting with the rows that are too old for it."""
         pages = int(rule.max_bytes / 16 / _PAGE_BYTES)
         self._checkpoint_pages = max(_CHECKPOINT_PAGES_MIN, min(pages, _CHECKPOINT_PAGES_MAX))
         self._transaction_bytes = max(rule.max_bytes >> 5, _PAGE_BYTES)
         self._log_bytes = min(rule.max_bytes >> 3, _LOG_BYTES_MAX)
         self._db.execute(f"PRAGMA journal_size_limit = {self._log_bytes}")
-        self._rule, self._is_aging, self._is_over = rule, True, True
+        self._rule, self._is_aging, self._is_oversized = rule, True, True
 
     def check_files(self) -> None:
-        """Make lost marks anew. Raises :class:`JournalError` when the journal's files are gone."""
+        """Recreate missing marks.
+
+        Raises :class:`JournalError` when a file of the journal was removed or replaced.
+        """
         for place, opened in self._places:
             if _device_and_inode(place) != opened:
                 raise JournalError(
-                    f"{place} was removed, renamed or replaced while riskmon wrote there: the "
-                    "entries after that are lost; put it back, or see `riskmon check-state`"
+                    f"{place} was removed, renamed or replaced while riskmon was writing: later "
+                    "entries are lost; put it back, or run `riskmon check-state`"
                 )
         if self._marked:
-            self._marks.remake_lost()
+            self._marks.recreate_missing()
 
     def close(self, *, failed: bool) -> None:
         """Close the journal and its marks."""
         if failed:
-            # What a failed sync left must not be copied from the log into the database.
+            # The pages of a failed sync must not be copied from the log into the database.
             self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            # Not when it is noted: a sync can hang, and senders and the gate come first.
+            # The marks are synced here and not when the flag is set: a sync can hang, and the
+            # senders and the gate have priority.
             self._marks.sync()
         self._db.close()
         self._marks.close()
@@ -186,9 +200,9 @@ class Writer:
             at = (last.seq, last.wall_ns) if last else (self._mark.last_seq, self._mark.wall_ns)
             self._marks.start(Mark(self._mark.identity, self._mark.state_dir, *at))
             self._marked = True
-        if last is not None and not self._goes_on:
-            self._marks.remake_lost()
-            self._goes_on = True
+        if last is not None and not self._has_written:
+            self._marks.recreate_missing()
+            self._has_written = True
 
     def _transact(self, drop: Drop, rule: Prune) -> bool:
         self._db.execute("BEGIN IMMEDIATE")

@@ -142,7 +142,7 @@ class Recorder:
                 pair = event.venue, event.operation or ""
                 stats = operations.get(pair) or self._add_operation(*pair)
                 if event.seconds is not None:
-                    stats.add(event.seconds)  # type: ignore[arg-type]  # parsed: a float
+                    stats.add(event.seconds)
                 if isinstance(event, Error):
                     stats.errors += 1
 

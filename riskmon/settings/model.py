@@ -110,7 +110,7 @@ class FileSettings:
     portfolio: PortfolioConfig = field(default_factory=PortfolioConfig)
     journal: JournalSettings = field(default_factory=JournalSettings)
     log: LogSettings = field(default_factory=LogSettings)
-    cancel: tuple[CancelTarget, ...] = field(default=(), repr=False)  # it holds secrets
+    cancel: tuple[CancelTarget, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

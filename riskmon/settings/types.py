@@ -114,7 +114,7 @@ Mode = Annotated[
 ]
 Group = Annotated[
     str | int | None,
-    must(_is_group, "is no group of this machine\nwrite its name or its number"),
+    must(_is_group, "must be a group of this machine\nwrite its name or its number"),
 ]
 UserId = Annotated[int, must(lambda uid: uid >= 0, "must be a user's number")]
 Directory = Annotated[Path, must(lambda path: path != Path(), "must be a directory")]

@@ -26,30 +26,35 @@ _log = logging.getLogger("riskmon.web")
 
 
 class Route(NamedTuple):
-    """An endpoint and the right that it takes."""
+    """An endpoint, the right that it takes, and what it does, for the reference."""
 
     right: int
     endpoint: Endpoint
+    help: str
     always: bool = False  # answered in a spare place too: short, and without a right
 
 
 EVENTS = "/v1/events"
 PATHS: dict[str, dict[str, Route]] = {
-    EVENTS: {"POST": Route(INGEST, ingest.events)},
-    "/v1/check": {"POST": Route(INGEST, ingest.check)},
-    "/v1/state": {"GET": Route(READ, show.state)},
-    "/v1/incidents": {"GET": Route(READ, show.incidents)},
-    "/v1/stream": {"GET": Route(READ, stream.stream)},
+    EVENTS: {"POST": Route(INGEST, ingest.events, "Take events, whole or not at all.")},
+    "/v1/check": {"POST": Route(INGEST, ingest.check, "Check an order before it is sent.")},
+    "/v1/state": {"GET": Route(READ, show.state, "The whole state.")},
+    "/v1/incidents": {"GET": Route(READ, show.incidents, "The audit trail, newest first.")},
+    "/v1/stream": {"GET": Route(READ, stream.stream, "The state, then every change of it.")},
     **{
-        f"/v1/{action}": {"POST": Route(OPERATE, operate.operation(action))}
+        f"/v1/{action}": {
+            "POST": Route(OPERATE, operate.operation(action), f"As `riskmon {action}`.")
+        }
         for action in operate.ACTIONS
     },
-    "/metrics": {"GET": Route(READ, show.metrics)},
-    "/-/healthy": {"GET": Route(NONE, show.healthy, always=True)},
-    "/-/ready": {"GET": Route(NONE, show.ready, always=True)},
-    CHALLENGE_PATH: {"POST": Route(NONE, signed.challenge, always=True)},
-    "/-/reload": {"POST": Route(OPERATE, operate.reload)},
-    "/": {"GET": Route(NONE, show.page)},
+    "/metrics": {"GET": Route(READ, show.metrics, "Prometheus text or OpenMetrics.")},
+    "/-/healthy": {"GET": Route(NONE, show.healthy, "200 while the loop runs.", always=True)},
+    "/-/ready": {"GET": Route(NONE, show.ready, "200 once replayed and writable.", always=True)},
+    CHALLENGE_PATH: {
+        "POST": Route(NONE, signed.challenge, "A nonce for a signed request.", always=True)
+    },
+    "/-/reload": {"POST": Route(OPERATE, operate.reload, "Read the configuration again.")},
+    "/": {"GET": Route(NONE, show.page, "The status page; it holds no data itself.")},
 }
 
 OPERATIONS = frozenset(
@@ -119,7 +124,7 @@ class App:
     ) -> web.StreamResponse:
         peer = connection.peer
         self._door.check_site(request.headers, peer)
-        right, endpoint, always = _find(request)
+        right, endpoint, _, always = _find(request)
         caller = Caller("", NONE, peer.name)
         if right:
             signer = proven.token if proven else None

@@ -15,7 +15,6 @@ from riskmon.web.access import Caller
 from riskmon.web.body import read_json
 from riskmon.web.edge import Edge, Endpoint
 from riskmon.web.problems import Problem, answer
-from riskmon.web.show import shown
 
 _log = logging.getLogger("riskmon.web")
 
@@ -97,7 +96,6 @@ def _bad(field: str, what: str) -> Problem:
 
 
 def _told(order: Operate, done: OperateAnswer) -> web.Response:
-    breakers = [shown(breaker) for breaker in done.breakers]
     if done.status == 404:
         raise Problem("not_found", done.detail, near=done.near)
     if done.status == 409:
@@ -107,7 +105,7 @@ def _told(order: Operate, done: OperateAnswer) -> web.Response:
             scope=order.scope,
             level=done.level,
             generation=done.generation,
-            breakers=breakers,
+            breakers=done.breakers,
             would_trip=done.would_trip,
         )
     return answer(
@@ -117,7 +115,7 @@ def _told(order: Operate, done: OperateAnswer) -> web.Response:
             "generation": done.generation,
             "detail": done.detail,
             "preview": order.preview,
-            "breakers": breakers,
+            "breakers": done.breakers,
             "would_trip": done.would_trip,
         }
     )

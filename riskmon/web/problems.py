@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 from multidict import CIMultiDict, istr
 
-from riskmon.core.events import BadEvents
+from riskmon.core.fields import BadEvents
 
 
 class Kind(NamedTuple):

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from riskmon.client import Client, SyncClient, TradingHalted
 from riskmon.client.reports import ReportQueue, boottime_ns
-from riskmon.core.events import parse_json
+from riskmon.core.parsing import parse_json
 from riskmon.gate import Gate, Level
 from riskmon.gate_writer import GateWriter
 

@@ -77,7 +77,7 @@ def error(venue: str = "kraken", operation: str | None = None, **more: Any) -> e
 
 def balances(venue: str = "kraken", **free: float) -> ev.Balances:
     """All assets of a venue, free."""
-    return ev.Balances(venue=venue, assets={a: ev.Holding(free=f) for a, f in free.items()})
+    return ev.Balances(venue=venue, assets={a: ev.AssetBalance(free=f) for a, f in free.items()})
 
 
 def balance(asset: str, free: float, venue: str = "kraken", locked: float = 0.0) -> ev.Balance:

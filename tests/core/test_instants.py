@@ -17,7 +17,7 @@ from riskmon.core import events as ev
 from riskmon.core.admission import TooManyScopes
 from riskmon.core.decisions import Outcome
 from riskmon.core.engine import Engine
-from riskmon.core.events import parse_json
+from riskmon.core.parsing import parse_json
 from tests.core import BEGIN_WALL_NS, FEW, MANY, plain, run
 from tests.core.play import STEPS, play, tell
 

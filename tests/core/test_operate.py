@@ -52,7 +52,7 @@ def test_freeze_takes_over_an_open_breaker() -> None:
 def test_trip_by_hand() -> None:
     """An operator's trip opens `manual` until he resets it."""
     world = World()
-    assert world.operate("trip").breakers[0]["limit"] == "manual"
+    assert world.operate("trip").breakers[0].limit == "manual"
     world.wait(10_000)
     assert world.level() == "halt"
     assert world.operate("reset").level == "allow"
@@ -130,7 +130,7 @@ def test_without_a_limit_a_call_is_for_all_of_the_scope() -> None:
     world = World(latency_limit(), limit("error_streak", max=1, recover="operator"), loss_limit())
     world.step(latency(0.1, "mexc"), latency(1.0), error())
     both = ["error_streak", "latency_p99"]
-    assert sorted(str(b["limit"]) for b in world.operate("reset", "venue:kraken").breakers) == both
+    assert sorted(b.limit for b in world.operate("reset", "venue:kraken").breakers) == both
     assert world.level("venue:kraken") == "allow"
     world.operate("disable", "venue:kraken")
     world.step(latency(1.0), error())
@@ -140,9 +140,7 @@ def test_without_a_limit_a_call_is_for_all_of_the_scope() -> None:
     assert [world.state(one) for one in both] == ["closed", "closed"]
     for one in both:
         world.operate("freeze", "venue:kraken", limit=one)
-    assert sorted(str(b["limit"]) for b in world.operate("unfreeze", "venue:kraken").breakers) == (
-        both
-    )
+    assert sorted(b.limit for b in world.operate("unfreeze", "venue:kraken").breakers) == (both)
     assert world.level("venue:kraken") == "allow"
 
 
@@ -158,7 +156,7 @@ def test_a_freeze_is_refused_in_no_state(before: str) -> None:
     assert world.state("latency_p99") == before
     answer = world.operate("freeze", "venue:kraken", limit="latency_p99", generation=0)
     assert (answer.status, answer.level) == (200, "halt")
-    assert answer.breakers[0]["incident"] == world.incident
+    assert answer.breakers[0].incident == world.incident
     world.wait(10_000)
     assert world.state("latency_p99") == "frozen"
 

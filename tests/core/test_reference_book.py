@@ -7,7 +7,7 @@ every (limit, scope) and every answer must be what the slow and obvious model sa
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from fractions import Fraction as F
 from math import isclose
 from typing import Any, ClassVar
@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from riskmon.core import events as ev
-from riskmon.core.book.calendar import Calendar
+from riskmon.core.book.calendar import Zone
 from riskmon.core.book.config import MaxAge, PortfolioConfig
 from riskmon.core.book.portfolio import Portfolio
-from riskmon.core.book.positions import Position
+from riskmon.core.book.positions import BookPosition
 from riskmon.core.book.prices import Prices
-from riskmon.core.book.reservations import Orders
+from riskmon.core.book.reservations import Reservations
 from riskmon.core.book.tracks import Best
 from riskmon.core.config import EngineConfig, LimitConfig
 from riskmon.core.decisions import LEVEL_NAMES, CheckAnswer, Violation
@@ -495,7 +495,7 @@ def without_fees(on_fill: Callable[..., None]) -> Callable[..., None]:
 def keeping_the_entry(fill: Callable[..., float]) -> Callable[..., float]:
     """A position that goes past zero keeps the price of the other side."""
 
-    def kept(self: Position, *change: Any, **more: Any) -> float:
+    def kept(self: BookPosition, *change: Any, **more: Any) -> float:
         held, entry = self.quantity, self.entry
         realised = fill(self, *change, **more)
         if held * self.quantity < 0:
@@ -523,11 +523,10 @@ def for_ever(begin: Callable[..., None]) -> Callable[..., None]:
 def winter_time(_: Any) -> Callable[..., int]:
     """A day begins at the same hour of UTC all year."""
 
-    def start_ns(self: Calendar, day: date) -> int:
-        local = datetime.combine(day, self.day_start, timezone(timedelta(hours=1)))
-        return int(local.timestamp()) * SECOND
+    def first_second(_self: Zone, day: date, at: time) -> int:
+        return int(datetime.combine(day, at, timezone(timedelta(hours=1))).timestamp())
 
-    return start_ns
+    return first_second
 
 
 Step = tuple[str, dict[str, Any]]
@@ -579,15 +578,15 @@ SUMMER = [step("gain", amount=-20.0, strategy=None), step("wait", seconds=91_800
 
 BLUNTED = [
     pytest.param(FEE, Engine, "_on_fill", without_fees, id="a fee is forgotten"),
-    pytest.param(FLIP, Position, "fill", keeping_the_entry, id="a flip keeps the entry"),
-    pytest.param(FILLED, Orders, "on_fill", nothing, id="a fill releases nothing"),
-    pytest.param(UNHEARD, Orders, "on_timer", nothing, id="an order is never given up"),
-    pytest.param(TWICE, Orders, "earlier", nothing, id="an order counts twice"),
+    pytest.param(FLIP, BookPosition, "fill", keeping_the_entry, id="a flip keeps the entry"),
+    pytest.param(FILLED, Reservations, "on_fill", nothing, id="a fill releases nothing"),
+    pytest.param(UNHEARD, Reservations, "on_timer", nothing, id="an order is never given up"),
+    pytest.param(TWICE, Reservations, "earlier", nothing, id="an order counts twice"),
     pytest.param(DEPOSIT, Portfolio, "_add_units", nothing, id="a deposit raises the peak"),
     pytest.param(LATE_DEPOSIT, Best, "take_back", nothing, id="a late deposit stays in the peak"),
     pytest.param(OLD, Prices, "__init__", for_ever, id="a price is never old"),
     pytest.param(MANY, MessageRate, "spend", nothing, id="an order costs no token"),
-    pytest.param(SUMMER, Calendar, "_start_ns", winter_time, id="no summer time"),
+    pytest.param(SUMMER, Zone, "first_second", winter_time, id="no summer time"),
 ]
 
 

@@ -19,7 +19,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from riskmon.core.events import parse_json
+from riskmon.core.parsing import parse_json
 from riskmon.demo.exchange import Book, NewOrder, Refused
 from riskmon.demo.programs import Broken, Program, Programs
 

@@ -82,7 +82,7 @@ def test_a_state_directory_that_cannot_be(make: Make, tmp_path: Path, place: str
     sidecar.config.write_text(text)
     line = the_one_line(sidecar)
     assert f"state_dir {tmp_path}/{place}" in line
-    assert "another place" in line
+    assert "another path" in line
 
 
 def test_a_gate_that_cannot_be(make: Make, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_freeze_on_a_full_disk_is_durable(
             sidecar.end(signal.SIGKILL)
         else:
             assert sidecar.wait() == 4
-            assert "no room is left on the disk" in sidecar.said()
+            assert "no space left on the disk" in sidecar.said()
         assert sidecar.launch(prefix=disk.prefix).wait() == 2
         assert "no space left" in sidecar.said()
         assert sidecar.level() is Level.HALT
@@ -95,7 +95,7 @@ def test_what_cannot_be_written_holds_the_next_start(make: Make, oms: Webhooks, 
         assert sidecar.request("POST", "/v1/events", SLOW_SAMPLES)[0] == 503
     assert sidecar.level(venue="kraken") is Level.HALT
     assert sidecar.wait() == 4
-    assert "the next start holds the account" in sidecar.said()
+    assert "the next start halts the account" in sidecar.said()
 
     oms.bodies.clear()
     sidecar.start()

@@ -73,12 +73,12 @@ def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
 
 @pytest.fixture(scope="module")
 def asker(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
-    """README's reader in C; None without a C compiler."""
+    """The documented reader in C; None without a C compiler."""
     return gate_in_c.build_if_possible(tmp_path_factory.mktemp("asker"))
 
 
 def rewrites(sidecar: Sidecar) -> float:
-    """How often the gate was made anew."""
+    """How many times the gate was recreated."""
     count = sidecar.metric(REWRITES)
     assert count is not None
     return count
@@ -109,12 +109,12 @@ def _overwrite(gate: Path) -> None:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "removed": (Path.unlink, "it is gone"),
-    "directory removed": (lambda gate: shutil.rmtree(gate.parent), "its directory is gone"),
-    "logged out": (_as_logind, "its directory is gone"),
+    "removed": (Path.unlink, "it is missing"),
+    "directory removed": (lambda gate: shutil.rmtree(gate.parent), "its directory is missing"),
+    "logged out": (_as_logind, "its directory is missing"),
     "directory moved": (
         lambda gate: gate.parent.rename(gate.parent.with_name(f"moved-{time.monotonic_ns()}")),
-        "its directory is gone",
+        "its directory is missing",
     ),
     "replaced": (_rename_over, "another file is in its place"),
     "replaced by a link": (_link_in_place, "another file is in its place"),
@@ -122,7 +122,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated in part": (lambda gate: os.truncate(gate, 100), "it was truncated"),
     "overwritten": (_overwrite, "its content was overwritten"),
     "mode changed": (lambda gate: gate.chmod(0o600), "its owner or mode was changed"),
-    "lock removed": (lambda gate: (gate.parent / ".test.gate.lock").unlink(), "its lock is gone"),
+    "lock removed": (
+        lambda gate: (gate.parent / ".test.gate.lock").unlink(),
+        "its lock is missing",
+    ),
 }
 
 
@@ -141,9 +144,9 @@ def test_a_lost_gate_is_made_anew(damage: str, sidecar: Sidecar, asker: Path | N
             "truncated"
         ):  # a reading before the next renewal would kill the reader
             eventually(lambda: rewrites(sidecar) > before, "the rewrite")
-        eventually(lambda: sidecar.said()[told:].count("was made anew"), "the log line")
+        eventually(lambda: sidecar.said()[told:].count("was recreated"), "the log line")
         assert time.monotonic() - began < 3  # a second, and what a busy machine adds
-        assert f"the gate {gate} was made anew: {said}" in sidecar.said()[told:]
+        assert f"the gate {gate} was recreated: {said}" in sidecar.said()[told:]
         eventually(reader.allows, "the open reader")
         assert gate.stat().st_ino != old
         with Gate.open(gate) as opened:
@@ -153,7 +156,7 @@ def test_a_lost_gate_is_made_anew(damage: str, sidecar: Sidecar, asker: Path | N
 
 
 def test_a_new_file_has_the_levels_of_the_old(sidecar: Sidecar) -> None:
-    """A freeze holds in the file that is made anew, and ends there."""
+    """A freeze applies in the recreated file, and ends there."""
     status, frozen = sidecar.operate("freeze", SCOPE)
     assert status == 200
     before = rewrites(sidecar)
@@ -168,15 +171,17 @@ def test_a_new_file_has_the_levels_of_the_old(sidecar: Sidecar) -> None:
 
 
 def test_a_place_that_cannot_be_used_is_reported_once(sidecar: Sidecar) -> None:
-    """Where a link takes the directory's place nothing is made, until the link is gone."""
+    """While a link has replaced the directory no gate is created; after its removal one is."""
     directory, before, told = sidecar.gate_path.parent, rewrites(sidecar), len(sidecar.said())
     moved = directory.with_name("elsewhere")
     directory.rename(moved)
     directory.symlink_to(moved)
-    fault = f"cannot be made anew: {directory} is a link or no directory: set `gate` to a path in"
+    fault = (
+        f"cannot recreate the gate {sidecar.gate_path}: {directory} is a link or not a directory"
+    )
     eventually(lambda: fault in sidecar.said()[told:], "the log line")
     time.sleep(1.1)  # two more checks
-    assert sidecar.said()[told:].count("cannot be made anew") == 1
+    assert sidecar.said()[told:].count("cannot recreate the gate") == 1
     assert rewrites(sidecar) == before
     with Gate.open(sidecar.gate_path) as gate:
         assert not gate.allows()

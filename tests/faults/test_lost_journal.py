@@ -304,14 +304,14 @@ def test_a_damaged_mark_counts_as_missing(state: State, damaged: str) -> None:
     assert state.start() is not None
     for mark in (state.state_mark, state.gate_mark):
         mark.write_bytes(b"\xa5" * 100)
-    assert "no mark says whether" in state.refusal()
+    assert "without a mark it is unknown whether" in state.refusal()
 
 
 def test_both_marks_missing_is_refused(state: State) -> None:
     """A journal that had marks and has none may have been shortened."""
     state.state_mark.unlink()
     state.gate_mark.unlink()
-    assert "no mark says whether" in state.refusal()
+    assert "without a mark it is unknown whether" in state.refusal()
 
 
 def test_an_older_copy_of_the_journal_is_refused(state: State) -> None:
@@ -332,13 +332,13 @@ def test_another_journal_is_refused(state: State, tmp_path: Path) -> None:
     other.killed(ENTRIES + 40)
     shutil.rmtree(state.dir)
     shutil.copytree(other.dir, state.dir)
-    assert "mark of another journal" in state.refusal()
+    assert "but of another journal" in state.refusal()
 
 
 def test_an_empty_state_dir_beside_a_known_gate_is_refused(state: State, tmp_path: Path) -> None:
     """A mistyped `state_dir` does not begin anew: the refusal names the other one."""
     elsewhere = tmp_path / "elsewhere"
-    with pytest.raises(JournalLost, match="name that state_dir") as refused:
+    with pytest.raises(JournalLost, match="set that state_dir") as refused:
         Journal.open(elsewhere, gate=state.gate)
     assert str(state.dir) in str(refused.value)
     assert not (elsewhere / "journal.db").exists()
@@ -407,7 +407,7 @@ def test_restore_writes_both_marks(state: State, tmp_path: Path) -> None:
     assert isinstance(events[-1], Operate)
     shutil.rmtree(state.dir)
     shutil.copytree(state.kept / "state", state.dir)
-    assert "mark of another journal" in state.refusal()
+    assert "but of another journal" in state.refusal()
 
 
 LOSSES: dict[str, Damage] = {

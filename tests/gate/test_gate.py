@@ -189,7 +189,7 @@ def test_names_have_up_to_56_bytes(path: Path, scope: str, fits: bool) -> None:
             file.add(scope)
             assert path.read_bytes()[64 * 2 : 64 * 3] == record(0, scope.encode())
         else:
-            with pytest.raises(ValueError, match="does not fit the gate"):
+            with pytest.raises(ValueError, match="does not fit into the gate"):
                 file.add(scope)
             assert path.read_bytes() == before
 
@@ -263,7 +263,7 @@ def test_one_writer_at_a_time(path: Path, file: GateWriter) -> None:
 def test_a_gate_that_cannot_be_made_is_named(path: Path) -> None:
     """The error says what failed and where, and leaves nothing behind."""
     path.mkdir()
-    with pytest.raises(OSError, match=r"cannot make the gate file: Is a directory.*main\.gate"):
+    with pytest.raises(OSError, match=r"cannot create the gate file: Is a directory.*main\.gate"):
         create(path)
     assert names_beside(path) == ["main.gate"]
 
@@ -276,7 +276,7 @@ def test_max_scopes_has_room_for_the_account(path: Path) -> None:
 
 
 def test_other_machines_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A big-endian machine hears so instead of reading nonsense."""
+    """A big-endian machine is refused, for writing and for reading."""
     monkeypatch.setattr(sys, "byteorder", "big")
     with pytest.raises(RuntimeError, match=r"little-endian Linux.*big-endian"):
         create(path)
@@ -369,7 +369,7 @@ def test_what_is_no_level_is_refused(path: Path, file: GateWriter, level: int) -
     """A level out of range raises and writes nothing."""
     file.renew(soon_ns(), {}, 1)
     before = path.read_bytes()
-    with pytest.raises(ValueError, match=rf"{level}, for scope 'venue:kraken', is no level"):
+    with pytest.raises(ValueError, match=rf"{level}, for scope 'venue:kraken', is not a level"):
         file.renew(soon_ns(), {"venue:kraken": level}, 2)
     assert path.read_bytes() == before
 
@@ -695,13 +695,13 @@ def test_a_gate_is_made_anew_with_its_leases(path: Path, file: GateWriter) -> No
     """`mend` does nothing to a whole gate; a lost one has the same records and words after it."""
     file.renew(soon_ns(), {"venue:kraken": 1}, 7)
     before, inode = path.read_bytes(), path.stat().st_ino
-    assert file.mend() is None
+    assert file.repair() is None
     assert path.stat().st_ino == inode
     with Gate.open(path) as gate:
         path.unlink()
-        assert file.mend() == "it is gone"
+        assert file.repair() == "it is missing"
         assert path.read_bytes() == before
-        assert file.mend() is None
+        assert file.repair() is None
         assert until(lambda: gate.allows(symbol="BTC/USDT"))
         assert gate.level(venue="kraken") == Level.REDUCE_ONLY
         file.add("venue:mexc")
@@ -716,7 +716,7 @@ def test_a_scope_stays_shut_in_a_file_that_is_made_anew(path: Path, file: GateWr
     file.tighten({"venue:kraken": 0}, 2)
     file.add("venue:mexc")
     path.unlink()
-    assert file.mend() == "it is gone"
+    assert file.repair() == "it is missing"
     with Gate.open(path) as gate:
         assert not gate.allows(venue="kraken")
         assert not gate.allows(venue="mexc")
@@ -734,7 +734,7 @@ def test_a_gate_that_another_sidecar_took_over_is_left_to_it(path: Path, file: G
         second.renew(soon_ns(), {}, 1)
         inode = path.stat().st_ino
         with pytest.raises(GateInUse, match=r"main\.gate is in use"):
-            file.mend()
+            file.repair()
         assert path.stat().st_ino == inode
 
 

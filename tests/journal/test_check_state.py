@@ -55,14 +55,16 @@ def changed(state: Path, statement: str) -> None:
 
 
 def test_a_sound_state_has_no_finding(places: tuple[Path, Path]) -> None:
-    """It prints how far the journal goes; before the first start, that it holds nothing."""
+    """The note names the last entry; before the first start it says that there is none."""
     report = check(places)
     assert (report.findings, report.running) == ([], "")
-    assert report.notes == [f"{places[0]}/journal.db goes to entry 30 of 1970-01-01T00:00:30.000Z"]
+    assert report.notes == [
+        f"the last entry of {places[0]}/journal.db is 30 of 1970-01-01T00:00:30.000Z"
+    ]
     nowhere = (places[0].parent / "nowhere", places[1].with_name("other.gate"))
     report = check(nowhere)
     assert report.findings == []
-    assert "holds nothing yet" in report.notes[0]
+    assert "has no entries yet" in report.notes[0]
     assert not nowhere[0].exists()
 
 
@@ -90,7 +92,7 @@ def test_every_finding_is_named(places: tuple[Path, Path]) -> None:
         "entries 4 to 5 are missing",
         "entry 9 is damaged",
         "a record of the audit trail is damaged",
-        "the snapshot at entry 20 has a wrong checksum",
+        "the snapshot at entry 20 does not match its checksum",
         "main.gate.mark has 0 bytes",
         "lacks entry 30 of 1970-01-01T00:00:30.000Z",
     ):
@@ -106,6 +108,6 @@ def test_a_damaged_or_lost_database(places: tuple[Path, Path]) -> None:
     path.write_bytes(b"\xa5" * len(whole))
     assert "not a database" in check(places).findings[0]
     path.write_bytes(b"")
-    assert "held entries 1 to 30" in check(places).findings[0]
+    assert "contained entries 1 to 30" in check(places).findings[0]
     shutil.rmtree(places[0])
-    assert "held entries 1 to 30" in check(places).findings[0]
+    assert "contained entries 1 to 30" in check(places).findings[0]

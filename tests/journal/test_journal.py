@@ -26,8 +26,8 @@ from riskmon.core.events import (
     Latency,
     Operate,
     Start,
-    parse_json,
 )
+from riskmon.core.parsing import parse_json
 from riskmon.journal import (
     Commit,
     Delivery,
@@ -40,7 +40,7 @@ from riskmon.journal import (
     entries,
     restore,
 )
-from riskmon.journal.file import explained
+from riskmon.journal.file import translated_errors
 
 DAY_NS = 86_400 * 10**9
 WAIT_SECONDS = 30
@@ -177,7 +177,7 @@ def test_damaged_snapshot_falls_back_to_the_one_before(tmp_path: Path) -> None:
     assert (found.snapshot, seqs) == (b"after 2", [3])
 
 
-def test_no_sound_snapshot_and_pruned_entries_is_an_error(tmp_path: Path) -> None:
+def test_no_valid_snapshot_and_pruned_entries_is_an_error(tmp_path: Path) -> None:
     """State that cannot be rebuilt is refused, never quietly started from a gap."""
     journal = Journal.open(tmp_path)
     for n in range(1, 4):
@@ -190,7 +190,7 @@ def test_no_sound_snapshot_and_pruned_entries_is_an_error(tmp_path: Path) -> Non
     db.close()
     journal = Journal.open(tmp_path)
     try:
-        with pytest.raises(JournalError, match=r"no sound snapshot.*up to 2 are pruned.*restore"):
+        with pytest.raises(JournalError, match=r"no valid snapshot.*up to 2 are pruned.*restore"):
             journal.recover()
     finally:
         journal.close(clean=False)
@@ -297,7 +297,7 @@ def test_full_disk_is_named(tmp_path: Path) -> None:
     db.execute("PRAGMA max_page_count = 3")
     db.execute("CREATE TABLE t (x)")
     words = r"no space left to write .*journal\.db: free some"
-    with pytest.raises(JournalError, match=words), explained(path):
+    with pytest.raises(JournalError, match=words), translated_errors(path):
         db.execute("INSERT INTO t VALUES (zeroblob(100000))")
     db.close()
 
@@ -799,7 +799,7 @@ def test_restore_refuses_a_damaged_backup(tmp_path: Path) -> None:
     body = bytearray((tmp_path / "copy").read_bytes())
     body[-40_000:-20_000] = os.urandom(20_000)
     (tmp_path / "copy").write_bytes(body)
-    with pytest.raises(JournalError, match=r"copy is damaged \(.*\): the state is as it was"):
+    with pytest.raises(JournalError, match=r"copy is damaged \(.*\): the state is unchanged"):
         restore(tmp_path / "copy", tmp_path / "state")
     assert numbers(tmp_path / "state") == list(range(1, 50))
 

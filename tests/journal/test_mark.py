@@ -108,16 +108,16 @@ def test_a_lost_file_is_made_anew_where_it_was(tmp_path: Path) -> None:
     marks.start(mark(0))
     marks.advance(5, 5_000)
     before = [path.stat().st_ino for path in where]
-    marks.remake_lost()
+    marks.recreate_missing()
     assert [path.stat().st_ino for path in where] == before
     where[0].unlink()
     where[1].with_name("other").write_text("")
     where[1].with_name("other").rename(where[1])
-    marks.remake_lost()
+    marks.recreate_missing()
     assert read(where) == [mark(5), mark(5)]
     os.truncate(where[0], 100)
     marks.advance(6, 6_000)
-    marks.remake_lost()
+    marks.recreate_missing()
     assert read(where) == [mark(6), mark(6)]
     marks.close()
 
@@ -131,7 +131,7 @@ def test_the_gates_directory_may_come_later(tmp_path: Path) -> None:
     assert read(where) == [mark(3), None]
     where[1].parent.mkdir()
     marks.advance(4, 4_000)
-    marks.remake_lost()
+    marks.recreate_missing()
     marks.close()
     assert read(where) == [mark(4), mark(4)]
 

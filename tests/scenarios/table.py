@@ -37,7 +37,8 @@ from riskmon.core.decisions import (
     Warned,
 )
 from riskmon.core.engine import Engine
-from riskmon.core.events import datetime_ns, parse_json
+from riskmon.core.events import datetime_ns
+from riskmon.core.parsing import parse_json
 from riskmon.settings import load
 from tests.scenarios.gates import Gates
 from tests.scenarios.seen import same, seen, shown

@@ -135,7 +135,7 @@ def test_a_relay_changes_nothing(
     out, err = capsys.readouterr()
     if code == 3:
         assert out == ""
-        assert "is not signed by the token" in err
+        assert "is not signed with the token" in err
     else:
         assert "the body is not the one of Riskmon-Digest" in err
     relay.mode("honest")
@@ -176,7 +176,7 @@ async def test_a_client_believes_signed_answers_only(relay: Relay) -> None:
         client.heartbeat(venue="good")
         assert not await client.flush(0.5)
         assert not client.allows(venue="good")
-        with pytest.raises(ConnectionError, match="not signed by the token"):
+        with pytest.raises(ConnectionError, match="not signed with the token"):
             await checked(client)
 
 

@@ -111,7 +111,7 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
     "as it should be": (lambda _: None, ""),
     "root's directory": (_owned_by(0, directory=True), ""),
     "a sticky directory of its own": (_mode(0o1755, directory=True), ""),
-    "a directory that is a link": (lambda gate: _link(gate.parent), "own is a link or no"),
+    "a directory that is a link": (lambda gate: _link(gate.parent), "own is a link or not"),
     "a file that is a link": (_link, r"main\.gate is a link"),
     "a directory of the group": (_mode(0o775, directory=True), r"write \S+own \(mode 0775\)"),
     "a directory of all": (_mode(0o1777, directory=True), r"write \S+own \(mode 1777\)"),
@@ -126,7 +126,7 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.fixture(scope="module")
 def asker() -> Iterator[Path | None]:
-    """README's reader in C, which every user can run; None without a C compiler."""
+    """The documented reader in C, which every user can run; None without a C compiler."""
     with shared_directory() as place:
         yield gate_in_c.build_if_possible(place)
 
@@ -161,7 +161,9 @@ def test_the_owner_is_a_name_or_a_number(gate: Path) -> None:
     with Gate.open(gate, owner="daemon") as opened:
         assert opened.allows()
     assert gate_path("main", "daemon") == Path(f"/dev/shm/riskmon-{daemon.pw_uid}/main.gate")
-    with pytest.raises(ValueError, match="owner 'rismkon' has no passwd entry here: give the numb"):
+    with pytest.raises(
+        ValueError, match="owner 'rismkon' has no passwd entry here: use the number"
+    ):
         Gate.open(gate, owner="rismkon")
     for wrong in (-1, 2**32 - 1, "99999999999"):
         with pytest.raises(ValueError, match="is not the number of a user"):
@@ -187,7 +189,7 @@ except ValueError as error:
         pytest.skip(f"no user namespaces here: {ran.stderr.strip()}")
     judged, refused = ran.stdout.splitlines()
     assert judged == f"False {gate.parent} belongs to user 65534, not to root"
-    assert refused.startswith("user 65534 stands for every user that this user namespace does not")
+    assert refused.startswith("user 65534 represents all users that this user namespace does not")
 
 
 def test_a_name_that_changes_in_between_opens_nothing(gate: Path) -> None:
@@ -233,7 +235,7 @@ PLACES: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "a volume that all can write": (
         _volume,
-        'mode 1777.*set gate = "/.*/own/riskmon/main.gate": riskmon makes its directory',
+        'mode 1777.*set gate = "/.*/own/riskmon/main.gate": riskmon creates that',
     ),
     "its own, which the group can write": (_mode(0o775, directory=True), "`chmod 755 /.*/own`, or"),
     "a file that is a link": (_link, r"main\.gate is a link: remove it .`rm /.*main\.gate`"),

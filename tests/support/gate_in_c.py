@@ -1,4 +1,4 @@
-"""README's reader of the gate in C, as a program."""
+"""The reader of the gate in C that docs shows, as a program."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parent.parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "reference" / "gate-file.md"
 _MAIN = """
 int main(int n, char **a) {
     return n != 5 || !putchar(48 + gate_allows(a[1], a[2], strtoul(a[3], NULL, 10), a[4]));
@@ -18,12 +18,12 @@ int main(int n, char **a) {
 
 
 def build(directory: Path) -> Path:
-    """Compile README's function: `asker DIRECTORY NAME OWNER SCOPE` prints 0 or 1."""
+    """Compile its function: `asker DIRECTORY NAME OWNER SCOPE` prints 0 or 1."""
     compiler = shutil.which("cc")
     if compiler is None:
-        pytest.skip("no C compiler: README's example of a gate in C cannot be built")
+        pytest.skip("no C compiler: the example of a gate in C cannot be built")
     source, program = directory / "asker.c", directory / "asker"
-    (block,) = re.findall(r"^```c\n(.*?)^```$", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    (block,) = re.findall(r"^```c\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     source.write_text(f"#include <stdio.h>\n#include <stdlib.h>\n{block}\n{_MAIN}")
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2"]
     built = subprocess.run(

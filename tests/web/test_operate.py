@@ -6,18 +6,27 @@ from typing import Any
 
 import pytest
 
-from riskmon.core.decisions import OperateAnswer, Violation
+from riskmon.core.decisions import AddressedBreaker, OperateAnswer, Violation
 from riskmon.core.events import Operate
 from riskmon.web import NotDurable, Reloaded
-from tests.support.port import NOW_NS, OPERATOR, ConfigFault, site
+from tests.support.port import OPERATOR, ConfigFault, site
 
 ACTIONS = ("freeze", "unfreeze", "trip", "reset", "disable", "enable")
-BREAKER = {"limit": "manual", "scope": "account", "state": "frozen", "since_ns": NOW_NS}
+BREAKER = AddressedBreaker(
+    limit="manual",
+    scope="account",
+    state="frozen",
+    generation=8,
+    reason="maintenance",
+    incident="inc_1",
+)
 SHOWN = {
     "limit": "manual",
     "scope": "account",
     "state": "frozen",
-    "since": "2026-01-02T03:04:05.678Z",
+    "generation": 8,
+    "reason": "maintenance",
+    "incident": "inc_1",
 }
 
 

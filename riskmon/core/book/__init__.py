@@ -1,1 +1,24 @@
-"""The book: balances, positions, prices and flows, and the equity, exposure and P&L of them."""
+"""The book: what the account holds, and the equity, exposure and P&L that follow from it.
+
+Events change primary facts only; the rest is derived from them in this order, and each module
+imports only modules above it:
+
+* ``money``, ``instruments``, ``calendar``, ``seen``: compensated sums, what a symbol denotes, local
+  time and trading days, and the ids of events that were applied;
+* ``prices``: the price of each asset and the mark of each symbol, as reported;
+* ``ledger``: amounts of many assets with their running value;
+* ``worths``: the value of one unit of each asset, and the ledgers that are kept at these values;
+* ``exposure``: net quantity and notional of each symbol over all venues;
+* ``positions``: positions at average cost, realised and unrealised P&L;
+* ``venues``: balances by venue, and whether a venue's report is complete (settled);
+* ``tracks``, ``curves``: P&L of a day, a week or the last hours, of the account, a venue or a
+  strategy;
+* ``state``, ``portfolio``: all of the above together, and from it equity, units and drawdown;
+* ``reservations``, ``commitments``: permitted orders that are not filled yet, and how much larger
+  they may make each exposure.
+
+After the events of an instant :meth:`Portfolio.refreshing` derives the worths of assets whose
+price changed, then the P&L and the exposure of symbols that were traded or whose mark changed, and
+:meth:`Portfolio.assess` derives equity, if every venue is settled. A value that cannot be
+determined is an :class:`riskmon.core.unknown.Unknown`.
+"""

@@ -12,7 +12,7 @@ from msgspec import Struct, field
 
 from riskmon.core.book.exposure import Exposures
 from riskmon.core.book.money import Sum
-from riskmon.core.book.reservations import Orders
+from riskmon.core.book.reservations import Reservations
 
 
 class Excess(Struct):
@@ -34,7 +34,7 @@ class CommitmentsState(Struct):
 class Commitments:
     """Questions to what rests, and its sums."""
 
-    def __init__(self, state: CommitmentsState, orders: Orders, exposures: Exposures) -> None:
+    def __init__(self, state: CommitmentsState, orders: Reservations, exposures: Exposures) -> None:
         self.state = state
         self._pending = orders.pending
         self._exposures = exposures

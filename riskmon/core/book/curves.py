@@ -1,89 +1,97 @@
-"""The settled point of each scope's curve, and by how much it fell in a period.
+"""The settled point of each scope's curve, and how far it fell in a period.
 
-A curve is a value net of flows: of the account its equity less what entered, of a venue the same
-of its balances and contracts alone, of a strategy its own book of P&L.
+A curve is a value net of flows: of the account its equity less the flows that entered, of a venue
+the same of its balances and contracts alone, of a strategy its own ledger of P&L.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from riskmon.core.book.positions import no_mark
-from riskmon.core.book.tracks import Point
+from riskmon.core.book.positions import Positions, no_mark
+from riskmon.core.book.prices import Prices
+from riskmon.core.book.state import PortfolioState
+from riskmon.core.book.tracks import Point, Tracks
+from riskmon.core.book.venues import Venues
 from riskmon.core.unknown import Unknown
-
-if TYPE_CHECKING:
-    from riskmon.core.book.portfolio import Portfolio
 
 
 class Curves:
     """The curves of a portfolio."""
 
-    def __init__(self, book: Portfolio) -> None:
-        self._book = book
+    def __init__(
+        self,
+        state: PortfolioState,
+        prices: Prices,
+        positions: Positions,
+        venues: Venues,
+        tracks: Tracks,
+    ) -> None:
+        self.now_ns = self.wall_ns = 0
+        self._state = state
+        self._prices = prices
+        self._positions = positions
+        self._venues = venues
+        self._tracks = tracks
 
     def fall(self, scope: str, period: str, *, trailing: bool) -> float | Unknown:
         """Return by how much P&L fell in a period: below 0 if it rose."""
-        book, point = self._book, self._point(scope)
+        point = self._point(scope)
         if isinstance(point, Unknown):
             return point
-        return book.tracks.fall(scope, period, point, book.now_ns, book.wall_ns, trailing=trailing)
+        return self._tracks.fall(scope, period, point, self.now_ns, self.wall_ns, trailing=trailing)
 
     def pnl_day(self) -> float | None:
-        """The account's P&L of the trading day; None when it is unknown."""
-        if isinstance(self._book.judged, Unknown):
+        """Return the account's P&L of the trading day; None while it is unknown."""
+        if isinstance(self._state.settled_equity, Unknown):
             return None
-        return self._book.tracks.profit("account", "day", self._book.wall_ns)
+        return self._tracks.profit("account", "day", self.wall_ns)
 
-    def keep(self, wanted: set[tuple[str, str]]) -> None:
-        """Keep what limits over (kind of scope, period) ask for; begin what is new at this point.
+    def retain(self, used: set[tuple[str, str]]) -> None:
+        """Retain the tracks of (kind of scope, period) that limits use; start new ones at now.
 
-        A strategy's book is older than that: without a beginning all of it would be of today.
+        A strategy's ledger is older than its new track: without a start at this point, all of its
+        P&L would count as today's.
         """
-        book = self._book
-        book.tracks.keep(wanted | {("account", "day")})
-        for period in [period for kind, period in wanted if kind == "strategy"]:
-            for name, own in book.state.book.strategies.items():
-                point = self._at(own.value.value)
-                book.tracks.begin("strategy:" + name, period, point, book.wall_ns)
+        self._tracks.retain(used | {("account", "day")})
+        for period in [period for kind, period in used if kind == "strategy"]:
+            for name, ledger in self._state.positions.strategies.items():
+                point = self._at(ledger.value.value)
+                self._tracks.begin("strategy:" + name, period, point, self.wall_ns)
 
     def _at(self, value: float) -> Point:
-        return Point(value, self._book.now_ns, self._book.wall_ns)
+        return Point(value, self.now_ns, self.wall_ns)
 
     def _point(self, scope: str) -> Point | Unknown:
         if scope == "account":
-            judged = self._book.judged
-            if isinstance(judged, Unknown):
-                return judged
-            return self._book.tracks.state.points["account"]
+            equity = self._state.settled_equity
+            return equity if isinstance(equity, Unknown) else self._tracks.state.points["account"]
         kind, _, name = scope.partition(":")
         return self._venue(name) if kind == "venue" else self._strategy(name)
 
     def _strategy(self, name: str) -> Point | Unknown:
-        own = self._book.state.book.strategies.get(name)
-        if own is None:
+        ledger = self._state.positions.strategies.get(name)
+        if ledger is None:
             return self._at(0.0)
-        for asset in own.missing:
-            return self._book.no_price(asset)
-        for position in self._book.positions.strategy_unmarked(name):
+        for asset in ledger.missing:
+            return self._prices.no_price(asset)
+        for position in self._positions.strategy_unmarked(name):
             return no_mark(position)
-        return self._at(own.value.value)
+        return self._at(ledger.value.value)
 
     def _venue(self, name: str) -> Point | Unknown:
-        book = self._book
-        venue = book.venues.state.venues.get(name)
+        venues = self._venues
+        venue = venues.state.venues.get(name)
         if venue is None or venue.own is None:
             return Unknown(f"{name} has not reported its balances: report them")
-        silent = book.venues.silent(name, venue)
-        if silent is not None:
-            return silent
+        stale = venues.stale_report(name, venue)
+        if stale is not None:
+            return stale
         for asset in venue.own.missing:
-            if asset not in book.venues.state.left_out:
-                return book.no_price(asset)
-        for position in book.positions.unmarked(contracts_only=True):
+            if asset not in venues.state.left_out:
+                return self._prices.no_price(asset)
+        for position in self._positions.unmarked(contracts_only=True):
             if position.venue == name:
                 return no_mark(position)
-        points = book.tracks.state.points
-        if book.venues.is_settled(name):
+        points = self._tracks.state.points
+        if venues.is_settled(name):
             points["venue:" + name] = self._at(venue.own.value.value - venue.flows.value)
         return points.get("venue:" + name, Unknown(f"{name} is still reporting its balances"))

@@ -27,41 +27,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msgspec import Struct, field
-
 from riskmon.core import events as ev
 from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.book.curves import Curves
 from riskmon.core.book.instruments import instrument
-from riskmon.core.book.ledger import Ledger
-from riskmon.core.book.positions import Positions, PositionsState, no_mark
-from riskmon.core.book.prices import Prices, PriceState
-from riskmon.core.book.tracks import Best, Point, Tracks, TracksState
-from riskmon.core.book.venues import Venue, Venues, VenuesState
+from riskmon.core.book.positions import Positions, no_mark
+from riskmon.core.book.prices import Prices
+from riskmon.core.book.state import PortfolioState
+from riskmon.core.book.tracks import Best, Point, Tracks
+from riskmon.core.book.venues import Venue, Venues
 from riskmon.core.book.worths import EARLY_MAX, Arm, Worths
 from riskmon.core.unknown import Unknown
 
 _UNLIMITED = 1 << 62
 LATE_NS = 10 * 10**9  # a price or fill that is told later says little of now
-
-
-class PortfolioState(Struct):
-    """Everything a portfolio remembers."""
-
-    prices: PriceState = field(default_factory=PriceState)
-    worth: dict[str, float] = field(default_factory=dict)  # asset -> price in the reference
-    venues: VenuesState = field(default_factory=VenuesState)
-    flows: Ledger = field(default_factory=Ledger)
-    book: PositionsState = field(default_factory=PositionsState)
-    capital: float | None = None
-    capital_wall_ns: int = 0  # when equity became the capital, if it did
-    in_capital: float = 0.0  # P&L and flows that a rebase made part of the capital
-    configured_capital: float | None = None
-    units: float | None = None
-    peak: Best = field(default_factory=lambda: Best(1.0))  # of the unit value
-    judged: float | str = "nothing was reported yet"  # a text: the reason of an `Unknown`
-    judged_unit_value: float = 1.0
-    tracks: TracksState = field(default_factory=TracksState)
 
 
 class Portfolio:
@@ -75,7 +54,9 @@ class Portfolio:
         self.prices = Prices(state.prices, config)
         self.worths = Worths(state.worth, self.prices, arm, config.dust, self._on_worth)
         self.worths.hold(state.flows)
-        self.positions = Positions(state.book, config, self.worths, self.dirty, self._credit_venue)
+        self.positions = Positions(
+            state.positions, config, self.worths, self.dirty, self._credit_venue
+        )
         self.venues = Venues(
             state.venues,
             config,
@@ -86,7 +67,7 @@ class Portfolio:
         )
         self.exposures = self.positions.exposures
         self.tracks = Tracks(state.tracks, config.timezone, config.day_start)
-        self.curves = Curves(self)
+        self.curves = Curves(state, self.prices, self.positions, self.venues, self.tracks)
         self.enters = False  # whether an asset that was left out may have got a price
         self._entering = 0.0  # value of the assets that were left out and have a price now
         self.at(0, 0)
@@ -95,8 +76,9 @@ class Portfolio:
     def at(self, now_ns: int, wall_ns: int) -> None:
         """Set the current time."""
         self.worths.early_left = EARLY_MAX
-        self.now_ns = self.worths.now_ns = self.positions.now_ns = self.venues.now_ns = now_ns
-        self.wall_ns = self.venues.wall_ns = wall_ns
+        self.now_ns = self.worths.now_ns = self.positions.now_ns = now_ns
+        self.venues.now_ns = self.curves.now_ns = now_ns
+        self.wall_ns = self.venues.wall_ns = self.curves.wall_ns = wall_ns
 
     def refresh(self) -> None:
         """Bring up to date what prices and fills moved."""
@@ -164,25 +146,24 @@ class Portfolio:
     @property
     def judged(self) -> float | Unknown:
         """The last settled equity."""
-        judged = self.state.judged
-        return Unknown(judged) if isinstance(judged, str) else judged
+        return self.state.settled_equity
 
     def loss(self) -> float:
         """1 - unit value, of settled equity."""
-        return _ratio_lost(self.state.judged_unit_value)
+        return _ratio_lost(self.state.settled_unit_value)
 
     def drawdown(self) -> float:
         """1 - unit value / peak, of settled equity."""
-        return _ratio_lost(self.state.judged_unit_value / self.state.peak.value)
+        return _ratio_lost(self.state.settled_unit_value / self.state.peak.value)
 
     def pnl_realised(self) -> float:
         """Realised P&L, less fees."""
-        return self.state.book.realised.value.value
+        return self.state.positions.realised.value.value
 
     def pnl_unrealised(self) -> float:
         """Unrealised P&L of all positions, spot ones too."""
-        book = self.state.book
-        return book.unrealised.value.value + book.unrealised_within.value.value
+        positions = self.state.positions
+        return positions.unrealised.value.value + positions.unrealised_within.value.value
 
     def unpriced(self) -> list[str]:
         """Assets that are held and have no price."""
@@ -207,10 +188,10 @@ class Portfolio:
     def rebase(self) -> None:
         """Make the current settled equity the new capital and peak."""
         state = self.state
-        if isinstance(state.judged, float) and state.judged > 0:
-            state.in_capital += state.judged - (state.capital or 0.0)
-            state.capital = state.units = state.judged
-            state.peak, state.judged_unit_value = Best(1.0), 1.0
+        if isinstance(state.settled, float) and state.settled > 0:
+            state.in_capital += state.settled - (state.capital or 0.0)
+            state.capital = state.units = state.settled
+            state.peak, state.settled_unit_value = Best(1.0), 1.0
             state.capital_wall_ns = self.wall_ns
             self.tracks.restart("account")
         self.dirty["equity"] = True  # if there was nothing to begin from, what tripped trips again
@@ -223,7 +204,7 @@ class Portfolio:
     def refollow(self, wanted: set[tuple[str, str]]) -> None:
         """After a reload: price everything anew, drop what is not asked for."""
         self.worths.stale.update(dict.fromkeys(self.worths.worth, True))
-        self.curves.keep(wanted)
+        self.curves.retain(wanted)
 
     # -- prices -----------------------------------------------------------------------------------
 
@@ -240,7 +221,7 @@ class Portfolio:
             if age_ns > LATE_NS and self.prices.is_known_since(symbol, venue, at_ns):
                 return  # told late, and a later price is known
         enters = self._may_price_left_out(symbol)
-        base = self.prices.hear(symbol, venue, event.price, at_ns)  # type: ignore[arg-type]
+        base = self.prices.hear(symbol, venue, event.price, at_ns)
         if base is not None and self.worths.hear(base):
             self.dirty["equity"] = True
         if enters:  # as a flow, at the unit value before it: the engine counts at once
@@ -287,7 +268,7 @@ class Portfolio:
 
     def on_cash_flow(self, event: ev.CashFlow) -> None:
         """A deposit or withdrawal: equity moves, no ratio does."""
-        amount: float = event.amount  # type: ignore[assignment]
+        amount = event.amount
         self.worths.credit(self.state.flows, event.asset, amount)
         worth = self.worths.of(event.asset)
         fresh = worth is not None
@@ -342,8 +323,8 @@ class Portfolio:
             if state.units is not None:
                 state.units += flow
             return
-        unit_value = state.judged_unit_value
-        if counted and isinstance(state.judged, float) and self.venues.settled():
+        unit_value = state.settled_unit_value
+        if counted and isinstance(state.settled, float) and self.venues.settled():
             before = (self._equity() - flow) / state.units
             unit_value = before if before > 0 else unit_value
         if unit_value > 0:
@@ -391,11 +372,11 @@ class Portfolio:
             return (
                 (state.capital or 0.0)
                 - state.in_capital
-                + state.book.realised.value.value
+                + state.positions.realised.value.value
                 + self.pnl_unrealised()
                 + state.flows.value.value
             )
-        return state.venues.balances.value.value + state.book.unrealised.value.value
+        return state.venues.balances.value.value + state.positions.unrealised.value.value
 
     def assess(self) -> bool:
         """Judge equity, if it is settled: remember it, or why it is unknown.
@@ -407,7 +388,7 @@ class Portfolio:
             return False
         missing = next(iter(self._missing()), None)
         if missing is not None:
-            state.judged = missing.reason
+            state.settled = missing.reason
             return True
         equity = self._equity()
         if state.venues.venues and not state.venues.complete:
@@ -415,16 +396,16 @@ class Portfolio:
             self._change_over(equity)
         if state.units is None:
             if equity <= 0:
-                state.judged = (
+                state.settled = (
                     f"equity is {equity:g}, which cannot be the capital that losses are measured "
                     "by: set portfolio.initial_capital"
                 )
                 return True
             state.units = state.capital = equity
             state.capital_wall_ns = self.wall_ns
-        state.judged = equity
-        state.judged_unit_value = equity / state.units
-        state.peak.raise_to(state.judged_unit_value, self.wall_ns)
+        state.settled = equity
+        state.settled_unit_value = equity / state.units
+        state.peak.raise_to(state.settled_unit_value, self.wall_ns)
         point = Point(equity - state.tracks.entered.value, self.now_ns, self.wall_ns)
         state.tracks.points["account"] = point
         self.tracks.show("account", "day", point, self.wall_ns)
@@ -439,27 +420,25 @@ class Portfolio:
 
     def _missing(self) -> Iterator[Unknown]:
         """Yield each fact that equity lacks."""
-        state, book = self.state, self.state.book
-        ledgers = [state.venues.balances, book.unrealised]
+        state, positions = self.state, self.state.positions
+        ledgers = [state.venues.balances, positions.unrealised]
         if not state.venues.venues and not self.config.venues:
             if state.capital is None:
                 yield Unknown("no balance was reported and portfolio.initial_capital is not set")
-            ledgers = [book.realised, book.unrealised, book.unrealised_within, state.flows]
+            ledgers = [
+                positions.realised,
+                positions.unrealised,
+                positions.unrealised_within,
+                state.flows,
+            ]
         else:
             yield from self.venues.missing()
         for ledger in ledgers:
             for asset in ledger.missing:
                 if asset not in state.venues.left_out:
-                    yield self.no_price(asset)
+                    yield self.prices.no_price(asset)
         for position in self.positions.unmarked(contracts_only=bool(state.venues.venues)):
             yield no_mark(position)
-
-    def no_price(self, asset: str) -> Unknown:
-        """Return what is missing to value an asset: its price."""
-        return Unknown(
-            f"{asset} has no price: report a price of "
-            f"{asset}/{self.reference}, or set portfolio.pegs or portfolio.ignore"
-        )
 
 
 def _ratio_lost(left: float) -> float:

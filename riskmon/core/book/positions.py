@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from math import fsum
+from typing import NamedTuple
 
 from msgspec import Struct, field
 
@@ -27,7 +28,6 @@ from riskmon.core.book.instruments import Instrument, instrument
 from riskmon.core.book.ledger import Ledger
 from riskmon.core.book.prices import Prices
 from riskmon.core.book.worths import Worths
-from riskmon.core.limits.evaluation import Close
 from riskmon.core.unknown import Unknown
 
 # A quantity this small against what just moved is the rounding of binary floats, not a holding:
@@ -36,7 +36,14 @@ _ROUNDING = 1e-12
 COUNTED_AT_ONCE = 64  # positions of a symbol
 
 
-class Position(Struct):
+class Close(NamedTuple):
+    """P&L that a strategy realised at once, less fees, in the reference currency."""
+
+    strategy: str
+    pnl: float
+
+
+class BookPosition(Struct):
     """One position; ``quantity`` in base units or contracts, short below 0."""
 
     venue: str
@@ -138,7 +145,7 @@ def _mean(held: float, entry: float, quantity: float, price: float, *, inverse: 
 class PositionsState(Struct):
     """Everything that is remembered of positions."""
 
-    positions: dict[str, Position] = field(default_factory=dict)  # by venue|symbol|strategy
+    positions: dict[str, BookPosition] = field(default_factory=dict)  # by venue|symbol|strategy
     exposures: ExposuresState = field(default_factory=ExposuresState)
     realised: Ledger = field(default_factory=Ledger)
     unrealised: Ledger = field(default_factory=Ledger)  # of contracts, on top of the balances
@@ -148,7 +155,7 @@ class PositionsState(Struct):
     strategies_unmarked: dict[str, dict[str, bool]] = field(default_factory=dict)
 
 
-def no_mark(position: Position) -> Unknown:
+def no_mark(position: BookPosition) -> Unknown:
     """Return what is missing to value a position: its contract size or its mark."""
     where = f"the position in {position.symbol} at {position.venue}"
     if position.size is None:
@@ -183,7 +190,7 @@ class Positions:
         self._armed_ns: dict[str, int] = {}  # when a mark grows old, if that is waited for
         self._dirty = dirty
         self._credit_venue = credit_venue
-        self._by_symbol: dict[str, list[tuple[str, Position]]] = {}
+        self._by_symbol: dict[str, list[tuple[str, BookPosition]]] = {}
         self._sizes: dict[tuple[str, str], float] = {}  # contract size by symbol and venue
         self._resized: dict[str, dict[str, float]] = {}  # symbol -> venue -> one not taken by all
         for ledger in (state.realised, state.unrealised, state.unrealised_within):
@@ -193,7 +200,7 @@ class Positions:
         for key, position in state.positions.items():
             self._index(key, position)
 
-    def _index(self, key: str, position: Position) -> None:
+    def _index(self, key: str, position: BookPosition) -> None:
         self._by_symbol.setdefault(position.symbol, []).append((key, position))
         if position.size is not None:
             self._sizes.setdefault((position.symbol, position.venue), position.size)
@@ -212,17 +219,15 @@ class Positions:
             self._fill(event, what, position, self.strategy(event.strategy))
         self._mark_stale(event.symbol)
 
-    def _fill(self, event: ev.Fill, what: Instrument, position: Position, book: Ledger) -> None:
-        quantity: float = event.quantity  # type: ignore[assignment]
-        price: float = event.price  # type: ignore[assignment]
-        if event.side == "sell":
-            quantity = -quantity
+    def _fill(self, event: ev.Fill, what: Instrument, position: BookPosition, book: Ledger) -> None:
+        price = event.price
+        quantity = -event.quantity if event.side == "sell" else event.quantity
         closes = position.strategy and position.entry > 0 and position.quantity * quantity < 0
         realised = position.fill(quantity, price, inverse=what.kind == "inverse")
         if realised:
             self._worths.credit(book, what.settle, position.gain(realised))
         if event.fee:
-            self._worths.credit(book, event.fee_asset or what.settle, -event.fee)  # type: ignore[operator]
+            self._worths.credit(book, event.fee_asset or what.settle, -event.fee)
         if closes and position.size is None and realised:
             self.closes.append(Close(position.strategy, realised))  # its sign is all that is known
         elif closes:
@@ -232,19 +237,18 @@ class Positions:
         """Note what a strategy gained by closing, less the fee, as far as prices are known."""
         worth = self._worths.of(settle) or 1.0
         fee_worth = worth if event.fee_asset is None else self._worths.of(event.fee_asset) or 0.0
-        fee: float = event.fee  # type: ignore[assignment]
-        self.closes.append(Close(event.strategy or "", realised * worth - fee * fee_worth))
+        self.closes.append(Close(event.strategy or "", realised * worth - event.fee * fee_worth))
 
     def on_position(self, event: ev.Position, wall_ns: int) -> None:
         """The venue's word on a position."""
         if event.contract_size is not None:
-            size = self._sizes[event.symbol, event.venue] = float(event.contract_size)
+            size = self._sizes[event.symbol, event.venue] = event.contract_size
             self._resized.setdefault(event.symbol, {})[event.venue] = size
         position = self._position(event.venue, event.symbol, "")
-        position.replace(event.quantity, event.entry_price, wall_ns)  # type: ignore[arg-type]
+        position.replace(event.quantity, event.entry_price, wall_ns)
         self._mark_stale(event.symbol)
 
-    def _resize(self, position: Position) -> None:
+    def _resize(self, position: BookPosition) -> None:
         """Take the contract size that the venue gave last, if it gave one in this instant."""
         size = self._resized[position.symbol].get(position.venue)
         if size is None:
@@ -256,7 +260,7 @@ class Positions:
 
     def on_pnl(self, event: ev.Pnl) -> None:
         """P&L realised elsewhere."""
-        amount: float = event.amount  # type: ignore[assignment]
+        amount = event.amount
         self._worths.credit(self.state.realised, self.reference, amount)
         if event.strategy:
             self._worths.credit(self.strategy(event.strategy), self.reference, amount)
@@ -287,11 +291,11 @@ class Positions:
 
     # -- positions and books ----------------------------------------------------------------------
 
-    def _position(self, venue: str, symbol: str, strategy: str) -> Position:
+    def _position(self, venue: str, symbol: str, strategy: str) -> BookPosition:
         key = f"{venue}|{symbol}|{strategy}"
         position = self.state.positions.get(key)
         if position is None:
-            position = Position(venue, symbol, self.size_of(venue, symbol), strategy)
+            position = BookPosition(venue, symbol, self.size_of(venue, symbol), strategy)
             self.state.positions[key] = position
             self._index(key, position)
         elif symbol in self._resized:
@@ -319,7 +323,7 @@ class Positions:
         against = held < 0 if side == "buy" else held > 0
         return against and quantity <= abs(held)
 
-    def unmarked(self, *, contracts_only: bool) -> Iterator[Position]:
+    def unmarked(self, *, contracts_only: bool) -> Iterator[BookPosition]:
         """The account's positions without a mark; ``contracts_only``: on top of the balances."""
         for key in self.state.unmarked:
             position = self.state.positions[key]
@@ -328,7 +332,7 @@ class Positions:
             if on_top or not contracts_only:
                 yield position
 
-    def strategy_unmarked(self, name: str) -> Iterator[Position]:
+    def strategy_unmarked(self, name: str) -> Iterator[BookPosition]:
         """A strategy's positions without a mark."""
         for key in self.state.strategies_unmarked.get(name, ()):
             yield self.state.positions[key]
@@ -341,7 +345,7 @@ class Positions:
                 if self._ledger(position, what) is self.state.unrealised:
                     yield what.settle, position.unrealised
 
-    def _what(self, position: Position) -> Instrument:
+    def _what(self, position: BookPosition) -> Instrument:
         return instrument(position.symbol, self.reference)
 
     # -- marking ----------------------------------------------------------------------------------
@@ -386,7 +390,7 @@ class Positions:
         self._resized.pop(symbol, None)
         self._worths.early_left -= len(quantities)
 
-    def _mark(self, position: Position) -> float | None:
+    def _mark(self, position: BookPosition) -> float | None:
         """Where a position is marked, if that is known and not old."""
         mark = self._prices.mark(position.symbol, position.venue)
         if mark is None or not self._prices.is_fresh(mark, self.now_ns):
@@ -400,7 +404,7 @@ class Positions:
         return mark.price
 
     def _count_gain(
-        self, key: str, position: Position, what: Instrument, mark: float | None
+        self, key: str, position: BookPosition, what: Instrument, mark: float | None
     ) -> None:
         """Bring a position's unrealised P&L in its ledger up to date."""
         gain = None if position.unsized else 0.0
@@ -418,7 +422,7 @@ class Positions:
         if position.strategy:
             self._dirty["strategy:" + position.strategy] = True
 
-    def _note_mark(self, key: str, position: Position, *, known: bool) -> None:
+    def _note_mark(self, key: str, position: BookPosition, *, known: bool) -> None:
         unmarked = self.state.unmarked
         if not position.strategy and (key in unmarked) is known:
             self._dirty["venue_equity:" + position.venue] = True
@@ -431,7 +435,7 @@ class Positions:
         elif key in unmarked:
             del unmarked[key]
 
-    def _ledger(self, position: Position, what: Instrument) -> Ledger:
+    def _ledger(self, position: BookPosition, what: Instrument) -> Ledger:
         if position.strategy:
             return self.strategy(position.strategy)
         if what.kind == "spot" or position.venue in self._included:

@@ -12,6 +12,7 @@ from msgspec import Struct, field
 
 from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.book.instruments import instrument
+from riskmon.core.unknown import Unknown
 
 
 class Quote(Struct, gc=False):
@@ -136,6 +137,13 @@ class Prices:
     def ever(self, asset: str) -> bool:
         """Whether a price of the asset was ever known."""
         return self.last(asset) is not None
+
+    def no_price(self, asset: str) -> Unknown:
+        """Return what is missing to value an asset: its price."""
+        return Unknown(
+            f"{asset} has no price: report a price of "
+            f"{asset}/{self.reference}, or set portfolio.pegs or portfolio.ignore"
+        )
 
 
 _FOREVER_NS = 1 << 62

@@ -45,7 +45,7 @@ class Pending(Struct):
     sells_notional: Sum = field(default_factory=Sum)
 
 
-class OrdersState(Struct):
+class ReservationsState(Struct):
     """Everything that is remembered of permitted orders."""
 
     reserved: dict[str, Reservation] = field(default_factory=dict)
@@ -55,11 +55,14 @@ class OrdersState(Struct):
     made: int = 0  # ids given to orders without one
 
 
-class Orders:
+class Reservations:
     """The permitted orders of an account."""
 
     def __init__(
-        self, state: OrdersState, ttl_ns: int, arm: Callable[[tuple[str, str, str], int], None]
+        self,
+        state: ReservationsState,
+        ttl_ns: int,
+        arm: Callable[[tuple[str, str, str], int], None],
     ) -> None:
         self.state = state
         self.ttl_ns = ttl_ns
@@ -106,12 +109,12 @@ class Orders:
             return
         self.state.unheard_ns.pop(event.id, None)
         if event.remaining is not None:
-            self._hear(reservation, event, float(event.remaining))
+            self._hear(reservation, event, event.remaining)
             self._leave(event.id, reservation)
 
     def _hear(self, reservation: Reservation, event: ev.Order, remaining: float) -> None:
         if event.quantity is not None:  # the whole order, with what was filled before a change
-            self._resize(reservation, float(event.quantity))
+            self._resize(reservation, event.quantity)
             reservation.filled += reservation.filled_before
             reservation.filled_before = 0.0
         if remaining > reservation.quantity:  # it was made larger, and not asked for again
@@ -130,7 +133,7 @@ class Orders:
         reservation = self.state.reserved.get(name) if name is not None else None
         if reservation is not None and name is not None:
             self.state.unheard_ns.pop(name, None)
-            reservation.filled += float(event.quantity)
+            reservation.filled += event.quantity
             self._leave(name, reservation)
 
     def earlier(self, order: ev.Check) -> Reservation | None:

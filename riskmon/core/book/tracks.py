@@ -273,7 +273,7 @@ class Tracks:
         for rolling in self.state.rolling.get(scope, {}).values():
             rolling.correct(flow, wall_ns)
 
-    def keep(self, wanted: set[tuple[str, str]]) -> None:
+    def retain(self, wanted: set[tuple[str, str]]) -> None:
         """Drop what no limit asks for any more: (kind of scope, period) are wanted.
 
         A track that is not shown every point would take what happened meanwhile for today's.

@@ -27,7 +27,7 @@ SETTLE_LATEST_NS = 5 * 10**9  # … but at most so long after the first
 OnTop = Callable[[str], Iterator[tuple[str, float]]]
 
 
-class Holding(Struct, gc=False):
+class VenueAsset(Struct, gc=False):
     """Free and locked of one asset, and when the venue said so."""
 
     free: float
@@ -38,7 +38,7 @@ class Holding(Struct, gc=False):
 class Venue(Struct):
     """What a venue reported."""
 
-    assets: dict[str, Holding] = field(default_factory=dict)
+    assets: dict[str, VenueAsset] = field(default_factory=dict)
     at_ns: int = 0
     all_wall_ns: int = 0  # of the last `balances`: what it did not name was 0 then
     gone_wall_ns: dict[str, int] = field(default_factory=dict)  # asset -> when it was 0, since
@@ -107,7 +107,7 @@ class Venues:
         venue = self.state.venues.get(name)
         return venue is None or venue.unsettled_since_ns is None
 
-    def silent(self, name: str, venue: Venue) -> Unknown | None:
+    def stale_report(self, name: str, venue: Venue) -> Unknown | None:
         """Return why a venue's balances are unknown; None while its last report is fresh."""
         if self.now_ns - venue.at_ns <= self.age_ns:
             return None
@@ -128,9 +128,9 @@ class Venues:
                 "or wait for portfolio.unknown_grace"
             )
         for name, venue in state.venues.items():
-            silent = self.silent(name, venue)
-            if silent is not None:
-                yield silent
+            stale = self.stale_report(name, venue)
+            if stale is not None:
+                yield stale
 
     def _may_be_partial(self) -> bool:
         first_ns = self.state.first_balance_ns
@@ -155,7 +155,7 @@ class Venues:
         quiet_ns = latest_ns if venue.awaited else self.now_ns + SETTLE_QUIET_NS
         venue.settle_ns = min(quiet_ns, latest_ns)
         self._arm(("settle", event.venue, ""), venue.settle_ns)
-        self._hold(venue, event.asset, event.free, event.locked, wall_ns)  # type: ignore[arg-type]
+        self._hold(venue, event.asset, event.free, event.locked, wall_ns)
         self._reported(event.venue, venue)
 
     def on_balances(self, event: ev.Balances, wall_ns: int) -> Iterator[int]:
@@ -171,7 +171,7 @@ class Venues:
                 if passed_over % NOTHING_HELD == 0:
                     yield 1
                 continue
-            self._hold(venue, asset, holding.free, holding.locked, wall_ns)  # type: ignore[arg-type]
+            self._hold(venue, asset, holding.free, holding.locked, wall_ns)
             yield 1
         venue.all_wall_ns = wall_ns
         venue.gone_wall_ns.clear()
@@ -236,7 +236,7 @@ class Venues:
             venue.assets.pop(asset, None)
             venue.gone_wall_ns[asset] = wall_ns
         elif held is None:
-            venue.assets[asset] = Holding(free, locked, wall_ns)
+            venue.assets[asset] = VenueAsset(free, locked, wall_ns)
         else:
             held.free, held.locked, held.wall_ns = free, locked, wall_ns
         change = free + locked - before

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
+from riskmon.core.book.calendar import Zone
 from riskmon.core.limits.policy import Probation
-from riskmon.core.limits.schedule import Clock
+from riskmon.core.limits.schedule import bound_at, next_change_ns
 
 if TYPE_CHECKING:
     from riskmon.core.breakers.rules import Rule
@@ -44,7 +45,7 @@ class Bounds:
         self._slots = {
             name: slots for name, rule in rules.items() if (slots := rule.params.slots())
         }
-        self._clock = Clock(timezone)
+        self._zone = Zone(timezone)
         self.scheduled = [rules[name] for name in self._slots]
         self.sizes = [rule for rule in rules.values() if _is_size(rule)]
 
@@ -53,7 +54,7 @@ class Bounds:
         params, slots = rule.params, self._slots.get(rule.name)
         bound = params.overrides.get(scope)
         if bound is None and slots:
-            bound = self._clock.bound(slots, wall_ns)
+            bound = bound_at(slots, self._zone, wall_ns)
         if bound is None:
             bound = params.bound
         probations = self.state.probations
@@ -71,7 +72,7 @@ class Bounds:
         if not self._slots:
             state.from_wall_ns, state.until_wall_ns = -NEVER_NS, NEVER_NS
             return
-        changes = [self._clock.next_change_ns(slots, wall_ns) for slots in self._slots.values()]
+        changes = [next_change_ns(slots, self._zone, wall_ns) for slots in self._slots.values()]
         state.from_wall_ns, state.until_wall_ns = wall_ns, min(changes)
 
     def begin(self, key: str, probation: Probation, now_ns: int) -> int:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from riskmon.core import events as ev
+from riskmon.core.book.positions import Close
 from riskmon.core.breakers.judge import Judge
 from riskmon.core.breakers.rules import Rule
-from riskmon.core.limits.evaluation import Close, Verdict
+from riskmon.core.limits.evaluation import Verdict
 
 RUN_MIN = 4  # latencies in a row that are worth being looked at together
 

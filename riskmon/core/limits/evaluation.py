@@ -1,15 +1,8 @@
-"""What sampled limits are shown besides events, and what they say."""
+"""What sampled limits say."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
-
-
-class Close(NamedTuple):
-    """P&L that a strategy realised at once, less fees, in the reference currency."""
-
-    strategy: str
-    pnl: float
 
 
 class Verdict(NamedTuple):

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from riskmon.core.book.commitments import Commitments, excess
 from riskmon.core.book.portfolio import Portfolio
-from riskmon.core.book.reservations import Orders, Pending, Reservation
+from riskmon.core.book.reservations import Pending, Reservation, Reservations
 from riskmon.core.events import Check
 from riskmon.core.unknown import Unknown
 
@@ -58,7 +58,7 @@ class Facts:
     """All that was reported, as it stands at one instant."""
 
     book: Portfolio
-    orders: Orders
+    orders: Reservations
     commitments: Commitments
     edges: dict[str, EdgeHeard]  # by strategy, "" for the account
     heard_ns: dict[str, dict[str, int]]  # venue -> type of event -> when

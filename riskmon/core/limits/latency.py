@@ -55,13 +55,13 @@ class LatencyP99:
         window = self.windows.get(event.venue)
         if window is None:
             return None
-        if not window.add(seconds, now_ns) and not self._always:  # type: ignore[arg-type]
+        if not window.add(seconds, now_ns) and not self._always:
             return None
         near = window.p99_past_near()
         scope = "venue:" + event.venue
         if len(window) < self.params.min_samples:
             return Verdict(scope, past=False, counts=False, near=False)
-        above = seconds > window.bound  # type: ignore[operator]
+        above = seconds > window.bound
         return Verdict(scope, past=window.p99_past_bound(), counts=above, near=near)
 
     def take_run(self, venue: str, run: list[Latency], now_ns: int) -> bool:
@@ -72,7 +72,7 @@ class LatencyP99:
         samples = [
             event.seconds for event in run if operation is None or event.operation == operation
         ]
-        return window.add_run(samples, now_ns)  # type: ignore[arg-type]
+        return window.add_run(samples, now_ns)
 
     def review(self, scope: str, now_ns: int) -> Verdict:
         """What there is to say under a bound that moved; only a slow sample counts."""

@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from riskmon.core.book.positions import Close
 from riskmon.core.constraints import Positive, Share, is_whole, must
-from riskmon.core.limits.evaluation import Close, Verdict
+from riskmon.core.limits.evaluation import Verdict
 from riskmon.core.limits.policy import BELOW_ONE, Bound, Ceiling, Recover, Recovery
 from riskmon.core.limits.schedule import CeilingSlots
 from riskmon.core.unknown import Unknown

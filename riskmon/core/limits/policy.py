@@ -103,7 +103,7 @@ class Policy:
     flatten: bool = False
     level: Literal["halt", "reduce_only"] = "halt"
     on_unknown: Literal["halt", "ignore"] = "halt"
-    overrides: dict[Scope, Positive] = field(default_factory=dict)  # bounds, at any time of day
+    overrides: dict[Scope, Positive] = field(default_factory=dict)  # by scope, at any time of day
     probation: Probation | None = None
 
     @property
@@ -121,7 +121,7 @@ class Ceiling(Policy):
     """The parameters of a limit whose value must not rise above ``max``."""
 
     max: Bound
-    schedule: CeilingSlots[Positive] = ()
+    schedule: CeilingSlots[Positive] = ()  # from, to, max; `max` outside of them
 
     @property
     def bound(self) -> float:
@@ -140,7 +140,7 @@ class Floor(Policy):
     is_floor: ClassVar[bool] = True
 
     min: Bound
-    schedule: FloorSlots = ()
+    schedule: FloorSlots = ()  # from, to, min; `min` outside of them
 
     @property
     def bound(self) -> float:

@@ -11,16 +11,12 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Generic, TypeVar
-from zoneinfo import ZoneInfo
 
+from riskmon.core.book.calendar import DAY_SECONDS, SECOND_NS, Zone
 from riskmon.core.constraints import TABLE, Beside, Check, Positive, TimeOfDay
 
 B = TypeVar("B")
-
-DAY_SECONDS = 86_400
-SECOND_NS = 10**9
 
 
 @dataclass(frozen=True)
@@ -92,44 +88,18 @@ CeilingSlots = Annotated[tuple[CeilingSlot[B], ...], Check(_overlap)]
 FloorSlots = Annotated[tuple[FloorSlot, ...], Check(_overlap)]
 
 
-class Clock:
-    """The wall clock of a zone."""
+def bound_at(each: Sequence[Slot], zone: Zone, wall_ns: int) -> float | None:
+    """Return the bound of the slot that holds; None outside all slots."""
+    seconds = zone.second_of_day(wall_ns // SECOND_NS)
+    return next((slot.bound for slot in each if slot.holds(seconds)), None)
 
-    def __init__(self, zone: str) -> None:
-        self._zone = ZoneInfo(zone)
 
-    def seconds(self, wall_ns: int) -> int:
-        """Seconds of the day."""
-        return (wall_ns // SECOND_NS + self._offset(wall_ns)) % DAY_SECONDS
-
-    def bound(self, each: Sequence[Slot], wall_ns: int) -> float | None:
-        """The bound of the slot that holds, or None."""
-        seconds = self.seconds(wall_ns)
-        return next((slot.bound for slot in each if slot.holds(seconds)), None)
-
-    def next_change_ns(self, each: Sequence[Slot], wall_ns: int) -> int:
-        """The first instant after ``wall_ns`` at which another bound may hold."""
-        seconds = self.seconds(wall_ns)
-        edges = {edge for slot in each for edge in (slot.from_seconds, slot.to_seconds)}
-        away = min((edge - seconds - 1) % DAY_SECONDS + 1 for edge in edges)
-        second = wall_ns // SECOND_NS
-        due = second + away
-        if self._offset(due * SECOND_NS) != self._offset(wall_ns):
-            due = self._clock_change(second, due)
-        return due * SECOND_NS
-
-    def _clock_change(self, before: int, after: int) -> int:
-        """The second between two at which the zone's offset is another."""
-        offset = self._offset(before * SECOND_NS)
-        while after - before > 1:
-            middle = (before + after) // 2
-            if self._offset(middle * SECOND_NS) == offset:
-                before = middle
-            else:
-                after = middle
-        return after
-
-    def _offset(self, wall_ns: int) -> int:
-        date = datetime.fromtimestamp(wall_ns // SECOND_NS, UTC).astimezone(self._zone)
-        offset = date.utcoffset()
-        return int(offset.total_seconds()) if offset is not None else 0
+def next_change_ns(each: Sequence[Slot], zone: Zone, wall_ns: int) -> int:
+    """Return the first instant after ``wall_ns`` at which another bound may hold."""
+    second = wall_ns // SECOND_NS
+    seconds = zone.second_of_day(second)
+    edges = {edge for slot in each for edge in (slot.from_seconds, slot.to_seconds)}
+    due = second + min((edge - seconds - 1) % DAY_SECONDS + 1 for edge in edges)
+    if zone.offset(due) != zone.offset(second):
+        due = zone.offset_change(second, due)
+    return due * SECOND_NS

@@ -29,7 +29,7 @@ class StalenessParams(Ceiling):
     """``max`` in seconds; ``streams`` are types of events, () is any."""
 
     max: Annotated[Bound, Le(MAX_SECONDS)]
-    overrides: dict[Scope, Seconds] = field(default_factory=dict)
+    overrides: dict[Scope, Seconds] = field(default_factory=dict)  # by scope, at any time of day
     schedule: CeilingSlots[Seconds] = ()
     per: Literal["venue"] = "venue"
     streams: tuple[Annotated[str, _STREAM], ...] = ()
@@ -90,7 +90,7 @@ class HeartbeatParams(Ceiling):
     """``max`` in seconds."""
 
     max: Annotated[Bound, Le(MAX_SECONDS)]
-    overrides: dict[Scope, Seconds] = field(default_factory=dict)
+    overrides: dict[Scope, Seconds] = field(default_factory=dict)  # by scope, at any time of day
     schedule: CeilingSlots[Seconds] = ()
     per: Literal["strategy"] = "strategy"
     recover: Recover = "clear"

@@ -89,7 +89,7 @@ class Volatility:
         """Take the price; a verdict when it is the first of a minute."""
         scope = "symbol:" + event.symbol
         sources, price = self.series.get(scope), event.price
-        if sources is None or not price > 0:  # type: ignore[operator]
+        if sources is None or not price > 0:
             return None
         minute, source = now_ns // MINUTE_NS, event.venue or ""
         series = sources.get(source)
@@ -97,12 +97,12 @@ class Volatility:
             source = OTHER
             series = sources.get(source)
         if series is None:
-            sources[source] = Series(minute, price)  # type: ignore[arg-type]
+            sources[source] = Series(minute, price)
         elif series.minute >= minute:
-            series.last = price  # type: ignore[assignment]
+            series.last = price
         else:
             series.end_minute(minute, self.params.window)
-            series.minute, series.last = minute, price  # type: ignore[assignment]
+            series.minute, series.last = minute, price
             return self._verdict(scope, series, now_ns)
         return None
 

@@ -229,7 +229,7 @@ def check_against_model(steps: list[Any]) -> None:
         assert near(view.pnl_realized, realised, scale)
         assert near(view.pnl_unrealized, model.unrealised(spot=True), scale)
         notionals = [model.notional(symbol) for symbol in SYMBOLS]
-        gross = world.engine.state.portfolio.book.exposures.gross_notional.value
+        gross = world.engine.state.portfolio.positions.exposures.gross_notional.value
         assert near(gross, sum(map(abs, notionals), F(0)), scale)
         for position in view.positions:
             exact = model.books.get((position.venue, position.symbol), (F(0), F(0)))
@@ -578,7 +578,7 @@ def test_a_fill_is_a_price() -> None:
 def test_locked_is_held_and_unnamed_is_nothing() -> None:
     """Free and locked count alike; an asset that `balances` does not name is 0."""
     world = World()
-    world.step(ev.Balances(venue="kraken", assets={"USDT": ev.Holding(free=1.0, locked=2.0)}))
+    world.step(ev.Balances(venue="kraken", assets={"USDT": ev.AssetBalance(free=1.0, locked=2.0)}))
     assert world.portfolio.equity == 3.0
     world.step(balance("USDT", 1.0, locked=4.0))
     world.wait(1)

@@ -171,7 +171,7 @@ def test_balances_hold_what_was_realised_whatever_its_size() -> None:
     here = world()
     here.step(price("BTC/USDT", 20_000.0), fill("buy", 10.0, 10_000.0, INVERSE))
     here.step(fill("sell", 10.0, 20_000.0, INVERSE))
-    here.step(ev.Balances(venue="kraken", assets={"USDT": ev.Holding(free=10_000.0)}))
+    here.step(ev.Balances(venue="kraken", assets={"USDT": ev.AssetBalance(free=10_000.0)}))
     assert here.portfolio.equity == 10_000.0
 
 

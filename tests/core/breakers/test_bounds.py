@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from riskmon.core import events as ev
+from riskmon.core.book.calendar import Zone
 from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.config import LimitConfig, dump
 from riskmon.core.config import load as load_config
 from riskmon.core.engine import Engine
 from riskmon.core.limits.errors import ErrorStreakParams
 from riskmon.core.limits.policy import Probation
-from riskmon.core.limits.schedule import CeilingSlot, Clock, FloorSlot, Slot
+from riskmon.core.limits.schedule import CeilingSlot, FloorSlot, Slot, bound_at, next_change_ns
 from tests.core import (
     BEGIN_WALL_NS,
     SECOND,
@@ -279,16 +280,16 @@ def test_daylight_saving(night: str) -> None:
 
 def test_the_next_change_misses_none() -> None:
     """Over both daylight-saving nights no minute has another bound than the changes tell."""
-    clock, slots = Clock("Europe/Berlin"), (Slot(8_100, 9_900, 1.0), Slot(84_600, 1_800, 2.0))
+    zone, slots = Zone("Europe/Berlin"), (Slot(8_100, 9_900, 1.0), Slot(84_600, 1_800, 2.0))
     for day in (datetime(2026, 3, 28, 12, tzinfo=UTC), datetime(2026, 10, 24, 12, tzinfo=UTC)):
         wall_ns = int(day.timestamp()) * SECOND
         change_ns, bound = wall_ns, None
         for minute in range(24 * 60):
             at_ns = wall_ns + minute * 60 * SECOND
             while change_ns <= at_ns:
-                bound = clock.bound(slots, change_ns)
-                change_ns = clock.next_change_ns(slots, change_ns)
-            assert clock.bound(slots, at_ns) == bound
+                bound = bound_at(slots, zone, change_ns)
+                change_ns = next_change_ns(slots, zone, change_ns)
+            assert bound_at(slots, zone, at_ns) == bound
 
 
 @pytest.mark.parametrize(

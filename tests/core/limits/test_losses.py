@@ -607,7 +607,8 @@ def test_the_days_pnl_is_shown_without_a_limit() -> None:
     assert there.portfolio.pnl_day == 25.0
     before = plain(there.engine)
     there.now_ns += int(TO_MIDNIGHT * SECOND)
-    there.engine.state.wall_ns = there.engine._book.wall_ns = BEGIN_WALL_NS + there.now_ns
+    there.engine.state.wall_ns = BEGIN_WALL_NS + there.now_ns
+    there.engine._book.at(there.engine.state.now_ns, there.engine.state.wall_ns)
     assert there.portfolio.pnl_day == 0.0
     there.engine.state.wall_ns -= int(TO_MIDNIGHT * SECOND)
     assert plain(there.engine) == before

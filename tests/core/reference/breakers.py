@@ -782,7 +782,7 @@ def _went_well(breaker: Breaker, limit: LimitConfig, event: Any) -> bool:
     if isinstance(event, ev.Fill):
         return True
     if limit.kind == "latency_p99":
-        return isinstance(event, ev.Latency) and event.seconds <= (breaker.bound or 0.0)  # type: ignore[operator]
+        return isinstance(event, ev.Latency) and event.seconds <= (breaker.bound or 0.0)
     return not samples.is_error(limit, event)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from riskmon.core import events as ev
+from riskmon.core.fields import BadEvents
+from riskmon.core.parsing import parse_json, parse_ndjson
 from tests.core import BEGIN_WALL_NS
 
 V: dict[str, Any] = {"venue": "kraken"}
@@ -77,7 +79,7 @@ FIELDS = [(kind, name) for kind, fields in GOOD.items() for name in fields]
 
 def read(*events: dict[str, Any]) -> list[ev.Reported]:
     """What a JSON array of events gives."""
-    return ev.parse_json(json.dumps(events).encode(), BEGIN_WALL_NS)
+    return parse_json(json.dumps(events).encode(), BEGIN_WALL_NS)
 
 
 def event(kind: str, **changes: Any) -> dict[str, Any]:
@@ -85,9 +87,9 @@ def event(kind: str, **changes: Any) -> dict[str, Any]:
     return {"type": kind, **GOOD[kind], **changes}
 
 
-def refused(*events: dict[str, Any]) -> ev.BadEvents:
+def refused(*events: dict[str, Any]) -> BadEvents:
     """The fault of a batch that is refused."""
-    with pytest.raises(ev.BadEvents) as caught:
+    with pytest.raises(BadEvents) as caught:
         read(*events)
     return caught.value
 
@@ -260,32 +262,32 @@ def test_at_without_a_zone() -> None:
 )
 def test_broken_json(body: bytes, offset: int) -> None:
     """A syntax error says at which byte."""
-    with pytest.raises(ev.BadEvents) as caught:
-        ev.parse_json(body, BEGIN_WALL_NS)
+    with pytest.raises(BadEvents) as caught:
+        parse_json(body, BEGIN_WALL_NS)
     assert (caught.value.offset, caught.value.index) == (offset, None)
 
 
 def test_one_object_is_a_batch_of_one() -> None:
     """`POST /v1/events` takes one object or an array."""
     body = json.dumps(event("pnl")).encode()
-    assert ev.parse_json(body, BEGIN_WALL_NS) == read(event("pnl"))
+    assert parse_json(body, BEGIN_WALL_NS) == read(event("pnl"))
     assert read() == []
 
 
 def test_lines() -> None:
     """One object a line; empty lines are passed over; a broken line is named by its number."""
     good = json.dumps(event("pnl")).encode()
-    assert len(ev.parse_ndjson(good + b"\n\n" + good + b"\r\n", BEGIN_WALL_NS)) == 2
+    assert len(parse_ndjson(good + b"\n\n" + good + b"\r\n", BEGIN_WALL_NS)) == 2
     for bad in (b"{", b"\xff"):
-        with pytest.raises(ev.BadEvents) as caught:
-            ev.parse_ndjson(good + b"\n\n" + bad, BEGIN_WALL_NS)
+        with pytest.raises(BadEvents) as caught:
+            parse_ndjson(good + b"\n\n" + bad, BEGIN_WALL_NS)
         assert (caught.value.line, caught.value.index) == (3, None)
-    with pytest.raises(ev.BadEvents) as caught:
-        ev.parse_ndjson(good + b"\n\n" + b'{"type":"pnl","amount":"x","id":"1"}', BEGIN_WALL_NS)
+    with pytest.raises(BadEvents) as caught:
+        parse_ndjson(good + b"\n\n" + b'{"type":"pnl","amount":"x","id":"1"}', BEGIN_WALL_NS)
     assert (caught.value.index, caught.value.field) == (1, "amount")
 
 
 def test_deep_nesting_is_refused() -> None:
     """A bomb of brackets is a refusal, not a crash."""
-    with pytest.raises(ev.BadEvents):
-        ev.parse_json(b"[" * 1_000_000, BEGIN_WALL_NS)
+    with pytest.raises(BadEvents):
+        parse_json(b"[" * 1_000_000, BEGIN_WALL_NS)

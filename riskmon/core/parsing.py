@@ -1,0 +1,168 @@
+"""The bodies of ``POST /v1/events``, decoded and checked.
+
+A batch is refused whole, with the place of its first fault.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+
+import msgspec
+
+from riskmon.core.events import Balances, Reported, datetime_ns
+from riskmon.core.fields import BadEvents, check_name, finite
+
+CHECKED_AT_ONCE = 512  # events, or assets of one, that are checked in one piece
+MAX_AHEAD_NS = 5 * 10**9
+MAX_AGE_NS = 7 * 86_400 * 10**9
+
+_ARRAY = msgspec.json.Decoder(list[Reported])
+_OBJECT: msgspec.json.Decoder[Reported] = msgspec.json.Decoder(Reported)
+
+
+def parse_json(body: bytes, wall_ns: int) -> list[Reported]:
+    """Return the events of a JSON object or array; raise ``BadEvents`` at the first fault.
+
+    ``wall_ns`` is the time of arrival (UTC, ns since 1970), which bounds ``at``.
+    """
+    return Parsing(body, wall_ns).finish()
+
+
+def parse_ndjson(body: bytes, wall_ns: int) -> list[Reported]:
+    """As :func:`parse_json`, for one object a line; empty lines are skipped."""
+    return Parsing(body, wall_ns, lines=True).finish()
+
+
+class Parsing:
+    """A body that is parsed in pieces.
+
+    Each step of the iteration parses one piece, so that a caller can do other work between two;
+    ``events`` is complete, and checked, when the iteration ends.
+    """
+
+    def __init__(self, body: bytes, wall_ns: int, *, lines: bool = False) -> None:
+        self.events: list[Reported] = []
+        self._body = body
+        self._wall_ns = wall_ns
+        self._pieces = self._parse(lines=lines)
+
+    def __iter__(self) -> Iterator[None]:
+        return self._pieces
+
+    def finish(self) -> list[Reported]:
+        """Parse the pieces that are left and return the events."""
+        for _ in self._pieces:
+            pass
+        return self.events
+
+    def _parse(self, *, lines: bool) -> Iterator[None]:
+        if lines:
+            yield from self._decode_lines()
+        else:
+            self._decode()
+        yield
+        yield from self._check()
+
+    def _decode(self) -> None:
+        body = self._body
+        is_array = body.lstrip(b" \t\r\n").startswith(b"[")
+        try:
+            self.events = _ARRAY.decode(body) if is_array else [_OBJECT.decode(body)]
+        except msgspec.ValidationError as fault:
+            raise _misfit(str(fault)) from None
+        except msgspec.DecodeError as fault:
+            raise BadEvents(f"not JSON: {fault}", offset=_offset(str(fault), len(body))) from None
+        except UnicodeDecodeError as fault:
+            raise BadEvents("not UTF-8", offset=_utf8_offset(body)) from fault
+        except RecursionError:
+            raise BadEvents("nested too deeply for an event", index=0) from None
+
+    def _decode_lines(self) -> Iterator[None]:
+        events = self.events
+        for number, line in enumerate(self._body.split(b"\n"), 1):
+            if number % CHECKED_AT_ONCE == 0:
+                yield
+            if not line.strip():
+                continue
+            try:
+                events.append(_OBJECT.decode(line))
+            except msgspec.ValidationError as fault:
+                raise _misfit(str(fault), len(events)) from None
+            except msgspec.DecodeError as fault:
+                raise BadEvents(f"line {number} is not JSON: {fault}", line=number) from None
+            except UnicodeDecodeError:
+                raise BadEvents(f"line {number} is not UTF-8", line=number) from None
+            except RecursionError:
+                raise BadEvents(f"line {number} is nested too deeply", line=number) from None
+
+    def _check(self) -> Iterator[None]:
+        """Check what the decoder cannot: names, ids, amounts, times."""
+        for index, event in enumerate(self.events):
+            if index % CHECKED_AT_ONCE == CHECKED_AT_ONCE - 1:
+                yield
+            try:
+                event.validate()
+                if event.at is not None:
+                    _check_at(event.at, self._wall_ns)
+                if type(event) is Balances:
+                    yield from _check_assets(event)
+            except BadEvents as fault:
+                fault.index = index
+                raise
+
+
+def _check_at(at: datetime, wall_ns: int) -> None:
+    if at.tzinfo is None:
+        raise BadEvents("at must carry a zone, as 2026-01-02T03:04:05Z does", field="at")
+    ahead_ns = datetime_ns(at) - wall_ns
+    if ahead_ns > MAX_AHEAD_NS:
+        raise BadEvents("at is more than 5 s ahead of this machine's clock", field="at")
+    if ahead_ns < -MAX_AGE_NS:
+        raise BadEvents("at is more than 7 days old", field="at")
+
+
+def _check_assets(event: Balances) -> Iterator[None]:
+    for number, (asset, balance) in enumerate(event.assets.items(), 1):
+        if number % CHECKED_AT_ONCE == 0:
+            yield
+        check_name(asset, "assets")
+        try:
+            balance.free = finite(balance.free, "free")
+            balance.locked = finite(balance.locked, "locked")
+        except BadEvents as fault:
+            fault.field = f"assets.{asset}.{fault.field}"
+            raise
+
+
+_PATH = re.compile(r" - at `\$(?:\[(\d+)\])?\.?([^`]*)`\Z")
+_NAMED = re.compile(r"field `([^`]+)`")
+
+
+def _misfit(message: str, index: int | None = None) -> BadEvents:
+    """Return the fault that msgspec describes, with the place taken out of its text."""
+    path = _PATH.search(message)
+    field = None
+    if path:
+        message = message[: path.start()]
+        index = int(path[1]) if path[1] is not None else index
+        field = path[2] or None
+    if named := _NAMED.search(message):
+        field = f"{field}.{named[1]}" if field else named[1]
+    if index is None:
+        index = 0
+    return BadEvents(message, index=index, field=field)
+
+
+def _offset(message: str, size: int) -> int:
+    found = re.search(r"\(byte (\d+)\)", message)
+    return int(found[1]) if found else size  # truncated input: where it ends
+
+
+def _utf8_offset(body: bytes) -> int:
+    try:
+        body.decode()
+    except UnicodeDecodeError as fault:
+        return fault.start
+    return 0
