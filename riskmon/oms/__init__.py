@@ -1,4 +1,4 @@
-"""The reference OMS: it receives riskmon's signed cancel webhook and cancels resting orders."""
+"""The reference OMS: receives riskmon's signed cancel webhook and cancels resting orders."""
 
 from __future__ import annotations
 

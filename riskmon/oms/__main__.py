@@ -23,7 +23,7 @@ def _venue(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> di
 
 @click.command("oms")
 @click.option(
-    "--listen", default="127.0.0.1:9789", show_default=True, help="HOST:PORT; port 0: any."
+    "--listen", default="127.0.0.1:9789", show_default=True, help="HOST:PORT; 0 for any free port."
 )
 @click.option(
     "--secret-file",
@@ -31,14 +31,14 @@ def _venue(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> di
     multiple=True,
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file with one whsec_… a line; give it twice while a secret is rotated in.",
+    help="A file with one whsec_… per line; may be repeated while a secret is rotated in.",
 )
 @click.option(
     "--simulated",
     "venues",
     multiple=True,
     callback=_venue,
-    help="NAME=URL of one of the demo's exchanges; may be given several times.",
+    help="NAME=URL of one of the demo's exchanges; may be repeated.",
 )
 def main(listen: str, secret_files: tuple[Path, ...], venues: dict[str, str]) -> None:
     """Receive riskmon's cancel webhook and cancel the resting orders in its scope."""

@@ -1,8 +1,8 @@
-"""A bound on the connections to the OMS.
+"""A limit on the number of connections to the OMS.
 
-Each connection takes a file descriptor, and no secret is needed to open one. When there is no place
-for a new one, the connection closes that has carried no verified webhook for longest. So those that
-have no secret keep no webhook out.
+Each connection uses a file descriptor, and opening one requires no secret. When a new connection
+exceeds the limit, the connection that has been without a verified webhook for the longest time is
+closed. A client without a secret therefore cannot keep webhooks out.
 """
 
 from __future__ import annotations
@@ -17,34 +17,35 @@ from typing import cast
 from aiohttp import web
 
 _MOST = 128
-_BACKLOG = 512  # that wait in the kernel; one that it drops is tried again after a second
-_LINGER_SECONDS = 1.0  # for what is left of a refused body
+_BACKLOG = 512  # waiting in the kernel; a client retries a dropped connection after a second
+_LINGER_SECONDS = 1.0  # for reading the rest of a refused body
 
 
 class Connections:
     """The open connections, at most ``most``.
 
-    By default ``most`` is 128, or a quarter of the limit on open files if that is less. One closes
-    after ``idle_seconds`` without a verified webhook.
+    By default ``most`` is 128, or a quarter of the limit on open files if that is less. A
+    connection is closed after ``idle_seconds`` without a verified webhook.
     """
 
     def __init__(self, most: int | None = None, idle_seconds: float = 10.0) -> None:
         self._most, self._idle_seconds = most or _most_of_open_files(), idle_seconds
         self._open: dict[asyncio.BaseProtocol, asyncio.Transport] = {}
-        self._idle: dict[asyncio.BaseProtocol, asyncio.TimerHandle] = {}  # the next to close first
+        self._idle: dict[asyncio.BaseProtocol, asyncio.TimerHandle] = {}  # the oldest first
 
     def __len__(self) -> int:
         return len(self._open)
 
     async def listen(self, runner: web.AppRunner, host: str, port: int) -> asyncio.Server:
-        """Accept connections for ``runner``, which is set up. Raises OSError for the address."""
+        """Accept connections for ``runner``, which must be set up. Raises OSError."""
         server = runner.server
         if server is None:
             raise RuntimeError("the runner is not set up")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         sock = socket.create_server((host, port), family=family)
-        # asyncio accepts as many in one step as may wait. A few leave the requests of those before
-        # the time to be read, while the kernel lets more wait.
+        # asyncio accepts up to `backlog` connections in one step of the event loop. With a small
+        # number the requests of earlier connections are read in between; the kernel's own backlog,
+        # set by the second listen(), stays large.
         listener = await asyncio.get_running_loop().create_server(
             lambda: _Connection(server, self), sock=sock, backlog=max(1, self._most // 16)
         )
@@ -53,29 +54,29 @@ class Connections:
 
     @contextmanager
     def working(self, connection: asyncio.BaseProtocol) -> Iterator[None]:
-        """Keep ``connection`` open while its webhook is worked on."""
+        """Keep ``connection`` open while its webhook is processed."""
         if (timer := self._idle.pop(connection, None)) is not None:
             timer.cancel()
         try:
             yield
         finally:
             if connection in self._open:
-                self._wait(connection)
+                self._start_idle(connection)
 
     def enter(self, connection: asyncio.BaseProtocol, transport: asyncio.BaseTransport) -> None:
-        """Give ``connection`` a place; close the one that waits longest, which may be itself."""
+        """Add ``connection``; at the limit close the longest idle one, which may be this one."""
         self._open[connection] = cast(asyncio.Transport, transport)
-        self._wait(connection)
+        self._start_idle(connection)
         if len(self._open) > self._most:
             self._close(next(iter(self._idle)))
 
     def leave(self, connection: asyncio.BaseProtocol) -> None:
-        """Free the place of a connection that has closed."""
+        """Remove a connection that was closed."""
         self._open.pop(connection, None)
         if (timer := self._idle.pop(connection, None)) is not None:
             timer.cancel()
 
-    def _wait(self, connection: asyncio.BaseProtocol) -> None:
+    def _start_idle(self, connection: asyncio.BaseProtocol) -> None:
         loop = asyncio.get_running_loop()
         self._idle[connection] = loop.call_later(self._idle_seconds, self._close, connection)
 
@@ -85,7 +86,7 @@ class Connections:
 
 
 class _Connection(web.RequestHandler):
-    """A connection that has a place in ``connections``."""
+    """A connection that is counted in ``connections``."""
 
     __slots__ = ("_connections",)
 

@@ -1,16 +1,16 @@
-"""What happens to one webhook: verify, cancel what its scope names, answer, remember.
+"""The processing of a webhook: verify it, cancel the orders in its scope, answer, store the answer.
 
-A scope names what must not trade on, and the receiver cancels at least that:
+The receiver cancels at least the orders in the scope:
 
-    account       every order at every venue
-    venue:X       every order at X
-    symbol:S      every order in S, at every venue
-    strategy:T    every order at every venue: exchanges do not know which strategy an order
-                  belongs to, and an order too many cancelled is placed again, while one too few
-                  rests on in a halted market
+    account       all orders at all venues
+    venue:X       all orders at X
+    symbol:S      all orders in S, at all venues
+    strategy:T    all orders at all venues: exchanges have no record of an order's strategy. An
+                  order that is cancelled needlessly can be placed again; an order that is missed
+                  rests in a halted market
 
-Only an answer with nothing left resting is "done" and remembered by its webhook-id. Anything else
-is a 5xx, which the sender tries again soon.
+The answer is "done", and stored by its webhook-id, only when no order is left resting. Any other
+answer is a 5xx, after which the sender retries.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -28,7 +28,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from riskmon.oms.connections import Connections
 
-_ANSWERS_MAX = 10_000
+_OUTCOMES_MAX = 10_000
 _BODY_MAX_BYTES = 64 * 1024
 _BODY_MAX_SECONDS = 5.0
 _ID_MAX = 256
@@ -38,14 +38,14 @@ Log = Callable[..., None]
 
 
 class Adapter(NamedTuple):
-    """One venue: both take a symbol, or None for all, and give a number of orders."""
+    """The calls to one venue. Both take a symbol, or None for all, and return a count of orders."""
 
     cancel_all: Callable[[str | None], Awaitable[int]]
     open_orders: Callable[[str | None], Awaitable[int]]
 
 
 class Message(msgspec.Struct, frozen=True):
-    """The webhook's body, as far as a cancel depends on it; the rest is logged only."""
+    """The fields of the webhook's body that are used or logged."""
 
     type: str
     scope: str = "account"
@@ -55,21 +55,21 @@ class Message(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-class _Answer(NamedTuple):
+class _Outcome(NamedTuple):
     status: int
-    body: dict[str, Any]
+    body: dict[str, object]
 
 
 class Unverified(Exception):
-    """The request is not signed with any of the secrets, or too old."""
+    """The request is not signed with any of the secrets, or is too old."""
 
 
 class Receiver:
-    """An aiohttp application's worth of OMS: `POST /cancel` and `GET /-/healthy`.
+    """The routes of the OMS for aiohttp: `POST /cancel` and `GET /-/healthy`.
 
-    `adapters` by venue name; `secrets` as `whsec_…`, several while one is rotated in. `log` is
-    called with an event's name and its fields. `connections` bounds those that are open. Raises
-    ValueError for a secret that is none.
+    `adapters` are the venues by name; `secrets` have the form `whsec_…`, several while one is
+    rotated in. `log` is called with the name of an event and its fields. `connections` limits the
+    open ones. Raises ValueError for an invalid secret.
     """
 
     def __init__(
@@ -80,15 +80,15 @@ class Receiver:
         connections: Connections | None = None,
     ) -> None:
         if not secrets:
-            raise ValueError("the OMS needs at least one secret: without it anybody could cancel")
+            raise ValueError("the OMS needs at least one secret, to verify the sender of a cancel")
         self._adapters = adapters
         self._webhooks = [_webhook(secret) for secret in secrets]
         self._log = log
-        self._answers: OrderedDict[str, asyncio.Task[_Answer]] = OrderedDict()
+        self._outcomes: OrderedDict[str, asyncio.Task[_Outcome]] = OrderedDict()
         self.connections = Connections() if connections is None else connections
 
     def app(self) -> web.Application:
-        """The routes, to be served."""
+        """Return the application with the routes."""
         app = web.Application(client_max_size=_BODY_MAX_BYTES)
         app.router.add_post("/cancel", self._receive)
         app.router.add_get("/-/healthy", _healthy)
@@ -101,7 +101,7 @@ class Receiver:
                 body = await request.read()
         except TimeoutError:
             return web.json_response({"error": "the body did not arrive in time"}, status=408)
-        except ConnectionError:  # the sender has gone
+        except ConnectionError:  # the sender has disconnected
             return web.json_response({"error": "the body did not arrive"}, status=400)
         try:
             self._verify(body, request.headers)
@@ -116,11 +116,11 @@ class Receiver:
         webhook_id = request.headers["webhook-id"]
         self._log("received", id=webhook_id, received_ns=received_ns, **asdict(message))
         with self.connections.working(request.protocol):
-            answer = await self._answer_once(webhook_id, message)
-        return web.json_response(answer.body, status=answer.status)
+            outcome = await self._process_once(webhook_id, message)
+        return web.json_response(outcome.body, status=outcome.status)
 
     def _verify(self, body: bytes, headers: Mapping[str, str]) -> None:
-        # By name, so that of a header sent twice the same one is verified and used.
+        # By name: of a header that is sent twice, the same value is verified and used.
         signed = {name: headers.get(name, "") for name in _HEADERS}
         if len(signed["webhook-id"]) > _ID_MAX:
             raise Unverified(f"webhook-id has more than {_ID_MAX} characters")
@@ -130,7 +130,7 @@ class Receiver:
                 webhook.verify(body, signed, json_parse=False)
             except WebhookVerificationError as error:
                 fault = str(error)
-            except ValueError:  # what the library meets first in bad base64, UTF-8 or a lone comma
+            except ValueError:  # raised by the library for bad base64, bad UTF-8 or a lone comma
                 fault = "webhook-signature or body is malformed"
             else:
                 return
@@ -138,38 +138,44 @@ class Receiver:
 
     def _require_known(self, message: Message) -> None:
         if message.type not in ("cancel_orders", "drill"):
-            raise ValueError(f"type is {message.type!r}: this OMS knows cancel_orders and drill")
+            raise ValueError(f"type is {message.type!r}: this OMS accepts cancel_orders and drill")
         kind, _, name = message.scope.partition(":")
         if message.scope != "account" and not (kind in ("venue", "symbol", "strategy") and name):
-            raise ValueError(f"scope is {message.scope!r}: it names nothing that can be cancelled")
+            raise ValueError(
+                f"scope is {message.scope!r}: it must be account, or venue:, symbol: "
+                "or strategy: with a name"
+            )
 
-    async def _answer_once(self, webhook_id: str, message: Message) -> _Answer:
-        """The stored answer, or the one that is being worked on: a sender whose patience ended
-        asks again while the exchange is still cancelling."""
-        task = self._answers.get(webhook_id)
+    async def _process_once(self, webhook_id: str, message: Message) -> _Outcome:
+        """Return the stored outcome of this id, or wait for the one in progress.
+
+        A sender whose timeout has passed retries while the exchange is still cancelling.
+        """
+        task = self._outcomes.get(webhook_id)
         if task is None:
-            task = asyncio.create_task(self._answer(webhook_id, message))
-            self._answers[webhook_id] = task
+            task = asyncio.create_task(self._process(webhook_id, message))
+            self._outcomes[webhook_id] = task
             task.add_done_callback(lambda done: self._forget_unless_done(webhook_id, done))
-            while len(self._answers) > _ANSWERS_MAX:
-                self._answers.popitem(last=False)
+            while len(self._outcomes) > _OUTCOMES_MAX:
+                self._outcomes.popitem(last=False)
         else:
             self._log("repeated", id=webhook_id)
         return await asyncio.shield(task)
 
-    def _forget_unless_done(self, webhook_id: str, task: asyncio.Task[_Answer]) -> None:
+    def _forget_unless_done(self, webhook_id: str, task: asyncio.Task[_Outcome]) -> None:
         if task.cancelled() or task.exception() is not None or task.result().status != 200:
-            self._answers.pop(webhook_id, None)
+            self._outcomes.pop(webhook_id, None)
 
-    async def _answer(self, webhook_id: str, message: Message) -> _Answer:
+    async def _process(self, webhook_id: str, message: Message) -> _Outcome:
         if message.type == "drill":
-            answer = _Answer(200, {"status": "drill", "canceled": 0})
+            outcome = _Outcome(200, {"status": "drill", "canceled": 0})
         else:
-            answer = await self._cancel(message.scope)
-        self._log("answered", id=webhook_id, sweep=message.sweep, code=answer.status, **answer.body)
-        return answer
+            outcome = await self._cancel(message.scope)
+        code, body = outcome
+        self._log("answered", id=webhook_id, sweep=message.sweep, code=code, **body)
+        return outcome
 
-    async def _cancel(self, scope: str) -> _Answer:
+    async def _cancel(self, scope: str) -> _Outcome:
         venues, symbol = self._in_scope(scope)
         results = await asyncio.gather(
             *(self._cancel_venue(venue, symbol) for venue in venues), return_exceptions=True
@@ -185,10 +191,10 @@ class Receiver:
             if isinstance(result, BaseException)
         }
         if errors:
-            return _Answer(502, {"status": "failed", **body, "errors": errors})
+            return _Outcome(502, {"status": "failed", **body, "errors": errors})
         if body["open_orders"]:
-            return _Answer(503, {"status": "incomplete", **body})
-        return _Answer(200, {"status": "done", **body})
+            return _Outcome(503, {"status": "incomplete", **body})
+        return _Outcome(200, {"status": "done", **body})
 
     def _in_scope(self, scope: str) -> tuple[list[str], str | None]:
         kind, _, name = scope.partition(":")
@@ -199,19 +205,19 @@ class Receiver:
     async def _cancel_venue(self, venue: str, symbol: str | None) -> tuple[int, int]:
         adapter = self._adapters.get(venue)
         if adapter is None:
-            known = ", ".join(self._adapters) or "none"
-            raise LookupError(f"this OMS has no venue {venue!r}; it has: {known}")
+            configured = ", ".join(self._adapters) or "none"
+            raise LookupError(f"this OMS has no venue {venue!r}; it has: {configured}")
         canceled = await adapter.cancel_all(symbol)
         return canceled, await adapter.open_orders(symbol)
 
 
 def _webhook(secret: str) -> Webhook:
     if not secret.startswith("whsec_"):
-        raise ValueError("a secret starts with whsec_, followed by base64")
+        raise ValueError("a secret must be whsec_ followed by base64")
     try:
         return Webhook(secret)
     except Exception as error:
-        raise ValueError(f"a secret is whsec_ and base64: {error}") from error
+        raise ValueError(f"a secret must be whsec_ followed by base64: {error}") from error
 
 
 async def _healthy(_: web.Request) -> web.Response:

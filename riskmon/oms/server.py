@@ -1,4 +1,4 @@
-"""The receiver as a process: a listener, an HTTP session for the adapters, and an orderly end."""
+"""The process of the receiver: its listener, its HTTP session for the adapters, its shutdown."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from riskmon.settings import LogSettings
 
 
 def run(*, listen: str, secrets: Sequence[str], venues: Mapping[str, str]) -> int:
-    """Serve until SIGINT or SIGTERM; gives the exit code, 2 for what cannot be served.
+    """Serve until SIGINT or SIGTERM. Return the exit code, 2 for invalid or unusable arguments.
 
-    `listen` is HOST:PORT (port 0: any), `secrets` are `whsec_…`, `venues` maps names to the URLs
-    of simulated exchanges. Events go to stdout as JSON lines, a fault to stderr as one line.
+    `listen` is HOST:PORT (0 for any free port), `secrets` have the form `whsec_…`, `venues` maps
+    names to the URLs of simulated exchanges. Events are written to stdout as JSON lines, a fault
+    to stderr as one line.
     """
     try:
         host, port = _address(listen)
@@ -35,7 +36,7 @@ def run(*, listen: str, secrets: Sequence[str], venues: Mapping[str, str]) -> in
 def _address(listen: str) -> tuple[str, int]:
     host, _, port = listen.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65_535:
-        raise ValueError(f"listen is {listen!r}: give HOST:PORT, such as 127.0.0.1:9789")
+        raise ValueError(f"listen is {listen!r}: use HOST:PORT, such as 127.0.0.1:9789")
     return host.strip("[]"), int(port)
 
 

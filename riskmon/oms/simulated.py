@@ -10,9 +10,9 @@ _TIMEOUT = aiohttp.ClientTimeout(total=5)
 
 
 def simulated(url: str, session: aiohttp.ClientSession) -> Adapter:
-    """Cancels and counts at the exchange that `riskmon.demo.exchange` serves at `url`."""
+    """Return an adapter for the exchange that `riskmon.demo.exchange` serves at `url`."""
 
-    async def ask(method: str, symbol: str | None, field: str) -> int:
+    async def call(method: str, symbol: str | None, field: str) -> int:
         params = {} if symbol is None else {"symbol": symbol}
         async with session.request(
             method, f"{url}/orders", params=params, timeout=_TIMEOUT, raise_for_status=True
@@ -20,9 +20,9 @@ def simulated(url: str, session: aiohttp.ClientSession) -> Adapter:
             return int((await response.json())[field])
 
     async def cancel_all(symbol: str | None) -> int:
-        return await ask("DELETE", symbol, "canceled")
+        return await call("DELETE", symbol, "canceled")
 
     async def open_orders(symbol: str | None) -> int:
-        return await ask("GET", symbol, "count")
+        return await call("GET", symbol, "count")
 
     return Adapter(cancel_all, open_orders)

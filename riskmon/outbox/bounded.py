@@ -1,10 +1,9 @@
-"""A socket that takes a bounded answer to each request, in small pieces.
+"""A socket that receives a bounded answer to each request, in small pieces.
 
-The client library reads interim answers (1xx), and bytes that come after an answer, without end,
-and up to 256 KiB in one step of the event loop: 15,000 interim answers, which take 60 ms. Here a
-step reads 2 KiB, so that whatever else is ready has its turn, and a receiver that sends more than
-it may is disconnected: first the head of its answer, interim answers before it included, and then
-the body.
+The client library reads interim answers (1xx), and bytes after an answer, without a limit, and up
+to 256 KiB in one step of the event loop: 15,000 interim answers, which take 60 ms. This socket
+reads at most 2 KiB in a step, so that other callbacks run in between, and fails when the peer sends
+too much: the head of the answer, including interim answers, has one limit, the body another.
 """
 
 from __future__ import annotations
@@ -24,9 +23,10 @@ PIECE_BYTES = 2 * 1024
 
 
 class BoundedSocket(socket.socket):
-    """Fails with EMSGSIZE when more comes than a head, or than :meth:`allow` adds for this request.
+    """A socket that fails with EMSGSIZE when an answer exceeds its limit.
 
-    A request begins when something is sent. ``closed`` is called when its descriptor is free again.
+    The limit of each request is that of a head, and :meth:`allow` raises it. A request begins when
+    data is sent. ``closed`` is called when the descriptor has been closed.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class BoundedSocket(socket.socket):
         _by_number[self.fileno()] = self
 
     def allow(self, more_bytes: int) -> None:
-        """Let so many more bytes come until the next request."""
+        """Raise the limit of the current request by ``more_bytes``."""
         self._left += more_bytes
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
@@ -47,8 +47,8 @@ class BoundedSocket(socket.socket):
         return data
 
     def recv_into(self, buffer: WriteableBuffer, size: int = 0, flags: int = 0, /) -> int:
-        wanted = size or memoryview(buffer).nbytes
-        received = super().recv_into(buffer, min(wanted, PIECE_BYTES), flags)
+        room = size or memoryview(buffer).nbytes
+        received = super().recv_into(buffer, min(room, PIECE_BYTES), flags)
         self._count(received)
         return received
 
@@ -68,14 +68,14 @@ class BoundedSocket(socket.socket):
 
     def sendmsg(self, buffers: Iterable[ReadableBuffer], *rest: object) -> int:
         self._left = HEAD_MAX_BYTES
-        return super().sendmsg(buffers, *rest)  # type: ignore[arg-type]  # as they came
+        return super().sendmsg(buffers, *rest)  # type: ignore[arg-type]  # passed on unchanged
 
 
 _by_number: WeakValueDictionary[int, BoundedSocket] = WeakValueDictionary()
 
 
 def allow(transport: asyncio.BaseTransport, more_bytes: int) -> None:
-    """Let so many more bytes come over the socket of ``transport``, unless it is closed."""
+    """Raise the limit of the current request over ``transport``, unless it is closed."""
     bounded = _by_number.get(transport.get_extra_info("socket").fileno())
     if bounded is not None:
         bounded.allow(more_bytes)

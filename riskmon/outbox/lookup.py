@@ -1,4 +1,4 @@
-"""Looking up a target's name so that a bad name service stops no cancel."""
+"""The lookup of a target's name, bounded in time, with the last addresses as a fallback."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from riskmon.daemon import in_daemon
 from riskmon.outbox.spare import SpareDescriptors
 
-LOOKUP_SECONDS = 0.4  # of the 0.5 s that name, connection and TLS have together
+LOOKUP_SECONDS = 0.4  # of the 0.5 s for lookup, connection and TLS together
 
 
 class Resolver(AbstractResolver):
-    """Looks up the name of one target, in a thread of its own, one at a time.
+    """The resolver of one target, with one lookup at a time in a separate thread.
 
-    The loop's own threads are shared: a few lookups that hang would stop those of all targets.
-    When the name service fails or is slow, the last known addresses serve: a cancel must not wait
-    for it.
+    The thread pool of the event loop is shared: a few lookups that block would block those of all
+    targets. When the name service fails or is slow, the last addresses are used, so that a cancel
+    does not wait for it.
     """
 
-    _PATIENCE_SECONDS = 0.1
+    _KNOWN_WAIT_SECONDS = 0.1  # for new addresses, while the last ones can be used
 
     def __init__(self, spare: SpareDescriptors) -> None:
         self._spare = spare
         self._lookup: asyncio.Future[list[ResolveResult]] | None = None
-        self._known: list[ResolveResult] = []
+        self._last: list[ResolveResult] = []
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """The addresses, after ``LOOKUP_SECONDS`` at most. Raises OSError."""
+        """Return the addresses, after at most ``LOOKUP_SECONDS``. Raises OSError."""
         lookup = self._lookup
         if lookup is None or lookup.done():
             self._spare.lend()
             lookup = in_daemon("riskmon-lookup", partial(_look_up, host, port, family))
             lookup.add_done_callback(self._note)
             self._lookup = lookup
-        # Only waited for, never cancelled: one that outlasts this call still serves the next.
-        patience_seconds = self._PATIENCE_SECONDS if self._known else LOOKUP_SECONDS
-        await asyncio.wait({lookup}, timeout=patience_seconds)
-        if self._known:
-            return self._known
+        # The lookup is not cancelled at the timeout: a later call uses its result.
+        timeout_seconds = self._KNOWN_WAIT_SECONDS if self._last else LOOKUP_SECONDS
+        await asyncio.wait({lookup}, timeout=timeout_seconds)
+        if self._last:
+            return self._last
         if not lookup.done():
             raise OSError(errno.ETIMEDOUT, f"no address of {host} after {LOOKUP_SECONDS} s")
         return lookup.result()
@@ -52,10 +52,10 @@ class Resolver(AbstractResolver):
     def _note(self, lookup: asyncio.Future[list[ResolveResult]]) -> None:
         self._spare.fill()
         if not lookup.cancelled() and lookup.exception() is None:
-            self._known = lookup.result()
+            self._last = lookup.result()
 
     async def close(self) -> None:
-        """Nothing to do: a lookup under way ends by itself, or with the process."""
+        """Do nothing: a running lookup ends by itself or with the process."""
 
 
 def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:

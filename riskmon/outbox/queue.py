@@ -1,4 +1,4 @@
-"""What waits for delivery, and when it is tried again: the one place that retries."""
+"""The pending deliveries and their retries. No other module retries."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from riskmon.outbox.webhook import WHOLE_SECONDS, Attempt, Sender, payload, read
 
 WAITING_MAX = 3  # deliveries of one incident to one target
 CANCEL_SECONDS = 0.1  # after which a task is cancelled again
-ENDED_MAX = 4_096  # ids remembered, so that a late second `send` of one is known
+ENDED_MAX = 4_096  # ids of ended deliveries, to ignore a late second `send`
 
 _log = logging.getLogger("riskmon.outbox")
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Waits between attempts, in seconds, whatever the reason of the failure."""
+    """The waits between attempts, independent of the reason of the failure."""
 
     steps_seconds: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
     steady_seconds: float = 5.0
@@ -36,10 +36,10 @@ class Schedule:
     jitter: float = 0.2
 
     def wait_seconds(self, failures: int, steady_for_seconds: float, spread: float) -> float:
-        """The wait after the failure with this number, counted from 1.
+        """Return the wait after the failure with this number, counted from 1.
 
-        ``steady_for_seconds`` is the time since the steps were used up; ``spread``, -1 to 1, moves
-        the wait within the jitter.
+        ``steady_for_seconds`` is the time since the last of the steps; ``spread``, -1 to 1, is the
+        position within the jitter.
         """
         if failures <= len(self.steps_seconds):
             wait = self.steps_seconds[failures - 1]
@@ -51,24 +51,24 @@ class Schedule:
 
 
 class Observer(Protocol):
-    """Who counts attempts and the time that deliveries take."""
+    """A recorder of attempts and of the duration of deliveries."""
 
     def delivery(self, target: str, result: str) -> None:
-        """One attempt ended; ``result`` is one of ``RESULTS``."""
+        """Count an attempt that ended; ``result`` is one of ``RESULTS``."""
 
     def delivered(self, target: str, seconds: float) -> None:
-        """A target took a delivery this long after it was sent."""
+        """Record the time from the first attempt of a delivery to its 2xx."""
 
 
 class TargetStats(NamedTuple):
-    """What waits for one target; ``oldest_pending_ns`` is UTC ns, None when nothing waits."""
+    """The pending deliveries of one target; ``oldest_pending_ns`` is UTC ns, None without any."""
 
     pending: int
     oldest_pending_ns: int | None
 
 
 class Drill(NamedTuple):
-    """What became of a drill: ``seconds`` from sending to the answer, None without a 2xx."""
+    """The result of a drill; ``seconds`` from sending to the answer, None without a 2xx."""
 
     target: str
     ok: bool
@@ -80,17 +80,18 @@ class Drill(NamedTuple):
 class _Pending:
     delivery: Delivery
     sender: Sender
-    sent_seconds: float  # on the loop's clock
-    attempts: int = 0  # of this process
-    unwanted: asyncio.Event = field(default_factory=asyncio.Event)
+    sent_seconds: float  # on the clock of the event loop
+    attempts: int = 0  # in this process
+    withdrawn: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Outbox:
-    """Sends deliveries until they are taken. Build and use it on the running loop.
+    """The sender of deliveries. To be created and used on the running event loop.
 
-    ``report`` gets :class:`CancelSent` as the first attempt of a delivery in this process begins,
-    and :class:`CancelAnswered` on a 2xx. ``settle`` gets (id, status, attempts) once, when a
-    delivery ends as delivered or withdrawn: the journal's outcome. Neither may raise.
+    ``report`` is called with :class:`CancelSent` when the first attempt of a delivery in this
+    process begins, and with :class:`CancelAnswered` at a 2xx. ``settle`` is called once with (id,
+    status, attempts), the outcome for the journal, when a delivery is delivered or withdrawn.
+    Neither may raise.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class Outbox:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def deliveries(self, sweep: Sweep, account: str) -> list[Delivery]:
-        """One for each of the sweep's targets; nothing is sent yet."""
+        """Return a delivery for each target of the sweep, without sending it."""
         markets = {name: sender.target.markets for name, sender in self._senders.items()}
         return [
             Delivery(
@@ -127,23 +128,24 @@ class Outbox:
         ]
 
     def prepare(self, delivery: Delivery) -> None:
-        """Do now what the first attempt can be spared: :meth:`send` follows when it is durable."""
+        """Sign the first attempt in advance; :meth:`send` follows once the delivery is durable."""
         sender = self._senders.get(delivery.target)
         if sender is not None:
             sender.sign_ahead(delivery.id, delivery.body)
 
     def send(self, delivery: Delivery) -> None:
-        """Begin the first attempt now. The same id again changes nothing, even after its end.
+        """Begin the first attempt now. A second call with the same id has no effect.
 
         When more than ``WAITING_MAX`` sweeps of its incident wait for its target, the oldest is
-        withdrawn. A target that is not configured leaves it pending in the journal.
+        withdrawn. A delivery for a target that is not configured stays pending in the journal.
         """
         if delivery.id in self._pending or delivery.id in self._ended:
             return
         sender = self._senders.get(delivery.target)
         if sender is None:
             _log.error(
-                "cancel %s waits for target %s, which is not configured: add it again and restart",
+                "cancel %s is pending for target %s, which is not configured: "
+                "add the target again and restart",
                 *(delivery.id, delivery.target),
             )
             return
@@ -154,49 +156,49 @@ class Outbox:
         if len(waiting) > WAITING_MAX:
             oldest = min(waiting, key=lambda one: one.delivery.sweep)
             waiting.remove(oldest)
-            oldest.unwanted.set()
+            oldest.withdrawn.set()
         task = asyncio.create_task(self._deliver(pending), name=f"cancel {delivery.id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def withdraw(self, incident: str) -> None:
-        """End the attempts for an incident; one under way may finish, and count."""
+        """Withdraw the pending deliveries of an incident; an attempt in progress may succeed."""
         for pending in self._pending.values():
             if pending.delivery.incident == incident:
-                pending.unwanted.set()
+                pending.withdrawn.set()
 
     async def drain(self, timeout_seconds: float) -> bool:
-        """Wait until nothing is pending; False when that takes longer."""
+        """Wait until nothing is pending. Return False at the timeout."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout_seconds)
         return not self._pending
 
     async def close(self) -> None:
-        """Stop all attempts. What is pending stays so in the journal, for the next start."""
+        """Stop all attempts. Pending deliveries stay pending in the journal for the next start."""
         while self._tasks:
             for task in self._tasks:
                 task.cancel()
-            # The client library loses a cancel that coincides with a timeout of its own.
+            # The client library loses a cancellation that coincides with one of its timeouts.
             await asyncio.wait(self._tasks, timeout=CANCEL_SECONDS)
         for sender in self._senders.values():
             await sender.close()
 
     def stats(self) -> Mapping[str, TargetStats]:
-        """What waits for each target now."""
+        """Return the pending deliveries of each target."""
         waiting: dict[str, list[int]] = {name: [] for name in self._senders}
         for pending in self._pending.values():
             waiting[pending.delivery.target].append(pending.delivery.created_ns)
         return {name: TargetStats(len(at), min(at, default=None)) for name, at in waiting.items()}
 
     async def drill(self, account: str, timeout_seconds: float = WHOLE_SECONDS) -> list[Drill]:
-        """Send a signed drill to every target at once, and once; nothing is cancelled by it."""
+        """Send one signed drill to every target in parallel; a drill cancels nothing."""
         sweep = Sweep(
             incident=f"drill_{uuid.uuid4().hex}",
             sweep=1,
             generation=0,
             scope="account",
             limit="drill",
-            reason="A drill: nothing is to be cancelled",
+            reason="A drill: cancel nothing",
             at_ns=time.time_ns(),
             cancels="all",
             flatten=False,
@@ -210,7 +212,7 @@ class Outbox:
         steady_from = 0.0
         while True:
             async with pending.sender.slots:
-                if pending.unwanted.is_set():
+                if pending.withdrawn.is_set():
                     break
                 attempt = await self._attempt(pending)
             if attempt.result == "delivered":
@@ -222,7 +224,7 @@ class Outbox:
                 pending.attempts, clock() - steady_from, random.uniform(-1, 1)
             )
             with suppress(TimeoutError):
-                await asyncio.wait_for(pending.unwanted.wait(), wait)
+                await asyncio.wait_for(pending.withdrawn.wait(), wait)
         self._end(pending, "withdrawn")
 
     async def _attempt(self, pending: _Pending) -> Attempt:
@@ -233,8 +235,8 @@ class Outbox:
         pending.attempts += 1
         if self._observe:
             self._observe.delivery(one.target, attempt.result)
-        if attempt.result != "delivered" and pending.attempts == 1:  # the same news once
-            _log.warning("cancel %s is not delivered yet: %s; retrying", one.id, attempt.detail)
+        if attempt.result != "delivered" and pending.attempts == 1:  # logged once
+            _log.warning("cancel %s was not delivered (%s): retrying", one.id, attempt.detail)
         return attempt
 
     def _answered(self, pending: _Pending, attempt: Attempt) -> None:

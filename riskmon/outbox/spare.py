@@ -1,4 +1,4 @@
-"""Descriptors that are kept open ahead, for a cancel when the process has no other left."""
+"""Reserved file descriptors, for a cancel when the process has no other left."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from collections.abc import Callable
 from contextlib import suppress
 
 NUMBER = 6  # for each target
-LENT = 4  # to a lookup, which opens a few files and sockets
+LENT = 4  # released for a lookup, which opens a few files and sockets
 _NONE_LEFT = (errno.EMFILE, errno.ENFILE)
 
 
 class SpareDescriptors:
-    """Holds ``NUMBER`` descriptors of /dev/null, as far as there are any."""
+    """A reserve of up to ``NUMBER`` descriptors of /dev/null."""
 
     def __init__(self) -> None:
         self._held: list[int] = []
         self.fill()
 
     def fill(self) -> None:
-        """Open those that are missing; what cannot be opened now is opened at the next call."""
+        """Open the missing descriptors; retry those that cannot be opened at the next call."""
         with suppress(OSError):
             while len(self._held) < NUMBER:
                 self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
     def socket(self, make: Callable[[], socket.socket]) -> socket.socket:
-        """What ``make`` gives; in place of a spare descriptor when there is no other."""
+        """Return ``make()``; when there is no free descriptor, release one of the reserve first."""
         try:
             return make()
         except OSError as error:
@@ -36,7 +36,7 @@ class SpareDescriptors:
             return make()
 
     def lend(self) -> None:
-        """Leave some to code that opens files by itself, if there are no others."""
+        """Release ``LENT`` descriptors when no other is free."""
         try:
             os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         except OSError:
@@ -50,5 +50,5 @@ class SpareDescriptors:
         return released
 
     def close(self) -> None:
-        """Give them all back."""
+        """Close all descriptors."""
         self._release(NUMBER)

@@ -18,7 +18,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}\Z")
 def _is_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        # Reading the port validates it.
+        # Reading the attribute `port` raises ValueError for an invalid port.
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
@@ -44,7 +44,7 @@ _Secret = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class CancelTarget:
-    """Where cancels are sent. Each of ``secret`` signs, so that one can be rotated in."""
+    """A receiver of cancels. Each of ``secret`` signs, so that a new one can be rotated in."""
 
     __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
 

@@ -1,6 +1,6 @@
-"""One signed webhook to one target: what is sent, and what became of it.
+"""One signed webhook to one target: its body, its headers, one attempt and the attempt's result.
 
-Nothing here retries or decides: an attempt ends as one of ``RESULTS``.
+This module does not retry: an attempt ends with one of ``RESULTS``.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import socket
 import ssl
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import aiohttp
 import msgspec
@@ -28,11 +29,11 @@ from riskmon.outbox.lookup import Resolver
 from riskmon.outbox.spare import SpareDescriptors
 from riskmon.outbox.target import CancelTarget
 
-CONNECT_SECONDS = 0.5  # name, connection and TLS together
+CONNECT_SECONDS = 0.5  # for lookup, connection and TLS together
 WHOLE_SECONDS = 2.0
 ANSWER_MAX_BYTES = 64 * 1024
-FRAMES_MAX_BYTES = 8 * 1024  # that chunks and TLS add to it
-ATTEMPTS_MAX = 100  # at once, for each target: a process has only so many sockets
+FRAMES_MAX_BYTES = 8 * 1024  # added to the answer by chunks and TLS
+ATTEMPTS_MAX = 100  # concurrent attempts of one target, which bounds the number of sockets
 
 Result = Literal[
     "delivered",
@@ -58,7 +59,7 @@ def payload(
     markets: str,
     kind: Literal["cancel_orders", "drill"] = "cancel_orders",
 ) -> bytes:
-    """The body of a webhook, JSON."""
+    """Return the body of a webhook, in JSON."""
     return msgspec.json.encode(
         {
             "type": kind,
@@ -77,7 +78,7 @@ def payload(
     )
 
 
-# In this order: a class stands before those that it derives from.
+# A class stands before its base classes.
 _ERRORS: tuple[tuple[type[BaseException], Result], ...] = (
     (aiohttp.ConnectionTimeoutError, "connect_timeout"),
     (TimeoutError, "timeout"),
@@ -101,38 +102,38 @@ _STATUSES: dict[int, Result] = {
 
 
 def classify(outcome: int | BaseException) -> Result:
-    """What an attempt came to: by its HTTP status, or by what it failed with."""
+    """Return the result of an attempt by its HTTP status or its exception."""
     if isinstance(outcome, int):
         return _STATUSES.get(outcome // 100, "invalid_answer")
     if isinstance(outcome, OSError) and outcome.errno == errno.EMSGSIZE:
-        return "invalid_answer"  # a BoundedSocket ended it
+        return "invalid_answer"  # raised by BoundedSocket
     return next((result for kind, result in _ERRORS if isinstance(outcome, kind)), "error")
 
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
 
 
-class Answer(Struct):
-    """A receiver's body; what it does not say is not so."""
+class CancelAnswer(Struct):
+    """The body of a receiver's answer; absent fields are unknown."""
 
     status: str = ""
     canceled: _Count | None = None
     open_orders: _Count | None = None
 
 
-_decode_answer = msgspec.json.Decoder(Answer).decode
+_decode_answer = msgspec.json.Decoder(CancelAnswer).decode
 
 
-def read_answer(body: bytes) -> Answer:
-    """What a body says; anything that is not such an answer says nothing."""
+def read_answer(body: bytes) -> CancelAnswer:
+    """Decode the body of an answer; return an empty answer for a body of another form."""
     try:
         return _decode_answer(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Answer()
+        return CancelAnswer()
 
 
 class Attempt(NamedTuple):
-    """How one attempt ended; ``body`` is that of a 2xx, as far as it could be read."""
+    """The end of one attempt; ``body`` is that of a 2xx, empty if it could not be read."""
 
     result: Result
     detail: str
@@ -140,7 +141,7 @@ class Attempt(NamedTuple):
 
 
 class _Response(aiohttp.ClientResponse):
-    """An answer whose body may come once its head is there."""
+    """A response that raises the limit of its :class:`BoundedSocket` after the head."""
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         response = await super().start(connection)
@@ -149,18 +150,30 @@ class _Response(aiohttp.ClientResponse):
         return response
 
 
-async def _mark_reused(_session: Any, context: SimpleNamespace, _params: Any) -> None:
-    context.trace_request_ctx.reused = True
+@dataclass
+class _Use:
+    """Whether a request used a connection that was kept from an earlier one."""
+
+    reused: bool = False
+
+
+async def _mark_reused(
+    _session: aiohttp.ClientSession,
+    context: SimpleNamespace,
+    _params: aiohttp.TraceConnectionReuseconnParams,
+) -> None:
+    use: _Use = context.trace_request_ctx
+    use.reused = True
 
 
 class Sender:
-    """The connections to one target, and a single attempt over them."""
+    """The connections to one target, over which it makes single attempts."""
 
     def __init__(self, target: CancelTarget) -> None:
         self.target = target
         self.slots = asyncio.Semaphore(ATTEMPTS_MAX)
         self._signers = [Webhook(secret) for secret in target.secret]
-        self._ahead: dict[str, dict[str, str]] = {}  # headers that were signed ahead, by delivery
+        self._signed_ahead: tuple[str, dict[str, str]] | None = None  # id and headers
         self._spare = SpareDescriptors()
         self._resolver = Resolver(self._spare)
         self._kept = self._session(force_close=False)
@@ -173,13 +186,13 @@ class Sender:
             connector=aiohttp.TCPConnector(
                 resolver=self._resolver,
                 socket_factory=self._socket,
-                use_dns_cache=False,  # the resolver remembers, and for longer
-                limit=0,  # `slots` bounds it, outside of the timeouts
+                use_dns_cache=False,  # the resolver keeps the last addresses, without an expiry
+                limit=0,  # `slots` is the limit; waiting for it is not part of the timeouts
                 force_close=force_close,
             ),
             response_class=_Response,
             cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,  # nobody asked for it, and 64 KiB must stay 64 KiB
+            auto_decompress=False,  # a compressed answer could exceed ANSWER_MAX_BYTES
             skip_auto_headers=("Accept-Encoding",),
             headers={"Content-Type": "application/json", "User-Agent": "riskmon"},
             trace_configs=[trace],
@@ -192,17 +205,17 @@ class Sender:
         )
 
     async def attempt(self, delivery_id: str, body: bytes, whole_seconds: float) -> Attempt:
-        """Send once. Fails by its result, never by raising.
+        """Send once. A failure is returned as a result and never raised.
 
-        The receiver may close a kept connection just as it is used. That says nothing about the
-        receiver, so the same attempt goes on over a new connection.
+        The receiver may close a kept connection at the moment of its use. This is not a fault of
+        the receiver, so the attempt continues over a new connection.
         """
         attempt = Attempt("error", "")
         for session in (self._kept, self._fresh):
-            use = SimpleNamespace(reused=False)
+            use = _Use()
             try:
                 return await self._post(session, delivery_id, body, whole_seconds, use)
-            except Exception as error:  # a delivery outlives every fault
+            except Exception as error:  # a delivery continues after any fault
                 attempt = Attempt(classify(error), f"{type(error).__name__}: {error}")
             if not (use.reused and attempt.result == "disconnected"):
                 break
@@ -214,7 +227,7 @@ class Sender:
         delivery_id: str,
         body: bytes,
         whole_seconds: float,
-        use: SimpleNamespace,
+        use: _Use,
     ) -> Attempt:
         async with session.post(
             self.target.url,
@@ -229,14 +242,14 @@ class Sender:
             return Attempt(result, f"HTTP {response.status}", answer)
 
     def sign_ahead(self, delivery_id: str, body: bytes) -> None:
-        """Sign an attempt that will follow at once, while there is time to."""
-        self._ahead.clear()  # one that did not follow at once is of no use any more
-        self._ahead[delivery_id] = self._signed(delivery_id, body)
+        """Sign the headers of an attempt that follows within the same second."""
+        self._signed_ahead = delivery_id, self._signed(delivery_id, body)
 
     def _headers(self, delivery_id: str, body: bytes) -> dict[str, str]:
-        ahead = self._ahead.pop(delivery_id, None)
-        if ahead is not None and ahead["webhook-timestamp"] == str(int(time.time())):
-            return ahead
+        if self._signed_ahead is not None and self._signed_ahead[0] == delivery_id:
+            headers, self._signed_ahead = self._signed_ahead[1], None
+            if headers["webhook-timestamp"] == str(int(time.time())):
+                return headers
         return self._signed(delivery_id, body)
 
     def _signed(self, delivery_id: str, body: bytes) -> dict[str, str]:
@@ -256,7 +269,7 @@ class Sender:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The body, or nothing when it is too long or breaks off: the 2xx is in all the same."""
+    """Read the body; empty when it is too long or incomplete, because the 2xx counts anyway."""
     body = b""
     with suppress(aiohttp.ClientError, TimeoutError, OSError):
         async for chunk in response.content.iter_any():

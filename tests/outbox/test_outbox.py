@@ -791,7 +791,7 @@ async def test_a_target_that_is_gone_leaves_its_delivery(
     bench = make()
     with caplog.at_level(logging.ERROR, "riskmon.outbox"):
         bench.outbox.send(delivery(to="old"))
-    assert "inc_1_1_old waits for target old, which is not configured" in caplog.text
+    assert "inc_1_1_old is pending for target old, which is not configured" in caplog.text
     assert (bench.settled, bench.outbox.stats()) == ([], {})
 
 

@@ -1,0 +1,118 @@
+"""Snapshots and entries that earlier versions wrote are read whole.
+
+A persisted field whose Python name changes keeps its stored name; without one, msgspec would pass
+over what is stored and use the default.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+import pytest
+
+from riskmon.core.engine import Engine
+from riskmon.core.events import Event
+from riskmon.journal import entries
+
+STATES = sorted((Path(__file__).parent.parent / "fixtures").glob("state-*"))
+FULL = [path for path in STATES if path.name.endswith("full")]
+EVENTS_IN_FULL = {
+    "balance", "balances", "cancel_answered", "cancel_sent", "cash_flow", "check", "configured",
+    "edge", "error", "fill", "heartbeat", "latency", "open_orders", "operate", "order", "pnl",
+    "position", "price", "start", "stop", "tick",
+}  # fmt: skip
+
+
+def rows(state: Path, query: str) -> list[tuple[Any, ...]]:
+    """The rows that a state directory's journal has for a query; makes no file beside it."""
+    path = f"file:{state / 'journal.db'}?immutable=1"
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    with closing(apsw.Connection(path, flags=flags)) as db:
+        return list(db.execute(query))
+
+
+def newest_snapshot(state: Path) -> tuple[int, bytes]:
+    """The entry of the newest snapshot in a state directory, and its bytes."""
+    seq, data = rows(state, "SELECT seq, data FROM snapshots ORDER BY seq DESC LIMIT 1")[0]
+    return seq, data
+
+
+def lost(old: Any, new: Any, where: str = "") -> Iterator[str]:
+    """The paths of what is in ``old`` and not in ``new``."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key, value in old.items():
+            if key in new:
+                yield from lost(value, new[key], f"{where}.{key}")
+            else:
+                yield f"{where}.{key}"
+    elif old != new:
+        yield f"{where}: {old!r} is {new!r}"
+
+
+def converted(snapshot: dict[str, Any]) -> dict[str, Any]:
+    """A snapshot with what is meant to be stored in another form today."""
+    config = snapshot["config"]
+    # 0.1.0 stored a table for each target; a decision depends on its name alone.
+    config["targets"] = [t["name"] if isinstance(t, dict) else t for t in config["targets"]]
+    return snapshot
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda path: path.name)
+def test_an_earlier_snapshot_is_read_whole(state: Path) -> None:
+    """All that a snapshot holds is in the snapshot of the engine that was restored from it."""
+    _, data = newest_snapshot(state)
+    old = converted(msgspec.msgpack.decode(data))
+    new = msgspec.msgpack.decode(Engine.restore(data).snapshot())
+    assert list(lost(old, new)) == []
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda path: path.name)
+def test_earlier_entries_are_read_whole_and_replayed(state: Path, tmp_path: Path) -> None:
+    """Each entry decodes to what it holds, and the engine takes those after the snapshot."""
+    seq, data = newest_snapshot(state)
+    engine = Engine.restore(data)
+    journal = Path(shutil.copy(state / "journal.db", tmp_path))  # SQLite makes files beside it
+    for entry, stored in zip(entries(journal), stored_events(state), strict=True):
+        read = msgspec.msgpack.decode(msgspec.msgpack.encode(entry.events))
+        assert list(lost(dict(enumerate(stored)), dict(enumerate(read)))) == []
+        if entry.seq > seq:
+            engine.step(entry.events, now_ns=entry.now_ns, wall_ns=entry.wall_ns)
+    assert engine.generation > 0
+
+
+@pytest.mark.parametrize("state", FULL, ids=lambda path: path.name)
+def test_a_full_state_holds_each_type_of_event(state: Path) -> None:
+    """The tests above cover each type of event that a journal holds."""
+    found = {event["type"] for events in stored_events(state) for event in events}
+    assert found == EVENTS_IN_FULL
+    known = msgspec.inspect.type_info(Event)
+    assert isinstance(known, msgspec.inspect.UnionType)
+    tags = {one.tag for one in known.types if isinstance(one, msgspec.inspect.StructType)}
+    assert found <= tags
+
+
+@pytest.mark.parametrize("state", FULL, ids=lambda path: path.name)
+def test_a_full_snapshot_holds_something_of_each_part(state: Path) -> None:
+    """No part of a full state is empty, so that one whose stored name changes is found missing."""
+    stored = msgspec.msgpack.decode(newest_snapshot(state)[1])["state"]
+    parts = {(outer, inner): part for outer in stored for inner, part in parts_of(stored[outer])}
+    empty = {key for key, part in parts.items() if part == {} and key[0] != "measures"}
+    assert empty == {("seen", "before_ns")}
+
+
+def parts_of(value: Any) -> list[tuple[str, Any]]:
+    """The parts of a map by their names; of any other value, or of an empty map, itself."""
+    return list(value.items()) if isinstance(value, dict) and value else [("", value)]
+
+
+def stored_events(state: Path) -> Iterator[list[dict[str, Any]]]:
+    """The events of each entry as plain values, without their types."""
+    for (blob,) in rows(state, "SELECT events FROM inputs ORDER BY seq"):
+        sealed = blob[:1] == b"\xc1"  # a checksum of 4 bytes follows
+        yield msgspec.msgpack.decode(blob[5:] if sealed else blob)
