@@ -30,7 +30,7 @@ help:
 	@echo 'make lint       lint and types'
 	@echo 'make bench      the benchmarks'
 	@echo 'make dashboards build the JSON of the dashboards from their YAML'
-	@echo 'make docs       write the tables of docs/reference from the code'
+	@echo 'make docs       write the tables of docs/reference from the code, and build the site'
 	@echo 'make pin        choose new versions of all dependencies'
 	@echo 'make clean      remove everything that was made here'
 
@@ -106,8 +106,11 @@ demo: $(RUNTIME)
 dashboards: $(DEV)
 	$(BIN)/python -m dashboards.build
 
+# Nothing is downloaded, neither here nor by a browser that shows the site.
 docs: $(RUNTIME) $(DEV)
 	$(BIN)/python -m docs.generate
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/site
+	@echo 'The site is build/site/index.html.'
 
 # -- care -----------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from riskmon.core import events as ev
 from riskmon.core.admission import TooManyScopes
 from riskmon.core.engine import Engine
 from riskmon.core.parsing import Parsing, parse_json
-from riskmon.sequencer import PIECE_WORK
+from riskmon.sequencer.sequencer import PIECE_WORK
 
 MAX_SCOPES = 2_048
 ROUNDS = 3

@@ -27,8 +27,8 @@ from riskmon.core.limits.policy import Ceiling, Probation, Recovery
 from riskmon.core.view import View
 from riskmon.metrics.table import TABLE
 from riskmon.outbox.webhook import RESULTS
+from riskmon.port import Change
 from riskmon.settings.model import FileSettings
-from riskmon.web import Change
 from riskmon.web.access import INGEST, NONE, OPERATE, READ
 from riskmon.web.app import PATHS
 

@@ -20,8 +20,8 @@ from queue import Full, Queue
 
 import msgspec
 
-from riskmon.clock import rfc3339
 from riskmon.settings import LogSettings
+from riskmon.system.clock import rfc3339
 
 LINES_MAX = 4_096  # in the queue
 FLUSH_SECONDS = 0.25  # for the lines that are queued at the end

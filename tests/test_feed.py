@@ -11,8 +11,8 @@ from riskmon.core import events as ev
 from riskmon.core.decisions import Sweep, Warned, Withdraw
 from riskmon.core.engine import Engine
 from riskmon.core.view import View, Withheld
-from riskmon.feed import READER_CHANGES, Feed
-from riskmon.web import Change, NotReady, PortfolioNow, Shutdown
+from riskmon.port import Change, NotReady, PortfolioNow, Shutdown
+from riskmon.sidecar.feed import READER_CHANGES, Feed
 
 SECOND_NS = 10**9
 PAUSE_SECONDS = 0.01

@@ -11,8 +11,6 @@ from typing import Any, cast
 
 import pytest
 
-from riskmon import sequencer as loop_module
-from riskmon.clock import Clock, boot_ns
 from riskmon.core import events as ev
 from riskmon.core.admission import TooManyScopes
 from riskmon.core.decisions import CheckAnswer, OperateAnswer
@@ -21,8 +19,10 @@ from riskmon.gate import Gate, Level
 from riskmon.gate_writer import GateWriter
 from riskmon.journal import Commit, Journal, JournalError, Unencodable
 from riskmon.metrics import Recorder
+from riskmon.port import NotDurable, QueueFull, Unwritable
 from riskmon.sequencer import Sequencer
-from riskmon.web import NotDurable, QueueFull, Unwritable
+from riskmon.sequencer import sequencer as loop_module
+from riskmon.system.clock import Clock, boot_ns
 
 Done = Callable[[BaseException | None], None]
 

@@ -47,7 +47,7 @@ class Token:
 
     @property
     def key(self) -> bytes:
-        """The 32 bytes of the hash, which sign requests (:mod:`riskmon.proof`)."""
+        """The 32 bytes of the hash, which sign requests (:mod:`riskmon.auth.proof`)."""
         return bytes.fromhex(self.hash.partition(":")[2])
 
     @property

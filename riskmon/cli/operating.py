@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from riskmon.cli.remote import Refused, Remote
-from riskmon.permissions import Unsafe, read_secret
+from riskmon.system.permissions import Unsafe, read_secret
 
 _ADDRESSED = {"unfreeze": ("frozen",), "reset": ("open", "half_open", "frozen")}
 _FILE = click.Path(dir_okay=False, path_type=Path)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from riskmon import proof
-from riskmon.proof import Unsigned
-from riskmon.unix_socket import address_of, peer_uid
+from riskmon.auth import proof
+from riskmon.auth.proof import Unsigned
+from riskmon.system.unix_socket import address_of, peer_uid
 
 _TIMEOUT_SECONDS = 10.0
 _BODY_BYTES_MAX = 64_000_000

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import aiohttp
 import msgspec
 
-from riskmon import proof
+from riskmon.auth import proof
 from riskmon.client.reports import boottime_ns
-from riskmon.unix_socket import address_of
+from riskmon.system.unix_socket import address_of
 
 _NONCES_MAX = 8
 _NONCE_KEPT_NS = (proof.NONCE_SECONDS - 2) * 1_000_000_000  # it must still reach the sidecar

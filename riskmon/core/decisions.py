@@ -1,8 +1,8 @@
 """Everything that may leave the engine.
 
-A step answers its callers (:class:`CheckAnswer`, :class:`OperateAnswer`) and leaves decisions:
-what changed, what must be written, what must be cancelled. The levels of the gate are not among
-them: they are state (``Engine.levels``), so that no lost message can leave a gate open.
+A step answers its callers (:class:`CheckAnswer`, :class:`OperateAnswer`) and returns decisions:
+changes, records to write, orders to cancel. The levels of the gate are not among them: they are
+state (``Engine.levels``), so that no lost message can leave a gate open.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Recovers = Literal["by itself", "by an operator"]
 
 
 class Transition(_Decision, tag="transition", frozen=True):
-    """A breaker changed its state. Times are UTC ns since 1970."""
+    """A change of a breaker's state. Times are UTC ns since 1970."""
 
     limit: str
     scope: str
@@ -43,7 +43,7 @@ class Transition(_Decision, tag="transition", frozen=True):
 
 
 class Warned(_Decision, tag="warning", frozen=True):
-    """A limit's utilization passed its warning ratio, or (``active`` false) came back."""
+    """A limit's utilization rose above its warning ratio, or (``active`` false) fell below it."""
 
     limit: str
     scope: str
@@ -55,7 +55,7 @@ class Warned(_Decision, tag="warning", frozen=True):
 
 
 class UnknownLimit(_Decision, tag="unknown", frozen=True):
-    """A limit that must be provable has been unknown for the grace, or is known again."""
+    """A limit that must be provable was unknown for the grace, or (``halted`` false) is known."""
 
     limit: str
     scope: str
@@ -84,7 +84,8 @@ class Record(_Decision, tag="record", frozen=True):
     bound: float | None = None
     by: str | None = None
     peer: str | None = None  # of an operation: the address or uid that it came from
-    # Of an operation: "done" or why it was refused; of an incident: whom nobody waits for any more.
+    # Of an operation: "done" or why it was refused; of an incident: removed targets that had not
+    # confirmed its cancel.
     outcome: str | None = None
     action: str | None = None
     sweeps: int = 0
@@ -112,7 +113,7 @@ class Sweep(_Decision, tag="sweep", frozen=True):
 
 
 class Withdraw(_Decision, tag="withdraw", frozen=True):
-    """What is undelivered of an incident's cancels is no longer wanted."""
+    """Drop the undelivered cancels of an incident."""
 
     incident: str
 
@@ -121,7 +122,7 @@ Decision = Transition | Warned | UnknownLimit | Record | Sweep | Withdraw
 
 
 class Violation(Struct, frozen=True, kw_only=True):
-    """Why an order is refused: the limit, over what, and by how much."""
+    """Why an order is refused: the limit, its scope, its value and its bound."""
 
     limit: str
     scope: str
@@ -131,7 +132,7 @@ class Violation(Struct, frozen=True, kw_only=True):
 
 
 class CheckAnswer(Struct, frozen=True, kw_only=True):
-    """May the order be sent? ``level`` is the lowest of its scopes."""
+    """Whether an order may be sent. ``level`` is the lowest of its scopes."""
 
     allowed: bool
     level: Literal["halt", "reduce_only", "probe", "allow"]
@@ -150,7 +151,7 @@ class AddressedBreaker(Struct, frozen=True, kw_only=True):
 
 
 class OperateAnswer(Struct, frozen=True, kw_only=True):
-    """What an operator's call did. ``status`` is the HTTP status that says the same."""
+    """The result of an operator's call. ``status`` is the HTTP status of the answer."""
 
     status: Literal[200, 404, 409]
     detail: str = ""
@@ -165,7 +166,7 @@ Answer = CheckAnswer | OperateAnswer
 
 
 class Outcome(Struct, kw_only=True):
-    """All that one step gives."""
+    """The result of one step."""
 
     decisions: list[Decision] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)

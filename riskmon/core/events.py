@@ -39,7 +39,7 @@ def datetime_ns(at: datetime) -> int:
     return whole * 10**9 + at.microsecond * 1_000
 
 
-# -- reported by the outside --------------------------------------------------------------------
+# -- reports from outside -----------------------------------------------------------------------
 
 
 class _Reported(
@@ -112,7 +112,7 @@ class AssetBalance(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=Fa
 
 
 class Balances(_Reported, tag="balances"):
-    """Every asset at a venue: what is not named is 0."""
+    """All assets at a venue: one that is not named is 0."""
 
     venue: str
     assets: dict[str, AssetBalance]
@@ -187,7 +187,7 @@ class Order(_Reported, tag="order"):
 
 
 class Position(_Reported, tag="position"):
-    """A position as the venue states it; it replaces what fills had added up to."""
+    """A position as the venue reports it; it replaces the sum of the fills."""
 
     venue: str
     symbol: str
@@ -254,7 +254,7 @@ class OpenOrders(_Reported, tag="open_orders"):
 
 
 class Heartbeat(_Reported, tag="heartbeat"):
-    """A sign of life; also registers the scopes that it names."""
+    """A periodic sign of a running strategy or venue; registers the scopes that it names."""
 
     venue: str | None = None
     symbol: str | None = None
@@ -306,13 +306,13 @@ class _Internal(Struct, tag_field="type", omit_defaults=True, kw_only=True):
 
 
 class Tick(_Internal, tag="tick"):
-    """Time passes: sent when :attr:`Engine.next_deadline_ns` is reached."""
+    """Time advances: sent when :attr:`Engine.next_deadline_ns` is reached."""
 
 
 class Start(_Internal, tag="start"):
-    """A process begins to run the engine. ``epoch`` is random and makes its ids unique.
+    """A process starts to run the engine. ``epoch`` is random and makes its ids unique.
 
-    ``storage_failed``: something that an earlier process decided was not written.
+    ``storage_failed``: a decision of an earlier process was not written.
     """
 
     epoch: str
@@ -321,13 +321,13 @@ class Start(_Internal, tag="start"):
 
 
 class Stop(_Internal, tag="stop"):
-    """The process ends in order; ``cancel`` asks for a last cancel of everything."""
+    """The process ends in order; ``cancel``: it first cancels all orders."""
 
     cancel: bool = False
 
 
 class Configured(_Internal, tag="configured"):
-    """The configuration from here on (:func:`riskmon.core.config.dump`)."""
+    """The configuration from now on (:func:`riskmon.core.config.dump`)."""
 
     config: dict[str, object]
 
@@ -335,7 +335,7 @@ class Configured(_Internal, tag="configured"):
 class Operate(_Internal, tag="operate"):
     """An operator's call. ``for_seconds`` ends a ``disable``.
 
-    One that is not ``recorded`` leaves a record only when it is carried out.
+    One that is not ``recorded`` enters the audit trail only when it is carried out.
     """
 
     action: Literal["freeze", "unfreeze", "trip", "reset", "disable", "enable"]
@@ -353,7 +353,7 @@ class Operate(_Internal, tag="operate"):
 
 
 class Check(_Internal, tag="check"):
-    """May this order be sent? ``quantity`` and ``price`` as in :class:`Fill`."""
+    """A request to permit an order. ``quantity`` and ``price`` as in :class:`Fill`."""
 
     venue: str
     symbol: str
@@ -375,7 +375,7 @@ class CancelSent(_Internal, tag="cancel_sent"):
 
 
 class CancelAnswered(_Internal, tag="cancel_answered"):
-    """A target took a sweep (2xx). ``done``: it says that nothing rests any more."""
+    """A target accepted a sweep (2xx). ``done``: it reports that no order rests."""
 
     incident: str
     sweep: int

@@ -14,7 +14,6 @@ import apsw
 import msgspec
 from msgspec import Struct, field
 
-from riskmon.clock import rfc3339
 from riskmon.core.decisions import Record, Transition
 from riskmon.journal.commit import Input, decoded
 from riskmon.journal.file import (
@@ -29,6 +28,7 @@ from riskmon.journal.file import (
 from riskmon.journal.mark import Marks, mark_paths
 from riskmon.journal.opening import compare, examine, is_absent_or_empty
 from riskmon.journal.reading import end_of, pruned_seq
+from riskmon.system.clock import rfc3339
 
 _FINDINGS_MAX = 100  # of one kind
 _decode_record = msgspec.json.Decoder(Record).decode

@@ -18,7 +18,7 @@ import apsw
 import msgspec
 
 from riskmon.journal.mark import sync_directory
-from riskmon.permissions import Unsafe, check_directory, make_directory
+from riskmon.system.permissions import Unsafe, check_directory, make_directory
 
 JOURNAL_NAME = "journal.db"
 LOCK_NAME = "lock"

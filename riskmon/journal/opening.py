@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import apsw
 
-from riskmon.clock import rfc3339
 from riskmon.journal.copies import replace_lost
 from riskmon.journal.file import (
     JournalDamaged,
@@ -27,6 +26,7 @@ from riskmon.journal.file import (
 )
 from riskmon.journal.mark import IDENTITY_BYTES, Found, Mark, Marks
 from riskmon.journal.reading import End, end_of, last_valid_seq, wall_ns_of
+from riskmon.system.clock import rfc3339
 
 _CURE_MOVED = "; set that state_dir, or another gate"
 

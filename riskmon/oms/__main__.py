@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from riskmon.oms.server import run
-from riskmon.permissions import Unsafe, read_secret
+from riskmon.system.permissions import Unsafe, read_secret
 
 
 def _venue(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:

@@ -9,8 +9,8 @@ from functools import partial
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from riskmon.daemon import in_daemon
 from riskmon.outbox.spare import SpareDescriptors
+from riskmon.system.daemon import in_daemon
 
 LOOKUP_SECONDS = 0.4  # of the 0.5 s for lookup, connection and TLS together
 

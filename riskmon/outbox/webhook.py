@@ -22,12 +22,12 @@ from aiohttp.connector import Connection
 from msgspec import Struct
 from standardwebhooks import Webhook
 
-from riskmon.clock import rfc3339
 from riskmon.core.decisions import Sweep
 from riskmon.outbox.bounded import BoundedSocket, allow
 from riskmon.outbox.lookup import Resolver
 from riskmon.outbox.spare import SpareDescriptors
 from riskmon.outbox.target import CancelTarget
+from riskmon.system.clock import rfc3339
 
 CONNECT_SECONDS = 0.5  # for lookup, connection and TLS together
 WHOLE_SECONDS = 2.0

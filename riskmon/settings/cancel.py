@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from riskmon.permissions import Unsafe, read_secret
 from riskmon.settings.faults import Found
+from riskmon.system.permissions import Unsafe, read_secret
 
 
 def read_secrets(data: dict[str, Any]) -> list[Found]:

@@ -20,10 +20,10 @@ from typing import Any, get_origin
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Policy
 from riskmon.outbox.target import CancelTarget
-from riskmon.permissions import Unsafe, read_config
 from riskmon.settings.faults import Fault, Found, Keys, SettingsError
 from riskmon.settings.model import FileSettings
 from riskmon.settings.schema import is_mapping, keys_of, members, paths, type_at
+from riskmon.system.permissions import Unsafe, read_config
 
 PREFIX = "RISKMON_"
 FILES = (Path("riskmon.toml"), Path("/etc/riskmon/riskmon.toml"))

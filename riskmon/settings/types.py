@@ -18,7 +18,7 @@ from pydantic import AfterValidator, ValidationInfo
 
 from riskmon.auth.peers import is_loopback
 from riskmon.core.constraints import must
-from riskmon.permissions import Unsafe, open_secret
+from riskmon.system.permissions import Unsafe, open_secret
 
 _LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.%a-z]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})\Z")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?\Z")

@@ -8,40 +8,7 @@ from __future__ import annotations
 
 from riskmon.web.access import Access
 from riskmon.web.app import App, make_app
-from riskmon.web.port import (
-    Accepted,
-    Caps,
-    Change,
-    Fault,
-    NotDurable,
-    NotReady,
-    Port,
-    PortfolioNow,
-    QueueFull,
-    Refusal,
-    Reloaded,
-    Shutdown,
-    Unwritable,
-)
+from riskmon.web.caps import Caps
 from riskmon.web.server import Running, serve
 
-__all__ = [
-    "Accepted",
-    "Access",
-    "App",
-    "Caps",
-    "Change",
-    "Fault",
-    "NotDurable",
-    "NotReady",
-    "Port",
-    "PortfolioNow",
-    "QueueFull",
-    "Refusal",
-    "Reloaded",
-    "Running",
-    "Shutdown",
-    "Unwritable",
-    "make_app",
-    "serve",
-]
+__all__ = ["Access", "App", "Caps", "Running", "make_app", "serve"]

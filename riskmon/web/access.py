@@ -16,8 +16,8 @@ from typing import NamedTuple
 from aiohttp import hdrs
 from multidict import CIMultiDictProxy
 
+from riskmon.auth.proof import key_id, key_of
 from riskmon.auth.tokens import Role, Token
-from riskmon.proof import key_id, key_of
 from riskmon.web.problems import Problem
 
 NONE, READ, INGEST, OPERATE = 0, 1, 2, 4

@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 from aiohttp import hdrs, web
 
+from riskmon.auth.proof import CHALLENGE_PATH
 from riskmon.core.admission import TooManyScopes
-from riskmon.proof import CHALLENGE_PATH
+from riskmon.port import NotDurable, NotReady, Port, QueueFull, Refusal, Unwritable
 from riskmon.web import ingest, operate, show, signed, stream
 from riskmon.web.access import INGEST, NONE, OPERATE, READ, Access, Caller, Door, Peer
+from riskmon.web.caps import Caps
 from riskmon.web.edge import Connection, Edge, Endpoint, connection_of
-from riskmon.web.port import Caps, NotDurable, NotReady, Port, QueueFull, Refusal, Unwritable
 from riskmon.web.problems import Problem
 from riskmon.web.signed import Proof, prove, sign
 

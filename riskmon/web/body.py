@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
 
-from riskmon import proof
-from riskmon.web.port import Caps
+from riskmon.auth import proof
+from riskmon.web.caps import Caps
 from riskmon.web.problems import Problem, bad_json
 
 JSON = "application/json"

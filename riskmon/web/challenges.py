@@ -8,8 +8,8 @@ import secrets
 from collections import deque
 from collections.abc import Callable
 
-from riskmon.clock import boot_ns
-from riskmon.proof import CHALLENGE_PATH, NONCE_SECONDS
+from riskmon.auth.proof import CHALLENGE_PATH, NONCE_SECONDS
+from riskmon.system.clock import boot_ns
 from riskmon.web.access import unauthorized
 from riskmon.web.problems import Problem
 

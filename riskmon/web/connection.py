@@ -11,9 +11,9 @@ from typing import Any, cast
 from aiohttp import StreamReader, web
 
 from riskmon.auth.peers import is_loopback
-from riskmon.unix_socket import peer_uid
+from riskmon.system.unix_socket import peer_uid
 from riskmon.web.access import Peer
-from riskmon.web.port import Caps
+from riskmon.web.caps import Caps
 from riskmon.web.problems import Problem
 from riskmon.web.room import Room
 

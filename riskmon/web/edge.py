@@ -9,9 +9,10 @@ from typing import Protocol, cast
 
 from aiohttp import web
 
+from riskmon.port import Port
 from riskmon.web.access import Caller, Peer
+from riskmon.web.caps import Caps
 from riskmon.web.challenges import Challenges
-from riskmon.web.port import Caps, Port
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,10 @@ from typing import Any
 
 from aiohttp import web
 
-from riskmon.unix_socket import address_of
+from riskmon.system.unix_socket import address_of
 from riskmon.web.app import App
+from riskmon.web.caps import Caps
 from riskmon.web.connection import Connection, peer_of
-from riskmon.web.port import Caps
 from riskmon.web.problems import Problem
 from riskmon.web.room import Room
 

@@ -15,9 +15,9 @@ import msgspec
 from aiohttp import web
 from multidict import CIMultiDict
 
-from riskmon.clock import rfc3339
 from riskmon.core.events import datetime_ns
 from riskmon.core.view import BreakerView, View
+from riskmon.system.clock import rfc3339
 from riskmon.web.access import Caller
 from riskmon.web.edge import Edge
 from riskmon.web.problems import SAFE, Problem, answer

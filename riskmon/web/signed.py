@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from riskmon import proof
+from riskmon.auth import proof
 from riskmon.auth.tokens import Token
 from riskmon.web.access import Caller, Door, unauthorized
 from riskmon.web.challenges import Challenges

@@ -14,9 +14,9 @@ from multidict import CIMultiDict
 from riskmon.core.breakers.breaker import SHUT
 from riskmon.core.decisions import Transition
 from riskmon.core.view import View
+from riskmon.port import Change
 from riskmon.web.access import Caller
 from riskmon.web.edge import Edge, connection_of
-from riskmon.web.port import Change
 from riskmon.web.problems import SAFE, Problem
 from riskmon.web.show import document, shown
 

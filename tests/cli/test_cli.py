@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from riskmon import proof
+from riskmon.auth import proof
 from riskmon.cli import run
 from riskmon.journal import Commit, Journal
 from tests.support.files import private

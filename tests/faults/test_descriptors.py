@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from riskmon.gate import Level
-from riskmon.open_files import LEAST_ROOM, OWN, TooFewFiles, connection_caps
+from riskmon.sidecar.open_files import LEAST_ROOM, OWN, TooFewFiles, connection_caps
 from tests.e2e.conftest import Make
 from tests.security.test_connections import attack, freeze
 from tests.support.harness import ROOT, SECRET, Webhooks, eventually

@@ -24,7 +24,7 @@ import riskmon
 from riskmon import Gate
 from riskmon.gate import Level, gate_path
 from riskmon.gate_writer import GateFull, GateInUse, GateWriter
-from riskmon.permissions import Unsafe
+from riskmon.system.permissions import Unsafe
 
 ROOT = Path(__file__).parent.parent.parent
 LONGEST_NS = 3_600_000_000_000

@@ -24,8 +24,8 @@ from riskmon.core.parsing import parse_json
 from riskmon.gate import Gate, Level
 from riskmon.gate_writer import GateWriter
 from riskmon.outbox.webhook import payload
+from riskmon.port import Accepted
 from riskmon.settings import load
-from riskmon.web import Accepted
 from tests.support import gate_in_c
 from tests.support.documents import DOCS, README, ROOT, all_blocks, blocks, read
 from tests.support.files import private

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from riskmon import Client, SyncClient, proof
+from riskmon import Client, SyncClient
+from riskmon.auth import proof
 from riskmon.cli import run
 from riskmon.client import Verdict
 from riskmon.web.challenges import Challenges

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from riskmon.journal import Journal, JournalError
-from riskmon.permissions import Unsafe, make_directory, open_secret, read_config, read_secret
 from riskmon.settings import SettingsError, load
-from riskmon.start import CannotStart, operator_token, tls_context
+from riskmon.sidecar.start import CannotStart, operator_token, tls_context
+from riskmon.system.permissions import Unsafe, make_directory, open_secret, read_config, read_secret
 from tests.support.files import private
 from tests.support.namespaces import mount_namespace
 from tests.support.users import OWNER, STRANGER, needs_root, program, riskmon, shared_directory
@@ -183,7 +183,7 @@ mount -o remount,ro "$1/mount"
 def test_run_secrets_and_read_only_mounts_may_be_readable(home: Path) -> None:
     """In a mount namespace of its own: /run/secrets, and any mount once it is read-only."""
     reader = (
-        "import sys; from pathlib import Path; from riskmon.permissions import read_secret;"
+        "import sys; from pathlib import Path; from riskmon.system.permissions import read_secret;"
         "assert read_secret(Path(sys.argv[1])) == b'secret\\n'"
     )
     made = Path("/run/secrets").exists()

@@ -16,7 +16,7 @@ from riskmon.auth.tokens import token_hash
 from riskmon.core.decisions import Record
 from riskmon.journal import Commit, Journal
 from riskmon.journal.pruning import REFUSALS_MAX
-from riskmon.web import Refusal
+from riskmon.port import Refusal
 from tests.e2e.conftest import Make
 from tests.support.harness import Sidecar, eventually
 from tests.support.port import BOT, EXPIRED, GUARDED, OPERATOR, site

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from riskmon.unix_socket import ADDRESS_BYTES, address_of
+from riskmon.system.unix_socket import ADDRESS_BYTES, address_of
 from riskmon.web import make_app, serve
 from tests.support.harness import Sidecar
 from tests.support.port import OPEN, OPERATOR, MemoryPort, site

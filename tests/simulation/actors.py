@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from riskmon.core import events as ev
-from riskmon.web import NotDurable, NotReady, QueueFull
+from riskmon.port import NotDurable, NotReady, QueueFull
 from tests.simulation.process import Process
 from tests.simulation.truth import Truth
 

@@ -9,12 +9,12 @@ from typing import Any
 from unittest.mock import patch
 
 from riskmon.core.engine import Engine
-from riskmon.grants import Grants, Levels
 from riskmon.journal import Journal, Recovered
 from riskmon.journal.mark import MarkFile, Marks
 from riskmon.journal.reserve import Reserve
 from riskmon.sequencer import Sequencer
-from riskmon.turn import Turn
+from riskmon.sequencer.grants import Grants, Levels
+from riskmon.sequencer.turn import Turn
 
 Mutant = Callable[[], Any]  # a context manager
 
@@ -119,7 +119,7 @@ def leave_marks_unsynced() -> Iterator[None]:
 @contextmanager
 def accept_loss_unfrozen() -> Iterator[None]:
     """A start that accepts a loss trades at once."""
-    with patch("riskmon.sidecar._freeze_after", lambda _: ()):
+    with patch("riskmon.sidecar.process._freeze_after", lambda _: ()):
         yield
 
 

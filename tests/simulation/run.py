@@ -15,7 +15,7 @@ from typing import Any, Literal
 from riskmon.core.view import View
 from riskmon.gate import Gate
 from riskmon.journal import Commit, Entry, JournalError, JournalLost
-from riskmon.start import CannotStart
+from riskmon.sidecar.start import CannotStart
 from tests.simulation.actors import REFUSALS, SCOPES, Bot, Operator
 from tests.simulation.clock import VirtualClock, VirtualLoop
 from tests.simulation.configuration import LEASE_SECONDS, configured

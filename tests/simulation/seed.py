@@ -27,13 +27,15 @@ def production_pieces(simulation: Simulation) -> Iterator[None]:
     with ExitStack() as stack:
         stack.callback(vfs.unregister)
         stack.enter_context(simulation.clock.installed())
-        stack.enter_context(patch("riskmon.start.Journal", journal))
+        stack.enter_context(patch("riskmon.sidecar.start.Journal", journal))
         stack.enter_context(patch("riskmon.outbox.queue.Sender", sender))
-        stack.enter_context(patch("riskmon.sidecar.secrets.token_hex", simulation.token_hex))
+        stack.enter_context(
+            patch("riskmon.sidecar.process.secrets.token_hex", simulation.token_hex)
+        )
         stack.enter_context(patch("os.fsync", simulation.fsync))
         stack.enter_context(patch("os.pwrite", simulation.disk.pwrite))
         stack.enter_context(patch("os.posix_fallocate", simulation.disk.posix_fallocate))
-        stack.enter_context(patch("riskmon.sidecar.gc"))  # a start's collection takes 0.1 s
+        stack.enter_context(patch("riskmon.sidecar.process.gc"))  # a start's collection takes 0.1 s
         yield
 
 

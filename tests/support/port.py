@@ -25,18 +25,8 @@ from riskmon.core.view import (
     UnknownView,
     View,
 )
-from riskmon.web import (
-    Accepted,
-    Access,
-    App,
-    Caps,
-    Change,
-    Refusal,
-    Reloaded,
-    Running,
-    make_app,
-    serve,
-)
+from riskmon.port import Accepted, Change, Refusal, Reloaded
+from riskmon.web import Access, App, Caps, Running, make_app, serve
 
 NOW_NS = 1_767_323_045_678_901_234  # 2026-01-02T03:04:05.678Z
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)  # its second

@@ -13,7 +13,8 @@ from aiohttp.test_utils import make_mocked_request
 
 from riskmon.core.admission import TooManyScopes
 from riskmon.core.events import Balances, Check, Fill, Heartbeat, Latency
-from riskmon.web import Caps, NotDurable, NotReady, QueueFull
+from riskmon.port import NotDurable, NotReady, QueueFull
+from riskmon.web import Caps
 from riskmon.web.access import Caller
 from riskmon.web.edge import Edge
 from riskmon.web.ingest import events

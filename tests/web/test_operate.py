@@ -8,7 +8,7 @@ import pytest
 
 from riskmon.core.decisions import AddressedBreaker, OperateAnswer, Violation
 from riskmon.core.events import Operate
-from riskmon.web import NotDurable, Reloaded
+from riskmon.port import NotDurable, Reloaded
 from tests.support.port import OPERATOR, ConfigFault, site
 
 ACTIONS = ("freeze", "unfreeze", "trip", "reset", "disable", "enable")

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from riskmon.core.decisions import Record
-from riskmon.web import NotReady
+from riskmon.port import NotReady
 from tests.support.port import GUARDED, NOW_NS, site
 
 AT = "2026-01-02T03:04:05.678Z"

@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from riskmon.core.decisions import BreakerState, Transition, Warned
-from riskmon.web import Caps, Change, PortfolioNow, Shutdown
+from riskmon.port import Change, PortfolioNow, Shutdown
+from riskmon.web import Caps
 from tests.support.port import GRAFANA, GUARDED, NOW_NS, OPEN, OPERATOR, VIEW, Site, site, until
 
 TRIP = Transition(

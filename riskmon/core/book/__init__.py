@@ -1,8 +1,8 @@
 """The book: what the account holds, and the equity, exposure and P&L that follow from it.
 
-Events change primary facts only; the rest is derived from them in this order, and each module
-imports only modules above it:
+Each module derives its values from those of the modules listed above it, and imports only them:
 
+* ``config``: how balances and positions are valued;
 * ``money``, ``instruments``, ``calendar``, ``seen``: compensated sums, what a symbol denotes, local
   time and trading days, and the ids of events that were applied;
 * ``prices``: the price of each asset and the mark of each symbol, as reported;
@@ -11,9 +11,10 @@ imports only modules above it:
 * ``exposure``: net quantity and notional of each symbol over all venues;
 * ``positions``: positions at average cost, realised and unrealised P&L;
 * ``venues``: balances by venue, and whether a venue's report is complete (settled);
-* ``tracks``, ``curves``: P&L of a day, a week or the last hours, of the account, a venue or a
-  strategy;
-* ``state``, ``portfolio``: all of the above together, and from it equity, units and drawdown;
+* ``tracks``: P&L of a day, a week or the last hours;
+* ``state``: what a snapshot stores of all of the above;
+* ``curves``: the P&L of the account, of a venue and of a strategy in each period;
+* ``portfolio``: equity, units and drawdown, and the entry point for events;
 * ``reservations``, ``commitments``: permitted orders that are not filled yet, and how much larger
   they may make each exposure.
 

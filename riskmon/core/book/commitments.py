@@ -1,9 +1,9 @@
-"""How much larger the orders that were permitted, and are not filled yet, may make what is held.
+"""By how much orders that were permitted, and are not filled yet, may enlarge each exposure.
 
 Orders may rest on both sides of a symbol and only one side be filled, so the side counts that
-makes the net size larger: by ``excess = max(|h|, |h + buys|, |h - sells|) - |h|``, h being what is
-held. The sums over all symbols are kept, and a symbol is looked at again only after its position or
-its orders changed: when somebody asks, or the instant ends.
+makes the net size larger: by ``excess = max(|h|, |h + buys|, |h - sells|) - |h|``, h being the net
+position. The sums over all symbols are kept, and a symbol is computed again only after its position
+or its orders changed: before a check, and at the end of an instant.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from riskmon.core.book.reservations import Reservations
 
 
 class Excess(Struct):
-    """By how much a symbol's orders may make it larger: base units or contracts, the reference."""
+    """By how much a symbol's orders may enlarge it: base units or contracts, the reference."""
 
     quantity: float
     notional: float
@@ -28,27 +28,27 @@ class CommitmentsState(Struct):
     symbols: dict[str, Excess] = field(default_factory=dict)
     quantity: Sum = field(default_factory=Sum)
     notional: Sum = field(default_factory=Sum)
-    opening: dict[str, bool] = field(default_factory=dict)  # not open, and orders may open them
+    opening: dict[str, bool] = field(default_factory=dict)  # closed, and orders may open them
 
 
 class Commitments:
-    """Questions to what rests, and its sums."""
+    """The excess of each symbol, and their sums."""
 
     def __init__(self, state: CommitmentsState, orders: Reservations, exposures: Exposures) -> None:
         self.state = state
         self._pending = orders.pending
         self._exposures = exposures
-        self.touched: dict[str, bool] = {}  # symbols to be looked at again
+        self.touched: dict[str, bool] = {}  # symbols to compute again
         orders.touched = exposures.touched = self.touched
 
     def refresh(self) -> None:
-        """Look again at the symbols whose position or orders changed."""
+        """Compute the excess of the symbols whose position or orders changed."""
         for symbol in self.touched:
             if symbol in self._pending or symbol in self.state.symbols:
-                self._take(symbol)
+                self._update(symbol)
         self.touched.clear()
 
-    def _take(self, symbol: str) -> None:
+    def _update(self, symbol: str) -> None:
         state, pending = self.state, self._pending.get(symbol)
         own, quantity, notional = state.symbols.get(symbol), 0.0, 0.0
         if own is None:
@@ -70,12 +70,12 @@ class Commitments:
             del state.opening[symbol]
 
     def of(self, symbol: str) -> Excess:
-        """The excess of one symbol."""
+        """Return the excess of one symbol."""
         return self.state.symbols.get(symbol, _NONE)
 
 
 def excess(held: float, buys: float, sells: float) -> float:
-    """By how much the larger side of what rests makes a net size larger."""
+    """Return by how much the larger side of resting orders enlarges a net size."""
     size, bought, sold = abs(held), abs(held + buys), abs(held - sells)
     most = max(bought, sold)
     return most - size if most > size else 0.0

@@ -55,7 +55,7 @@ class Curves:
         for period in [period for kind, period in used if kind == "strategy"]:
             for name, ledger in self._state.positions.strategies.items():
                 point = self._at(ledger.value.value)
-                self._tracks.begin("strategy:" + name, period, point, self.wall_ns)
+                self._tracks.start("strategy:" + name, period, point, self.wall_ns)
 
     def _at(self, value: float) -> Point:
         return Point(value, self.now_ns, self.wall_ns)

@@ -1,4 +1,4 @@
-"""How much of each symbol the account holds, over all venues, and of all symbols together."""
+"""Net quantity and notional of each symbol over all venues, and their sums."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Exposure(Struct):
 
     quantity: float = 0.0
     notional: float = 0.0
-    unpriced: int = 0  # positions whose notional cannot be told
+    unpriced: int = 0  # positions whose notional is unknown
 
 
 class ExposuresState(Struct):
-    """Every symbol's exposure and what follows from all of them."""
+    """Every symbol's exposure, and what is derived from all of them."""
 
     symbols: dict[str, Exposure] = field(default_factory=dict)
     gross_quantity: Sum = field(default_factory=Sum)
@@ -29,18 +29,18 @@ class ExposuresState(Struct):
 
 
 class Exposures:
-    """Questions to the exposures, and their sums."""
+    """The exposure of each symbol, and their sums."""
 
     def __init__(self, state: ExposuresState, dust: float) -> None:
         self.state = state
         self.dust = dust
-        self.touched: dict[str, bool] = {}  # symbols that changed, for whoever wants to know
-        # A heap of (-notional, symbol) with old entries in it, so that a tick costs no search.
+        self.touched: dict[str, bool] = {}  # symbols that changed; `Commitments` empties it
+        # A heap of (-notional, symbol) with outdated entries, so that a price costs no search.
         self._ranking = self._ranked()
-        self._largest: float | None = None  # as last asked for, while it stands
+        self._largest: float | None = None  # as last computed, until a notional changes
 
-    def take(self, symbol: str, now: Exposure) -> None:
-        """Take what a symbol's exposure has become."""
+    def update(self, symbol: str, now: Exposure) -> None:
+        """Set a symbol's exposure and update the sums."""
         state = self.state
         before = state.symbols.get(symbol, _NONE)
         state.symbols[symbol] = now
@@ -54,9 +54,9 @@ class Exposures:
             heappush(self._ranking, (-notional, symbol))
             if len(self._ranking) > 2 * len(state.symbols) + 64:
                 self._ranking = self._ranked()
-        _mark(state.unpriced, symbol, now.unpriced > 0)
+        _set_member(state.unpriced, symbol, now.unpriced > 0)
         held = now.quantity != 0 or notional > 0
-        _mark(state.open, symbol, held and (notional >= self.dust or now.unpriced > 0))
+        _set_member(state.open, symbol, held and (notional >= self.dust or now.unpriced > 0))
 
     def _ranked(self) -> list[tuple[float, str]]:
         ranking = [(-abs(one.notional), symbol) for symbol, one in self.state.symbols.items()]
@@ -64,7 +64,7 @@ class Exposures:
         return ranking
 
     def of(self, symbol: str) -> Exposure:
-        """The exposure of a symbol, which is not to be changed."""
+        """Return the exposure of a symbol; callers do not change it."""
         return self.state.symbols.get(symbol, _NONE)
 
     def net_notional(self, symbol: str) -> float | Unknown:
@@ -74,7 +74,7 @@ class Exposures:
         return abs(self.of(symbol).notional)
 
     def gross_quantity(self) -> float:
-        """The sum of |net quantity| over all symbols."""
+        """Return the sum of |net quantity| over all symbols."""
         return max(0.0, self.state.gross_quantity.value)
 
     def gross_notional(self) -> float | Unknown:
@@ -98,8 +98,8 @@ class Exposures:
 _NONE = Exposure()
 
 
-def _mark(names: dict[str, bool], name: str, wanted: bool) -> None:
-    if wanted:
+def _set_member(names: dict[str, bool], name: str, member: bool) -> None:
+    if member:
         names[name] = True
     elif name in names:
         del names[name]

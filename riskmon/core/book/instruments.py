@@ -1,4 +1,4 @@
-"""What a symbol says of itself, as ccxt writes symbols.
+"""What a symbol denotes, in the notation of ccxt.
 
 ``BTC/USDT`` is spot; ``BTC/USDT:USDT`` a linear contract (settled in its quote currency);
 ``BTC/USD:BTC`` an inverse one (settled in its base). A symbol without a slash is a linear contract
@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 
 class Instrument(NamedTuple):
-    """``base``, ``quote`` and ``settle`` are assets; P&L arises in ``settle``."""
+    """``base``, ``quote`` and ``settle`` are assets; P&L is in ``settle``."""
 
     kind: Literal["spot", "linear", "inverse"]
     base: str
@@ -22,7 +22,7 @@ class Instrument(NamedTuple):
 
 @lru_cache(maxsize=65_536)
 def instrument(symbol: str, reference: str) -> Instrument:
-    """The instrument behind ``symbol`` for an account in ``reference``."""
+    """Return the instrument that ``symbol`` denotes, for an account in ``reference``."""
     base, slash, rest = symbol.partition("/")
     if not (base and slash and rest):
         return Instrument("linear", symbol, reference, reference)

@@ -8,19 +8,19 @@ from riskmon.core.book.money import Sum
 
 
 class Ledger(Struct):
-    """Amounts by asset and what they are worth together.
+    """Amounts by asset and their total value.
 
-    ``missing`` names the assets that are held and have no price; the value is without them. What is
-    too little to make the whole unknown is ``kept`` in it, at the price that was last known.
+    ``missing`` names the assets with an amount and no price; the value leaves them out. An amount
+    below dust does not make the total unknown: it is ``kept`` at its last known price.
     """
 
     amounts: dict[str, Sum] = field(default_factory=dict)
     value: Sum = field(default_factory=Sum)
     missing: dict[str, bool] = field(default_factory=dict)
-    kept: dict[str, float] = field(default_factory=dict)  # asset -> the price it is counted at
+    kept: dict[str, float] = field(default_factory=dict)  # asset -> the price that it is valued at
 
     def add(self, asset: str, amount: float, worth: float | None) -> None:
-        """Add ``amount`` of an asset that is worth ``worth`` each (None: no price)."""
+        """Add ``amount`` of an asset; a unit is worth ``worth`` (None: it has no price)."""
         held = self.amounts.get(asset)
         if held is None:
             held = self.amounts[asset] = Sum()
@@ -35,7 +35,7 @@ class Ledger(Struct):
             self.missing.pop(asset, None)
 
     def revalue(self, asset: str, before: float | None, after: float | None) -> None:
-        """The price of an asset changed, appeared or went away."""
+        """Change the worth of an asset from ``before`` to ``after`` (None: it has no price)."""
         held = self.amounts.get(asset)
         amount = held.value if held is not None else 0.0
         before = self.kept.pop(asset, before)
@@ -46,7 +46,7 @@ class Ledger(Struct):
             self.missing.pop(asset, None)
 
     def keep_dust(self, asset: str, last: float | None, dust: float) -> None:
-        """An asset has no price: keep it at its ``last`` one if it is worth less than ``dust``."""
+        """Value an asset without a price at its ``last`` one if that is less than ``dust``."""
         amount, counted = self.amount(asset), self.kept.get(asset)
         is_dust = last is not None and abs(amount) * last < dust
         if is_dust and counted is None and last is not None:
@@ -59,6 +59,6 @@ class Ledger(Struct):
             self.missing[asset] = True
 
     def amount(self, asset: str) -> float:
-        """How much of ``asset`` there is."""
+        """Return the amount of ``asset``."""
         held = self.amounts.get(asset)
         return held.value if held is not None else 0.0

@@ -13,13 +13,13 @@ from msgspec import Struct
 
 
 class Sum(Struct, gc=False):
-    """A compensated running sum; :meth:`add` is the only way in."""
+    """A compensated running sum. Only :meth:`add` changes it."""
 
     high: float = 0.0
     low: float = 0.0
 
     def add(self, amount: float) -> None:
-        """Add ``amount`` (negative to take it out again)."""
+        """Add ``amount``; a negative one subtracts."""
         high = self.high
         total = high + amount
         if abs(high) >= abs(amount):

@@ -1,4 +1,4 @@
-"""From balances, prices, fills and cash flows to equity, exposure and P&L.
+"""Equity, units and drawdown of the account, derived from the parts of the book.
 
 All money is in the reference currency unless a name says otherwise. Formulas and units:
 
@@ -11,16 +11,11 @@ All money is in the reference currency unless a name says otherwise. Formulas an
 * notional of a symbol = |sum over venues of quantity x contract size x mark| (inverse contracts:
   quantity x contract size, which is an amount of the quote currency).
 
-Only *settled* equity is judged: a buy moves two balances, and between the two reports the account
-looks poorer than it is. ``judged`` is the last settled equity, or in words why there is none.
-Sums are compensated (:mod:`riskmon.core.book.money`), and every event touches only what depends on
-it: the value of each ledger is kept, not computed again. What prices and fills move is counted
-once for all of an instant: :meth:`Portfolio.refreshing`.
-
-Here equity, units and flows come together. What each venue reported is in
-:mod:`riskmon.core.book.venues`, positions are in :mod:`riskmon.core.book.positions`, the worth of
-assets in :mod:`riskmon.core.book.worths`, and the P&L of a period in
-:mod:`riskmon.core.book.curves`.
+Limits evaluate *settled* equity only: a buy moves two balances, and between the two reports the
+balances add up to less than the account has. Sums are compensated (:mod:`riskmon.core.book.money`),
+and every event changes only what depends on it: the value of each ledger is kept, not computed
+again. What depends on prices and fills is derived once for an instant:
+:meth:`Portfolio.refreshing`.
 """
 
 from __future__ import annotations
@@ -40,11 +35,11 @@ from riskmon.core.book.worths import EARLY_MAX, Arm, Worths
 from riskmon.core.unknown import Unknown
 
 _UNLIMITED = 1 << 62
-LATE_NS = 10 * 10**9  # a price or fill that is told later says little of now
+LATE_NS = 10 * 10**9  # a price or fill that is reported later is no evidence of the present
 
 
 class Portfolio:
-    """The account's holdings, positions and P&L under a configuration."""
+    """The account's balances, positions and P&L under a configuration."""
 
     def __init__(self, state: PortfolioState, config: PortfolioConfig, arm: Arm) -> None:
         self.state = state
@@ -53,7 +48,7 @@ class Portfolio:
         self.dirty: dict[str, bool] = {}  # topics that changed; the engine empties it
         self.prices = Prices(state.prices, config)
         self.worths = Worths(state.worth, self.prices, arm, config.dust, self._on_worth)
-        self.worths.hold(state.flows)
+        self.worths.attach(state.flows)
         self.positions = Positions(
             state.positions, config, self.worths, self.dirty, self._credit_venue
         )
@@ -68,7 +63,7 @@ class Portfolio:
         self.exposures = self.positions.exposures
         self.tracks = Tracks(state.tracks, config.timezone, config.day_start)
         self.curves = Curves(state, self.prices, self.positions, self.venues, self.tracks)
-        self.enters = False  # whether an asset that was left out may have got a price
+        self.enters = False  # whether an asset that was left out may have a price now
         self._entering = 0.0  # value of the assets that were left out and have a price now
         self.at(0, 0)
         self._take_capital()
@@ -81,21 +76,21 @@ class Portfolio:
         self.wall_ns = self.venues.wall_ns = self.curves.wall_ns = wall_ns
 
     def refresh(self) -> None:
-        """Bring up to date what prices and fills moved."""
+        """Derive what depends on the prices and fills of this instant."""
         if self.is_stale:
             for _ in self.refreshing():
                 pass
 
     def refreshing(self) -> Iterator[int]:
-        """As :meth:`refresh`, an asset or a symbol at a time; yields the work of each."""
+        """As :meth:`refresh`, in pieces; yield the work of each."""
         self.worths.early_left = _UNLIMITED
         return self._refreshing()
 
     def refreshing_within(self) -> Iterator[int]:
-        """As :meth:`refreshing`, before the instant ends: past ``EARLY_MAX`` it does nothing.
+        """As :meth:`refreshing`, before the instant ends; does nothing past ``EARLY_MAX``.
 
         A flow, and an asset that gets its first price, enter at the unit value before them; past
-        ``EARLY_MAX`` at the one that was counted last.
+        ``EARLY_MAX`` at the one that was derived last.
         """
         self.enters = False
         if self.worths.early_left > 0:
@@ -103,19 +98,19 @@ class Portfolio:
 
     def _refreshing(self) -> Iterator[int]:
         while True:
-            yield from self._counting()
+            yield from self._deriving()
             if not self._entering:
                 return
             self._add_units(0.0)
 
     @property
     def is_stale(self) -> bool:
-        """Whether :meth:`refreshing` has anything to do."""
+        """Whether :meth:`refreshing` would change anything."""
         return bool(
             self.worths.stale or self.worths.spread or self.positions.stale or self._entering
         )
 
-    def _counting(self) -> Iterator[int]:
+    def _deriving(self) -> Iterator[int]:
         worths, positions = self.worths, self.positions
         while worths.stale or worths.spread or positions.stale:
             self.expand()
@@ -125,7 +120,7 @@ class Portfolio:
                 yield from positions.refreshing()
 
     def expand(self) -> None:
-        """Note what is priced through an asset whose price changed."""
+        """Mark the assets that are priced through one with a new price."""
         if self.worths.spread and self.worths.expand():
             self.dirty["equity"] = True
 
@@ -137,11 +132,11 @@ class Portfolio:
             state.units = configured
         else:
             state.units *= configured / state.capital
-            if not state.venues.venues:  # equity is counted from the capital: that is no profit
+            if not state.venues.venues:  # equity starts from the capital: this is no profit
                 state.tracks.entered.add(configured - state.capital)
         state.capital = state.configured_capital = configured
 
-    # -- what is asked ----------------------------------------------------------------------------
+    # -- queries ----------------------------------------------------------------------------------
 
     @property
     def judged(self) -> float | Unknown:
@@ -149,24 +144,24 @@ class Portfolio:
         return self.state.settled_equity
 
     def loss(self) -> float:
-        """1 - unit value, of settled equity."""
+        """Return 1 - unit value, of settled equity."""
         return _ratio_lost(self.state.settled_unit_value)
 
     def drawdown(self) -> float:
-        """1 - unit value / peak, of settled equity."""
+        """Return 1 - unit value / peak, of settled equity."""
         return _ratio_lost(self.state.settled_unit_value / self.state.peak.value)
 
     def pnl_realised(self) -> float:
-        """Realised P&L, less fees."""
+        """Return the realised P&L, less fees."""
         return self.state.positions.realised.value.value
 
     def pnl_unrealised(self) -> float:
-        """Unrealised P&L of all positions, spot ones too."""
+        """Return the unrealised P&L of all positions, including spot."""
         positions = self.state.positions
         return positions.unrealised.value.value + positions.unrealised_within.value.value
 
     def unpriced(self) -> list[str]:
-        """Assets that are held and have no price."""
+        """Return the assets with a balance and without a price."""
         return sorted(self.state.venues.balances.missing)
 
     def order_notional(self, order: ev.Check) -> float | Unknown:
@@ -177,7 +172,7 @@ class Portfolio:
             return Unknown(
                 f"{order.symbol} has no contract size: report a position with contract_size"
             )
-        worth = self.worths.asked(what.quote)
+        worth = self.worths.peek(what.quote)
         if worth is None:
             return Unknown(
                 f"{what.quote} has no price: report a price of {what.quote}/{self.reference}"
@@ -194,42 +189,42 @@ class Portfolio:
             state.peak, state.settled_unit_value = Best(1.0), 1.0
             state.capital_wall_ns = self.wall_ns
             self.tracks.restart("account")
-        self.dirty["equity"] = True  # if there was nothing to begin from, what tripped trips again
+        self.dirty["equity"] = True  # without settled equity, a tripped limit trips again
 
-    def follow(self, wanted: set[tuple[str, str]]) -> None:
-        """Keep what the limits over (kind of scope, period) need."""
-        for name in self.venues.follow(each=any(kind == "venue" for kind, _ in wanted)):
+    def follow(self, used: set[tuple[str, str]]) -> None:
+        """Start and stop what limits use, by (kind of scope, period)."""
+        for name in self.venues.follow(each=any(kind == "venue" for kind, _ in used)):
             self.state.tracks.points.pop("venue:" + name, None)
 
-    def refollow(self, wanted: set[tuple[str, str]]) -> None:
-        """After a reload: price everything anew, drop what is not asked for."""
+    def refollow(self, used: set[tuple[str, str]]) -> None:
+        """After a reload: price all assets again and drop what no limit uses."""
         self.worths.stale.update(dict.fromkeys(self.worths.worth, True))
-        self.curves.retain(wanted)
+        self.curves.retain(used)
 
     # -- prices -----------------------------------------------------------------------------------
 
     def on_price(self, event: ev.Price) -> None:
-        """A price: of a symbol at its venue, and of its base asset."""
-        self._hear(event, event.venue or "")
+        """Record a price: of a symbol at its venue, and of its base asset."""
+        self._record_price(event, event.venue or "")
         self.positions.on_price(event.symbol)
 
-    def _hear(self, event: ev.Price | ev.Fill, venue: str) -> None:
+    def _record_price(self, event: ev.Price | ev.Fill, venue: str) -> None:
         symbol, at_ns = event.symbol, self.now_ns
         if event.at is not None:
             age_ns = self._age_ns(event)
             at_ns -= age_ns
-            if age_ns > LATE_NS and self.prices.is_known_since(symbol, venue, at_ns):
-                return  # told late, and a later price is known
+            if age_ns > LATE_NS and self.prices.has_later_mark(symbol, venue, at_ns):
+                return  # reported late, after a later price
         enters = self._may_price_left_out(symbol)
-        base = self.prices.hear(symbol, venue, event.price, at_ns)
-        if base is not None and self.worths.hear(base):
+        base = self.prices.record(symbol, venue, event.price, at_ns)
+        if base is not None and self.worths.on_price(base):
             self.dirty["equity"] = True
-        if enters:  # as a flow, at the unit value before it: the engine counts at once
+        if enters:  # as a flow, at the unit value before it: the engine derives at once
             self.positions.on_price(symbol)
             self.enters = True
 
     def _age_ns(self, event: ev.Reported) -> int:
-        """How long ago it happened."""
+        """Return how long ago an event happened."""
         return max(0, self.wall_ns - self._wall_of(event))
 
     def _may_price_left_out(self, symbol: str) -> bool:
@@ -243,8 +238,8 @@ class Portfolio:
         self.venues.credit(name, asset, amount)
 
     def _on_worth(self, asset: str, worth: float | None) -> None:
-        """The ledgers hold an asset at a new worth: so does all else that follows from it."""
-        entering = self.venues.let_in(asset, worth)
+        """Update what depends on an asset, after its worth changed in the ledgers."""
+        entering = self.venues.enter_left_out(asset, worth)
         if entering is not None:
             self._entering += entering
         self.venues.revalue(asset, None if entering is None else worth)
@@ -254,11 +249,11 @@ class Portfolio:
     # -- balances ---------------------------------------------------------------------------------
 
     def on_balance(self, event: ev.Balance) -> None:
-        """One asset of a venue."""
+        """Apply one balance of a venue."""
         self.venues.on_balance(event, self._wall_of(event))
 
     def on_balances(self, event: ev.Balances) -> Iterator[int]:
-        """All assets of a venue, one at a time; yields the work of each."""
+        """Apply all balances of a venue; yield the work of each piece."""
         return self.venues.on_balances(event, self._wall_of(event))
 
     def _wall_of(self, event: ev.Reported) -> int:
@@ -267,13 +262,13 @@ class Portfolio:
     # -- flows ------------------------------------------------------------------------------------
 
     def on_cash_flow(self, event: ev.CashFlow) -> None:
-        """A deposit or withdrawal: equity moves, no ratio does."""
+        """Apply a deposit or withdrawal: it changes equity and no ratio."""
         amount = event.amount
         self.worths.credit(self.state.flows, event.asset, amount)
         worth = self.worths.of(event.asset)
         fresh = worth is not None
         if worth is None:
-            worth = self.prices.last(event.asset)  # old, and better than none
+            worth = self.prices.last(event.asset)  # expired, and better than none
         venue = self.state.venues.venues.get(event.venue)
         self.dirty["equity"] = True
         if event.asset in self.config.ignore:
@@ -288,31 +283,31 @@ class Portfolio:
         if self.state.venues.complete and (venue is None or not venue.counted):
             return  # it enters with its venue
         if held and venue is not None and wall_ns < self._begun_wall_ns(venue):
-            return  # it was in what began
+            return  # the first equity includes it
         if worth is not None:
             self._add_units(amount * worth, counted=fresh)
             if held:
                 self._take_back(amount * worth, wall_ns)
-        elif venue is not None:  # its value was never known: it enters when it is
+        elif venue is not None:  # it never had a price: it enters when it has one
             self.state.venues.left_out[event.asset] = True
 
     def _begun_wall_ns(self, venue: Venue) -> int:
-        """From when on what a venue's balances hold came in by flows and P&L alone."""
+        """Return since when a venue's balances change by flows and P&L alone."""
         return max(self.state.capital_wall_ns, venue.entered_wall_ns)
 
     def _take_back(self, flow: float, wall_ns: int) -> None:
-        """A flow is reported after a balance that held it: it looked like P&L until now."""
+        """Correct for a flow reported after a balance that includes it: it counted as P&L."""
         self.tracks.correct("account", flow, wall_ns)
         if flow > 0:
-            self.state.peak.take_back(wall_ns)  # what was earned since raises it again at once
+            self.state.peak.take_back(wall_ns)  # a profit since then raises it again at once
 
     def _add_units(self, flow: float, *, counted: bool = True) -> None:
-        """Units for a flow at the unit value before it; ``counted``: equity holds it already.
+        """Add units for a flow at the unit value before it; ``counted``: equity includes it.
 
         The assets that were left out and have a price now enter with it.
         """
         if self.worths.early_left > 0:
-            for _ in self._counting():
+            for _ in self._deriving():
                 pass
         if self._entering and not counted:
             self._add_units(0.0)
@@ -333,26 +328,26 @@ class Portfolio:
     # -- fills and positions ----------------------------------------------------------------------
 
     def on_fill(self, event: ev.Fill) -> None:
-        """A fill: a move of the position, and a price."""
+        """Apply a fill: to the position, and as a price."""
         what = instrument(event.symbol, self.reference)
         self.positions.on_fill(event, what)
         if what.kind == "spot" and not (event.at is not None and self._age_ns(event) > LATE_NS):
             self.venues.on_spot_fill(event.venue, what)
-        self._hear(event, event.venue)
+        self._record_price(event, event.venue)
 
     def on_position(self, event: ev.Position) -> None:
-        """The venue's word on a position."""
+        """Replace a position by the one that the venue reports."""
         self.positions.on_position(event, self._wall_of(event))
 
     def on_pnl(self, event: ev.Pnl) -> None:
-        """P&L realised elsewhere."""
+        """Add P&L that was realised elsewhere."""
         self.positions.on_pnl(event)
         self.dirty["equity"] = True
 
     # -- time -------------------------------------------------------------------------------------
 
     def on_timer(self, what: str, name: str) -> Iterator[int]:
-        """Apply a timer: something is too old, or a venue paused; yields the work."""
+        """Apply a timer: a value expired, or a venue paused; yield the work of each piece."""
         if what == "price":
             self.worths.on_timer(name)
         elif what == "mark":
@@ -363,10 +358,10 @@ class Portfolio:
             self.venues.leave_out(name)
         self.dirty["equity"] = True
 
-    # -- judging ----------------------------------------------------------------------------------
+    # -- equity -----------------------------------------------------------------------------------
 
     def _equity(self) -> float:
-        """The sum, whether or not it is settled and whole."""
+        """Return the sum, settled and complete or not."""
         state = self.state
         if not state.venues.venues:
             return (
@@ -379,9 +374,9 @@ class Portfolio:
         return state.venues.balances.value.value + state.positions.unrealised.value.value
 
     def assess(self) -> bool:
-        """Judge equity, if it is settled: remember it, or why it is unknown.
+        """Derive equity, if it is settled: store it, or why it is unknown.
 
-        False while a venue is in the middle of reporting: the last judgement stands.
+        Return False while a venue is in the middle of a report: the last equity stands.
         """
         state = self.state
         if not self.venues.settled():
@@ -408,11 +403,11 @@ class Portfolio:
         state.peak.raise_to(state.settled_unit_value, self.wall_ns)
         point = Point(equity - state.tracks.entered.value, self.now_ns, self.wall_ns)
         state.tracks.points["account"] = point
-        self.tracks.show("account", "day", point, self.wall_ns)
+        self.tracks.observe("account", "day", point, self.wall_ns)
         return True
 
     def _change_over(self, equity: float) -> None:
-        """From here on equity comes from balances: the difference to before is no P&L."""
+        """Start deriving equity from balances: the difference to before is no P&L."""
         before = self.state.tracks.points.get("account")
         if before is not None:
             entered = self.state.tracks.entered

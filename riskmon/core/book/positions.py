@@ -1,4 +1,4 @@
-"""Positions at average cost, and what they gained.
+"""Positions at average cost, and their P&L.
 
 Formulas (q signed quantity, s contract size, e entry price, m mark price, p fill price):
 
@@ -8,9 +8,9 @@ Formulas (q signed quantity, s contract size, e entry price, m mark price, p fil
 * inverse, in the settle (base) asset: unrealised ``q s (1/e - 1/m)``, realised likewise; the entry
   is the harmonic mean, because the contracts are sized in the quote currency.
 
-A fill moves its position, and realises, at once. What follows from the marks (unrealised P&L and
-notional) is counted once for each symbol when somebody asks or the instant ends
-(:meth:`Positions.refreshing`), however many fills and prices came meanwhile.
+A fill changes its position, and realises P&L, at once. What is derived from the marks (unrealised
+P&L and notional) is computed once for each symbol, before a check and at the end of an instant
+(:meth:`Positions.refreshing`), however many fills and prices the instant contains.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from riskmon.core.book.prices import Prices
 from riskmon.core.book.worths import Worths
 from riskmon.core.unknown import Unknown
 
-# A quantity this small against what just moved is the rounding of binary floats, not a holding:
-# 0.1 + 0.2 - 0.3 leaves 5.6e-17.
+# A quantity this small relative to the last change is the rounding of binary floats, not a
+# position: 0.1 + 0.2 - 0.3 leaves 5.6e-17.
 _ROUNDING = 1e-12
-COUNTED_AT_ONCE = 64  # positions of a symbol
+COMPUTED_AT_ONCE = 64  # positions of a symbol
 
 
 class Close(NamedTuple):
@@ -48,31 +48,31 @@ class BookPosition(Struct):
 
     venue: str
     symbol: str
-    size: float | None  # contract size; None: an inverse contract nobody gave a size for
-    strategy: str = ""  # "" for the account's own book
+    size: float | None  # contract size; None: an inverse contract without a reported one
+    strategy: str = ""  # "" for the account's own position
     quantity: float = 0.0
     rest: float = 0.0  # the part of the quantity that its float cannot hold
     entry: float = 0.0
-    unrealised: float = 0.0  # in the settle asset, as last counted
-    notional: float = 0.0  # signed, in the reference, as last counted
+    unrealised: float = 0.0  # in the settle asset, as last computed
+    notional: float = 0.0  # signed, in the reference, as last computed
     replaced_wall_ns: int = 0  # of the last `position` event
-    unsized: float = 0.0  # realised before there was a size, per unit of it: not told yet
+    unsized: float = 0.0  # realised before the size was reported, per unit of it
 
     def gain(self, realised: float) -> float:
-        """``realised`` per unit of size in the settle asset; without a size it waits for one."""
+        """Return ``realised``, per unit of size, in the settle asset; deferred without a size."""
         if self.size is not None:
             return realised * self.size
         self.unsized += realised
         return 0.0
 
     def resize(self, size: float) -> float:
-        """Take the contract size; what was realised before it was known, in the settle asset."""
+        """Set the contract size; return the deferred realised P&L, in the settle asset."""
         self.size = size
-        waited, self.unsized = self.unsized, 0.0
-        return waited * size
+        deferred, self.unsized = self.unsized, 0.0
+        return deferred * size
 
     def fill(self, quantity: float, price: float, *, inverse: bool) -> float:
-        """Apply a fill of signed ``quantity``; the P&L it realised per unit of contract size."""
+        """Apply a fill of signed ``quantity``; return the realised P&L per unit of size."""
         held = self.quantity
         realised = 0.0
         if held == 0 or (held > 0) == (quantity > 0):
@@ -84,16 +84,16 @@ class BookPosition(Struct):
         if self.quantity == 0:
             self.entry = 0.0
         elif (self.quantity > 0) != (held > 0) and held != 0:
-            self.entry = price  # it went past zero: what is left was opened by this fill
+            self.entry = price  # it passed zero: this fill opened the rest
         return realised
 
     def _gain(self, price: float, *, inverse: bool) -> float:
         if self.entry <= 0:
-            return 0.0  # the venue gave no entry: what was gained cannot be told
+            return 0.0  # the venue reported no entry price: the gain is unknown
         return (1 / self.entry - 1 / price) if inverse else (price - self.entry)
 
     def _move(self, quantity: float) -> None:
-        """As :class:`riskmon.core.book.money.Sum` adds, in place."""
+        """Add to the quantity as :class:`riskmon.core.book.money.Sum` does, in place."""
         held, size, larger = self.quantity, abs(quantity), abs(self.quantity)
         total = held + quantity
         if larger >= size:
@@ -107,13 +107,13 @@ class BookPosition(Struct):
             self.quantity, self.rest = left, (total - left) + low
 
     def replace(self, quantity: float, entry: float, wall_ns: int) -> None:
-        """Take the venue's word for it."""
+        """Replace quantity and entry price by those that the venue reports."""
         self.quantity, self.rest = quantity, 0.0
         self.entry = entry if quantity else 0.0
         self.replaced_wall_ns = wall_ns
 
     def unrealised_at(self, mark: float, *, inverse: bool) -> float | None:
-        """Unrealised P&L in the settle asset; None without a contract size."""
+        """Return the unrealised P&L in the settle asset; None without a contract size."""
         if self.quantity == 0:
             return 0.0
         if self.size is None or self.entry <= 0:
@@ -123,7 +123,7 @@ class BookPosition(Struct):
         return self.quantity * self.size * (mark - self.entry)
 
     def notional_at(self, mark: float | None, *, inverse: bool) -> float | None:
-        """Signed notional in the quote asset; None when it cannot be told."""
+        """Return the signed notional in the quote asset; None if it is unknown."""
         if self.quantity == 0:
             return 0.0
         if self.size is None or (mark is None and not inverse):
@@ -135,7 +135,7 @@ def _mean(held: float, entry: float, quantity: float, price: float, *, inverse: 
     if held == 0:
         return price
     if entry <= 0:
-        return 0.0  # unknown in part is unknown
+        return 0.0  # the entry of a part is unknown
     total = abs(held) + abs(quantity)
     if inverse:
         return total / (abs(held) / entry + abs(quantity) / price)
@@ -143,7 +143,7 @@ def _mean(held: float, entry: float, quantity: float, price: float, *, inverse: 
 
 
 class PositionsState(Struct):
-    """Everything that is remembered of positions."""
+    """The positions, and what is derived from them."""
 
     positions: dict[str, BookPosition] = field(default_factory=dict)  # by venue|symbol|strategy
     exposures: ExposuresState = field(default_factory=ExposuresState)
@@ -166,7 +166,7 @@ def no_mark(position: BookPosition) -> Unknown:
 class Positions:
     """The account's positions, and each strategy's own.
 
-    ``credit_venue`` is told of unrealised P&L that is on top of a venue's balances.
+    ``credit_venue`` is called with changes of the unrealised P&L on top of a venue's balances.
     """
 
     def __init__(
@@ -181,22 +181,23 @@ class Positions:
         self.reference = config.reference
         self.exposures = Exposures(state.exposures, config.dust)
         self.closes: list[Close] = []  # of the latest event; the engine empties it
-        self.stale: dict[str, bool] = {}  # symbols to be counted again
+        self.stale: dict[str, bool] = {}  # symbols to compute again
         self.now_ns = 0
         self._included = config.unrealised_included
         self._worths = worths
         self._prices: Prices = worths.prices
         self._arm = worths.arm
-        self._armed_ns: dict[str, int] = {}  # when a mark grows old, if that is waited for
+        self._armed_ns: dict[str, int] = {}  # symbol -> when the armed timer fires
         self._dirty = dirty
         self._credit_venue = credit_venue
         self._by_symbol: dict[str, list[tuple[str, BookPosition]]] = {}
         self._sizes: dict[tuple[str, str], float] = {}  # contract size by symbol and venue
-        self._resized: dict[str, dict[str, float]] = {}  # symbol -> venue -> one not taken by all
+        # symbol -> venue -> a new contract size, which some positions do not have yet
+        self._resized: dict[str, dict[str, float]] = {}
         for ledger in (state.realised, state.unrealised, state.unrealised_within):
-            worths.hold(ledger)
+            worths.attach(ledger)
         for ledger in state.strategies.values():
-            worths.hold(ledger)
+            worths.attach(ledger)
         for key, position in state.positions.items():
             self._index(key, position)
 
@@ -207,10 +208,10 @@ class Positions:
         quote = instrument(position.symbol, self.reference).quote
         self._worths.quote(position.symbol, quote)
 
-    # -- what happens -----------------------------------------------------------------------------
+    # -- events -----------------------------------------------------------------------------------
 
     def on_fill(self, event: ev.Fill, what: Instrument) -> None:
-        """A fill moves the position (also the strategy's), realises P&L and costs a fee."""
+        """Apply a fill to the account's position and the strategy's: quantity, P&L and fee."""
         position = self._position(event.venue, event.symbol, "")
         if event.at is None or ev.datetime_ns(event.at) >= position.replaced_wall_ns:
             self._fill(event, what, position, self.state.realised)
@@ -219,28 +220,30 @@ class Positions:
             self._fill(event, what, position, self.strategy(event.strategy))
         self._mark_stale(event.symbol)
 
-    def _fill(self, event: ev.Fill, what: Instrument, position: BookPosition, book: Ledger) -> None:
+    def _fill(
+        self, event: ev.Fill, what: Instrument, position: BookPosition, ledger: Ledger
+    ) -> None:
         price = event.price
         quantity = -event.quantity if event.side == "sell" else event.quantity
         closes = position.strategy and position.entry > 0 and position.quantity * quantity < 0
         realised = position.fill(quantity, price, inverse=what.kind == "inverse")
         if realised:
-            self._worths.credit(book, what.settle, position.gain(realised))
+            self._worths.credit(ledger, what.settle, position.gain(realised))
         if event.fee:
-            self._worths.credit(book, event.fee_asset or what.settle, -event.fee)
+            self._worths.credit(ledger, event.fee_asset or what.settle, -event.fee)
         if closes and position.size is None and realised:
-            self.closes.append(Close(position.strategy, realised))  # its sign is all that is known
+            self.closes.append(Close(position.strategy, realised))  # only its sign is known
         elif closes:
             self._close(event, what.settle, realised * (position.size or 0.0))
 
     def _close(self, event: ev.Fill, settle: str, realised: float) -> None:
-        """Note what a strategy gained by closing, less the fee, as far as prices are known."""
+        """Record a strategy's P&L of a close, less the fee, as far as prices are known."""
         worth = self._worths.of(settle) or 1.0
         fee_worth = worth if event.fee_asset is None else self._worths.of(event.fee_asset) or 0.0
         self.closes.append(Close(event.strategy or "", realised * worth - event.fee * fee_worth))
 
     def on_position(self, event: ev.Position, wall_ns: int) -> None:
-        """The venue's word on a position."""
+        """Replace a position by the one that the venue reports."""
         if event.contract_size is not None:
             size = self._sizes[event.symbol, event.venue] = event.contract_size
             self._resized.setdefault(event.symbol, {})[event.venue] = size
@@ -249,17 +252,18 @@ class Positions:
         self._mark_stale(event.symbol)
 
     def _resize(self, position: BookPosition) -> None:
-        """Take the contract size that the venue gave last, if it gave one in this instant."""
+        """Set the contract size that the venue reported last, if it did in this instant."""
         size = self._resized[position.symbol].get(position.venue)
         if size is None:
             return
-        waited = position.resize(size)
-        if waited:
-            book = self.strategy(position.strategy) if position.strategy else self.state.realised
-            self._worths.credit(book, self._what(position).settle, waited)
+        deferred = position.resize(size)
+        if deferred:
+            strategy = position.strategy
+            ledger = self.strategy(strategy) if strategy else self.state.realised
+            self._worths.credit(ledger, self._what(position).settle, deferred)
 
     def on_pnl(self, event: ev.Pnl) -> None:
-        """P&L realised elsewhere."""
+        """Add P&L that was realised elsewhere."""
         amount = event.amount
         self._worths.credit(self.state.realised, self.reference, amount)
         if event.strategy:
@@ -268,28 +272,28 @@ class Positions:
             self._dirty["strategy:" + event.strategy] = True
 
     def on_price(self, symbol: str) -> None:
-        """A symbol has a new mark."""
+        """Mark a symbol with a new mark as stale."""
         if symbol in self._by_symbol:
             self._mark_stale(symbol)
 
     def on_timer(self, symbol: str) -> None:
-        """A mark grew old."""
+        """Mark a symbol whose mark expired as stale."""
         self._armed_ns.pop(symbol, None)
         self.on_price(symbol)
 
     def on_worth(self, asset: str) -> None:
-        """An asset is worth something else."""
+        """Mark the symbols quoted in a repriced asset as stale."""
         for symbol in self._worths.quoting.get(asset, ()):
             self._mark_stale(symbol)
-        for name, book in self.state.strategies.items():
-            if asset in book.amounts:
+        for name, ledger in self.state.strategies.items():
+            if asset in ledger.amounts:
                 self._dirty["strategy:" + name] = True
 
     def _mark_stale(self, symbol: str) -> None:
         self.stale[symbol] = True
         self._dirty["equity"] = True
 
-    # -- positions and books ----------------------------------------------------------------------
+    # -- positions and ledgers --------------------------------------------------------------------
 
     def _position(self, venue: str, symbol: str, strategy: str) -> BookPosition:
         key = f"{venue}|{symbol}|{strategy}"
@@ -303,42 +307,42 @@ class Positions:
         return position
 
     def size_of(self, venue: str, symbol: str) -> float | None:
-        """The contract size of a symbol; None for an inverse contract nobody gave one for."""
+        """Return the contract size of a symbol; None for an inverse one without a reported size."""
         size = self._sizes.get((symbol, venue))
         if size is not None:
             return size
         return None if instrument(symbol, self.reference).kind == "inverse" else 1.0
 
     def strategy(self, name: str) -> Ledger:
-        """The book of a strategy, begun when first asked for."""
-        book = self.state.strategies.get(name)
-        if book is None:
-            book = self.state.strategies[name] = Ledger()
-        return book
+        """Return the ledger of a strategy; the first call creates it."""
+        ledger = self.state.strategies.get(name)
+        if ledger is None:
+            ledger = self.state.strategies[name] = Ledger()
+        return ledger
 
     def reduces(self, venue: str, symbol: str, side: ev.Side, quantity: float) -> bool:
-        """Whether so much bought or sold can only lower the venue's position in a symbol."""
+        """Return whether an order can only reduce the venue's position in a symbol."""
         position = self.state.positions.get(f"{venue}|{symbol}|")
         held = position.quantity if position is not None else 0.0
         against = held < 0 if side == "buy" else held > 0
         return against and quantity <= abs(held)
 
     def unmarked(self, *, contracts_only: bool) -> Iterator[BookPosition]:
-        """The account's positions without a mark; ``contracts_only``: on top of the balances."""
+        """Yield the account's positions without a mark; or those on top of the balances only."""
         for key in self.state.unmarked:
             position = self.state.positions[key]
-            # A closed one that waits for its size: the balances hold already what it realised.
+            # A closed one without a size: the balances include the P&L that it realised.
             on_top = position.quantity and self._what(position).kind != "spot"
             if on_top or not contracts_only:
                 yield position
 
     def strategy_unmarked(self, name: str) -> Iterator[BookPosition]:
-        """A strategy's positions without a mark."""
+        """Yield a strategy's positions without a mark."""
         for key in self.state.strategies_unmarked.get(name, ()):
             yield self.state.positions[key]
 
     def on_top_at(self, venue: str) -> Iterator[tuple[str, float]]:
-        """The unrealised P&L on top of a venue's balances: settle asset and amount."""
+        """Yield the unrealised P&L on top of a venue's balances: settle asset and amount."""
         for position in self.state.positions.values():
             if position.venue == venue and not position.strategy and position.unrealised:
                 what = self._what(position)
@@ -351,31 +355,31 @@ class Positions:
     # -- marking ----------------------------------------------------------------------------------
 
     def refreshing(self) -> Iterator[int]:
-        """Count what is stale, at the marks and worths of now; yields the work of each symbol."""
+        """Compute the stale symbols at the present marks and worths; yield the work of each."""
         work = 0
         while self.stale:
             for symbol in list(self.stale):
-                # First: the first query of a worth makes stale what is quoted in that asset.
+                # First: the first query of a worth marks the symbols quoted in it as stale.
                 worth = self._worths.of(instrument(symbol, self.reference).quote)
                 del self.stale[symbol]
-                yield from self._count(symbol, worth)
-                work += 1 + len(self._by_symbol[symbol]) % COUNTED_AT_ONCE
-                if work >= COUNTED_AT_ONCE // 4:
+                yield from self._compute(symbol, worth)
+                work += 1 + len(self._by_symbol[symbol]) % COMPUTED_AT_ONCE
+                if work >= COMPUTED_AT_ONCE // 4:
                     yield work
                     work = 0
 
-    def _count(self, symbol: str, worth: float | None) -> Iterator[int]:
-        """Bring the unrealised P&L and the exposure of a symbol up to date; yields the work."""
+    def _compute(self, symbol: str, worth: float | None) -> Iterator[int]:
+        """Compute the unrealised P&L and the exposure of a symbol; yield the work."""
         what = instrument(symbol, self.reference)
         quantities, notionals, unpriced = [], [], 0
         resized = symbol in self._resized
         for at, (key, position) in enumerate(self._by_symbol[symbol], 1):
-            if at % COUNTED_AT_ONCE == 0:
-                yield COUNTED_AT_ONCE
+            if at % COMPUTED_AT_ONCE == 0:
+                yield COMPUTED_AT_ONCE
             if resized:
                 self._resize(position)
             mark = self._mark(position)
-            self._count_gain(key, position, what, mark)
+            self._compute_gain(key, position, what, mark)
             if position.strategy:
                 continue
             notional = position.notional_at(mark, inverse=what.kind == "inverse")
@@ -385,13 +389,13 @@ class Positions:
             quantities.append(position.quantity)
             notionals.append(position.notional)
             unpriced += notional is None
-        self.exposures.take(symbol, Exposure(_total(quantities), _total(notionals), unpriced))
+        self.exposures.update(symbol, Exposure(_total(quantities), _total(notionals), unpriced))
         self._dirty["symbol:" + symbol] = self._dirty["exposure"] = True
         self._resized.pop(symbol, None)
         self._worths.early_left -= len(quantities)
 
     def _mark(self, position: BookPosition) -> float | None:
-        """Where a position is marked, if that is known and not old."""
+        """Return the mark of a position; None without one that has not expired."""
         mark = self._prices.mark(position.symbol, position.venue)
         if mark is None or not self._prices.is_fresh(mark, self.now_ns):
             return None
@@ -403,10 +407,10 @@ class Positions:
                 self._arm(("mark", position.symbol, ""), old_ns)
         return mark.price
 
-    def _count_gain(
+    def _compute_gain(
         self, key: str, position: BookPosition, what: Instrument, mark: float | None
     ) -> None:
-        """Bring a position's unrealised P&L in its ledger up to date."""
+        """Compute a position's unrealised P&L and add the change to its ledger."""
         gain = None if position.unsized else 0.0
         if position.quantity:
             inverse = what.kind == "inverse"

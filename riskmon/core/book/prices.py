@@ -1,4 +1,4 @@
-"""What an asset is worth and where a symbol is marked, and until when that is known.
+"""The price of each asset and the mark of each symbol, and when they expire.
 
 The price of an asset in the reference currency is 1 for the reference itself, its peg, the last
 price or fill of ``ASSET/REFERENCE``, or that of ``ASSET/X`` times the price of one asset X between.
@@ -16,21 +16,21 @@ from riskmon.core.unknown import Unknown
 
 
 class Quote(Struct, gc=False):
-    """A price and when it came (engine time)."""
+    """A price and when it was reported (engine time)."""
 
     price: float
     at_ns: int
 
 
 class PriceState(Struct):
-    """All prices that were heard."""
+    """The last reported prices."""
 
     quotes: dict[str, dict[str, Quote]] = field(default_factory=dict)  # asset -> in what -> price
     marks: dict[str, dict[str, Quote]] = field(default_factory=dict)  # symbol -> venue, "" is any
 
 
 class Prices:
-    """Questions to the prices that were heard, under a configuration."""
+    """The reported prices under a configuration."""
 
     def __init__(self, state: PriceState, config: PortfolioConfig) -> None:
         self.state = state
@@ -44,15 +44,15 @@ class Prices:
             for quote in quotes:
                 self.through.setdefault(quote, {})[asset] = True
 
-    def hear(self, symbol: str, venue: str, price: float, at_ns: int) -> str | None:
-        """Take a price; the asset whose own price it is, if any."""
+    def record(self, symbol: str, venue: str, price: float, at_ns: int) -> str | None:
+        """Record a price; return the asset that it is the price of, if the symbol is spot."""
         marks = self.state.marks.get(symbol)
         if marks is None:
             marks = self.state.marks[symbol] = {}
         marked = len(marks)
         if not venue:
             marks.clear()  # a price that names no venue is the last one of every venue
-        heard = marks[venue] = marks[""] = Quote(price, at_ns)
+        latest = marks[venue] = marks[""] = Quote(price, at_ns)
         self.marked += len(marks) - marked
         kind, base, quote, _ = instrument(symbol, self.reference)
         if kind != "spot":
@@ -62,25 +62,25 @@ class Prices:
             quotes = self.state.quotes[base] = {}
         if quote not in quotes:
             self.through.setdefault(quote, {})[base] = True
-        quotes[quote] = heard
+        quotes[quote] = latest
         return base
 
-    def is_known_since(self, symbol: str, venue: str, at_ns: int) -> bool:
-        """Whether a symbol is marked, at a venue or ("") at any, by a later price."""
+    def has_later_mark(self, symbol: str, venue: str, at_ns: int) -> bool:
+        """Return whether the mark of a symbol, at a venue or ("") at any, is later than that."""
         quote = self.mark(symbol, venue)
         return quote is not None and quote.at_ns > at_ns
 
     def mark(self, symbol: str, venue: str) -> Quote | None:
-        """The venue's last price or fill, else any venue's; it may be old."""
+        """Return the venue's last price or fill, else any venue's; it may have expired."""
         marks = self.state.marks.get(symbol)
         return None if marks is None else marks.get(venue) or marks[""]
 
     def is_fresh(self, quote: Quote, now_ns: int) -> bool:
-        """Whether a price is young enough to be known."""
+        """Return whether a price has not expired."""
         return now_ns - quote.at_ns <= self.max_age_ns
 
     def of(self, asset: str, now_ns: int) -> tuple[float, int] | None:
-        """The price of an asset in the reference, and until when; None when it has none."""
+        """Return the price of an asset in the reference, and when it expires; None without one."""
         fixed = self.fixed.get(asset)
         if fixed is not None:
             return fixed, _FOREVER_NS
@@ -109,16 +109,16 @@ class Prices:
                 )
 
     def count(self, asset: str) -> int:
-        """In how many others an asset has a price."""
+        """Return in how many assets an asset is quoted."""
         return len(self.state.quotes.get(asset, ()))
 
     def is_through(self, asset: str, others: dict[str, bool]) -> bool:
-        """Whether an asset has a price in one of ``others``."""
+        """Return whether an asset is quoted in one of ``others``."""
         quotes = self.state.quotes.get(asset)
         return quotes is not None and any(quote in others for quote in quotes)
 
     def last(self, asset: str) -> float | None:
-        """The last price of an asset in the reference, however old."""
+        """Return the last price of an asset in the reference, expired or not."""
         fixed = self.fixed.get(asset)
         if fixed is not None:
             return fixed
@@ -134,8 +134,8 @@ class Prices:
                 return quote.price * second
         return None
 
-    def ever(self, asset: str) -> bool:
-        """Whether a price of the asset was ever known."""
+    def was_priced(self, asset: str) -> bool:
+        """Return whether the asset ever had a price."""
         return self.last(asset) is not None
 
     def no_price(self, asset: str) -> Unknown:

@@ -1,21 +1,21 @@
-"""Which facts were told before: a fill, a flow or a P&L counts once, however often it is sent."""
+"""Ids of fills, flows and P&L that were applied: one that is sent again is not applied again."""
 
 from __future__ import annotations
 
 from msgspec import Struct, field
 
-SEEN_NS = 7 * 86_400 * 10**9  # how long an id is remembered
+SEEN_NS = 7 * 86_400 * 10**9  # how long an id is stored
 
 
 class Seen(Struct):
-    """The ids of facts and when they came; two generations, so that old ones go all at once."""
+    """Ids and when each was first seen, in two generations: the older is dropped as a whole."""
 
     ids_ns: dict[str, int] = field(default_factory=dict)
     before_ns: dict[str, int] = field(default_factory=dict)
     since_ns: int = 0
 
     def is_new(self, key: str, now_ns: int) -> bool:
-        """Whether a fact was not seen in the last 7 days; it is from now on."""
+        """Return whether ``key`` was not seen in the last 7 days, and record it."""
         if now_ns - self.since_ns > SEEN_NS:
             self.before_ns, self.ids_ns = self.ids_ns, {}
             self.since_ns = now_ns

@@ -1,17 +1,17 @@
-"""P&L of a period: where it began, its best point, and what became of both.
+"""P&L of a period: its baseline, its best point, and the fall from each.
 
-A *curve* is a value net of all flows up to then, each at its value then: it moves by P&L alone. A
+A *curve* is a value net of all flows up to now, each at its value then: it moves by P&L alone. A
 track follows the curve of one scope (the account, a venue, a strategy) over one period: a trading
 day or week (:class:`Span`), or the last hours (:class:`Rolling`, in buckets of one minute, so that
-the window is up to a minute longer than asked for).
+the window is up to a minute longer than configured).
 
 * fall = baseline - curve; the baseline is the last settled point before the period's start, or the
   first one ever seen.
 * trailing fall = best point of the period, or its baseline if that is higher, - curve.
 
-Only a settled point is shown to a track. A flow that is reported after the balance that held it
-already had lifted the curve: :meth:`Tracks.correct` takes that back from where it was counted on.
-Days are told by the date and only move forward; hours by engine time.
+A track observes settled points only. A flow that is reported after the balance that includes it
+has raised the curve before: :meth:`Tracks.correct` subtracts it from the points since the flow.
+Days follow the date and only move forward; hours follow engine time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from riskmon.core.book.money import Sum
 
 MINUTE_NS = 60 * 10**9
 RAISES_MAX = 100
-RAISE_NS = 10 * 10**9  # raises so close to each other are remembered as one
+RAISE_NS = 10 * 10**9  # raises this close to each other are stored as one
 
 
 class Point(Struct, frozen=True):
@@ -35,7 +35,7 @@ class Point(Struct, frozen=True):
 
 
 class Raise(Struct):
-    """One or more raises of a best value: what it was before them."""
+    """One or more raises of a best value, and the value before them."""
 
     first_wall_ns: int
     last_wall_ns: int
@@ -43,13 +43,13 @@ class Raise(Struct):
 
 
 class Best(Struct):
-    """The highest value so far, with enough of its past to take back what was none."""
+    """The highest value so far, and its last raises, so that they can be undone."""
 
     value: float
     raises: list[Raise] = field(default_factory=list)
 
     def raise_to(self, value: float, wall_ns: int) -> None:
-        """Take a value, if it is higher."""
+        """Raise the best value to ``value``, if that is higher."""
         if value <= self.value:
             return
         last = self.raises[-1] if self.raises else None
@@ -62,7 +62,7 @@ class Best(Struct):
         self.value = value
 
     def take_back(self, wall_ns: int) -> bool:
-        """Undo the raises from ``wall_ns`` on; False if there are none that are remembered."""
+        """Undo the raises from ``wall_ns`` on; return False if none of them is stored."""
         for index, one in enumerate(self.raises):
             if one.last_wall_ns >= wall_ns:
                 self.value = one.before
@@ -79,8 +79,8 @@ class Span(Struct):
     last: Point
     best: Best
 
-    def show(self, point: Point, began_wall_ns: int) -> None:
-        """Take a settled point; begin anew if the period is a later one."""
+    def observe(self, point: Point, began_wall_ns: int) -> None:
+        """Add a settled point; start anew if the period is a later one."""
         if began_wall_ns > self.began_wall_ns:
             self.restart(self.last, began_wall_ns)
         self.last = point
@@ -92,11 +92,11 @@ class Span(Struct):
         self.base, self.best = base, Best(base.value)
 
     def fall(self, *, trailing: bool) -> float:
-        """How far the curve is below where it began, or below its best; below 0: above it."""
+        """Return how far the curve is below its baseline or its best; below 0: above it."""
         return (self.best.value if trailing else self.base.value) - self.last.value
 
     def correct(self, flow: float, wall_ns: int) -> None:
-        """Take back a flow that the curve holds since ``wall_ns`` and should not have."""
+        """Subtract a flow that the curve includes since ``wall_ns``."""
         best = self.best.value
         if self.best.take_back(wall_ns):
             self.best.value = max(self.best.value, best - flow)
@@ -111,18 +111,18 @@ class Minute(Struct):
     number: int
     last: Point
     high: float
-    high_wall_ns: int = 0  # when it was first so high
+    high_wall_ns: int = 0  # when it first reached this
 
 
 class Rolling(Struct):
-    """The last so many hours."""
+    """A window of the last hours."""
 
     base: Point
     minutes: list[Minute] = field(default_factory=list)
     highs: list[tuple[int, float]] = field(default_factory=list)  # each lower than the one before
 
-    def show(self, point: Point, window_ns: int, now_ns: int) -> None:
-        """Take a settled point, and forget what is older than the window."""
+    def observe(self, point: Point, window_ns: int, now_ns: int) -> None:
+        """Add a settled point and drop minutes that left the window."""
         number = point.at_ns // MINUTE_NS
         last = self.minutes[-1] if self.minutes else None
         if last is not None and last.number >= number:
@@ -132,10 +132,10 @@ class Rolling(Struct):
             number = last.number
         else:
             self.minutes.append(Minute(number, point, point.value, point.wall_ns))
-        self._show_high(number, point.value)
+        self._observe_high(number, point.value)
         self._expire(now_ns - window_ns)
 
-    def _show_high(self, number: int, value: float) -> None:
+    def _observe_high(self, number: int, value: float) -> None:
         highs = self.highs
         while highs and highs[-1][1] <= value:
             highs.pop()
@@ -150,21 +150,21 @@ class Rolling(Struct):
             highs.pop(0)
 
     def fall(self, value: float, *, trailing: bool) -> float:
-        """How far ``value`` is below where the window begins, or below its best."""
+        """Return how far ``value`` is below the window's baseline, or below its best."""
         best = self.highs[0][1] if trailing and self.highs else self.base.value
         return max(best, self.base.value) - value if trailing else self.base.value - value
 
     def correct(self, flow: float, wall_ns: int) -> None:
-        """Take back a flow that the curve holds since ``wall_ns`` and should not have."""
+        """Subtract a flow that the curve includes since ``wall_ns``."""
         self.base = _less(self.base, flow, wall_ns)
         self.highs.clear()
         for minute in self.minutes:
             if minute.last.wall_ns >= wall_ns:
                 minute.last = _less(minute.last, flow, wall_ns)
-                if minute.high_wall_ns >= wall_ns:  # else it was so high before the flow came
+                if minute.high_wall_ns >= wall_ns:  # else it reached this before the flow
                     minute.high -= flow
                 minute.high = max(minute.high, minute.last.value)
-            self._show_high(minute.number, minute.high)
+            self._observe_high(minute.number, minute.high)
 
 
 def _less(point: Point, flow: float, wall_ns: int) -> Point:
@@ -176,14 +176,14 @@ def _less(point: Point, flow: float, wall_ns: int) -> Point:
 class TracksState(Struct):
     """All tracks, by scope and then by period."""
 
-    entered: Sum = field(default_factory=Sum)  # flows of the account, at their value then
+    entered: Sum = field(default_factory=Sum)  # flows of the account, at their value at the time
     points: dict[str, Point] = field(default_factory=dict)  # of each curve that must settle
     spans: dict[str, dict[str, Span]] = field(default_factory=dict)
     rolling: dict[str, dict[str, Rolling]] = field(default_factory=dict)
 
 
 def hours_of(period: str) -> float | None:
-    """The hours of a rolling period such as ``24h``; None for a day or a week."""
+    """Return the hours of a rolling period such as ``24h``; None for a day or a week."""
     return float(period.removesuffix("h")) if period.endswith("h") else None
 
 
@@ -198,22 +198,22 @@ class Tracks:
     def fall(
         self, scope: str, period: str, point: Point, now_ns: int, wall_ns: int, *, trailing: bool
     ) -> float:
-        """Show a track its scope's settled point; its fall, below 0 for a profit."""
+        """Add its scope's settled point to a track; return its fall, below 0 for a profit."""
         window_ns = self._windows.get(period)
         if window_ns is None:
             window_ns = self._windows[period] = _ns(hours_of(period) or 0.0)
         if not window_ns:
-            return self.show(scope, period, point, wall_ns).fall(trailing=trailing)
+            return self.observe(scope, period, point, wall_ns).fall(trailing=trailing)
         try:
             rolling = self.state.rolling[scope][period]
         except KeyError:
             rolling = Rolling(_first(scope, point))
             self.state.rolling.setdefault(scope, {})[period] = rolling
-        rolling.show(point, window_ns, now_ns)
+        rolling.observe(point, window_ns, now_ns)
         return rolling.fall(point.value, trailing=trailing)
 
-    def show(self, scope: str, period: str, point: Point, wall_ns: int) -> Span:
-        """Show a day or a week its scope's settled point."""
+    def observe(self, scope: str, period: str, point: Point, wall_ns: int) -> Span:
+        """Add its scope's settled point to a day or a week."""
         began_wall_ns = self.calendar.span(period, wall_ns)[0]
         try:
             span = self.state.spans[scope][period]
@@ -222,30 +222,30 @@ class Tracks:
             span = Span(began_wall_ns, base, base, Best(base.value))
             self.state.spans.setdefault(scope, {})[period] = span
         if span.last is not point or began_wall_ns > span.began_wall_ns:
-            span.show(point, began_wall_ns)
+            span.observe(point, began_wall_ns)
         return span
 
     def profit(self, scope: str, period: str, wall_ns: int) -> float | None:
-        """P&L of the day or week that it is now; None before there is any. Changes nothing."""
+        """Return the P&L of the present day or week; None without one. Changes no state."""
         span = self.state.spans.get(scope, {}).get(period)
         if span is None:
             return None
         began_wall_ns, _ = self.calendar.span(period, wall_ns)
         return 0.0 if began_wall_ns > span.began_wall_ns else 0.0 - span.fall(trailing=False)
 
-    def wake_ns(self, scope: str, period: str, now_ns: int, wall_ns: int) -> int | None:
-        """When (engine time) the fall changes though nothing happens."""
+    def next_change_ns(self, scope: str, period: str, now_ns: int, wall_ns: int) -> int | None:
+        """Return when (engine time) the fall changes without an event."""
         if period in ("day", "week"):
             return now_ns + self.calendar.span(period, wall_ns)[1] - wall_ns
         rolling = self.state.rolling.get(scope, {}).get(period)
         if rolling is None or not rolling.minutes:
             return None
         due_ns = (rolling.minutes[0].number + 1) * MINUTE_NS + _ns(hours_of(period) or 0.0)
-        # While equity is unknown nothing is shown, so nothing expires: its return judges anew.
+        # While equity is unknown no point is added and none expires; its return evaluates again.
         return due_ns if due_ns > now_ns else None
 
-    def begin(self, scope: str, period: str, point: Point, wall_ns: int) -> None:
-        """Begin a track at ``point``, unless there is one."""
+    def start(self, scope: str, period: str, point: Point, wall_ns: int) -> None:
+        """Start a track at ``point``, unless there is one."""
         hours = hours_of(period)
         if hours is not None:
             self.state.rolling.setdefault(scope, {}).setdefault(period, Rolling(point))
@@ -256,7 +256,7 @@ class Tracks:
         )
 
     def restart(self, scope: str) -> None:
-        """Make every period of a scope begin at its last point."""
+        """Make every period of a scope start at its last point."""
         for span in self.state.spans.get(scope, {}).values():
             span.restart(span.last, span.began_wall_ns)
         for period, rolling in self.state.rolling.get(scope, {}).items():
@@ -264,7 +264,7 @@ class Tracks:
             self.state.rolling[scope][period] = Rolling(last)
 
     def correct(self, scope: str, flow: float, wall_ns: int) -> None:
-        """A flow of ``wall_ns`` is reported after points that hold it."""
+        """Subtract a flow of ``wall_ns`` from the points since then, which include it."""
         point = self.state.points.get(scope)
         if point is not None:
             self.state.points[scope] = _less(point, flow, wall_ns)
@@ -273,20 +273,20 @@ class Tracks:
         for rolling in self.state.rolling.get(scope, {}).values():
             rolling.correct(flow, wall_ns)
 
-    def retain(self, wanted: set[tuple[str, str]]) -> None:
-        """Drop what no limit asks for any more: (kind of scope, period) are wanted.
+    def retain(self, used: set[tuple[str, str]]) -> None:
+        """Drop the tracks that no limit uses; ``used`` are (kind of scope, period).
 
-        A track that is not shown every point would take what happened meanwhile for today's.
+        A track that misses points would count an earlier P&L as today's.
         """
         for tracks in (self.state.spans, self.state.rolling):
             for scope, by_period in tracks.items():
                 for period in list(by_period):
-                    if (scope.partition(":")[0], period) not in wanted:
+                    if (scope.partition(":")[0], period) not in used:
                         del by_period[period]
 
 
 def _first(scope: str, point: Point) -> Point:
-    """Where a scope that was never seen begins: a strategy's book begins empty."""
+    """Return the baseline of a new scope: 0 for a strategy, whose ledger starts empty."""
     return Point(0.0, point.at_ns, point.wall_ns) if scope.startswith("strategy:") else point
 
 

@@ -1,9 +1,9 @@
-"""What each venue holds, by its own reports, and when a report is whole.
+"""Balances by venue, as reported, and whether a venue's report is complete.
 
-A buy moves two balances, and between the two reports the account looks poorer than it is: so a
-venue is *settled* after ``balances``, or once its single ``balance`` events pause. A venue that
-comes in after the first complete equity is counted once it is settled, and enters as a cash flow,
-as does an asset that was left out for want of a price.
+A buy moves two balances, and between the two reports the balances add up to less than the account
+has: so a venue is *settled* after ``balances``, or once its single ``balance`` events pause. A
+venue that first reports after the first complete equity counts once it is settled, and enters as a
+cash flow; so does an asset that was left out because it had no price.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from riskmon.core.book.money import Sum
 from riskmon.core.book.worths import Worths
 from riskmon.core.unknown import Unknown
 
-NOTHING_HELD = 16  # assets of 0 that are as much work as one that is held
+ZEROS_OF_ONE = 16  # assets of 0 that are as much work as one with a balance
 SETTLE_QUIET_NS = 10**9  # after the last `balance` …
 SETTLE_LATEST_NS = 5 * 10**9  # … but at most so long after the first
 
@@ -28,7 +28,7 @@ OnTop = Callable[[str], Iterator[tuple[str, float]]]
 
 
 class VenueAsset(Struct, gc=False):
-    """Free and locked of one asset, and when the venue said so."""
+    """Free and locked amount of one asset at a venue, and the date of the report."""
 
     free: float
     locked: float
@@ -36,38 +36,38 @@ class VenueAsset(Struct, gc=False):
 
 
 class Venue(Struct):
-    """What a venue reported."""
+    """The balances of one venue and the state of its report."""
 
     assets: dict[str, VenueAsset] = field(default_factory=dict)
     at_ns: int = 0
-    all_wall_ns: int = 0  # of the last `balances`: what it did not name was 0 then
-    gone_wall_ns: dict[str, int] = field(default_factory=dict)  # asset -> when it was 0, since
-    counted: bool = True  # its holdings are part of equity
-    entered_wall_ns: int = 0  # when they became so as a flow, if they did
+    all_wall_ns: int = 0  # of the last `balances`: assets that it did not name were 0
+    gone_wall_ns: dict[str, int] = field(default_factory=dict)  # asset -> since when it is 0
+    counted: bool = True  # its balances are part of equity
+    entered_wall_ns: int = 0  # when they entered as a flow, if they did
     unsettled_since_ns: int | None = None
-    settle_ns: int = 0  # when it is settled, if nothing more comes
-    awaited: dict[str, bool] = field(default_factory=dict)  # what a fill moved and nobody reported
+    settle_ns: int = 0  # when it is settled, without another report
+    awaited: dict[str, bool] = field(default_factory=dict)  # moved by a fill, not reported since
     awaited_until_ns: int = 0
-    own: Ledger | None = None  # balances and contracts here, while a limit asks for it
+    own: Ledger | None = None  # balances and contracts here, while a limit uses it
     flows: Sum = field(default_factory=Sum)  # here since `own`, at their value then
 
 
 class VenuesState(Struct):
-    """Everything that venues reported."""
+    """The balances of all venues, and their sum."""
 
     venues: dict[str, Venue] = field(default_factory=dict)
     first_balance_ns: int | None = None
     complete: bool = False  # every venue has reported once
     balances: Ledger = field(default_factory=Ledger)
     unpriced_since_ns: dict[str, int] = field(default_factory=dict)
-    left_out: dict[str, bool] = field(default_factory=dict)  # assets, for want of a price
+    left_out: dict[str, bool] = field(default_factory=dict)  # assets without a price
 
 
 class Venues:
-    """The holdings of all venues.
+    """The balances of all venues.
 
-    ``on_top_at`` gives the unrealised P&L that comes on top of a venue's balances; ``entered`` is
-    told the value of a venue that begins to count.
+    ``on_top_at`` yields the unrealised P&L on top of a venue's balances; ``entered`` is called with
+    the value of a venue that begins to count.
     """
 
     def __init__(
@@ -91,19 +91,19 @@ class Venues:
         self._dirty = dirty
         self._on_top_at = on_top_at
         self._entered = entered
-        worths.hold(state.balances)
+        worths.attach(state.balances)
         for venue in state.venues.values():
             if venue.own is not None:
-                worths.hold(venue.own)
+                worths.attach(venue.own)
 
-    # -- what is asked ----------------------------------------------------------------------------
+    # -- queries ----------------------------------------------------------------------------------
 
     def settled(self) -> bool:
-        """Whether no venue is in the middle of reporting."""
+        """Return whether no venue is in the middle of a report."""
         return all(venue.unsettled_since_ns is None for venue in self.state.venues.values())
 
     def is_settled(self, name: str) -> bool:
-        """Whether a venue is not in the middle of reporting."""
+        """Return whether a venue is not in the middle of a report."""
         venue = self.state.venues.get(name)
         return venue is None or venue.unsettled_since_ns is None
 
@@ -116,13 +116,13 @@ class Venues:
 
     def missing(self) -> Iterator[Unknown]:
         """Yield each report that equity lacks."""
-        state, wanted = self.state, self.config.venues
-        for name in wanted:
+        state, required = self.state, self.config.venues
+        for name in required:
             if name not in state.venues:
                 yield Unknown(
                     f"{name} has not reported its balances: report them (portfolio.venues)"
                 )
-        if not wanted and not state.complete and self._may_be_partial():
+        if not required and not state.complete and self._may_be_partial():
             yield Unknown(
                 "other venues may not have reported yet: set portfolio.venues, "
                 "or wait for portfolio.unknown_grace"
@@ -146,7 +146,7 @@ class Venues:
     # -- reports ----------------------------------------------------------------------------------
 
     def on_balance(self, event: ev.Balance, wall_ns: int) -> None:
-        """One asset of a venue; settled when the venue pauses."""
+        """Apply one balance of a venue; it is settled when its reports pause."""
         venue = self._venue(event.venue)
         if venue.unsettled_since_ns is None:
             venue.unsettled_since_ns = self.now_ns
@@ -155,23 +155,23 @@ class Venues:
         quiet_ns = latest_ns if venue.awaited else self.now_ns + SETTLE_QUIET_NS
         venue.settle_ns = min(quiet_ns, latest_ns)
         self._arm(("settle", event.venue, ""), venue.settle_ns)
-        self._hold(venue, event.asset, event.free, event.locked, wall_ns)
+        self._set_balance(venue, event.asset, event.free, event.locked, wall_ns)
         self._reported(event.venue, venue)
 
     def on_balances(self, event: ev.Balances, wall_ns: int) -> Iterator[int]:
-        """All assets of a venue, one at a time: settled at once. Yields the work of each."""
+        """Apply all balances of a venue, which settles it; yield the work of each piece."""
         venue = self._venue(event.venue)
         for asset in [a for a in venue.assets if a not in event.assets]:
-            self._hold(venue, asset, 0.0, 0.0, wall_ns)
+            self._set_balance(venue, asset, 0.0, 0.0, wall_ns)
             yield 1
-        passed_over = 0
-        for asset, holding in event.assets.items():
-            if not (holding.free or holding.locked or asset in venue.assets):
-                passed_over += 1
-                if passed_over % NOTHING_HELD == 0:
+        zeros = 0
+        for asset, balance in event.assets.items():
+            if not (balance.free or balance.locked or asset in venue.assets):
+                zeros += 1
+                if zeros % ZEROS_OF_ONE == 0:
                     yield 1
                 continue
-            self._hold(venue, asset, holding.free, holding.locked, wall_ns)
+            self._set_balance(venue, asset, balance.free, balance.locked, wall_ns)
             yield 1
         venue.all_wall_ns = wall_ns
         venue.gone_wall_ns.clear()
@@ -179,7 +179,7 @@ class Venues:
         yield from self._settle(venue)
 
     def on_spot_fill(self, name: str, what: Instrument) -> None:
-        """A spot fill moves two balances; one without the other is not settled."""
+        """Await both balances that a spot fill moves: one without the other is not settled."""
         venue = self.state.venues.get(name)
         if venue is None:
             return
@@ -190,23 +190,23 @@ class Venues:
             self._arm(("awaited", name, ""), until_ns)
 
     def move(self, name: str, asset: str, amount: float, wall_ns: int) -> bool:
-        """A flow that the venue's balance does not hold yet moves it at once; else False."""
+        """Add a flow that is later than the balance to it; return whether it was."""
         venue = self.state.venues[name]
         held = venue.assets.get(asset)
         gone_wall_ns = max(venue.gone_wall_ns.get(asset, 0), venue.all_wall_ns)
         if (gone_wall_ns if held is None else held.wall_ns) >= wall_ns:
             return False
         if held is None:
-            self._hold(venue, asset, amount, 0.0, gone_wall_ns)
+            self._set_balance(venue, asset, amount, 0.0, gone_wall_ns)
         else:
-            self._hold(venue, asset, held.free + amount, held.locked, held.wall_ns)
+            self._set_balance(venue, asset, held.free + amount, held.locked, held.wall_ns)
         self.touch(name)
         return True
 
     def on_timer(self, what: str, name: str) -> Iterator[int]:
-        """Apply a timer: a venue paused, or its last report is too old; yields the work."""
+        """Apply a timer: a venue paused, or its report expired; yield the work of each piece."""
         venue = self.state.venues[name]
-        # A timer is armed at the earliest time it was asked for: look whether it is due by now.
+        # A timer keeps the earliest time that it was armed for; a later report moved the due time.
         if what == "settle" and venue.unsettled_since_ns is not None:
             due_ns = venue.settle_ns
         elif what == "awaited" and venue.awaited:
@@ -229,7 +229,9 @@ class Venues:
                 self._begin_own(name, venue)
         return venue
 
-    def _hold(self, venue: Venue, asset: str, free: float, locked: float, wall_ns: int) -> None:
+    def _set_balance(
+        self, venue: Venue, asset: str, free: float, locked: float, wall_ns: int
+    ) -> None:
         held = venue.assets.get(asset)
         before = held.free + held.locked if held is not None else 0.0
         if free == 0 and locked == 0:
@@ -248,7 +250,7 @@ class Venues:
             self._count(asset, change)
 
     def _count(self, asset: str, amount: float) -> None:
-        """Add to the account's balances; begin, or end, to wait for the asset's price."""
+        """Add to the account's balances; start or end the grace of an asset without a price."""
         state = self.state
         self._worths.credit(state.balances, asset, amount)
         if asset not in state.balances.missing:
@@ -278,67 +280,67 @@ class Venues:
         venue.entered_wall_ns = self.wall_ns
         state = self.state
         value = Sum()
-        for asset, holding in venue.assets.items():
+        for asset, held in venue.assets.items():
             if asset in self.config.ignore:
                 continue
-            self._worths.of(asset)  # a flow is worth what its assets are worth now
+            self._worths.of(asset)  # a flow is valued at the present worth of its assets
             before = state.balances.value.value
-            self._count(asset, holding.free + holding.locked)
+            self._count(asset, held.free + held.locked)
             value.add(state.balances.value.value - before)
-            if asset in state.balances.missing and not self._worths.prices.ever(asset):
-                state.left_out[asset] = True  # a flow too, when it gets a price
+            if asset in state.balances.missing and not self._worths.prices.was_priced(asset):
+                state.left_out[asset] = True  # it enters as a flow too, when it gets a price
             yield 1
         self._entered(value.value)
 
     # -- assets without a price -------------------------------------------------------------------
 
     def leave_out(self, asset: str) -> None:
-        """The grace of an asset that had no price is over."""
+        """Leave out an asset whose grace ended without a price."""
         waited = self.state.unpriced_since_ns.pop(asset, None) is not None
-        if waited and not self._worths.prices.ever(asset):
+        if waited and not self._worths.prices.was_priced(asset):
             self.state.left_out[asset] = True
             for name in self.state.venues:
                 self.touch(name)
 
-    def let_in(self, asset: str, worth: float | None) -> float | None:
-        """The value of an asset that was left out for want of a price and now has one."""
+    def enter_left_out(self, asset: str, worth: float | None) -> float | None:
+        """Count an asset that was left out and now has a price; return its value, else None."""
         self.state.unpriced_since_ns.pop(asset, None)
         if worth is None or not self.state.left_out.pop(asset, False):
             return None
         return self.state.balances.amount(asset) * worth
 
-    # -- each venue by itself ---------------------------------------------------------------------
+    # -- equity of each venue ---------------------------------------------------------------------
 
     def follow(self, *, each: bool) -> list[str]:
-        """Keep an equity of each venue, or no longer; those whose own was dropped."""
+        """Start or stop an equity of each venue; return the venues whose own was dropped."""
         self.each, dropped = each, []
         for name, venue in self.state.venues.items():
             if each and venue.own is None:
                 self._begin_own(name, venue)
             elif not each and venue.own is not None:
-                self._worths.drop(venue.own)
+                self._worths.detach(venue.own)
                 venue.own, venue.flows = None, Sum()
                 dropped.append(name)
         return dropped
 
     def _begin_own(self, name: str, venue: Venue) -> None:
         venue.own = Ledger()
-        for asset, holding in venue.assets.items():
+        for asset, held in venue.assets.items():
             if asset not in self.config.ignore:
-                self._worths.credit(venue.own, asset, holding.free + holding.locked)
+                self._worths.credit(venue.own, asset, held.free + held.locked)
         for asset, unrealised in self._on_top_at(name):
             self._worths.credit(venue.own, asset, unrealised)
         self.touch(name)
 
     def credit(self, name: str, asset: str, amount: float) -> None:
-        """Unrealised P&L on top of a venue's balances changed."""
+        """Add a change of the unrealised P&L on top of a venue's balances."""
         venue = self.state.venues.get(name)
         if venue is not None and venue.own is not None:
             self._worths.credit(venue.own, asset, amount)
             self.touch(name)
 
     def revalue(self, asset: str, entering_at: float | None) -> None:
-        """An asset is worth something else; ``entering_at``: it was left out until now."""
+        """Mark venues with a repriced asset; ``entering_at``: its worth, if it was left out."""
         for name, venue in self.state.venues.items() if self.each else ():
             if venue.own is not None and asset in venue.own.amounts:
                 self.touch(name)
@@ -346,6 +348,6 @@ class Venues:
                     venue.flows.add(venue.own.amount(asset) * entering_at)
 
     def touch(self, name: str) -> None:
-        """What a venue holds, or is worth, changed."""
+        """Mark the equity of a venue as changed."""
         if self.each:
             self._dirty["venue_equity:" + name] = True

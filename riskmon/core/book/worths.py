@@ -1,11 +1,11 @@
-"""What each asset is worth in the reference, and the ledgers that are kept at that worth.
+"""The worth of each asset (the value of one unit in the reference), and the ledgers valued at it.
 
-A ledger's value is the sum of its amounts, each at the worth that is kept here, so a worth may be
-derived late: a price only notes that its asset is ``stale``, or that what is priced through it is
+A ledger's value is the sum of its amounts, each at the worth that is stored here, so a worth may be
+derived late: a price only marks its asset as ``stale``, or the assets that are priced through it
 (``spread``), and each asset is priced once when the instant ends, however many prices and fills
-came meanwhile. A flow, a close or a new amount prices its asset before that, at most ``EARLY_MAX``
-times in one instant; after that many the kept worth is used. So the work of a batch is in
-proportion to its size, whatever it holds.
+it contains. A flow, a close or a new amount prices its asset before that, at most ``EARLY_MAX``
+times in one instant; after that many the stored worth is used. So the work of a batch is
+proportional to its size, whatever it contains.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ EARLY_MAX = 2_048  # assets and symbols that are derived again before an instant
 
 
 class Worths:
-    """The worth of every asset that somebody asked for.
+    """The worth of every asset that a ledger, a position or a caller uses.
 
-    An amount that was worth less than ``dust`` when its price was last known makes no ledger
-    unknown; ``moved`` is told of each asset whose worth changed, and the new one.
+    An amount below ``dust`` at its last known price makes no ledger unknown. ``moved`` is called
+    with each asset whose worth changed, and the new worth.
     """
 
     def __init__(
@@ -41,32 +41,32 @@ class Worths:
         self.prices = prices
         self.now_ns = 0
         self.holders: dict[str, list[Ledger]] = {}
-        self.quoting: dict[str, dict[str, bool]] = {}  # asset -> positions quoted in it, by symbol
+        self.quoting: dict[str, dict[str, bool]] = {}  # asset -> symbols quoted in it
         self.stale: dict[str, bool] = {}
-        self.spread: dict[str, bool] = {}  # assets that others are priced through: those are stale
-        self.early_left = EARLY_MAX  # of these, in this instant
+        self.spread: dict[str, bool] = {}  # repriced assets through which others are priced
+        self.early_left = EARLY_MAX  # derivations before the end of this instant
         self.arm = arm
-        self._armed_ns: dict[str, int] = {}  # when a price grows old, if that is waited for
+        self._armed_ns: dict[str, int] = {}  # asset -> when the armed timer fires
         self._dust = dust
         self._moved = moved
         worth.update(prices.fixed)
 
-    def hold(self, ledger: Ledger) -> None:
-        """Keep a ledger at the worth of its assets."""
+    def attach(self, ledger: Ledger) -> None:
+        """Value a ledger at the worth of its assets from now on."""
         for asset in ledger.amounts:
             self.holders.setdefault(asset, []).append(ledger)
 
-    def drop(self, ledger: Ledger) -> None:
-        """No longer keep a ledger."""
+    def detach(self, ledger: Ledger) -> None:
+        """Stop valuing a ledger."""
         for asset in ledger.amounts:
             self.holders[asset] = [one for one in self.holders[asset] if one is not ledger]
 
     def credit(self, ledger: Ledger, asset: str, amount: float) -> None:
-        """Add an amount to a ledger that is kept here."""
+        """Add an amount to an attached ledger."""
         if asset not in ledger.amounts:
             self.holders.setdefault(asset, []).append(ledger)
-            self._begin_to_want(asset)
-        worth = self.worth.get(asset)  # one that is stale is corrected for the whole amount
+            self._start_expiry(asset)
+        worth = self.worth.get(asset)  # a stale one is corrected later, for the whole amount
         if worth is None:
             worth = self.of(asset)
         ledger.add(asset, amount, worth)
@@ -74,17 +74,17 @@ class Worths:
             ledger.keep_dust(asset, self.prices.last(asset), self._dust)
 
     def quote(self, symbol: str, quote: str) -> None:
-        """A position in ``symbol`` is quoted in an asset."""
+        """Record that a position in ``symbol`` is quoted in an asset."""
         self.quoting.setdefault(quote, {})[symbol] = True
-        self._begin_to_want(quote)
+        self._start_expiry(quote)
 
-    def _begin_to_want(self, asset: str) -> None:
-        """Look at its price again: until now nobody minded when it grows old."""
+    def _start_expiry(self, asset: str) -> None:
+        """Start the expiry timer of an asset's price; nothing depended on it before."""
         if asset in self.worth and asset not in self._armed_ns:
             self.stale[asset] = True
 
     def of(self, asset: str) -> float | None:
-        """The worth of an asset, which is kept from now on; None when it has no price."""
+        """Return the worth of an asset and store it from now on; None without a price."""
         worth = self.worth.get(asset)
         if worth is not None and asset not in self.stale and not self._has_spread(asset):
             return worth
@@ -95,45 +95,45 @@ class Worths:
         return self.reprice(asset)
 
     def _has_spread(self, asset: str) -> bool:
-        """Whether the price of another, through which this one is priced, changed."""
+        """Return whether an asset through which this one is priced has a new price."""
         if not self.spread or self.early_left <= 0:
             return False
         self.early_left -= self.prices.count(asset) // 8
         return self.prices.is_through(asset, self.spread)
 
-    def asked(self, asset: str) -> float | None:
-        """As :meth:`of`, for a question: what nobody holds is not kept, for it would grow old."""
+    def peek(self, asset: str) -> float | None:
+        """Return the worth of an asset as :meth:`of` does, without storing an unused one."""
         if asset in self.worth:
             return self.of(asset)
         found = self.prices.of(asset, self.now_ns)
         return None if found is None else found[0]
 
-    def hear(self, base: str) -> bool:
-        """Note that ``base`` has a new price; whether anything is kept at its own."""
+    def on_price(self, base: str) -> bool:
+        """Mark ``base``, which has a new price, as stale; return whether its worth is used."""
         if base in self.prices.through:
             self.spread[base] = True
-        return self._note(base)
+        return self._mark_stale(base)
 
     def expand(self) -> bool:
-        """Note each asset whose price went through another's; whether anything is kept at one."""
-        noted, bases, self.spread = False, self.spread, {}
+        """Mark what is priced through ``spread`` as stale; return whether any worth is used."""
+        used, bases, self.spread = False, self.spread, {}
         for base in bases:
-            # Sorted: a restored engine, which had them in another order, must add in the same one.
+            # Sorted: a restored engine has them in another order and must add in the same one.
             for asset in sorted(self.prices.through[base]):
-                noted = self._note(asset) or noted
-        return noted
+                used = self._mark_stale(asset) or used
+        return used
 
-    def _note(self, asset: str) -> bool:
-        kept = asset in self.worth or self._is_wanted(asset)
-        if kept:
+    def _mark_stale(self, asset: str) -> bool:
+        used = asset in self.worth or self._is_used(asset)
+        if used:
             self.stale[asset] = True
-        return kept
+        return used
 
-    def _is_wanted(self, asset: str) -> bool:
+    def _is_used(self, asset: str) -> bool:
         return asset in self.holders or asset in self.quoting
 
     def refreshing(self) -> Iterator[int]:
-        """Price what is stale, an asset at a time; yields the work of each."""
+        """Price the stale assets; yield the work of each piece."""
         while self.stale:
             for number, asset in enumerate(list(self.stale), 1):
                 if asset in self.stale:
@@ -143,18 +143,18 @@ class Worths:
                     yield AT_ONCE
 
     def on_timer(self, asset: str) -> None:
-        """A price grew old."""
+        """Reprice an asset whose price expired."""
         self._armed_ns.pop(asset, None)
         self.reprice(asset)
 
     def reprice(self, asset: str) -> float | None:
-        """Bring an asset's worth, and all that is kept at it, up to date."""
+        """Update an asset's worth and the ledgers that hold it; return the worth."""
         self.stale.pop(asset, None)
         before = self.worth.get(asset)
         found = self.prices.of(asset, self.now_ns)
         after, until_ns = (None, 0) if found is None else found
-        if found is not None and self._is_wanted(asset):
-            self._wait(asset, until_ns + 1)
+        if found is not None and self._is_used(asset):
+            self._arm_expiry(asset, until_ns + 1)
         if after == before:
             return after
         if after is None:
@@ -168,8 +168,8 @@ class Worths:
         self._moved(asset, after)
         return after
 
-    def _wait(self, asset: str, old_ns: int) -> None:
-        """Ask for a call when the price grows old; an earlier one will look again."""
+    def _arm_expiry(self, asset: str, old_ns: int) -> None:
+        """Arm a timer for when the price expires; an earlier timer arms the next one itself."""
         armed_ns = self._armed_ns.get(asset)
         if (armed_ns is None or old_ns < armed_ns) and asset not in self.prices.fixed:
             self._armed_ns[asset] = old_ns

@@ -166,7 +166,7 @@ class Loss:
 
     def wake_ns(self, facts: Facts, scope: str, bound: float | None) -> int | None:
         """When the period, or the oldest minute of the last hours, ends."""
-        return facts.book.tracks.wake_ns(scope, self.period, facts.now_ns, facts.wall_ns)
+        return facts.book.tracks.next_change_ns(scope, self.period, facts.now_ns, facts.wall_ns)
 
     def describe(self, scope: str, value: float | None, bound: float) -> str:
         """Why it tripped, for people."""

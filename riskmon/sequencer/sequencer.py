@@ -25,7 +25,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
-from riskmon.clock import Clock, boot_ns
 from riskmon.core import events as ev
 from riskmon.core.admission import TooManyScopes
 from riskmon.core.checks import checked_scopes
@@ -33,13 +32,14 @@ from riskmon.core.decisions import Answer, CheckAnswer, Decision, Outcome, Sweep
 from riskmon.core.engine import Engine
 from riskmon.core.view import Withheld
 from riskmon.gate_writer import GateWriter
-from riskmon.grants import Grants, after_failure, without_room
 from riskmon.journal import Commit, Entry, Journal, JournalError, Status, Unencodable, encoded
 from riskmon.metrics import Recorder
 from riskmon.outbox.queue import Outbox
 from riskmon.outbox.target import CancelTarget
-from riskmon.turn import Request, Snapshots, Turn
-from riskmon.web import Accepted, NotDurable, QueueFull, Unwritable
+from riskmon.port import Accepted, NotDurable, QueueFull, Unwritable
+from riskmon.sequencer.grants import Grants, after_failure, without_room
+from riskmon.sequencer.turn import Request, Snapshots, Turn
+from riskmon.system.clock import Clock, boot_ns
 
 PIECE_WORK = 256  # units of the engine's work in one piece: 1 to 4 ms
 OBSERVED_AT_ONCE = 1_024  # events that are counted in one piece
@@ -103,7 +103,7 @@ class Sequencer:
     # -- what comes in ----------------------------------------------------------------------------
 
     async def ingest(self, events: Sequence[ev.Event]) -> Accepted:
-        """Take a batch whole; returns when it is durable. Raises as :class:`riskmon.web.Port`."""
+        """Take a batch whole; returns when it is durable. Raises as :class:`riskmon.port.Port`."""
         outcome: Outcome = await self._take(events)
         return Accepted(
             accepted=len(events) - outcome.duplicates,

@@ -23,7 +23,6 @@ from typing import cast
 from msgspec.structs import replace as replace_fields
 
 from riskmon.auth.tokens import token_hash
-from riskmon.clock import Clock
 from riskmon.core import events as ev
 from riskmon.core.config import dump
 from riskmon.core.decisions import (
@@ -36,32 +35,22 @@ from riskmon.core.decisions import (
 )
 from riskmon.core.engine import Engine
 from riskmon.core.view import View, withhold
-from riskmon.daemon import in_daemon
-from riskmon.feed import Feed
 from riskmon.gate_writer import GateWriter
 from riskmon.journal import Commit, Journal, JournalError, Recovered
 from riskmon.log import Log, logging_to_stderr
 from riskmon.metrics import Metrics, Recorder
-from riskmon.open_files import TooFewFiles, connection_caps, raise_limit
 from riskmon.outbox.webhook import RESULTS
-from riskmon.refusals import Refusals
+from riskmon.port import Accepted, Change, NotDurable, NotReady, Refusal, Reloaded
 from riskmon.sequencer import Sequencer
 from riskmon.settings import Fault, Http, Settings, SettingsError, load, reload_differences
-from riskmon.start import CannotStart, open_state, operator_token, replay, tls_context
-from riskmon.watch import Watch
-from riskmon.web import (
-    Accepted,
-    Access,
-    Caps,
-    Change,
-    NotDurable,
-    NotReady,
-    Refusal,
-    Reloaded,
-    Running,
-    make_app,
-    serve,
-)
+from riskmon.sidecar.feed import Feed
+from riskmon.sidecar.open_files import TooFewFiles, connection_caps, raise_limit
+from riskmon.sidecar.refusals import Refusals
+from riskmon.sidecar.start import CannotStart, open_state, operator_token, replay, tls_context
+from riskmon.sidecar.watch import Watch
+from riskmon.system.clock import Clock
+from riskmon.system.daemon import in_daemon
+from riskmon.web import Access, Caps, Running, make_app, serve
 from riskmon.web.problems import KINDS
 
 REFUSED = {404: "not_found", 409: "conflict"}  # by the status of an engine's answer
@@ -73,7 +62,7 @@ _log = logging.getLogger("riskmon")
 
 
 class Sidecar:
-    """A running sidecar: what the HTTP edge asks of it (:class:`riskmon.web.Port`)."""
+    """A running sidecar: what the HTTP edge asks of it (:class:`riskmon.port.Port`)."""
 
     def __init__(self, settings: Settings, log: Log, *, accept_loss: bool = False) -> None:
         self.settings, self._log, self._accept_loss = settings, log, accept_loss

@@ -20,7 +20,7 @@ from shlex import quote
 from typing import Final
 
 from riskmon.gate import NotOwn, open_directory, open_file, require_own
-from riskmon.permissions import Unsafe, make_directory
+from riskmon.system.permissions import Unsafe, make_directory
 
 DIRECTORY_MODE: Final = 0o755  # bots of other users read the gate
 FILE_MODE: Final = 0o644

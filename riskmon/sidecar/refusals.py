@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from riskmon.core.decisions import Record
-from riskmon.web import Refusal
+from riskmon.port import Refusal
 
 RECORDS_PER_SECOND = 10
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from riskmon.core import events as ev
 from riskmon.core.decisions import Outcome, Sweep
-from riskmon.grants import Levels
 from riskmon.journal import Commit
+from riskmon.sequencer.grants import Levels
 
 SNAPSHOT_EVENTS = 50_000
 SNAPSHOT_SECONDS = 300.0

@@ -18,7 +18,7 @@ from msgspec.structs import asdict, replace
 from riskmon.core.decisions import Decision, Transition, UnknownLimit, Warned
 from riskmon.core.engine import Engine
 from riskmon.core.view import Withheld, withhold
-from riskmon.web import Change, NotReady, PortfolioNow, Shutdown
+from riskmon.port import Change, NotReady, PortfolioNow, Shutdown
 
 READER_CHANGES = 1_000  # the queue of one reader; a reader that falls further behind is removed
 POLL_SECONDS = 0.25

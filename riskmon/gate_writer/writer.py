@@ -1,8 +1,8 @@
 """The writing side of the gate: creates the file and renews its leases.
 
-`riskmon.gate` describes the layout, `riskmon.gate_place` has the directory and the lock. Readers
-depend on the order of stores: the name of a record is stored before the record count, the layout
-version of a new file is stored last, and of several leases the lower ones are stored first.
+`riskmon.gate` describes the layout, `riskmon.gate_writer.place` has the directory and the lock.
+Readers depend on the order of stores: the name of a record is stored before the record count, the
+layout version of a new file is stored last, and of several leases the lower ones are stored first.
 
 The sidecar's user and root can remove, replace, overwrite or truncate the file while it is in
 use. `repair` detects this and recreates the file. A store beyond the end of a truncated file would
@@ -36,9 +36,7 @@ from riskmon.gate import (
     boot_word,
     require_machine,
 )
-from riskmon.gate_place import FILE_MODE, GateInUse, GatePlace
-
-__all__ = ["GateFull", "GateInUse", "GateWriter"]
+from riskmon.gate_writer.place import FILE_MODE, GatePlace
 
 # Plain integers: with members of the enumeration a thousand scopes take half a millisecond more.
 _HALT, _ALLOW = int(Level.HALT), int(Level.ALLOW)

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 
 import msgspec
 
-from riskmon.clock import boot_ns
 from riskmon.core.decisions import HALT, LEVEL_NAMES, CheckAnswer
 from riskmon.core.view import Withheld
 from riskmon.gate_writer import GateWriter
 from riskmon.journal import JournalError
+from riskmon.system.clock import boot_ns
 
 _json = msgspec.json.Encoder().encode
 

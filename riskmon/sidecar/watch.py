@@ -8,8 +8,8 @@ import logging
 from riskmon.gate_writer import GateInUse, GateWriter
 from riskmon.journal import Journal
 from riskmon.metrics import Recorder
-from riskmon.permissions import Unsafe
 from riskmon.sequencer import Sequencer
+from riskmon.system.permissions import Unsafe
 
 WATCH_SECONDS = 0.5
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from riskmon.core.engine import Engine
 from riskmon.gate_writer import GateInUse, GateWriter
 from riskmon.journal import Journal, JournalError, JournalLost, Recovered, take
-from riskmon.permissions import Unsafe, open_secret, read_secret
 from riskmon.settings import Http, Settings
+from riskmon.system.permissions import Unsafe, open_secret, read_secret
 
 REPLAY_SLICE_SECONDS = 0.02  # of replay between two turns of the event loop
 
