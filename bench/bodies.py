@@ -1,4 +1,4 @@
-"""Request bodies of 1 MiB that cost a sidecar the most: one for each kind of event and attack."""
+"""Request bodies of 1 MiB that are expensive for a sidecar, by type of event and of attack."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _encode = msgspec.json.encode
 
 
 def filled(events: Iterable[Event], *, lines: bool = False) -> bytes:
-    """A body of as many of ``events`` as 1 MiB holds: an array, or an object a line."""
+    """Return a body of the first ``events`` that fit into 1 MiB, as an array or as NDJSON."""
     parts: list[bytes] = []
     left = BODY_BYTES - 2
     for event in events:
@@ -237,7 +237,7 @@ BODIES: dict[str, Callable[[], Iterator[Event]]] = {
 
 
 def everything(max_scopes: int) -> EngineConfig:
-    """All kinds of limit, with bounds that nothing here passes."""
+    """Return a configuration with all kinds of limit, whose bounds no benchmark reaches."""
     return EngineConfig(
         max_scopes=max_scopes,
         portfolio=PortfolioConfig(venues=(VENUE,)),
@@ -248,7 +248,7 @@ def everything(max_scopes: int) -> EngineConfig:
 
 
 def holding(symbols: int) -> Iterator[list[ev.Event]]:
-    """Batches that lead to positions and balances in so many symbols, priced through BTC."""
+    """Yield batches that create positions and balances in ``symbols``, priced through BTC."""
     yield [ev.Start(epoch="bench")]
     names = [f"S{n}/BTC" for n in range(symbols)]
     whole = ev.Balances(
@@ -279,7 +279,7 @@ def holding(symbols: int) -> Iterator[list[ev.Event]]:
 
 
 def wide(limit: Any, **given: float) -> Policy:
-    """A limit's parameters with a bound that nothing here passes."""
+    """Return parameters of a limit with a bound that no benchmark reaches."""
     names = {field.name for field in fields(limit.Params)}
     wide: dict[str, Any] = {
         key: bound for key, bound in (("max", 1e9), ("min", 1e-9)) if key in names

@@ -1,4 +1,4 @@
-"""The engine's cost for each event, with every kind of limit on, beside a dictionary lookup."""
+"""The engine's time per event with all kinds of limit, compared with a dictionary lookup."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from riskmon.core.limits import LIMITS
 
 VENUE = "kraken"
 BATCH = 1_000
-STEPS = 2_000  # of one event each
+STEPS = 2_000  # events per round
 ROUNDS = 9
 WINDOWS = (1_000, 100_000)
 SYMBOLS = (100, 10_000)
-TRADED = 100  # of them: a batch fills each of these ten times
+TRADED = 100  # of the symbols: a batch has ten fills of each of these
 LATENCY_US, FILL_US, BALANCE_US, CHECK_US = 1.5, 8.0, 8.0, 20.0
-GROWTH = 1.3  # from the few symbols to the many
+GROWTH = 1.3  # the target for the time with many symbols over that with few
 _START_NS = 1_750_000_000 * 10**9
 
 Make = Callable[[int], ev.Event]
@@ -31,7 +31,7 @@ Step = Callable[[Sequence[ev.Event]], Outcome]
 
 
 def run() -> list[tuple[str, str]]:
-    """Measure on this machine; the ratios are what carries over to another."""
+    """Measure on this machine. Only the ratios can be compared between machines."""
     table = {"venue": 1}
     lookup_us = min(timeit.repeat(lambda: table["venue"], number=200_000, repeat=5)) / 0.2
     return [
@@ -74,7 +74,7 @@ def _event_rows(lookup_us: float) -> Iterator[tuple[str, str]]:
 
 
 def _cross_rows(lookup_us: float) -> Iterator[tuple[str, str]]:
-    """A price of what others are priced in walks all of them."""
+    """Measure the price of an asset through which others are priced, which revalues all of them."""
     for quoted in (1, 100):
         us = _cross_us(quoted)
         what = f"engine: a price alone, {quoted} symbols priced through it"
@@ -87,7 +87,7 @@ def _figure(us: float, target_us: float | None, lookup_us: float) -> str:
 
 
 def _engine(**latency: float) -> Step:
-    """The step of an engine with all kinds of limit and wide bounds, a millisecond each."""
+    """Return the step of an engine with all kinds of limit; each step advances by 1 ms."""
     given = {"latency_p99": latency}
     config = EngineConfig(
         max_scopes=1_000_000,
@@ -113,7 +113,7 @@ def _engine(**latency: float) -> Step:
 
 
 def _latency_us(window: int, *, slow_in: int) -> float:
-    """Of a latency in a batch, one of ``slow_in`` of them over the bound (0: none)."""
+    """Measure a latency in a batch, of which one in ``slow_in`` is above the bound (0: none)."""
     step = _engine(window=window, max=0.2, breaches=1_000_000)
     batch = [
         ev.Latency(venue=VENUE, seconds=0.3 if slow_in and n % slow_in == 0 else 0.01 + 1e-5 * n)
@@ -155,7 +155,7 @@ def _costs_us(symbols: int) -> dict[str, float]:
     step([fill(n) for n in range(symbols)])
     answers = step([check(0)]).answers
     if not all(isinstance(answer, CheckAnswer) and answer.allowed for answer in answers):
-        raise RuntimeError(f"nothing here may be refused: {answers}")
+        raise RuntimeError(f"an order of the benchmark was refused: {answers}")
     return {
         "fill in a batch": _event_us(step, fill, BATCH),
         "fill in a batch, each of another symbol": _event_us(step, fill, TRADED),

@@ -1,4 +1,4 @@
-"""The gate's cost: a bot's lease check beside a dictionary lookup, and a sidecar's renewal."""
+"""The gate's time: a bot's lease check compared with a dictionary lookup, and a renewal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _best_ns(call: Callable[[], object], number: int) -> float:
 
 
 def run() -> list[tuple[str, str]]:
-    """Measure on this machine; the ratios are what carries over to another."""
+    """Measure on this machine. Only the ratios can be compared between machines."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "bench.gate"
         file = GateWriter.create(path, max_scopes=SCOPES, longest_lease_ns=LEASE_NS, epoch=1)

@@ -222,7 +222,7 @@ class _Line(logging.Formatter):
 
 @contextmanager
 def events_to_stdout() -> Iterator[Log]:
-    """Write the events of :func:`say` to standard output until the end of the block."""
+    """Write the events of :func:`write_event` to standard output until the end of the block."""
     log = Log(STDOUT, _Line())
     _events.addHandler(log.handler)
     try:
@@ -237,6 +237,6 @@ _events.setLevel(logging.INFO)
 _events.propagate = False
 
 
-def say(event: str, **fields: object) -> None:
+def write_event(event: str, **fields: object) -> None:
     """Write one event as a JSON object on one line, for jq and for programs that follow."""
     _events.info("%s", json.dumps({"event": event, **fields}))

@@ -122,8 +122,8 @@ class GatePlace:
 
     def install(self) -> None:
         """Rename the allocated file to its final name, replacing any existing file."""
-        held = self._directory
-        os.rename(self._new_name, self.path.name, src_dir_fd=held, dst_dir_fd=held)
+        folder = self._directory
+        os.rename(self._new_name, self.path.name, src_dir_fd=folder, dst_dir_fd=folder)
 
     def discard(self) -> None:
         """Remove an allocated file that is not installed."""

@@ -169,12 +169,12 @@ def _locked(state_dir: Path, report: Report) -> Iterator[None]:
 @contextmanager
 def _without_new_files(path: Path, report: Report) -> Iterator[None]:
     """Remove the files that SQLite creates to read a journal that no sidecar has open."""
-    beside = [log_of(path), path.with_name(f"{path.name}-shm")]
-    there = [one for one in beside if one.exists()]
+    extra = [log_of(path), path.with_name(f"{path.name}-shm")]
+    existing = [one for one in extra if one.exists()]
     try:
         yield
     finally:
-        for one in beside:
-            if one not in there and not report.running:
+        for one in extra:
+            if one not in existing and not report.running:
                 with suppress(OSError):
                     one.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ JOURNAL_NAME = "journal.db"
 LOCK_NAME = "lock"
 SCHEMA_VERSION = 1
 
-_IDENTITY_KEYS = ("identity_high", "identity_low")  # rows of meta, which holds integers
+_IDENTITY_KEYS = ("identity_high", "identity_low")  # rows of meta, whose values are integers
 
 _APPLICATION_ID = 0x5249534B  # "RISK": distinguishes a journal from other SQLite databases
 _SCHEMA = f"""
