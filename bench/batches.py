@@ -41,16 +41,16 @@ def run() -> list[tuple[str, str]]:
         for symbols in (0, SYMBOLS):
             applied[f"{name}, {symbols} symbols"] = _best(partial(_applying, batch, symbols))
     return [
-        *_rows("applied", applied, TOTAL_MS),
-        *_rows("parsed", parsed, None),
+        *_rows("apply", applied, TOTAL_MS),
+        *_rows("parse", parsed, None),
     ]
 
 
 def _rows(what: str, costs: dict[str, Cost], total_ms: float | None) -> Iterator[tuple[str, str]]:
     name, cost = max(costs.items(), key=lambda item: item[1].total)
-    yield f"batches: 1 MiB {what}, in all, the worst", _figure(cost.total, total_ms, name)
+    yield f"batches: {what} 1 MiB, total, most expensive", _figure(cost.total, total_ms, name)
     name, cost = max(costs.items(), key=lambda item: item[1].longest)
-    yield f"batches: 1 MiB {what}, the longest piece", _figure(cost.longest, PIECE_MS, name)
+    yield f"batches: {what} 1 MiB, longest piece", _figure(cost.longest, PIECE_MS, name)
 
 
 def _figure(ns: int, target_ms: float | None, name: str) -> str:

@@ -26,6 +26,13 @@ LATENCY_US, FILL_US, BALANCE_US, CHECK_US = 1.5, 8.0, 8.0, 20.0
 GROWTH = 1.3  # the target for the time with many symbols over that with few
 _START_NS = 1_750_000_000 * 10**9
 
+FILL_BATCH = f"fill, batch of {BATCH:,}"
+FILL_DIFFERENT = f"fill, batch of {TRADED} different symbols"
+FILL = "single fill"
+BALANCE_BATCH = f"balance, batch of {BATCH:,}"
+BALANCE = "single balance"
+CHECK = "single check"
+
 Make = Callable[[int], ev.Event]
 Step = Callable[[Sequence[ev.Event]], Outcome]
 
@@ -45,39 +52,39 @@ def run() -> list[tuple[str, str]]:
 def _latency_rows(lookup_us: float) -> Iterator[tuple[str, str]]:
     calm = {size: _latency_us(size, slow_in=0) for size in WINDOWS}
     for size, us in calm.items():
-        what = f"engine: a latency in a batch, window {size:,}"
+        what = f"engine: latency, batch of {BATCH:,}, window {size:,}"
         yield what, _figure(us, LATENCY_US, lookup_us)
     small, large = WINDOWS
     growth = calm[large] / calm[small]
-    yield f"engine: a latency, window {large:,} to {small:,}", f"{growth:.2f} ×"
-    for slow_in, what in ((200, "1 of 200 over the bound"), (50, "1 of 50 over it, not yet open")):
+    yield f"engine: latency, window {large:,} relative to {small:,}", f"{growth:.2f} ×"
+    for slow_in, what in ((200, "1 of 200 slow"), (50, "1 of 50 slow, breaker closed")):
         us = _latency_us(small, slow_in=slow_in)
-        yield f"engine: a latency in a batch, {what}", _figure(us, LATENCY_US, lookup_us)
+        yield f"engine: latency, batch of {BATCH:,}, {what}", _figure(us, LATENCY_US, lookup_us)
 
 
 def _event_rows(lookup_us: float) -> Iterator[tuple[str, str]]:
     costs = {size: _costs_us(size) for size in SYMBOLS}
     few, many = SYMBOLS
     for what, target in (
-        ("fill in a batch", FILL_US),
-        ("fill in a batch, each of another symbol", None),
-        ("fill alone", None),
-        ("balance in a batch", BALANCE_US),
-        ("balance alone", None),
-        ("check alone", CHECK_US),
+        (FILL_BATCH, FILL_US),
+        (FILL_DIFFERENT, None),
+        (FILL, None),
+        (BALANCE_BATCH, BALANCE_US),
+        (BALANCE, None),
+        (CHECK, CHECK_US),
     ):
         low, high = costs[few][what], costs[many][what]
-        yield f"engine: a {what}, {few} symbols", _figure(low, target, lookup_us)
-        yield f"engine: a {what}, {many:,} symbols", _figure(high, target, lookup_us)
+        yield f"engine: {what}, {few} symbols", _figure(low, target, lookup_us)
+        yield f"engine: {what}, {many:,} symbols", _figure(high, target, lookup_us)
         growth = f"{high / low:.2f} × (target {GROWTH:g})"
-        yield f"engine: a {what}, {many:,} symbols to {few}", growth
+        yield f"engine: {what}, {many:,} symbols relative to {few}", growth
 
 
 def _cross_rows(lookup_us: float) -> Iterator[tuple[str, str]]:
     """Measure the price of an asset through which others are priced, which revalues all of them."""
     for quoted in (1, 100):
         us = _cross_us(quoted)
-        what = f"engine: a price alone, {quoted} symbols priced through it"
+        what = f"engine: single price, of an asset through which {quoted} are priced"
         yield what, _figure(us, None, lookup_us)
 
 
@@ -157,12 +164,12 @@ def _costs_us(symbols: int) -> dict[str, float]:
     if not all(isinstance(answer, CheckAnswer) and answer.allowed for answer in answers):
         raise RuntimeError(f"an order of the benchmark was refused: {answers}")
     return {
-        "fill in a batch": _event_us(step, fill, BATCH),
-        "fill in a batch, each of another symbol": _event_us(step, fill, TRADED),
-        "fill alone": _event_us(step, fill, 1),
-        "balance in a batch": _event_us(step, balance, BATCH),
-        "balance alone": _event_us(step, balance, 1),
-        "check alone": _event_us(step, check, 1),
+        FILL_BATCH: _event_us(step, fill, BATCH),
+        FILL_DIFFERENT: _event_us(step, fill, TRADED),
+        FILL: _event_us(step, fill, 1),
+        BALANCE_BATCH: _event_us(step, balance, BATCH),
+        BALANCE: _event_us(step, balance, 1),
+        CHECK: _event_us(step, check, 1),
     }
 
 

@@ -37,18 +37,18 @@ def run() -> list[tuple[str, str]]:
     return [
         ("journal: bare write of a page and fdatasync", f"{sync_median_s * 1e3:.3f} ms"),
         (
-            "journal: a commit alone, median",
+            "journal: single commit, median",
             f"{median_s * 1e3:.3f} ms, {median_s / sync_median_s:.1f} × fdatasync",
         ),
         (
-            "journal: a commit alone, p99",
+            "journal: single commit, p99",
             f"{_p99(alone_s) * 1e3:.3f} ms, {_p99(alone_s) / _p99(synced_s):.1f} × fdatasync",
         ),
         (
-            f"journal: group commit, {WAITERS} waiters",
-            f"{rate:,.0f} commits/s, {rate * sync_median_s:.0f} to an fdatasync",
+            f"journal: group commit, {WAITERS} senders",
+            f"{rate:,.0f} commits/s, {rate * sync_median_s:.0f} per fdatasync",
         ),
-        (f"journal: group commit, {WAITERS} waiters, p99", f"{_p99(waited_s) * 1e3:.2f} ms"),
+        (f"journal: group commit, {WAITERS} senders, p99", f"{_p99(waited_s) * 1e3:.2f} ms"),
     ]
 
 

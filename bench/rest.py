@@ -31,13 +31,13 @@ def run() -> list[tuple[str, str]]:
         bare_mb, mb = _rss_mb(relay.pid), _rss_mb(running.process.pid)
     return [
         ("rest: bare relay, memory", f"{bare_mb:.1f} MB"),
-        ("rest: bare relay, of a core", f"{bare_cpu:.2f} %"),
+        ("rest: bare relay, processor time", f"{bare_cpu:.2f} %"),
         (
             "rest: sidecar, memory",
             f"{mb:.1f} MB (target {RSS_MB:g}), {mb / bare_mb:.1f} × bare relay",
         ),
         (
-            f"rest: sidecar, of a core over {SECONDS:g} s",
+            f"rest: sidecar, processor time over {SECONDS:g} s",
             f"{cpu:.2f} % (target {CPU_PERCENT:g})",
         ),
     ]

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from riskmon.log import PRINTED_MAX, Log, logging_to_stderr
-from riskmon.settings import LogSettings
+from riskmon.log import PRINTED_MAX, Log, LogSettings, logging_to_stderr
 
 _log = logging.getLogger("riskmon.test")
 
@@ -72,7 +71,7 @@ def test_arguments_are_those_of_the_call() -> None:
     assert lines[0].endswith("values [1]")
 
 
-def test_what_is_printed_is_logged() -> None:
+def test_printed_output_is_logged() -> None:
     """Output of print and warnings of libraries go through the queue."""
     with logged() as (_, lines):
         print("to stdout")
@@ -93,7 +92,7 @@ def test_a_line_that_cannot_be_formatted_is_counted() -> None:
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_many_lines_come_whole_and_in_order(blocking: bool) -> None:
+def test_many_lines_are_complete_and_in_order(blocking: bool) -> None:
     """Lines longer than the buffer of a pipe are written completely, to any kind of pipe."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, blocking)

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 import aiohttp
 from aiohttp import web
 
-from riskmon.log import events_to_stdout, logging_to_stderr, write_event
+from riskmon.log import LogSettings, events_to_stdout, logging_to_stderr, write_event
 from riskmon.oms.receiver import Receiver
 from riskmon.oms.simulated import simulated
-from riskmon.settings import LogSettings
 
 
 def run(*, listen: str, secrets: Sequence[str], venues: Mapping[str, str]) -> int:

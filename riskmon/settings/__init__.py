@@ -31,7 +31,6 @@ from riskmon.settings.model import (
     FileSettings,
     Http,
     JournalSettings,
-    LogSettings,
     Settings,
 )
 from riskmon.settings.sources import Raw
@@ -40,7 +39,6 @@ __all__ = [
     "Fault",
     "Http",
     "JournalSettings",
-    "LogSettings",
     "Settings",
     "SettingsError",
     "is_scope",

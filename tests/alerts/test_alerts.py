@@ -99,7 +99,7 @@ def test_alert_names_are_unique() -> None:
     assert len(NAMES) == len(set(NAMES))
 
 
-def test_every_alert_tells_what_to_do() -> None:
+def test_every_alert_has_a_summary_and_a_runbook_heading() -> None:
     """Each alert has a severity, a summary, a description and its heading in the runbook."""
     assert incomplete(RULES) == []
 
@@ -150,7 +150,7 @@ BLUNTED = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_cases_catch_a_blunted_alert(tool: Tool, tmp_path: Path, name: str) -> None:
+def test_the_cases_detect_a_changed_expression(tool: Tool, tmp_path: Path, name: str) -> None:
     """An expression that matches too little or too much fails the cases of its alert."""
     shutil.copytree(ALERTS, tmp_path / "alerts")
     blunted = tmp_path / "alerts" / "rules" / "riskmon.yml"

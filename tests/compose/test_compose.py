@@ -124,7 +124,7 @@ def copied() -> set[str]:
     return {name for _, *names, _ in words for name in names if not names[0].startswith("--from")}
 
 
-def test_the_image_is_given_what_it_is_built_from() -> None:
+def test_the_files_that_the_image_needs_are_copied() -> None:
     """The files that the build needs are copied, exist, and are not excluded by .dockerignore."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]["include"]
@@ -168,7 +168,7 @@ def test_docker_compose_accepts_the_file() -> None:
 
 
 @pytest.mark.full
-def test_a_key_that_debian_does_not_know_is_caught(tmp_path: Path) -> None:
+def test_a_key_that_debians_version_lacks_is_refused(tmp_path: Path) -> None:
     """A file for newer versions is refused."""
     newer = tmp_path / "docker-compose.yml"
     newer.write_text("name: riskmon\n" + FILE.read_text(encoding="utf-8"), encoding="utf-8")
@@ -260,7 +260,7 @@ def start_all(stack: ExitStack, machine: Machine, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_command_starts_and_they_find_each_other(tool: Tool, tmp_path: Path) -> None:
+def test_all_commands_start_and_connect(tool: Tool, tmp_path: Path) -> None:
     """The bot trades, Prometheus scrapes with its token; a slow exchange halts, cancels, alerts."""
     machine = Machine(tmp_path, tool)
     exchange = machine.url(9791)

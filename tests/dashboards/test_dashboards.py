@@ -158,7 +158,7 @@ def stale(folder: Path, built: Path) -> list[str]:
     )
 
 
-def test_json_is_what_the_yaml_builds(tmp_path: Path) -> None:
+def test_the_json_is_built_from_the_yaml(tmp_path: Path) -> None:
     """The JSON is exactly the result of `make dashboards`."""
     assert DASHBOARDS
     assert stale(FOLDER, tmp_path / "built") == []

@@ -40,7 +40,7 @@ def test_connections_fit_the_limit_on_open_files() -> None:
 
 
 @pytest.mark.slow
-def test_small_limit_still_lets_operators_in(make: Make, oms: Webhooks) -> None:
+def test_operators_are_accepted_with_a_small_limit(make: Make, oms: Webhooks) -> None:
     """With 64 open files and 200 attackers a freeze is accepted and its cancel is delivered."""
     sidecar = make(oms.target()).start(prefix=("prlimit", "--nofile=64:64"))
     with attack("silent", 200, 10, str(sidecar.port)):

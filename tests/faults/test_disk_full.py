@@ -72,7 +72,7 @@ def test_a_trip_on_a_full_disk_is_durable(make: Make, oms: Webhooks, tmp_path: P
         assert sidecar.level() is Level.ALLOW  # no entry is lost, and no other scope was shut
 
 
-def test_a_first_start_on_a_full_disk_says_so(make: Make, tmp_path: Path) -> None:
+def test_a_first_start_on_a_full_disk_exits_2(make: Make, tmp_path: Path) -> None:
     """A first start on a full disk exits 2 with the reason."""
     sidecar = make()
     with Disk.in_memory(tmp_path / "state", "8m") as disk:
@@ -84,7 +84,7 @@ def test_a_first_start_on_a_full_disk_says_so(make: Make, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("shut", ["freeze", "trip"])
-def test_what_cannot_be_written_holds_the_next_start(make: Make, oms: Webhooks, shut: str) -> None:
+def test_a_failed_write_freezes_the_next_start(make: Make, oms: Webhooks, shut: str) -> None:
     """After a failed write, `storage` freezes the account until an operator ends the freeze."""
     sidecar = make(QUICK_LATENCY + oms.target()).start()
     sidecar.events({"type": "heartbeat", "venue": "kraken"})
@@ -116,7 +116,7 @@ def test_what_cannot_be_written_holds_the_next_start(make: Make, oms: Webhooks, 
     assert sidecar.level() is Level.ALLOW
 
 
-def test_a_failure_is_known_until_its_hold_is_durable(tmp_path: Path) -> None:
+def test_the_flag_of_a_failure_is_kept_until_the_freeze_is_durable(tmp_path: Path) -> None:
     """The flag of a failed write is set at each start until it is cleared."""
     state_dir, gate = tmp_path / "state", tmp_path / "test.gate"
     journal = Journal.open(state_dir, gate=gate)

@@ -130,7 +130,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_lost_gate_is_made_anew(damage: str, sidecar: Sidecar, asker: Path | None) -> None:
+def test_a_lost_gate_is_recreated(damage: str, sidecar: Sidecar, asker: Path | None) -> None:
     """Within a second the gate is recreated with its levels; old and new readers, and C, follow."""
     do, said = DAMAGES[damage]
     gate = sidecar.gate_path
@@ -191,7 +191,7 @@ def test_a_place_that_cannot_be_used_is_reported_once(sidecar: Sidecar) -> None:
     shutil.rmtree(moved)
 
 
-def test_a_truncated_file_kills_only_readers_that_look_into_it(tmp_path: Path) -> None:
+def test_a_truncated_file_kills_only_its_readers(tmp_path: Path) -> None:
     """The writer restores the size of the file before it stores; an earlier reader gets SIGBUS."""
     writer = f"""
 import sys, time

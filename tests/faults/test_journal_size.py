@@ -51,7 +51,9 @@ def commits(seconds: float, events: list[Event], every: int) -> Iterator[Commit]
 
 
 @pytest.mark.parametrize(("batch", "every"), [(1, 1_000), (100, 25)])
-def test_the_size_holds_at_the_rate_of_the_disk(tmp_path: Path, batch: int, every: int) -> None:
+def test_the_size_is_bounded_at_the_rate_of_the_disk(
+    tmp_path: Path, batch: int, every: int
+) -> None:
     """At the highest rate the size exceeds the limit by at most 10 %, and most of it is used."""
     journal = Journal.open(tmp_path)
     journal.prune(keep_days=30, max_bytes=MAX_BYTES)
@@ -81,7 +83,7 @@ def test_the_size_holds_at_the_rate_of_the_disk(tmp_path: Path, batch: int, ever
 
 
 @pytest.mark.slow
-def test_a_sidecar_holds_the_size(make: Make) -> None:
+def test_the_size_is_bounded_in_a_sidecar(make: Make) -> None:
     """With events over four connections the size stays bounded, and a restart replays the rest."""
     sidecar = make(f"[journal]\nmax_bytes = {MAX_BYTES}").start()
     body = json.dumps([{"type": "latency", "venue": "kraken", "seconds": 0.01}] * 1_000).encode()

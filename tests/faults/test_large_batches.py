@@ -42,21 +42,21 @@ venues = ["v"]
 for _kind in ("portfolio_loss", "drawdown"):  # whose bounds are reached by reports without holdings
     LIMITS = LIMITS.replace(f"[limits.{_kind}]", f'[limits.{_kind}]\non_breach = "warn"')
 ATTACKS = {
-    "errors, each of an operation of its own": 200,
+    "errors of different operations": 200,
     "errors and successes of new operations": 200,
-    "latencies, each of an operation of its own": 200,
-    "prices of what 800 symbols are priced through": 200,
-    "the same and flows of USDT": 200,
-    "the same and flows of an asset": 200,
-    "the same and balances": 200,
-    "the same and fills": 200,
+    "latencies of different operations": 200,
+    "prices of an asset through which 800 are priced": 200,
+    "these prices and cash flows of USDT": 200,
+    "these prices and cash flows of an asset": 200,
+    "these prices and balances": 200,
+    "these prices and fills": 200,
     "fills of 50 strategies with fees": 200,
     "orders": 200,
     "positions of 800 symbols": 200,
-    "balances of 3,000 assets, again and again": 200,
+    "balances of 3,000 assets, repeated": 200,
     "balances of 40,000 assets": 429,
     "balances of 40,000 assets of 0": 200,
-    "flows, each of an asset of its own": 429,
+    "cash flows of different assets": 429,
     "edges of 50 strategies": 200,
     "heartbeats with new scopes": 429,
     "no open orders": 200,
@@ -157,7 +157,7 @@ def test_a_batch_is_one_entry(sidecar: Sidecar) -> None:
     assert large() == [*before, len(msgspec.json.decode(body))]
 
 
-def test_reads_are_of_whole_batches(sidecar: Sidecar) -> None:
+def test_reads_are_before_or_after_a_batch(sidecar: Sidecar) -> None:
     """A state that is read while a large batch is applied is that before it or after it."""
     # Each batch sets two balances to the same value, one at its start and one at its end.
     head = [{"type": "balance", "venue": "v", "asset": "A", "free": 1}]

@@ -195,7 +195,7 @@ REMOVED: dict[str, list[Damage]] = {
 
 @pytest.mark.parametrize("marks", ["both marks", "no state mark", "no gate mark", "no mark"])
 @pytest.mark.parametrize("damage", REMOVED)
-def test_files_that_are_gone(state: State, damage: str, marks: str) -> None:
+def test_missing_files(state: State, damage: str, marks: str) -> None:
     """With a mark left the start is refused, without marks as long as any file is left."""
     for step in REMOVED[damage]:
         step(state)
@@ -226,7 +226,7 @@ def test_the_refusal_changes_nothing(state: State) -> None:
     assert {path.name: path.read_bytes() for path in state.gates.iterdir()} == gates
 
 
-def test_the_refusal_names_what_is_missing_and_both_ways_on(state: State) -> None:
+def test_the_refusal_names_the_missing_entries_and_both_remedies(state: State) -> None:
     """The message names the entries, the time of the last, the files, and both remedies."""
     os.truncate(state.wal, 0)
     state.db.unlink()
@@ -239,7 +239,7 @@ def test_the_refusal_names_what_is_missing_and_both_ways_on(state: State) -> Non
     assert "\n" not in line
 
 
-def test_a_hole_in_the_numbers_after_the_snapshot(state: State) -> None:
+def test_a_gap_after_the_snapshot(state: State) -> None:
     """A gap between the entries stops the replay."""
     state.start()
     with apsw.Connection(str(state.db)) as db:
@@ -270,7 +270,7 @@ def test_a_flipped_bit_in_an_entry_of_the_database(state: State) -> None:
     assert state.start() is not None
 
 
-def test_a_hole_right_after_the_snapshot(state: State) -> None:
+def test_a_gap_directly_after_the_snapshot(state: State) -> None:
     """The first entry after the snapshot must exist too."""
     state.start()
     with apsw.Connection(str(state.db)) as db:
@@ -283,7 +283,7 @@ def test_a_hole_right_after_the_snapshot(state: State) -> None:
 
 
 @pytest.mark.parametrize("lost", ["state_mark", "gate_mark"])
-def test_one_mark_that_is_missing_is_made_anew(state: State, lost: str) -> None:
+def test_one_missing_mark_is_recreated(state: State, lost: str) -> None:
     """A reboot removes the mark beside the gate: the start continues and recreates it."""
     path: Path = getattr(state, lost)
     path.unlink()
@@ -422,7 +422,7 @@ LOSSES: dict[str, Damage] = {
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_accept_loss_keeps_what_was_there(state: State, loss: str) -> None:
+def test_accept_loss_keeps_the_old_files(state: State, loss: str) -> None:
     """It starts with the readable entries, keeps the old files, and reports the loss."""
     LOSSES[loss](state)
     left = {
@@ -446,7 +446,7 @@ def test_accept_loss_keeps_what_was_there(state: State, loss: str) -> None:
     assert events[-1] == freeze
 
 
-def test_accept_loss_holds_only_with_its_first_commit(state: State) -> None:
+def test_accept_loss_applies_only_with_its_first_commit(state: State) -> None:
     """A kill before the freeze is written: the next start is refused as before."""
     os.truncate(state.wal, 20 * FRAME_BYTES)
     script = (
@@ -460,7 +460,7 @@ def test_accept_loss_holds_only_with_its_first_commit(state: State) -> None:
     assert state.refusal()
 
 
-def test_accept_loss_of_a_damaged_entry_goes_as_far_as_it_can(state: State) -> None:
+def test_accept_loss_replays_the_entries_before_the_damage(state: State) -> None:
     """Entries before the damage are replayed, those after it are not."""
     state.start()
     with apsw.Connection(str(state.db)) as db:

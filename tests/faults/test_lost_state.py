@@ -137,7 +137,9 @@ LOST: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("lost", LOST)
-def test_state_that_goes_under_a_running_sidecar(make: Make, oms: Webhooks, lost: str) -> None:
+def test_state_that_is_removed_under_a_running_sidecar(
+    make: Make, oms: Webhooks, lost: str
+) -> None:
     """Within two seconds it shuts, cancels, logs the reason, exits 4; the next start refuses."""
     sidecar = make(oms.target()).start()
     sidecar.events({"type": "heartbeat", "venue": "kraken"})

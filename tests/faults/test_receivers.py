@@ -16,8 +16,8 @@ from types import SimpleNamespace
 import pytest
 
 from riskmon.core.decisions import Sweep
+from riskmon.delivery import Delivery
 from riskmon.gate import Level
-from riskmon.journal import Delivery
 from riskmon.outbox.queue import Outbox, Schedule
 from riskmon.outbox.target import CancelTarget
 from riskmon.outbox.webhook import payload
@@ -172,7 +172,7 @@ def silent_name_service(tmp_path: Path) -> Iterator[tuple[str, ...]]:
         yield (*namespace, "sh", "-c", mount, "sh")
 
 
-def test_a_lookup_that_hangs_slows_nothing(
+def test_a_lookup_that_hangs_delays_nothing(
     make: Make, oms: Webhooks, silent_name_service: tuple[str, ...]
 ) -> None:
     """A name lookup of 30 s limits an attempt to half a second and delays nothing else."""

@@ -127,7 +127,7 @@ def test_everything_at_once(make: Make, pipe: Pipe) -> None:
         assert drilling.wait(WHOLE_SECONDS + END_SECONDS) == 1
 
 
-def test_last_cancels_have_their_time_and_no_more(make: Make, oms: Webhooks) -> None:
+def test_last_cancels_have_a_bounded_time(make: Make, oms: Webhooks) -> None:
     """With `on_stop = "cancel"` unconfirmed cancels delay the end by 5 s and a lease."""
     oms.answer = taken
     with hostile_receivers() as urls:

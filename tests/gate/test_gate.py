@@ -235,7 +235,7 @@ def test_new_start_refuses_a_link_and_leaves_its_target(path: Path, tmp_path: Pa
     assert target.read_bytes() == b"RISKMON\x01" + b"\xff" * 120
 
 
-def test_new_start_takes_over_what_a_killed_one_left(path: Path) -> None:
+def test_a_new_start_removes_the_temporary_file_of_a_killed_one(path: Path) -> None:
     """The temporary file of a start that was killed is removed."""
     path.with_name(".main.gate.new").write_bytes(b"half")
     create(path).close()
@@ -367,7 +367,7 @@ def test_tighten_before_any_renewal_opens_nothing(path: Path, file: GateWriter) 
 
 
 @pytest.mark.parametrize("level", [-1, 4, 255])
-def test_what_is_no_level_is_refused(path: Path, file: GateWriter, level: int) -> None:
+def test_an_invalid_level_is_refused(path: Path, file: GateWriter, level: int) -> None:
     """An invalid level raises and writes nothing."""
     file.renew(soon_ns(), {}, 1)
     before = path.read_bytes()
@@ -509,7 +509,7 @@ def test_watch_follows_each_of_its_scopes(path: Path, file: GateWriter, count: i
         assert not allowed()
 
 
-def test_watch_bears_leases_of_two_renewals(path: Path) -> None:
+def test_watch_accepts_leases_of_two_renewals(path: Path) -> None:
     """Leases of two renewals are not a halt: each word is checked separately."""
     early, late = (now_ns() + part * HOUR_NS // 4 & ~0xFF | 3 for part in (1, 2))
     path.write_bytes(
@@ -618,7 +618,7 @@ def test_a_bot_may_start_first(path: Path) -> None:
         file.close()
 
 
-def test_readers_follow_a_new_file_with_other_places(path: Path) -> None:
+def test_readers_use_a_new_file_with_other_records(path: Path) -> None:
     """After a new start gates and watchers read each scope at its new record."""
     first = create(path)
     for scope in ("venue:a", "venue:b", "venue:c"):
@@ -640,7 +640,7 @@ def test_readers_follow_a_new_file_with_other_places(path: Path) -> None:
         second.close()
 
 
-def test_a_file_that_is_taken_away_is_halt_once_its_lease_is_over(path: Path) -> None:
+def test_a_removed_file_is_halt_once_its_lease_has_expired(path: Path) -> None:
     """A reader uses the file that it has mapped until the lease expires."""
     file = create(path)
     file.renew(soon_ns(), {}, 1)
@@ -654,7 +654,7 @@ def test_a_file_that_is_taken_away_is_halt_once_its_lease_is_over(path: Path) ->
         assert not gate.allows()
 
 
-def test_a_reader_judges_anew_whenever_it_opens_anew(path: Path, file: GateWriter) -> None:
+def test_a_reader_checks_the_file_whenever_it_opens_it(path: Path, file: GateWriter) -> None:
     """A file that group or others can write halts a reader that opens it again, with the reason."""
     file.renew(soon_ns(), {}, 1)
     with Gate.open(path) as gate:
@@ -683,9 +683,7 @@ def test_a_reader_judges_anew_whenever_it_opens_anew(path: Path, file: GateWrite
         (bytes(640), "{} is not a ready gate of this boot"),
     ],
 )
-def test_a_gate_says_what_is_wrong_with_its_file(
-    path: Path, content: bytes | None, fault: str
-) -> None:
+def test_the_fault_of_a_gate_is_one_sentence(path: Path, content: bytes | None, fault: str) -> None:
     """The fault is one sentence that contains the path."""
     if content is not None:
         path.write_bytes(content)
@@ -693,7 +691,7 @@ def test_a_gate_says_what_is_wrong_with_its_file(
         assert gate.fault == fault.format(path)
 
 
-def test_a_gate_is_made_anew_with_its_leases(path: Path, file: GateWriter) -> None:
+def test_a_gate_is_recreated_with_its_leases(path: Path, file: GateWriter) -> None:
     """`repair` does not change an intact gate; it recreates a lost one with all its words."""
     file.renew(soon_ns(), {"venue:kraken": 1}, 7)
     before, inode = path.read_bytes(), path.stat().st_ino
@@ -712,7 +710,7 @@ def test_a_gate_is_made_anew_with_its_leases(path: Path, file: GateWriter) -> No
         assert gate.allows(venue="kraken")
 
 
-def test_a_scope_stays_shut_in_a_file_that_is_made_anew(path: Path, file: GateWriter) -> None:
+def test_a_scope_stays_shut_in_a_recreated_file(path: Path, file: GateWriter) -> None:
     """A scope that was lowered or added since the last renewal is not raised in a new file."""
     file.renew(soon_ns(), {}, 1)
     file.tighten({"venue:kraken": 0}, 2)
@@ -727,7 +725,7 @@ def test_a_scope_stays_shut_in_a_file_that_is_made_anew(path: Path, file: GateWr
         assert not gate.allows(venue="kraken")
 
 
-def test_a_gate_that_another_sidecar_took_over_is_left_to_it(path: Path, file: GateWriter) -> None:
+def test_the_gate_of_another_sidecar_is_not_replaced(path: Path, file: GateWriter) -> None:
     """If another sidecar has started after the loss of the directory, its gate is not replaced."""
     file.renew(soon_ns(), {}, 1)
     for name in (path.name, f".{path.name}.lock"):

@@ -28,9 +28,9 @@ from riskmon.core.events import (
     Start,
 )
 from riskmon.core.parsing import parse_json
+from riskmon.delivery import Delivery
 from riskmon.journal import (
     Commit,
-    Delivery,
     Entry,
     Journal,
     JournalError,
@@ -124,7 +124,7 @@ def test_new_journal_is_empty_and_clean(tmp_path: Path) -> None:
     assert (found.unclean, found.last_now_ns, found.last_seq) == (False, 0, 0)
 
 
-def test_events_come_back_equal(tmp_path: Path) -> None:
+def test_events_are_restored_equal(tmp_path: Path) -> None:
     """Every kind of value in an event is restored: times with zone, floats, tables, absences."""
     body = (
         b'[{"type":"fill","id":"T1","venue":"kraken","symbol":"BTC/USDT","side":"buy",'
@@ -154,7 +154,7 @@ def test_recovery_gives_newest_snapshot_and_what_follows_in_order(tmp_path: Path
     assert (found.last_seq, found.last_now_ns) == (6, 60)
 
 
-def test_snapshot_alone_stands_after_all_earlier_entries(tmp_path: Path) -> None:
+def test_a_snapshot_alone_covers_all_earlier_entries(tmp_path: Path) -> None:
     """A snapshot in a commit without entries covers the entries committed before."""
     write(tmp_path, Commit(entries=[entry(1), entry(2)]), Commit(snapshot=b"two"))
     write(tmp_path, Commit(snapshot=b"two again"), Commit(entries=[entry(3)]))
@@ -212,7 +212,8 @@ import itertools, os, sys, threading
 from pathlib import Path
 from riskmon.core.decisions import Record
 from riskmon.core.events import Latency
-from riskmon.journal import Commit, Delivery, Entry, Journal
+from riskmon.delivery import Delivery
+from riskmon.journal import Commit, Entry, Journal
 
 journal = Journal.open(Path(sys.argv[1]))
 room = threading.Semaphore(64)
@@ -373,7 +374,7 @@ def test_many_threads_submit(tmp_path: Path) -> None:
     assert len({each.id for each in records}) == 200
 
 
-def test_a_receiver_that_raises_does_not_silence_others(tmp_path: Path) -> None:
+def test_a_callback_that_raises_does_not_stop_the_writer(tmp_path: Path) -> None:
     """A callback that raises an exception does not stop the writer."""
     journal = Journal.open(tmp_path)
 
@@ -431,7 +432,7 @@ def test_second_process_is_refused(tmp_path: Path) -> None:
     assert "in use by another riskmon" in run.stderr
 
 
-def test_files_are_the_owners_alone(tmp_path: Path) -> None:
+def test_files_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     """Other users cannot read the files, whatever the umask."""
     before = os.umask(0)
     try:
@@ -462,7 +463,7 @@ def test_file_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
         Journal.open(tmp_path / "state")
 
 
-def test_garbage_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_garbage_is_refused_and_not_changed(tmp_path: Path) -> None:
     """A file that is not a database is not overwritten and not used as an empty journal."""
     (tmp_path / "journal.db").write_bytes(b"garbage " * 1_000)
     with pytest.raises(JournalError, match=r"journal\.db is damaged.*riskmon restore"):
@@ -512,7 +513,7 @@ def test_newer_journal_is_refused(tmp_path: Path) -> None:
         Journal.open(tmp_path)
 
 
-def test_refused_opening_lets_the_directory_go(tmp_path: Path) -> None:
+def test_a_refused_opening_unlocks_the_directory(tmp_path: Path) -> None:
     """After a refusal the directory is unlocked, so that the fault can be repaired."""
     (tmp_path / "journal.db").write_bytes(b"garbage " * 1_000)
     with pytest.raises(JournalError):
@@ -606,7 +607,7 @@ def test_withdrawn_deliveries_are_not_sent_again(tmp_path: Path) -> None:
     assert [each.id for each in found.undelivered] == ["d3"]
 
 
-def test_known_delivery_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_stored_delivery_is_not_changed(tmp_path: Path) -> None:
     """Adding a delivered delivery again does not make it pending."""
     write(
         tmp_path,
@@ -660,7 +661,7 @@ def test_pruning_by_size_gives_the_disk_back(tmp_path: Path) -> None:
     assert (tmp_path / "journal.db").stat().st_size < 2_100_000
 
 
-def test_a_long_reader_costs_no_more_history_than_a_quarter(tmp_path: Path) -> None:
+def test_a_long_reader_costs_at_most_a_quarter_of_the_history(tmp_path: Path) -> None:
     """A log that a long reader keeps in use does not empty the journal."""
     journal = Journal.open(tmp_path)
     commit(journal, Commit(entries=[entry(1)]))
@@ -676,7 +677,7 @@ def test_a_long_reader_costs_no_more_history_than_a_quarter(tmp_path: Path) -> N
     reader.close()
 
 
-def test_pruning_by_size_leaves_what_the_newest_snapshot_needs(tmp_path: Path) -> None:
+def test_pruning_by_size_keeps_the_entries_that_the_newest_snapshot_needs(tmp_path: Path) -> None:
     """With any limit the state and the engine's time can be recovered."""
     journal = Journal.open(tmp_path)
     commit(journal, Commit(entries=[entry(1), entry(2)], snapshot=b"two"))
@@ -759,7 +760,7 @@ def test_backup_is_one_file_and_leaves_no_other(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["copy"]
 
 
-def test_backup_overwrites_only_when_told(tmp_path: Path) -> None:
+def test_backup_overwrites_only_with_overwrite(tmp_path: Path) -> None:
     """An existing backup is overwritten only with `overwrite`."""
     write(tmp_path / "state", Commit(entries=[entry(1)]))
     (tmp_path / "copy").write_text("precious")
@@ -832,7 +833,7 @@ def test_restore_into_an_empty_directory(tmp_path: Path) -> None:
     assert reopened(tmp_path / "new")[1] == [1]
 
 
-def test_what_cannot_be_encoded_is_refused_and_nothing_else_is(tmp_path: Path) -> None:
+def test_only_the_commit_that_cannot_be_encoded_is_refused(tmp_path: Path) -> None:
     """A value that cannot be encoded is refused to its sender; the journal continues."""
     journal = Journal.open(tmp_path)
     done = threading.Event()

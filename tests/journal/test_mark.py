@@ -101,7 +101,7 @@ def test_a_file_that_others_can_write_is_no_mark(tmp_path: Path) -> None:
     assert read(where) == [None, mark(3)]
 
 
-def test_a_lost_file_is_made_anew_where_it_was(tmp_path: Path) -> None:
+def test_a_lost_file_is_recreated_at_its_path(tmp_path: Path) -> None:
     """A removed, replaced or truncated file is recreated with the newest entry."""
     where = paths(tmp_path)
     marks = Marks(where)
@@ -122,7 +122,7 @@ def test_a_lost_file_is_made_anew_where_it_was(tmp_path: Path) -> None:
     marks.close()
 
 
-def test_the_gates_directory_may_come_later(tmp_path: Path) -> None:
+def test_the_gates_directory_may_be_created_later(tmp_path: Path) -> None:
     """A start writes one mark, and the other once its directory exists."""
     where = paths(tmp_path)
     where[1].parent.rmdir()
@@ -158,7 +158,7 @@ def test_a_storage_failure_is_found_by_the_next_start(tmp_path: Path) -> None:
     assert not storage_failed(where)
 
 
-def test_what_is_neither_set_nor_clear_counts_as_failed(tmp_path: Path) -> None:
+def test_a_damaged_flag_counts_as_failed(tmp_path: Path) -> None:
     """A damaged flag counts as set."""
     where = paths(tmp_path)
     written(where, 1)

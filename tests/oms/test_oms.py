@@ -114,7 +114,7 @@ async def oms() -> AsyncIterator[Oms]:
         ("strategy:mm1", 9, {"BTC/USDT": 0, "ETH/USDT": 0}, {"BTC/USDT": 0}),
     ],
 )
-async def test_what_is_in_scope_is_cancelled(
+async def test_orders_in_scope_are_cancelled(
     oms: Oms, scope: str, canceled: int, kraken: dict[str, int], mexc: dict[str, int]
 ) -> None:
     """Each kind of scope cancels at least its orders, and counts the ones that are left."""
@@ -146,7 +146,7 @@ async def test_two_secrets_hold_while_one_is_rotated_in(oms: Oms, secret: str) -
     ],
     ids=str,
 )
-async def test_what_is_not_verified_cancels_nothing(oms: Oms, change: dict[str, Any]) -> None:
+async def test_an_unverified_message_cancels_nothing(oms: Oms, change: dict[str, Any]) -> None:
     """A foreign secret, an old or early time and invalid headers are a 401 with a reason."""
     status, body = await oms.post(**change)
     assert (status, oms.kraken.cancels) == (401, 0)
@@ -171,7 +171,7 @@ async def test_a_known_id_gives_the_stored_answer(oms: Oms) -> None:
     assert (await oms.post("venue:kraken", id="msg_2"))[1]["canceled"] == 8
 
 
-async def test_a_repeat_waits_for_the_cancel_under_way(oms: Oms) -> None:
+async def test_a_repetition_waits_for_the_cancel_in_progress(oms: Oms) -> None:
     """A repetition during the cancel waits for its outcome and does not cancel twice."""
     oms.kraken.go.clear()
     first = asyncio.create_task(oms.post("venue:kraken"))
@@ -249,7 +249,7 @@ async def test_a_signed_body_that_makes_no_sense_is_a_400(oms: Oms, body: bytes)
 
 
 @pytest.mark.parametrize("secret", ["", "secret", "whsec_", "whsec_!"])
-def test_a_secret_that_is_none_is_refused(secret: str) -> None:
+def test_an_invalid_secret_is_refused(secret: str) -> None:
     """An OMS with an invalid secret does not start."""
     with pytest.raises(ValueError, match="secret"):
         Receiver({}, [secret] if secret else [], lambda *_, **__: None)
@@ -274,7 +274,7 @@ HEAD = b"POST /cancel HTTP/1.1\r\nHost: oms\r\n"
 @pytest.mark.parametrize(
     "sent", [b"", HEAD, HEAD + b"Content-Length: 9\r\n\r\n{"], ids=["silent", "head", "body"]
 )
-async def test_connections_without_a_secret_keep_no_webhook_out(
+async def test_connections_without_a_secret_do_not_block_webhooks(
     oms: Oms, sent: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The longest idle connections are closed, and a cancel is processed."""

@@ -24,7 +24,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from riskmon.core.decisions import Sweep
 from riskmon.core.events import CancelAnswered, CancelSent
-from riskmon.journal import Delivery, Status
+from riskmon.delivery import Delivery, Status
 from riskmon.outbox.queue import WAITING_MAX, Outbox, Schedule, TargetStats
 from riskmon.outbox.target import CancelTarget
 from riskmon.outbox.webhook import ATTEMPTS_MAX, RESULTS, Result, classify, payload
@@ -343,7 +343,7 @@ def test_a_target_hides_its_secrets() -> None:
         (204, b"", False),
     ],
 )
-async def test_only_a_whole_and_clear_answer_is_done(
+async def test_only_a_complete_valid_answer_is_done(
     serve: Serve, make: Make, status: int, body: bytes, done: bool
 ) -> None:
     """Every 2xx is delivered; done requires status and open_orders, in JSON up to 64 KiB."""
@@ -355,7 +355,9 @@ async def test_only_a_whole_and_clear_answer_is_done(
     assert bench.settled == [("inc_1_1_oms", "delivered", 1)]
 
 
-async def test_delivery_confirms_where_the_target_says_so(serve: Serve, make: Make) -> None:
+async def test_delivery_confirms_where_the_target_is_configured_so(
+    serve: Serve, make: Make
+) -> None:
     """With confirm = "delivery" any 2xx is done."""
     receiver = await serve(always(204, b""))
     bench = make(target(receiver.url, confirm="delivery"))
@@ -466,7 +468,7 @@ async def test_five_minutes_count_from_the_last_step(serve: Serve, make: Make) -
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 401, 404, 409, 410, 429, 500, 503])
-async def test_every_other_status_is_tried_again(serve: Serve, make: Make, status: int) -> None:
+async def test_every_other_status_is_retried(serve: Serve, make: Make, status: int) -> None:
     """After any status but 2xx the same id is sent again to the same address, without a limit."""
     receiver = await serve(failing(9, status))
     bench = make(target(receiver.url))
@@ -479,7 +481,7 @@ async def test_every_other_status_is_tried_again(serve: Serve, make: Make, statu
     assert [type(report) for report in bench.reports] == [CancelSent, CancelAnswered]
 
 
-async def test_a_receiver_that_comes_up_later_gets_it(serve: Serve, make: Make) -> None:
+async def test_refused_connections_are_retried(serve: Serve, make: Make) -> None:
     """Refused connections are retried until a receiver listens."""
     port = free_port()
     bench = make(target(f"http://127.0.0.1:{port}/cancel"))
@@ -492,7 +494,7 @@ async def test_a_receiver_that_comes_up_later_gets_it(serve: Serve, make: Make) 
 
 
 @pytest.mark.slow
-async def test_silence_is_ended_and_tried_again(serve: Serve, make: Make) -> None:
+async def test_a_receiver_that_does_not_answer_is_retried(serve: Serve, make: Make) -> None:
     """A receiver that does not answer costs one attempt, not the delivery."""
 
     async def silent_once(number: int) -> Answer:
@@ -535,7 +537,7 @@ async def test_an_unknown_certificate_is_refused(serve: Serve, make: Make, tmp_p
     assert receiver.requests == []
 
 
-async def test_what_is_not_http_is_tried_again(make: Make) -> None:
+async def test_an_answer_that_is_not_http_is_retried(make: Make) -> None:
     """Another protocol on the receiver's port is a failed attempt."""
 
     async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
@@ -616,7 +618,7 @@ async def test_attempts_at_once_are_bounded(serve: Serve, make: Make) -> None:
     assert len(set(receiver.ids)) == ATTEMPTS_MAX + 20
 
 
-async def test_a_known_address_outlives_the_name_service(
+async def test_the_last_addresses_are_used_without_a_name_service(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last addresses of a name are used when its lookup fails or hangs later."""
@@ -650,7 +652,7 @@ async def test_a_known_address_outlives_the_name_service(
     assert behaviour == []
 
 
-async def test_an_unknown_name_is_tried_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unknown_name_is_retried(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that cannot be resolved is a failed attempt."""
 
     def unknown(*_: Any) -> Any:
@@ -666,7 +668,7 @@ async def test_an_unknown_name_is_tried_again(make: Make, monkeypatch: pytest.Mo
 # -- many deliveries ----------------------------------------------------------------------------
 
 
-async def test_a_dead_target_holds_up_no_other(serve: Serve, make: Make) -> None:
+async def test_a_dead_target_delays_no_other(serve: Serve, make: Make) -> None:
     """While one target hangs, another gets its cancel."""
     dead, alive = await serve(hang), await serve(always())
     bench = make(target(dead.url, "dead"), target(alive.url, "alive"))
@@ -690,7 +692,7 @@ async def test_one_id_is_sent_once(serve: Serve, make: Make) -> None:
     assert len(bench.settled) == 1
 
 
-async def test_the_oldest_sweep_gives_way(serve: Serve, make: Make) -> None:
+async def test_the_oldest_sweep_is_withdrawn(serve: Serve, make: Make) -> None:
     """For one incident a target has a bounded number of pending sweeps, the newest ones."""
     receiver = await serve(always(503))
     bench = make(target(receiver.url), schedule=NEVER)
@@ -737,7 +739,7 @@ async def test_withdrawing_ends_the_waits(serve: Serve, make: Make) -> None:
     assert len(receiver.requests) == 2
 
 
-async def test_an_attempt_under_way_may_finish(serve: Serve, make: Make) -> None:
+async def test_an_attempt_in_progress_may_succeed(serve: Serve, make: Make) -> None:
     """An attempt in progress that succeeds after the withdrawal is reported."""
     release = asyncio.Event()
 
@@ -767,9 +769,7 @@ async def test_withdrawn_before_the_first_attempt_is_never_sent(serve: Serve, ma
     assert (receiver.requests, bench.reports) == ([], [])
 
 
-async def test_what_is_pending_at_the_end_is_sent_by_the_next_start(
-    serve: Serve, make: Make
-) -> None:
+async def test_pending_deliveries_are_sent_by_the_next_start(serve: Serve, make: Make) -> None:
     """Closing reports no outcome; the next outbox sends the same id and continues the count."""
     receiver = await serve(failing(1))
     first = make(target(receiver.url), schedule=NEVER)
@@ -784,7 +784,7 @@ async def test_what_is_pending_at_the_end_is_sent_by_the_next_start(
     assert second.settled == [("inc_1_1_oms", "delivered", 2)]
 
 
-async def test_a_target_that_is_gone_leaves_its_delivery(
+async def test_the_delivery_of_a_removed_target_stays_pending(
     make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A delivery for a target that is not configured stays pending, and is logged."""
@@ -795,7 +795,7 @@ async def test_a_target_that_is_gone_leaves_its_delivery(
     assert (bench.settled, bench.outbox.stats()) == ([], {})
 
 
-async def test_drain_tells_what_is_left(serve: Serve, make: Make) -> None:
+async def test_drain_returns_whether_all_is_delivered(serve: Serve, make: Make) -> None:
     """Draining ends at the timeout and returns whether anything is pending."""
     receiver = await serve(hang)
     bench = make(target(receiver.url))

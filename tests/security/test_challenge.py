@@ -153,7 +153,7 @@ async def checked(client: Client) -> Verdict:
 
 
 @pytest.mark.slow
-async def test_a_client_believes_signed_answers_only(relay: Relay) -> None:
+async def test_a_client_accepts_only_signed_answers(relay: Relay) -> None:
     """With `verify` no token is sent, and a level that a relay changed does not open the gate."""
     relay.mode("honest")
     async with Client(relay.url, token=TOKEN, verify=True) as client:
@@ -231,7 +231,7 @@ STRANGERS = {
 
 @pytest.mark.parametrize("stranger", STRANGERS)
 @pytest.mark.parametrize("configured", [False, True], ids=["--url", "configuration"])
-def test_a_stranger_on_the_port_gets_no_token(
+def test_a_foreign_program_on_the_port_gets_no_token(
     stranger: str,
     configured: bool,
     tmp_path: Path,
@@ -275,7 +275,7 @@ while data := peer.recv(65536):
 
 
 @needs_root
-def test_a_stranger_on_the_unix_socket_gets_no_token(tmp_path: Path) -> None:
+def test_a_foreign_program_on_the_unix_socket_gets_no_token(tmp_path: Path) -> None:
     """A socket of another user gets no token either: the kernel reports its owner."""
     token = private(tmp_path / "token", "operator-" + "z" * 34)
     with shared_directory(STRANGER) as place:

@@ -78,7 +78,7 @@ def freeze(sidecar: Sidecar, *, unix: bool) -> float:
     return time.monotonic() - began
 
 
-def test_connections_that_send_nothing_whole_lock_nobody_out(make: Make) -> None:
+def test_incomplete_requests_do_not_block_operators(make: Make) -> None:
     """56 of 56 freezes are accepted, over TCP and the Unix socket, during each attack."""
     sidecar = make().start()
     port, path = str(sidecar.port), f"{sidecar.directory}/sock"

@@ -213,7 +213,7 @@ def test_the_key_of_the_certificate(home: Path) -> None:
         tls_context(settings.http)
 
 
-def test_what_is_judged_is_what_is_read(home: Path) -> None:
+def test_the_checked_file_is_the_one_that_is_read(home: Path) -> None:
     """Replacing the path after the check has no effect."""
     secret = private(home / "secret", "mine")
     with open_secret(secret) as handle:
@@ -333,7 +333,7 @@ def test_an_unreadable_working_directory(home: Path) -> None:
 
 
 @needs_root
-def test_a_working_directory_that_is_gone(home: Path) -> None:
+def test_a_removed_working_directory(home: Path) -> None:
     """A removed working directory has no configuration, and the command continues."""
     script = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
     ran = subprocess.run(

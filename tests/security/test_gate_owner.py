@@ -132,7 +132,7 @@ def asker() -> Iterator[Path | None]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_reader_judges_what_it_has_opened(case: str, gate: Path, asker: Path | None) -> None:
+def test_every_reader_checks_the_opened_file(case: str, gate: Path, asker: Path | None) -> None:
     """The readers in Python and C accept a gate that only the sidecar's user can write."""
     change, expected = CASES[case]
     change(gate)
@@ -170,7 +170,7 @@ def test_the_owner_is_a_name_or_a_number(gate: Path) -> None:
             user_number(wrong)
 
 
-def test_a_number_that_stands_for_several_users_is_refused(gate: Path) -> None:
+def test_a_number_that_represents_several_users_is_refused(gate: Path) -> None:
     """In a user namespace all unmapped users appear as 65534, which is refused as an owner."""
     script = f"""
 import sys

@@ -58,7 +58,7 @@ def refused(sidecar: Sidecar) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_refusals_are_in_the_trail_and_outlive_a_kill(make: Make) -> None:
+def test_refusals_are_in_the_trail_after_a_kill(make: Make) -> None:
     """Each reason is in the trail, with peer and name, and in the metric; also after a kill."""
     sidecar = make(TOKENS).start()
     for reason in ("unauthorized", "forbidden", "conflict", "not_found"):

@@ -53,7 +53,7 @@ async def test_address_is_accepted_as_host(host: str, accepted: bool) -> None:
         ),
     ],
 )
-async def test_key_that_stands_twice_is_refused(path: str, body: bytes, key: str) -> None:
+async def test_a_duplicate_key_is_refused(path: str, body: bytes, key: str) -> None:
     """A call with a duplicate key is a 400 that names the key."""
     async with site() as s:
         got = await s.ask(
