@@ -25,7 +25,6 @@ from riskmon.settings.faults import (
     validated,
     written,
 )
-from riskmon.settings.legacy_env import add_older, notes
 from riskmon.settings.limits import read_limits
 from riskmon.settings.model import (
     FileSettings,
@@ -72,14 +71,12 @@ def load(path: Path | None = None, env: Mapping[str, str] | None = None) -> Sett
     ``.env`` in the working directory stands between the file and the environment.
     """
     file = path or sources.find_file()
-    raw = Raw(sources.read_file(file, searched=path is None) if file else {}, source=file)
+    data = sources.read_file(file, searched=path is None) if file else {}
     environment = {**sources.read_dotenv(sources.DOTENV), **(os.environ if env is None else env)}
-    named = _limits_named(raw.data, environment)
-    found = add_older(raw, environment, named)
-    found += sources.add_variables(raw, environment)
-    settings, more = _settings(raw, environment)
-    found = in_order([*found, *more], raw.data)
-    if settings is None or found:
+    raw = sources.read(data, environment)
+    settings, found = _settings(raw, environment, file)
+    if settings is None or raw.faults:
+        found = in_order([*raw.faults, *found], raw.data)
         raise SettingsError([_fault(raw, fault) for fault in found], file)
     return settings
 
@@ -96,16 +93,9 @@ def _value(settings: Settings, path: str) -> Any:
     return value
 
 
-def _limits_named(data: dict[str, Any], environment: Mapping[str, str]) -> set[str]:
-    limits = data.get("limits")
-    prefix = sources.variable_of(("limits", ""))
-    return {
-        *(limits if isinstance(limits, dict) else ()),
-        *(n.removeprefix(prefix).split("__")[0].lower() for n in environment if prefix in n),
-    }
-
-
-def _settings(raw: Raw, environment: Mapping[str, str]) -> tuple[Settings | None, list[Found]]:
+def _settings(
+    raw: Raw, environment: Mapping[str, str], source: Path | None
+) -> tuple[Settings | None, list[Found]]:
     data = deepcopy(raw.data)
     limits, found = read_limits(data.pop("limits", {}))
     found += read_secrets(data)
@@ -116,8 +106,7 @@ def _settings(raw: Raw, environment: Mapping[str, str]) -> tuple[Settings | None
     found += [fault for fault in faults if fault.keys not in known]
     if found or plain is None:
         return None, found
-    lines = (*notes(raw), *sources.notes(raw))
-    return Settings(**vars(plain), limits=limits, notes=lines, source=raw.source), []
+    return Settings(**vars(plain), limits=limits, notes=tuple(raw.notes), source=source), []
 
 
 def _add_places(data: dict[str, Any], environment: Mapping[str, str]) -> list[Found]:

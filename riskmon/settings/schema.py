@@ -48,6 +48,11 @@ def keys_at(kind: Any, keys: Keys) -> list[str]:
     return [key for member in members(type_at(kind, keys)) for key in keys_of(member)]
 
 
+def is_list(kind: Any) -> bool:
+    """Whether it is a list, whose members have no keys."""
+    return any(get_origin(member) in (tuple, list) for member in members(kind))
+
+
 def is_mapping(kind: Any) -> bool:
     """Whether its keys are the operator's own words."""
     return any(get_origin(member) is dict for member in members(kind))
