@@ -10,7 +10,8 @@ COPY riskmon riskmon
 RUN /opt/riskmon/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps .
 
 FROM python:3.13.7-slim-bookworm
-# A number, so that a shared tmpfs can be given to it; the folders, so that new volumes are its own.
+# The uid is fixed, so that a shared tmpfs can be owned by it. The directories exist in the image, so
+# that new volumes inherit their owner.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/riskmon riskmon \
     && install -d -o riskmon -g riskmon /etc/riskmon /var/lib/riskmon
 COPY --from=build /opt/riskmon /opt/riskmon

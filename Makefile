@@ -1,9 +1,9 @@
-# Needs make and Python 3.11 or newer with venv. Everything else is set up here, in .venv and
-# .tools, once: a second call starts at once until a file with versions changes.
+# Requires make and Python 3.11 or newer with venv. Everything else is installed in .venv and .tools
+# at the first call, and again when a file with versions has changed.
 #   make test PYTHON=python3.13       make test ARGS='-k gate -x'       make demo ARGS=--keep
 
 PYTHON ?= python3
-# Arguments for the program behind the target: pytest, the benchmark or the demo.
+# Arguments for the program that the target runs: pytest, the benchmark or the demo.
 ARGS ?=
 JOBS ?= 2
 
@@ -22,21 +22,21 @@ TYPED := $(wildcard riskmon tests bench dashboards compose docs)
 .PHONY: help test test-fast test-full simulate lint bench demo dashboards docs pin clean
 
 help:
-	@echo 'make demo       the whole story on this machine: an exchange slows down, trading is halted'
+	@echo 'make demo       a demonstration on this machine: an exchange slows down, trading is halted'
 	@echo 'make test       lint, types and all tests, with a real Prometheus and Alertmanager'
-	@echo 'make test-fast  lint, types and the tests that are quick: a minute in all'
-	@echo 'make test-full  make test, and the tests that need programs it does not bring'
+	@echo 'make test-fast  lint, types and the quick tests, in about a minute'
+	@echo 'make test-full  make test, and the tests that need docker-compose'
 	@echo 'make simulate   5,000 seeds of the simulation; ARGS="FIRST END" for others'
 	@echo 'make lint       lint and types'
 	@echo 'make bench      the benchmarks'
 	@echo 'make dashboards build the JSON of the dashboards from their YAML'
 	@echo 'make docs       write the tables of docs/reference from the code, and build the site'
-	@echo 'make pin        choose new versions of all dependencies'
-	@echo 'make clean      remove everything that was made here'
+	@echo 'make pin        update the pinned versions of all dependencies'
+	@echo 'make clean      remove all generated files'
 
 # -- set-up ---------------------------------------------------------------------------------
 
-# A new environment each time: what an older list brought in does not linger.
+# A new environment each time, so that packages of an older list do not remain.
 $(PINNED): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "riskmon needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0] + ". Name a newer one: make PYTHON=python3.13")'
 	@echo 'Setting up $(VENV) ...'
@@ -80,7 +80,7 @@ test-fast: lint
 test-full: lint $(TOOLS) $(COMPOSE)
 	REQUIRE_TOOLS=1 TEST_FULL=1 $(BIN)/pytest -q -n $(JOBS) $(ARGS)
 
-# Any other seeds: make simulate ARGS="5000 20000". One seed's story: ARGS=17.
+# Other seeds: make simulate ARGS="5000 20000". The trace of one seed: ARGS=17.
 simulate: $(RUNTIME) $(DEV)
 	$(BIN)/python -m tests.simulation --jobs $(JOBS) $(if $(ARGS),$(ARGS),0 5000)
 
@@ -89,8 +89,8 @@ simulate: $(RUNTIME) $(DEV)
 bench: $(RUNTIME) $(DEV)
 	$(BIN)/python -m bench $(ARGS)
 
-# The demo ends with 1 when trading was halted, as a supervised bot would; that is its success.
-# A program that cannot even start ends with 1 too, so the first line sees that it starts.
+# The demo exits with 1 when trading was halted, as a supervised bot does; this is its success. A
+# program that cannot start exits with 1 too, so the first line checks that it starts.
 demo: $(RUNTIME)
 	@$(BIN)/riskmon demo --help >/dev/null
 	@$(BIN)/riskmon demo $(ARGS); status=$$?; \
@@ -101,20 +101,20 @@ demo: $(RUNTIME)
 	   exit $$status ;; \
 	esac
 
-# -- what is made and kept ------------------------------------------------------------------
+# -- generated files that are committed -----------------------------------------------------
 
 dashboards: $(DEV)
 	$(BIN)/python -m dashboards.build
 
-# Nothing is downloaded, neither here nor by a browser that shows the site.
+# Downloads nothing, neither at the build nor in a browser that shows the site.
 docs: $(RUNTIME) $(DEV)
 	$(BIN)/python -m docs.generate
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/site
 	@echo 'The site is build/site/index.html.'
 
-# -- care -----------------------------------------------------------------------------------
+# -- maintenance ----------------------------------------------------------------------------
 
-# On the oldest Python that is supported, so that what only it needs is in the lists.
+# To be run on the oldest supported Python, so that the lists include what only that one needs.
 pin:
 	$(PYTHON) -m venv --clear .venv-pin
 	.venv-pin/bin/python -m pip install -q --upgrade pip

@@ -1,1 +1,1 @@
-"""Benchmarks: each module has `run()`, which gives rows of (what, figure)."""
+"""Benchmarks. The function `run()` of each module returns rows of (name, figure)."""

@@ -1,4 +1,4 @@
-"""`python -m bench [NAME…]`: every benchmark, or those that are named; a line for each figure."""
+"""`python -m bench [NAME…]`: runs all or the named benchmarks and prints a line per figure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BENCHES = {
 
 
 def main(names: list[str]) -> int:
-    """Run and print; 2 for a name that is none."""
+    """Run the benchmarks. Return the exit code, 2 for an unknown name."""
     if unknown := [name for name in names if name not in BENCHES]:
         print(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHES)}")
         return 2

@@ -1,4 +1,4 @@
-"""Request bodies of 1 MiB that cost the most: the work in all, and its longest piece."""
+"""The most expensive request bodies of 1 MiB: their total processing time and the longest piece."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _START_NS = 1_750_000_000 * 10**9
 
 
 class Cost(NamedTuple):
-    """The processor's time of a body, in ns."""
+    """The processor time of a body, in ns: the total, and the longest piece."""
 
     total: int
     longest: int
 
 
 def run() -> list[tuple[str, str]]:
-    """Measure each body, with nothing held and with positions in 1,000 symbols."""
+    """Measure each body, without positions and with positions in 1,000 symbols."""
     applied: dict[str, Cost] = {}
     parsed: dict[str, Cost] = {}
     for name, events in BODIES.items():
@@ -41,16 +41,16 @@ def run() -> list[tuple[str, str]]:
         for symbols in (0, SYMBOLS):
             applied[f"{name}, {symbols} symbols"] = _best(partial(_applying, batch, symbols))
     return [
-        *_rows("applied", applied, TOTAL_MS),
-        *_rows("parsed", parsed, None),
+        *_rows("apply", applied, TOTAL_MS),
+        *_rows("parse", parsed, None),
     ]
 
 
 def _rows(what: str, costs: dict[str, Cost], total_ms: float | None) -> Iterator[tuple[str, str]]:
     name, cost = max(costs.items(), key=lambda item: item[1].total)
-    yield f"batches: 1 MiB {what}, in all, the worst", _figure(cost.total, total_ms, name)
+    yield f"batches: {what} 1 MiB, total, most expensive", _figure(cost.total, total_ms, name)
     name, cost = max(costs.items(), key=lambda item: item[1].longest)
-    yield f"batches: 1 MiB {what}, the longest piece", _figure(cost.longest, PIECE_MS, name)
+    yield f"batches: {what} 1 MiB, longest piece", _figure(cost.longest, PIECE_MS, name)
 
 
 def _figure(ns: int, target_ms: float | None, name: str) -> str:
@@ -74,7 +74,7 @@ def _parsing(body: bytes, lines: bool) -> Cost:
 
 
 def _applying(batch: list[ev.Reported], symbols: int) -> Cost:
-    """The cost of a batch, applied in the pieces that the sidecar's loop takes."""
+    """Measure a batch that is applied in pieces, as the sequencer does."""
     engine = Engine(everything(MAX_SCOPES))
     for events in holding(symbols):
         engine.step(events, now_ns=_START_NS, wall_ns=_START_NS)
@@ -82,7 +82,7 @@ def _applying(batch: list[ev.Reported], symbols: int) -> Cost:
     instant = engine.begin(batch, now_ns=now_ns, wall_ns=now_ns)
 
     def pieces() -> Iterator[None]:
-        with suppress(TooManyScopes):  # that is refused has a cost too
+        with suppress(TooManyScopes):  # the cost of a refused batch counts as well
             while instant.advance(PIECE_WORK) is None:
                 yield
 
@@ -91,7 +91,7 @@ def _applying(batch: list[ev.Reported], symbols: int) -> Cost:
 
 def _cost(pieces: Iterator[None]) -> Cost:
     gc.collect()
-    gc.freeze()  # as the sidecar does when it has started
+    gc.freeze()  # as the sidecar does after its start
     total = longest = 0
     done = False
     while not done:

@@ -1,4 +1,4 @@
-"""Request bodies of 1 MiB that cost a sidecar the most: one for each kind of event and attack."""
+"""Request bodies of 1 MiB that are expensive for a sidecar, by type of event and of attack."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _encode = msgspec.json.encode
 
 
 def filled(events: Iterable[Event], *, lines: bool = False) -> bytes:
-    """A body of as many of ``events`` as 1 MiB holds: an array, or an object a line."""
+    """Return a body of the first ``events`` that fit into 1 MiB, as an array or as NDJSON."""
     parts: list[bytes] = []
     left = BODY_BYTES - 2
     for event in events:
@@ -202,29 +202,29 @@ def _mixed() -> Iterator[Event]:
 
 
 BODIES: dict[str, Callable[[], Iterator[Event]]] = {
-    "errors, each of an operation of its own": _errors,
+    "errors of different operations": _errors,
     "errors and successes of new operations": _errors_and_successes,
     "errors and fills": _errors_and_fills,
     "latencies": lambda: _latencies(own=False),
-    "latencies, each of an operation of its own": lambda: _latencies(own=True),
-    "prices of what 800 symbols are priced through": _prices_through,
-    "the same and flows of USDT": lambda: _prices_and_flows("USDT"),
-    "the same and flows of an asset": lambda: _prices_and_flows("S1"),
-    "the same and balances": _prices_and_balances,
-    "the same and fills": _prices_and_fills,
+    "latencies of different operations": lambda: _latencies(own=True),
+    "prices of an asset through which 800 are priced": _prices_through,
+    "these prices and cash flows of USDT": lambda: _prices_and_flows("USDT"),
+    "these prices and cash flows of an asset": lambda: _prices_and_flows("S1"),
+    "these prices and balances": _prices_and_balances,
+    "these prices and fills": _prices_and_fills,
     "prices of 800 symbols": lambda: _prices(800),
     "fills of 800 symbols": _fills,
     "fills of 50 strategies with fees": _fills_of_strategies,
     "orders": _orders,
     "positions of 800 symbols": _positions,
     "positions of one symbol": _one_position,
-    "balances of 3,000 assets, again and again": lambda: _balances(3_000),
+    "balances of 3,000 assets, repeated": lambda: _balances(3_000),
     "balances of 40,000 assets": lambda: _balances(40_000),
     "balances of 40,000 assets of 0": lambda: _balances(40_000, zero=True),
-    "balance of 800 assets": lambda: _single_balances(800),
-    "balance of 20,000 assets": lambda: _single_balances(20_000),
-    "flows": lambda: _cash_flows("S1"),
-    "flows, each of an asset of its own": lambda: _cash_flows("", own=True),
+    "single balances of 800 assets": lambda: _single_balances(800),
+    "single balances of 20,000 assets": lambda: _single_balances(20_000),
+    "cash flows": lambda: _cash_flows("S1"),
+    "cash flows of different assets": lambda: _cash_flows("", own=True),
     "P&L": _pnls,
     "edges of the account": lambda: _edges(0),
     "edges of 50 strategies": lambda: _edges(50),
@@ -237,7 +237,7 @@ BODIES: dict[str, Callable[[], Iterator[Event]]] = {
 
 
 def everything(max_scopes: int) -> EngineConfig:
-    """All kinds of limit, with bounds that nothing here passes."""
+    """Return a configuration with all kinds of limit, whose bounds no benchmark reaches."""
     return EngineConfig(
         max_scopes=max_scopes,
         portfolio=PortfolioConfig(venues=(VENUE,)),
@@ -248,7 +248,7 @@ def everything(max_scopes: int) -> EngineConfig:
 
 
 def holding(symbols: int) -> Iterator[list[ev.Event]]:
-    """Batches that lead to positions and balances in so many symbols, priced through BTC."""
+    """Yield batches that create positions and balances in ``symbols``, priced through BTC."""
     yield [ev.Start(epoch="bench")]
     names = [f"S{n}/BTC" for n in range(symbols)]
     whole = ev.Balances(
@@ -279,7 +279,7 @@ def holding(symbols: int) -> Iterator[list[ev.Event]]:
 
 
 def wide(limit: Any, **given: float) -> Policy:
-    """A limit's parameters with a bound that nothing here passes."""
+    """Return parameters of a limit with a bound that no benchmark reaches."""
     names = {field.name for field in fields(limit.Params)}
     wide: dict[str, Any] = {
         key: bound for key, bound in (("max", 1e9), ("min", 1e-9)) if key in names

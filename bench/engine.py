@@ -1,4 +1,4 @@
-"""The engine's cost for each event, with every kind of limit on, beside a dictionary lookup."""
+"""The engine's time per event with all kinds of limit, compared with a dictionary lookup."""
 
 from __future__ import annotations
 
@@ -17,21 +17,28 @@ from riskmon.core.limits import LIMITS
 
 VENUE = "kraken"
 BATCH = 1_000
-STEPS = 2_000  # of one event each
+STEPS = 2_000  # events per round
 ROUNDS = 9
 WINDOWS = (1_000, 100_000)
 SYMBOLS = (100, 10_000)
-TRADED = 100  # of them: a batch fills each of these ten times
+TRADED = 100  # of the symbols: a batch has ten fills of each of these
 LATENCY_US, FILL_US, BALANCE_US, CHECK_US = 1.5, 8.0, 8.0, 20.0
-GROWTH = 1.3  # from the few symbols to the many
+GROWTH = 1.3  # the target for the time with many symbols over that with few
 _START_NS = 1_750_000_000 * 10**9
+
+FILL_BATCH = f"fill, batch of {BATCH:,}"
+FILL_DIFFERENT = f"fill, batch of {TRADED} different symbols"
+FILL = "single fill"
+BALANCE_BATCH = f"balance, batch of {BATCH:,}"
+BALANCE = "single balance"
+CHECK = "single check"
 
 Make = Callable[[int], ev.Event]
 Step = Callable[[Sequence[ev.Event]], Outcome]
 
 
 def run() -> list[tuple[str, str]]:
-    """Measure on this machine; the ratios are what carries over to another."""
+    """Measure on this machine. Only the ratios can be compared between machines."""
     table = {"venue": 1}
     lookup_us = min(timeit.repeat(lambda: table["venue"], number=200_000, repeat=5)) / 0.2
     return [
@@ -45,39 +52,39 @@ def run() -> list[tuple[str, str]]:
 def _latency_rows(lookup_us: float) -> Iterator[tuple[str, str]]:
     calm = {size: _latency_us(size, slow_in=0) for size in WINDOWS}
     for size, us in calm.items():
-        what = f"engine: a latency in a batch, window {size:,}"
+        what = f"engine: latency, batch of {BATCH:,}, window {size:,}"
         yield what, _figure(us, LATENCY_US, lookup_us)
     small, large = WINDOWS
     growth = calm[large] / calm[small]
-    yield f"engine: a latency, window {large:,} to {small:,}", f"{growth:.2f} ×"
-    for slow_in, what in ((200, "1 of 200 over the bound"), (50, "1 of 50 over it, not yet open")):
+    yield f"engine: latency, window {large:,} relative to {small:,}", f"{growth:.2f} ×"
+    for slow_in, what in ((200, "1 of 200 slow"), (50, "1 of 50 slow, breaker closed")):
         us = _latency_us(small, slow_in=slow_in)
-        yield f"engine: a latency in a batch, {what}", _figure(us, LATENCY_US, lookup_us)
+        yield f"engine: latency, batch of {BATCH:,}, {what}", _figure(us, LATENCY_US, lookup_us)
 
 
 def _event_rows(lookup_us: float) -> Iterator[tuple[str, str]]:
     costs = {size: _costs_us(size) for size in SYMBOLS}
     few, many = SYMBOLS
     for what, target in (
-        ("fill in a batch", FILL_US),
-        ("fill in a batch, each of another symbol", None),
-        ("fill alone", None),
-        ("balance in a batch", BALANCE_US),
-        ("balance alone", None),
-        ("check alone", CHECK_US),
+        (FILL_BATCH, FILL_US),
+        (FILL_DIFFERENT, None),
+        (FILL, None),
+        (BALANCE_BATCH, BALANCE_US),
+        (BALANCE, None),
+        (CHECK, CHECK_US),
     ):
         low, high = costs[few][what], costs[many][what]
-        yield f"engine: a {what}, {few} symbols", _figure(low, target, lookup_us)
-        yield f"engine: a {what}, {many:,} symbols", _figure(high, target, lookup_us)
+        yield f"engine: {what}, {few} symbols", _figure(low, target, lookup_us)
+        yield f"engine: {what}, {many:,} symbols", _figure(high, target, lookup_us)
         growth = f"{high / low:.2f} × (target {GROWTH:g})"
-        yield f"engine: a {what}, {many:,} symbols to {few}", growth
+        yield f"engine: {what}, {many:,} symbols relative to {few}", growth
 
 
 def _cross_rows(lookup_us: float) -> Iterator[tuple[str, str]]:
-    """A price of what others are priced in walks all of them."""
+    """Measure the price of an asset through which others are priced, which revalues all of them."""
     for quoted in (1, 100):
         us = _cross_us(quoted)
-        what = f"engine: a price alone, {quoted} symbols priced through it"
+        what = f"engine: single price, of an asset through which {quoted} are priced"
         yield what, _figure(us, None, lookup_us)
 
 
@@ -87,7 +94,7 @@ def _figure(us: float, target_us: float | None, lookup_us: float) -> str:
 
 
 def _engine(**latency: float) -> Step:
-    """The step of an engine with all kinds of limit and wide bounds, a millisecond each."""
+    """Return the step of an engine with all kinds of limit; each step advances by 1 ms."""
     given = {"latency_p99": latency}
     config = EngineConfig(
         max_scopes=1_000_000,
@@ -113,7 +120,7 @@ def _engine(**latency: float) -> Step:
 
 
 def _latency_us(window: int, *, slow_in: int) -> float:
-    """Of a latency in a batch, one of ``slow_in`` of them over the bound (0: none)."""
+    """Measure a latency in a batch, of which one in ``slow_in`` is above the bound (0: none)."""
     step = _engine(window=window, max=0.2, breaches=1_000_000)
     batch = [
         ev.Latency(venue=VENUE, seconds=0.3 if slow_in and n % slow_in == 0 else 0.01 + 1e-5 * n)
@@ -155,14 +162,14 @@ def _costs_us(symbols: int) -> dict[str, float]:
     step([fill(n) for n in range(symbols)])
     answers = step([check(0)]).answers
     if not all(isinstance(answer, CheckAnswer) and answer.allowed for answer in answers):
-        raise RuntimeError(f"nothing here may be refused: {answers}")
+        raise RuntimeError(f"an order of the benchmark was refused: {answers}")
     return {
-        "fill in a batch": _event_us(step, fill, BATCH),
-        "fill in a batch, each of another symbol": _event_us(step, fill, TRADED),
-        "fill alone": _event_us(step, fill, 1),
-        "balance in a batch": _event_us(step, balance, BATCH),
-        "balance alone": _event_us(step, balance, 1),
-        "check alone": _event_us(step, check, 1),
+        FILL_BATCH: _event_us(step, fill, BATCH),
+        FILL_DIFFERENT: _event_us(step, fill, TRADED),
+        FILL: _event_us(step, fill, 1),
+        BALANCE_BATCH: _event_us(step, balance, BATCH),
+        BALANCE: _event_us(step, balance, 1),
+        CHECK: _event_us(step, check, 1),
     }
 
 

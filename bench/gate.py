@@ -1,4 +1,4 @@
-"""The gate's cost: a bot's lease check beside a dictionary lookup, and a sidecar's renewal."""
+"""The gate's time: a bot's lease check compared with a dictionary lookup, and a renewal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _best_ns(call: Callable[[], object], number: int) -> float:
 
 
 def run() -> list[tuple[str, str]]:
-    """Measure on this machine; the ratios are what carries over to another."""
+    """Measure on this machine. Only the ratios can be compared between machines."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "bench.gate"
         file = GateWriter.create(path, max_scopes=SCOPES, longest_lease_ns=LEASE_NS, epoch=1)
@@ -53,9 +53,9 @@ def _measure(file: GateWriter, path: Path) -> list[tuple[str, str]]:
         assert two()
         checks = {
             "reading CLOCK_BOOTTIME": clock_ns,
-            "watch, one scope": _best_ns(one, 200_000),
-            "watch, two scopes": _best_ns(two, 200_000),
-            "allows, one scope": _best_ns(lambda: gate.allows(venue="7"), 50_000),
+            "check by watch(), one scope": _best_ns(one, 200_000),
+            "check by watch(), two scopes": _best_ns(two, 200_000),
+            "check by allows(), one scope": _best_ns(lambda: gate.allows(venue="7"), 50_000),
         }
     renew_ns = _best_ns(lambda: file.renew(deadline_ns, levels, 1), 200)
     tighten_ns = _best_ns(lambda: file.tighten(changed, 1), 200)
@@ -63,9 +63,9 @@ def _measure(file: GateWriter, path: Path) -> list[tuple[str, str]]:
     return [
         ("gate: dictionary lookup", f"{plain_ns:.0f} ns"),
         *((f"gate: {what}", f"{ns:.0f} ns, {ns / plain_ns:.1f} ×") for what, ns in checks.items()),
-        (f"gate: renewing {SCOPES} scopes", f"{renew_ns / 1000:.0f} µs"),
-        (f"gate: renewing {SCOPES} scopes, one level changed", f"{change_ns / 1000:.0f} µs"),
-        (f"gate: tightening, all {SCOPES} levels given", f"{tighten_ns / 1000:.0f} µs"),
+        (f"gate: renewal of {SCOPES:,} scopes", f"{renew_ns / 1000:.0f} µs"),
+        (f"gate: renewal of {SCOPES:,} scopes, one level changed", f"{change_ns / 1000:.0f} µs"),
+        (f"gate: tightening with {SCOPES:,} levels", f"{tighten_ns / 1000:.0f} µs"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The journal's cost: one commit beside a bare fdatasync, and group commit under many waiters."""
+"""The journal's time: one commit compared with a bare fdatasync, and group commits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GROUPED = 50_000
 
 
 def run() -> list[tuple[str, str]]:
-    """Measure on the disk that holds /var/tmp; the ratios are what carries over to another."""
+    """Measure on the disk of /var/tmp. Only the ratios can be compared between machines."""
     with (
         tempfile.TemporaryDirectory(dir="/var/tmp") as directory,  # /tmp may be in memory
         tempfile.TemporaryDirectory(dir="/dev/shm") as gates,
@@ -37,18 +37,18 @@ def run() -> list[tuple[str, str]]:
     return [
         ("journal: bare write of a page and fdatasync", f"{sync_median_s * 1e3:.3f} ms"),
         (
-            "journal: a commit alone, median",
+            "journal: single commit, median",
             f"{median_s * 1e3:.3f} ms, {median_s / sync_median_s:.1f} × fdatasync",
         ),
         (
-            "journal: a commit alone, p99",
+            "journal: single commit, p99",
             f"{_p99(alone_s) * 1e3:.3f} ms, {_p99(alone_s) / _p99(synced_s):.1f} × fdatasync",
         ),
         (
-            f"journal: group commit, {WAITERS} waiters",
-            f"{rate:,.0f} commits/s, {rate * sync_median_s:.0f} to an fdatasync",
+            f"journal: group commit, {WAITERS} senders",
+            f"{rate:,.0f} commits/s, {rate * sync_median_s:.0f} per fdatasync",
         ),
-        (f"journal: group commit, {WAITERS} waiters, p99", f"{_p99(waited_s) * 1e3:.2f} ms"),
+        (f"journal: group commit, {WAITERS} senders, p99", f"{_p99(waited_s) * 1e3:.2f} ms"),
     ]
 
 
@@ -70,7 +70,7 @@ def _commit(seq: int) -> Commit:
 
 
 def sync_s(path: Path) -> list[float]:
-    # Over space that is there already, as SQLite's log is once it has grown.
+    # In allocated space, as SQLite's log after it has reached its size.
     path.write_bytes(PAGE * ALONE)
     handle = os.open(path, os.O_WRONLY)
     os.fsync(handle)
@@ -97,7 +97,7 @@ def _alone_s(journal: Journal) -> list[float]:
 
 
 def _grouped(journal: Journal) -> tuple[float, list[float]]:
-    """Commits/s, and how long each waited, with as many unanswered as there are waiters."""
+    """Return the commits/s and the wait of each commit, with ``WAITERS`` unanswered commits."""
     seqs = count(ALONE + 1)
     waited: list[float] = []
     finished = threading.Event()
@@ -112,7 +112,7 @@ def _grouped(journal: Journal) -> tuple[float, list[float]]:
             if len(waited) >= GROUPED:
                 finished.set()
             else:
-                submit()  # each waiter sends its next as soon as it has its answer
+                submit()  # each answer is followed by the next commit
 
         return done
 

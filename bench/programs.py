@@ -1,4 +1,4 @@
-"""The processes that benchmarks start: a quick receiver of webhooks, a bare relay, a sidecar."""
+"""The processes of the benchmarks: a fast receiver of webhooks, a bare relay, a sidecar."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _DONE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %
 
 
 def boot_ns() -> int:
-    """One clock for all processes of this machine."""
+    """Return CLOCK_BOOTTIME, which is the same for all processes of the machine."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 class _Receiving(asyncio.Protocol):
-    """As little HTTP as there is: answer a whole request, and say when it was there."""
+    """A minimal HTTP server: answers a complete request and prints the time of its arrival."""
 
     def __init__(self) -> None:
         self._data = b""
@@ -60,7 +60,7 @@ async def _receive() -> None:
 
 
 async def _relay(url: str) -> None:
-    """What any sidecar made of aiohttp costs: a request in, a request out, and nothing between."""
+    """Forward each request with aiohttp: the minimum for any sidecar that uses this library."""
     async with aiohttp.ClientSession() as session:
 
         async def handle(request: web.BaseRequest) -> web.Response:
@@ -76,7 +76,7 @@ async def _relay(url: str) -> None:
 
 
 class Program:
-    """A process of this module; the first line that it says is its port."""
+    """A process of this module, whose first line of output is its port."""
 
     def __init__(self, *arguments: str) -> None:
         self._process = subprocess.Popen(
@@ -88,12 +88,12 @@ class Program:
         self.port = self.line()
 
     def line(self) -> int:
-        """The number in the next line."""
+        """Read the number in the next line of output."""
         assert self._process.stdout is not None
         return int(self._process.stdout.readline())
 
     def close(self) -> None:
-        """End it."""
+        """Kill the process."""
         self._process.kill()
         self._process.wait()
         assert self._process.stdout is not None
@@ -102,7 +102,7 @@ class Program:
 
 @contextmanager
 def program(*arguments: str) -> Iterator[Program]:
-    """`receive`, or `relay URL`."""
+    """Run `receive` or `relay URL` until the end of the block."""
     started = Program(*arguments)
     try:
         yield started
@@ -111,7 +111,7 @@ def program(*arguments: str) -> Iterator[Program]:
 
 
 class Sidecar:
-    """A sidecar with its state on the disk that holds /var/tmp (/tmp may be in memory)."""
+    """A sidecar whose state is on the disk of /var/tmp, because /tmp may be in memory."""
 
     def __init__(self, directory: Path, config: str) -> None:
         self.directory = directory
@@ -132,23 +132,23 @@ class Sidecar:
 
     def _announced(self) -> int:
         for _ in range(1_000):
-            said = (self.directory / "log").read_text()
-            if found := re.search(r"http://127\.0\.0\.1:(\d+)", said):
+            log = (self.directory / "log").read_text()
+            if found := re.search(r"http://127\.0\.0\.1:(\d+)", log):
                 return int(found[1])
-            assert self.process.poll() is None, said
+            assert self.process.poll() is None, log
             time.sleep(0.02)
         self.process.kill()
         raise TimeoutError("the sidecar did not start")
 
     @property
     def token(self) -> str:
-        """The operator's."""
+        """The operator's token."""
         return (self.directory / "state" / "operator.token").read_text().strip()
 
 
 @contextmanager
 def sidecar(config: str) -> Iterator[Sidecar]:
-    """A sidecar on its own port, and its end."""
+    """Run a sidecar on a free port until the end of the block."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
         started = Sidecar(Path(directory), config)
         try:
@@ -159,14 +159,14 @@ def sidecar(config: str) -> Iterator[Sidecar]:
 
 
 class Connection:
-    """A kept connection that sends bytes which are ready and reads whole answers."""
+    """A persistent connection that sends encoded requests and reads complete answers."""
 
     def __init__(self, port: int) -> None:
         self._sock = socket.create_connection(("127.0.0.1", port))
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def ask(self, request: bytes) -> bytes:
-        """Send and read the answer's body; raises RuntimeError for anything but a 200."""
+    def call(self, request: bytes) -> bytes:
+        """Send a request and return the body of its 200 answer. Raises RuntimeError for others."""
         self._sock.sendall(request)
         data = b""
         while True:
@@ -185,7 +185,7 @@ class Connection:
 
 
 def post(path: str, body: bytes, token: str = "") -> bytes:
-    """A request as bytes."""
+    """Return an encoded request."""
     bearer = f"Authorization: Bearer {token}\r\n" if token else ""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{bearer}"

@@ -1,4 +1,4 @@
-"""A sidecar at rest, beside a bare process of the same HTTP library."""
+"""The memory and processor time of an idle sidecar, compared with a process that uses aiohttp."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ listen = "127.0.0.1:0"
 
 
 def run() -> list[tuple[str, str]]:
-    """Measure on this machine; the ratios are what carries over to another."""
+    """Measure on this machine. Only the ratios can be compared between machines."""
     with program("relay", "http://127.0.0.1:1/") as relay, sidecar(CONFIG) as running:
-        time.sleep(1)  # what the start left to do
+        time.sleep(1)  # for work that follows the start
         before = _cpu_seconds(relay.pid), _cpu_seconds(running.process.pid)
         time.sleep(SECONDS)
         bare_cpu, cpu = (
@@ -31,13 +31,13 @@ def run() -> list[tuple[str, str]]:
         bare_mb, mb = _rss_mb(relay.pid), _rss_mb(running.process.pid)
     return [
         ("rest: bare relay, memory", f"{bare_mb:.1f} MB"),
-        ("rest: bare relay, of a core", f"{bare_cpu:.2f} %"),
+        ("rest: bare relay, processor time", f"{bare_cpu:.2f} %"),
         (
             "rest: sidecar, memory",
             f"{mb:.1f} MB (target {RSS_MB:g}), {mb / bare_mb:.1f} × bare relay",
         ),
         (
-            f"rest: sidecar, of a core over {SECONDS:g} s",
+            f"rest: sidecar, processor time over {SECONDS:g} s",
             f"{cpu:.2f} % (target {CPU_PERCENT:g})",
         ),
     ]

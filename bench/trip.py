@@ -1,8 +1,8 @@
-"""From a slow sample to the cancel at its receiver, durable first, over loopback.
+"""The time from sending a slow latency sample to the arrival of the cancel, over loopback.
 
-Each slow sample comes at the end of a few good ones, as it does from a bot that trades. Beside it
-a bare relay of the same HTTP library (a request in, a request out, no disk, no engine, no
-signature) and a bare fdatasync: what no sidecar could be without.
+The trip is durable before the cancel is sent. Each slow sample follows a few good ones, as from a
+bot that trades. For comparison, a relay that forwards requests with the same HTTP library (without
+disk, engine and signature) and a bare fdatasync are measured: the minimum for any sidecar.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bench.programs import SECRET, Connection, Program, boot_ns, post, program, 
 TRIPS = 1_000
 WARM_UP = 50
 P50_MS, P99_MS = 1.0, 5.0
-CALM_SAMPLES = 10  # before each slow one; what follows a trip is over by then
+CALM_SAMPLES = 10  # before each slow one; the work that follows a trip is finished by then
 
 CONFIG = """
 lease = 5.0
@@ -40,7 +40,7 @@ _SLOW = post("/v1/events", b'{"type":"latency","venue":"kraken","seconds":0.9}')
 
 
 def run() -> list[tuple[str, str]]:
-    """Measure on this machine; the ratios are what carries over to another."""
+    """Measure on this machine. Only the ratios can be compared between machines."""
     with program("receive") as receiver:
         relayed = _relayed_ms(receiver)
         tripped = _tripped_ms(receiver)
@@ -54,12 +54,12 @@ def run() -> list[tuple[str, str]]:
         ("trip: bare relay, p99", f"{relayed_p99:.3f} ms"),
         ("trip: bare write of a page and fdatasync", f"{sync_ms:.3f} ms"),
         (
-            f"trip: sample sent to webhook received, durable first, p50 of {TRIPS}",
+            f"trip: slow latency sent until durable cancel received, p50 of {TRIPS:,}",
             f"{p50:.3f} ms (target {P50_MS:g}), {p50 / floor_ms:.1f} × relay and fdatasync",
         ),
         (
-            f"trip: sample sent to webhook received, durable first, p99 of {TRIPS}",
-            f"{p99:.3f} ms (target {P99_MS:g}), {p99 / relayed_p99:.1f} × relay's p99",
+            f"trip: slow latency sent until durable cancel received, p99 of {TRIPS:,}",
+            f"{p99:.3f} ms (target {P99_MS:g}), {p99 / relayed_p99:.1f} × p99 of relay",
         ),
     ]
 
@@ -70,7 +70,7 @@ def _relayed_ms(receiver: Program) -> list[float]:
         taken = []
         for _ in range(WARM_UP + TRIPS):
             sent_ns = boot_ns()
-            connection.ask(_SLOW)
+            connection.call(_SLOW)
             taken.append((receiver.line() - sent_ns) / 1e6)
         connection.close()
     return taken[WARM_UP:]
@@ -83,9 +83,9 @@ def _tripped_ms(receiver: Program) -> list[float]:
         taken = []
         for _ in range(WARM_UP + TRIPS):
             for _ in range(CALM_SAMPLES):
-                reports.ask(_GOOD)
+                reports.call(_GOOD)
             sent_ns = boot_ns()
-            generation = json.loads(reports.ask(_SLOW))["generation"]
+            generation = json.loads(reports.call(_SLOW))["generation"]
             taken.append((receiver.line() - sent_ns) / 1e6)
             call = {
                 "scope": "venue:kraken",
@@ -93,7 +93,7 @@ def _tripped_ms(receiver: Program) -> list[float]:
                 "generation": generation,
                 "force": True,
             }
-            operator.ask(post("/v1/reset", json.dumps(call).encode(), token))
+            operator.call(post("/v1/reset", json.dumps(call).encode(), token))
         reports.close()
         operator.close()
     return taken[WARM_UP:]

@@ -1,5 +1,5 @@
-"""Makes what the containers share: the token with which Prometheus reads, the OMS's secret, and
-the sidecar's configuration with the token in it. Secrets that are there already are kept.
+"""Creates the files that the containers share: the token of Prometheus, the secret of the OMS, and
+the configuration of the sidecar, which contains the token. Existing secrets are kept.
 
     python prepare.py BASE_CONFIGURATION FOLDER
 """
@@ -20,7 +20,7 @@ def main(base: Path, folder: Path) -> None:
     if not tokens.exists():
         command = [sys.executable, "-m", "riskmon", "token", "prometheus", "--role=read", "--json"]
         made = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-        # Prometheus runs as another user, so all may read it: all that are given the volume.
+        # Prometheus runs as another user, so every user in a container with the volume may read it.
         _write(folder / "prometheus.token", made.pop("token") + "\n", mode=0o644)
         lines = [f"{key} = {json.dumps(value)}\n" for key, value in made.items()]
         _write(tokens, "[[http.tokens]]\n" + "".join(lines))
@@ -31,7 +31,7 @@ def main(base: Path, folder: Path) -> None:
 
 
 def _write(path: Path, text: str, mode: int = 0o600) -> None:
-    # Whole or not at all: a start that was broken off must not leave half a secret.
+    # Atomically, so that an interrupted start does not leave half of a secret.
     unfinished = path.with_suffix(".new")
     unfinished.touch(mode)
     unfinished.write_text(text, "utf-8")

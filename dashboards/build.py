@@ -1,10 +1,10 @@
-"""Builds the dashboards: the YAML beside this file to the JSON that Grafana loads.
+"""Converts the dashboards from the YAML beside this file to the JSON that Grafana loads.
 
     python -m dashboards.build [FOLDER]
 
-grafana-dashboard-builder reads the YAML and puts its parts together, but the panels that it knows
-are those of an older Grafana. The three components here emit today's, and the exporter lays them
-out on Grafana's grid of 24 columns.
+grafana-dashboard-builder reads the YAML and assembles its parts, but its panels are those of an
+older Grafana. The three components in this module emit the current format, and the exporter
+arranges the panels on Grafana's grid of 24 columns.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from grafana_dashboards.parser import DefinitionParser
 HERE = Path(__file__).parent
 SCHEMA_VERSION = 39
 COLUMNS = 24
-# Short for the label matchers in the YAML's queries: riskmon_equity{@account}.
+# Abbreviations of label matchers in the queries of the YAML: riskmon_equity{@account}.
 _INSTANCE = 'job=~"$job",instance=~"$instance"'
 MATCHERS = {
     "@instance": _INSTANCE,
@@ -31,7 +31,7 @@ MATCHERS = {
     "@venue": f'{_INSTANCE},account=~"$account",venue=~"$venue"',
 }
 DATASOURCE = {"type": "prometheus", "uid": "$datasource"}
-# What Grafana would fill in for a new panel of the type.
+# The defaults of Grafana for a new panel of the type.
 OPTIONS: dict[str, dict[str, Any]] = {
     "timeseries": {
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
@@ -62,19 +62,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "table": {"cellHeight": "sm", "footer": {"show": False}, "showHeader": True},
 }
-# Types that show the present alone, so that their queries need no range.
+# Types that show only current values, so that their queries need no range.
 INSTANT = {"stat", "bargauge", "table"}
 
 
 class Panel(PanelsItemBase):  # type: ignore[misc] # the base has no types
     """`panel:` with type, title, description, unit, size [columns, rows] and queries.
 
-    `colors` are [value, colour] steps, `mappings` names for values; `min`, `max`, `decimals`,
-    `custom`, `overrides`, `options` and `transformations` are Grafana's own.
+    `colors` are [value, colour] steps, `mappings` are names for values. `min`, `max`, `decimals`,
+    `custom`, `overrides`, `options` and `transformations` are those of Grafana.
     """
 
     def gen_json_from_data(self, data: dict[str, Any], context: object) -> dict[str, Any]:
-        """Give the panel as Grafana stores it, its place excepted."""
+        """Return the panel as Grafana stores it, without its position."""
         kind = data["type"]
         panel = {
             "type": kind,
@@ -94,10 +94,10 @@ class Panel(PanelsItemBase):  # type: ignore[misc] # the base has no types
 
 
 class Variable(TemplatesItemBase):  # type: ignore[misc] # the base has no types
-    """`variable:` with name, label and query; one without a query chooses the datasource."""
+    """`variable:` with name, label and query; without a query it selects the datasource."""
 
     def gen_json_from_data(self, data: dict[str, Any], context: object) -> dict[str, Any]:
-        """Give the variable as Grafana stores it."""
+        """Return the variable as Grafana stores it."""
         shown = {"name": data["name"], "label": data["label"], "hide": 0}
         if "query" not in data:
             return {**shown, "type": "datasource", "query": "prometheus", "refresh": 1}
@@ -108,7 +108,7 @@ class Variable(TemplatesItemBase):  # type: ignore[misc] # the base has no types
             "datasource": DATASOURCE,
             "definition": query,
             "query": {"query": query, "refId": data["name"]},
-            "refresh": 2,  # when the time range changes: a venue may be newer than the page
+            "refresh": 2,  # when the time range changes, because new venues may have appeared
             "sort": 1,
             "multi": True,
             "includeAll": True,
@@ -117,10 +117,10 @@ class Variable(TemplatesItemBase):  # type: ignore[misc] # the base has no types
 
 
 class Mark(AnnotationsItemBase):  # type: ignore[misc] # the base has no types
-    """`mark:` with name, expr, title, text and colour: the series' value is the time in ms."""
+    """`mark:` with name, expr, title, text and colour; the value of the series is a time in ms."""
 
     def gen_json_from_data(self, data: dict[str, Any], context: object) -> dict[str, Any]:
-        """Give the annotation as Grafana stores it."""
+        """Return the annotation as Grafana stores it."""
         return {
             "name": data["name"],
             "datasource": DATASOURCE,
@@ -134,7 +134,7 @@ class Mark(AnnotationsItemBase):  # type: ignore[misc] # the base has no types
 
 
 class Files(DashboardExporter):  # type: ignore[misc] # the base has no types
-    """Lays out each dashboard and writes it to `NAME.json`."""
+    """An exporter that arranges the panels of each dashboard and writes it to `NAME.json`."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class Files(DashboardExporter):  # type: ignore[misc] # the base has no types
     def process_dashboard(
         self, project_name: str, dashboard_name: str, dashboard_data: dict[str, Any]
     ) -> None:
-        """Write one dashboard; what the builder meant for an older Grafana is left out."""
+        """Write one dashboard, without the members that the builder adds for an older Grafana."""
         dashboard = {
             "uid": dashboard_data["uid"],
             "title": dashboard_data["title"],
@@ -204,7 +204,7 @@ def _target(ref: str, kind: str, query: dict[str, str]) -> dict[str, Any]:
 
 
 def _laid_out(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Put the panels of each row below its heading, from left to right, and number all."""
+    """Arrange the panels of each row below its heading, from left to right, and number them."""
     panels: list[dict[str, Any]] = []
     y = 0
     for row in rows:

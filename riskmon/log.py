@@ -15,12 +15,13 @@ import select
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass
 from logging.handlers import QueueHandler, QueueListener
 from queue import Full, Queue
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from riskmon.settings import LogSettings
 from riskmon.system.clock import rfc3339
 
 LINES_MAX = 4_096  # in the queue
@@ -30,6 +31,16 @@ PRINTED_MAX = 8_192  # characters of a printed line
 STDOUT, STDERR = 1, 2
 
 _log = logging.getLogger("riskmon.log")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSettings:
+    """The level and the format of the log."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
 
 
 class _Text(logging.Formatter):
@@ -222,7 +233,7 @@ class _Line(logging.Formatter):
 
 @contextmanager
 def events_to_stdout() -> Iterator[Log]:
-    """Write the events of :func:`say` to standard output until the end of the block."""
+    """Write the events of :func:`write_event` to standard output until the end of the block."""
     log = Log(STDOUT, _Line())
     _events.addHandler(log.handler)
     try:
@@ -237,6 +248,6 @@ _events.setLevel(logging.INFO)
 _events.propagate = False
 
 
-def say(event: str, **fields: object) -> None:
+def write_event(event: str, **fields: object) -> None:
     """Write one event as a JSON object on one line, for jq and for programs that follow."""
     _events.info("%s", json.dumps({"event": event, **fields}))

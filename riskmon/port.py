@@ -1,7 +1,7 @@
-"""What the sidecar offers to the HTTP edge: calls, results, and the exceptions that they raise.
+"""What the sidecar offers to the HTTP edge: calls, their results, and the exceptions they raise.
 
-The sequencer and the sidecar raise and return these; the edge turns them into answers. So neither
-imports the other.
+The sequencer and the sidecar return and raise these, and the edge translates them into responses.
+Neither imports the other.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from riskmon.core.view import FiguresView, View
 
 
 class QueueFull(Exception):
-    """More has come in than can be taken now; the sender may try again."""
+    """The queue of events is full; the sender may try again."""
 
 
 class NotDurable(Exception):
-    """Nothing can be written, so nothing may be acknowledged."""
+    """Nothing can be made durable, so nothing is acknowledged."""
 
 
 class Unwritable(Exception):
-    """The request holds a value that the journal has no encoding for; it had no effect."""
+    """The request has a value that the journal cannot encode; it had no effect."""
 
 
 class NotReady(Exception):
@@ -42,9 +42,9 @@ class NotReady(Exception):
 
 
 class Accepted(Struct, frozen=True, kw_only=True):
-    """A batch that is durable. The sender may trade for ``lease`` seconds from its sending.
+    """A durable batch. The sender may trade for ``lease`` seconds from when it sent the batch.
 
-    ``levels`` is the level's name by scope; a caller that keeps its encoding hands it over raw.
+    ``levels`` is the name of the level by scope; it may be encoded already.
     """
 
     accepted: int
@@ -67,14 +67,14 @@ class Fault(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Reloaded:
-    """What became of a reload: with any fault the old configuration stays in force."""
+    """The result of a reload; with any fault the old configuration stays in force."""
 
     faults: Sequence[Fault] = ()
-    needs_restart: Sequence[str] = ()  # key paths that changed and wait for a restart
+    needs_restart: Sequence[str] = ()  # key paths that changed and need a restart
 
 
 class Refusal(Struct, frozen=True, kw_only=True):
-    """An operator's call that the edge refuses, before its body is read."""
+    """An operator's call that the edge refuses before it reads the body."""
 
     reason: Literal["unauthorized", "forbidden"]
     action: str  # "freeze", …, "reload"
@@ -101,31 +101,31 @@ Change = View | PortfolioNow | Transition | Warned | UnknownLimit | Shutdown
 
 
 class Port(Protocol):
-    """What lies behind the edge. The edge calls it on its own event loop only."""
+    """The sidecar as the edge sees it. To be called on the event loop of the edge only."""
 
     def ingest(self, events: list[Reported]) -> Awaitable[Accepted]:
-        """Take a checked batch whole; returns when it is durable.
+        """Apply a validated batch; return when it is durable.
 
         Raises ``QueueFull``, ``TooManyScopes``, ``NotDurable`` or ``NotReady``.
         """
         ...
 
     def check(self, order: Check) -> Awaitable[CheckAnswer]:
-        """May this order be sent? Raises as :meth:`ingest` does."""
+        """Whether an order may be sent. Raises as :meth:`ingest` does."""
         ...
 
     def operate(self, call: Operate) -> Awaitable[OperateAnswer]:
-        """Carry out an operator's call. Raises as :meth:`ingest` does."""
+        """Execute an operator's call. Raises as :meth:`ingest` does."""
         ...
 
     def view(self) -> Awaitable[View]:
-        """The engine after a whole batch; ``NotReady`` before there is one."""
+        """The engine after a complete batch. Raises ``NotReady``."""
         ...
 
     def audit(self, limit: int, before: int | None, refusals: bool) -> Awaitable[list[Record]]:
-        """At most ``limit`` records of the audit trail, newest first; ``before`` as asked.
+        """At most ``limit`` records of the audit trail, newest first, before ``before`` (UTC ns).
 
-        ``refusals``: with those of calls that were refused for want of a right.
+        ``refusals`` includes the calls that were refused for lack of a right.
         """
         ...
 
@@ -134,15 +134,15 @@ class Port(Protocol):
         ...
 
     def ready(self) -> str | None:
-        """None when ready, else why not."""
+        """None when ready, else the reason."""
         ...
 
     def reload(self) -> Awaitable[Reloaded]:
-        """Read the configuration anew."""
+        """Read the configuration again."""
         ...
 
     def subscribe(self) -> AsyncIterator[Change]:
-        """The state and the portfolio as they are, then each change; ``Shutdown`` is the last."""
+        """The state and the portfolio, then each change; ``Shutdown`` is the last."""
         ...
 
     def rejected(self, reason: str) -> None:
@@ -150,9 +150,9 @@ class Port(Protocol):
         ...
 
     def refused(self, refusal: Refusal) -> None:
-        """Enter a refused call in the audit trail."""
+        """Add a refused call to the audit trail."""
         ...
 
     def accept_paused(self) -> None:
-        """Count a pause of accepting connections, because no descriptor was left."""
+        """Count a pause in accepting connections for lack of descriptors."""
         ...

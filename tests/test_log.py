@@ -1,4 +1,4 @@
-"""The log: lines as they are written, and what happens to those that cannot be."""
+"""The log: the format of its lines, and lines that cannot be written."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from riskmon.log import PRINTED_MAX, Log, logging_to_stderr
-from riskmon.settings import LogSettings
+from riskmon.log import PRINTED_MAX, Log, LogSettings, logging_to_stderr
 
 _log = logging.getLogger("riskmon.test")
 
 
 @contextmanager
 def logged(**settings: str) -> Iterator[tuple[Log, list[str]]]:
-    """An open log on a standard error that is a pipe; the lines are there after the block."""
+    """Run a log on a standard error that is a pipe; its lines are available after the block."""
     kept = os.dup(2)
     read_end, write_end = os.pipe()
     os.dup2(write_end, 2)
@@ -40,7 +39,7 @@ def logged(**settings: str) -> Iterator[tuple[Log, list[str]]]:
 
 
 def test_text_keeps_a_message_in_its_line() -> None:
-    """Control characters out of a peer's answer make no line of their own and reach no terminal."""
+    """Control characters in a peer's answer start no new line and reach no terminal."""
     with logged() as (_, lines):
         _log.warning("the peer said %s", "a\n2026-01-01 info forged\x1b[2J")
     (line,) = lines
@@ -48,7 +47,7 @@ def test_text_keeps_a_message_in_its_line() -> None:
 
 
 def test_json_keeps_its_fields() -> None:
-    """One object a line, with the exception in a field of its own."""
+    """One object per line, with the exception in a separate field."""
     with logged(format="json") as (_, lines):
         try:
             raise ValueError("why")
@@ -64,7 +63,7 @@ def test_json_keeps_its_fields() -> None:
 
 
 def test_arguments_are_those_of_the_call() -> None:
-    """A line shows its arguments as they were, whatever changes before it is written."""
+    """A line shows its arguments at the time of the call."""
     with logged() as (_, lines):
         values = [1]
         _log.warning("values %s", values)
@@ -72,8 +71,8 @@ def test_arguments_are_those_of_the_call() -> None:
     assert lines[0].endswith("values [1]")
 
 
-def test_what_is_printed_is_logged() -> None:
-    """What a library prints or warns of does not go around the queue."""
+def test_printed_output_is_logged() -> None:
+    """Output of print and warnings of libraries go through the queue."""
     with logged() as (_, lines):
         print("to stdout")
         print("to stderr", file=sys.stderr)
@@ -83,7 +82,7 @@ def test_what_is_printed_is_logged() -> None:
 
 
 def test_a_line_that_cannot_be_formatted_is_counted() -> None:
-    """A fault in a log call prints no traceback around the queue and raises nothing."""
+    """A fault in a log call prints no traceback and raises nothing."""
     with logged() as (log, lines):
         _log.warning("%d of what", "no number")
         assert log.dropped() == 1
@@ -93,8 +92,8 @@ def test_a_line_that_cannot_be_formatted_is_counted() -> None:
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_many_lines_come_whole_and_in_order(blocking: bool) -> None:
-    """Lines longer than a pipe takes at once are written to their end, to any kind of pipe."""
+def test_many_lines_are_complete_and_in_order(blocking: bool) -> None:
+    """Lines longer than the buffer of a pipe are written completely, to any kind of pipe."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, blocking)
     log = Log(write_end, logging.Formatter("%(message)s"))

@@ -1,4 +1,4 @@
-"""What is not on the disk never opens a gate: the loop, with a disk that waits to be told."""
+"""Nothing opens a gate before it is on the disk: the sequencer over a disk that can be held."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from riskmon.journal import Commit, Journal, JournalError, Unencodable
 from riskmon.metrics import Recorder
 from riskmon.port import NotDurable, QueueFull, Unwritable
 from riskmon.sequencer import Sequencer
-from riskmon.sequencer import sequencer as loop_module
+from riskmon.sequencer import sequencer as sequencer_module
 from riskmon.system.clock import Clock, boot_ns
 
 Done = Callable[[BaseException | None], None]
@@ -44,25 +44,25 @@ class Disk:
         return bool(self._waiting)
 
     async def put_down(self, fault: BaseException | None = None) -> None:
-        """The oldest commit is durable, or failed, and the loop knows."""
+        """Make the oldest commit durable, or let it fail, and run the sequencer."""
         self._waiting.popleft()(fault)
         await turns()
 
 
 async def turns() -> None:
-    """Let the loop do what it can do now."""
+    """Run the event loop for a few steps."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
 class Running:
-    """A loop over a slow disk, and a reader of its gate."""
+    """A sequencer over a slow disk, and a reader of its gate."""
 
     def __init__(self, path: Path, lease_seconds: float = 60) -> None:
         self.disk, self.failed = Disk(), list[BaseException]()
         self.file = GateWriter.create(path, max_scopes=50, longest_lease_ns=60 * 10**9, epoch=1)
         self.gate = Gate.open(path)
-        self.loop = Sequencer(
+        self.sequencer = Sequencer(
             Engine(),
             cast("Journal", self.disk),
             self.file,
@@ -71,15 +71,15 @@ class Running:
             targets=[],
             last_seq=0,
             lease_seconds=lease_seconds,
-            fail=self.failed.append,
-            tell=lambda _: None,
+            on_failure=self.failed.append,
+            publish=lambda _: None,
         )
 
     async def start(self) -> None:
         """Begin, and open the gate."""
-        await self.take(self.loop.step([ev.Start(epoch="e")]))
+        await self.take(self.sequencer.step([ev.Start(epoch="e")]))
         await self.disk.put_down()
-        self.loop.open()
+        self.sequencer.open()
 
     async def take(self, call: Any) -> asyncio.Task[Any]:
         """Begin a call that waits for the disk."""
@@ -114,13 +114,13 @@ async def test_a_full_queue_refuses_no_operator(running: Callable[[], Running]) 
     """With no room left for events, a freeze is taken, before what waits, and the end too."""
     now = running()
     await now.start()
-    beats = [ev.Heartbeat(venue="a")] * (loop_module.QUEUE_EVENTS // 4)
-    batches = [asyncio.ensure_future(now.loop.ingest(beats)) for _ in range(4)]
+    beats = [ev.Heartbeat(venue="a")] * (sequencer_module.QUEUE_EVENTS // 4)
+    batches = [asyncio.ensure_future(now.sequencer.ingest(beats)) for _ in range(4)]
     await asyncio.sleep(0)
     with pytest.raises(QueueFull):
-        await now.loop.ingest([ev.Heartbeat(venue="a")])
-    freeze = asyncio.ensure_future(now.loop.ask(operate("freeze")))
-    stop = asyncio.ensure_future(now.loop.step([ev.Stop(cancel=False)]))
+        await now.sequencer.ingest([ev.Heartbeat(venue="a")])
+    freeze = asyncio.ensure_future(now.sequencer.ask(operate("freeze")))
+    stop = asyncio.ensure_future(now.sequencer.step([ev.Stop(cancel=False)]))
     while not freeze.done():
         await asyncio.sleep(0)
         while now.disk.waits:
@@ -136,8 +136,8 @@ async def test_a_commit_opens_only_what_it_holds(running: Callable[[], Running])
     """A scope that a later batch names stays shut until that batch is durable too."""
     now = running()
     await now.start()
-    first = await now.take(now.loop.ingest([ev.Heartbeat(venue="a")]))
-    second = await now.take(now.loop.ingest([ev.Heartbeat(venue="b")]))
+    first = await now.take(now.sequencer.ingest([ev.Heartbeat(venue="a")]))
+    second = await now.take(now.sequencer.ingest([ev.Heartbeat(venue="b")]))
     assert not now.gate.allows(venue="a")
     await now.disk.put_down()
     assert now.gate.allows(venue="a")
@@ -154,10 +154,10 @@ async def test_it_shuts_before_it_writes_and_opens_after(running: Callable[[], R
     """A freeze holds at once; an unfreeze only when it is durable, however many wait."""
     now = running()
     await now.start()
-    frozen = await now.take(now.loop.ask(operate("freeze")))
+    frozen = await now.take(now.sequencer.ask(operate("freeze")))
     assert now.gate.level() is Level.HALT
     assert not frozen.done()
-    await now.take(now.loop.ask(operate("unfreeze", generation=1)))
+    await now.take(now.sequencer.ask(operate("unfreeze", generation=1)))
     assert now.gate.level() is Level.HALT
     await now.disk.put_down()
     assert cast("OperateAnswer", frozen.result()).status == 200
@@ -171,8 +171,8 @@ async def test_a_shut_between_two_openings_holds(running: Callable[[], Running])
     now = running()
     await now.start()
     for call in (operate("freeze"), operate("unfreeze", 1), operate("freeze")):
-        await now.take(now.loop.ask(call))
-    await now.take(now.loop.ask(operate("unfreeze", generation=3)))
+        await now.take(now.sequencer.ask(call))
+    await now.take(now.sequencer.ask(operate("unfreeze", generation=3)))
     await now.disk.put_down()
     await now.disk.put_down()
     assert now.gate.level() is Level.HALT  # the second freeze is written next
@@ -186,7 +186,7 @@ async def test_a_failed_commit_shuts_and_answers_everybody(running: Callable[[],
     """Who waits for the disk is told that nothing is written; who comes later as well."""
     now = running()
     await now.start()
-    waiting = [await now.take(now.loop.ingest([ev.Heartbeat(venue=v)])) for v in "ab"]
+    waiting = [await now.take(now.sequencer.ingest([ev.Heartbeat(venue=v)])) for v in "ab"]
     await now.disk.put_down(OSError("the disk is gone"))
     assert [str(error) for error in now.failed] == ["the disk is gone"]
     assert now.gate.level() is Level.HALT
@@ -194,7 +194,7 @@ async def test_a_failed_commit_shuts_and_answers_everybody(running: Callable[[],
         with pytest.raises(NotDurable, match="the disk is gone"):
             call.result()
     with pytest.raises(NotDurable):
-        await now.loop.ingest([ev.Heartbeat()])
+        await now.sequencer.ingest([ev.Heartbeat()])
 
 
 async def test_a_check_that_waits_is_refused_with_the_lease(tmp_path: Path) -> None:
@@ -202,22 +202,22 @@ async def test_a_check_that_waits_is_refused_with_the_lease(tmp_path: Path) -> N
     now = Running(tmp_path / "gate", lease_seconds=0.1)
     try:
         await now.start()
-        assert now.loop.withheld() is None
-        await now.take(now.loop.ingest([ev.Heartbeat(venue="a")]))
-        waiting = await now.take(now.loop.ask(ORDER))
+        assert now.sequencer.withheld() is None
+        await now.take(now.sequencer.ingest([ev.Heartbeat(venue="a")]))
+        waiting = await now.take(now.sequencer.ask(ORDER))
         assert not waiting.done()
         await asyncio.wait([waiting], timeout=5)
         with pytest.raises(NotDurable, match="the disk has not answered"):
             waiting.result()
         with pytest.raises(NotDurable, match="the disk has not answered"):
-            await now.loop.ask(ORDER)
-        withheld = now.loop.withheld()
+            await now.sequencer.ask(ORDER)
+        withheld = now.sequencer.withheld()
         assert withheld is not None
         assert withheld.reason == "storage"
         await now.disk.put_down()
         await now.disk.put_down()
-        assert now.loop.withheld() is None
-        assert cast("CheckAnswer", await now.loop.ask(ORDER)).allowed
+        assert now.sequencer.withheld() is None
+        assert cast("CheckAnswer", await now.sequencer.ask(ORDER)).allowed
     finally:
         now.gate.close()
         now.file.close()
@@ -229,12 +229,14 @@ async def test_a_check_that_waits_is_refused_when_its_scope_is_shut(
     """A freeze that comes while a check waits for its commit: the check is not allowed."""
     now = running()
     await now.start()
-    await now.take(now.loop.ingest([ev.Heartbeat(venue="b")]))  # what it opens delays the check
-    checks = [await now.take(now.loop.ask(ORDER)) for _ in range(2)]
+    await now.take(
+        now.sequencer.ingest([ev.Heartbeat(venue="b")])
+    )  # what it opens delays the check
+    checks = [await now.take(now.sequencer.ask(ORDER)) for _ in range(2)]
     await now.disk.put_down()
     await now.disk.put_down()
     assert cast("CheckAnswer", checks[0].result()).allowed
-    await now.take(now.loop.ask(operate("freeze")))
+    await now.take(now.sequencer.ask(operate("freeze")))
     assert now.gate.level() is Level.HALT
     await now.disk.put_down()
     with pytest.raises(NotDurable, match="shut while the check waited"):
@@ -248,13 +250,13 @@ async def test_before_it_opens_and_after_it_stops_the_lease_is_withheld(
     now = running()
 
     def reason() -> str | None:
-        withheld = now.loop.withheld()
+        withheld = now.sequencer.withheld()
         return None if withheld is None else withheld.reason
 
     assert reason() == "start"
     await now.start()
     assert reason() is None
-    stopping = await now.take(now.loop.stop(cancel=False))
+    stopping = await now.take(now.sequencer.stop(cancel=False))
     assert reason() == "stop"
     await now.disk.put_down(JournalError("the disk is gone"))
     await stopping
@@ -265,22 +267,22 @@ async def test_nothing_enters_between_the_pieces_of_a_batch(
     running: Callable[[], Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Later requests and reads wait for the whole batch; the lease is renewed for one lease."""
-    monkeypatch.setattr(loop_module, "PIECE_WORK", 1)
+    monkeypatch.setattr(sequencer_module, "PIECE_WORK", 1)
     now = running()
     await now.start()
     batch = [ev.Error(venue="a", operation=str(n)) for n in range(500)]
-    first = await now.take(now.loop.ingest(batch))
-    second = await now.take(now.loop.ingest([ev.Heartbeat(venue="b")]))
-    read = await now.take(now.loop.at_rest())
-    assert "venue:a" in now.loop.engine.levels  # it is applied in part
-    assert not now.loop.is_at_rest
+    first = await now.take(now.sequencer.ingest(batch))
+    second = await now.take(now.sequencer.ingest([ev.Heartbeat(venue="b")]))
+    read = await now.take(now.sequencer.at_rest())
+    assert "venue:a" in now.sequencer.engine.levels  # it is applied in part
+    assert not now.sequencer.is_at_rest
     assert not read.done()
-    assert now.loop.withheld() is None
+    assert now.sequencer.withheld() is None
     with monkeypatch.context() as later:
-        later.setattr(loop_module, "boot_ns", lambda: boot_ns() + 61 * 10**9)
-        assert now.loop.withheld() is not None
-    while not now.loop.is_at_rest:
-        assert "venue:b" not in now.loop.engine.levels
+        later.setattr(sequencer_module, "boot_ns", lambda: boot_ns() + 61 * 10**9)
+        assert now.sequencer.withheld() is not None
+    while not now.sequencer.is_at_rest:
+        assert "venue:b" not in now.sequencer.engine.levels
         await asyncio.sleep(0)
     await turns()
     assert read.done()
@@ -288,21 +290,21 @@ async def test_nothing_enters_between_the_pieces_of_a_batch(
     for _ in range(2):
         await now.disk.put_down()
     assert (first.result().accepted, second.result().accepted) == (500, 1)
-    assert now.loop.engine.levels["venue:a"] == 0
+    assert now.sequencer.engine.levels["venue:a"] == 0
 
 
 async def test_a_refused_batch_changes_nothing(
     running: Callable[[], Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch that names too much is refused before any of it is applied, also in pieces."""
-    monkeypatch.setattr(loop_module, "PIECE_WORK", 1)
+    monkeypatch.setattr(sequencer_module, "PIECE_WORK", 1)
     now = running()
     await now.start()
-    before = now.loop.engine.snapshot()
+    before = now.sequencer.engine.snapshot()
     batch = [ev.Heartbeat(venue=f"v{n}") for n in range(5_000)]
     with pytest.raises(TooManyScopes):
-        await now.loop.ingest(batch)
-    assert now.loop.engine.snapshot() == before
+        await now.sequencer.ingest(batch)
+    assert now.sequencer.engine.snapshot() == before
 
 
 async def test_a_value_that_cannot_be_written_is_refused_before_it_acts(
@@ -312,11 +314,11 @@ async def test_a_value_that_cannot_be_written_is_refused_before_it_acts(
     now = running()
     await now.start()
     with pytest.raises(Unwritable, match="cannot be written"):
-        await now.loop.ask(operate("freeze", generation=2**64))
+        await now.sequencer.ask(operate("freeze", generation=2**64))
     assert now.gate.level() is Level.ALLOW
-    assert now.loop.engine.generation == 0
+    assert now.sequencer.engine.generation == 0
     assert now.failed == []
-    frozen = await now.take(now.loop.ask(operate("freeze")))
+    frozen = await now.take(now.sequencer.ask(operate("freeze")))
     await now.disk.put_down()
     assert cast("OperateAnswer", frozen.result()).status == 200
 
@@ -332,14 +334,14 @@ async def test_a_fault_of_encoding_is_not_a_fault_of_the_disk(
         raise Unencodable("a decision cannot be written: Integer value out of range")
 
     monkeypatch.setattr(now.disk, "submit", submit)
-    waiting = asyncio.ensure_future(now.loop.ingest([ev.Heartbeat(venue="a")]))
+    waiting = asyncio.ensure_future(now.sequencer.ingest([ev.Heartbeat(venue="a")]))
     with pytest.raises(
         NotDurable, match="riskmon has failed and is stopping: a decision cannot be"
     ):
         await waiting
     assert now.gate.level() is Level.HALT
     assert [type(error) for error in now.failed] == [Unencodable]
-    withheld = now.loop.withheld()
+    withheld = now.sequencer.withheld()
     assert withheld is not None
     assert withheld.reason == "stop"
 
@@ -348,10 +350,10 @@ async def test_a_failure_after_the_end_touches_nothing(running: Callable[[], Run
     """A fault that is found after an orderly stop leaves the gate alone, which is closed then."""
     one = running()
     await one.start()
-    stop = await one.take(one.loop.stop(cancel=False))
+    stop = await one.take(one.sequencer.stop(cancel=False))
     await one.disk.put_down()
     await stop
     one.file.close()
-    one.loop.end_with(OSError("the disk failed at the very end"))
+    one.sequencer.end_with(OSError("the disk failed at the very end"))
     assert one.failed == []
-    assert one.loop.failed is None
+    assert one.sequencer.failed is None

@@ -22,7 +22,7 @@ import click
 from riskmon.client import Client, TradingHalted
 from riskmon.client.reports import Side, boottime_ns
 from riskmon.demo.exchange import START_PRICE, SYMBOL, until_stopped
-from riskmon.log import events_to_stdout, say
+from riskmon.log import events_to_stdout, write_event
 
 WORKERS = 8
 RESTING_MAX = 3  # of each worker
@@ -70,7 +70,7 @@ class Bot:
         seconds = (ended_ns - started_ns) / 1e9
         self._seconds.append(seconds)
         if seconds > SLOW_SECONDS:
-            say("slow", operation=operation, seconds=seconds, reported_ns=ended_ns)
+            write_event("slow", operation=operation, seconds=seconds, reported_ns=ended_ns)
         return answer
 
     async def _quote(self, number: int) -> None:
@@ -101,12 +101,12 @@ class Bot:
         self._refused += 1
         if not self._halted:
             self._halted = True
-            say("halted", at_ns=boottime_ns(), level=halted.level, scope=halted.scope)
+            write_event("halted", at_ns=boottime_ns(), level=halted.level, scope=halted.scope)
 
     def _resume(self) -> None:
         if self._halted:
             self._halted = False
-            say("resumed", at_ns=boottime_ns())
+            write_event("resumed", at_ns=boottime_ns())
 
     async def _report(self) -> None:
         """Fetch and report what the sidecar cannot see by itself."""
@@ -131,7 +131,7 @@ class Bot:
     async def _tell(self) -> None:
         while True:
             await asyncio.sleep(1)
-            say(
+            write_event(
                 "status",
                 requests=self._requests,
                 p99_seconds=nearest_rank(self._seconds, 0.99),

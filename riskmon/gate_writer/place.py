@@ -11,7 +11,6 @@ case. Readers need no lock.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from contextlib import suppress
@@ -20,6 +19,8 @@ from shlex import quote
 from typing import Final
 
 from riskmon.gate import NotOwn, open_directory, open_file, require_own
+from riskmon.system import lock_file
+from riskmon.system.lock_file import LockHeld
 from riskmon.system.permissions import Unsafe, make_directory
 
 DIRECTORY_MODE: Final = 0o755  # bots of other users read the gate
@@ -122,8 +123,8 @@ class GatePlace:
 
     def install(self) -> None:
         """Rename the allocated file to its final name, replacing any existing file."""
-        held = self._directory
-        os.rename(self._new_name, self.path.name, src_dir_fd=held, dst_dir_fd=held)
+        folder = self._directory
+        os.rename(self._new_name, self.path.name, src_dir_fd=folder, dst_dir_fd=folder)
 
     def discard(self) -> None:
         """Remove an allocated file that is not installed."""
@@ -148,23 +149,12 @@ class GatePlace:
         return os.path.samestat(found, os.fstat(self._lock))
 
     def _take_lock(self, directory: int) -> int:
-        # The lock file is never removed: otherwise two processes could lock two files of the name.
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        lock = os.open(self._lock_name, flags, 0o600, dir_fd=directory)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, str(os.getpid()).encode(), 0)
-        except BlockingIOError:
-            holder = os.pread(lock, 20, 0).decode(errors="replace") or "unknown"
-            os.close(lock)
+            return lock_file.take(self._lock_name, directory=directory)
+        except LockHeld as held:
             raise GateInUse(
-                f"gate {self.path} is in use by another riskmon (process {holder})"
+                f"gate {self.path} is in use by another riskmon (process {held.holder})"
             ) from None
-        except BaseException:
-            os.close(lock)
-            raise
-        return lock
 
 
 def _open(path: Path) -> int:

@@ -158,22 +158,22 @@ class GateWriter:
         Higher levels than the current ones are ignored, and so are scopes without a level.
         Raises as `renew` does.
         """
-        known = self._levels
+        current = self._levels
         fallen = {
             scope: int(Level(level))
             for scope, level in levels.items()
-            if level < known.get(scope, _ALLOW)
+            if level < current.get(scope, _ALLOW)
         }
         self._generation = generation
         if ACCOUNT in fallen:
-            self._group({**known, **fallen})
+            self._group({**current, **fallen})
             self._store(self._file)
             return
-        known.update(fallen)
+        current.update(fallen)
         self._grouped = self._grouped and not fallen
         if not self._file.has_its_size():
             return
-        bound, words = known.get(ACCOUNT, _ALLOW), self._file.words
+        bound, words = current.get(ACCOUNT, _ALLOW), self._file.words
         for scope, level in fallen.items():
             slot = self._slots.get(scope)
             if slot is not None:
@@ -289,14 +289,14 @@ class _MappedFile:
 
     def damage(self, found: os.stat_result | None) -> str | None:
         """Return how the file that was found at the path differs from this one, None for equal."""
-        held = os.fstat(self._descriptor)
+        own = os.fstat(self._descriptor)
         if found is None:
             return "it is missing"
-        if not os.path.samestat(found, held):
+        if not os.path.samestat(found, own):
             return "another file is in its place"
-        if self._truncated or held.st_size < self._size:
+        if self._truncated or own.st_size < self._size:
             return "it was truncated"
-        if held.st_uid != os.geteuid() or stat.S_IMODE(held.st_mode) != FILE_MODE:
+        if own.st_uid != os.geteuid() or stat.S_IMODE(own.st_mode) != FILE_MODE:
             return "its owner or mode was changed"
         return None
 

@@ -21,7 +21,7 @@ disk holds.
 """
 
 from riskmon.journal.check import Report, check_state
-from riskmon.journal.commit import Commit, Delivery, Entry, Status, Unencodable, encoded
+from riskmon.journal.commit import Commit, Entry, Unencodable, encoded
 from riskmon.journal.copies import backup, restore
 from riskmon.journal.file import JournalError, JournalLost, take
 from riskmon.journal.reading import entries
@@ -29,14 +29,12 @@ from riskmon.journal.running import Journal, Recovered
 
 __all__ = [
     "Commit",
-    "Delivery",
     "Entry",
     "Journal",
     "JournalError",
     "JournalLost",
     "Recovered",
     "Report",
-    "Status",
     "Unencodable",
     "backup",
     "check_state",

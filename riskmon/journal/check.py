@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import zlib
@@ -29,6 +28,7 @@ from riskmon.journal.mark import Marks, mark_paths
 from riskmon.journal.opening import compare, examine, is_absent_or_empty
 from riskmon.journal.reading import end_of, pruned_seq
 from riskmon.system.clock import rfc3339
+from riskmon.system.lock_file import LockHeld, lock
 
 _FINDINGS_MAX = 100  # of one kind
 _decode_record = msgspec.json.Decoder(Record).decode
@@ -152,29 +152,29 @@ def _snapshot_fault(crc: int, data: bytes, decode: Callable[[bytes], object]) ->
 def _locked(state_dir: Path, report: Report) -> Iterator[None]:
     """Prevent the start of a sidecar during the check, or report the one that is running."""
     try:
-        lock = os.open(state_dir / LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        file = os.open(state_dir / LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         yield  # no sidecar has run there yet, or the journal is not readable either
         return
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        report.running = os.pread(lock, 20, 0).decode(errors="replace") or "unknown"
+        lock(file)
+    except LockHeld as held:
+        report.running = held.holder
     try:
         yield
     finally:
-        os.close(lock)
+        os.close(file)
 
 
 @contextmanager
 def _without_new_files(path: Path, report: Report) -> Iterator[None]:
     """Remove the files that SQLite creates to read a journal that no sidecar has open."""
-    beside = [log_of(path), path.with_name(f"{path.name}-shm")]
-    there = [one for one in beside if one.exists()]
+    extra = [log_of(path), path.with_name(f"{path.name}-shm")]
+    existing = [one for one in extra if one.exists()]
     try:
         yield
     finally:
-        for one in beside:
-            if one not in there and not report.running:
+        for one in extra:
+            if one not in existing and not report.running:
                 with suppress(OSError):
                     one.unlink(missing_ok=True)

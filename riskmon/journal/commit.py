@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import apsw
 import msgspec
@@ -14,12 +14,11 @@ from msgspec.structs import astuple
 
 from riskmon.core.decisions import Decision, Record, Transition
 from riskmon.core.events import Event
+from riskmon.delivery import Delivery, Status
 
 _encode = msgspec.msgpack.Encoder().encode
 _json = msgspec.json.Encoder().encode
 _UNENCODABLE = (OverflowError, TypeError, ValueError)  # raised by the encoders
-
-Status = Literal["pending", "delivered", "withdrawn"]
 
 
 class Entry(NamedTuple):
@@ -50,20 +49,6 @@ def encoded(events: Sequence[Event]) -> bytes:
 
 class Unencodable(Exception):
     """A value that the journal cannot encode: an integer over 64 bits, an unsupported type."""
-
-
-class Delivery(Struct, frozen=True):
-    """One sweep's cancel for one target. ``id`` is the webhook-id, ``created_ns`` UTC ns."""
-
-    id: str
-    incident: str
-    sweep: int
-    target: str
-    scope: str
-    body: bytes
-    created_ns: int
-    status: Status = "pending"
-    attempts: int = 0
 
 
 class Commit(Struct, kw_only=True):

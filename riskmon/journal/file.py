@@ -8,23 +8,24 @@ readable only by their owner.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import apsw
 import msgspec
 
 from riskmon.journal.mark import sync_directory
+from riskmon.system import lock_file
+from riskmon.system.lock_file import CannotLock, LockHeld
 from riskmon.system.permissions import Unsafe, check_directory, make_directory
 
 JOURNAL_NAME = "journal.db"
 LOCK_NAME = "lock"
 SCHEMA_VERSION = 1
 
-_IDENTITY_KEYS = ("identity_high", "identity_low")  # rows of meta, which holds integers
+_IDENTITY_KEYS = ("identity_high", "identity_low")  # rows of meta, whose values are integers
 
 _APPLICATION_ID = 0x5249534B  # "RISK": distinguishes a journal from other SQLite databases
 _SCHEMA = f"""
@@ -110,10 +111,18 @@ def take(state_dir: Path) -> int:
     try:
         make_directory(state_dir)
         check_directory(state_dir)
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-        lock = os.open(state_dir / LOCK_NAME, flags, 0o600)
+        return lock_file.take(state_dir / LOCK_NAME)
     except Unsafe as fault:
         raise JournalError(f"state_dir {fault}") from None
+    except LockHeld as held:
+        raise JournalError(
+            f"state_dir {state_dir} is in use by another riskmon (process {held.holder}): stop it, "
+            "or give this one a state_dir of its own"
+        ) from None
+    except CannotLock as fault:
+        raise JournalError(
+            f"cannot lock {state_dir / LOCK_NAME} ({fault.strerror}): use a local disk"
+        ) from fault
     except NotADirectoryError:
         raise JournalError(
             f"state_dir {state_dir} is not a directory: move the file away or set another path"
@@ -123,23 +132,6 @@ def take(state_dir: Path) -> int:
             f"cannot write in state_dir {state_dir} ({fault.strerror}): give this user write "
             "permission there, or set another path"
         ) from fault
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(lock, 20, 0).decode(errors="replace") or "unknown"
-        os.close(lock)
-        raise JournalError(
-            f"state_dir {state_dir} is in use by another riskmon (process {holder}): stop it, "
-            "or give this one a state_dir of its own"
-        ) from None
-    except OSError as fault:
-        os.close(lock)
-        raise JournalError(
-            f"cannot lock {state_dir / LOCK_NAME} ({fault.strerror}): use a local disk"
-        ) from fault
-    with suppress(OSError):  # on a full disk only the message of a second start lacks the pid
-        os.ftruncate(lock, os.pwrite(lock, str(os.getpid()).encode(), 0))
-    return lock
 
 
 def create(path: Path, identity: bytes) -> None:

@@ -113,10 +113,10 @@ def examine(path: Path, found: Sequence[Found], *, thorough: bool) -> End | None
         with translated_errors(path):
             return _examine(path, found, thorough=thorough)
     except JournalDamaged as damage:
-        held = max((one.mark for one in found if one.mark), key=lambda m: m.last_seq, default=None)
-        if held is None:
+        last = max((one.mark for one in found if one.mark), key=lambda m: m.last_seq, default=None)
+        if last is None:
             raise
-        raise JournalDamaged(f"{damage.what}; it contained {_span(1, held)}") from damage
+        raise JournalDamaged(f"{damage.what}; it contained {_span(1, last)}") from damage
 
 
 def _examine(path: Path, found: Sequence[Found], *, thorough: bool) -> End | None:

@@ -15,7 +15,8 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from riskmon.core.decisions import Record
-from riskmon.journal.commit import Commit, Delivery, Entry, Rows, rows_of
+from riskmon.delivery import Delivery
+from riskmon.journal.commit import Commit, Entry, Rows, rows_of
 from riskmon.journal.file import JOURNAL_NAME, JournalError, open_reader, take, translated_errors
 from riskmon.journal.mark import Marks, mark_paths
 from riskmon.journal.pruning import Prune

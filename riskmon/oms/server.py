@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 import aiohttp
 from aiohttp import web
 
-from riskmon.log import events_to_stdout, logging_to_stderr, say
+from riskmon.log import LogSettings, events_to_stdout, logging_to_stderr, write_event
 from riskmon.oms.receiver import Receiver
 from riskmon.oms.simulated import simulated
-from riskmon.settings import LogSettings
 
 
 def run(*, listen: str, secrets: Sequence[str], venues: Mapping[str, str]) -> int:
@@ -46,13 +45,13 @@ async def _serve(host: str, port: int, secrets: Sequence[str], venues: Mapping[s
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with aiohttp.ClientSession() as session:
         adapters = {name: simulated(url.rstrip("/"), session) for name, url in venues.items()}
-        receiver = Receiver(adapters, secrets, say)
+        receiver = Receiver(adapters, secrets, write_event)
         runner = web.AppRunner(receiver.app(), shutdown_timeout=2)
         await runner.setup()
         try:
             listener = await receiver.connections.listen(runner, host, port)
             url = f"http://{host}:{listener.sockets[0].getsockname()[1]}/cancel"
-            say("listening", url=url, venues=list(adapters))
+            write_event("listening", url=url, venues=list(adapters))
             await stop.wait()
             listener.close()
         finally:

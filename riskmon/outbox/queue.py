@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from riskmon.core.decisions import Sweep
 from riskmon.core.events import CancelAnswered, CancelSent
-from riskmon.journal import Delivery, Status
+from riskmon.delivery import Delivery, Status
 from riskmon.outbox.target import CancelTarget
 from riskmon.outbox.webhook import WHOLE_SECONDS, Attempt, Sender, payload, read_answer
 

@@ -32,13 +32,14 @@ class Grants:
 
     def tighten(self, levels: Levels, generation: int) -> None:
         """Lower the levels to ``levels`` at once; higher ones wait for :meth:`loosen`."""
-        known = self._levels
+        current = self._levels
         for scope in levels:
-            if scope not in known:
+            if scope not in current:
                 self._gate.add(scope)
         # A new scope is at halt until its registration is durable.
         self._levels = {
-            scope: min(known.get(scope, HALT), levels.get(scope, HALT)) for scope in known | levels
+            scope: min(current.get(scope, HALT), levels.get(scope, HALT))
+            for scope in current | levels
         }
         self._gate.tighten(self._levels, generation)
 

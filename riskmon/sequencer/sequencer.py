@@ -1,19 +1,20 @@
-"""The loop: shut first, then write, then tell; never open before it is written.
+"""The loop: shut the gate first, then write, then answer; open nothing before it is written.
 
 One turn takes what has come in, steps the engine, and tightens the gate at once. Inputs, decisions
 and cancels then go to the journal's writer thread as one commit. Only when that is on the disk is
 the gate loosened and the senders answered. A cancel does not wait for a slow disk: its first
 attempt starts when the commit returns, or 20 ms after the breach without it.
 
-The thread that renews the lease is the thread that runs the engine, so a loop that hangs lets the
-lease lapse. :meth:`Sequencer.withheld` decides whether the lease is renewed, and says why it is
-not: an order that is checked meanwhile is refused, and every view of the engine shows halt.
+The thread that renews the lease is the thread that runs the engine, so a hang of this thread lets
+the lease lapse. :meth:`Sequencer.withheld` decides whether the lease is renewed, and gives the
+reason when it is not: an order that is checked meanwhile is refused, and every view of the engine
+shows halt.
 
 A turn takes requests until it has done ``PIECE_WORK``, a few milliseconds of the engine's work. A
 request that is more work than that is applied in pieces, and other callbacks of the event loop run
 between them: connections are served and the lease is renewed, but at most for one lease from the
-turn's begin. Nothing else enters the engine before the request is applied; what reads the engine
-waits for that (:meth:`Sequencer.at_rest`).
+start of the turn. Nothing else enters the engine before the request is applied; readers of the
+engine wait for that (:meth:`Sequencer.at_rest`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import cast
 
 from riskmon.core import events as ev
 from riskmon.core.admission import TooManyScopes
@@ -31,8 +32,9 @@ from riskmon.core.checks import checked_scopes
 from riskmon.core.decisions import Answer, CheckAnswer, Decision, Outcome, Sweep, Withdraw
 from riskmon.core.engine import Engine
 from riskmon.core.view import Withheld
+from riskmon.delivery import Status
 from riskmon.gate_writer import GateWriter
-from riskmon.journal import Commit, Entry, Journal, JournalError, Status, Unencodable, encoded
+from riskmon.journal import Commit, Entry, Journal, JournalError, Unencodable, encoded
 from riskmon.metrics import Recorder
 from riskmon.outbox.queue import Outbox
 from riskmon.outbox.target import CancelTarget
@@ -43,19 +45,19 @@ from riskmon.system.clock import Clock, boot_ns
 
 PIECE_WORK = 256  # units of the engine's work in one piece: 1 to 4 ms
 OBSERVED_AT_ONCE = 1_024  # events that are counted in one piece
-QUEUE_EVENTS = 200_000  # taken in and not durable yet
+QUEUE_EVENTS = 200_000  # accepted and not durable yet
 RENEWALS_PER_LEASE = 20
 CANCEL_WAIT_SECONDS = 0.02  # a cancel waits so long for its commit
-CANCELS_FIRST_SECONDS = 0.001  # a start over answers and the log, which take as long as a cancel
-LAST_CANCELS_SECONDS = 2.0  # that an end for want of a disk leaves the cancels under way
-TURN_SHARE = 32  # of what the journal may hold; a turn takes no request after so much
+CANCELS_FIRST_SECONDS = 0.001  # a delay of answers and log lines, which take as long as a cancel
+LAST_CANCELS_SECONDS = 2.0  # for the cancels under way, when the disk has failed
+TURN_SHARE = 32  # a turn takes no further request after this fraction of the journal's bytes
 
 
 class Sequencer:
-    """Runs an engine; use it on one event loop only.
+    """Runs an engine. Use it on one event loop only.
 
-    ``fail`` is called once, with the error, when nothing more can be written: the gate is shut by
-    then. ``tell`` gets every decision once it is durable.
+    ``on_failure`` is called once, with the error, when nothing more can be written; the gate is
+    already shut. ``publish`` gets every decision once it is durable.
     """
 
     def __init__(
@@ -70,25 +72,25 @@ class Sequencer:
         last_seq: int,
         lease_seconds: float,
         journal_bytes: int = 2_000_000_000,
-        fail: Callable[[BaseException], None],
-        tell: Callable[[Decision], None],
+        on_failure: Callable[[BaseException], None],
+        publish: Callable[[Decision], None],
     ) -> None:
         self.engine, self.journal = engine, journal
         self.clock, self.recorder = clock, recorder
-        self.fail, self.tell = fail, tell
+        self._on_failure, self._publish = on_failure, publish
         self.outbox = Outbox(targets, self._report, settle=self._settle, observe=recorder)
         self._loop = asyncio.get_running_loop()
-        self._lease = Grants(gate, lease_seconds)
+        self._grants = Grants(gate, lease_seconds)
         self._seq = last_seq
-        self._calls: deque[Request] = deque()  # operators', which come before all else
+        self._calls: deque[Request] = deque()  # of operators; taken before all others
         self._inbox: deque[Request] = deque()
         self._queued_events = 0
         self._turns: deque[Turn] = deque()  # submitted and not durable
-        self._turn: Turn | None = None  # the one that is being applied, in pieces
+        self._turn: Turn | None = None  # being applied, in pieces
         self._pieces: Iterator[None] = iter(())
-        self._rest = asyncio.Event()  # set while no request is applied in part
+        self._rest = asyncio.Event()  # set while no request is partly applied
         self._rest.set()
-        self._untold: deque[Turn] = deque()  # durable, and their senders not answered
+        self._unanswered: deque[Turn] = deque()  # durable, their senders not answered yet
         self._outcomes: list[tuple[str, Status, int]] = []
         self._turn_due: asyncio.Handle | None = None
         self._renewal: asyncio.TimerHandle | None = None
@@ -96,75 +98,74 @@ class Sequencer:
         self._cancel_arrived_ns: dict[str, int] = {}  # incident -> arrival of its cause
         self._journal_bytes = journal_bytes
         self._snapshots = Snapshots(journal_bytes)
-        self._checks: set[asyncio.Future[Any]] = set()  # that wait for an answer
+        self._checks: set[asyncio.Future[Outcome]] = set()  # waiting for an answer
         self._opened = self._stopping = self._stopped = False
         self.failed: BaseException | None = None
 
     # -- what comes in ----------------------------------------------------------------------------
 
     async def ingest(self, events: Sequence[ev.Event]) -> Accepted:
-        """Take a batch whole; returns when it is durable. Raises as :class:`riskmon.port.Port`."""
-        outcome: Outcome = await self._take(events)
+        """Apply a batch; return when it is durable. Raises as :class:`riskmon.port.Port` does."""
+        outcome = await self._take(events)
         return Accepted(
             accepted=len(events) - outcome.duplicates,
             duplicates=outcome.duplicates,
             generation=self.engine.generation,
-            lease=self._lease.ns / 1e9,
-            levels=self._lease.encoded() if self.withheld() is None else self._lease.halted(),
+            lease=self._grants.ns / 1e9,
+            levels=self._grants.encoded() if self.withheld() is None else self._grants.halted(),
         )
 
     async def ask(self, call: ev.Check | ev.Operate) -> Answer:
-        """Check an order, or carry out an operator's call; no order without a lease."""
+        """Check an order, or execute an operator's call; without a lease an order is refused."""
         if not isinstance(call, ev.Check):
-            done: Outcome = await self._take([call], self._calls)
+            done = await self._take([call], self._calls)
             return done.answers[0]
         if (why := self.withheld()) is not None:
             raise NotDurable(why.detail)
         waiter = self._take([call])
         self._checks.add(waiter)
         waiter.add_done_callback(self._checks.discard)
-        outcome: Outcome = await waiter
+        outcome = await waiter
         return outcome.answers[0]
 
     async def step(self, events: Sequence[ev.Event]) -> Outcome:
-        """Let the engine take events of the sidecar's own; returns when they are durable."""
-        outcome: Outcome = await self._take(events, self._inbox)
-        return outcome
+        """Apply events of the sidecar itself; return when they are durable."""
+        return await self._take(events, self._inbox)
 
     def _take(
         self, events: Sequence[ev.Event], queue: deque[Request] | None = None
-    ) -> asyncio.Future[Any]:
-        """Queue a request; what comes without a ``queue`` takes the room that is left."""
+    ) -> asyncio.Future[Outcome]:
+        """Queue a request; without a ``queue`` it is bounded by ``QUEUE_EVENTS``."""
         if self.failed is not None or self._stopped:
             raise NotDurable("nothing can be written: the sidecar is stopping")
         if queue is None and self._queued_events + len(events) > QUEUE_EVENTS:
             raise QueueFull(f"{self._queued_events} events wait to be written: slow down")
         try:
-            data = encoded(events)  # before the engine is stepped: a fault has no effect
+            data = encoded(events)  # before the engine is stepped, so that a fault has no effect
         except Unencodable as fault:
             raise Unwritable(str(fault)) from None
-        waiter: asyncio.Future[Any] = self._loop.create_future()
+        waiter: asyncio.Future[Outcome] = self._loop.create_future()
         self._put(Request(events, boot_ns(), waiter, encoded=data), queue)
         return waiter
 
     def _put(self, request: Request, queue: deque[Request] | None = None) -> None:
         (self._inbox if queue is None else queue).append(request)
         self._queued_events += len(request.events)
-        self._want_turn()
+        self._schedule_turn()
 
-    def _want_turn(self) -> None:
+    def _schedule_turn(self) -> None:
         if self._turn_due is None and not self._stopped:
             self._turn_due = self._loop.call_soon(self._run_turn)
 
     async def at_rest(self) -> Engine:
-        """The engine, once no request is applied in part."""
+        """The engine, once no request is partly applied."""
         while not self._rest.is_set():
             await self._rest.wait()
         return self.engine
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether no request is applied in part."""
+        """Whether no request is partly applied."""
         return self._rest.is_set()
 
     def _report(self, event: ev.CancelSent | ev.CancelAnswered) -> None:
@@ -172,14 +173,14 @@ class Sequencer:
             arrived_ns = self._cancel_arrived_ns.pop(event.incident, None)
             if arrived_ns is not None:
                 self.recorder.breach_to_cancel((boot_ns() - arrived_ns) / 1e9)
-            # The attempt goes out in the loop's next few steps; a turn would come before them.
+            # The attempt is sent in the next few steps of the event loop; a turn would delay it.
             self._loop.call_later(CANCELS_FIRST_SECONDS, self._put, Request([event], boot_ns()))
         else:
             self._put(Request([event], boot_ns()))
 
     def _settle(self, delivery_id: str, status: Status, attempts: int) -> None:
         self._outcomes.append((delivery_id, status, attempts))
-        self._want_turn()
+        self._schedule_turn()
 
     # -- one turn ---------------------------------------------------------------------------------
 
@@ -194,14 +195,14 @@ class Sequencer:
                 self._pieces = self._applied(self._turn)
             if self._advance():
                 self._turn = None
-        except BaseException as error:  # a broken invariant: shut, and end
+        except BaseException as error:  # a broken invariant
             self.end_with(error)
             raise
         if self._calls or self._inbox or self._turn is not None:
-            self._want_turn()
+            self._schedule_turn()
 
     def _advance(self) -> bool:
-        """Do the next piece of the turn; whether it was the last."""
+        """Run the next piece of the turn; whether it was the last."""
         for _ in self._pieces:
             self._rest.clear()
             return False
@@ -209,7 +210,7 @@ class Sequencer:
         return True
 
     def _applied(self, turn: Turn) -> Iterator[None]:
-        """A turn, in pieces."""
+        """Apply a turn, in pieces."""
         wall_ns, now_ns = time.time_ns(), self.clock.now_ns()
         work = PIECE_WORK
         room = self._journal_bytes // TURN_SHARE
@@ -241,7 +242,7 @@ class Sequencer:
         self.recorder.cycle((boot_ns() - turn.began_ns) / 1e9, wall_ns)
 
     def _next(self, turn: Turn, now_ns: int) -> Request | None:
-        """The next request of a turn; a tick when only time has something to do."""
+        """The next request of a turn; a tick when only a timer is due."""
         if queue := self._calls or self._inbox:
             return queue.popleft()
         if not turn.requests and self.engine.next_deadline_ns <= now_ns:
@@ -250,11 +251,10 @@ class Sequencer:
         return None
 
     def _refuse(self, turn: Turn, refusal: TooManyScopes) -> None:
-        """Answer the last request of a turn that there is no room for what it names."""
+        """Refuse the last request of a turn, which names more scopes than there is room for."""
         request = turn.requests.pop()
         self._queued_events -= len(request.events)
-        if request.waiter is not None and not request.waiter.done():
-            request.waiter.set_exception(refusal)
+        request.refuse(refusal)
 
     def _observed(self, events: Sequence[ev.Event]) -> Iterator[None]:
         """Count a request's events, in pieces."""
@@ -264,13 +264,13 @@ class Sequencer:
             self.recorder.observe(events[begin : begin + OBSERVED_AT_ONCE])
 
     def _tighten(self, turn: Turn) -> None:
-        """Shut what must be shut now; what may open waits for the commit."""
+        """Lower the levels of the gate now; higher ones wait for the commit."""
         engine = self.engine
         last = self._turns[-1].version if self._turns else self._durable_version
         turn.version = engine.levels_version
         if turn.version != last:
             turn.levels = dict(engine.levels)
-            self._lease.tighten(turn.levels, engine.generation)
+            self._grants.tighten(turn.levels, engine.generation)
 
     def _prepare_cancels(self, turn: Turn) -> None:
         decisions = turn.commit.decisions
@@ -287,7 +287,7 @@ class Sequencer:
         self._loop.call_later(CANCEL_WAIT_SECONDS, self._send, turn)
 
     def _send(self, turn: Turn) -> None:
-        """Begin the cancels of a turn; the outbox knows those that it has."""
+        """Start the cancels of a turn; the outbox ignores those that it has already."""
         if not self._stopped:
             for delivery in turn.commit.deliveries:
                 if not self._is_withdrawn(delivery.incident):
@@ -322,10 +322,8 @@ class Sequencer:
         if turn.version != self._durable_version or self.withheld() is not None:
             return
         for request in turn.requests:
-            waiter = request.waiter
-            is_check = len(request.events) == 1 and isinstance(request.events[0], ev.Check)
-            if is_check and waiter is not None and not waiter.done():
-                waiter.set_result(request.outcome)
+            if request.check is not None:
+                request.answer()
 
     def _written(self, turn: Turn, error: BaseException | None) -> None:
         if error is not None:
@@ -338,52 +336,48 @@ class Sequencer:
         for incident in turn.commit.withdraw:
             self.outbox.withdraw(incident)
         self._loosen(turn)
-        self._untold.append(turn)
+        self._unanswered.append(turn)
         if turn.sweeps:
-            self._loop.call_later(CANCELS_FIRST_SECONDS, self._tell_durable)
-        elif len(self._untold) == 1:
-            self._tell_durable()
+            self._loop.call_later(CANCELS_FIRST_SECONDS, self._answer_durable)
+        elif len(self._unanswered) == 1:
+            self._answer_durable()
 
-    def _tell_durable(self) -> None:
-        """Answer and tell what is on the disk, in its order."""
+    def _answer_durable(self) -> None:
+        """Answer the senders of durable turns and publish their decisions, in order."""
         if (why := self.withheld()) is not None:
             self._refuse_checks(why.detail)
-        while self._untold:
-            turn = self._untold.popleft()
+        while self._unanswered:
+            turn = self._unanswered.popleft()
             self._refuse_shut(turn)
             for request in turn.requests:
-                if request.waiter is not None and not request.waiter.done():
-                    request.waiter.set_result(request.outcome)
+                request.answer()
             for decision in turn.commit.decisions:
-                self.tell(decision)
+                self._publish(decision)
 
     def _refuse_shut(self, turn: Turn) -> None:
-        """Refuse the orders of a turn that a later turn shut while they waited."""
+        """Refuse the orders of a turn whose scopes a later turn shut while they waited."""
         for request in turn.requests:
-            waiter = request.waiter
-            order = request.events[0] if len(request.events) == 1 else None
-            if waiter is None or waiter.done() or not isinstance(order, ev.Check):
+            order = request.check
+            if order is None or order.simulate or not request.is_waiting:
                 continue
-            if not order.simulate:
-                outcome = cast("Outcome", request.outcome)
-                answer = cast("CheckAnswer", outcome.answers[0])
-                if answer.allowed and not self._lease.grants(answer, checked_scopes(order)):
-                    waiter.set_exception(NotDurable("shut while the check waited: ask again"))
+            answer = cast("CheckAnswer", cast("Outcome", request.outcome).answers[0])
+            if answer.allowed and not self._grants.grants(answer, checked_scopes(order)):
+                request.refuse(NotDurable("shut while the check waited: ask again"))
 
     def _loosen(self, turn: Turn) -> None:
-        """What a durable turn opened may open, unless a later one shut it again."""
+        """Raise the levels that a durable turn raised, unless a later turn lowered them."""
         self._durable_version = turn.version
         if turn.levels is not None:
             later = (later.levels for later in self._turns if later.levels is not None)
-            self._lease.loosen(turn.levels, later)
+            self._grants.loosen(turn.levels, later)
             self._renew()
 
     # -- the lease --------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Begin to renew the lease; call it once the start is durable."""
+        """Start to renew the lease; to be called once the start is durable."""
         self._opened = True
-        self._tend()
+        self._keep_lease()
 
     def withheld(self) -> Withheld | None:
         """Why the lease is not renewed; None while it is."""
@@ -395,20 +389,22 @@ class Sequencer:
             return without_room(self.journal.out_of_room)
         if not self._opened:
             return Withheld(reason="start", detail="the start is not written yet")
-        if (stalled := self.stalled_seconds()) * 1e9 > self._lease.ns:
+        if (stalled := self.stalled_seconds()) * 1e9 > self._grants.ns:
             detail = f"the disk has not answered for {stalled:.1f} s"
             return Withheld(reason="storage", detail=detail)
-        if self._turn is not None and boot_ns() - self._turn.began_ns > self._lease.ns:
+        if self._turn is not None and boot_ns() - self._turn.began_ns > self._grants.ns:
             return Withheld(reason="storage", detail="a batch is being applied and is not written")
         return None
 
-    def _tend(self) -> None:
+    def _keep_lease(self) -> None:
         if self._stopped or self.failed is not None:
             return
         if self.journal.out_of_room:
             self._end_for_room()
             return
-        self._renewal = self._loop.call_later(self._lease.ns / 1e9 / RENEWALS_PER_LEASE, self._tend)
+        self._renewal = self._loop.call_later(
+            self._grants.ns / 1e9 / RENEWALS_PER_LEASE, self._keep_lease
+        )
         if self._turn is None and self.engine.next_deadline_ns <= self.clock.now_ns():
             self._run_turn()
         self._renew()
@@ -417,57 +413,56 @@ class Sequencer:
         if (why := self.withheld()) is not None:
             self._refuse_checks(why.detail)
             return
-        self._lease.renew(self.engine.generation)
+        self._grants.renew(self.engine.generation)
         self.recorder.last_cycle_ns = time.time_ns()
 
     def _refuse_checks(self, detail: str) -> None:
-        """Refuse the orders that wait: an answer that allows would outlive the lease."""
+        """Refuse the orders that wait: permission would outlive the lease."""
         for waiter in list(self._checks):
             if not waiter.done():
                 waiter.set_exception(NotDurable(detail))
 
     def stalled_seconds(self) -> float:
-        """How long the oldest commit has been under way."""
+        """How long the oldest commit has taken so far."""
         return (boot_ns() - self._turns[0].submitted_ns) / 1e9 if self._turns else 0.0
 
     # -- the end ----------------------------------------------------------------------------------
 
     def _end_for_room(self) -> None:
-        """Shut the gate and end in order: what is decided until then still finds room."""
+        """Shut the gate and end in order: decisions until then still fit on the disk."""
         detail = without_room(self.journal.out_of_room).detail
-        self._lease.shut()
+        self._grants.shut()
         self._refuse_checks(detail)
-        self.fail(JournalError(detail))
+        self._on_failure(JournalError(detail))
 
     def end_with(self, error: BaseException) -> None:
         """Shut the gate and end: nothing more can be written, or the engine is broken."""
         if self.failed is not None or self._stopped:
             return
         self.failed = error
-        self._lease.shut()
-        self._tell_durable()
+        self._grants.shut()
+        self._answer_durable()
         turns = [*self._turns, *([self._turn] if self._turn is not None else [])]
         waiting = [request for turn in turns for request in turn.requests]
         self._rest.set()
         for request in (*waiting, *self._calls, *self._inbox):
-            if request.waiter is not None and not request.waiter.done():
-                request.waiter.set_exception(NotDurable(after_failure(error).detail))
-        for turn in self._turns:  # what cannot be written can still be sent
+            request.refuse(NotDurable(after_failure(error).detail))
+        for turn in self._turns:  # a cancel that cannot be written can still be sent
             self._send(turn)
-        self.fail(error)
+        self._on_failure(error)
 
     async def stop(self, *, cancel: bool) -> None:
-        """Shut the gate, write what came in, and send the last cancels if they are asked for."""
+        """Shut the gate, write what came in, and with ``cancel`` send the last cancels."""
         self._stopping = True
         if self._renewal is not None:
             self._renewal.cancel()
             self._renewal = None
-        self._lease.shut()
+        self._grants.shut()
         with suppress(NotDurable):
             await self.step([ev.Stop(cancel=cancel)])
             if cancel:
                 await self._send_last()
-                await self.step([ev.Tick()])  # commits come in order: all before it is durable
+                await self.step([ev.Tick()])  # commits are in order: all before it is durable
         if self.failed is not None:
             if cancel:
                 self._cancel_unwritten()
@@ -476,7 +471,7 @@ class Sequencer:
         await self.outbox.close()
 
     def _cancel_unwritten(self) -> None:
-        """Cancel what may rest although it cannot be written: the next start may not come."""
+        """Send the cancel of a stop that cannot be written: there may be no next start."""
         account = self.engine.config.account
         with suppress(Exception):  # a broken engine may fail again
             outcome = self.engine.step(
@@ -488,14 +483,14 @@ class Sequencer:
                         self.outbox.send(delivery)
 
     async def _send_last(self) -> None:
-        """Both sweeps of the stop's own cancel, or as far as they come in a few seconds."""
-        deadline = self._loop.time() + self._lease.ns / 1e9 + 5
+        """Wait for both sweeps of the stop's cancel, for a few seconds at most."""
+        deadline = self._loop.time() + self._grants.ns / 1e9 + 5
         while self._loop.time() < deadline and any(
             not one.confirmed for one in self.engine.view().cancel
         ):
             await asyncio.sleep(0.01)
-            self._want_turn()
+            self._schedule_turn()
 
     def last_commit(self) -> Commit:
-        """What is left to write at an orderly end: the state as it is."""
+        """The last commit of an orderly end: the state as it is."""
         return Commit(outcomes=self._outcomes, snapshot=self.engine.snapshot())

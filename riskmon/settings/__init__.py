@@ -30,7 +30,6 @@ from riskmon.settings.model import (
     FileSettings,
     Http,
     JournalSettings,
-    LogSettings,
     Settings,
 )
 from riskmon.settings.sources import Raw
@@ -39,7 +38,6 @@ __all__ = [
     "Fault",
     "Http",
     "JournalSettings",
-    "LogSettings",
     "Settings",
     "SettingsError",
     "is_scope",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from grp import getgrnam
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Gt, Le
 
@@ -20,6 +20,7 @@ from riskmon.core.config import (
     LimitConfig,
 )
 from riskmon.core.constraints import TABLE, Account, Count
+from riskmon.log import LogSettings
 from riskmon.outbox.target import CancelTarget
 from riskmon.settings import types
 
@@ -80,16 +81,6 @@ class JournalSettings:
 
     keep_days: Annotated[float, Gt(0), Le(36_500)] = 30
     max_bytes: Annotated[int, Ge(1_000_000)] = 2_000_000_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class LogSettings:
-    """The level and the format of the log."""
-
-    __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["text", "json"] = "text"
 
 
 @dataclass(frozen=True, kw_only=True)

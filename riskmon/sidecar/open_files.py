@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from riskmon.web import Caps
 
-MOST = 65_536  # a higher limit has no use
-OWN = 40  # used by the sidecar: journal, gate, log, listeners, event loop, lookups
-PER_TARGET = 8  # the connections of a cancel target, and the descriptors reserved for them
-LEAST_ROOM = 8
+FILES_MAX = 65_536  # a higher limit has no use
+OWN_FILES = 40  # used by the sidecar: journal, gate, log, listeners, event loop, lookups
+FILES_PER_TARGET = 8  # the connections of a cancel target, and the descriptors reserved for them
+CONNECTIONS_MIN = 8
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class TooFewFiles(Exception):
 def raise_limit() -> int:
     """Raise the soft limit on open files to the hard one, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        return wanted
-    return MOST if soft == resource.RLIM_INFINITY else soft
+    target = FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < target:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+        return target
+    return FILES_MAX if soft == resource.RLIM_INFINITY else soft
 
 
 def connection_caps(connections: int, targets: int, limit: int) -> Caps:
@@ -42,10 +42,10 @@ def connection_caps(connections: int, targets: int, limit: int) -> Caps:
 
     Raises :class:`TooFewFiles`.
     """
-    own = OWN + PER_TARGET * targets
+    own = OWN_FILES + FILES_PER_TARGET * targets
     room = limit - own
-    if room < LEAST_ROOM:
-        raise TooFewFiles(limit, own + LEAST_ROOM)
+    if room < CONNECTIONS_MIN:
+        raise TooFewFiles(limit, own + CONNECTIONS_MIN)
     most = Caps(connections=connections)
     unix = min(most.unix_connections, room // 4)
     spare = min(most.spare_connections, room // 8)

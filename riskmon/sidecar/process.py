@@ -1,7 +1,7 @@
-"""The sidecar: everything is put together here, and nowhere else.
+"""The sidecar from start to end: the one place that puts its parts together.
 
-The gate is shut until the journal is replayed. A start after a kill cancels what may rest. The
-process ends with the gate shut: after an error at once, and in order on SIGTERM and SIGINT.
+The gate is shut until the journal is replayed. A start after a kill cancels orders that may rest.
+The process ends with the gate shut: at once after an error, in order on SIGTERM and SIGINT.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _log = logging.getLogger("riskmon")
 
 
 class Sidecar:
-    """A running sidecar: what the HTTP edge asks of it (:class:`riskmon.port.Port`)."""
+    """One sidecar; it implements :class:`riskmon.port.Port` for the HTTP edge."""
 
     def __init__(self, settings: Settings, log: Log, *, accept_loss: bool = False) -> None:
         self.settings, self._log, self._accept_loss = settings, log, accept_loss
@@ -72,9 +72,9 @@ class Sidecar:
             reasons=KINDS,
             max_scopes=settings.max_scopes,
         )
-        self.loop: Sequencer | None = None
+        self.sequencer: Sequencer | None = None
         self._state = "the journal is being replayed"
-        self._changes = Feed(self._engine, withheld=lambda: self._running().withheld())
+        self._feed = Feed(self._engine, withheld=lambda: self._running().withheld())
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: list[asyncio.Task[None]] = []
         self._audits = asyncio.Semaphore(AUDITS_MAX)
@@ -82,9 +82,9 @@ class Sidecar:
     # -- start and end ----------------------------------------------------------------------------
 
     async def run(self) -> int:
-        """Serve until a signal; the exit status. Raises :class:`CannotStart`."""
+        """Serve until a signal; return the exit status. Raises :class:`CannotStart`."""
         settings = self.settings
-        self._mind_signals()
+        self._handle_signals()
         epoch = secrets.token_hex(8)
         gate, journal = open_state(settings, epoch, accept_loss=self._accept_loss)
         clean, web = True, None
@@ -95,7 +95,7 @@ class Sidecar:
             self.app = make_app(self, self._access(settings), caps=self._caps())
             web = await self._listen()
             failed = 4 if recovered.last_seq else 2  # a first start has no trip to lose
-            with suppress(NotDurable):  # the loop has failed, said so, and ends below
+            with suppress(NotDurable):  # the sequencer has failed and logged it; it ends below
                 if not await self._begin(journal, recovered, gate, epoch):
                     _log.info("stopped before the journal was replayed; nothing has changed")
                     return 0
@@ -115,7 +115,7 @@ class Sidecar:
         return 0 if clean else failed
 
     def _caps(self) -> Caps:
-        """The bounds on connections, which the limit on open files may lower."""
+        """The bounds on connections, lowered to what the limit on open files allows."""
         wanted = self.settings.http.max_connections
         try:
             caps = connection_caps(wanted, len(self.settings.cancel), raise_limit())
@@ -154,12 +154,12 @@ class Sidecar:
     async def _begin(
         self, journal: Journal, recovered: Recovered, gate: GateWriter, epoch: str
     ) -> bool:
-        """Replay the journal, then write the start itself; False after a signal to end."""
+        """Replay the journal, then write the start itself; False if a signal came first."""
         config = self.settings.engine_config()
         engine = await replay(recovered, self.settings, self._ended.done)
         if engine is None:
             return False
-        self.loop = Sequencer(
+        self.sequencer = sequencer = Sequencer(
             engine,
             journal,
             gate,
@@ -169,21 +169,21 @@ class Sidecar:
             last_seq=recovered.last_seq,
             lease_seconds=self.settings.lease,
             journal_bytes=self.settings.journal.max_bytes,
-            fail=self._fail,
-            tell=self._tell,
+            on_failure=self._fail,
+            publish=self._publish,
         )
         self.metrics_page = Metrics(
-            *(config.account, self._view, self.recorder, self.loop.outbox),
+            *(config.account, self._view, self.recorder, sequencer.outbox),
             log_dropped=self._log.dropped,
-            at_rest=self.loop.at_rest,
+            at_rest=sequencer.at_rest,
         )
-        # One entry: after an accepted loss, or a write that failed, no start is durable without
-        # what holds the account.
+        # One entry: after an accepted loss or a failed write, no start is durable without the
+        # freeze of the account.
         start = ev.Start(
             epoch=epoch, unclean=recovered.unclean, storage_failed=recovered.storage_failed
         )
         config_event = ev.Configured(config=dump(config))
-        await self.loop.step([config_event, start, *_freeze_after(recovered.lost)])
+        await sequencer.step([config_event, start, *_freeze_after(recovered.lost)])
         if recovered.storage_failed:
             journal.clear_storage_failure()
         if journal.out_of_room:
@@ -192,14 +192,14 @@ class Sidecar:
                 "free some, then start again"
             )
         for delivery in recovered.undelivered:
-            self.loop.outbox.send(delivery)
-        self.loop.open()
+            sequencer.outbox.send(delivery)
+        sequencer.open()
         self._state = ""
         self._tasks.append(asyncio.create_task(self._prune(journal)))
-        watch = Watch(gate, journal, self.loop, self.recorder)
+        watch = Watch(gate, journal, sequencer, self.recorder)
         self._tasks.append(asyncio.create_task(watch.run()))
         gc.collect()
-        gc.freeze()  # what stays until the end is never collected
+        gc.freeze()  # objects that live until the end are not scanned again
         return True
 
     async def _prune(self, journal: Journal) -> None:
@@ -224,8 +224,8 @@ class Sidecar:
             settings.source or "none (defaults)",
         )
 
-    def _mind_signals(self) -> None:
-        # Not by the event loop: it would give them up as it closes, and a second SIGTERM would
+    def _handle_signals(self) -> None:
+        # Not by the event loop, which drops its handlers when it closes: a second SIGTERM would
         # then end the process while it writes its last lines.
         calls = (self._stop, self._stop, self._hang_up)
         for number, call in zip(SIGNALS, calls, strict=True):
@@ -243,58 +243,58 @@ class Sidecar:
         self._stop()
 
     async def _end(self, journal: Journal) -> bool:
-        """Stop in order; whether the state on the disk is whole."""
-        loop = self._running()
+        """Stop in order; whether the state on the disk is complete."""
+        sequencer = self._running()
         self._state = "the sidecar is stopping"
-        in_order = loop.failed is None and not journal.out_of_room
+        in_order = sequencer.failed is None and not journal.out_of_room
         wanted = self.settings.on_stop if in_order else self.settings.on_unclean_start
-        await loop.stop(cancel=wanted == "cancel")
-        if loop.failed is not None or not in_order:
-            reason = loop.failed or journal.out_of_room
-            await self._changes.end(clean=False, reason=f"failed: {reason}")
+        await sequencer.stop(cancel=wanted == "cancel")
+        if sequencer.failed is not None or not in_order:
+            reason = sequencer.failed or journal.out_of_room
+            await self._feed.end(clean=False, reason=f"failed: {reason}")
             return False
-        journal.submit(loop.last_commit(), lambda _: None)
-        await self._changes.end(clean=True, reason="stopped in order")
+        journal.submit(sequencer.last_commit(), lambda _: None)
+        await self._feed.end(clean=True, reason="stopped in order")
         _log.info("stopped in order; the gate is shut")
         return True
 
-    # -- what the HTTP edge asks ------------------------------------------------------------------
+    # -- riskmon.port.Port ------------------------------------------------------------------------
 
     def _running(self) -> Sequencer:
-        if self.loop is None:
+        if self.sequencer is None:
             raise NotReady(self._state)
-        return self.loop
+        return self.sequencer
 
     def _engine(self) -> Engine:
-        loop = self._running()
-        if not loop.is_at_rest:
+        sequencer = self._running()
+        if not sequencer.is_at_rest:
             raise NotReady("a batch is being applied")
-        return loop.engine
+        return sequencer.engine
 
     async def ingest(self, events: list[ev.Reported]) -> Accepted:
-        """Take a checked batch whole; returns when it is durable."""
+        """Apply a validated batch; return when it is durable."""
         if self._state:
             raise NotReady(self._state)
         return await self._running().ingest(events)
 
     async def check(self, order: ev.Check) -> CheckAnswer:
-        """May this order be sent?"""
+        """Whether an order may be sent."""
         if self._state:
             raise NotReady(self._state)
         return cast("CheckAnswer", await self._running().ask(order))
 
     async def operate(self, call: ev.Operate) -> OperateAnswer:
-        """Carry out an operator's call."""
-        loop = self._running()
-        answer = await self._audited(loop, call)
-        return answer if loop.withheld() is None else replace_fields(answer, level="halt")
+        """Execute an operator's call."""
+        sequencer = self._running()
+        answer = await self._audited(sequencer, call)
+        return answer if sequencer.withheld() is None else replace_fields(answer, level="halt")
 
-    async def _audited(self, loop: Sequencer, call: ev.Operate) -> OperateAnswer:
-        """The engine's answer; a refusal is counted, and recorded if there is a place for it."""
+    async def _audited(self, sequencer: Sequencer, call: ev.Operate) -> OperateAnswer:
+        """The engine's answer; a refusal is counted, and recorded while the rate allows it."""
         if call.preview:
-            return cast("OperateAnswer", await loop.ask(call))
+            return cast("OperateAnswer", await sequencer.ask(call))
         recorded = self._refusals.take()
-        answer = cast("OperateAnswer", await loop.ask(replace_fields(call, recorded=recorded)))
+        answer = cast("OperateAnswer", await sequencer.ask(replace_fields(call, recorded=recorded)))
         reason = REFUSED.get(answer.status)
         if reason is not None:
             self.recorder.refused(reason)
@@ -305,31 +305,31 @@ class Sidecar:
         return answer
 
     async def view(self) -> View:
-        """The engine after a whole batch, at halt while the lease is withheld, as of now."""
+        """The engine after a complete batch, as of now; at halt while the lease is withheld."""
         await self._running().at_rest()
         return self._view()
 
     def _view(self) -> View:
-        loop = self._running()
-        view = loop.engine.view(now_ns=loop.clock.now_ns(), wall_ns=time.time_ns())
-        return withhold(view, loop.withheld())
+        sequencer = self._running()
+        view = sequencer.engine.view(now_ns=sequencer.clock.now_ns(), wall_ns=time.time_ns())
+        return withhold(view, sequencer.withheld())
 
     async def audit(self, limit: int, before: int | None, refusals: bool) -> list[Record]:
         """The audit trail, newest first."""
         read = partial(self._running().journal.audit, limit, before, refusals=refusals)
-        async with self._audits:  # each in a thread, which hangs when the disk does
+        async with self._audits:  # each in a thread, because the disk may hang
             return await in_daemon("riskmon-audit", read)
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
-        """The metrics' page."""
+        """The metrics page and its media type."""
         self._running()
         return await self.metrics_page.render(accept)
 
     def ready(self) -> str | None:
-        """None when ready, else why not."""
-        if self._state or self.loop is None:
+        """None when ready, else the reason."""
+        if self._state or self.sequencer is None:
             return self._state or "starting"
-        stalled = self.loop.stalled_seconds()
+        stalled = self.sequencer.stalled_seconds()
         return f"the disk has not answered for {stalled:.1f} s" if stalled > 1 else None
 
     def rejected(self, reason: str) -> None:
@@ -342,12 +342,12 @@ class Sidecar:
         self._refusals.record(refusal)
 
     def _note(self, journal: Journal, record: Record) -> None:
-        """Begin to write a record, and return at once."""
-        events = asyncio.get_running_loop()
+        """Submit a record to the journal, and return at once."""
+        loop = asyncio.get_running_loop()
 
         def done(fault: BaseException | None) -> None:  # on the writer thread
-            if fault is not None and self.loop is not None:
-                events.call_soon_threadsafe(self.loop.end_with, fault)
+            if fault is not None and self.sequencer is not None:
+                loop.call_soon_threadsafe(self.sequencer.end_with, fault)
 
         with suppress(JournalError):  # closed: the sidecar has ended
             journal.submit(Commit(decisions=[record]), done)
@@ -357,18 +357,18 @@ class Sidecar:
         self.recorder.accept_pauses += 1
 
     def subscribe(self) -> AsyncIterator[Change]:
-        """The state, then each change of it, for one reader of the stream."""
-        return self._changes.subscribe()
+        """The state, then each change, for one reader of the stream."""
+        return self._feed.subscribe()
 
-    def _tell(self, decision: Decision) -> None:
+    def _publish(self, decision: Decision) -> None:
         _log_decision(decision)
-        self._changes.publish(decision)
+        self._feed.publish(decision)
 
     # -- reload -----------------------------------------------------------------------------------
 
     async def reload(self) -> Reloaded:
-        """Read the configuration anew; one with a fault changes nothing."""
-        loop = self._running()
+        """Read the configuration again; one with a fault changes nothing."""
+        sequencer = self._running()
         try:
             fresh = await in_daemon("riskmon-reload", partial(load, self.settings.source))
         except SettingsError as error:
@@ -381,7 +381,7 @@ class Sidecar:
         except CannotStart as error:
             self.recorder.reload(ok=False)
             return Reloaded(faults=[Fault("operator.token", str(error))])
-        await loop.step([ev.Configured(config=dump(fresh.engine_config()))])
+        await sequencer.step([ev.Configured(config=dump(fresh.engine_config()))])
         self.settings = fresh
         self.app.grant(access)
         self.recorder.reload(ok=True)
@@ -401,7 +401,7 @@ class Sidecar:
 
 
 def _keep(old: Settings, fresh: Settings, paths: list[str]) -> Settings:
-    """``fresh`` without the changes that need a restart, so that what runs is what is shown."""
+    """``fresh`` without the changes that need a restart: the settings that are in force."""
     top = {path.partition(".")[0] for path in paths} - {"http"}
     http_names = [path.partition(".")[2] for path in paths if path.startswith("http.")]
     http = replace(fresh.http, **{name: getattr(old.http, name) for name in http_names})
@@ -419,7 +419,7 @@ def _cannot_listen(http: Http, error: OSError) -> str:
 
 
 def _freeze_after(lost: str) -> list[ev.Operate]:
-    """What holds the account after an accepted loss, until an operator ends it."""
+    """The freeze of the account after an accepted loss, until an operator ends it."""
     if not lost:
         return []
     reason = f"loss accepted: {lost}"
@@ -447,9 +447,9 @@ def _log_decision(decision: Decision) -> None:
 
 
 def run(settings: Settings, *, accept_loss: bool = False) -> int:
-    """Run the sidecar in the foreground; the exit status of the process.
+    """Run the sidecar in the foreground; return the exit status of the process.
 
-    ``accept_loss`` starts a journal that is damaged, or lacks entries, with the account frozen.
+    With ``accept_loss`` a journal that is damaged or lacks entries starts with the account frozen.
     """
 
     async def main(log: Log) -> int:
@@ -462,7 +462,7 @@ def run(settings: Settings, *, accept_loss: bool = False) -> int:
         print(f"riskmon: {error}", file=sys.stderr)
         return 2
     finally:
-        for number in SIGNALS:  # the process ends in a moment, with this status
+        for number in SIGNALS:  # the process ends now, with this status
             signal.signal(number, signal.SIG_IGN)
 
 

@@ -1,7 +1,7 @@
 """Refused operators' calls in the audit trail: ten records a second, and a count of the rest.
 
-A refusal costs its sender nothing, so that its records are bounded in time here, and in number by
-the journal.
+A refused call costs its sender nothing, so this module bounds the rate of the records, and the
+journal their number.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ RECORDS_PER_SECOND = 10
 
 
 class Refusals:
-    """Hands records to ``note``; use it on one event loop only."""
+    """Passes records to ``note``. Use it on one event loop only."""
 
     def __init__(self, note: Callable[[Record], None]) -> None:
         self._note = note
         self._second = 0
-        self._used = 0  # places of that second
+        self._used = 0  # records of that second
         self._made = 0
         self._left_out: Counter[str] = Counter()  # by reason, since the last record of them
 
     def take(self) -> bool:
-        """Take a place for a record in this second; False when there is none."""
+        """Reserve a record of this second; False when there is none left."""
         second = time.monotonic_ns() // 10**9
         if second != self._second:
             self._second, self._used = second, 0
@@ -38,7 +38,7 @@ class Refusals:
         return True
 
     def give_back(self) -> None:
-        """Free the place that :meth:`take` took, for which no record was made."""
+        """Return the record that :meth:`take` reserved and that was not made."""
         self._used = max(0, self._used - 1)
 
     def record(self, refusal: Refusal) -> None:
@@ -54,7 +54,7 @@ class Refusals:
         )
 
     def leave_out(self, reason: str) -> None:
-        """Count a refusal without a record; within a second a record says how many there were."""
+        """Count a refusal without a record; within a second one record gives the count of all."""
         if not self._left_out:
             asyncio.get_running_loop().call_later(1.0, self._sum_up)
         self._left_out[reason] += 1

@@ -1,4 +1,4 @@
-"""Compares, twice a second, the files that a running sidecar depends on with what it made."""
+"""Compares, twice a second, the files of a running sidecar with those that it made."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _log = logging.getLogger("riskmon")
 
 
 class Watch:
-    """Makes the gate and the marks anew when they are lost; ends the loop when the journal is."""
+    """Recreates a lost gate and lost marks; ends the sequencer when the journal is lost."""
 
     def __init__(
-        self, gate: GateWriter, journal: Journal, loop: Sequencer, recorder: Recorder
+        self, gate: GateWriter, journal: Journal, sequencer: Sequencer, recorder: Recorder
     ) -> None:
         self._gate, self._journal = gate, journal
-        self._loop, self._recorder = loop, recorder
-        self._events = asyncio.get_running_loop()
+        self._sequencer, self._recorder = sequencer, recorder
+        self._loop = asyncio.get_running_loop()
         self._is_checking = False  # the journal's files
-        self._trouble = ""  # why the gate could not be made anew
+        self._trouble = ""  # the last reason why the gate could not be recreated
 
     async def run(self) -> None:
         """Run until it is cancelled."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            self._mend_gate()  # first: one mark lies in the gate's directory
+            self._mend_gate()  # first: one mark is in the gate's directory
             self._check_journal()
 
     def _mend_gate(self) -> None:
@@ -49,15 +49,15 @@ class Watch:
             _log.warning("the gate %s was recreated: %s", self._gate.path, damage)
 
     def _check_journal(self) -> None:
-        if self._is_checking:  # the disk hangs; the loop withholds the lease meanwhile
+        if self._is_checking:  # the disk hangs; the sequencer withholds the lease
             return
         self._is_checking = True
         self._journal.check_files(self._report)
 
     def _report(self, fault: BaseException | None) -> None:  # on the writer thread
-        self._events.call_soon_threadsafe(self._checked, fault)
+        self._loop.call_soon_threadsafe(self._checked, fault)
 
     def _checked(self, fault: BaseException | None) -> None:
         self._is_checking = False
         if fault is not None:
-            self._loop.end_with(fault)
+            self._sequencer.end_with(fault)

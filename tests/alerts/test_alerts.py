@@ -1,4 +1,4 @@
-"""The alerts: complete, true to the metrics, loud when they should be and quiet when not."""
+"""The alerts: complete, consistent with the metrics, with firing and quiet cases."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Tool = Callable[[str], Path]
 
 
 def rules(path: Path = RULES) -> list[dict[str, Any]]:
-    """Give every alert of a rules file."""
+    """Return all alerts of a rules file."""
     groups = yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
@@ -34,19 +34,19 @@ NAMES = [rule["alert"] for rule in rules()]
 
 
 def exported() -> set[str]:
-    """Give the name of every series of the metrics table."""
+    """Return the names of all series of the metrics table."""
     parts = {"histogram": ("_bucket", "_count", "_sum")}
     return {row.name + part for row in TABLE for part in parts.get(row.type, ("",))}
 
 
 def unknown_metrics(path: Path) -> set[str]:
-    """Give what the rules ask for and no metric is."""
+    """Return the series in the rules that no metric has."""
     asked = {name for rule in rules(path) for name in re.findall(r"\briskmon_\w+", rule["expr"])}
     return asked - exported()
 
 
 def incomplete(path: Path) -> list[str]:
-    """Give what a page needs and an alert lacks, as `alert: part`."""
+    """Return the missing parts of alerts, as `alert: part`."""
     headings = re.findall(r"^## (\w+)$", RUNBOOK.read_text(encoding="utf-8"), re.MULTILINE)
     found = []
     for rule in rules(path):
@@ -63,27 +63,27 @@ def incomplete(path: Path) -> list[str]:
 
 
 def run(*command: str | Path) -> tuple[int, str]:
-    """Run a program; give its exit code and all that it said."""
+    """Run a program. Return its exit code and its output."""
     done = subprocess.run(list(map(str, command)), check=False, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
 
 def test_promtool_accepts_the_rules(tool: Tool) -> None:
-    """Every expression and template parses."""
+    """All expressions and templates parse."""
     code, said = run(tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", RULES)
     assert code == 0, said
 
 
 @pytest.mark.parametrize("cases", CASES, ids=lambda path: path.stem)
 def test_alerts_fire_and_stay_quiet(tool: Tool, cases: Path) -> None:
-    """Each alert is raised on its series, with its exact texts, and on the quiet ones is not."""
+    """Each alert fires on its series, with its exact texts, and not on the quiet ones."""
     code, said = run(tool("promtool"), "test", "rules", cases)
     assert code == 0, said
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_alert_has_a_firing_and_a_quiet_case(name: str) -> None:
-    """No alert is untested in either direction, and cases are judged against the real rules."""
+    """Each alert has a firing and a quiet case, which are run against the real rules."""
     outcomes = set()
     for path in CASES:
         cases = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -95,17 +95,17 @@ def test_every_alert_has_a_firing_and_a_quiet_case(name: str) -> None:
 
 
 def test_alert_names_are_unique() -> None:
-    """A case is never judged by another alert of the same name."""
+    """Alert names are unique, so that no case tests another alert."""
     assert len(NAMES) == len(set(NAMES))
 
 
-def test_every_alert_tells_what_to_do() -> None:
-    """Severity, summary, description and the runbook's own heading are there for each alert."""
+def test_every_alert_has_a_summary_and_a_runbook_heading() -> None:
+    """Each alert has a severity, a summary, a description and its heading in the runbook."""
     assert incomplete(RULES) == []
 
 
 def test_every_heading_has_its_four_parts() -> None:
-    """Who is paged finds meaning, impact, diagnosis and mitigation, for each alert and no more."""
+    """Each heading has meaning, impact, diagnosis and mitigation, and belongs to an alert."""
     _, *sections = re.split(r"^## ", RUNBOOK.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert sorted(section.split("\n", 1)[0] for section in sections) == sorted(NAMES)
     for section in sections:
@@ -114,14 +114,14 @@ def test_every_heading_has_its_four_parts() -> None:
 
 
 def test_rules_and_runbook_name_only_real_metrics() -> None:
-    """No expression waits for a metric that riskmon does not export, no advice points at one."""
+    """Rules and runbook name only metrics that riskmon exports."""
     assert unknown_metrics(RULES) == set()
     advised = set(re.findall(r"`(riskmon_\w+)`", RUNBOOK.read_text(encoding="utf-8")))
     assert advised - {row.name for row in TABLE} == set()
 
 
 def test_faulty_rules_are_caught(tmp_path: Path) -> None:
-    """The checks above see an unknown metric, a missing severity and a wrong runbook address."""
+    """The checks above detect an unknown metric, a missing severity and a wrong runbook address."""
     bad = tmp_path / "bad.yml"
     text = RULES.read_text(encoding="utf-8")
     for before, after in (
@@ -136,7 +136,7 @@ def test_faulty_rules_are_caught(tmp_path: Path) -> None:
     assert incomplete(bad) == ["RiskmonDown: severity", "RiskmonFrozen: runbook_url"]
 
 
-# Each change makes one alert blind or noisy.
+# Each change makes one alert fire too rarely or too often.
 BLUNTED = {
     "RiskmonDown": ('up{job="riskmon"} == 0', 'up{job="riskmon"} == 2'),
     "RiskmonHalted": ('{scope="account"} == 0', '{scope="account"} <= 1'),
@@ -150,8 +150,8 @@ BLUNTED = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_cases_catch_a_blunted_alert(tool: Tool, tmp_path: Path, name: str) -> None:
-    """An expression that sees too little or too much fails the cases of its alert."""
+def test_the_cases_detect_a_changed_expression(tool: Tool, tmp_path: Path, name: str) -> None:
+    """An expression that matches too little or too much fails the cases of its alert."""
     shutil.copytree(ALERTS, tmp_path / "alerts")
     blunted = tmp_path / "alerts" / "rules" / "riskmon.yml"
     head, body = blunted.read_text(encoding="utf-8").split(f"- alert: {name}\n")
@@ -167,14 +167,14 @@ def test_the_cases_catch_a_blunted_alert(tool: Tool, tmp_path: Path, name: str) 
 
 
 def test_amtool_accepts_the_example(tool: Tool) -> None:
-    """The Alertmanager's own checker finds no fault in the example."""
+    """amtool finds no fault in the example."""
     code, said = run(tool("amtool"), "check-config", ALERTMANAGER)
     assert code == 0, said
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: str(rule["alert"]))
 def test_routes_follow_severity(tool: Tool, rule: dict[str, Any]) -> None:
-    """What is critical pages somebody, what is a warning does not."""
+    """Severity critical is routed to pages, severity warning is not."""
     receiver = {"critical": "pages", "warning": "notices"}[rule["labels"]["severity"]]
     labels = [f"alertname={rule['alert']}", f"severity={rule['labels']['severity']}"]
     code, said = run(
@@ -186,7 +186,7 @@ def test_routes_follow_severity(tool: Tool, rule: dict[str, Any]) -> None:
 
 
 def test_a_wrong_receiver_is_caught(tool: Tool, tmp_path: Path) -> None:
-    """A route to a receiver that nobody defined is refused."""
+    """A route to an undefined receiver is refused."""
     bad = tmp_path / "alertmanager.yml"
     text = ALERTMANAGER.read_text(encoding="utf-8")
     assert "receiver: pages" in text
@@ -197,7 +197,7 @@ def test_a_wrong_receiver_is_caught(tool: Tool, tmp_path: Path) -> None:
 
 
 def test_inhibitions_name_real_alerts() -> None:
-    """No inhibition is void because an alert was renamed."""
+    """All alerts in the inhibitions exist."""
     named = set(re.findall(r"\bRiskmon[A-Z]\w+", ALERTMANAGER.read_text(encoding="utf-8")))
     assert named
     assert named <= set(NAMES)

@@ -1,4 +1,4 @@
-"""docker-compose.yml and Dockerfile: sound, shut to the outside, and every command of it starts."""
+"""docker-compose.yml and Dockerfile: valid, closed to the network, and all commands start."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Tool = Callable[[str], Path]
 
 
 def read(path: Path) -> Json:
-    """Give a YAML file."""
+    """Return the content of a YAML file."""
     loaded: Json = yaml.safe_load(path.read_text(encoding="utf-8"))
     return loaded
 
@@ -38,7 +38,7 @@ SERVICES: dict[str, Json] = read(FILE)["services"]
 
 
 def mounts(service: Json) -> list[tuple[str, str]]:
-    """Give (source, path in the container) of each volume."""
+    """Return (source, path in the container) of each volume."""
     parts = [volume.split(":") for volume in service.get("volumes", [])]
     return [(part[0], part[1]) for part in parts]
 
@@ -47,7 +47,7 @@ def mounts(service: Json) -> list[tuple[str, str]]:
 
 
 def exposed(services: dict[str, Json]) -> list[str]:
-    """Give what the services publish beyond this machine."""
+    """Return the ports that services publish beyond this machine."""
     return [
         f"{name} {port}"
         for name, service in services.items()
@@ -57,7 +57,7 @@ def exposed(services: dict[str, Json]) -> list[str]:
 
 
 def unpinned(services: dict[str, Json]) -> list[str]:
-    """Give the images that are not at one version."""
+    """Return the images without a fixed version."""
     return [
         service["image"]
         for service in services.values()
@@ -66,20 +66,20 @@ def unpinned(services: dict[str, Json]) -> list[str]:
 
 
 def test_ports_are_on_loopback_and_images_at_one_version() -> None:
-    """Nothing is offered to the network, and next year's start is this year's."""
+    """Ports are published on loopback only, and all images have a fixed version."""
     assert exposed(SERVICES) == []
     assert unpinned(SERVICES) == []
 
 
 def test_an_open_port_and_a_moving_image_are_caught() -> None:
-    """The check above sees both."""
+    """The check above detects a public port and an image without a version."""
     service = {"image": "prom/prometheus:latest", "ports": ["9090:9090"]}
     assert exposed({"prometheus": service}) == ["prometheus 9090:9090"]
     assert unpinned({"prometheus": service}) == ["prom/prometheus:latest"]
 
 
 def test_mounts_exist() -> None:
-    """Every file that is mounted lies in the repository, every volume is declared."""
+    """All mounted files are in the repository, and all volumes are declared."""
     declared = read(FILE)["volumes"]
     for name, service in SERVICES.items():
         for source, _ in mounts(service):
@@ -88,7 +88,7 @@ def test_mounts_exist() -> None:
 
 
 def test_bots_share_the_gate() -> None:
-    """The gate is memory of its own, written by the sidecar's user, and only read by bots."""
+    """The gate is a separate tmpfs that the sidecar's user writes and bots only read."""
     options = read(FILE)["volumes"]["gate"]["driver_opts"]
     assert options["type"] == "tmpfs"
     uid = re.search(r"--uid (\d+)", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
@@ -99,7 +99,7 @@ def test_bots_share_the_gate() -> None:
 
 
 def test_grafana_is_provisioned() -> None:
-    """One fixed source that knows the scrape interval, and dashboards that nobody can change."""
+    """The data source is fixed and has the scrape interval; the dashboards are read-only."""
     (source,) = read(GRAFANA / "datasources" / "prometheus.yml")["datasources"]
     scraped = read(ROOT / "compose" / "prometheus.yml")["global"]["scrape_interval"]
     assert source["uid"] == "prometheus"
@@ -118,14 +118,14 @@ def test_grafana_is_provisioned() -> None:
 
 
 def copied() -> set[str]:
-    """Give what the Dockerfile takes from the repository."""
+    """Return the paths that the Dockerfile copies from the repository."""
     lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
     words = [shlex.split(line) for line in lines if line.startswith("COPY ")]
     return {name for _, *names, _ in words for name in names if not names[0].startswith("--from")}
 
 
-def test_the_image_is_given_what_it_is_built_from() -> None:
-    """What the build needs is copied, exists, and is not held back by .dockerignore."""
+def test_the_files_that_the_image_needs_are_copied() -> None:
+    """The files that the build needs are copied, exist, and are not excluded by .dockerignore."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]["include"]
     needed = {"pyproject.toml", "requirements.txt", *(name.strip("/") for name in wheel)}
@@ -138,7 +138,7 @@ def test_the_image_is_given_what_it_is_built_from() -> None:
 
 
 def test_secrets_stay_out_of_the_image() -> None:
-    """What .gitignore holds to be one machine's own does not reach the build either."""
+    """Secrets and configuration in .gitignore are excluded from the build too."""
     for private in (".env", "riskmon.toml", "operator.token", ".git"):
         assert not any(fnmatch.fnmatch(private, name) for name in copied())
 
@@ -147,7 +147,7 @@ def test_secrets_stay_out_of_the_image() -> None:
 
 
 def compose(*arguments: str | Path) -> tuple[int, str]:
-    """Run docker-compose 1.29; give its exit code and all that it said."""
+    """Run docker-compose 1.29. Return its exit code and its output."""
     program = ROOT / ".tools" / "compose" / "bin" / "docker-compose"
     assert program.exists(), "`make test-full` fetches docker-compose"
     done = subprocess.run(
@@ -158,7 +158,7 @@ def compose(*arguments: str | Path) -> tuple[int, str]:
 
 @pytest.mark.full
 def test_docker_compose_accepts_the_file() -> None:
-    """Debian's version knows every key, and sees that the demo's services need their profile."""
+    """Debian's version accepts the file, and starts the demo's services only with their profile."""
     code, said = compose("--file", FILE, "config")
     assert code == 0, said
     shown = yaml.safe_load(said)["services"]
@@ -168,8 +168,8 @@ def test_docker_compose_accepts_the_file() -> None:
 
 
 @pytest.mark.full
-def test_a_key_that_debian_does_not_know_is_caught(tmp_path: Path) -> None:
-    """A file for newer versions only is refused."""
+def test_a_key_that_debians_version_lacks_is_refused(tmp_path: Path) -> None:
+    """A file for newer versions is refused."""
     newer = tmp_path / "docker-compose.yml"
     newer.write_text("name: riskmon\n" + FILE.read_text(encoding="utf-8"), encoding="utf-8")
     code, said = compose("--file", newer, "config")
@@ -181,7 +181,7 @@ def test_a_key_that_debian_does_not_know_is_caught(tmp_path: Path) -> None:
 
 
 class Machine:
-    """Puts what the containers are told into terms of this machine: paths, names and ports."""
+    """Translates the paths, names and ports of the containers to this machine."""
 
     def __init__(self, folder: Path, tool: Tool) -> None:
         self._tool = tool
@@ -201,11 +201,11 @@ class Machine:
             here.write_text(self._told(path.read_text(encoding="utf-8")), encoding="utf-8")
 
     def url(self, port: int) -> str:
-        """Give the address of what listens on this port in its container."""
+        """Return the address of the process that has this port in its container."""
         return f"http://127.0.0.1:{self._ports[str(port)]}"
 
     def command(self, name: str) -> list[str]:
-        """Give a service's command, with the programs and files of this machine."""
+        """Return the command of a service, with the programs and files of this machine."""
         service = SERVICES[name]
         own = {
             "riskmon": ["python", "-m", "riskmon"],
@@ -228,21 +228,21 @@ class Machine:
 
 
 def firing(machine: Machine) -> set[str]:
-    """Give the alerts that the Alertmanager holds."""
+    """Return the alerts of the Alertmanager."""
     return {alert["labels"]["alertname"] for alert in ask(f"{machine.url(9093)}/api/v2/alerts")}
 
 
 def is_scraped(machine: Machine) -> bool:
-    """Whether Prometheus, with its token, reaches the sidecar."""
+    """Whether Prometheus can scrape the sidecar with its token."""
     found = ask(f"{machine.url(9090)}/api/v1/query?query=up%7Bjob%3D%22riskmon%22%7D")["data"]
     return [series["value"][1] for series in found["result"]] == ["1"]
 
 
 def start_all(stack: ExitStack, machine: Machine, folder: Path) -> None:
-    """Start every service's command, except Grafana's, in the order of their dependencies."""
+    """Start the commands of all services except Grafana, in the order of their dependencies."""
     prepare = subprocess.run(machine.command("prepare"), check=False, cwd=ROOT)
     assert prepare.returncode == 0
-    # The sidecar looks for its file in the place that the volume is mounted at.
+    # The sidecar reads its file from the path at which the volume is mounted.
     config = machine.paths["/etc/riskmon"]
     ready = {
         "riskmon": f"{machine.url(9788)}/-/ready",
@@ -260,8 +260,8 @@ def start_all(stack: ExitStack, machine: Machine, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_command_starts_and_they_find_each_other(tool: Tool, tmp_path: Path) -> None:
-    """The bot trades, Prometheus reads with its token; a slow exchange halts, cancels, alerts."""
+def test_all_commands_start_and_connect(tool: Tool, tmp_path: Path) -> None:
+    """The bot trades, Prometheus scrapes with its token; a slow exchange halts, cancels, alerts."""
     machine = Machine(tmp_path, tool)
     exchange = machine.url(9791)
     with ExitStack() as stack:
@@ -276,7 +276,7 @@ def test_every_command_starts_and_they_find_each_other(tool: Tool, tmp_path: Pat
 
 
 def test_prepare_keeps_the_secrets(tool: Tool, tmp_path: Path) -> None:
-    """A second start has the same token and secret, and takes the configuration anew."""
+    """A second start keeps token and secret, and updates the configuration."""
     machine = Machine(tmp_path, tool)
     config = machine.paths["/etc/riskmon"]
     subprocess.run(machine.command("prepare"), check=True, cwd=ROOT)

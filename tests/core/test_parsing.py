@@ -10,7 +10,7 @@ import pytest
 
 from riskmon.core import events as ev
 from riskmon.core.fields import BadEvents
-from riskmon.core.parsing import parse_json, parse_ndjson
+from riskmon.core.parsing import CHECKED_AT_ONCE, Parsing, parse_json, parse_ndjson
 from tests.core import BEGIN_WALL_NS
 
 V: dict[str, Any] = {"venue": "kraken"}
@@ -225,6 +225,29 @@ def test_unknown_fields(kind: str) -> None:
 def test_faults_within_balances(assets: dict[str, Any], field: str) -> None:
     """The fault's place is the asset and its part."""
     assert refused(event("balances", assets=assets)).field == field
+
+
+def test_strings_within_balances() -> None:
+    """Decimal strings of each asset become floats, as everywhere else."""
+    (one,) = read(event("balances", assets={"BTC": {"free": "0.5", "locked": "1"}}))
+    assert isinstance(one, ev.Balances)
+    held = one.assets["BTC"]
+    assert [(value, type(value)) for value in (held.free, held.locked)] == [
+        (0.5, float),
+        (1.0, float),
+    ]
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_a_large_body_is_parsed_in_pieces(*, lines: bool) -> None:
+    """A body of many events takes several pieces and gives what it gives at once."""
+    each = [json.dumps(event("latency", seconds=number)).encode() for number in range(2_000)]
+    body = b"\n".join(each) if lines else b"[" + b",".join(each) + b"]"
+    parsing = Parsing(body, BEGIN_WALL_NS, lines=lines)
+    assert sum(1 for _ in parsing) > 2_000 // CHECKED_AT_ONCE
+    at_once = parse_ndjson if lines else parse_json
+    assert parsing.events == at_once(body, BEGIN_WALL_NS)
+    assert len(parsing.events) == 2_000
 
 
 def test_unknown_types() -> None:

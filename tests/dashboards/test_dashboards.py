@@ -1,4 +1,4 @@
-"""The dashboards: built from their YAML, complete, true to the metrics, and never empty."""
+"""The dashboards: built from their YAML, complete, consistent with the metrics, never empty."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NOT_OURS = {"up", "process_cpu_seconds_total", "process_resident_memory_bytes"}
 
 
 def read(path: Path) -> Json:
-    """Give a dashboard."""
+    """Return a dashboard."""
     dashboard: Json = json.loads(path.read_text(encoding="utf-8"))
     return dashboard
 
@@ -45,12 +45,12 @@ OVERVIEW = read(FOLDER / "overview.json")
 
 
 def panels(dashboard: Json) -> list[Json]:
-    """Give every panel that shows data."""
+    """Return all panels that show data."""
     return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 
 def expressions(dashboard: Json) -> Iterator[tuple[str, str]]:
-    """Give (where, PromQL) of every query, the annotations' too."""
+    """Return (panel, PromQL) of all queries, including those of annotations."""
     for panel in panels(dashboard):
         for target in panel["targets"]:
             yield f"{panel['title']} {target['refId']}", target["expr"]
@@ -59,7 +59,7 @@ def expressions(dashboard: Json) -> Iterator[tuple[str, str]]:
 
 
 def variables(dashboard: Json) -> dict[str, tuple[str, str]]:
-    """Give (series, label) that each variable takes its values from."""
+    """Return (series, label) from which each variable takes its values."""
     found = {}
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query":
@@ -70,17 +70,17 @@ def variables(dashboard: Json) -> dict[str, tuple[str, str]]:
 
 
 def metrics(expr: str) -> set[str]:
-    """Give the metrics that an expression asks for."""
+    """Return the metrics in an expression."""
     return set(re.findall(r"\b[a-z_]+(?=\{)|\briskmon_\w+", expr))
 
 
 def selectors(expr: str) -> list[str]:
-    """Give what stands in the braces behind each metric."""
+    """Return the label matchers of each metric."""
     return re.findall(r"\{(.*?)\}", expr)
 
 
 def faults_of(panel: Json) -> Iterator[str]:
-    """Give what one panel lacks."""
+    """Return the missing parts of one panel."""
     if panel["type"] not in TYPES:
         yield f"type {panel['type']}"
     if not panel.get("description"):
@@ -94,7 +94,7 @@ def faults_of(panel: Json) -> Iterator[str]:
 
 
 def is_apart(one: Json, other: Json) -> bool:
-    """Whether two places on the grid do not overlap."""
+    """Whether two rectangles of the grid do not overlap."""
     return bool(
         one["x"] + one["w"] <= other["x"]
         or other["x"] + other["w"] <= one["x"]
@@ -104,7 +104,7 @@ def is_apart(one: Json, other: Json) -> bool:
 
 
 def layout_faults(dashboard: Json) -> Iterator[str]:
-    """Give what is wrong with the panels' places and numbers."""
+    """Return the faults in the positions and numbers of the panels."""
     places = [(panel["title"], panel["gridPos"]) for panel in dashboard["panels"]]
     yield from (f"{title}: off the grid" for title, at in places if at["x"] + at["w"] > 24)
     for (title, at), (other, there) in combinations(places, 2):
@@ -115,7 +115,7 @@ def layout_faults(dashboard: Json) -> Iterator[str]:
 
 
 def query_faults(dashboard: Json) -> Iterator[str]:
-    """Give what the queries ask for in vain, and what they do not narrow down."""
+    """Return unknown metrics, and queries without the variables' matchers."""
     known = exported() | NOT_OURS
     for where, expr in expressions(dashboard):
         yield from (f"{where}: {name} is no metric" for name in metrics(expr) - known)
@@ -127,7 +127,7 @@ def query_faults(dashboard: Json) -> Iterator[str]:
 
 
 def faults(dashboard: Json) -> list[str]:
-    """Give all that is wrong with a dashboard, as `panel: fault`."""
+    """Return all faults of a dashboard, as `panel: fault`."""
     fixed = {"editable": False, "schemaVersion": 39}
     found = [key for key, value in fixed.items() if dashboard.get(key) != value]
     if not re.fullmatch(r"riskmon-[a-z]+", dashboard.get("uid") or ""):
@@ -144,7 +144,7 @@ def faults(dashboard: Json) -> list[str]:
 
 
 def stale(folder: Path, built: Path) -> list[str]:
-    """Build from the YAML of a folder; give the files that are not what the builder makes."""
+    """Build from the YAML in a folder. Return the files that differ from the result."""
     built.mkdir()
     command = [sys.executable, "-m", "dashboards.build", str(built)]
     subprocess.run(command, check=True, cwd=folder.parent)
@@ -158,14 +158,14 @@ def stale(folder: Path, built: Path) -> list[str]:
     )
 
 
-def test_json_is_what_the_yaml_builds(tmp_path: Path) -> None:
-    """Byte for byte: nobody edited a dashboard by hand, nobody forgot `make dashboards`."""
+def test_the_json_is_built_from_the_yaml(tmp_path: Path) -> None:
+    """The JSON is exactly the result of `make dashboards`."""
     assert DASHBOARDS
     assert stale(FOLDER, tmp_path / "built") == []
 
 
 def test_a_dashboard_edited_by_hand_is_caught(tmp_path: Path) -> None:
-    """One changed byte in the JSON, and a file that no YAML makes, do not pass."""
+    """A changed byte in the JSON, and a file without YAML, are detected."""
     folder = tmp_path / "dashboards"
     shutil.copytree(FOLDER, folder)
     (folder / "mine.json").write_text("{}\n")
@@ -179,12 +179,12 @@ def test_a_dashboard_edited_by_hand_is_caught(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
 def test_dashboards_are_complete(path: Path) -> None:
-    """Each panel has description, unit, source and place, each query a metric that exists."""
+    """All panels have description, unit, source and position, all queries existing metrics."""
     assert faults(read(path)) == []
 
 
 def test_every_metric_is_shown() -> None:
-    """No metric of the table is left out: what is exported can be looked at."""
+    """All metrics of the table are shown."""
     shown = {
         name for path in DASHBOARDS for _, expr in expressions(read(path)) for name in metrics(expr)
     }
@@ -254,7 +254,7 @@ def _no_trips(dashboard: Json) -> None:
     ],
 )
 def test_faulty_dashboards_are_caught(tamper: Callable[[Json], None], fault: str) -> None:
-    """Each of these faults, alone, is seen and named."""
+    """Each of these faults alone is detected and named."""
     tampered = copy.deepcopy(OVERVIEW)
     tamper(tampered)
     assert faults(tampered) == [fault]
@@ -303,14 +303,14 @@ scrape_configs:
 
 
 class Prometheus:
-    """A running Prometheus, asked as Grafana asks it."""
+    """A running Prometheus with the queries of Grafana."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.since = time.time()
 
     def values(self, expr: str) -> list[float]:
-        """Give every number that the query gave since the start, NaN left out."""
+        """Return all numbers of a query since the start, without NaN."""
         found = self._get(
             "query_range", query=filled(expr), start=self.since, end=time.time(), step=1
         )
@@ -318,7 +318,7 @@ class Prometheus:
         return [number for number in numbers if math.isfinite(number)]
 
     def labels(self, series: str, label: str) -> set[str]:
-        """Give what `label_values` gives."""
+        """Return the result of `label_values`."""
         parameters = {"match[]": filled(series), "start": self.since}
         return {one[label] for one in self._get("series", **parameters) if label in one}
 
@@ -327,7 +327,7 @@ class Prometheus:
 
 
 def filled(expr: str) -> str:
-    """Put in what Grafana puts in for its variables."""
+    """Replace Grafana's variables."""
     expr = expr.replace("$__rate_interval", "4s").replace("$__range", "60s")
     expr = expr.replace('"$job"', '"riskmon"')
     return re.sub(r'"\$(instance|account|venue)"', '".*"', expr)
@@ -354,7 +354,7 @@ def watched(tool: Tool, folder: Path, receiver: Receiver) -> Iterator[tuple[Side
 
 
 def a_moment(number: int) -> list[dict[str, object]]:
-    """Give one of each event that needs no particular order."""
+    """Return one of each event whose order does not matter."""
     return [
         {"type": "latency", "venue": "kraken", "operation": "add_order", "seconds": 0.02},
         {"type": "error", "venue": "kraken", "operation": "cancel_order", "message": "busy"},
@@ -380,7 +380,7 @@ def a_moment(number: int) -> list[dict[str, object]]:
         {
             "type": "balances",
             "venue": "kraken",
-            # What has no price comes later: until then equity is known.
+            # The asset without a price comes later: until then the equity is known.
             "assets": {
                 "BTC": {"free": 0.01},
                 "USDT": {"free": 9_400},
@@ -398,7 +398,7 @@ def a_moment(number: int) -> list[dict[str, object]]:
 
 
 def play(to: Sidecar) -> None:
-    """Touch every metric: trade, be refused, breach, trip, freeze."""
+    """Use all metrics: trade, be refused, breach, trip, freeze."""
     for number in range(3):
         to.report(*a_moment(number))
         to.call("check", venue="kraken", symbol="BTC/USDT", side="buy", quantity=0.01, price=60_000)
@@ -412,7 +412,7 @@ def play(to: Sidecar) -> None:
 
 
 def empty(dashboard: Json, prometheus: Prometheus) -> list[str]:
-    """Give the queries and variables that show nothing."""
+    """Return the queries and variables without a result."""
     found = [where for where, expr in expressions(dashboard) if not prometheus.values(expr)]
     asked = variables(dashboard).items()
     return found + [f"${name}" for name, of in asked if not prometheus.labels(*of)]
@@ -420,7 +420,7 @@ def empty(dashboard: Json, prometheus: Prometheus) -> list[str]:
 
 @pytest.mark.slow
 def test_no_query_is_empty(tool: Tool, tmp_path: Path) -> None:
-    """Every query of every panel shows something of a sidecar that met everything once."""
+    """All queries of all panels have a result for a sidecar that has used all metrics."""
     with Receiver() as receiver, watched(tool, tmp_path, receiver) as (beside, prometheus):
         until(lambda: prometheus.values("riskmon_build_info"), "the first scrape")
         play(beside)
@@ -430,7 +430,7 @@ def test_no_query_is_empty(tool: Tool, tmp_path: Path) -> None:
             path.stem: [] for path in DASHBOARDS
         }
 
-        # The same eyes see a query that asks for nothing.
+        # A query of a metric that does not exist is detected.
         blind = copy.deepcopy(OVERVIEW)
         blind["annotations"]["list"] = []
         panels(blind)[0]["targets"][0]["expr"] = 'riskmon_gate_level{scope="nobody"}'

@@ -105,7 +105,7 @@ def test_open_orders_confirm_what_the_target_does_not(make: Make, oms: Webhooks)
     assert sidecar.state()["cancel"][0]["confirmed"]
 
 
-def test_delivery_confirms_where_the_target_says_so(make: Make, oms: Webhooks) -> None:
+def test_delivery_confirms_where_the_target_is_configured_so(make: Make, oms: Webhooks) -> None:
     """With `confirm = "delivery"` a 2xx for sweep 2 is enough."""
     oms.answer = taken
     sidecar = make(QUICK_LATENCY + oms.target(confirm="delivery"), top=SHORT).start()

@@ -1,1 +1,1 @@
-"""Faults of disks, files and processes: each is caused, and its effect asserted."""
+"""Faults of disks, files and processes. Each test causes one and asserts its effect."""

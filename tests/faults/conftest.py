@@ -1,4 +1,4 @@
-"""Sidecars and receivers, and a standard error that is not read."""
+"""Sidecars, receivers, and a standard error that is not read."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tests.support.harness import PATIENCE_SECONDS, Sidecar, eventually
 
 __all__ = ["Make", "make", "oms"]
 
-END_SECONDS = 3.0  # that an orderly end may take, without last cancels
+END_SECONDS = 3.0  # the limit for an orderly end, without last cancels
 
 
 @dataclass
 class Pipe:
-    """A pipe of one page; reading it takes everything that is in it."""
+    """A pipe with a buffer of one page."""
 
     read_end: int
     write_end: int
 
     def read(self) -> str:
-        """What is in it now."""
+        """Read the content of the pipe."""
         try:
             return os.read(self.read_end, 1 << 20).decode()
         except BlockingIOError:
@@ -41,7 +41,7 @@ class Pipe:
 
 @pytest.fixture
 def pipe() -> Iterator[Pipe]:
-    """A pipe that is full after 4 KiB."""
+    """Make a pipe that is full after 4 KiB."""
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4_096)
     os.set_blocking(read_end, False)
@@ -51,7 +51,7 @@ def pipe() -> Iterator[Pipe]:
 
 
 def start(sidecar: Sidecar, pipe: Pipe) -> None:
-    """Start with the pipe as standard error; read it up to the address, and no further."""
+    """Start with the pipe as standard error, and read it only up to the address."""
     sidecar.launch(stderr=pipe.write_end)
     said = ""
 
@@ -64,7 +64,7 @@ def start(sidecar: Sidecar, pipe: Pipe) -> None:
 
 
 def log_lines(sidecar: Sidecar, count: int) -> None:
-    """Make the sidecar log so many lines: one for each operation, even for a preview."""
+    """Make the sidecar log `count` lines: a preview logs one for each operation too."""
     token = (sidecar.state_dir / "operator.token").read_text().strip()
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     body = json.dumps({"scope": "account", "reason": "x" * 400, "preview": True})
@@ -81,13 +81,13 @@ def log_lines(sidecar: Sidecar, count: int) -> None:
 
 
 def end_seconds(sidecar: Sidecar) -> float:
-    """How long an orderly end takes."""
+    """Return the duration of an orderly end."""
     began = time.monotonic()
     assert sidecar.end(signal.SIGTERM) == 0
     return time.monotonic() - began
 
 
 def threads(sidecar: Sidecar) -> int:
-    """How many threads its process has."""
+    """Return the number of threads of the process."""
     assert sidecar.process is not None
     return len(list(Path(f"/proc/{sidecar.process.pid}/task").iterdir()))

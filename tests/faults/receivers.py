@@ -1,4 +1,4 @@
-"""Hostile receivers of the cancel webhook, in a process of their own.
+"""Hostile receivers of the cancel webhook, in a separate process.
 
 `python -m tests.faults.receivers` prints {kind: url} as JSON and serves until it is killed.
 """
@@ -25,7 +25,7 @@ BLOCK_BYTES = 256 * 1024
 
 
 def _flood(sock: socket.socket, head: bytes, piece: bytes) -> None:
-    """Send `head`, then `piece` for ever, as fast as it is taken."""
+    """Send `head`, then `piece` without end, as fast as the peer reads."""
     block = piece * (BLOCK_BYTES // len(piece))
     sock.sendall(head + block)
     while True:
@@ -83,7 +83,7 @@ KINDS: dict[str, Callable[[socket.socket], None]] = {
 
 
 def _serve(kind: Callable[[socket.socket], None]) -> int:
-    """Listen; each connection sends its request and gets what `kind` sends. Gives the port."""
+    """Listen and run `kind` for each connection. Return the port."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def one(sock: socket.socket) -> None:
@@ -109,7 +109,7 @@ def main() -> None:
 
 @contextmanager
 def hostile_receivers() -> Iterator[dict[str, str]]:
-    """The URL of each kind, while the process runs."""
+    """Yield the URL of each kind while the process runs."""
     command = [sys.executable, "-m", "tests.faults.receivers"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
         assert process.stdout is not None

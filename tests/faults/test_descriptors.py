@@ -1,4 +1,4 @@
-"""A process that has no file descriptor left: accepting, cancels, the gate and the log."""
+"""A process without a free file descriptor: connections, cancels, the gate and the log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from riskmon.gate import Level
-from riskmon.sidecar.open_files import LEAST_ROOM, OWN, TooFewFiles, connection_caps
+from riskmon.sidecar.open_files import CONNECTIONS_MIN, OWN_FILES, TooFewFiles, connection_caps
 from tests.e2e.conftest import Make
 from tests.security.test_connections import attack, freeze
 from tests.support.harness import ROOT, SECRET, Webhooks, eventually
@@ -27,12 +27,12 @@ max = 2
 
 
 def test_connections_fit_the_limit_on_open_files() -> None:
-    """Whatever the limit, all connections and the sidecar's own files stay below it."""
-    for limit in (OWN + LEAST_ROOM, 64, 256, 1_024, 65_536):
+    """The connection caps and the sidecar's own files are below every limit on open files."""
+    for limit in (OWN_FILES + CONNECTIONS_MIN, 64, 256, 1_024, 65_536):
         caps = connection_caps(512, 0, limit)
         held = caps.connections + caps.spare_connections
         held += caps.unix_connections + caps.unix_spare_connections
-        assert held + OWN <= limit
+        assert held + OWN_FILES <= limit
         assert min(caps.connections, caps.unix_connections, caps.spare_connections) >= 1
     assert connection_caps(512, 2, 1_024).connections == 512
     with pytest.raises(TooFewFiles, match=r"is 40: raise it to 48 or more \(ulimit -n"):
@@ -40,8 +40,8 @@ def test_connections_fit_the_limit_on_open_files() -> None:
 
 
 @pytest.mark.slow
-def test_small_limit_still_lets_operators_in(make: Make, oms: Webhooks) -> None:
-    """With 64 open files and 200 attackers a freeze gets in and its cancel goes out."""
+def test_operators_are_accepted_with_a_small_limit(make: Make, oms: Webhooks) -> None:
+    """With 64 open files and 200 attackers a freeze is accepted and its cancel is delivered."""
     sidecar = make(oms.target()).start(prefix=("prlimit", "--nofile=64:64"))
     with attack("silent", 200, 10, str(sidecar.port)):
         seconds = [freeze(sidecar, unix=unix) for unix in (False, True) for _ in range(5)]
@@ -53,7 +53,7 @@ def test_small_limit_still_lets_operators_in(make: Make, oms: Webhooks) -> None:
 
 @pytest.mark.slow
 def test_no_descriptor_left(make: Make, oms: Webhooks) -> None:
-    """A cancel arrives, the gate is renewed, the log has one line, and memory is steady."""
+    """A cancel arrives, the gate is renewed, the log has one line, and memory does not grow."""
     sidecar = make(oms.target() + SILENCE).start()
     sidecar.events({"type": "heartbeat", "strategy": "mm1"}, {"type": "heartbeat", "venue": "a"})
     assert sidecar.process is not None
@@ -79,14 +79,14 @@ def test_no_descriptor_left(make: Make, oms: Webhooks) -> None:
 
 
 def resident_bytes(pid: int) -> int:
-    """The memory that a process holds."""
+    """Return the resident memory of a process."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
 
 @contextmanager
 def silent(port: int, number: int) -> Iterator[None]:
-    """Connections that send nothing, accepted or not."""
+    """Open connections that send nothing, accepted or not."""
     sockets = [socket.socket() for _ in range(number)]
     try:
         for sock in sockets:
@@ -99,7 +99,7 @@ def silent(port: int, number: int) -> Iterator[None]:
             sock.close()
 
 
-# Every descriptor is taken, and stays taken: only those kept ahead are left for the attempt.
+# All descriptors are used: only the reserved ones are left for the attempt.
 SPENT = """
 import asyncio, os, resource, sys
 from riskmon.outbox.queue import Outbox
@@ -130,7 +130,7 @@ asyncio.run(main(*sys.argv[1:]))
 @pytest.mark.slow
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_cancels_have_descriptors_of_their_own(oms: Webhooks, host: str) -> None:
-    """Three signed attempts in a row arrive from a process that can open nothing."""
+    """Three signed attempts in a row arrive from a process that cannot open any file."""
     done = subprocess.run(
         [sys.executable, "-c", SPENT, oms.url.replace("127.0.0.1", host), SECRET],
         capture_output=True,

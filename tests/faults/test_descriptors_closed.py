@@ -1,4 +1,4 @@
-"""A sidecar started with descriptors 0 to 2 closed runs and ends in order."""
+"""A sidecar that is started with descriptors 0 to 2 closed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ STANDARD = {0: "<&-", 1: ">&-", 2: "2>&-"}
 
 
 def without(closed: set[int]) -> tuple[str, ...]:
-    """A prefix for a command that closes these descriptors."""
+    """Return a prefix for a command that closes these descriptors."""
     redirections = " ".join(STANDARD[number] for number in closed)
     return ("bash", "-c", f'exec "$@" {redirections}', "bash")
 
 
 def listens(sidecar: Sidecar) -> int | None:
-    """The TCP port that the process listens on, whatever it can say."""
+    """Return the TCP port on which the process listens, from /proc."""
     assert sidecar.process is not None
     assert sidecar.process.poll() is None, sidecar.said()
     directory = Path(f"/proc/{sidecar.process.pid}")
@@ -46,7 +46,7 @@ def listens(sidecar: Sidecar) -> int | None:
 @pytest.mark.slow
 @pytest.mark.parametrize("closed", CLOSED, ids=str)
 def test_a_sidecar_runs_and_ends(make: Make, closed: set[int]) -> None:
-    """Closed descriptors are /dev/null, never a file or socket of the sidecar's; exit 0."""
+    """Closed descriptors become /dev/null and are never files or sockets of the sidecar; exit 0."""
     sidecar = make('[log]\nlevel = "debug"').launch(prefix=without(closed))
     sidecar.port = eventually(lambda: listens(sidecar), "the listener")
     eventually(lambda: sidecar.request("GET", "/-/ready")[0] == 200, "a ready sidecar")
@@ -60,7 +60,7 @@ def test_a_sidecar_runs_and_ends(make: Make, closed: set[int]) -> None:
 
 @pytest.mark.parametrize("closed", CLOSED, ids=str)
 def test_a_faulty_start_exits_2(tmp_path: Path, closed: set[int]) -> None:
-    """A configuration with a fault exits 2, with the reason where a descriptor is open for it."""
+    """A faulty configuration exits 2, and prints the reason if a descriptor is open for it."""
     config = tmp_path / "riskmon.toml"
     config.write_text("lease = 0\n")
     run = subprocess.run(

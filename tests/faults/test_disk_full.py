@@ -1,4 +1,4 @@
-"""A disk that is full, or fails: a trip is durable, or the next start holds the account."""
+"""A disk that is full or fails: a trip is durable, or the next start halts the account."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ pytestmark = pytest.mark.slow
 
 
 def limit_files(sidecar: Sidecar) -> None:
-    """Let each write of the sidecar beyond the journal's log of now fail, with EFBIG."""
+    """Make each write beyond the current size of the journal's log fail with EFBIG."""
     assert sidecar.process is not None
     size = (sidecar.state_dir / "journal.db-wal").stat().st_size
-    assert size > 24_576  # the marks are smaller, and are written in place
+    assert size > 24_576  # the marks are smaller and are written in place
     resource.prlimit(sidecar.process.pid, resource.RLIMIT_FSIZE, (size, size))
 
 
@@ -30,7 +30,7 @@ def limit_files(sidecar: Sidecar) -> None:
 def test_a_freeze_on_a_full_disk_is_durable(
     make: Make, oms: Webhooks, tmp_path: Path, ending: str
 ) -> None:
-    """The reserve takes it: exit 4 with the gate shut; no start while full; frozen after it."""
+    """The reserve takes the freeze: exit 4, gate shut; no start while full; frozen afterwards."""
     sidecar = make(oms.target(), top='on_unclean_start = "keep"')
     with Disk.in_memory(tmp_path / "state", "8m") as disk:
         disk.start(sidecar)
@@ -56,7 +56,7 @@ def test_a_freeze_on_a_full_disk_is_durable(
 
 
 def test_a_trip_on_a_full_disk_is_durable(make: Make, oms: Webhooks, tmp_path: Path) -> None:
-    """A trip, with its cancel, and what else waits to be written."""
+    """A trip and its cancel are durable, with the other commits that are waiting."""
     config = QUICK_LATENCY + oms.target()
     sidecar = make(config, top='on_unclean_start = "keep"')
     with Disk.in_memory(tmp_path / "state", "8m") as disk:
@@ -69,11 +69,11 @@ def test_a_trip_on_a_full_disk_is_durable(make: Make, oms: Webhooks, tmp_path: P
         disk.start(sidecar)
         assert sidecar.breaker("latency_p99", "venue:kraken")["state"] == "open"
         assert sidecar.level(venue="kraken") is Level.HALT
-        assert sidecar.level() is Level.ALLOW  # nothing is lost, and nothing else was shut
+        assert sidecar.level() is Level.ALLOW  # no entry is lost, and no other scope was shut
 
 
-def test_a_first_start_on_a_full_disk_says_so(make: Make, tmp_path: Path) -> None:
-    """Exit 2 with the reason."""
+def test_a_first_start_on_a_full_disk_exits_2(make: Make, tmp_path: Path) -> None:
+    """A first start on a full disk exits 2 with the reason."""
     sidecar = make()
     with Disk.in_memory(tmp_path / "state", "8m") as disk:
         disk.fill()
@@ -84,8 +84,8 @@ def test_a_first_start_on_a_full_disk_says_so(make: Make, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("shut", ["freeze", "trip"])
-def test_what_cannot_be_written_holds_the_next_start(make: Make, oms: Webhooks, shut: str) -> None:
-    """A write that fails in any room: `storage` freezes the account until an operator ends it."""
+def test_a_failed_write_freezes_the_next_start(make: Make, oms: Webhooks, shut: str) -> None:
+    """After a failed write, `storage` freezes the account until an operator ends the freeze."""
     sidecar = make(QUICK_LATENCY + oms.target()).start()
     sidecar.events({"type": "heartbeat", "venue": "kraken"})
     limit_files(sidecar)
@@ -116,8 +116,8 @@ def test_what_cannot_be_written_holds_the_next_start(make: Make, oms: Webhooks, 
     assert sidecar.level() is Level.ALLOW
 
 
-def test_a_failure_is_known_until_its_hold_is_durable(tmp_path: Path) -> None:
-    """Each start finds it, whatever ends the starts between, until it is withdrawn."""
+def test_the_flag_of_a_failure_is_kept_until_the_freeze_is_durable(tmp_path: Path) -> None:
+    """The flag of a failed write is set at each start until it is cleared."""
     state_dir, gate = tmp_path / "state", tmp_path / "test.gate"
     journal = Journal.open(state_dir, gate=gate)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

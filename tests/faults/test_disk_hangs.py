@@ -1,4 +1,4 @@
-"""A disk that hangs: the lease is withheld, and everything that shows a level shows halt."""
+"""A disk that hangs: the lease is withheld, and all levels are reported as halt."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ ORDER = {"venue": "kraken", "symbol": "BTC/USDT", "side": "buy", "quantity": 1, 
 
 
 def check(sidecar: Sidecar) -> tuple[int, dict[str, Any]]:
-    """The answer to a checked order."""
+    """Return the answer to an order check."""
     status, body = sidecar.request("POST", "/v1/check", ORDER)
     return status, json.loads(body)
 
 
 def test_a_disk_that_hangs_halts_everywhere(make: Make, tmp_path: Path) -> None:
-    """Checks, also one that waits, get 503; state and metrics answer and show halt; then allow."""
+    """Checks get 503, state and metrics report halt; after the hang the level is allow."""
     sidecar = make()
     with Disk.that_can_hang(tmp_path / "state") as disk, ThreadPoolExecutor(2) as calls:
         disk.start(sidecar)
@@ -35,14 +35,14 @@ def test_a_disk_that_hangs_halts_everywhere(make: Make, tmp_path: Path) -> None:
         assert check(sidecar) == (200, {"allowed": True, "level": "allow", "reasons": []})
         disk.hang()
         try:
-            # A new scope opens only after its commit: a check after it waits for the disk too.
+            # A new scope opens only after its commit, so a check after it waits for the disk too.
             event = [{"type": "heartbeat", "venue": "another"}]
             reported = calls.submit(sidecar.request, "POST", "/v1/events", event)
             time.sleep(0.05)
             began = time.monotonic()
             status, body = calls.submit(check, sidecar).result()
             assert status == 503
-            assert time.monotonic() - began < 4 * LEASE_SECONDS  # one, and what a busy machine adds
+            assert time.monotonic() - began < 4 * LEASE_SECONDS  # one, and a margin for load
             assert "the disk has not answered" in body["detail"]
             assert "the disk has not answered" in check(sidecar)[1]["detail"]
             state = sidecar.state()

@@ -1,4 +1,4 @@
-"""The gate's file or directory is lost under a running sidecar: it is made anew, readers follow."""
+"""The gate's file or directory is lost under a running sidecar: it is recreated, readers follow."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCOPE = "venue:kraken"
 
 
 class Reader:
-    """A bot in a process of its own, which opened the gate once and keeps a watcher."""
+    """A bot in a separate process that opened the gate once and uses a watcher."""
 
     _SCRIPT = f"""
 import sys
@@ -61,7 +61,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
-    """A sidecar whose gate has a directory of its own, with one venue."""
+    """Run a sidecar with one venue, whose gate has its own directory."""
     directory = tmp_path_factory.mktemp("lost")
     with Sidecar(directory) as running:
         running.gate_path = directory / "gate" / "test.gate"
@@ -86,7 +86,7 @@ def rewrites(sidecar: Sidecar) -> float:
 
 def _rename_over(gate: Path) -> None:
     other = gate.with_name("other")
-    shutil.copyfile(gate, other)  # the same bytes in another file
+    shutil.copyfile(gate, other)  # a different file with the same content
     other.rename(gate)
 
 
@@ -96,7 +96,7 @@ def _link_in_place(gate: Path) -> None:
 
 
 def _as_logind(gate: Path) -> None:
-    """systemd-logind's RemoveIPC removes all of a user's files in /dev/shm, then directories."""
+    """Remove files as systemd-logind with RemoveIPC does: first all files, then the directories."""
     for file in gate.parent.iterdir():
         file.unlink()
     gate.parent.rmdir()
@@ -130,8 +130,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_lost_gate_is_made_anew(damage: str, sidecar: Sidecar, asker: Path | None) -> None:
-    """Within a second, with its scopes and levels: open readers, new ones and those in C follow."""
+def test_a_lost_gate_is_recreated(damage: str, sidecar: Sidecar, asker: Path | None) -> None:
+    """Within a second the gate is recreated with its levels; old and new readers, and C, follow."""
     do, said = DAMAGES[damage]
     gate = sidecar.gate_path
     owner = os.geteuid()
@@ -145,7 +145,7 @@ def test_a_lost_gate_is_made_anew(damage: str, sidecar: Sidecar, asker: Path | N
         ):  # a reading before the next renewal would kill the reader
             eventually(lambda: rewrites(sidecar) > before, "the rewrite")
         eventually(lambda: sidecar.said()[told:].count("was recreated"), "the log line")
-        assert time.monotonic() - began < 3  # a second, and what a busy machine adds
+        assert time.monotonic() - began < 3  # a second, and a margin for a busy machine
         assert f"the gate {gate} was recreated: {said}" in sidecar.said()[told:]
         eventually(reader.allows, "the open reader")
         assert gate.stat().st_ino != old
@@ -191,8 +191,8 @@ def test_a_place_that_cannot_be_used_is_reported_once(sidecar: Sidecar) -> None:
     shutil.rmtree(moved)
 
 
-def test_a_truncated_file_kills_only_readers_that_look_into_it(tmp_path: Path) -> None:
-    """The writer restores the file's size before it stores; a reading before that is a SIGBUS."""
+def test_a_truncated_file_kills_only_its_readers(tmp_path: Path) -> None:
+    """The writer restores the size of the file before it stores; an earlier reader gets SIGBUS."""
     writer = f"""
 import sys, time
 sys.path[:0] = [{str(ROOT)!r}]

@@ -1,4 +1,4 @@
-"""A kill at each step that changes a file: the next start goes on, refuses, or holds the freeze."""
+"""A kill at each system call on a file: the next start continues, refuses or is frozen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent.parent
 
-# In a process of its own: it forks, and each child dies one step later than the one before.
+# In a separate process: it forks, and each child dies one step later than the previous one.
 SCRIPT = """
 import json, os, shutil, sys, threading
 from pathlib import Path
@@ -130,12 +130,12 @@ print(json.dumps(outcomes))
 
 @pytest.mark.parametrize("what", ["first", "upgraded", "lost", "restored"])
 def test_a_kill_at_each_step(what: str) -> None:
-    """A first start, an upgrade, an accepted loss, a restore: no step of it opens without a word.
+    """No kill during a start, an upgrade, an accepted loss or a restore loses entries silently.
 
-    What was acknowledged is there at the next start; a first start and an upgrade are never
-    refused after it.
+    Acknowledged entries are present at the next start; after a kill a first start and an upgrade
+    are never refused.
     """
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:  # a kill asks nothing of the disk
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:  # survives a kill
         run = subprocess.run(
             [sys.executable, "-c", SCRIPT, memory, what],
             cwd=ROOT,
@@ -154,5 +154,5 @@ def test_a_kill_at_each_step(what: str) -> None:
         "restored": {(False, "refused"), (False, "frozen")},
     }
     assert set(outcomes) <= expected[what]
-    if what == "lost":  # it opens only when the freeze is durable: no start without one
+    if what == "lost":  # it opens only once the freeze is durable
         assert (False, "refused") in outcomes

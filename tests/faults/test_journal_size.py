@@ -1,4 +1,4 @@
-"""The journal stays within `max_bytes` whatever comes in, and keeps what a start needs."""
+"""The journal stays within `max_bytes` at any rate, and keeps the entries that a start needs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MAX_BYTES = 1_000_000
 
 
 def size_of(state_dir: Path) -> int:
-    """The bytes of the journal and its log."""
+    """Return the size of the journal and its log."""
     return sum((state_dir / name).stat().st_size for name in ("journal.db", "journal.db-wal"))
 
 
 def largest(state_dir: Path, write: Callable[[], object]) -> int:
-    """The largest size that the journal has while something is written."""
+    """Return the largest size of the journal during the writes."""
     sizes, ended = [0], threading.Event()
 
     def look() -> None:
@@ -42,7 +42,7 @@ def largest(state_dir: Path, write: Callable[[], object]) -> int:
 
 
 def commits(seconds: float, events: list[Event], every: int) -> Iterator[Commit]:
-    """Commits for so long, with a snapshot after each so many entries."""
+    """Commit for a time, with a snapshot after every `every` entries."""
     ends, seq = time.monotonic() + seconds, 0
     while time.monotonic() < ends:
         seq += 1
@@ -51,8 +51,10 @@ def commits(seconds: float, events: list[Event], every: int) -> Iterator[Commit]
 
 
 @pytest.mark.parametrize(("batch", "every"), [(1, 1_000), (100, 25)])
-def test_the_size_holds_at_the_rate_of_the_disk(tmp_path: Path, batch: int, every: int) -> None:
-    """Single events and batches, as fast as they are taken: at most 10 % over, and most is used."""
+def test_the_size_is_bounded_at_the_rate_of_the_disk(
+    tmp_path: Path, batch: int, every: int
+) -> None:
+    """At the highest rate the size exceeds the limit by at most 10 %, and most of it is used."""
     journal = Journal.open(tmp_path)
     journal.prune(keep_days=30, max_bytes=MAX_BYTES)
     room = threading.Semaphore(64)
@@ -81,8 +83,8 @@ def test_the_size_holds_at_the_rate_of_the_disk(tmp_path: Path, batch: int, ever
 
 
 @pytest.mark.slow
-def test_a_sidecar_holds_the_size(make: Make) -> None:
-    """At the rate of four connections, and a restart replays from what is left."""
+def test_the_size_is_bounded_in_a_sidecar(make: Make) -> None:
+    """With events over four connections the size stays bounded, and a restart replays the rest."""
     sidecar = make(f"[journal]\nmax_bytes = {MAX_BYTES}").start()
     body = json.dumps([{"type": "latency", "venue": "kraken", "seconds": 0.01}] * 1_000).encode()
 
@@ -96,12 +98,12 @@ def test_a_sidecar_holds_the_size(make: Make) -> None:
     reached = largest(sidecar.state_dir, write)
     taken = sidecar.metric("riskmon_events_total", type="latency")
     assert taken is not None
-    assert taken > 10_000  # several times what fits
+    assert taken > 10_000  # several times the maximum size
     assert 0.5 * MAX_BYTES < reached < 1.1 * MAX_BYTES
 
 
 def post(sidecar: Sidecar, body: bytes, seconds: float) -> None:
-    """Send a batch again and again."""
+    """Send a batch repeatedly."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         assert sidecar.request("POST", "/v1/events", body)[0] == 200

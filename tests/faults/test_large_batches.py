@@ -1,4 +1,4 @@
-"""Requests of 1 MiB that cost the most: no other venue's lease lapses, and others are answered."""
+"""The most expensive requests of 1 MiB: leases of other venues do not expire, others are served."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.support.harness import PATIENCE_SECONDS, Sidecar
 
 pytestmark = pytest.mark.slow
 
-LEASE_SECONDS = 1.0  # of 20 renewals: a machine that is busy with other tests delays some
+LEASE_SECONDS = 1.0  # 20 renewals: on a busy machine some are late
 SYMBOLS = 900
 LARGE = 5_000  # events
 
-# Every kind of limit, with bounds that nothing here passes.
+# All kinds of limit, with bounds that no event here reaches.
 LIMITS = """
 [portfolio]
 reference = "USDT"
@@ -39,24 +39,24 @@ venues = ["v"]
         **dict.fromkeys(("error_rate", "portfolio_loss", "drawdown"), 0.99),
     }.items()
 )
-for _kind in ("portfolio_loss", "drawdown"):  # which reports of nothing held do pass
+for _kind in ("portfolio_loss", "drawdown"):  # whose bounds are reached by reports without holdings
     LIMITS = LIMITS.replace(f"[limits.{_kind}]", f'[limits.{_kind}]\non_breach = "warn"')
 ATTACKS = {
-    "errors, each of an operation of its own": 200,
+    "errors of different operations": 200,
     "errors and successes of new operations": 200,
-    "latencies, each of an operation of its own": 200,
-    "prices of what 800 symbols are priced through": 200,
-    "the same and flows of USDT": 200,
-    "the same and flows of an asset": 200,
-    "the same and balances": 200,
-    "the same and fills": 200,
+    "latencies of different operations": 200,
+    "prices of an asset through which 800 are priced": 200,
+    "these prices and cash flows of USDT": 200,
+    "these prices and cash flows of an asset": 200,
+    "these prices and balances": 200,
+    "these prices and fills": 200,
     "fills of 50 strategies with fees": 200,
     "orders": 200,
     "positions of 800 symbols": 200,
-    "balances of 3,000 assets, again and again": 200,
+    "balances of 3,000 assets, repeated": 200,
     "balances of 40,000 assets": 429,
     "balances of 40,000 assets of 0": 200,
-    "flows, each of an asset of its own": 429,
+    "cash flows of different assets": 429,
     "edges of 50 strategies": 200,
     "heartbeats with new scopes": 429,
     "no open orders": 200,
@@ -65,7 +65,7 @@ ATTACKS = {
 
 @dataclass
 class Seen:
-    """A bot of another venue: readings of its gate, those that were shut, its answers."""
+    """The record of a bot at another venue: readings of its gate, halted ones, its answers."""
 
     readings: int = 0
     shut: int = 0
@@ -103,7 +103,7 @@ def bot(sidecar: Sidecar) -> Iterator[Seen]:
 
 
 def send(sidecar: Sidecar, body: bytes, media_type: str) -> int:
-    """Send a body of events; the status."""
+    """Send a body of events. Return the status."""
     connection = HTTPConnection("127.0.0.1", sidecar.port, timeout=PATIENCE_SECONDS)
     try:
         connection.request("POST", "/v1/events", body, {"Content-Type": media_type})
@@ -116,7 +116,7 @@ def send(sidecar: Sidecar, body: bytes, media_type: str) -> int:
 
 @pytest.fixture(scope="module")
 def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
-    """A sidecar that holds positions in many symbols, with every kind of limit."""
+    """Run a sidecar with positions in many symbols and all kinds of limit."""
     directory = tmp_path_factory.mktemp("batches")
     with Sidecar(directory, LIMITS, top=f"lease = {LEASE_SECONDS}").start() as running:
         _start, *batches = holding(SYMBOLS)
@@ -127,7 +127,7 @@ def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
 
 
 def test_no_other_lease_lapses(sidecar: Sidecar) -> None:
-    """Each attack is applied or refused whole while another venue's bot keeps its lease."""
+    """Each attack is applied or refused atomically while a bot at another venue keeps its lease."""
     with bot(sidecar) as seen:
         for name, status in ATTACKS.items():
             answered = seen.answered
@@ -144,7 +144,7 @@ def test_no_other_lease_lapses(sidecar: Sidecar) -> None:
 
 
 def test_a_batch_is_one_entry(sidecar: Sidecar) -> None:
-    """A large batch that was taken is one entry of the journal, one that was refused is none."""
+    """An accepted batch is one entry of the journal, a refused one is none."""
     path = Path(sidecar.state_dir) / "journal.db"
 
     def large() -> list[int]:
@@ -157,9 +157,9 @@ def test_a_batch_is_one_entry(sidecar: Sidecar) -> None:
     assert large() == [*before, len(msgspec.json.decode(body))]
 
 
-def test_reads_are_of_whole_batches(sidecar: Sidecar) -> None:
-    """What is read while a large batch is applied is the state before it or after it."""
-    # Two balances that each batch sets to the same, one at its begin and one at its end.
+def test_reads_are_before_or_after_a_batch(sidecar: Sidecar) -> None:
+    """A state that is read while a large batch is applied is that before it or after it."""
+    # Each batch sets two balances to the same value, one at its start and one at its end.
     head = [{"type": "balance", "venue": "v", "asset": "A", "free": 1}]
     tail = [{"type": "balance", "venue": "v", "asset": "Z", "free": 1}]
     filler = msgspec.json.decode(filled(BODIES["prices of 800 symbols"]()))[: 3 * LARGE]

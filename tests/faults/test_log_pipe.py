@@ -1,4 +1,4 @@
-"""Standard error is a pipe that is not read: the sidecar runs on, and ends."""
+"""Standard error is a pipe that is not read: the sidecar continues, and ends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_full_pipe_stops_nothing(make: Make, oms: Webhooks, pipe: Pipe) -> None:
-    """Events, the gate and a trip's cancel go on; dropped lines are reported later; it ends."""
+    """Events, the gate and a trip's cancel continue; dropped lines are reported later."""
     sidecar = make(QUICK_LATENCY + oms.target())
     start(sidecar, pipe)
     assert sidecar.metric("riskmon_log_dropped_total") == 0
@@ -57,17 +57,17 @@ def test_a_full_pipe_stops_nothing(make: Make, oms: Webhooks, pipe: Pipe) -> Non
 
 
 def test_the_end_does_not_wait_for_a_full_pipe(make: Make, pipe: Pipe) -> None:
-    """SIGTERM ends in order and in time while the lines are still not read."""
+    """SIGTERM ends the sidecar in order and in time while its lines are not read."""
     sidecar = make()
     start(sidecar, pipe)
     log_lines(sidecar, 40)
     assert end_seconds(sidecar) < END_SECONDS
     sidecar.start()
-    assert sidecar.incidents("start")[0]["reason"] == ""  # the end before was clean
+    assert sidecar.incidents("start")[0]["reason"] == ""  # the previous end was clean
 
 
 def test_a_pipe_without_reader_stops_nothing(make: Make) -> None:
-    """When the reader of the log is gone, lines are counted and the exit status stays 0."""
+    """When the reader of the log has exited, lines are counted and the exit status stays 0."""
     sidecar = make()
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(read_end, False)
@@ -80,7 +80,7 @@ def test_a_pipe_without_reader_stops_nothing(make: Make) -> None:
 
 
 def test_a_start_that_fails_does_not_hang(make: Make, pipe: Pipe) -> None:
-    """A second instance exits 2 although its message finds no room."""
+    """A second instance exits 2 although its message cannot be written."""
     make().start()
     os.set_blocking(pipe.write_end, False)
     os.write(pipe.write_end, b"x" * 4_096)
@@ -89,7 +89,7 @@ def test_a_start_that_fails_does_not_hang(make: Make, pipe: Pipe) -> None:
 
 
 def test_the_oms_answers_with_a_full_pipe(pipe: Pipe, tmp_path: Path) -> None:
-    """While its events are not read, the reference OMS takes webhooks, and ends."""
+    """While its events are not read, the reference OMS processes webhooks, and ends."""
     secret = tmp_path / "secret"
     secret.write_text(SECRET)
     secret.chmod(0o600)
@@ -101,7 +101,7 @@ def test_the_oms_answers_with_a_full_pipe(pipe: Pipe, tmp_path: Path) -> None:
     try:
         port = int(eventually(lambda: re.search(r"127\.0\.0\.1:(\d+)", pipe.read()), "the port")[1])
         for _ in range(60):
-            assert post(port, b"{}", {}) == 401  # a line each
+            assert post(port, b"{}", {}) == 401  # one line each
         body, at = '{"type":"drill"}', datetime.now(UTC)
         signature = Webhook(SECRET).sign("msg_1", at, body)
         signed = {"webhook-id": "msg_1", "webhook-timestamp": str(int(at.timestamp()))}
@@ -116,7 +116,7 @@ def test_the_oms_answers_with_a_full_pipe(pipe: Pipe, tmp_path: Path) -> None:
 
 
 def post(port: int, body: bytes, headers: dict[str, str]) -> int:
-    """The status of one webhook."""
+    """Return the status of one webhook."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
     connection.request("POST", "/cancel", body, headers)
     status = connection.getresponse().status

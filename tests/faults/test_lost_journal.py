@@ -1,4 +1,4 @@
-"""A damaged, shortened or removed journal never starts as if nothing had been there."""
+"""A damaged, shortened or removed journal is never started like an empty one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent.parent
 ENTRIES = 60
 WAL_HEADER_BYTES, FRAME_BYTES = 32, 24 + 4_096
 
-# Writes entries, a freeze as the last of them, and dies without closing anything.
+# Writes entries, the last of them a freeze, and dies without closing anything.
 KILLED = """
 import os, sys, threading
 from pathlib import Path
@@ -58,7 +58,7 @@ class State:
         self.state_mark, self.gate_mark = mark_paths(self.dir, self.gate)
 
     def killed(self, count: int = ENTRIES) -> None:
-        """Write entries, die, and keep what is there then."""
+        """Write entries, die, and copy the files that are left."""
         arguments = [str(self.dir), str(self.gate), str(count)]
         run = subprocess.run([sys.executable, "-c", KILLED, *arguments], cwd=ROOT, check=False)
         assert run.returncode == -signal.SIGKILL
@@ -66,13 +66,13 @@ class State:
             shutil.copytree(part, self.kept / part.name)
 
     def again(self) -> None:
-        """Put everything back as the kill left it."""
+        """Restore the files as the kill left them."""
         for part in (self.dir, self.gates):
             shutil.rmtree(part, ignore_errors=True)
             shutil.copytree(self.kept / part.name, part)
 
     def start(self, *, accept_loss: bool = False) -> list[Event] | None:
-        """The events that a start replays, None when it is refused."""
+        """Return the events that a start replays, None when it is refused."""
         try:
             journal = Journal.open(self.dir, gate=self.gate, accept_loss=accept_loss)
         except JournalError:
@@ -87,12 +87,12 @@ class State:
             journal.close(clean=False)
 
     def holds(self) -> bool:
-        """Whether a start is refused, or replays the freeze."""
+        """Whether a start is refused or replays the freeze."""
         events = self.start()
         return events is None or any(isinstance(event, Operate) for event in events)
 
     def refusal(self) -> str:
-        """Why a start is refused."""
+        """Return the reason for which a start is refused."""
         with pytest.raises(JournalError) as refused:
             Journal.open(self.dir, gate=self.gate).close(clean=False)
         return str(refused.value)
@@ -100,7 +100,7 @@ class State:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> State:
-    """The state after a kill, made once: each test puts it back for itself."""
+    """The state after a kill, created once; each test restores it."""
     state = State(tmp_path_factory.mktemp("lost"))
     state.killed()
     return state
@@ -122,12 +122,12 @@ def flip(path: Path, at: int, bit: int = 0x01) -> None:
 
 
 def zero(path: Path) -> None:
-    """Replace what a file holds by zeros."""
+    """Replace the content of a file by zeros."""
     path.write_bytes(bytes(path.stat().st_size))
 
 
 def test_an_undamaged_journal_starts_after_a_kill(state: State) -> None:
-    """What follows is not the effect of the kill alone."""
+    """Without damage the journal starts after a kill."""
     events = state.start()
     assert events is not None
     assert len(events) == ENTRIES // 2
@@ -135,7 +135,7 @@ def test_an_undamaged_journal_starts_after_a_kill(state: State) -> None:
 
 
 def test_a_flipped_bit_anywhere_in_the_log(state: State) -> None:
-    """In the header, in any frame's header, and in any page: refused, or the freeze holds."""
+    """A flipped bit in a header or a page of the log: refused, or the freeze is replayed."""
     size = state.wal.stat().st_size
     frames = range(WAL_HEADER_BYTES, size, FRAME_BYTES)
     places = [*range(WAL_HEADER_BYTES), *(at + n for at in frames[:3] for n in range(24))]
@@ -152,7 +152,7 @@ def test_a_flipped_bit_anywhere_in_the_log(state: State) -> None:
 
 
 def test_a_log_of_any_length(state: State) -> None:
-    """Truncated to nothing, within the header, within and between frames; removed."""
+    """A log that is removed, empty, or cut in the header, in a frame or between frames."""
     size = state.wal.stat().st_size
     lengths = [0, 1, 31, 32, 33, WAL_HEADER_BYTES + FRAME_BYTES - 1, size - 1]
     lengths += [WAL_HEADER_BYTES + FRAME_BYTES * n for n in range(1, size // FRAME_BYTES, 7)]
@@ -172,7 +172,7 @@ def remove(*paths: Path) -> None:
 
 
 def empty(directory: Path, *, keep: str = "") -> None:
-    """Remove the files in a directory but one."""
+    """Remove all files in a directory except one."""
     remove(*(path for path in directory.iterdir() if path.name != keep))
 
 
@@ -195,8 +195,8 @@ REMOVED: dict[str, list[Damage]] = {
 
 @pytest.mark.parametrize("marks", ["both marks", "no state mark", "no gate mark", "no mark"])
 @pytest.mark.parametrize("damage", REMOVED)
-def test_files_that_are_gone(state: State, damage: str, marks: str) -> None:
-    """With either mark left the start is refused, and with none as long as anything is left."""
+def test_missing_files(state: State, damage: str, marks: str) -> None:
+    """With a mark left the start is refused, without marks as long as any file is left."""
     for step in REMOVED[damage]:
         step(state)
     if marks in ("no state mark", "no mark"):
@@ -205,7 +205,7 @@ def test_files_that_are_gone(state: State, damage: str, marks: str) -> None:
         state.gate_mark.unlink()
     left = state.wal.exists() or (state.db.exists() and state.db.stat().st_size > 0)
     if not left and not state.state_mark.exists() and not state.gate_mark.exists():
-        assert state.start() == []  # this is also what a first start finds
+        assert state.start() == []  # like a first start
     elif damage == "header alone" and marks == "no mark":
         assert state.start() in (None, [])
     else:
@@ -213,21 +213,21 @@ def test_files_that_are_gone(state: State, damage: str, marks: str) -> None:
 
 
 def test_the_refusal_changes_nothing(state: State) -> None:
-    """After it all files are as they were, so that the damage can still be examined."""
+    """A refusal changes no file, so that the damage can be examined."""
     state.wal.write_bytes(state.wal.read_bytes()[: 40 * FRAME_BYTES])
     before = {path.name: path.read_bytes() for path in state.dir.iterdir()}
     gates = {path.name: path.read_bytes() for path in state.gates.iterdir()}
     state.refusal()
     after = {path.name: path.read_bytes() for path in state.dir.iterdir()}
     for files in (before, after):
-        files.pop("journal.db-shm", None)  # an index, which SQLite makes anew
+        files.pop("journal.db-shm", None)  # an index, which SQLite recreates
         files.pop("lock")
     assert after == before
     assert {path.name: path.read_bytes() for path in state.gates.iterdir()} == gates
 
 
-def test_the_refusal_names_what_is_missing_and_both_ways_on(state: State) -> None:
-    """The entries, the time of the last, the files, `restore` and `--accept-loss`."""
+def test_the_refusal_names_the_missing_entries_and_both_remedies(state: State) -> None:
+    """The message names the entries, the time of the last, the files, and both remedies."""
     os.truncate(state.wal, 0)
     state.db.unlink()
     shutil.copy(state.kept / "state" / "journal.db", state.db)
@@ -239,8 +239,8 @@ def test_the_refusal_names_what_is_missing_and_both_ways_on(state: State) -> Non
     assert "\n" not in line
 
 
-def test_a_hole_in_the_numbers_after_the_snapshot(state: State) -> None:
-    """Entries that are missing between others stop the replay."""
+def test_a_gap_after_the_snapshot(state: State) -> None:
+    """A gap between the entries stops the replay."""
     state.start()
     with apsw.Connection(str(state.db)) as db:
         db.execute("DELETE FROM inputs WHERE seq = ?", (ENTRIES - 5,))
@@ -254,8 +254,8 @@ def test_a_hole_in_the_numbers_after_the_snapshot(state: State) -> None:
 
 
 def test_a_flipped_bit_in_an_entry_of_the_database(state: State) -> None:
-    """SQLite has checksums for its log alone: a freeze of one scope would become one of another."""
-    state.start()  # which copies the log into the database
+    """A flipped bit in the database, which has no checksums, is detected by that of the entry."""
+    state.start()  # this copies the log into the database
     body = state.db.read_bytes()
     with closing(apsw.Connection(str(state.db))) as db:
         ((entry,),) = db.execute("SELECT events FROM inputs WHERE seq = ?", (ENTRIES - 5,))
@@ -270,8 +270,8 @@ def test_a_flipped_bit_in_an_entry_of_the_database(state: State) -> None:
     assert state.start() is not None
 
 
-def test_a_hole_right_after_the_snapshot(state: State) -> None:
-    """The first entry that the snapshot does not contain must be there too."""
+def test_a_gap_directly_after_the_snapshot(state: State) -> None:
+    """The first entry after the snapshot must exist too."""
     state.start()
     with apsw.Connection(str(state.db)) as db:
         db.execute("DELETE FROM inputs WHERE seq = ?", (ENTRIES // 2 + 1,))
@@ -283,8 +283,8 @@ def test_a_hole_right_after_the_snapshot(state: State) -> None:
 
 
 @pytest.mark.parametrize("lost", ["state_mark", "gate_mark"])
-def test_one_mark_that_is_missing_is_made_anew(state: State, lost: str) -> None:
-    """A reboot empties the gate's directory: the start goes on, and the next is protected again."""
+def test_one_missing_mark_is_recreated(state: State, lost: str) -> None:
+    """A reboot removes the mark beside the gate: the start continues and recreates it."""
     path: Path = getattr(state, lost)
     path.unlink()
     assert state.start() is not None
@@ -298,7 +298,7 @@ def test_one_mark_that_is_missing_is_made_anew(state: State, lost: str) -> None:
 
 @pytest.mark.parametrize("damaged", ["state_mark", "gate_mark"])
 def test_a_damaged_mark_counts_as_missing(state: State, damaged: str) -> None:
-    """One alone does not keep a whole journal from starting; both do."""
+    """One damaged mark does not prevent the start of a complete journal; two do."""
     path: Path = getattr(state, damaged)
     path.write_bytes(b"\xa5" * path.stat().st_size)
     assert state.start() is not None
@@ -315,7 +315,7 @@ def test_both_marks_missing_is_refused(state: State) -> None:
 
 
 def test_an_older_copy_of_the_journal_is_refused(state: State) -> None:
-    """Files put back by hand from before lack what came later."""
+    """An older copy of the files lacks later entries."""
     state.start()
     shutil.copytree(state.dir, state.kept.parent / "older", dirs_exist_ok=True)
     journal = Journal.open(state.dir, gate=state.gate)
@@ -327,7 +327,7 @@ def test_an_older_copy_of_the_journal_is_refused(state: State) -> None:
 
 
 def test_another_journal_is_refused(state: State, tmp_path: Path) -> None:
-    """The gate's mark names its journal, however long the other one is."""
+    """The mark beside the gate identifies its journal, whatever the length of another one."""
     other = State(tmp_path)
     other.killed(ENTRIES + 40)
     shutil.rmtree(state.dir)
@@ -336,7 +336,7 @@ def test_another_journal_is_refused(state: State, tmp_path: Path) -> None:
 
 
 def test_an_empty_state_dir_beside_a_known_gate_is_refused(state: State, tmp_path: Path) -> None:
-    """A mistyped `state_dir` does not begin anew: the refusal names the other one."""
+    """A mistyped `state_dir` does not start an empty journal: the message names the other one."""
     elsewhere = tmp_path / "elsewhere"
     with pytest.raises(JournalLost, match="set that state_dir") as refused:
         Journal.open(elsewhere, gate=state.gate)
@@ -345,7 +345,7 @@ def test_an_empty_state_dir_beside_a_known_gate_is_refused(state: State, tmp_pat
 
 
 def test_a_moved_state_dir_starts(state: State, tmp_path: Path) -> None:
-    """The same journal under another path has lost nothing."""
+    """The same journal under another path starts."""
     moved = tmp_path / "moved"
     state.dir.rename(moved)
     journal = Journal.open(moved, gate=state.gate)
@@ -356,7 +356,7 @@ def test_a_moved_state_dir_starts(state: State, tmp_path: Path) -> None:
 
 
 def test_a_journal_of_0_1_0_without_marks_is_accepted_once(state: State) -> None:
-    """One that has never had a mark gets an identity; from then on its marks are needed."""
+    """A journal without marks gets an identity once; from then on its marks are required."""
     state.start()
     for mark in (state.state_mark, state.gate_mark):
         mark.unlink()
@@ -375,7 +375,7 @@ def test_a_journal_of_0_1_0_without_marks_is_accepted_once(state: State) -> None
 
 
 def test_a_first_start_that_is_killed_does_not_block_the_next(tmp_path: Path) -> None:
-    """Whatever part of the files it left: the next start makes them."""
+    """A first start that was killed at any step does not block the next start."""
     state = State(tmp_path)
     for damage in ("marks alone", "header", "tables without identity"):
         shutil.rmtree(state.dir, ignore_errors=True)
@@ -396,7 +396,7 @@ def test_a_first_start_that_is_killed_does_not_block_the_next(tmp_path: Path) ->
 
 
 def test_restore_writes_both_marks(state: State, tmp_path: Path) -> None:
-    """The restored state starts, and a copy of what was there before no longer does."""
+    """The restored state starts, and a copy of the replaced one no longer does."""
     backup(state.dir, tmp_path / "copy")
     shutil.rmtree(state.dir)
     assert state.start() is None
@@ -422,8 +422,8 @@ LOSSES: dict[str, Damage] = {
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_accept_loss_keeps_what_was_there(state: State, loss: str) -> None:
-    """It begins with what can be read, sets the files aside, and names the loss to its caller."""
+def test_accept_loss_keeps_the_old_files(state: State, loss: str) -> None:
+    """It starts with the readable entries, keeps the old files, and reports the loss."""
     LOSSES[loss](state)
     left = {
         path.read_bytes() for path in (state.db, state.wal) if path.exists() and path.stat().st_size
@@ -446,8 +446,8 @@ def test_accept_loss_keeps_what_was_there(state: State, loss: str) -> None:
     assert events[-1] == freeze
 
 
-def test_accept_loss_holds_only_with_its_first_commit(state: State) -> None:
-    """Killed before the freeze is written, the next start is refused as before."""
+def test_accept_loss_applies_only_with_its_first_commit(state: State) -> None:
+    """A kill before the freeze is written: the next start is refused as before."""
     os.truncate(state.wal, 20 * FRAME_BYTES)
     script = (
         "import os, sys; from pathlib import Path; from riskmon.journal import Journal\n"
@@ -460,8 +460,8 @@ def test_accept_loss_holds_only_with_its_first_commit(state: State) -> None:
     assert state.refusal()
 
 
-def test_accept_loss_of_a_damaged_entry_goes_as_far_as_it_can(state: State) -> None:
-    """Entries up to the damage are replayed, those after it are not."""
+def test_accept_loss_replays_the_entries_before_the_damage(state: State) -> None:
+    """Entries before the damage are replayed, those after it are not."""
     state.start()
     with apsw.Connection(str(state.db)) as db:
         db.execute("UPDATE inputs SET events = x'91c1' WHERE seq = ?", (ENTRIES - 3,))
@@ -474,7 +474,7 @@ def test_accept_loss_of_a_damaged_entry_goes_as_far_as_it_can(state: State) -> N
 
 
 def test_accept_loss_without_a_loss_changes_nothing(state: State) -> None:
-    """The option may stay in a unit file: a whole journal starts as it is."""
+    """With a complete journal the option has no effect, so it may stay in a unit file."""
     journal = Journal.open(state.dir, gate=state.gate, accept_loss=True)
     found = journal.recover()
     assert found.lost == ""

@@ -1,4 +1,4 @@
-"""A real sidecar whose state is damaged, lost or moved: it refuses or ends; freezes hold."""
+"""A sidecar whose state is damaged, lost or moved refuses to start or ends; freezes remain."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def frozen_and_killed(sidecar: Sidecar) -> None:
 
 
 def refused(sidecar: Sidecar) -> str:
-    """The output of a start that is refused; its gate is shut."""
+    """Return the output of a start that is refused with the gate shut."""
     assert sidecar.launch().wait() == 2, sidecar.said()
     assert sidecar.level() is Level.HALT
     line = sidecar.said().splitlines()[-1]
@@ -44,7 +44,7 @@ def refused(sidecar: Sidecar) -> str:
 
 
 def checked(sidecar: Sidecar) -> tuple[int, str]:
-    """The status of `riskmon check-state`, and all that it prints."""
+    """Return the status and the output of `riskmon check-state`."""
     command = [sys.executable, "-m", "riskmon", "check-state", "--config", str(sidecar.config)]
     run = subprocess.run(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
@@ -53,7 +53,7 @@ def checked(sidecar: Sidecar) -> tuple[int, str]:
 
 
 def flip_header(sidecar: Sidecar) -> None:
-    """Change one bit in the header of the log."""
+    """Flip one bit in the header of the log."""
     log = sidecar.state_dir / "journal.db-wal"
     log.write_bytes(bytes([log.read_bytes()[0], log.read_bytes()[1] ^ 1]) + log.read_bytes()[2:])
 
@@ -69,7 +69,7 @@ DAMAGE: list[Callable[[Sidecar], None]] = [
 
 
 def test_a_freeze_is_not_lost_with_the_log(make: Make, tmp_path: Path) -> None:
-    """Frozen, killed, damaged: each start is refused, and `--accept-loss` starts frozen."""
+    """After damage each start is refused, and `--accept-loss` starts frozen."""
     sidecar = make(top=KEEP)
     frozen_and_killed(sidecar)
     shutil.copytree(sidecar.state_dir, tmp_path / "copy")
@@ -97,7 +97,7 @@ def test_a_freeze_is_not_lost_with_the_log(make: Make, tmp_path: Path) -> None:
 
 
 def test_a_reboot_empties_the_gates_directory(make: Make) -> None:
-    """The next start makes the mark there anew, keeps the freeze, and is protected as before."""
+    """The next start recreates the mark there, keeps the freeze, and is protected as before."""
     sidecar = make(top=KEEP)
     frozen_and_killed(sidecar)
     sidecar.gate_path.unlink()
@@ -111,14 +111,14 @@ def test_a_reboot_empties_the_gates_directory(make: Make) -> None:
 
 
 def test_marks_that_are_removed_under_a_running_sidecar(make: Make) -> None:
-    """As logind does at a logout: noticed within a second, made anew, and they protect."""
+    """Removed marks are recreated within a second, and protect."""
     sidecar = make(top=KEEP).start()
     (sidecar.state_dir / "mark").unlink()
     sidecar.gate_mark.unlink()
     began = time.monotonic()
     eventually(sidecar.gate_mark.exists, "the mark")
     eventually((sidecar.state_dir / "mark").exists, "the mark")
-    assert time.monotonic() - began < 4  # two, and what a busy machine adds
+    assert time.monotonic() - began < 4  # two checks, and a margin for a busy machine
     assert sidecar.operate("freeze")[0] == 200
     status, said = checked(sidecar)
     assert (status, f"process {sidecar.process.pid if sidecar.process else 0}" in said) == (0, True)
@@ -137,15 +137,17 @@ LOST: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("lost", LOST)
-def test_state_that_goes_under_a_running_sidecar(make: Make, oms: Webhooks, lost: str) -> None:
-    """Within a second or two it shuts, cancels, logs why, ends with 4; the next start refuses."""
+def test_state_that_is_removed_under_a_running_sidecar(
+    make: Make, oms: Webhooks, lost: str
+) -> None:
+    """Within two seconds it shuts, cancels, logs the reason, exits 4; the next start refuses."""
     sidecar = make(oms.target()).start()
     sidecar.events({"type": "heartbeat", "venue": "kraken"})
     assert sidecar.level(venue="kraken") is Level.ALLOW
     began = time.monotonic()
     LOST[lost](sidecar.state_dir)
     eventually(lambda: sidecar.level() is Level.HALT, "the shut gate")
-    assert time.monotonic() - began < 4  # two, and what a busy machine adds
+    assert time.monotonic() - began < 4  # two checks, and a margin for a busy machine
     assert sidecar.wait() == 4
     assert "was removed, renamed or replaced" in sidecar.said()
     assert oms.sweeps(scope="account", limit="stop")
@@ -154,7 +156,7 @@ def test_state_that_goes_under_a_running_sidecar(make: Make, oms: Webhooks, lost
 
 
 def test_another_account_on_the_same_state(make: Make) -> None:
-    """Positions and freezes of one account are not those of another: exit 2, in one line."""
+    """The state of another account is refused with exit code 2 and one line."""
     sidecar = make().start()
     assert sidecar.end(signal.SIGTERM) == 0
     sidecar.config.write_text(sidecar.config.read_text().replace('"test"', '"other"', 1))
@@ -164,7 +166,7 @@ def test_another_account_on_the_same_state(make: Make) -> None:
 
 
 def test_the_cure_for_another_accounts_state_works(make: Make) -> None:
-    """A gate of its own, then a state_dir of its own as the refusal says: the account starts."""
+    """With its own gate, then its own state_dir as the message says, the account starts."""
     sidecar = make().start()
     assert sidecar.end(signal.SIGTERM) == 0
     text = sidecar.config.read_text().replace('"test"', '"other"', 1)
@@ -179,7 +181,7 @@ def test_the_cure_for_another_accounts_state_works(make: Make) -> None:
 
 @pytest.mark.parametrize("damage", ["events", "snapshot"])
 def test_damage_that_is_found_at_the_replay(make: Make, damage: str) -> None:
-    """An entry or a snapshot that cannot be read: it ends with 2 and what to do."""
+    """An unreadable entry or snapshot ends the start with 2 and a remedy."""
     sidecar = make()
     journal = Journal.open(sidecar.state_dir, gate=sidecar.gate_path)
     entries = [Entry(n, n, n, [Latency(venue="kraken", seconds=0.1)]) for n in range(1, 9)]
@@ -200,7 +202,7 @@ def test_damage_that_is_found_at_the_replay(make: Make, damage: str) -> None:
 
 
 def test_the_first_start_on_a_full_disk(make: Make, tmp_path: Path) -> None:
-    """However little room there is, it ends with 2 and names the full disk."""
+    """A first start with any amount of free space exits 2 and names the full disk."""
     sidecar = make()
     for kib in (0, 4, 16, 40, 64):
         with Disk.in_memory(tmp_path / f"state{kib}", "256k") as disk:

@@ -1,4 +1,4 @@
-"""Receivers that never end an answer, and name services that never give one."""
+"""Receivers that never end an answer, and name services that never answer."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from types import SimpleNamespace
 import pytest
 
 from riskmon.core.decisions import Sweep
+from riskmon.delivery import Delivery
 from riskmon.gate import Level
-from riskmon.journal import Delivery
 from riskmon.outbox.queue import Outbox, Schedule
 from riskmon.outbox.target import CancelTarget
 from riskmon.outbox.webhook import payload
@@ -36,7 +36,7 @@ from tests.support.namespaces import mount_namespace
 pytestmark = pytest.mark.slow
 WHOLE_SECONDS = 2.0
 
-# What the first attempt comes to. A 2xx counts when its head is there, whatever follows.
+# The result of the first attempt. A 2xx counts once its head is complete.
 RESULTS = {
     "interim_flood": "invalid_answer",
     "hints_flood": "invalid_answer",
@@ -66,7 +66,7 @@ def hostile() -> Iterator[dict[str, str]]:
 
 
 def delivery(target: str) -> Delivery:
-    """A cancel for a target."""
+    """Return a cancel for a target."""
     sweep = Sweep(
         incident="inc_1",
         sweep=1,
@@ -84,7 +84,7 @@ def delivery(target: str) -> Delivery:
 
 
 async def longest_step(seconds: float) -> float:
-    """The longest time that something else kept the event loop, while this waits."""
+    """Measure the longest step of the event loop."""
     loop = asyncio.get_running_loop()
     end, longest, last = loop.time() + seconds, 0.0, loop.time()
     while last < end:
@@ -94,7 +94,7 @@ async def longest_step(seconds: float) -> float:
 
 
 async def test_every_attempt_ends(hostile: dict[str, str]) -> None:
-    """Each kind, all at once: one bounded attempt in 2 s, in small steps and little memory."""
+    """All kinds at once: each attempt is bounded to 2 s, small steps and little memory."""
     results: dict[str, list[str]] = defaultdict(list)
     seconds: dict[str, float] = {}
     began = time.monotonic()
@@ -121,18 +121,18 @@ async def test_every_attempt_ends(hostile: dict[str, str]) -> None:
 
 
 async def test_an_end_that_coincides_with_a_timeout(hostile: dict[str, str]) -> None:
-    """Closing ends an attempt whose time is over in the same step of the event loop."""
+    """Closing ends an attempt whose timeout is due in the same step of the event loop."""
     silent = CancelTarget(name="silent", url=hostile["silent"], secret=(SECRET,))
     outbox = Outbox([silent], lambda _: None)
     outbox.send(delivery("silent"))
     await asyncio.sleep(WHOLE_SECONDS - 0.02)
-    time.sleep(0.1)  # both are due when the event loop goes on
+    time.sleep(0.1)  # both are due in the next step of the event loop
     async with asyncio.timeout(1):
         await outbox.close()
 
 
 def acknowledgements(sidecar: Sidecar, seconds: float) -> list[float]:
-    """How long each of many batches takes until it is acknowledged."""
+    """Return the time from each of many batches to its acknowledgement."""
     took = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -144,7 +144,7 @@ def acknowledgements(sidecar: Sidecar, seconds: float) -> list[float]:
 
 
 def test_hostile_receivers_slow_nothing(make: Make, oms: Webhooks, hostile: dict[str, str]) -> None:
-    """With a cancel under way to each of them, acknowledgements and the end stay quick."""
+    """With a cancel in progress to each of them, acknowledgements and the end stay fast."""
     targets = "".join(
         f'\n[[cancel]]\nname = "{name}"\nurl = "{url}"\nsecret = "{SECRET}"\n'
         for name, url in hostile.items()
@@ -161,7 +161,7 @@ def test_hostile_receivers_slow_nothing(make: Make, oms: Webhooks, hostile: dict
 
 @pytest.fixture
 def silent_name_service(tmp_path: Path) -> Iterator[tuple[str, ...]]:
-    """A prefix for a command whose name service takes questions and never answers."""
+    """Return a prefix for a command whose name service accepts queries and never answers."""
     namespace = mount_namespace()
     address = f"127.{secrets.randbelow(250) + 1}.{secrets.randbelow(250) + 1}.53"
     conf = tmp_path / "resolv.conf"
@@ -172,10 +172,10 @@ def silent_name_service(tmp_path: Path) -> Iterator[tuple[str, ...]]:
         yield (*namespace, "sh", "-c", mount, "sh")
 
 
-def test_a_lookup_that_hangs_slows_nothing(
+def test_a_lookup_that_hangs_delays_nothing(
     make: Make, oms: Webhooks, silent_name_service: tuple[str, ...]
 ) -> None:
-    """A name that takes 30 s costs half a second an attempt, and delays nothing else."""
+    """A name lookup of 30 s limits an attempt to half a second and delays nothing else."""
     target = f'\n[[cancel]]\nname = "far"\nurl = "http://oms.example/"\nsecret = "{SECRET}"\n'
     sidecar = make(QUICK_LATENCY + oms.target() + target)
     sidecar.start(prefix=silent_name_service)
@@ -188,5 +188,5 @@ def test_a_lookup_that_hangs_slows_nothing(
     assert attempts >= 1
     assert oms.sweeps(limit="latency_p99")[0] == 1
     assert statistics.median(took) < 0.05
-    assert threads(sidecar) == before + 1  # the one lookup
+    assert threads(sidecar) == before + 1  # of the one lookup
     assert end_seconds(sidecar) < END_SECONDS

@@ -1,4 +1,4 @@
-"""SIGTERM ends in order, within 3 s plus the last cancels, whatever else goes on."""
+"""SIGTERM ends the sidecar in order, within 3 s plus the last cancels."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.slow
 
 
 def targets(urls: dict[str, str]) -> str:
-    """The configuration of these cancel targets."""
+    """Return the configuration of these cancel targets."""
     return "".join(
         f'\n[[cancel]]\nname = "{name}"\nurl = "{url}"\nsecret = "{SECRET}"\n'
         for name, url in urls.items()
@@ -47,7 +47,7 @@ def targets(urls: dict[str, str]) -> str:
 
 
 def connect(sidecar: Sidecar, *, small: bool = False) -> socket.socket:
-    """A TCP connection; `small`: its receive buffer is."""
+    """Open a TCP connection; `small` makes its receive buffer small."""
     sock = socket.socket()
     if small:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
@@ -57,7 +57,7 @@ def connect(sidecar: Sidecar, *, small: bool = False) -> socket.socket:
 
 @contextmanager
 def bad_peers(sidecar: Sidecar) -> Iterator[None]:
-    """Silent connections, halves of heads and bodies, streams and answers that are not read."""
+    """Open silent connections, partial heads and bodies, streams and answers that are not read."""
     with ExitStack() as stack:
         for _ in range(10):
             stack.enter_context(connect(sidecar))
@@ -77,7 +77,7 @@ def bad_peers(sidecar: Sidecar) -> Iterator[None]:
 
 
 def send_large_batches(sidecar: Sidecar) -> threading.Thread:
-    """Send batches of nearly 1 MiB until the sidecar is gone."""
+    """Send batches of nearly 1 MiB until the sidecar has ended."""
     event = {"type": "latency", "venue": "kraken", "seconds": 0.01}
     batch = json.dumps([event] * 15_000).encode()
 
@@ -92,7 +92,7 @@ def send_large_batches(sidecar: Sidecar) -> threading.Thread:
 
 
 def drill(sidecar: Sidecar) -> subprocess.Popen[bytes]:
-    """A drill of the sidecar's targets, under way."""
+    """Run a drill of the sidecar's targets."""
     return subprocess.Popen(
         [sys.executable, "-m", "riskmon", "drill", "--config", str(sidecar.config)],
         stdout=subprocess.DEVNULL,
@@ -127,8 +127,8 @@ def test_everything_at_once(make: Make, pipe: Pipe) -> None:
         assert drilling.wait(WHOLE_SECONDS + END_SECONDS) == 1
 
 
-def test_last_cancels_have_their_time_and_no_more(make: Make, oms: Webhooks) -> None:
-    """With `on_stop = "cancel"` what never confirms delays the end by 5 s and a lease."""
+def test_last_cancels_have_a_bounded_time(make: Make, oms: Webhooks) -> None:
+    """With `on_stop = "cancel"` unconfirmed cancels delay the end by 5 s and a lease."""
     oms.answer = taken
     with hostile_receivers() as urls:
         config = oms.target() + targets({"silent": urls["silent"]})
@@ -139,7 +139,7 @@ def test_last_cancels_have_their_time_and_no_more(make: Make, oms: Webhooks) -> 
 
 
 def with_large_entries(state_dir: Path) -> None:
-    """A journal without snapshot of 100 entries with 10,000 events each."""
+    """Create a journal without a snapshot, of 100 entries with 10,000 events each."""
     journal = Journal.open(state_dir)
     events = [Latency(venue="kraken", seconds=0.01)] * 10_000
     for seq in range(1, 101):
@@ -149,7 +149,7 @@ def with_large_entries(state_dir: Path) -> None:
 
 
 def content(state_dir: Path) -> list[tuple[object, ...]]:
-    """What a journal holds, apart from its large blobs."""
+    """Return the content of a journal without its large blobs."""
     with closing(sqlite3.connect(state_dir / "journal.db")) as db:
         meta = db.execute("SELECT key, value FROM meta ORDER BY key").fetchall()
         inputs = db.execute("SELECT seq, now_ns, length(events) FROM inputs").fetchall()
@@ -161,7 +161,7 @@ def content(state_dir: Path) -> list[tuple[object, ...]]:
 
 
 def test_in_a_long_replay(make: Make) -> None:
-    """While large batches are replayed the end comes soon, and nothing has changed."""
+    """SIGTERM during the replay of large batches ends it soon, and changes nothing."""
     sidecar = make()
     with_large_entries(sidecar.state_dir)
     before = content(sidecar.state_dir)
@@ -179,7 +179,7 @@ def test_in_a_long_replay(make: Make) -> None:
 
 
 def test_in_a_reload_that_hangs(make: Make) -> None:
-    """A configuration that cannot be read to its end delays nothing."""
+    """A reload whose file cannot be read to its end delays nothing."""
     sidecar = make().start()
     sidecar.config.unlink()
     os.mkfifo(sidecar.config)

@@ -1,4 +1,4 @@
-"""The gate file, from both sides: its bytes, its leases, and readers that outlive writers."""
+"""The gate file from both sides: its bytes, its leases, and its readers."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ BOOT_ID = bytes.fromhex(
 
 
 def now_ns() -> int:
-    """Read the gate's clock."""
+    """Return the gate's clock."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def soon_ns() -> int:
-    """Give a deadline that no test outlives, within the longest lease."""
+    """Return a deadline within the longest lease that no test reaches."""
     return now_ns() + LONGEST_NS // 2
 
 
 def create(path: Path, max_scopes: int = 8, epoch: int = 1) -> GateWriter:
-    """Make a gate file with the tests' longest lease."""
+    """Create a gate file with the longest lease of the tests."""
     return GateWriter.create(path, max_scopes=max_scopes, longest_lease_ns=LONGEST_NS, epoch=epoch)
 
 
 def until(condition: Callable[[], bool]) -> bool:
-    """Wait for the condition, up to a time at which only a hang is left."""
+    """Wait for a condition, with a timeout that only a hang reaches."""
     give_up = time.monotonic() + 20
     while not condition():
         if time.monotonic() > give_up:
@@ -60,19 +60,19 @@ def until(condition: Callable[[], bool]) -> bool:
 
 
 def names_beside(path: Path) -> list[str]:
-    """List the folder that the path is in, without the lock."""
+    """List the directory of the path, without the lock."""
     names = {entry.name for entry in path.parent.iterdir()}
     return sorted(names - {f".{path.name}.lock"})
 
 
 def word_of(path: Path, record: int) -> int:
-    """Read one record's lease word with plain file reads."""
+    """Read the lease word of a record with plain file reads."""
     word: int = struct.unpack_from("<Q", path.read_bytes(), record * 64)[0]
     return word
 
 
 def record(word: int, name: bytes) -> bytes:
-    """Lay out one record by hand."""
+    """Encode one record by hand."""
     return struct.pack("<Q56s", word, name)
 
 
@@ -84,13 +84,13 @@ def header(
     boot: bytes = BOOT_ID[:8],
     longest_ns: int = LONGEST_NS,
 ) -> bytes:
-    """Lay out record 0 by hand."""
+    """Encode record 0 by hand."""
     return struct.pack("<8sQ8sQQQQQ", magic, version, boot, 7, count, longest_ns, 0, 0)
 
 
 @pytest.fixture(autouse=True)
 def files_of_one_writer() -> Iterator[None]:
-    """Make files that group and others cannot write, whatever the umask of the machine."""
+    """Create files that group and others cannot write, whatever the umask of the machine."""
     before = os.umask(0o022)
     yield
     os.umask(before)
@@ -98,13 +98,13 @@ def files_of_one_writer() -> Iterator[None]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Name a gate that does not exist yet."""
+    """The path of a gate that does not exist yet."""
     return tmp_path / "main.gate"
 
 
 @pytest.fixture
 def file(path: Path) -> Iterator[GateWriter]:
-    """Make a gate file with a venue, a symbol and a strategy in it."""
+    """A gate file with a venue, a symbol and a strategy."""
     made = create(path)
     for scope in ("venue:kraken", "symbol:BTC/USDT", "strategy:mm1"):
         made.add(scope)
@@ -116,7 +116,7 @@ def file(path: Path) -> Iterator[GateWriter]:
 
 
 def test_layout_byte_for_byte(path: Path) -> None:
-    """Header, lease words and names are where bots in other languages look for them."""
+    """Header, lease words and names are at the documented offsets."""
     file = GateWriter.create(path, max_scopes=3, longest_lease_ns=500_000_000, epoch=0xABCDEF)
     file.add("venue:kraken")
     file.renew(0x1122334455667788, {"venue:kraken": 1}, 42)
@@ -132,7 +132,7 @@ def test_layout_byte_for_byte(path: Path) -> None:
 
 
 def test_file_has_its_full_size_from_the_start(path: Path) -> None:
-    """Every page is there before the first scope, and neither scopes nor the end change it."""
+    """All pages are allocated at the start; neither new scopes nor the end change the size."""
     file = create(path, max_scopes=1000)
     size = path.stat().st_size
     assert size == 64 * 1001
@@ -146,7 +146,7 @@ def test_file_has_its_full_size_from_the_start(path: Path) -> None:
 
 
 def test_records_never_move(path: Path, file: GateWriter) -> None:
-    """A scope that was there keeps its record and its lease when others come."""
+    """A scope keeps its record and its lease when others are added."""
     file.renew(soon_ns(), {}, 1)
     before = path.read_bytes()[64 : 64 * 5]
     file.add("venue:mexc")
@@ -182,7 +182,7 @@ def test_everybody_may_read(tmp_path: Path) -> None:
     ],
 )
 def test_names_have_up_to_56_bytes(path: Path, scope: str, fits: bool) -> None:
-    """A name is counted in bytes of UTF-8, and one that does not fit changes nothing."""
+    """A name is measured in bytes of UTF-8, and one that does not fit changes nothing."""
     with closing(create(path)) as file:
         before = path.read_bytes()
         if fits:
@@ -198,7 +198,7 @@ def test_names_have_up_to_56_bytes(path: Path, scope: str, fits: bool) -> None:
 
 
 def test_new_start_shuts_the_old_file_and_renames_a_new_one(path: Path, file: GateWriter) -> None:
-    """Who still maps the old file reads zeroes; the path has another file, and nothing else."""
+    """A reader of the old file reads zeros; the path has a new file."""
     file.renew(soon_ns(), {}, 1)
     file.close(zero=False)  # as a killed process leaves it
     with path.open("rb") as old:
@@ -214,7 +214,7 @@ def test_new_start_shuts_the_old_file_and_renames_a_new_one(path: Path, file: Ga
     "garbage", [b"", b"short", bytes(64), b"x" * 1000, b"RISKMON\x01" + b"\xff" * 333]
 )
 def test_new_start_replaces_garbage(path: Path, garbage: bytes) -> None:
-    """Whatever lies at the path is replaced; what is no gate is not written to."""
+    """Any file at the path is replaced; one that is not a gate is not written."""
     path.write_bytes(garbage)
     with path.open("rb") as old:
         create(path).close()
@@ -235,16 +235,18 @@ def test_new_start_refuses_a_link_and_leaves_its_target(path: Path, tmp_path: Pa
     assert target.read_bytes() == b"RISKMON\x01" + b"\xff" * 120
 
 
-def test_new_start_takes_over_what_a_killed_one_left(path: Path) -> None:
-    """A half-made file of an earlier start is in nobody's way and does not stay."""
+def test_a_new_start_removes_the_temporary_file_of_a_killed_one(path: Path) -> None:
+    """The temporary file of a start that was killed is removed."""
     path.with_name(".main.gate.new").write_bytes(b"half")
     create(path).close()
     assert names_beside(path) == ["main.gate"]
 
 
 def test_one_writer_at_a_time(path: Path, file: GateWriter) -> None:
-    """A second start names the gate and its holder, and zeroes nothing; when the first has
-    closed, or could not make its file, the next may."""
+    """A second start is refused with the gate and the process that uses it, and zeroes nothing.
+
+    It succeeds once the first has closed, or failed to create its file.
+    """
     file.renew(soon_ns(), {}, 1)
     before = path.read_bytes()
     for same in (path, path.parent / ".." / path.parent.name / path.name):
@@ -261,7 +263,7 @@ def test_one_writer_at_a_time(path: Path, file: GateWriter) -> None:
 
 
 def test_a_gate_that_cannot_be_made_is_named(path: Path) -> None:
-    """The error says what failed and where, and leaves nothing behind."""
+    """The error contains the reason and the path, and no file is left."""
     path.mkdir()
     with pytest.raises(OSError, match=r"cannot create the gate file: Is a directory.*main\.gate"):
         create(path)
@@ -269,7 +271,7 @@ def test_a_gate_that_cannot_be_made_is_named(path: Path) -> None:
 
 
 def test_max_scopes_has_room_for_the_account(path: Path) -> None:
-    """No gate without an account."""
+    """A gate needs a record for the account."""
     create(path, max_scopes=1).close()
     with pytest.raises(ValueError, match="max_scopes is 0"):
         create(path, max_scopes=0)
@@ -292,7 +294,7 @@ def test_other_machines_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_account_is_folded_into_every_scope(
     path: Path, file: GateWriter, own: Level, account: Level
 ) -> None:
-    """No scope is above the account, and the account is not held down by a scope."""
+    """No scope is above the account, and a scope does not lower the account."""
     file.renew(soon_ns(), {"account": account, "venue:kraken": own}, 1)
     with Gate.open(path) as gate:
         assert gate.level() == account
@@ -302,13 +304,13 @@ def test_account_is_folded_into_every_scope(
 
 @pytest.mark.parametrize("level", list(Level))
 def test_a_lease_word_is_a_deadline_and_a_level(path: Path, file: GateWriter, level: Level) -> None:
-    """The level replaces the deadline's low byte; halt is a word of zero."""
+    """The level replaces the low byte of the deadline; halt is a word of zero."""
     file.renew(0x0000_1234_5678_9AFF, {"account": level}, 1)
     assert word_of(path, 1) == (0x0000_1234_5678_9A00 | level if level else 0)
 
 
 def test_nothing_is_open_before_the_first_renewal(path: Path, file: GateWriter) -> None:
-    """A new file, and a new scope in an old one, wait for the sidecar's word."""
+    """A new file, and a new scope in an old one, are shut until the next renewal."""
     with Gate.open(path) as gate:
         assert gate.level() == Level.HALT
         file.renew(soon_ns(), {}, 1)
@@ -320,7 +322,7 @@ def test_nothing_is_open_before_the_first_renewal(path: Path, file: GateWriter) 
 
 
 def test_renewal_follows_levels_changed_in_place(path: Path, file: GateWriter) -> None:
-    """The caller may keep one mapping and change it."""
+    """The caller may reuse and change one mapping."""
     levels: dict[str, int] = {}
     with Gate.open(path) as gate:
         for level in (3, 1, 2, 0, 3):
@@ -330,7 +332,7 @@ def test_renewal_follows_levels_changed_in_place(path: Path, file: GateWriter) -
 
 
 def test_tighten_lowers_at_once_and_keeps_the_deadline(path: Path, file: GateWriter) -> None:
-    """A breach shuts its scope without a renewal, and no other scope is touched."""
+    """A tightening shuts its scope without a renewal, and changes no other scope."""
     file.renew(soon_ns(), {}, 1)
     before = word_of(path, 2)
     file.tighten({"venue:kraken": 1, "symbol:BTC/USDT": 0}, 2)
@@ -339,7 +341,7 @@ def test_tighten_lowers_at_once_and_keeps_the_deadline(path: Path, file: GateWri
 
 
 def test_tighten_never_loosens(path: Path, file: GateWriter) -> None:
-    """Only a renewal raises a level, even when a tightening asks for more."""
+    """Only a renewal raises a level; a tightening with a higher level does not."""
     file.renew(soon_ns(), {"venue:kraken": 1, "account": 2}, 1)
     before = path.read_bytes()[64:]
     file.tighten({"venue:kraken": 3, "account": 3, "strategy:mm1": 3, "venue:new": 0}, 1)
@@ -350,7 +352,7 @@ def test_tighten_never_loosens(path: Path, file: GateWriter) -> None:
 
 
 def test_renewal_with_the_tightened_levels_keeps_them(path: Path, file: GateWriter) -> None:
-    """The next renewal moves the deadline and opens nothing that was just lowered."""
+    """The next renewal moves the deadline and does not open a scope that was lowered."""
     file.renew(soon_ns(), {}, 1)
     file.tighten({"venue:kraken": 1}, 2)
     file.renew(soon_ns(), {"venue:kraken": 1}, 2)
@@ -359,14 +361,14 @@ def test_renewal_with_the_tightened_levels_keeps_them(path: Path, file: GateWrit
 
 
 def test_tighten_before_any_renewal_opens_nothing(path: Path, file: GateWriter) -> None:
-    """Without a deadline there is no lease to lower, and none comes into being."""
+    """Without a deadline a tightening creates no lease."""
     file.tighten({"account": 1, "venue:kraken": 2}, 1)
     assert [word_of(path, k) for k in (1, 2, 3, 4)] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("level", [-1, 4, 255])
-def test_what_is_no_level_is_refused(path: Path, file: GateWriter, level: int) -> None:
-    """A level out of range raises and writes nothing."""
+def test_an_invalid_level_is_refused(path: Path, file: GateWriter, level: int) -> None:
+    """An invalid level raises and writes nothing."""
     file.renew(soon_ns(), {}, 1)
     before = path.read_bytes()
     with pytest.raises(ValueError, match=rf"{level}, for scope 'venue:kraken', is not a level"):
@@ -375,7 +377,7 @@ def test_what_is_no_level_is_refused(path: Path, file: GateWriter, level: int) -
 
 
 def test_shut_zeroes_and_a_renewal_opens_again(path: Path, file: GateWriter) -> None:
-    """Shutting needs no level and no deadline, and is no end."""
+    """Shutting zeroes all leases, and the next renewal opens again."""
     file.renew(soon_ns(), {}, 1)
     file.shut()
     assert [word_of(path, k) for k in (1, 2, 3, 4)] == [0, 0, 0, 0]
@@ -388,7 +390,7 @@ def test_shut_zeroes_and_a_renewal_opens_again(path: Path, file: GateWriter) -> 
 
 @pytest.mark.parametrize("zero", [True, False])
 def test_close_shuts_and_leaves_the_file(path: Path, zero: bool) -> None:
-    """An orderly end does not wait for the lease to lapse, unless it is told to."""
+    """An orderly end zeroes the leases, unless `zero` is false."""
     file = create(path)
     file.renew(soon_ns(), {}, 1)
     file.close(zero=zero)
@@ -403,7 +405,7 @@ LEVELS = st.dictionaries(st.sampled_from(SCOPES), st.integers(0, 3))
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["renew", "tighten"]), LEVELS), max_size=12))
 def test_any_history_gives_the_folded_levels(history: list[tuple[str, dict[str, int]]]) -> None:
-    """After any mix of renewals and tightenings the words are what a plain model says."""
+    """After any sequence of renewals and tightenings the words are those of a simple model."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "g"
         file = create(path)
@@ -456,7 +458,7 @@ def test_lease_words(path: Path, case: str) -> None:
 
 
 def test_a_deadline_of_zero_and_of_all_ones_are_halt(path: Path) -> None:
-    """The extremes of a word open nothing."""
+    """The extreme values of a word open nothing."""
     for word in (0, 3, 2**64 - 1, 2**64 - 0xFD):
         path.write_bytes(header(2, longest_ns=2**63) + record(word, b"account"))
         with Gate.open(path) as gate:
@@ -482,7 +484,7 @@ def test_a_deadline_of_zero_and_of_all_ones_are_halt(path: Path) -> None:
 def test_the_lowest_of_the_scopes_asked(
     path: Path, file: GateWriter, asked: dict[str, str], level: int
 ) -> None:
-    """Each scope asked has its say, and one without a record halts."""
+    """Each given scope counts, and one without a record halts."""
     file.renew(soon_ns(), {"symbol:BTC/USDT": 2, "strategy:mm1": 1}, 1)
     with Gate.open(path) as gate:
         assert gate.level(**asked) == level
@@ -492,7 +494,7 @@ def test_the_lowest_of_the_scopes_asked(
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_watch_follows_each_of_its_scopes(path: Path, file: GateWriter, count: int) -> None:
-    """A watcher says at every moment what `allows` says, for any number of scopes."""
+    """A watcher always returns the same as `allows`, for any number of scopes."""
     asked = dict([("venue", "kraken"), ("symbol", "BTC/USDT"), ("strategy", "mm1")][:count])
     with Gate.open(path) as gate:
         allowed = gate.watch(**asked)
@@ -507,8 +509,8 @@ def test_watch_follows_each_of_its_scopes(path: Path, file: GateWriter, count: i
         assert not allowed()
 
 
-def test_watch_bears_leases_of_two_renewals(path: Path) -> None:
-    """A renewal caught half-way is no halt: each word is judged by itself."""
+def test_watch_accepts_leases_of_two_renewals(path: Path) -> None:
+    """Leases of two renewals are not a halt: each word is checked separately."""
     early, late = (now_ns() + part * HOUR_NS // 4 & ~0xFF | 3 for part in (1, 2))
     path.write_bytes(
         header(4) + record(late, b"account") + record(late, b"venue:a") + record(early, b"symbol:b")
@@ -518,7 +520,7 @@ def test_watch_bears_leases_of_two_renewals(path: Path) -> None:
 
 
 def test_names_that_are_not_utf8_are_passed_over(path: Path) -> None:
-    """A record that nobody can name does not hide those after it."""
+    """A record with an invalid name does not hide the ones after it."""
     word = soon_ns() & ~0xFF | 3
     path.write_bytes(
         header(4)
@@ -530,7 +532,7 @@ def test_names_that_are_not_utf8_are_passed_over(path: Path) -> None:
 
 
 def test_a_scope_is_found_as_soon_as_it_has_a_record(path: Path, file: GateWriter) -> None:
-    """Records that come while the file is live are seen by gates and watchers that are open."""
+    """New records of a live file are found by open gates and watchers."""
     file.renew(soon_ns(), {}, 1)
     with Gate.open(path) as gate:
         allowed = gate.watch(venue="mexc")
@@ -561,7 +563,7 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("case", UNREADABLE)
 def test_a_file_that_is_no_ready_gate_is_halt(path: Path, case: str) -> None:
-    """Nothing in a file makes a reader raise or trade."""
+    """No content of a file makes a reader raise or allow trading."""
     path.write_bytes(UNREADABLE[case])
     with Gate.open(path) as gate:
         assert gate.level() is Level.HALT
@@ -570,14 +572,14 @@ def test_a_file_that_is_no_ready_gate_is_halt(path: Path, case: str) -> None:
 
 
 def test_the_hand_made_files_are_good_but_for_their_fault(path: Path) -> None:
-    """The same bytes without a fault do open the gate."""
+    """The same bytes without the fault open the gate."""
     path.write_bytes(header(2, longest_ns=2**63) + GOOD)
     with Gate.open(path) as gate:
         assert gate.allows()
 
 
 def test_a_path_that_is_no_file_is_halt(tmp_path: Path) -> None:
-    """A missing file, a directory, a FIFO and an impossible path halt without a wait."""
+    """A missing file, a directory, a FIFO and an impossible path halt without blocking."""
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "missing", tmp_path, tmp_path / "fifo", f"{tmp_path}/a\0b"):
         with Gate.open(path) as gate:
@@ -586,7 +588,7 @@ def test_a_path_that_is_no_file_is_halt(tmp_path: Path) -> None:
 
 
 def test_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An account's name means its file in shared memory; a slash or a Path means itself."""
+    """An account's name is its file in shared memory; a slash or a Path is a path."""
     monkeypatch.chdir(tmp_path)
     assert gate_path("main") == Path(f"/dev/shm/riskmon-{os.getuid()}/main.gate")
     assert gate_path("main", 4321) == Path("/dev/shm/riskmon-4321/main.gate")
@@ -603,7 +605,7 @@ def test_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_bot_may_start_first(path: Path) -> None:
-    """A gate opened without a file finds it when it comes."""
+    """A gate that is opened without a file finds it once it exists."""
     with Gate.open(path) as gate:
         allowed = gate.watch(venue="kraken")
         assert not gate.allows()
@@ -616,8 +618,8 @@ def test_a_bot_may_start_first(path: Path) -> None:
         file.close()
 
 
-def test_readers_follow_a_new_file_with_other_places(path: Path) -> None:
-    """After a new start each scope is read at its new record, by gates and watchers alike."""
+def test_readers_use_a_new_file_with_other_records(path: Path) -> None:
+    """After a new start gates and watchers read each scope at its new record."""
     first = create(path)
     for scope in ("venue:a", "venue:b", "venue:c"):
         first.add(scope)
@@ -638,8 +640,8 @@ def test_readers_follow_a_new_file_with_other_places(path: Path) -> None:
         second.close()
 
 
-def test_a_file_that_is_taken_away_is_halt_once_its_lease_is_over(path: Path) -> None:
-    """A reader lives on the file it has mapped, and then finds none."""
+def test_a_removed_file_is_halt_once_its_lease_has_expired(path: Path) -> None:
+    """A reader uses the file that it has mapped until the lease expires."""
     file = create(path)
     file.renew(soon_ns(), {}, 1)
     with Gate.open(path) as gate:
@@ -652,7 +654,7 @@ def test_a_file_that_is_taken_away_is_halt_once_its_lease_is_over(path: Path) ->
         assert not gate.allows()
 
 
-def test_a_reader_judges_anew_whenever_it_opens_anew(path: Path, file: GateWriter) -> None:
+def test_a_reader_checks_the_file_whenever_it_opens_it(path: Path, file: GateWriter) -> None:
     """A file that group or others can write halts a reader that opens it again, with the reason."""
     file.renew(soon_ns(), {}, 1)
     with Gate.open(path) as gate:
@@ -660,7 +662,7 @@ def test_a_reader_judges_anew_whenever_it_opens_anew(path: Path, file: GateWrite
         assert allowed()
         assert gate.fault is None
         path.chmod(0o666)
-        assert allowed()  # what is mapped is not judged again
+        assert allowed()  # a mapped file is not checked again
         time.sleep(0.06)
         file.shut()
         assert not allowed()
@@ -681,18 +683,16 @@ def test_a_reader_judges_anew_whenever_it_opens_anew(path: Path, file: GateWrite
         (bytes(640), "{} is not a ready gate of this boot"),
     ],
 )
-def test_a_gate_says_what_is_wrong_with_its_file(
-    path: Path, content: bytes | None, fault: str
-) -> None:
-    """One sentence, with the path in it."""
+def test_the_fault_of_a_gate_is_one_sentence(path: Path, content: bytes | None, fault: str) -> None:
+    """The fault is one sentence that contains the path."""
     if content is not None:
         path.write_bytes(content)
     with Gate.open(path) as gate:
         assert gate.fault == fault.format(path)
 
 
-def test_a_gate_is_made_anew_with_its_leases(path: Path, file: GateWriter) -> None:
-    """`mend` does nothing to a whole gate; a lost one has the same records and words after it."""
+def test_a_gate_is_recreated_with_its_leases(path: Path, file: GateWriter) -> None:
+    """`repair` does not change an intact gate; it recreates a lost one with all its words."""
     file.renew(soon_ns(), {"venue:kraken": 1}, 7)
     before, inode = path.read_bytes(), path.stat().st_ino
     assert file.repair() is None
@@ -710,8 +710,8 @@ def test_a_gate_is_made_anew_with_its_leases(path: Path, file: GateWriter) -> No
         assert gate.allows(venue="kraken")
 
 
-def test_a_scope_stays_shut_in_a_file_that_is_made_anew(path: Path, file: GateWriter) -> None:
-    """What was lowered or added since the last renewal is not raised by a new file."""
+def test_a_scope_stays_shut_in_a_recreated_file(path: Path, file: GateWriter) -> None:
+    """A scope that was lowered or added since the last renewal is not raised in a new file."""
     file.renew(soon_ns(), {}, 1)
     file.tighten({"venue:kraken": 0}, 2)
     file.add("venue:mexc")
@@ -725,8 +725,8 @@ def test_a_scope_stays_shut_in_a_file_that_is_made_anew(path: Path, file: GateWr
         assert not gate.allows(venue="kraken")
 
 
-def test_a_gate_that_another_sidecar_took_over_is_left_to_it(path: Path, file: GateWriter) -> None:
-    """After a lost directory a second start may come first: its gate is not replaced."""
+def test_the_gate_of_another_sidecar_is_not_replaced(path: Path, file: GateWriter) -> None:
+    """If another sidecar has started after the loss of the directory, its gate is not replaced."""
     file.renew(soon_ns(), {}, 1)
     for name in (path.name, f".{path.name}.lock"):
         path.with_name(name).unlink()
@@ -739,7 +739,7 @@ def test_a_gate_that_another_sidecar_took_over_is_left_to_it(path: Path, file: G
 
 
 def test_close_halts_gate_and_watchers(path: Path, file: GateWriter) -> None:
-    """A closed gate stays shut, with a live lease at its path."""
+    """A closed gate stays shut, with a valid lease at its path."""
     file.renew(soon_ns(), {}, 1)
     gate = Gate.open(path)
     one, two = gate.watch(), gate.watch(venue="kraken", symbol="BTC/USDT")
@@ -753,7 +753,7 @@ def test_close_halts_gate_and_watchers(path: Path, file: GateWriter) -> None:
 
 
 def run(script: str, *arguments: object) -> subprocess.Popen[str]:
-    """Start a Python script that can import riskmon, with a pipe from it."""
+    """Start a Python script that can import riskmon, with a pipe from its output."""
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
         cwd=ROOT,
@@ -763,7 +763,7 @@ def run(script: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def test_an_expired_reader_opens_the_path_at_most_every_50_ms(path: Path) -> None:
-    """A bot that asks in a tight loop does not hammer the file system, yet keeps looking."""
+    """A bot that checks in a tight loop opens the path at most every 50 ms."""
     script = """
         import sys, time
         from riskmon import Gate
@@ -799,7 +799,7 @@ WRITER = """
 
 @contextmanager
 def killed_at_the_end(process: subprocess.Popen[str]) -> Iterator[None]:
-    """Kill the process with SIGKILL when the block ends, and wait for it."""
+    """Kill the process with SIGKILL at the end of the block, and wait for it."""
     with process:
         try:
             yield
@@ -808,8 +808,10 @@ def killed_at_the_end(process: subprocess.Popen[str]) -> Iterator[None]:
 
 
 def test_a_killed_sidecar_halts_its_readers_and_a_new_one_frees_them(path: Path) -> None:
-    """After SIGKILL nobody writes a zero: the lease lapses by itself, and not before its time;
-    a new process renames a new file and the same reader follows it."""
+    """After SIGKILL no process writes a zero: the lease expires at its time and not before.
+
+    A new process renames a new file into place, and the same reader uses it.
+    """
     with Gate.open(path) as gate:
         allowed = gate.watch(venue="a")
         with killed_at_the_end(run(WRITER, path, "venue:a")):
@@ -826,8 +828,10 @@ def test_a_killed_sidecar_halts_its_readers_and_a_new_one_frees_them(path: Path)
 
 
 def test_no_read_is_torn(path: Path) -> None:
-    """A reader in another process sees whole words only, while they change all their bytes:
-    never a mixture, and never the zero that a store in pieces would show first."""
+    """A reader in another process reads only complete words while all their bytes change.
+
+    It never reads a mixture, nor the zero that a store in pieces shows first.
+    """
     script = """
         import sys
         from riskmon.gate_writer import GateWriter
@@ -858,7 +862,7 @@ def test_no_read_is_torn(path: Path) -> None:
 
 
 def test_threads_share_one_gate(path: Path) -> None:
-    """Threads read through new starts and the close without an error or a wrong allowance."""
+    """Threads read during new starts and the close without an error or a wrong result."""
     gate = Gate.open(path)
     stop, failures = threading.Event(), []
 
@@ -893,7 +897,7 @@ def test_threads_share_one_gate(path: Path) -> None:
 
 
 def test_public_names_are_listed_before_they_load() -> None:
-    """`dir` and completion know every public name; an unknown one is an AttributeError."""
+    """`dir` and completion list all public names; an unknown one is an AttributeError."""
     assert {"Gate", "Client", "SyncClient", "Engine", "TradingHalted"} <= set(dir(riskmon))
     assert isinstance(riskmon.__version__, str)
     with pytest.raises(AttributeError, match="no attribute 'Missing'"):

@@ -1,4 +1,4 @@
-"""`check-state` names every finding, and changes nothing, beside a running journal too."""
+"""`check-state` reports every fault and changes nothing, also beside a running journal."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def places(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def check(places: tuple[Path, Path]) -> Report:
-    """The report, and that no file was changed, made or removed for it."""
+    """Return the report, and assert that no file was changed, created or removed."""
     before = contents(places)
     report = check_state(*places, Engine.restore)
     assert contents(places) == before
@@ -42,13 +42,13 @@ def check(places: tuple[Path, Path]) -> Report:
 
 
 def contents(places: tuple[Path, Path]) -> dict[Path, bytes]:
-    """All files of both directories, without the index that SQLite keeps in memory."""
+    """Return all files of both directories, without SQLite's index, which is in memory."""
     files = [*places[0].iterdir(), *places[1].parent.iterdir()] if places[0].exists() else []
     return {path: path.read_bytes() for path in files if not path.name.endswith("-shm")}
 
 
 def changed(state: Path, statement: str) -> None:
-    """Change the journal by a statement of SQL."""
+    """Change the journal by an SQL statement."""
     with apsw.Connection(str(state / "journal.db")) as db:
         db.execute(statement)
     db.close()
@@ -69,7 +69,7 @@ def test_a_sound_state_has_no_finding(places: tuple[Path, Path]) -> None:
 
 
 def test_beside_a_running_journal(places: tuple[Path, Path]) -> None:
-    """It names the process, and finds nothing wrong in what is being written."""
+    """The report has the process id, and no finding for entries that are being written."""
     journal = Journal.open(places[0], gate=places[1])
     assert commit(journal, Commit(entries=[Entry(31, 31, 31, [])])) is None
     report = check(places)
@@ -79,7 +79,7 @@ def test_beside_a_running_journal(places: tuple[Path, Path]) -> None:
 
 
 def test_every_finding_is_named(places: tuple[Path, Path]) -> None:
-    """Entries, records, snapshots and marks in one report."""
+    """One report has the findings in entries, records, snapshots and marks."""
     state, gate = places
     changed(state, "DELETE FROM inputs WHERE seq IN (4, 5)")
     changed(state, "UPDATE inputs SET events = x'91c1' WHERE seq = 9")
@@ -100,7 +100,7 @@ def test_every_finding_is_named(places: tuple[Path, Path]) -> None:
 
 
 def test_a_damaged_or_lost_database(places: tuple[Path, Path]) -> None:
-    """Damage of pages, a file that is no database, and one that is gone."""
+    """Damaged pages, a file that is not a database, and a missing one are reported."""
     path = places[0] / "journal.db"
     whole = path.read_bytes()
     path.write_bytes(whole[: 4_096 * 3] + b"\xa5" * 4_096 + whole[4_096 * 4 :])

@@ -1,4 +1,4 @@
-"""The journal: what was acknowledged is there afterwards, whole, in order, and for one owner."""
+"""The journal: acknowledged commits are present afterwards, complete and in order."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from riskmon.core.events import (
     Start,
 )
 from riskmon.core.parsing import parse_json
+from riskmon.delivery import Delivery
 from riskmon.journal import (
     Commit,
-    Delivery,
     Entry,
     Journal,
     JournalError,
@@ -47,18 +47,18 @@ WAIT_SECONDS = 30
 
 
 def entry(seq: int, *, wall_ns: int | None = None, size: int = 0) -> Entry:
-    """One instant, its times told by its number."""
+    """Return an entry whose times follow from its number."""
     event: Event = Start(epoch="x" * size) if size else Latency(venue="kraken", seconds=0.1)
     return Entry(seq, seq * 10, seq * 1_000 if wall_ns is None else wall_ns, [event])
 
 
 def delivery(id_: str, incident: str = "inc_1") -> Delivery:
-    """A pending cancel for one target."""
+    """Return a pending cancel for one target."""
     return Delivery(id_, incident, 1, "oms", "account", b'{"type":"cancel_orders"}', 5)
 
 
 def record(id_: str, at_ns: int, **more: str) -> Record:
-    """A line of the audit trail."""
+    """Return a record of the audit trail."""
     return Record(id=id_, kind="trip", at_ns=at_ns, **more)  # type: ignore[arg-type]
 
 
@@ -70,7 +70,7 @@ def commit(journal: Journal, what: Commit) -> BaseException | None:
 
 
 def write(state_dir: Path, *commits: Commit, clean: bool = True) -> None:
-    """One run of a sidecar that commits these and ends."""
+    """Run a journal that commits these and ends."""
     journal = Journal.open(state_dir)
     try:
         for each in commits:
@@ -80,7 +80,7 @@ def write(state_dir: Path, *commits: Commit, clean: bool = True) -> None:
 
 
 def reopened(state_dir: Path) -> tuple[Recovered, list[int]]:
-    """What the next start finds, and the numbers of the entries that it would step again."""
+    """Return the recovered state of the next start, and the numbers of the entries to replay."""
     journal = Journal.open(state_dir)
     try:
         found = journal.recover()
@@ -90,12 +90,12 @@ def reopened(state_dir: Path) -> tuple[Recovered, list[int]]:
 
 
 def numbers(state_dir: Path) -> list[int]:
-    """The numbers of all entries in a journal's file."""
+    """Return the numbers of all entries in a journal's file."""
     return [each.seq for each in entries(state_dir / "journal.db")]
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until ``holds``; fail when it never does."""
+    """Wait until ``holds`` is true; fail at the timeout."""
     deadline = time.monotonic() + WAIT_SECONDS
     while not holds():
         assert time.monotonic() < deadline, "it never came to hold"
@@ -104,7 +104,7 @@ def eventually(holds: Callable[[], bool]) -> None:
 
 @contextmanager
 def no_room(state_dir: Path) -> Iterator[None]:
-    """Let the system refuse to grow the journal's log by more than a few pages."""
+    """Make the system refuse to grow the journal's log by more than a few pages."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = (state_dir / "journal.db-wal").stat().st_size
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20_000, hard))
@@ -118,14 +118,14 @@ def no_room(state_dir: Path) -> Iterator[None]:
 
 
 def test_new_journal_is_empty_and_clean(tmp_path: Path) -> None:
-    """A first start has nothing to recover and sends no cancel for an unclean end."""
+    """A first start has nothing to recover and is not unclean."""
     found, seqs = reopened(tmp_path / "a" / "state")
     assert (found.snapshot, seqs, found.undelivered) == (None, [], [])
     assert (found.unclean, found.last_now_ns, found.last_seq) == (False, 0, 0)
 
 
-def test_events_come_back_equal(tmp_path: Path) -> None:
-    """Every kind of value in an event survives: times with zone, floats, tables, absences."""
+def test_events_are_restored_equal(tmp_path: Path) -> None:
+    """Every kind of value in an event is restored: times with zone, floats, tables, absences."""
     body = (
         b'[{"type":"fill","id":"T1","venue":"kraken","symbol":"BTC/USDT","side":"buy",'
         b'"quantity":"0.00000001","price":65000,"at":"2026-01-02T03:04:05.678901Z"},'
@@ -141,7 +141,7 @@ def test_events_come_back_equal(tmp_path: Path) -> None:
 
 
 def test_recovery_gives_newest_snapshot_and_what_follows_in_order(tmp_path: Path) -> None:
-    """A start steps exactly the entries after the newest snapshot, oldest first."""
+    """A start replays exactly the entries after the newest snapshot, oldest first."""
     write(
         tmp_path,
         Commit(entries=[entry(1), entry(2)], snapshot=b"two"),
@@ -154,8 +154,8 @@ def test_recovery_gives_newest_snapshot_and_what_follows_in_order(tmp_path: Path
     assert (found.last_seq, found.last_now_ns) == (6, 60)
 
 
-def test_snapshot_alone_stands_after_all_earlier_entries(tmp_path: Path) -> None:
-    """A snapshot that comes in a commit without entries covers what was committed before."""
+def test_a_snapshot_alone_covers_all_earlier_entries(tmp_path: Path) -> None:
+    """A snapshot in a commit without entries covers the entries committed before."""
     write(tmp_path, Commit(entries=[entry(1), entry(2)]), Commit(snapshot=b"two"))
     write(tmp_path, Commit(snapshot=b"two again"), Commit(entries=[entry(3)]))
     found, seqs = reopened(tmp_path)
@@ -163,7 +163,7 @@ def test_snapshot_alone_stands_after_all_earlier_entries(tmp_path: Path) -> None
 
 
 def test_damaged_snapshot_falls_back_to_the_one_before(tmp_path: Path) -> None:
-    """Two snapshots are kept, so that one that rotted costs a longer replay and no state."""
+    """Two snapshots are kept: if one is damaged, the replay is longer and no state is lost."""
     write(
         tmp_path,
         *(Commit(entries=[entry(n)], snapshot=f"after {n}".encode()) for n in (1, 2, 3)),
@@ -178,7 +178,7 @@ def test_damaged_snapshot_falls_back_to_the_one_before(tmp_path: Path) -> None:
 
 
 def test_no_valid_snapshot_and_pruned_entries_is_an_error(tmp_path: Path) -> None:
-    """State that cannot be rebuilt is refused, never quietly started from a gap."""
+    """A state that cannot be rebuilt is refused and never started with a gap."""
     journal = Journal.open(tmp_path)
     for n in range(1, 4):
         commit(journal, Commit(entries=[entry(n)], snapshot=b"s"))
@@ -197,7 +197,7 @@ def test_no_valid_snapshot_and_pruned_entries_is_an_error(tmp_path: Path) -> Non
 
 
 def test_unclean_until_closed_in_order(tmp_path: Path) -> None:
-    """Only a clean close, or a commit that says so, makes the next start a clean one."""
+    """The next start is clean only after a clean close or a commit with `clean`."""
     write(tmp_path, clean=False)
     assert reopened(tmp_path)[0].unclean
     assert not reopened(tmp_path)[0].unclean
@@ -212,7 +212,8 @@ import itertools, os, sys, threading
 from pathlib import Path
 from riskmon.core.decisions import Record
 from riskmon.core.events import Latency
-from riskmon.journal import Commit, Delivery, Entry, Journal
+from riskmon.delivery import Delivery
+from riskmon.journal import Commit, Entry, Journal
 
 journal = Journal.open(Path(sys.argv[1]))
 room = threading.Semaphore(64)
@@ -230,7 +231,7 @@ for n in itertools.count(1):
 
 
 def test_acknowledged_survives_sigkill(tmp_path: Path) -> None:
-    """After a kill -9 in mid-stream all that was acknowledged is there, each commit whole."""
+    """After a kill -9 all acknowledged commits are present and complete."""
     with subprocess.Popen(
         [sys.executable, "-c", ENDLESS, str(tmp_path)],
         stdout=subprocess.PIPE,
@@ -253,7 +254,7 @@ def test_acknowledged_survives_sigkill(tmp_path: Path) -> None:
 
 
 def test_failed_write_leaves_nothing_of_its_transaction(tmp_path: Path) -> None:
-    """When the disk takes no more, a commit is absent whole, and its sender is told."""
+    """When the disk is full, no part of a commit is present, and its sender gets the error."""
     journal = Journal.open(tmp_path)
     assert commit(journal, Commit(entries=[entry(1)])) is None
     with no_room(tmp_path):
@@ -274,7 +275,7 @@ def test_failed_write_leaves_nothing_of_its_transaction(tmp_path: Path) -> None:
 
 
 def test_failed_write_is_fatal_for_all_that_follow(tmp_path: Path) -> None:
-    """After one failure nothing is acknowledged any more, even when there is room again."""
+    """After one failure nothing is acknowledged, even when there is space again."""
     journal = Journal.open(tmp_path)
     answers: SimpleQueue[BaseException | None] = SimpleQueue()
     with no_room(tmp_path):
@@ -291,7 +292,7 @@ def test_failed_write_is_fatal_for_all_that_follow(tmp_path: Path) -> None:
 
 
 def test_full_disk_is_named(tmp_path: Path) -> None:
-    """No space left is said in words, with what to do."""
+    """The message for a full disk contains the remedy."""
     path = tmp_path / "journal.db"
     db = apsw.Connection(str(path))
     db.execute("PRAGMA max_page_count = 3")
@@ -303,7 +304,7 @@ def test_full_disk_is_named(tmp_path: Path) -> None:
 
 
 def test_backup_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
-    """Half a backup is never found under its name, nor anything beside it."""
+    """A failed backup leaves neither a file under its name nor a temporary one."""
     write(tmp_path / "state", Commit(entries=[entry(1, size=1_000_000)]))
     (tmp_path / "out").mkdir()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -317,7 +318,7 @@ def test_backup_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_repeated_number_is_refused(tmp_path: Path) -> None:
-    """Two instants of one number would make a replay differ: the journal ends instead."""
+    """A repeated sequence number, which would make a replay differ, ends the journal."""
     journal = Journal.open(tmp_path)
     assert commit(journal, Commit(entries=[entry(1)])) is None
     assert isinstance(commit(journal, Commit(entries=[entry(1)])), JournalError)
@@ -329,7 +330,7 @@ def test_a_repeated_number_is_refused(tmp_path: Path) -> None:
 
 
 def test_group_commit_takes_all_that_waits(tmp_path: Path) -> None:
-    """Commits that queue up behind one another become durable together, answered in order."""
+    """Queued commits become durable in one transaction and are answered in order."""
     journal = Journal.open(tmp_path)
     go_on, busy = threading.Event(), threading.Event()
     seen: SimpleQueue[tuple[int, list[int]]] = SimpleQueue()
@@ -354,7 +355,7 @@ def test_group_commit_takes_all_that_waits(tmp_path: Path) -> None:
 
 
 def test_many_threads_submit(tmp_path: Path) -> None:
-    """Each sender gets its own acknowledgement, and what it sent is there by then."""
+    """Each sender gets its own acknowledgement, after which its entry is present."""
     journal = Journal.open(tmp_path)
     faults: SimpleQueue[BaseException | None] = SimpleQueue()
 
@@ -373,8 +374,8 @@ def test_many_threads_submit(tmp_path: Path) -> None:
     assert len({each.id for each in records}) == 200
 
 
-def test_a_receiver_that_raises_does_not_silence_others(tmp_path: Path) -> None:
-    """An acknowledgement that its receiver cannot take leaves the writer running."""
+def test_a_callback_that_raises_does_not_stop_the_writer(tmp_path: Path) -> None:
+    """A callback that raises an exception does not stop the writer."""
     journal = Journal.open(tmp_path)
 
     def broken(_: BaseException | None) -> None:
@@ -387,7 +388,7 @@ def test_a_receiver_that_raises_does_not_silence_others(tmp_path: Path) -> None:
 
 
 def test_close_writes_what_was_submitted_and_then_refuses(tmp_path: Path) -> None:
-    """An orderly end loses nothing that was handed over before it."""
+    """An orderly end writes all commits that were submitted before."""
     journal = Journal.open(tmp_path)
     answers: SimpleQueue[BaseException | None] = SimpleQueue()
     for n in range(1, 51):
@@ -404,7 +405,7 @@ def test_close_writes_what_was_submitted_and_then_refuses(tmp_path: Path) -> Non
 
 
 def test_second_instance_is_refused(tmp_path: Path) -> None:
-    """Two sidecars never write one state; the second is told who holds it."""
+    """A second instance on the same state is refused, with the process id of the first."""
     journal = Journal.open(tmp_path)
     with pytest.raises(JournalError, match=rf"in use by another riskmon \(process {os.getpid()}\)"):
         Journal.open(tmp_path)
@@ -414,7 +415,7 @@ def test_second_instance_is_refused(tmp_path: Path) -> None:
 
 
 def test_second_process_is_refused(tmp_path: Path) -> None:
-    """The lock holds between processes too."""
+    """The lock works between processes."""
     journal = Journal.open(tmp_path)
     script = "import sys; from pathlib import Path; from riskmon.journal import Journal\n"
     script += "Journal.open(Path(sys.argv[1]))"
@@ -431,8 +432,8 @@ def test_second_process_is_refused(tmp_path: Path) -> None:
     assert "in use by another riskmon" in run.stderr
 
 
-def test_files_are_the_owners_alone(tmp_path: Path) -> None:
-    """Nobody else on the machine reads positions and incidents, whatever the umask."""
+def test_files_are_readable_by_their_owner_only(tmp_path: Path) -> None:
+    """Other users cannot read the files, whatever the umask."""
     before = os.umask(0)
     try:
         journal = Journal.open(tmp_path / "state")
@@ -450,20 +451,20 @@ def test_files_are_the_owners_alone(tmp_path: Path) -> None:
 
 
 def test_unwritable_directory_is_refused() -> None:
-    """A place where nothing can be made is named with the cure, for root too."""
+    """An unusable path is reported with the remedy, for root too."""
     with pytest.raises(JournalError, match=r"cannot write in state_dir /proc/riskmon.*another"):
         Journal.open(Path("/proc/riskmon"))
 
 
 def test_file_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
-    """A state_dir that is a file is named as such."""
+    """A state_dir that is a file is reported as such."""
     (tmp_path / "state").write_text("hello")
     with pytest.raises(JournalError, match="is not a directory"):
         Journal.open(tmp_path / "state")
 
 
-def test_garbage_is_refused_and_left_alone(tmp_path: Path) -> None:
-    """A file that is no database is neither overwritten nor taken for an empty journal."""
+def test_garbage_is_refused_and_not_changed(tmp_path: Path) -> None:
+    """A file that is not a database is not overwritten and not used as an empty journal."""
     (tmp_path / "journal.db").write_bytes(b"garbage " * 1_000)
     with pytest.raises(JournalError, match=r"journal\.db is damaged.*riskmon restore"):
         Journal.open(tmp_path)
@@ -471,7 +472,7 @@ def test_garbage_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 
 def test_damaged_page_is_refused(tmp_path: Path) -> None:
-    """Damage in what every start needs is found at the start."""
+    """Damage in a table that every start needs is found at the start."""
     write(tmp_path, Commit(decisions=[record(f"inc_{n}", n) for n in range(500)]))
     path = tmp_path / "journal.db"
     body = bytearray(path.read_bytes())
@@ -482,7 +483,7 @@ def test_damaged_page_is_refused(tmp_path: Path) -> None:
 
 
 def test_damaged_entry_stops_the_replay(tmp_path: Path) -> None:
-    """An entry that cannot be read ends recovery with an error, never with a gap."""
+    """An entry that cannot be read ends the recovery with an error, never with a gap."""
     write(tmp_path, *(Commit(entries=[entry(n)]) for n in (1, 2, 3)))
     with apsw.Connection(str(tmp_path / "journal.db")) as db:
         db.execute("UPDATE inputs SET events = x'91c1' WHERE seq = 2")
@@ -494,7 +495,7 @@ def test_damaged_entry_stops_the_replay(tmp_path: Path) -> None:
 
 
 def test_foreign_database_is_refused(tmp_path: Path) -> None:
-    """Another program's database is not written into."""
+    """The database of another program is not changed."""
     with apsw.Connection(str(tmp_path / "journal.db")) as db:
         db.execute("CREATE TABLE t (x)")
     db.close()
@@ -503,7 +504,7 @@ def test_foreign_database_is_refused(tmp_path: Path) -> None:
 
 
 def test_newer_journal_is_refused(tmp_path: Path) -> None:
-    """An older riskmon does not touch what a newer one wrote."""
+    """A journal of a newer riskmon is not changed."""
     write(tmp_path)
     with apsw.Connection(str(tmp_path / "journal.db")) as db:
         db.execute("PRAGMA user_version = 99")
@@ -512,8 +513,8 @@ def test_newer_journal_is_refused(tmp_path: Path) -> None:
         Journal.open(tmp_path)
 
 
-def test_refused_opening_lets_the_directory_go(tmp_path: Path) -> None:
-    """After a refusal the cure can be applied without ending the process first."""
+def test_a_refused_opening_unlocks_the_directory(tmp_path: Path) -> None:
+    """After a refusal the directory is unlocked, so that the fault can be repaired."""
     (tmp_path / "journal.db").write_bytes(b"garbage " * 1_000)
     with pytest.raises(JournalError):
         Journal.open(tmp_path)
@@ -522,7 +523,7 @@ def test_refused_opening_lets_the_directory_go(tmp_path: Path) -> None:
 
 
 def test_empty_file_is_a_new_journal(tmp_path: Path) -> None:
-    """A crash in the very first moment of the first start does not block the second."""
+    """A crash at the very beginning of the first start does not block the second."""
     (tmp_path / "journal.db").touch()
     write(tmp_path, Commit(entries=[entry(1)]))
     assert reopened(tmp_path)[1] == [1]
@@ -540,7 +541,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 def test_record_with_a_known_id_replaces_it(journal: Journal) -> None:
-    """An incident is one line from its cause to its end, in its place in the trail."""
+    """An incident stays one record from start to end, at its position in the trail."""
     commit(journal, Commit(decisions=[record("inc_1", 1, reason="P99"), record("inc_2", 2)]))
     ended = Record(id="inc_1", kind="trip", at_ns=1, reason="P99", ended_at_ns=9, canceled=3)
     commit(journal, Commit(decisions=[ended]))
@@ -548,7 +549,7 @@ def test_record_with_a_known_id_replaces_it(journal: Journal) -> None:
 
 
 def test_audit_is_paged_newest_first_without_loss(journal: Journal) -> None:
-    """Following `before` gives each record once, also where several share an instant."""
+    """Paging with `before` returns each record once, also when several have the same time."""
     instants = [1, 2, 2, 2, 3, 4, 4, 5]
     decisions: list[Decision] = [record(f"r{n}", at) for n, at in enumerate(instants)]
     commit(journal, Commit(decisions=decisions))
@@ -565,7 +566,7 @@ def test_audit_is_paged_newest_first_without_loss(journal: Journal) -> None:
 
 
 def test_transitions_are_kept_and_warnings_are_not(tmp_path: Path) -> None:
-    """Every change of a breaker's state stays for the history; warnings are for pages only."""
+    """Transitions of breakers are stored, warnings are not."""
     change = Transition(
         limit="edge", scope="account", before="closed", after="frozen",
         generation=1, reason="edge 0.1 under 1", at_ns=5,
@@ -582,7 +583,7 @@ def test_transitions_are_kept_and_warnings_are_not(tmp_path: Path) -> None:
 
 
 def test_pending_deliveries_survive_a_restart(tmp_path: Path) -> None:
-    """What was not delivered is delivered by the next run: its body, id and attempts."""
+    """Pending deliveries are recovered with their body, id and attempts."""
     write(
         tmp_path,
         Commit(deliveries=[delivery("d1"), delivery("d2"), delivery("d3", "inc_2")]),
@@ -595,7 +596,7 @@ def test_pending_deliveries_survive_a_restart(tmp_path: Path) -> None:
 
 
 def test_withdrawn_deliveries_are_not_sent_again(tmp_path: Path) -> None:
-    """A withdrawal reaches the incident's pending deliveries only, for good."""
+    """A withdrawal applies only to the pending deliveries of the incident, permanently."""
     write(
         tmp_path,
         Commit(deliveries=[delivery("d1"), delivery("d2"), delivery("d3", "inc_2")]),
@@ -606,8 +607,8 @@ def test_withdrawn_deliveries_are_not_sent_again(tmp_path: Path) -> None:
     assert [each.id for each in found.undelivered] == ["d3"]
 
 
-def test_known_delivery_stays_as_it_is(tmp_path: Path) -> None:
-    """Handing a delivery over twice does not send again what is delivered."""
+def test_a_stored_delivery_is_not_changed(tmp_path: Path) -> None:
+    """Adding a delivered delivery again does not make it pending."""
     write(
         tmp_path,
         Commit(deliveries=[delivery("d1")], outcomes=[("d1", "delivered", 1)]),
@@ -620,7 +621,7 @@ def test_known_delivery_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_pruning_by_age_keeps_two_snapshots_usable(tmp_path: Path) -> None:
-    """Old entries go up to the snapshot before the newest; what either needs stays."""
+    """Old entries are pruned up to the older snapshot; the entries that either needs are kept."""
     journal = Journal.open(tmp_path)
     for n in range(1, 7):
         snapshot = b"s%d" % n if n in {3, 5} else None
@@ -635,7 +636,7 @@ def test_pruning_by_age_keeps_two_snapshots_usable(tmp_path: Path) -> None:
 
 
 def test_young_entries_are_kept(tmp_path: Path) -> None:
-    """Age counts from the newest entry; what is within `keep_days` stays although not needed."""
+    """Age is measured from the newest entry; entries within `keep_days` are kept."""
     journal = Journal.open(tmp_path)
     for n in range(1, 6):
         commit(journal, Commit(entries=[entry(n, wall_ns=n * DAY_NS)], snapshot=b"s"))
@@ -646,7 +647,7 @@ def test_young_entries_are_kept(tmp_path: Path) -> None:
 
 
 def test_pruning_by_size_gives_the_disk_back(tmp_path: Path) -> None:
-    """The oldest go first until the rest fits, in several slices, and the file shrinks."""
+    """The oldest entries are deleted in slices until the rest fits, and the file shrinks."""
     journal = Journal.open(tmp_path)
     commit(journal, Commit(entries=[entry(n, size=20_000) for n in range(1, 301)]))
     commit(journal, Commit(entries=[entry(301)], snapshot=b"s"))
@@ -660,8 +661,8 @@ def test_pruning_by_size_gives_the_disk_back(tmp_path: Path) -> None:
     assert (tmp_path / "journal.db").stat().st_size < 2_100_000
 
 
-def test_a_long_reader_costs_no_more_history_than_a_quarter(tmp_path: Path) -> None:
-    """A log that a reader keeps from being used anew does not empty the journal."""
+def test_a_long_reader_costs_at_most_a_quarter_of_the_history(tmp_path: Path) -> None:
+    """A log that a long reader keeps in use does not empty the journal."""
     journal = Journal.open(tmp_path)
     commit(journal, Commit(entries=[entry(1)]))
     reader = apsw.Connection(str(tmp_path / "journal.db"), flags=apsw.SQLITE_OPEN_READONLY)
@@ -676,8 +677,8 @@ def test_a_long_reader_costs_no_more_history_than_a_quarter(tmp_path: Path) -> N
     reader.close()
 
 
-def test_pruning_by_size_leaves_what_the_newest_snapshot_needs(tmp_path: Path) -> None:
-    """However small the limit, the state and the engine's time can be recovered."""
+def test_pruning_by_size_keeps_the_entries_that_the_newest_snapshot_needs(tmp_path: Path) -> None:
+    """With any limit the state and the engine's time can be recovered."""
     journal = Journal.open(tmp_path)
     commit(journal, Commit(entries=[entry(1), entry(2)], snapshot=b"two"))
     commit(journal, Commit(entries=[entry(3), entry(4)]))
@@ -719,7 +720,7 @@ def test_finished_deliveries_go_by_age_and_records_stay(tmp_path: Path) -> None:
 
 
 def test_commits_go_on_while_pruning(tmp_path: Path) -> None:
-    """Slices stand between commits: none of them is lost or held up until the end."""
+    """Commits are written between the slices of pruning, without loss or long delay."""
     journal = Journal.open(tmp_path)
     commit(journal, Commit(entries=[entry(n, size=10_000) for n in range(1, 501)], snapshot=b"s"))
     journal.prune(keep_days=30, max_bytes=0)
@@ -733,7 +734,7 @@ def test_commits_go_on_while_pruning(tmp_path: Path) -> None:
 
 
 def test_backup_of_a_running_journal_and_back(tmp_path: Path) -> None:
-    """A copy taken online holds all that was committed; restored, it is the state again."""
+    """An online backup contains all committed entries, and can be restored."""
     journal = Journal.open(tmp_path / "state")
     commit(journal, Commit(entries=[entry(1)], snapshot=b"one", deliveries=[delivery("d1")]))
     commit(journal, Commit(entries=[entry(2)]))
@@ -751,7 +752,7 @@ def test_backup_of_a_running_journal_and_back(tmp_path: Path) -> None:
 
 
 def test_backup_is_one_file_and_leaves_no_other(tmp_path: Path) -> None:
-    """A backup can be carried away by itself."""
+    """A backup is a single file."""
     write(tmp_path / "state", Commit(entries=[entry(1)]))
     (tmp_path / "out").mkdir()
     backup(tmp_path / "state", tmp_path / "out" / "copy")
@@ -759,8 +760,8 @@ def test_backup_is_one_file_and_leaves_no_other(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["copy"]
 
 
-def test_backup_overwrites_only_when_told(tmp_path: Path) -> None:
-    """An earlier backup is not lost by a slip."""
+def test_backup_overwrites_only_with_overwrite(tmp_path: Path) -> None:
+    """An existing backup is overwritten only with `overwrite`."""
     write(tmp_path / "state", Commit(entries=[entry(1)]))
     (tmp_path / "copy").write_text("precious")
     with pytest.raises(JournalError, match="exists"):
@@ -771,7 +772,7 @@ def test_backup_overwrites_only_when_told(tmp_path: Path) -> None:
 
 
 def test_backup_without_a_journal_or_a_place_is_refused(tmp_path: Path) -> None:
-    """What cannot be copied, or not there, is named."""
+    """A missing journal or directory is reported."""
     with pytest.raises(JournalError, match="is not a file"):
         backup(tmp_path / "state", tmp_path / "copy")
     write(tmp_path / "state")
@@ -780,7 +781,7 @@ def test_backup_without_a_journal_or_a_place_is_refused(tmp_path: Path) -> None:
 
 
 def test_restore_refuses_while_a_sidecar_runs(tmp_path: Path) -> None:
-    """State is not replaced under a running sidecar."""
+    """The state is not replaced under a running sidecar."""
     write(tmp_path / "state", Commit(entries=[entry(1)]))
     backup(tmp_path / "state", tmp_path / "copy")
     journal = Journal.open(tmp_path / "state")
@@ -793,7 +794,7 @@ def test_restore_refuses_while_a_sidecar_runs(tmp_path: Path) -> None:
 
 
 def test_restore_refuses_a_damaged_backup(tmp_path: Path) -> None:
-    """A damaged copy is found before anything is replaced."""
+    """A damaged backup is detected before anything is replaced."""
     write(tmp_path / "state", Commit(entries=[entry(n, size=2_000) for n in range(1, 50)]))
     backup(tmp_path / "state", tmp_path / "copy")
     body = bytearray((tmp_path / "copy").read_bytes())
@@ -805,7 +806,7 @@ def test_restore_refuses_a_damaged_backup(tmp_path: Path) -> None:
 
 
 def test_restore_keeps_the_log_of_a_killed_sidecar(tmp_path: Path) -> None:
-    """What a killed sidecar left in its log goes with the old journal, not into the new one."""
+    """The log of a killed sidecar is moved with the old journal and not applied to the new one."""
     write(tmp_path / "state", Commit(entries=[entry(1)]))
     backup(tmp_path / "state", tmp_path / "copy")
     script = "import os, sys, threading; from pathlib import Path; from riskmon.journal import *\n"
@@ -825,15 +826,15 @@ def test_restore_keeps_the_log_of_a_killed_sidecar(tmp_path: Path) -> None:
 
 
 def test_restore_into_an_empty_directory(tmp_path: Path) -> None:
-    """A backup makes a new machine's state."""
+    """A backup can be restored on a new machine."""
     write(tmp_path / "state", Commit(entries=[entry(1)]))
     backup(tmp_path / "state", tmp_path / "copy")
     assert restore(tmp_path / "copy", tmp_path / "new") is None
     assert reopened(tmp_path / "new")[1] == [1]
 
 
-def test_what_cannot_be_encoded_is_refused_and_nothing_else_is(tmp_path: Path) -> None:
-    """A fault of encoding reaches its sender, not the disk: the journal goes on."""
+def test_only_the_commit_that_cannot_be_encoded_is_refused(tmp_path: Path) -> None:
+    """A value that cannot be encoded is refused to its sender; the journal continues."""
     journal = Journal.open(tmp_path)
     done = threading.Event()
     strange = Operate(action="freeze", scope="account", reason="a test", generation=2**64)

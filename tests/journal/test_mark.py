@@ -1,4 +1,4 @@
-"""The mark: a torn, damaged or lost file costs at most its newest write, and never a wrong one."""
+"""The marks: a torn, damaged or lost file loses at most its newest write."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ IDENTITY = bytes(range(16))
 
 
 def mark(last_seq: int) -> Mark:
-    """A mark at one entry, whose time follows from its number."""
+    """Return a mark at one entry, whose time follows from its number."""
     return Mark(IDENTITY, "/var/lib/riskmon", last_seq, last_seq * 1_000)
 
 
 def paths(tmp_path: Path) -> tuple[Path, ...]:
-    """Both marks, each in a directory of its own."""
+    """The paths of both marks, in separate directories."""
     (tmp_path / "state").mkdir()
     (tmp_path / "gates").mkdir()
     return mark_paths(tmp_path / "state", tmp_path / "gates" / "main.gate")
 
 
 def written(where: tuple[Path, ...], last_seq: int) -> None:
-    """Marks that went from 0 to ``last_seq`` in steps of one, and are closed."""
+    """Write marks from 0 to ``last_seq`` in steps of one, and close them."""
     marks = Marks(where)
     marks.start(mark(0))
     for seq in range(1, last_seq + 1):
@@ -34,14 +34,14 @@ def written(where: tuple[Path, ...], last_seq: int) -> None:
 
 
 def read(where: tuple[Path, ...]) -> list[Mark | None]:
-    """What the next start reads."""
+    """Return the marks that the next start reads."""
     marks = Marks(where)
     marks.close()
     return [found.mark for found in marks.found]
 
 
 def storage_failed(where: tuple[Path, ...]) -> bool:
-    """Whether the next start finds that a write had failed."""
+    """Whether the next start finds the flag of a failed write."""
     marks = Marks(where)
     marks.close()
     return marks.storage_failed
@@ -59,7 +59,7 @@ def test_both_files_hold_the_last_entry(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("last_seq", [6, 7])
 def test_a_torn_write_leaves_the_one_before(tmp_path: Path, last_seq: int) -> None:
-    """Whatever byte of the newest slot is wrong, the mark before it is read."""
+    """With any damaged byte in the newest slot, the other slot is read."""
     where = paths(tmp_path)
     written(where, last_seq)
     whole = where[0].read_bytes()
@@ -76,7 +76,7 @@ def test_a_torn_write_leaves_the_one_before(tmp_path: Path, last_seq: int) -> No
 
 
 def test_damage_of_both_slots_is_named(tmp_path: Path) -> None:
-    """A file that holds no sound slot, another size, or a link is no mark, with the reason."""
+    """A file without a valid slot, of another size, or a link has no mark, with the reason."""
     where = paths(tmp_path)
     written(where, 3)
     where[0].write_bytes(bytes(where[0].stat().st_size))
@@ -94,15 +94,15 @@ def test_damage_of_both_slots_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_that_others_can_write_is_no_mark(tmp_path: Path) -> None:
-    """What another user may have written does not count."""
+    """A file that another user can write is not used."""
     where = paths(tmp_path)
     written(where, 3)
     where[0].chmod(0o622)
     assert read(where) == [None, mark(3)]
 
 
-def test_a_lost_file_is_made_anew_where_it_was(tmp_path: Path) -> None:
-    """Removed, replaced, truncated: the next check makes the file again, with the newest entry."""
+def test_a_lost_file_is_recreated_at_its_path(tmp_path: Path) -> None:
+    """A removed, replaced or truncated file is recreated with the newest entry."""
     where = paths(tmp_path)
     marks = Marks(where)
     marks.start(mark(0))
@@ -122,8 +122,8 @@ def test_a_lost_file_is_made_anew_where_it_was(tmp_path: Path) -> None:
     marks.close()
 
 
-def test_the_gates_directory_may_come_later(tmp_path: Path) -> None:
-    """A start writes one mark, and the other once its directory is there."""
+def test_the_gates_directory_may_be_created_later(tmp_path: Path) -> None:
+    """A start writes one mark, and the other once its directory exists."""
     where = paths(tmp_path)
     where[1].parent.rmdir()
     marks = Marks(where)
@@ -137,7 +137,7 @@ def test_the_gates_directory_may_come_later(tmp_path: Path) -> None:
 
 
 def test_a_storage_failure_is_found_by_the_next_start(tmp_path: Path) -> None:
-    """Either file alone carries it, a file made anew carries it too, until it is cleared."""
+    """Either file alone has the flag, and so has a recreated one, until it is cleared."""
     where = paths(tmp_path)
     marks = Marks(where)
     marks.start(mark(0))
@@ -158,8 +158,8 @@ def test_a_storage_failure_is_found_by_the_next_start(tmp_path: Path) -> None:
     assert not storage_failed(where)
 
 
-def test_what_is_neither_set_nor_clear_counts_as_failed(tmp_path: Path) -> None:
-    """A damaged flag holds the account rather than frees it."""
+def test_a_damaged_flag_counts_as_failed(tmp_path: Path) -> None:
+    """A damaged flag counts as set."""
     where = paths(tmp_path)
     written(where, 1)
     with where[1].open("r+b") as file:
@@ -169,7 +169,7 @@ def test_what_is_neither_set_nor_clear_counts_as_failed(tmp_path: Path) -> None:
 
 
 def test_writing_marks_takes_no_new_room(tmp_path: Path) -> None:
-    """All blocks are there from the start: a full disk takes the next mark, and the failure."""
+    """All blocks are allocated at the start: marks and flag can be written to a full disk."""
     where = paths(tmp_path)
     marks = Marks(where)
     marks.start(mark(0))

@@ -1,4 +1,4 @@
-"""The reference OMS over real sockets, with venues that the tests can look into."""
+"""The reference OMS over real sockets, with venues that the tests can inspect."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OLD, NEW, FOREIGN = (
 
 
 class Venue:
-    """Resting orders by symbol; `fault` is raised by a cancel, `stuck` orders survive it."""
+    """Resting orders by symbol; cancels raise `fault`, and `stuck` orders are not cancelled."""
 
     def __init__(self, **orders: int) -> None:
         self.orders = {symbol.replace("_", "/"): count for symbol, count in orders.items()}
@@ -56,7 +56,7 @@ class Venue:
 
 
 class Oms:
-    """A served receiver, and a sender that signs."""
+    """A served receiver, and a client that signs."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession, logged: list[str]) -> None:
         self.url, self.session, self.logged = url, session, logged
@@ -114,10 +114,10 @@ async def oms() -> AsyncIterator[Oms]:
         ("strategy:mm1", 9, {"BTC/USDT": 0, "ETH/USDT": 0}, {"BTC/USDT": 0}),
     ],
 )
-async def test_what_is_in_scope_is_cancelled(
+async def test_orders_in_scope_are_cancelled(
     oms: Oms, scope: str, canceled: int, kraken: dict[str, int], mexc: dict[str, int]
 ) -> None:
-    """Each kind of scope cancels at least what it names, and counts what is left of it."""
+    """Each kind of scope cancels at least its orders, and counts the ones that are left."""
     answer = {"status": "done", "canceled": canceled, "open_orders": 0}
     assert await oms.post(scope) == (200, answer)
     assert (oms.kraken.orders, oms.mexc.orders) == (kraken, mexc)
@@ -125,7 +125,7 @@ async def test_what_is_in_scope_is_cancelled(
 
 @pytest.mark.parametrize("secret", [OLD, NEW])
 async def test_two_secrets_hold_while_one_is_rotated_in(oms: Oms, secret: str) -> None:
-    """A message signed with either secret is taken."""
+    """A message signed with either secret is accepted."""
     assert (await oms.post(secret=secret))[0] == 200
 
 
@@ -146,8 +146,8 @@ async def test_two_secrets_hold_while_one_is_rotated_in(oms: Oms, secret: str) -
     ],
     ids=str,
 )
-async def test_what_is_not_verified_cancels_nothing(oms: Oms, change: dict[str, Any]) -> None:
-    """A foreign secret, an old or early time and broken headers are all a 401 with a reason."""
+async def test_an_unverified_message_cancels_nothing(oms: Oms, change: dict[str, Any]) -> None:
+    """A foreign secret, an old or early time and invalid headers are a 401 with a reason."""
     status, body = await oms.post(**change)
     assert (status, oms.kraken.cancels) == (401, 0)
     assert body["error"].startswith(("not verified: ", "webhook-id"))
@@ -155,7 +155,7 @@ async def test_what_is_not_verified_cancels_nothing(oms: Oms, change: dict[str, 
 
 
 async def test_a_changed_body_is_not_verified(oms: Oms) -> None:
-    """A signature holds for the bytes that were signed, not for others."""
+    """A changed body does not match the signature."""
     at = datetime.now(UTC)
     signature = Webhook(NEW).sign("msg_1", at, '{"type":"drill"}')
     status, _ = await oms.post(headers={"webhook-signature": signature})
@@ -163,7 +163,7 @@ async def test_a_changed_body_is_not_verified(oms: Oms) -> None:
 
 
 async def test_a_known_id_gives_the_stored_answer(oms: Oms) -> None:
-    """A message that comes again cancels nothing new and is answered as before."""
+    """A repeated message cancels nothing and gets the stored answer."""
     first = await oms.post("venue:kraken", id="msg_1")
     oms.kraken.orders["BTC/USDT"] = 8
     assert await oms.post("venue:kraken", id="msg_1") == first
@@ -171,8 +171,8 @@ async def test_a_known_id_gives_the_stored_answer(oms: Oms) -> None:
     assert (await oms.post("venue:kraken", id="msg_2"))[1]["canceled"] == 8
 
 
-async def test_a_repeat_waits_for_the_cancel_under_way(oms: Oms) -> None:
-    """While the exchange is still cancelling, the same id joins in instead of cancelling twice."""
+async def test_a_repetition_waits_for_the_cancel_in_progress(oms: Oms) -> None:
+    """A repetition during the cancel waits for its outcome and does not cancel twice."""
     oms.kraken.go.clear()
     first = asyncio.create_task(oms.post("venue:kraken"))
     second = asyncio.create_task(oms.post("venue:kraken"))
@@ -192,13 +192,13 @@ async def test_a_repeat_waits_for_the_cancel_under_way(oms: Oms) -> None:
 
 
 async def test_a_drill_is_acknowledged_and_cancels_nothing(oms: Oms) -> None:
-    """A drill proves the way to the OMS and touches no order."""
+    """A drill is acknowledged and cancels nothing."""
     assert await oms.post(type="drill") == (200, {"status": "drill", "canceled": 0})
     assert (oms.kraken.cancels, oms.mexc.cancels) == (0, 0)
 
 
 async def test_a_failing_venue_is_named_tried_again_and_hides_no_other(oms: Oms) -> None:
-    """A 502 says which venue failed and why; the rest is cancelled; nothing is remembered."""
+    """A 502 names the failed venue and the fault; others are cancelled; nothing is stored."""
     oms.kraken.fault = RuntimeError("maintenance")
     status, body = await oms.post("account")
     assert status == 502
@@ -214,7 +214,7 @@ async def test_a_failing_venue_is_named_tried_again_and_hides_no_other(oms: Oms)
 
 
 async def test_an_order_that_still_rests_is_not_done(oms: Oms) -> None:
-    """What survives a cancel is counted in a 503, and the next attempt cancels again."""
+    """Orders that are left are counted in a 503, and the next attempt cancels again."""
     oms.mexc.stuck = 1
     answer = {"status": "incomplete", "canceled": 3, "open_orders": 1}
     assert await oms.post("venue:mexc") == (503, answer)
@@ -224,7 +224,7 @@ async def test_an_order_that_still_rests_is_not_done(oms: Oms) -> None:
 
 
 async def test_an_unknown_venue_is_a_failure(oms: Oms) -> None:
-    """A venue without an adapter is never "done": its orders may rest."""
+    """A venue without an adapter is never "done", because its orders may be resting."""
     status, body = await oms.post("venue:okx")
     assert (status, body["status"]) == (502, "failed")
     assert "no venue 'okx'; it has: kraken, mexc" in body["errors"]["okx"]
@@ -242,22 +242,22 @@ async def test_an_unknown_venue_is_a_failure(oms: Oms) -> None:
     ],
 )
 async def test_a_signed_body_that_makes_no_sense_is_a_400(oms: Oms, body: bytes) -> None:
-    """What cannot be understood is refused with a reason and cancels nothing."""
+    """An invalid body is refused with a reason and cancels nothing."""
     status, answer = await oms.post(body=body)
     assert (status, oms.kraken.cancels) == (400, 0)
     assert answer["error"]
 
 
 @pytest.mark.parametrize("secret", ["", "secret", "whsec_", "whsec_!"])
-def test_a_secret_that_is_none_is_refused(secret: str) -> None:
-    """An OMS with a broken secret does not start."""
+def test_an_invalid_secret_is_refused(secret: str) -> None:
+    """An OMS with an invalid secret does not start."""
     with pytest.raises(ValueError, match="secret"):
         Receiver({}, [secret] if secret else [], lambda *_, **__: None)
 
 
 @asynccontextmanager
 async def attackers(oms: Oms, sent: bytes) -> AsyncIterator[None]:
-    """Three times as many connections as there are places; each sends the same and waits."""
+    """Open three times the maximum number of connections; each sends the same and waits."""
     loop = asyncio.get_running_loop()
     with ExitStack() as opened:
         for _ in range(3 * MOST):
@@ -274,10 +274,10 @@ HEAD = b"POST /cancel HTTP/1.1\r\nHost: oms\r\n"
 @pytest.mark.parametrize(
     "sent", [b"", HEAD, HEAD + b"Content-Length: 9\r\n\r\n{"], ids=["silent", "head", "body"]
 )
-async def test_connections_without_a_secret_keep_no_webhook_out(
+async def test_connections_without_a_secret_do_not_block_webhooks(
     oms: Oms, sent: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The oldest of them close: no more than there are places stay open, and a cancel goes on."""
+    """The longest idle connections are closed, and a cancel is processed."""
     async with attackers(oms, sent):
         for number in range(5):
             assert (await asyncio.wait_for(oms.post(id=f"msg_{number}"), 2))[0] == 200
@@ -286,7 +286,7 @@ async def test_connections_without_a_secret_keep_no_webhook_out(
 
 
 async def test_a_verified_webhook_keeps_its_connection(oms: Oms) -> None:
-    """A cancel that is worked on is answered, however many connections come meanwhile."""
+    """A cancel in progress is answered, whatever the number of new connections."""
     oms.kraken.go.clear()
     answer = asyncio.create_task(oms.post())
     await asyncio.wait_for(oms.kraken.asked.wait(), 2)
@@ -296,7 +296,7 @@ async def test_a_verified_webhook_keeps_its_connection(oms: Oms) -> None:
 
 
 async def test_a_silent_connection_closes_after_a_while(oms: Oms) -> None:
-    """Neither silence nor the beginning of a head holds a place for long."""
+    """A connection without data, or with part of a head, is closed after a while."""
     for sent in (b"", HEAD):
         reader, writer = await asyncio.open_connection("127.0.0.1", oms.port)
         writer.write(sent)

@@ -1,4 +1,4 @@
-"""The outbox: cancels reach real HTTP servers, whatever these servers do."""
+"""The outbox delivers cancels to real HTTP servers with any behaviour."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from riskmon.core.decisions import Sweep
 from riskmon.core.events import CancelAnswered, CancelSent
-from riskmon.journal import Delivery, Status
+from riskmon.delivery import Delivery, Status
 from riskmon.outbox.queue import WAITING_MAX, Outbox, Schedule, TargetStats
 from riskmon.outbox.target import CancelTarget
 from riskmon.outbox.webhook import ATTEMPTS_MAX, RESULTS, Result, classify, payload
@@ -34,7 +34,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NEW_SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 DONE = b'{"status":"done","canceled":12,"open_orders":0}'
 QUICK = Schedule(steps_seconds=(0.01,), steady_seconds=0.01, last_seconds=3_600)
-NEVER = Schedule(steps_seconds=(3_600,))  # whatever comes after a failure came without a wait
+NEVER = Schedule(steps_seconds=(3_600,))  # with it, any second attempt is made without a wait
 
 SWEEP = Sweep(
     incident="inc_1",
@@ -49,7 +49,7 @@ SWEEP = Sweep(
     targets=("oms",),
 )
 
-# A certificate that nobody signed, for 127.0.0.1.
+# A self-signed certificate for 127.0.0.1.
 CERTIFICATE = """\
 -----BEGIN EC PRIVATE KEY-----
 MHcCAQEEIMIksoLKXfklSeLTUoM235jnTyxMwleQthsepguuBdH/oAoGCCqGSM49
@@ -77,14 +77,14 @@ Make = Callable[..., "Bench"]
 
 @dataclass
 class Receiver:
-    """A cancel target: `answer` is given the number of the request, from 1."""
+    """A cancel target; `answer` is called with the number of the request, from 1."""
 
     answer: Handler
     url: str = ""
     requests: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Note the request, then answer as scripted."""
+        """Record the request, then answer as scripted."""
         self.requests.append((dict(request.headers), await request.read()))
         status, body = await self.answer(len(self.requests))
         headers = {"Location": "/elsewhere"} if 300 <= status < 400 else {}
@@ -98,7 +98,7 @@ class Receiver:
 
 @dataclass
 class Bench:
-    """An outbox and all that it told."""
+    """An outbox and everything that it reported."""
 
     outbox: Outbox
     reports: list[CancelSent | CancelAnswered]
@@ -108,13 +108,13 @@ class Bench:
 
     @property
     def answered(self) -> list[CancelAnswered]:
-        """What was reported as taken."""
+        """The reported answers."""
         return [report for report in self.reports if isinstance(report, CancelAnswered)]
 
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Start receivers on ports of the system's choice."""
+    """Start receivers on free ports."""
     runners: list[web.AppRunner] = []
 
     async def start(answer: Handler, port: int = 0, tls: ssl.SSLContext | None = None) -> Receiver:
@@ -136,7 +136,7 @@ async def serve() -> AsyncIterator[Serve]:
 
 @pytest.fixture
 async def make() -> AsyncIterator[Make]:
-    """Make outboxes that are closed in the end."""
+    """Create outboxes that are closed at the end."""
     benches: list[Bench] = []
 
     def build(*targets: CancelTarget, schedule: Schedule = QUICK) -> Bench:
@@ -163,19 +163,19 @@ async def make() -> AsyncIterator[Make]:
 
 
 def target(url: str, name: str = "oms", **more: Any) -> CancelTarget:
-    """A target at this address."""
+    """Return a target at this address."""
     return CancelTarget(name=name, url=url, secret=more.pop("secrets", (SECRET,)), **more)
 
 
 def delivery(sweep: int = 1, to: str = "oms", incident: str = "inc_1", at_ns: int = 5) -> Delivery:
-    """A cancel as the journal holds it."""
+    """Return a cancel as the journal stores it."""
     made = msgspec.structs.replace(SWEEP, incident=incident, sweep=sweep)
     body = payload(made, "main", "all")
     return Delivery(f"{incident}_{sweep}_{to}", incident, sweep, to, made.scope, body, at_ns)
 
 
 def always(status: int = 200, body: bytes = DONE) -> Handler:
-    """The same answer to every request."""
+    """Give the same answer to every request."""
 
     async def answer(_: int) -> Answer:
         return status, body
@@ -184,7 +184,7 @@ def always(status: int = 200, body: bytes = DONE) -> Handler:
 
 
 def failing(times: int, status: int = 500) -> Handler:
-    """Fail so many times, then be done."""
+    """Fail `times` times, then answer with "done"."""
 
     async def answer(number: int) -> Answer:
         return (status, b"") if number <= times else (200, DONE)
@@ -199,21 +199,21 @@ async def hang(_: int) -> Answer:
 
 
 async def until(true: Callable[[], object]) -> None:
-    """Wait for something that another task brings about."""
+    """Wait for a change by another task."""
     async with asyncio.timeout(10):
-        while not true():  # noqa: ASYNC110 -- true of what many things bring about
+        while not true():  # noqa: ASYNC110 -- there is no single event to wait for
             await asyncio.sleep(0.002)
 
 
 def tried(bench: Bench, times: int) -> bool:
-    """Whether so many attempts have ended."""
+    """Whether this number of attempts has ended."""
     return len(bench.results) == times
 
 
 async def raw_server(
     serve_one: Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[None]],
 ) -> asyncio.Server:
-    """A TCP server that ends each connection when `serve_one` returns; connections count from 1."""
+    """Run a TCP server that ends each connection when `serve_one` returns, counted from 1."""
     count = 0
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -230,19 +230,19 @@ async def raw_server(
 
 
 async def read_request(reader: asyncio.StreamReader) -> None:
-    """Read one request whole."""
+    """Read one complete request."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
     length = head.partition("content-length: ")[2].partition("\r\n")[0]
     await reader.readexactly(int(length))
 
 
 def url_of(server: asyncio.Server) -> str:
-    """Its address."""
+    """Return its address."""
     return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
 
 
 def free_port() -> int:
-    """A port on which nobody listens."""
+    """Return a port without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -252,7 +252,7 @@ def free_port() -> int:
 
 
 def test_payload_is_the_documented_body() -> None:
-    """The body has the documented fields in their order, and milliseconds cut, not rounded."""
+    """The body has the documented fields in their order; milliseconds are truncated."""
     assert payload(SWEEP, "main", "spot") == (
         b'{"type":"cancel_orders","account":"main","incident":"inc_1","generation":7,"sweep":1,'
         b'"markets":"spot","cancels":"all","flatten":false,"scope":"venue:kraken",'
@@ -262,7 +262,7 @@ def test_payload_is_the_documented_body() -> None:
 
 
 async def test_a_cancel_is_signed_sent_and_reported(serve: Serve, make: Make) -> None:
-    """One request, which the library's verifier takes, and every report of it."""
+    """A cancel is one request that the library verifies, and is reported."""
     receiver = await serve(always())
     bench = make(target(receiver.url))
     bench.outbox.send(delivery())
@@ -284,7 +284,7 @@ async def test_a_cancel_is_signed_sent_and_reported(serve: Serve, make: Make) ->
 
 
 async def test_every_secret_signs(serve: Serve, make: Make) -> None:
-    """While a secret is rotated in, receivers with either one verify the same request."""
+    """While a secret is rotated in, receivers with either secret verify the same request."""
     receiver = await serve(always())
     bench = make(target(receiver.url, secrets=(SECRET, NEW_SECRET)))
     bench.outbox.send(delivery())
@@ -307,7 +307,7 @@ async def test_every_secret_signs(serve: Serve, make: Make) -> None:
 def test_a_target_without_a_usable_secret_is_refused(
     secrets: tuple[str, ...], message: str
 ) -> None:
-    """Nothing would be sent unsigned, and the refusal does not quote the secret."""
+    """A target without a valid secret is refused, without quoting the secret."""
     table = {"name": "oms", "url": "http://127.0.0.1/", "secret": secrets}
     _, found = validated(CancelTarget, table)
     assert [fault.message.startswith(message) for fault in found] == [True]
@@ -315,7 +315,7 @@ def test_a_target_without_a_usable_secret_is_refused(
 
 
 def test_a_target_hides_its_secrets() -> None:
-    """A target in a log line or traceback tells no secret."""
+    """The representation of a target contains no secret."""
     assert SECRET not in repr(target("http://127.0.0.1/"))
 
 
@@ -343,10 +343,10 @@ def test_a_target_hides_its_secrets() -> None:
         (204, b"", False),
     ],
 )
-async def test_only_a_whole_and_clear_answer_is_done(
+async def test_only_a_complete_valid_answer_is_done(
     serve: Serve, make: Make, status: int, body: bytes, done: bool
 ) -> None:
-    """Every 2xx is delivered; done needs status and open_orders, within 64 KiB of JSON."""
+    """Every 2xx is delivered; done requires status and open_orders, in JSON up to 64 KiB."""
     receiver = await serve(always(status, body))
     bench = make(target(receiver.url))
     bench.outbox.send(delivery())
@@ -355,7 +355,9 @@ async def test_only_a_whole_and_clear_answer_is_done(
     assert bench.settled == [("inc_1_1_oms", "delivered", 1)]
 
 
-async def test_delivery_confirms_where_the_target_says_so(serve: Serve, make: Make) -> None:
+async def test_delivery_confirms_where_the_target_is_configured_so(
+    serve: Serve, make: Make
+) -> None:
     """With confirm = "delivery" any 2xx is done."""
     receiver = await serve(always(204, b""))
     bench = make(target(receiver.url, confirm="delivery"))
@@ -365,7 +367,7 @@ async def test_delivery_confirms_where_the_target_says_so(serve: Serve, make: Ma
 
 
 async def test_an_answer_that_breaks_off_is_delivered(make: Make) -> None:
-    """The 2xx counts as soon as it is read; without the rest of its body it is not done."""
+    """A 2xx counts once its head is read; with an incomplete body it is not done."""
 
     async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
         await read_request(reader)
@@ -414,12 +416,12 @@ REQUEST: Any = SimpleNamespace(real_url="http://oms/")
     ],
 )
 def test_every_outcome_has_one_result(outcome: int | BaseException, result: Result) -> None:
-    """Each class of status and of failure has its result, so that the metric's label is bounded."""
+    """Each class of status and failure has a result, so that the metric's label is bounded."""
     assert classify(outcome) == result
 
 
 def test_results_are_all_that_can_be_counted() -> None:
-    """The list that metrics begin at 0 holds every result."""
+    """RESULTS, with which metrics are initialized, contains every result."""
     assert get_args(Result) == RESULTS
     assert {classify(status) for status in range(1_000)} < set(RESULTS)
 
@@ -439,7 +441,7 @@ def test_the_schedule_is_the_documented_one() -> None:
 
 @pytest.mark.parametrize(("spread", "factor"), [(-1, 0.8), (-0.5, 0.9), (0, 1), (1, 1.2)])
 def test_waits_are_spread_by_a_fifth(spread: float, factor: float) -> None:
-    """The jitter moves every wait by at most 20 % to either side."""
+    """The jitter changes each wait by at most 20 % in either direction."""
     schedule = Schedule()
     for failures in range(1, 8):
         plain = schedule.wait_seconds(failures, 0.0, 0.0)
@@ -448,7 +450,7 @@ def test_waits_are_spread_by_a_fifth(spread: float, factor: float) -> None:
 
 
 async def test_five_minutes_count_from_the_last_step(serve: Serve, make: Make) -> None:
-    """Each failure is counted, and the steady time grows only once the steps are used up."""
+    """Each failure is counted, and the steady time is measured from the last step."""
     asked: list[tuple[int, float]] = []
 
     class Noted(Schedule):
@@ -466,8 +468,8 @@ async def test_five_minutes_count_from_the_last_step(serve: Serve, make: Make) -
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 401, 404, 409, 410, 429, 500, 503])
-async def test_every_other_status_is_tried_again(serve: Serve, make: Make, status: int) -> None:
-    """What is not 2xx is sent again under the same id to the same address: no redirect, no end."""
+async def test_every_other_status_is_retried(serve: Serve, make: Make, status: int) -> None:
+    """After any status but 2xx the same id is sent again to the same address, without a limit."""
     receiver = await serve(failing(9, status))
     bench = make(target(receiver.url))
     bench.outbox.send(delivery())
@@ -479,8 +481,8 @@ async def test_every_other_status_is_tried_again(serve: Serve, make: Make, statu
     assert [type(report) for report in bench.reports] == [CancelSent, CancelAnswered]
 
 
-async def test_a_receiver_that_comes_up_later_gets_it(serve: Serve, make: Make) -> None:
-    """Refused connections are tried again until somebody listens."""
+async def test_refused_connections_are_retried(serve: Serve, make: Make) -> None:
+    """Refused connections are retried until a receiver listens."""
     port = free_port()
     bench = make(target(f"http://127.0.0.1:{port}/cancel"))
     bench.outbox.send(delivery())
@@ -492,8 +494,8 @@ async def test_a_receiver_that_comes_up_later_gets_it(serve: Serve, make: Make) 
 
 
 @pytest.mark.slow
-async def test_silence_is_ended_and_tried_again(serve: Serve, make: Make) -> None:
-    """A receiver that takes the request and is silent costs one attempt, not the delivery."""
+async def test_a_receiver_that_does_not_answer_is_retried(serve: Serve, make: Make) -> None:
+    """A receiver that does not answer costs one attempt, not the delivery."""
 
     async def silent_once(number: int) -> Answer:
         return await hang(number) if number == 1 else (200, DONE)
@@ -506,7 +508,7 @@ async def test_silence_is_ended_and_tried_again(serve: Serve, make: Make) -> Non
 
 
 async def test_a_connection_that_is_not_made_is_given_up(make: Make) -> None:
-    """A host that drops packets ends an attempt by the shorter timeout, that of connecting."""
+    """A host that drops packets ends an attempt by the shorter connect timeout."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -523,7 +525,7 @@ async def test_a_connection_that_is_not_made_is_given_up(make: Make) -> None:
 
 
 async def test_an_unknown_certificate_is_refused(serve: Serve, make: Make, tmp_path: Path) -> None:
-    """TLS is verified: a receiver that anybody could pose as gets nothing."""
+    """The certificate is verified: an unknown one gets no request."""
     (tmp_path / "tls.pem").write_text(CERTIFICATE)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(tmp_path / "tls.pem")
@@ -535,8 +537,8 @@ async def test_an_unknown_certificate_is_refused(serve: Serve, make: Make, tmp_p
     assert receiver.requests == []
 
 
-async def test_what_is_not_http_is_tried_again(make: Make) -> None:
-    """Another program on the receiver's port is a failed attempt like any other."""
+async def test_an_answer_that_is_not_http_is_retried(make: Make) -> None:
+    """Another protocol on the receiver's port is a failed attempt."""
 
     async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
         await read_request(reader)
@@ -554,7 +556,7 @@ async def test_what_is_not_http_is_tried_again(make: Make) -> None:
 
 
 async def test_a_stale_connection_costs_no_wait(make: Make) -> None:
-    """When the receiver closes a kept connection as it is used, a new one serves at once."""
+    """When the receiver closes a kept connection, the request is sent over a new one at once."""
     requests: list[int] = []
 
     async def close_on_second(
@@ -576,7 +578,7 @@ async def test_a_stale_connection_costs_no_wait(make: Make) -> None:
 
 
 async def test_a_new_connection_that_is_closed_is_a_failure(make: Make) -> None:
-    """A receiver that hangs up on everybody is not called twice without a wait."""
+    """A receiver that closes every connection is retried only after the wait."""
     connections: list[int] = []
 
     async def hang_up(
@@ -594,7 +596,7 @@ async def test_a_new_connection_that_is_closed_is_a_failure(make: Make) -> None:
 
 
 async def test_attempts_at_once_are_bounded(serve: Serve, make: Make) -> None:
-    """However many incidents there are, a slow target holds a bounded number of sockets."""
+    """With any number of incidents a slow target uses a bounded number of sockets."""
     release, most, now = asyncio.Event(), 0, 0
 
     async def slow(_: int) -> Answer:
@@ -616,10 +618,10 @@ async def test_attempts_at_once_are_bounded(serve: Serve, make: Make) -> None:
     assert len(set(receiver.ids)) == ATTEMPTS_MAX + 20
 
 
-async def test_a_known_address_outlives_the_name_service(
+async def test_the_last_addresses_are_used_without_a_name_service(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name that was found once is still delivered to when its lookup fails or hangs later."""
+    """The last addresses of a name are used when its lookup fails or hangs later."""
     look_up, release = socket.getaddrinfo, threading.Event()
     behaviour = ["found", "failed", "hung"]
 
@@ -650,8 +652,8 @@ async def test_a_known_address_outlives_the_name_service(
     assert behaviour == []
 
 
-async def test_an_unknown_name_is_tried_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that nobody knows yet is a failed attempt like any other."""
+async def test_an_unknown_name_is_retried(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that cannot be resolved is a failed attempt."""
 
     def unknown(*_: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "not known")
@@ -666,8 +668,8 @@ async def test_an_unknown_name_is_tried_again(make: Make, monkeypatch: pytest.Mo
 # -- many deliveries ----------------------------------------------------------------------------
 
 
-async def test_a_dead_target_holds_up_no_other(serve: Serve, make: Make) -> None:
-    """While one target hangs, another has its cancel; only the first one's waits."""
+async def test_a_dead_target_delays_no_other(serve: Serve, make: Make) -> None:
+    """While one target hangs, another gets its cancel."""
     dead, alive = await serve(hang), await serve(always())
     bench = make(target(dead.url, "dead"), target(alive.url, "alive"))
     bench.outbox.send(delivery(to="dead", at_ns=7))
@@ -678,7 +680,7 @@ async def test_a_dead_target_holds_up_no_other(serve: Serve, make: Make) -> None
 
 
 async def test_one_id_is_sent_once(serve: Serve, make: Make) -> None:
-    """Sending a delivery again, under way or ended, changes nothing."""
+    """Sending a delivery again, pending or ended, has no effect."""
     receiver = await serve(always())
     bench = make(target(receiver.url))
     bench.outbox.send(delivery())
@@ -690,8 +692,8 @@ async def test_one_id_is_sent_once(serve: Serve, make: Make) -> None:
     assert len(bench.settled) == 1
 
 
-async def test_the_oldest_sweep_gives_way(serve: Serve, make: Make) -> None:
-    """Of one incident a dead target has a bounded number of sweeps waiting, the newest ones."""
+async def test_the_oldest_sweep_is_withdrawn(serve: Serve, make: Make) -> None:
+    """For one incident a target has a bounded number of pending sweeps, the newest ones."""
     receiver = await serve(always(503))
     bench = make(target(receiver.url), schedule=NEVER)
     for sweep in range(1, WAITING_MAX + 3):
@@ -704,7 +706,7 @@ async def test_the_oldest_sweep_gives_way(serve: Serve, make: Make) -> None:
 
 
 async def test_a_slow_receiver_answers_an_earlier_sweep(serve: Serve, make: Make) -> None:
-    """A newer sweep does not end the older one: what a slow receiver says of that still counts."""
+    """A newer sweep does not end an older one, whose late answer still counts."""
     release = asyncio.Event()
 
     async def slow(number: int) -> Answer:
@@ -724,7 +726,7 @@ async def test_a_slow_receiver_answers_an_earlier_sweep(serve: Serve, make: Make
 
 
 async def test_withdrawing_ends_the_waits(serve: Serve, make: Make) -> None:
-    """What waits for its next attempt is withdrawn at once, and other incidents are not."""
+    """A withdrawal ends a wait for the next attempt at once, for its incident only."""
     receiver = await serve(always(503))
     bench = make(target(receiver.url), schedule=NEVER)
     for incident in ("inc_1", "inc_2"):
@@ -737,8 +739,8 @@ async def test_withdrawing_ends_the_waits(serve: Serve, make: Make) -> None:
     assert len(receiver.requests) == 2
 
 
-async def test_an_attempt_under_way_may_finish(serve: Serve, make: Make) -> None:
-    """A cancel that was withdrawn while the receiver worked on it is still reported as taken."""
+async def test_an_attempt_in_progress_may_succeed(serve: Serve, make: Make) -> None:
+    """An attempt in progress that succeeds after the withdrawal is reported."""
     release = asyncio.Event()
 
     async def slow(_: int) -> Answer:
@@ -757,7 +759,7 @@ async def test_an_attempt_under_way_may_finish(serve: Serve, make: Make) -> None
 
 
 async def test_withdrawn_before_the_first_attempt_is_never_sent(serve: Serve, make: Make) -> None:
-    """A withdrawal in the same turn of the loop leaves nothing to send."""
+    """A delivery that is withdrawn in the same step of the event loop is not sent."""
     receiver = await serve(always())
     bench = make(target(receiver.url))
     bench.outbox.send(delivery())
@@ -767,10 +769,8 @@ async def test_withdrawn_before_the_first_attempt_is_never_sent(serve: Serve, ma
     assert (receiver.requests, bench.reports) == ([], [])
 
 
-async def test_what_is_pending_at_the_end_is_sent_by_the_next_start(
-    serve: Serve, make: Make
-) -> None:
-    """Closing settles nothing; the next outbox sends the same id and counts on."""
+async def test_pending_deliveries_are_sent_by_the_next_start(serve: Serve, make: Make) -> None:
+    """Closing reports no outcome; the next outbox sends the same id and continues the count."""
     receiver = await serve(failing(1))
     first = make(target(receiver.url), schedule=NEVER)
     first.outbox.send(delivery())
@@ -784,10 +784,10 @@ async def test_what_is_pending_at_the_end_is_sent_by_the_next_start(
     assert second.settled == [("inc_1_1_oms", "delivered", 2)]
 
 
-async def test_a_target_that_is_gone_leaves_its_delivery(
+async def test_the_delivery_of_a_removed_target_stays_pending(
     make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A delivery for a target that is no longer configured stays pending, and the log says so."""
+    """A delivery for a target that is not configured stays pending, and is logged."""
     bench = make()
     with caplog.at_level(logging.ERROR, "riskmon.outbox"):
         bench.outbox.send(delivery(to="old"))
@@ -795,8 +795,8 @@ async def test_a_target_that_is_gone_leaves_its_delivery(
     assert (bench.settled, bench.outbox.stats()) == ([], {})
 
 
-async def test_drain_tells_what_is_left(serve: Serve, make: Make) -> None:
-    """Waiting for the end gives up in time, and says that something is pending."""
+async def test_drain_returns_whether_all_is_delivered(serve: Serve, make: Make) -> None:
+    """Draining ends at the timeout and returns whether anything is pending."""
     receiver = await serve(hang)
     bench = make(target(receiver.url))
     assert await bench.outbox.drain(0.01)
@@ -808,7 +808,7 @@ async def test_drain_tells_what_is_left(serve: Serve, make: Make) -> None:
 
 
 async def test_a_drill_asks_every_target_once(serve: Serve, make: Make) -> None:
-    """A drill is signed, of the same shape, fresh each time; a failure is told, not repeated."""
+    """A drill is signed, has a new id each time, and is not retried; a failure is returned."""
     good, bad = await serve(always(200, b"")), await serve(always(503))
     bench = make(
         target(good.url, "good", markets="perp"),
@@ -835,7 +835,7 @@ async def test_a_drill_asks_every_target_once(serve: Serve, make: Make) -> None:
 
 
 async def test_a_drill_ends_in_time(serve: Serve, make: Make) -> None:
-    """A target that is silent does not keep the operator waiting."""
+    """A target that does not answer ends a drill at its timeout."""
     receiver = await serve(hang)
     bench = make(target(receiver.url))
     [drill] = await bench.outbox.drill("main", timeout_seconds=0.05)

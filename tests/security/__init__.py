@@ -1,1 +1,1 @@
-"""What an attacker can send and what the sidecar answers."""
+"""Attacks on the sidecar, and its answers."""

@@ -1,8 +1,8 @@
-"""An attacker in a process of its own, who holds connections and renews those that close.
+"""An attacker in a separate process, which keeps connections open and replaces closed ones.
 
 ``python -m tests.security.attacker MODE COUNT ADDRESSES TARGET``: TARGET is a port of 127.0.0.1 or
-the path of a Unix socket. It prints a line when COUNT connections have been opened, and the number
-of those opened in all when its input ends.
+the path of a Unix socket. It prints a line when COUNT connections have been opened, and the total
+number of connections when its input ends.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import sys
 
 HEAD = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 PAGE = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
-# What each mode sends first, and then again and again.
+# The bytes that each mode sends first, and then repeatedly.
 MODES = {
     "silent": (b"", b""),
     "drip": (b"GET /v1/state HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", b"a"),
     "body": (HEAD + b"Content-Length: 10000\r\n\r\n", b" "),
     "idle": (b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n", b""),
-    "unread": (PAGE * 2_000, b""),  # answers that fill every buffer and are never read
+    "unread": (PAGE * 2_000, b""),  # requests whose answers fill every buffer and are never read
 }
 OPENED: list[None] = []  # one for each connection
 
 
 def connected(target: str, address: str) -> socket.socket:
-    """A socket that is about to connect; its own buffer is small."""
+    """Return a socket that is connecting, with a small buffer."""
     sock = socket.socket(socket.AF_INET if target.isdigit() else socket.AF_UNIX)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     sock.setblocking(False)
@@ -67,7 +67,7 @@ async def main(mode: str, count: str, addresses: str, target: str) -> None:
         asyncio.create_task(hold(mode, f"127.0.0.{1 + n % int(addresses)}", target))
         for n in range(number)
     ]
-    while len(OPENED) < number:  # noqa: ASYNC110 - until what other tasks count
+    while len(OPENED) < number:  # noqa: ASYNC110 - the count is changed by other tasks
         await asyncio.sleep(0.01)
     print("held", flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)

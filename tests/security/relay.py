@@ -1,9 +1,9 @@
-"""A program between a command and its sidecar, which reads everything and can change it.
+"""A program between a command and its sidecar, which reads and can change all traffic.
 
     python relay.py SIDECAR_PORT
 
-Prints its port. `POST /relay/MODE` sets what it does from then on, `GET /relay/log` gives all that
-it has received as JSON: requests, answers, and the answers to requests that it sent again.
+Prints its port. `POST /relay/MODE` sets its behaviour, `GET /relay/log` returns as JSON everything
+that it has received: requests, answers, and the answers to requests that it has repeated.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NONCES: list[str] = []
 
 
 class Answer(NamedTuple):
-    """What the sidecar answered."""
+    """An answer of the sidecar."""
 
     status: int
     headers: dict[str, str]
@@ -32,18 +32,18 @@ class Answer(NamedTuple):
 
 
 class Relay(BaseHTTPRequestHandler):
-    """Passes requests and answers on."""
+    """Forwards requests and answers."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """Any GET."""
+        """Handle any GET."""
         if self.path == "/relay/log":
             return self._send(Answer(200, {}, json.dumps(LOG).encode()))
         return self._relay(b"")
 
     def do_POST(self) -> None:
-        """Any POST."""
+        """Handle any POST."""
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         if self.path.startswith("/relay/"):
             MODE[0] = unquote(self.path.removeprefix("/relay/"))
@@ -75,14 +75,14 @@ class Relay(BaseHTTPRequestHandler):
         self.wfile.write(answer.body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing on stderr."""
+        """Print nothing."""
 
 
 Request = tuple[str, str, dict[str, str], bytes]
 
 
 def changed(mode: str, method: str, path: str, headers: dict[str, str], body: bytes) -> Request:
-    """The request as it is passed on."""
+    """Return the request that is forwarded."""
     NONCES.append(headers.get("Riskmon-Nonce", ""))
     if mode in ("body", "body and digest"):
         body = body.replace(b"account", b"venue:x")
@@ -100,7 +100,7 @@ def changed(mode: str, method: str, path: str, headers: dict[str, str], body: by
 
 
 def told(mode: str, answer: Answer) -> Answer:
-    """The answer as it is passed on."""
+    """Return the answer that is forwarded."""
     if mode == "status":
         return answer._replace(status=200 if answer.status != 200 else 409)
     if mode == "answer":
@@ -114,7 +114,7 @@ def told(mode: str, answer: Answer) -> Answer:
 
 
 def ask(method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
-    """One call of the sidecar."""
+    """Make one call to the sidecar."""
     connection = http.client.HTTPConnection("127.0.0.1", UPSTREAM, timeout=10)
     try:
         kept = {k: v for k, v in headers.items() if k.lower() not in ("content-length", "host")}

@@ -1,4 +1,4 @@
-"""Over plain TCP the token is never sent, and a program in between can only drop a request."""
+"""Over plain TCP the token is never sent, and a program in between can only drop requests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SECOND_NS = 1_000_000_000
 
 
 class Relay:
-    """The program in between, and a sidecar behind it."""
+    """The program in between, and the sidecar behind it."""
 
     def __init__(self, sidecar: Sidecar) -> None:
         self.sidecar = sidecar
@@ -46,24 +46,24 @@ class Relay:
         self.token = self.token_file.read_text().strip()
 
     def mode(self, name: str) -> None:
-        """Have it do this from now on."""
+        """Set its behaviour."""
         path = f"{self.url}/relay/{name.replace(' ', '%20')}"
         urllib.request.urlopen(path, data=b"").close()
 
     def log(self) -> list[dict[str, Any]]:
-        """All that it has received."""
+        """Return everything that it has received."""
         with urllib.request.urlopen(f"{self.url}/relay/log") as answer:
             log: list[dict[str, Any]] = json.load(answer)
             return log
 
     def command(self, *arguments: str) -> int:
-        """Run a command through it; the exit code."""
+        """Run a command through it. Return the exit code."""
         return run([*arguments, "--url", self.url, "--token-file", str(self.token_file), "--json"])
 
 
 @pytest.fixture(scope="module")
 def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
-    """A sidecar with a relay before it, for all tests of this file."""
+    """A sidecar behind a relay, for all tests of this file."""
     directory = tmp_path_factory.mktemp("relayed")
     known = f"sha256:{sha256(TOKEN.encode()).hexdigest()}"
     tokens = f'tokens = [{{ name = "bot-1", role = "ingest", hash = "{known}" }}]'
@@ -78,7 +78,7 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
 
 
 def secrets_of(token: str) -> list[str]:
-    """The token, and its SHA-256, with which requests could be signed."""
+    """Return the token and its SHA-256, with which requests could be signed."""
     return [token, sha256(token.encode()).hexdigest()]
 
 
@@ -89,7 +89,7 @@ def secrets_of(token: str) -> list[str]:
 def test_a_relay_reads_no_token_and_repeats_nothing(
     relay: Relay, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Commands work through it; what it sends again is refused, and was carried out once."""
+    """Commands work through it; a request that it repeats is refused and carried out once."""
     relay.mode("repeat")
     assert relay.command("freeze", "--reason", "once") == 0
     assert relay.command("unfreeze", "--reason", "over") == 0
@@ -146,15 +146,15 @@ def test_a_relay_changes_nothing(
 
 
 async def checked(client: Client) -> Verdict:
-    """The answer to a question."""
+    """Return the answer to a check."""
     return await client.check(
         venue="good", symbol="BTC/USDT", side="buy", quantity=1, price=1, simulate=True
     )
 
 
 @pytest.mark.slow
-async def test_a_client_believes_signed_answers_only(relay: Relay) -> None:
-    """`verify` sends no token; a level that a relay changed to allow does not open the gate."""
+async def test_a_client_accepts_only_signed_answers(relay: Relay) -> None:
+    """With `verify` no token is sent, and a level that a relay changed does not open the gate."""
     relay.mode("honest")
     async with Client(relay.url, token=TOKEN, verify=True) as client:
         client.heartbeat(venue="good")
@@ -166,7 +166,7 @@ async def test_a_client_believes_signed_answers_only(relay: Relay) -> None:
     log = relay.log()
     mine = [entry for entry in log if "good" in entry.get("body", "")]
     assert len(mine) == 3
-    # The first answer brings the nonce for the second request, and so on.
+    # The first answer contains the nonce of the second request, and so on.
     asked = log[log.index(mine[0]) - 1 :]
     assert [entry["path"] for entry in asked if "path" in entry].count("/-/challenge") == 1
     assert not [secret for secret in secrets_of(TOKEN) if secret in json.dumps(log)]
@@ -183,7 +183,7 @@ async def test_a_client_believes_signed_answers_only(relay: Relay) -> None:
 
 @pytest.mark.slow
 def test_a_client_of_threads_signs_too(relay: Relay) -> None:
-    """`SyncClient` takes the same argument."""
+    """`SyncClient` has the same argument."""
     relay.mode("honest")
     with SyncClient(relay.url, token=TOKEN, verify=True) as client:
         client.heartbeat(venue="threads")
@@ -193,7 +193,7 @@ def test_a_client_of_threads_signs_too(relay: Relay) -> None:
 
 
 def test_verify_needs_a_token() -> None:
-    """Nothing could be verified without one."""
+    """`verify` requires a token."""
     with pytest.raises(ValueError, match="verify needs a token"):
         Client("http://127.0.0.1:1", verify=True)
 
@@ -202,17 +202,17 @@ def test_verify_needs_a_token() -> None:
 
 
 class Recorder(socketserver.BaseRequestHandler):
-    """Keeps every byte and answers each request with the same text."""
+    """Stores all bytes and answers each request with the same text."""
 
     def handle(self) -> None:
-        """One connection."""
+        """Handle one connection."""
         while data := self.request.recv(65_536):
             self.server.seen += data  # type: ignore[attr-defined]
             self.request.sendall(self.server.text)  # type: ignore[attr-defined]
 
 
 def http_answer(status: int, body: str) -> bytes:
-    """An answer with this body."""
+    """Return an answer with this body."""
     return (
         f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n{body}"
@@ -231,14 +231,14 @@ STRANGERS = {
 
 @pytest.mark.parametrize("stranger", STRANGERS)
 @pytest.mark.parametrize("configured", [False, True], ids=["--url", "configuration"])
-def test_a_stranger_on_the_port_gets_no_token(
+def test_a_foreign_program_on_the_port_gets_no_token(
     stranger: str,
     configured: bool,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The command fails with exit code 3, and nothing that it sent has the token or its hash."""
+    """The command exits with 3, and its requests contain neither the token nor its hash."""
     monkeypatch.chdir(tmp_path)
     token = "operator-" + "y" * 34
     private(tmp_path / "operator.token", token)
@@ -275,8 +275,8 @@ while data := peer.recv(65536):
 
 
 @needs_root
-def test_a_stranger_on_the_unix_socket_gets_no_token(tmp_path: Path) -> None:
-    """A socket of another user does not get the token either: the kernel gives its owner."""
+def test_a_foreign_program_on_the_unix_socket_gets_no_token(tmp_path: Path) -> None:
+    """A socket of another user gets no token either: the kernel reports its owner."""
     token = private(tmp_path / "token", "operator-" + "z" * 34)
     with shared_directory(STRANGER) as place:
         stranger = subprocess.Popen(
@@ -302,13 +302,13 @@ FREEZE_CALL = ("POST", "/v1/freeze", b'{"scope":"account","reason":"signed"}')
 
 
 async def signed(s: Site, token: str, call: Call) -> Answer:
-    """A signed request, and its answer, whose signature is checked when there is one."""
+    """Send a signed request, and verify the signature of its answer if there is one."""
     nonce = (await s.ask("POST", proof.CHALLENGE_PATH)).json["nonce"]
     return await resent(s, token, nonce, call)
 
 
 async def resent(s: Site, token: str, nonce: str, call: Call) -> Answer:
-    """The same with a nonce that may have been used."""
+    """Send the same request with a nonce that may have been used."""
     key = proof.key_of(token)
     method, path, body = call
     headers = proof.request_headers(key, nonce, method, path, body)
@@ -320,7 +320,7 @@ async def resent(s: Site, token: str, nonce: str, call: Call) -> Answer:
 
 
 async def test_who_signs_has_the_role_of_the_token() -> None:
-    """Roles, expiry and refusals are as with a bearer token, and every answer is signed."""
+    """Roles, expiry and refusals are those of a bearer token, and every answer is signed."""
     async with site(GUARDED) as s:
         answers = [
             await signed(s, BOSS, FREEZE_CALL),
@@ -341,7 +341,7 @@ async def test_who_signs_has_the_role_of_the_token() -> None:
 
 
 async def test_a_nonce_is_for_one_request() -> None:
-    """Not for the same one again either, also after a reload; a foreign one is refused."""
+    """A nonce is refused for a second request, also after a reload; a foreign one is refused."""
     async with site(GUARDED) as s:
         nonce = (await s.ask("POST", proof.CHALLENGE_PATH)).json["nonce"]
         assert (await resent(s, BOSS, nonce, FREEZE_CALL)).status == 200
@@ -355,12 +355,12 @@ async def test_a_nonce_is_for_one_request() -> None:
     )
     assert foreign.status == short.status == 401
     assert len(s.port.operations) == 1
-    # A refusal over the nonce of a request that was carried out could be shown in its place.
+    # A refusal with the nonce of a request that was carried out could be shown in its place.
     assert not [got for got in (again, foreign, short) if proof.SIGNATURE in got.headers]
 
 
 def test_a_nonce_lasts_ten_seconds() -> None:
-    """By the clock that also counts sleep; a used one is kept until its end."""
+    """The expiry is measured by a clock that includes suspend; a used nonce is kept until then."""
     now_ns = 5 * SECOND_NS
     challenges = Challenges(lambda: now_ns)
     early, late = challenges.issue(), challenges.issue()
@@ -373,7 +373,7 @@ def test_a_nonce_lasts_ten_seconds() -> None:
 
 
 def test_nonces_take_bounded_memory() -> None:
-    """Issued ones take none; past 65,536 used ones in 10 s, requests wait."""
+    """Issued nonces use no memory; after 65,536 used ones in 10 s, requests wait."""
     now_ns = 0
     challenges = Challenges(lambda: now_ns)
     nonces = [challenges.issue() for _ in range(65_537)]
@@ -386,7 +386,7 @@ def test_nonces_take_bounded_memory() -> None:
 
 
 def test_no_two_directions_and_parts_have_one_signature() -> None:
-    """A request's signature is none of an answer's, and a part does not run into the next."""
+    """Signatures of requests and answers differ, and the parts are unambiguous."""
     key = proof.key_of("token")
     digest = proof.body_digest(b"")
     request = proof.request_headers(key, "n" * 16, "200", digest, b"")

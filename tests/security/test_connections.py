@@ -1,4 +1,4 @@
-"""Connections that an attacker holds and renews, and what gets in beside them."""
+"""An attacker's connections, and the requests that are accepted beside them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.harness import ROOT, Sidecar
 pytestmark = pytest.mark.slow
 
 FREEZES = 56
-AT_MOST_SECONDS = 3.0  # 0.1 to 0.3 s on a machine that does nothing else
+AT_MOST_SECONDS = 3.0  # 0.1 to 0.3 s on an idle machine
 
 
 class Unix(http.client.HTTPConnection):
@@ -37,7 +37,7 @@ class Unix(http.client.HTTPConnection):
 
 @contextmanager
 def attack(mode: str, count: int, addresses: int, target: str) -> Iterator[None]:
-    """An attacker who holds ``count`` connections to ``target`` within the context."""
+    """Run an attacker with ``count`` connections to ``target`` until the end of the block."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.security.attacker", mode, str(count), str(addresses), target],
         stdin=subprocess.PIPE,
@@ -56,7 +56,7 @@ def attack(mode: str, count: int, addresses: int, target: str) -> Iterator[None]
 
 
 def freeze(sidecar: Sidecar, *, unix: bool) -> float:
-    """The seconds that one freeze takes, over a connection of its own."""
+    """Return the duration of one freeze over a separate connection."""
     token = (sidecar.state_dir / "operator.token").read_text().strip()
     began = time.monotonic()
     connection = (
@@ -78,8 +78,8 @@ def freeze(sidecar: Sidecar, *, unix: bool) -> float:
     return time.monotonic() - began
 
 
-def test_connections_that_send_nothing_whole_lock_nobody_out(make: Make) -> None:
-    """56 of 56 freezes get in, over TCP and the Unix socket, whatever is held and renewed."""
+def test_incomplete_requests_do_not_block_operators(make: Make) -> None:
+    """56 of 56 freezes are accepted, over TCP and the Unix socket, during each attack."""
     sidecar = make().start()
     port, path = str(sidecar.port), f"{sidecar.directory}/sock"
     worst: dict[tuple[str, int, str], float] = {}

@@ -1,4 +1,4 @@
-"""Numbers that no field has room for: each is a 400 that names its field, and has no effect."""
+"""Numbers out of range: each is a 400 that names its field, and has no effect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ACTIONS = ("freeze", "unfreeze", "trip", "reset", "disable", "enable")
 
 
 def refused(sidecar: Sidecar, path: str, body: str, *, operator: bool = False) -> str | None:
-    """The field that the refusal of this body names."""
+    """Return the field in the refusal of this body."""
     status, answer = sidecar.request("POST", path, body.encode(), operator=operator)
     assert status == 400, (path, body, answer)
     field: str | None = json.loads(answer).get("field")
@@ -26,8 +26,8 @@ def refused(sidecar: Sidecar, path: str, body: str, *, operator: bool = False) -
 
 
 def calls(action: str) -> list[tuple[str, str]]:
-    """Bodies of an operator's call with a number out of range, and its field."""
-    # Both need a generation, but one that comes twice would be refused for that.
+    """Yield bodies of an operator's call with a number out of range, and its field."""
+    # Both need a generation, but a repeated one would be refused for that reason.
     start = '{"scope":"account","reason":"a test",'
     return [
         (f'{start}"preview":{preview},{rest}"{field}":{number}}}', field)
@@ -38,12 +38,12 @@ def calls(action: str) -> list[tuple[str, str]]:
 
 
 def shown(sidecar: Sidecar) -> dict[str, Any]:
-    """The state, without what changes by itself."""
+    """Return the state without the values that change by themselves."""
     return {name: value for name, value in sidecar.state().items() if name != "at"}
 
 
 def test_operators_numbers_are_bounded(make: Make, oms: Webhooks) -> None:
-    """Every action with every extreme: no effect, no cancel, and the sidecar lives."""
+    """Every action with every extreme has no effect and no cancel, and the sidecar continues."""
     sidecar = make(oms.target()).start()
     sidecar.events({"type": "heartbeat", "venue": "kraken"})
     before, trail = shown(sidecar), len(sidecar.incidents())
@@ -53,7 +53,7 @@ def test_operators_numbers_are_bounded(make: Make, oms: Webhooks) -> None:
     assert shown(sidecar) == before
     assert len(sidecar.incidents()) == trail
     assert oms.bodies == []
-    # The largest number that fits is taken, and a freeze still works.
+    # The largest valid number is accepted, and a freeze works.
     assert sidecar.operate("freeze", generation=2**63 - 1)[0] == 200
 
 
@@ -70,7 +70,7 @@ REPORTED = [
 
 
 def test_reported_numbers_are_bounded(make: Make) -> None:
-    """Each field of an event or a check that carries a number."""
+    """Each numeric field of an event or a check is bounded."""
     sidecar = make().start()
     before = shown(sidecar)
     for path, template, field in REPORTED:
@@ -80,7 +80,7 @@ def test_reported_numbers_are_bounded(make: Make) -> None:
 
 
 def test_parameters_are_bounded(make: Make) -> None:
-    """The audit trail's `limit` and `before`, and times that no 64 bits hold."""
+    """`limit` and `before` of the audit trail, and times beyond 64 bits, are bounded."""
     sidecar = make().start()
     for name, values in {
         "limit": (*INTEGERS, "0", "1001", "1e3"),

@@ -32,7 +32,7 @@ def home() -> Iterator[Path]:
 
 
 def file(path: Path, text: str, *, owner: int = -1, mode: int = 0o644) -> Path:
-    """A file of this owner and mode."""
+    """Create a file with this owner and mode."""
     path.write_text(text)
     path.chmod(mode)
     os.chown(path, owner, owner)
@@ -40,7 +40,7 @@ def file(path: Path, text: str, *, owner: int = -1, mode: int = 0o644) -> Path:
 
 
 def only_fault(path: Path, **variables: str) -> str:
-    """The one fault of a configuration, with its cure."""
+    """Return the only fault of a configuration, with its remedy."""
     with pytest.raises(SettingsError) as error:
         load(path, {"HOME": "/nowhere", **variables})
     (fault,) = error.value.faults
@@ -57,7 +57,7 @@ def only_fault(path: Path, **variables: str) -> str:
 def test_a_found_configuration_belongs_to_the_user_or_root(
     home: Path, name: str, owner: int, code: int
 ) -> None:
-    """A stranger's file in the working directory is refused with its path, the reason, the cure."""
+    """A stranger's file in the working directory is refused with path, reason and remedy."""
     text = "lease = 2\n" if name == "riskmon.toml" else "RISKMON_LEASE=2\n"
     file(home / name, text, owner=owner)
     ran = riskmon("check-config", cwd=home, user=OWNER, env={"HOME": str(home)})
@@ -69,7 +69,7 @@ def test_a_found_configuration_belongs_to_the_user_or_root(
 
 @needs_root
 def test_root_does_not_follow_another_users_configuration(home: Path) -> None:
-    """What belongs to another user does not steer root; named, it does."""
+    """Root does not read a configuration of another user that it finds, only one that is named."""
     found = file(home / "riskmon.toml", "lease = 2\n", owner=STRANGER)
     ran = riskmon("status", cwd=home, env={"HOME": str(home)})
     assert ran.returncode == 2
@@ -79,7 +79,7 @@ def test_root_does_not_follow_another_users_configuration(home: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o664, 0o646, 0o666])
 def test_a_configuration_that_others_can_write(home: Path, mode: int) -> None:
-    """A named file is refused too, with the `chmod` that mends it."""
+    """A named file is refused too, with the `chmod` that is the remedy."""
     path = file(home / "my.toml", "lease = 2\n", mode=mode)
     fault = only_fault(path)
     assert f"{path} can be written by its group or others (mode 0{mode:o})" in fault
@@ -89,7 +89,7 @@ def test_a_configuration_that_others_can_write(home: Path, mode: int) -> None:
 
 
 def test_a_dotenv_that_others_can_write(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is judged as the file is."""
+    """A `.env` is checked like the configuration."""
     monkeypatch.chdir(home)
     file(home / ".env", "RISKMON_LEASE=2\n", mode=0o666)
     path = file(home / "my.toml", "")
@@ -97,14 +97,14 @@ def test_a_dotenv_that_others_can_write(home: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_pipe_in_the_working_directory_is_no_configuration(home: Path) -> None:
-    """A command does not wait for its writer."""
+    """A command does not wait for the writer of a pipe that it finds."""
     os.mkfifo(home / "riskmon.toml", 0o600)
     with pytest.raises(Unsafe, match="not a regular file"):
         read_config(home / "riskmon.toml", searched=True)
 
 
 def test_a_named_pipe_is_a_configuration(home: Path) -> None:
-    """As in `--config <(generate)`: its writer is waited for."""
+    """As in `--config <(generate)`, the command waits for the writer."""
     os.mkfifo(home / "pipe", 0o600)
     writer = threading.Thread(target=(home / "pipe").write_text, args=("lease = 2",))
     writer.start()
@@ -127,7 +127,7 @@ def test_a_named_pipe_is_a_configuration(home: Path) -> None:
     ],
 )
 def test_a_secret_that_others_can_read_or_write(home: Path, mode: int, why: str | None) -> None:
-    """The webhook's secret is refused with its path, the reason and a cure that mends it."""
+    """The webhook's secret is refused with path, reason and a remedy that works."""
     secret = file(home / "oms.secret", SECRET, mode=mode)
     config = file(home / "my.toml", CANCEL.format(secret))
     if why is not None:
@@ -141,7 +141,7 @@ def test_a_secret_that_others_can_read_or_write(home: Path, mode: int, why: str 
 def test_credentials_of_systemd_may_be_readable(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In $CREDENTIALS_DIRECTORY the mode is the platform's: reading is allowed, writing is not."""
+    """In $CREDENTIALS_DIRECTORY the platform sets the mode: others may read, but not write."""
     secret = file(home / "oms.secret", SECRET)
     with pytest.raises(Unsafe, match="can be read"):
         read_secret(secret)
@@ -155,7 +155,7 @@ def test_credentials_of_systemd_may_be_readable(
 def test_a_link_in_a_folder_of_secrets_leads_nowhere_else(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The place of the file that was opened counts, not the path to it."""
+    """The location of the opened file counts, not the path to it."""
     folder = home / "credentials"
     folder.mkdir()
     (folder / "oms").symlink_to(file(home / "oms.secret", SECRET))
@@ -181,7 +181,7 @@ mount -o remount,ro "$1/mount"
 
 @needs_root
 def test_run_secrets_and_read_only_mounts_may_be_readable(home: Path) -> None:
-    """In a mount namespace of its own: /run/secrets, and any mount once it is read-only."""
+    """In a mount namespace: /run/secrets, and any read-only mount."""
     reader = (
         "import sys; from pathlib import Path; from riskmon.system.permissions import read_secret;"
         "assert read_secret(Path(sys.argv[1])) == b'secret\\n'"
@@ -200,7 +200,7 @@ def test_run_secrets_and_read_only_mounts_may_be_readable(home: Path) -> None:
 
 
 def test_the_key_of_the_certificate(home: Path) -> None:
-    """check-config refuses it, and so does a start that was configured before."""
+    """check-config refuses the key, and so does a start."""
     key = file(home / "tls.key", "no key")
     config = file(
         home / "my.toml", f'[http]\ntls_certificate = "{key}"\ntls_key = "{key}"\n', mode=0o600
@@ -213,8 +213,8 @@ def test_the_key_of_the_certificate(home: Path) -> None:
         tls_context(settings.http)
 
 
-def test_what_is_judged_is_what_is_read(home: Path) -> None:
-    """A path that leads elsewhere after the judgement changes nothing."""
+def test_the_checked_file_is_the_one_that_is_read(home: Path) -> None:
+    """Replacing the path after the check has no effect."""
     secret = private(home / "secret", "mine")
     with open_secret(secret) as handle:
         secret.rename(home / "moved")
@@ -227,7 +227,7 @@ def test_what_is_judged_is_what_is_read(home: Path) -> None:
 
 @pytest.mark.parametrize("umask", [0, 0o022, 0o777])
 def test_directories_on_the_way_are_private(home: Path, umask: int) -> None:
-    """All that are made are 0700, whatever the umask; those that exist stay as they are."""
+    """All created directories are 0700, whatever the umask; existing ones are unchanged."""
     before = os.umask(umask)
     try:
         make_directory(home / "a" / "b" / "state")
@@ -244,7 +244,7 @@ def test_directories_on_the_way_are_private(home: Path, umask: int) -> None:
 
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o1777])
 def test_a_state_directory_that_others_can_write(home: Path, mode: int) -> None:
-    """It is refused with the `chmod` that mends it; its parents are not judged."""
+    """It is refused with the `chmod` that is the remedy; its parents are not checked."""
     home.chmod(0o777)
     state = home / "state"
     state.mkdir()
@@ -259,7 +259,7 @@ def test_a_state_directory_that_others_can_write(home: Path, mode: int) -> None:
 
 
 def mended(path: Path, act: Callable[[], object]) -> str:
-    """What ``act`` refuses; it does not once the `chmod` that it names was run on ``path``."""
+    """Return the refusal of ``act``, after checking that its `chmod` on ``path`` is the remedy."""
     with pytest.raises((CannotStart, Unsafe)) as refused:
         act()
     command = str(refused.value).partition("`")[2].partition("`")[0].split()
@@ -272,7 +272,7 @@ def mended(path: Path, act: Callable[[], object]) -> str:
 
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o644])
 def test_an_operators_token_that_others_can_use(home: Path, mode: int) -> None:
-    """A start refuses it with the `chmod` that mends it."""
+    """A start refuses the token with the `chmod` that is the remedy."""
     operator_token(home)
     token = home / "operator.token"
     token.chmod(mode)
@@ -280,7 +280,7 @@ def test_an_operators_token_that_others_can_use(home: Path, mode: int) -> None:
 
 
 def test_a_token_file_that_others_can_read(home: Path) -> None:
-    """The commands refuse it, and send nothing."""
+    """The commands refuse the token, and send nothing."""
     token = file(home / "token", "x" * 43)
     arguments = ("--url", "http://127.0.0.1:1", "--token-file", str(token))
     ran = riskmon("status", *arguments, cwd=home)
@@ -289,7 +289,7 @@ def test_a_token_file_that_others_can_read(home: Path) -> None:
 
 
 def test_an_oms_secret_that_others_can_read(home: Path) -> None:
-    """The reference OMS refuses it too."""
+    """The reference OMS refuses the secret."""
     secret = file(home / "oms.secret", SECRET)
     ran = riskmon("oms", "--listen", "127.0.0.1:0", "--secret-file", str(secret), cwd=home)
     assert ran.returncode == 2
@@ -302,7 +302,7 @@ def test_an_oms_secret_that_others_can_read(home: Path) -> None:
 @needs_root
 @pytest.mark.slow
 def test_a_user_without_a_home(home: Path) -> None:
-    """Neither HOME nor an entry in passwd: exit 2 with what to set; all of it set, it works."""
+    """Without HOME and a passwd entry: exit 2 with the settings to make, with which it works."""
     for command in ("run", "check-config", "status"):
         ran = riskmon(command, cwd=home, user=OWNER)
         assert ran.returncode == 2, ran.stderr
@@ -322,7 +322,7 @@ def test_a_user_without_a_home(home: Path) -> None:
 @needs_root
 @pytest.mark.slow
 def test_an_unreadable_working_directory(home: Path) -> None:
-    """Whether it holds a configuration is unknown: exit 2 with the cure, for each command."""
+    """Whether it contains a configuration is unknown: each command exits 2 with the remedy."""
     shut = home / "shut"
     shut.mkdir(mode=0o700)
     for command in ("run", "check-config", "status"):
@@ -333,8 +333,8 @@ def test_an_unreadable_working_directory(home: Path) -> None:
 
 
 @needs_root
-def test_a_working_directory_that_is_gone(home: Path) -> None:
-    """It holds no configuration, and the command goes on."""
+def test_a_removed_working_directory(home: Path) -> None:
+    """A removed working directory has no configuration, and the command continues."""
     script = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
     ran = subprocess.run(
         ["sh", "-c", script, "sh", *program(), "check-config"],

@@ -1,4 +1,4 @@
-"""Owners of a gate: readers halt on what another user could have written."""
+"""Owners of a gate: readers halt on a file that another user can have written."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BOT = 54_323
 BOOT_ID = bytes.fromhex(
     Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip().replace("-", "")
 )
-# Allows the account until the end of time, with no sidecar alive.
+# Allows the account without an end, without a sidecar.
 FORGED = (
     struct.pack("<8sQ8sQQQQQ", b"RISKMON\x01", 1, BOOT_ID[:8], 7, 2, 2**63 - 1, 0, 0)
     + struct.pack("<Q56s", 2**62 | 3, b"account")
@@ -45,7 +45,7 @@ FORGED = (
 
 
 def forge(gate: Path, user: int) -> None:
-    """Make the directory and a file that allows everything, as this user."""
+    """Create the directory and a file that allows everything, as this user."""
     script = 'mkdir -p -m 755 "${1%/*}" && umask 022 && cat > "$1"'
     command = ["/bin/sh", "-c", script, "sh", str(gate)]
     subprocess.run(command, input=FORGED, user=user, group=user, extra_groups=[], check=True)
@@ -53,7 +53,7 @@ def forge(gate: Path, user: int) -> None:
 
 @contextmanager
 def removed_at_the_end(*paths: Path) -> Iterator[None]:
-    """Remove files, and their directories when those are empty, before the block and after."""
+    """Remove files, and their empty directories, before the block and after it."""
     try:
         yield
     finally:
@@ -67,7 +67,7 @@ def removed_at_the_end(*paths: Path) -> Iterator[None]:
 
 @pytest.fixture
 def gate() -> Iterator[Path]:
-    """A gate of OWNER, in a directory of its own, that allows everything."""
+    """A gate of OWNER that allows everything, in a separate directory."""
     with shared_directory() as place:
         path = place / "own" / "main.gate"
         forge(path, OWNER)
@@ -78,7 +78,7 @@ def gate() -> Iterator[Path]:
 
 
 def test_a_strangers_gate_at_the_default_paths_allows_nothing() -> None:
-    """A forged file in a directory that a stranger made first, where gates were and are."""
+    """A forged file at the default paths, in a directory that a stranger created, halts."""
     name = f"t{secrets.token_hex(6)}"
     new, old = gate_path(name, OWNER), Path(f"/dev/shm/riskmon/{name}.gate")
     with removed_at_the_end(new, old):
@@ -132,8 +132,8 @@ def asker() -> Iterator[Path | None]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_reader_judges_what_it_has_opened(case: str, gate: Path, asker: Path | None) -> None:
-    """Python's reader and the one in C take a gate that the sidecar's user alone can write."""
+def test_every_reader_checks_the_opened_file(case: str, gate: Path, asker: Path | None) -> None:
+    """The readers in Python and C accept a gate that only the sidecar's user can write."""
     change, expected = CASES[case]
     change(gate)
     allowed, fault = read_gate(gate, user=BOT, owner=str(OWNER))
@@ -147,7 +147,7 @@ def test_every_reader_judges_what_it_has_opened(case: str, gate: Path, asker: Pa
 
 
 def test_the_owner_is_a_name_or_a_number(gate: Path) -> None:
-    """A number needs no passwd entry; a name that has none is a bad argument."""
+    """A number needs no passwd entry; a name without one is refused."""
     with pytest.raises(KeyError):
         pwd.getpwuid(OWNER)
     for owner in (OWNER, str(OWNER)):
@@ -170,8 +170,8 @@ def test_the_owner_is_a_name_or_a_number(gate: Path) -> None:
             user_number(wrong)
 
 
-def test_a_number_that_stands_for_several_users_is_refused(gate: Path) -> None:
-    """In a user namespace all users that it does not map show as 65534: none can be named."""
+def test_a_number_that_represents_several_users_is_refused(gate: Path) -> None:
+    """In a user namespace all unmapped users appear as 65534, which is refused as an owner."""
     script = f"""
 import sys
 sys.path[:0] = [{str(ROOT)!r}]
@@ -193,7 +193,7 @@ except ValueError as error:
 
 
 def test_a_name_that_changes_in_between_opens_nothing(gate: Path) -> None:
-    """A stranger exchanges a shut gate of the sidecar's and a forged one as fast as possible."""
+    """A stranger exchanges a shut gate of the sidecar and a forged one as fast as possible."""
     place, forged = gate.parent.parent, gate.parent.with_name("forged")
     gate.write_bytes(FORGED[:64] + bytes(8) + FORGED[72:])
     os.chown(place, STRANGER, STRANGER)
@@ -244,7 +244,7 @@ PLACES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 def configured(place: Path, gate: Path, account: str = "main") -> dict[str, str]:
-    """The environment of a sidecar of OWNER with this gate."""
+    """Return the environment of a sidecar of OWNER with this gate."""
     return {
         "RISKMON_ACCOUNT": account,
         "RISKMON_GATE": str(gate),
@@ -255,7 +255,7 @@ def configured(place: Path, gate: Path, account: str = "main") -> dict[str, str]
 
 @pytest.mark.parametrize("case", PLACES)
 def test_a_sidecar_refuses_a_place_that_others_can_write(case: str, gate: Path) -> None:
-    """It ends with exit code 2 and the cure, and leaves what is there."""
+    """The start exits 2 with the remedy, and does not change the path."""
     change, expected = PLACES[case]
     change(gate)
     place = gate.parent.parent
@@ -267,7 +267,7 @@ def test_a_sidecar_refuses_a_place_that_others_can_write(case: str, gate: Path) 
 
 @contextmanager
 def running(place: Path, environment: dict[str, str], umask: int = 0o022) -> Iterator[None]:
-    """A sidecar of OWNER, until the end of the block."""
+    """Run a sidecar of OWNER until the end of the block."""
     process = subprocess.Popen(
         [*program(OWNER), "run"], cwd=place, env=environment, stderr=subprocess.DEVNULL, umask=umask
     )
@@ -281,7 +281,7 @@ def running(place: Path, environment: dict[str, str], umask: int = 0o022) -> Ite
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
 def test_on_a_shared_volume_the_sidecar_makes_a_directory_of_its_own(umask: int) -> None:
-    """In a volume of root that all can write, such as an emptyDir, bots of other users read it."""
+    """In a volume that all users can write, such as an emptyDir, other users can read the gate."""
     with shared_directory() as place, shared_directory(owner=0) as volume:
         volume.chmod(0o1777)
         gate = volume / "riskmon" / "main.gate"
@@ -293,7 +293,7 @@ def test_on_a_shared_volume_the_sidecar_makes_a_directory_of_its_own(umask: int)
 
 
 def test_a_bot_of_another_user_finds_the_default_gate_by_the_owner() -> None:
-    """The sidecar's default gate, and a bot that has the account's name and the user's number."""
+    """With account and user number a bot of another user finds the sidecar's default gate."""
     name = f"t{secrets.token_hex(6)}"
     path = gate_path(name, OWNER)
     with shared_directory() as place, removed_at_the_end(path):

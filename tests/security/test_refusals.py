@@ -1,4 +1,4 @@
-"""Refused operators' calls: the audit trail names their senders, and a flood is only counted."""
+"""Refused calls of operators: the audit trail has their senders, and a flood is only counted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ tokens = [{{ name = "bot-1", role = "ingest", hash = "{token_hash("a-bot")}" }}]
 
 
 async def test_refused_calls_leave_the_edge_with_their_sender() -> None:
-    """A 401 or 403 of an operator's call names the action, the peer, and the token if known."""
+    """A 401 or 403 of an operator's call records the action, the peer and the token's name."""
     async with site(GUARDED) as s:
         await s.ask("POST", "/v1/freeze", json=FREEZE)
         await s.ask("POST", "/v1/reset", token=EXPIRED, json=FREEZE)
@@ -36,7 +36,7 @@ async def test_refused_calls_leave_the_edge_with_their_sender() -> None:
         await s.ask(
             "POST", "/v1/freeze", token=OPERATOR, json=FREEZE, headers={"Host": "evil.example"}
         )
-        await s.ask("GET", "/v1/state")  # no operator's call
+        await s.ask("GET", "/v1/state")  # not a call of an operator
         refused = s.port.refusals
     assert [(one.reason, one.action, one.caller, one.peer) for one in refused] == [
         ("unauthorized", "freeze", "", "127.0.0.1"),
@@ -48,7 +48,7 @@ async def test_refused_calls_leave_the_edge_with_their_sender() -> None:
 
 
 def refused(sidecar: Sidecar) -> list[dict[str, Any]]:
-    """The audit trail's records of calls that were refused, oldest first."""
+    """Return the records of refused calls, oldest first."""
     trail = json.loads(sidecar.request("GET", "/v1/incidents?limit=1000", operator=True)[1])
     return [
         record
@@ -58,8 +58,8 @@ def refused(sidecar: Sidecar) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_refusals_are_in_the_trail_and_outlive_a_kill(make: Make) -> None:
-    """Each reason stands in the trail with peer and name, and in the metric; also after a kill."""
+def test_refusals_are_in_the_trail_after_a_kill(make: Make) -> None:
+    """Each reason is in the trail, with peer and name, and in the metric; also after a kill."""
     sidecar = make(TOKENS).start()
     for reason in ("unauthorized", "forbidden", "conflict", "not_found"):
         assert metric(sidecar, reason) == 0
@@ -83,7 +83,7 @@ def test_refusals_are_in_the_trail_and_outlive_a_kill(make: Make) -> None:
 
 @pytest.mark.slow
 def test_flood_of_refusals_is_counted(make: Make) -> None:
-    """Of hundreds of refused calls ten a second are recorded, and the rest are counted."""
+    """Of hundreds of refused calls ten per second are recorded, and the rest are counted."""
     sidecar = make(TOKENS).start()
     began = time.monotonic()
     sent = 0
@@ -99,12 +99,12 @@ def test_flood_of_refusals_is_counted(make: Make) -> None:
     single = [r for r in records if "left out" not in r["outcome"]]
     assert len(single) + sum(left_out) == sent
     seconds = Counter(r["at"][:19] for r in single)
-    assert max(seconds.values()) <= 20  # two of the sidecar's seconds touch one of the clock's
+    assert max(seconds.values()) <= 20  # two of the sidecar's seconds overlap one of the clock's
     assert len(single) <= 40
 
 
 def metric(sidecar: Sidecar, reason: str) -> int:
-    """How many calls were refused for a reason."""
+    """Return the number of calls refused for a reason."""
     page = sidecar.request("GET", "/metrics", operator=True)[1].decode()
     name = f'riskmon_operations_refused_total{{account="test",reason="{reason}"}} '
     (line,) = [line for line in page.splitlines() if line.startswith(name)]
@@ -112,7 +112,7 @@ def metric(sidecar: Sidecar, reason: str) -> int:
 
 
 def call(sidecar: Sidecar, path: str, token: str | None) -> None:
-    """An operator's call without the right."""
+    """Make an operator's call without permission."""
     connection = http.client.HTTPConnection("127.0.0.1", sidecar.port, timeout=10)
     headers = {"Content-Type": "application/json"}
     if token is not None:
@@ -127,7 +127,7 @@ def call(sidecar: Sidecar, path: str, token: str | None) -> None:
 
 
 def test_refusals_are_pruned_and_operations_are_not(tmp_path: Path) -> None:
-    """Of the records of refused calls the newest are kept; other records stay."""
+    """The newest records of refused calls are kept; other records are not pruned."""
     journal = Journal.open(tmp_path)
     try:
         journal.recover()

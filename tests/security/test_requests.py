@@ -1,4 +1,4 @@
-"""Single requests: Host headers, keys that stand twice, and addresses of the Unix socket."""
+"""Single requests: Host headers, duplicate keys, and addresses of the Unix socket."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.support.port import OPEN, OPERATOR, MemoryPort, site
     ],
 )
 async def test_address_is_accepted_as_host(host: str, accepted: bool) -> None:
-    """A Host that is an IP literal is accepted with any port; an unknown name is not."""
+    """A Host that is an IP literal is accepted with any port; an unknown name is refused."""
     async with site() as s:
         got = await s.ask("GET", "/-/ready", headers={"Host": host})
     assert got.status == (200 if accepted else 403)
@@ -53,8 +53,8 @@ async def test_address_is_accepted_as_host(host: str, accepted: bool) -> None:
         ),
     ],
 )
-async def test_key_that_stands_twice_is_refused(path: str, body: bytes, key: str) -> None:
-    """A call in which two values compete for one key is a 400 that names the key."""
+async def test_a_duplicate_key_is_refused(path: str, body: bytes, key: str) -> None:
+    """A call with a duplicate key is a 400 that names the key."""
     async with site() as s:
         got = await s.ask(
             "POST", path, token=OPERATOR, body=body, headers={"Content-Type": "application/json"}
@@ -79,7 +79,7 @@ async def test_calls_are_small() -> None:
 
 
 async def test_long_unix_path(tmp_path: Path) -> None:
-    """A path that no socket address can hold is bound, connected to, replaced and removed."""
+    """A path longer than a socket address can be bound, connected to, replaced and removed."""
     directory = tmp_path / ("d" * 60) / ("e" * 60)
     directory.mkdir(parents=True)
     path = directory / "riskmon.sock"
@@ -100,7 +100,7 @@ async def test_long_unix_path(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_occupied_unix_path_is_named(tmp_path: Path) -> None:
-    """A start whose Unix socket is taken names the path, not the TCP address; exit 2."""
+    """A start whose Unix socket is in use names the path, not the TCP address; exit 2."""
     with Sidecar(tmp_path) as sidecar, socket.socket(socket.AF_UNIX) as holder:
         holder.bind(f"{tmp_path}/sock")
         holder.listen()
@@ -111,7 +111,7 @@ def test_occupied_unix_path_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_file_in_place_of_the_unix_socket_is_kept(tmp_path: Path) -> None:
-    """A file that is no socket is not removed; the start names it and ends with exit 2."""
+    """A file that is not a socket is not removed; the start names it and exits 2."""
     (tmp_path / "sock").write_text("precious")
     with Sidecar(tmp_path) as sidecar:
         assert sidecar.launch().wait() == 2
@@ -120,7 +120,7 @@ def test_file_in_place_of_the_unix_socket_is_kept(tmp_path: Path) -> None:
 
 
 async def test_header_that_is_no_utf8_is_refused() -> None:
-    """Bytes that are no UTF-8 in a header are quoted in a refusal with 400 or 415, not a 500."""
+    """Invalid UTF-8 in a header is quoted in a refusal with 400 or 415, and is not a 500."""
     running = await serve(make_app(MemoryPort(), OPEN), port=0)
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
     writer.write(

@@ -1,4 +1,4 @@
-"""The Unix socket of the sidecar: who can connect, and that the commands use it."""
+"""The Unix socket of the sidecar: its permissions, and its use by the commands."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def folder() -> Iterator[Path]:
 
 @pytest.mark.slow
 def test_the_commands_use_the_socket_in_the_state_directory(tmp_path: Path) -> None:
-    """It is there by default, 0600, also under a long path; no port is used."""
+    """The socket exists by default, 0600, also with a long path; no port is used."""
     with Sidecar(tmp_path) as sidecar:
         sidecar.state_dir = tmp_path / ("long-" * 12) / ("path-" * 12) / "state"
         text = f'account = "test"\nstate_dir = "{sidecar.state_dir}"\n'
         text += f'gate = "{sidecar.gate_path}"\n[http]\nlisten = "127.0.0.1:0"\n'
         sidecar.config.write_text(text)
-        # What Kubernetes sets for a Service is ignored, with one line.
+        # Variables of Kubernetes for a Service are ignored, with one line.
         sidecar.start(
             environment={
                 "RISKMON_PORT": "tcp://10.0.0.1:9788",
@@ -74,7 +74,7 @@ def test_the_commands_use_the_socket_in_the_state_directory(tmp_path: Path) -> N
     ],
 )
 async def test_who_can_connect(folder: Path, mode: int, group: int | None, who: list[int]) -> None:
-    """The owner alone, a group or every user: by `unix_mode` and `unix_group`."""
+    """`unix_mode` and `unix_group` permit the owner alone, a group or every user."""
     path = folder / "riskmon.sock"
     app = make_app(MemoryPort(), OPEN)
     running = await serve(app, host=None, unix=path, unix_mode=mode, unix_group=group)
@@ -93,7 +93,7 @@ async def test_who_can_connect(folder: Path, mode: int, group: int | None, who: 
 async def test_no_user_connects_before_the_mode_is_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between bind and chmod the socket has no permission at all, whatever the umask."""
+    """Between bind and chmod the socket has no permissions, whatever the umask."""
     before: list[int] = []
     chmod: Callable[[Path, int], None] = Path.chmod
 
@@ -112,7 +112,7 @@ async def test_no_user_connects_before_the_mode_is_set(
 
 
 def test_the_keys_of_the_socket(tmp_path: Path) -> None:
-    """It lies in the state directory unless named, and "" or false switch it off."""
+    """It is in the state directory unless a path is set; "" or false disable it."""
 
     def http(line: str) -> tuple[Path | None, str, int | None]:
         config = tmp_path / "riskmon.toml"

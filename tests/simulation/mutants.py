@@ -66,8 +66,7 @@ def acknowledge_before_commit() -> Iterator[None]:
     def broken(loop: Sequencer, turn: Turn) -> None:
         write(loop, turn)
         for request in turn.requests:
-            if request.waiter is not None and not request.waiter.done():
-                request.waiter.set_result(request.outcome)
+            request.answer()
 
     with patch.object(Sequencer, "_write", broken):
         yield

@@ -31,7 +31,7 @@ class Process(Sidecar):
     def __init__(self, settings: Settings, *, accept_loss: bool) -> None:
         super().__init__(settings, cast("Log", _NoLog()), accept_loss=accept_loss)
 
-    def _mind_signals(self) -> None:
+    def _handle_signals(self) -> None:
         """The simulation ends it by `_stop`."""
 
     async def _listen(self) -> Running:
@@ -40,7 +40,7 @@ class Process(Sidecar):
     @property
     def is_serving(self) -> bool:
         """Whether the start is over."""
-        return self.loop is not None and not self._state
+        return self.sequencer is not None and not self._state
 
     def stop_in_order(self) -> None:
         """What SIGTERM does."""

@@ -88,8 +88,8 @@ class Simulation:
     def submitted(self, commit: Commit) -> None:
         process = self.process
         assert process is not None
-        if self._is_live and process.loop is not None:
-            engine = process.loop.engine
+        if self._is_live and process.sequencer is not None:
+            engine = process.sequencer.engine
             self._hold(lambda: self.truth.submitted(commit, engine, self.clock.ns))
 
     def durable(self, commits: list[Commit]) -> None:
@@ -152,8 +152,8 @@ class Simulation:
         """Between any two rounds of the event loop: what a reader sees now."""
         if not self._is_live:
             return
-        loop = self.process.loop if self.process is not None else None
-        self.truth.is_at_rest = loop is None or loop.is_at_rest
+        sequencer = self.process.sequencer if self.process is not None else None
+        self.truth.is_at_rest = sequencer is None or sequencer.is_at_rest
         self._hold(lambda: self.truth.check_gate(self.gate, list(SCOPES), self.clock.ns))
         if self.pieces_left >= 0 and not self.truth.is_at_rest:
             self.pieces_left -= 1
@@ -375,10 +375,10 @@ class Simulation:
                     self.tell(f"operator freezes {scope}: {told}")
 
     def _shut_by_operator(self, process: Process) -> set[str]:
-        assert process.loop is not None
+        assert process.sequencer is not None
         return {
             one.scope
-            for one in process.loop.engine.view().breakers
+            for one in process.sequencer.engine.view().breakers
             if one.state in ("open", "frozen") and one.recovers == "by an operator"
         }
 
@@ -388,8 +388,8 @@ class Simulation:
             await asyncio.sleep(0.001)
         self.accepts_loss = self.is_damaged = self.has_one_mark = False
         self.tell(f"serving; level {(await process.view()).level}")
-        assert process.loop is not None
-        engine, was_killed = process.loop.engine, self.was_killed
+        assert process.sequencer is not None
+        engine, was_killed = process.sequencer.engine, self.was_killed
         self._hold(lambda: self.truth.check_start(engine, was_killed))
         self.served_ns, self.was_killed = self.clock.ns, False
         began = self.clock.seconds

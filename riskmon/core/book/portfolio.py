@@ -58,7 +58,7 @@ class Portfolio:
             self.worths,
             self.dirty,
             on_top_at=self.positions.on_top_at,
-            entered=self._add_units,
+            entered=self.add_units,
         )
         self.exposures = self.positions.exposures
         self.tracks = Tracks(state.tracks, config.timezone, config.day_start)
@@ -101,7 +101,7 @@ class Portfolio:
             yield from self._deriving()
             if not self._entering:
                 return
-            self._add_units(0.0)
+            self.add_units(0.0)
 
     @property
     def is_stale(self) -> bool:
@@ -285,7 +285,7 @@ class Portfolio:
         if held and venue is not None and wall_ns < self._begun_wall_ns(venue):
             return  # the first equity includes it
         if worth is not None:
-            self._add_units(amount * worth, counted=fresh)
+            self.add_units(amount * worth, counted=fresh)
             if held:
                 self._take_back(amount * worth, wall_ns)
         elif venue is not None:  # it never had a price: it enters when it has one
@@ -301,7 +301,7 @@ class Portfolio:
         if flow > 0:
             self.state.peak.take_back(wall_ns)  # a profit since then raises it again at once
 
-    def _add_units(self, flow: float, *, counted: bool = True) -> None:
+    def add_units(self, flow: float, *, counted: bool = True) -> None:
         """Add units for a flow at the unit value before it; ``counted``: equity includes it.
 
         The assets that were left out and have a price now enter with it.
@@ -310,7 +310,7 @@ class Portfolio:
             for _ in self._deriving():
                 pass
         if self._entering and not counted:
-            self._add_units(0.0)
+            self.add_units(0.0)
         flow, self._entering = flow + self._entering, 0.0
         state = self.state
         state.tracks.entered.add(flow)
