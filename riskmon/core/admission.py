@@ -14,9 +14,9 @@ days (:mod:`riskmon.core.book.seen`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import nsmallest
-from typing import Any
+from operator import attrgetter
 
 from riskmon.core import events as ev
 from riskmon.core.book.portfolio import Portfolio
@@ -28,8 +28,14 @@ EXAMINED_OF_ONE = 8  # to examine so many is as much work as to apply one
 
 Row = tuple[str, ...]
 
-_SCOPES_OF: dict[type[Any], tuple[str, ...]] = {
-    kind: tuple(name for name in ("venue", "symbol", "strategy") if name in kind.__struct_fields__)
+# The kinds of scopes that each type of event names, with what reads the name.
+Names = tuple[tuple[str, Callable[[ev.Event], str | None]], ...]
+_SCOPES_OF: dict[type[ev.Event], Names] = {
+    kind: tuple(
+        (name, attrgetter(name))
+        for name in ("venue", "symbol", "strategy")
+        if name in kind.__struct_fields__
+    )
     for kind in (*ev.Reported.__args__, ev.Check)
 }
 
@@ -40,8 +46,8 @@ class TooManyScopes(Exception):
 
 def scopes_of(event: ev.Event) -> Iterator[str]:
     """The scopes that an event names."""
-    for kind in _SCOPES_OF.get(type(event), ()):
-        if name := getattr(event, kind):
+    for kind, name_of in _SCOPES_OF.get(type(event), ()):
+        if name := name_of(event):
             yield f"{kind}:{name}"
 
 
@@ -65,8 +71,8 @@ class Admission:
         if not crowded and not tight:
             return
         for at, event in enumerate(events, 1):
-            for kind in _SCOPES_OF.get(type(event), ()):
-                if (name := getattr(event, kind)) is not None:
+            for kind, name_of in _SCOPES_OF.get(type(event), ()):
+                if (name := name_of(event)) is not None:
                     names[kind][name] = True
             if tight:
                 yield from self._note(event)
@@ -145,7 +151,7 @@ _WORDS = {
 
 
 # The rows that an event of a type may need at the most: `balances`, for each asset.
-_ROWS_OF: dict[type[Any], tuple[tuple[str, int], ...]] = {
+_ROWS_OF: dict[type[ev.Event], tuple[tuple[str, int], ...]] = {
     ev.Balance: (("balances", 1), ("assets", 1)),
     ev.Balances: (("balances", 1), ("assets", 1)),
     ev.CashFlow: (("balances", 1), ("assets", 1)),

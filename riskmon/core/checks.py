@@ -1,45 +1,37 @@
-"""May this order be sent? The levels of its scopes, and what it would do to every limit.
+"""May this order be sent? The levels of its scopes, and its effect on every limit.
 
-An order is judged as if it were filled, together with the orders that were permitted before it and
-are not filled yet. What lowers a measured size is never refused for that size. What cannot be told
-(an order in a currency without a price) is refused by the limits that need it.
+An order is judged as if it were filled, together with the orders that are permitted and not filled
+yet. An order that lowers a size is never refused for that size. A limit whose value with the order
+is unknown (an order in a currency without a price) refuses it.
 """
 
 from __future__ import annotations
 
 from riskmon.core.breakers.board import Board
 from riskmon.core.breakers.breaker import Breaker
-from riskmon.core.breakers.judge import Judge
-from riskmon.core.breakers.rules import Rule, utilization
 from riskmon.core.decisions import HALT, LEVEL_NAMES, PROBE, REDUCE_ONLY, CheckAnswer, Violation
 from riskmon.core.events import Check
 from riskmon.core.limits.facts import Facts, Intent
-from riskmon.core.limits.policy import Recovery
+from riskmon.core.limits.limit import Limit
 from riskmon.core.unknown import Unknown
 
 PERMIT_NS = 5 * 10**9
-_REFUSES = ("block", "reduce", "trip", "freeze")
 
 
-def check(judge: Judge, facts: Facts, order: Check, scopes: list[str]) -> CheckAnswer:
+def check(board: Board, facts: Facts, order: Check, scopes: list[str]) -> CheckAnswer:
     """Judge one order; an allowed one is reserved, and takes a permit at level probe."""
-    board = judge.board
     levels = board.levels
     level = min([levels.get(scope, HALT) for scope in scopes])
     intent = facts.intent(order)
     reasons: list[Violation] = []
     if level == HALT or (level == REDUCE_ONLY and not _only_reduces(facts, intent)):
         reasons = _shut(board, scopes)
-    reasons = _merge(reasons, _refusals(judge, facts, intent, scopes))
+    reasons = _merge(reasons, _refusals(board, facts, intent, scopes))
     if level == PROBE and not reasons:
         reasons = _take_permits(board, scopes, simulate=order.simulate)
     if not order.simulate and not reasons:
-        _admit(judge, facts, intent, scopes)
-    return CheckAnswer(
-        allowed=not reasons,
-        level=LEVEL_NAMES[level],  # type: ignore[arg-type]
-        reasons=reasons,
-    )
+        _admit(board, facts, intent, scopes)
+    return CheckAnswer(allowed=not reasons, level=LEVEL_NAMES[level], reasons=reasons)
 
 
 def checked_scopes(order: Check) -> list[str]:
@@ -49,8 +41,8 @@ def checked_scopes(order: Check) -> list[str]:
 
 
 def _shut(board: Board, scopes: list[str]) -> list[Violation]:
-    """What holds the scopes under level probe."""
-    return board.blames(scopes, PROBE) + [
+    """The breakers that hold the scopes under level probe."""
+    return board.violations(scopes, PROBE) + [
         Violation(limit="unregistered", scope=scope)  # only a dry run meets one
         for scope in scopes
         if scope not in board.levels
@@ -58,11 +50,11 @@ def _shut(board: Board, scopes: list[str]) -> list[Violation]:
 
 
 def _merge(shut: list[Violation], refusing: list[Violation]) -> list[Violation]:
-    """Each limit once: with the value that the order would have led to, where there is one."""
+    """Each limit once: with the value that the order would lead to, where there is one."""
     if not shut:
         return refusing
-    told = {(blame.limit, blame.scope) for blame in refusing}
-    return [blame for blame in shut if (blame.limit, blame.scope) not in told] + refusing
+    listed = {(one.limit, one.scope) for one in refusing}
+    return [one for one in shut if (one.limit, one.scope) not in listed] + refusing
 
 
 def _only_reduces(facts: Facts, intent: Intent) -> bool:
@@ -81,117 +73,83 @@ def _lowers(facts: Facts, intent: Intent) -> bool:
     return sizes.symbol_after < sizes.symbol_before and _only_reduces(facts, intent)
 
 
-def _refusals(judge: Judge, facts: Facts, intent: Intent, scopes: list[str]) -> list[Violation]:
+def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[str]) -> list[Violation]:
     """The limits that the order would take past their bounds."""
-    refused = []
+    found: list[Violation | None] = []
     for scope in scopes:
-        for rule, breaker in judge.board.checking.get(scope, ()):
-            if breaker.state == "disabled":
+        for sizing in board.sizing.get(scope, ()):
+            if sizing.state.state == "disabled":
                 continue
-            limit, bound, before = rule.limit, breaker.bound, -1.0
-            if limit.standing:
-                value = limit.size(facts, intent)
-                if type(value) is tuple:
-                    before, value = value
-            else:
-                value = limit.judge(facts, intent, scope, bound)
-                if rule.notes:
-                    _note(judge, facts, intent, rule, breaker)
-            if type(value) is Unknown:
-                blame = _untold(facts, intent, rule, breaker)
-            elif value <= bound or value <= before:
-                continue  # nearly always
-            else:
-                blame = _exceed(judge, intent, rule, breaker, value)
-            if blame is not None:
-                refused.append(blame)
-    return refused
+            size = sizing.limit.size(facts, intent)
+            if isinstance(size, Unknown):
+                # Whatever the size is, an order that closes lowers it.
+                found.append(None if _lowers(facts, intent) else _unknown(sizing))
+                continue
+            before, after = size
+            if after > before and sizing.limit.is_past(after, sizing.bound):
+                found.append(_exceed(intent, sizing, after))
+        for ordering in board.ordering.get(scope, ()):
+            if ordering.state.state == "disabled":
+                continue
+            bound = ordering.bound
+            value = ordering.limit.judge(facts, intent, bound)
+            if not intent.order.simulate:
+                count = ordering.limit.record(facts, intent)
+                if count is not None:
+                    reason = ordering.limit.describe(count, bound)
+                    ordering.open("breach_freeze", reason, value=count)
+            if isinstance(value, Unknown):
+                found.append(_unknown(ordering))
+            elif ordering.limit.is_past(value, bound):
+                found.append(_exceed(intent, ordering, value))
+    return [one for one in found if one is not None]
 
 
-def _exceed(
-    judge: Judge, intent: Intent, rule: Rule, breaker: Breaker, value: float
-) -> Violation | None:
-    """The order would take a limit past its bound."""
+def _exceed(intent: Intent, breaker: Breaker[Limit], value: float) -> Violation | None:
+    """The order would take a limit past its bound: count the breach, and trip if it trips."""
     if not intent.order.simulate:
-        _act(judge, rule, breaker, value)
-    if rule.params.on_breach not in _REFUSES:
+        breaker.state.breaches_total += 1
+        if breaker.rule.shuts and breaker.state.state in ("closed", "half_open"):
+            reason = "checked order: " + breaker.limit.describe(value, breaker.bound)
+            breaker.open(breaker.breach, reason, value=value)
+    if not breaker.rule.refuses:
         return None
-    return Violation(
-        limit=rule.name,
-        scope=breaker.scope,
-        value=value,
-        bound=breaker.bound,
-        utilization=utilization(value, breaker.bound),
-    )
+    return breaker.violated_by(value, breaker.limit.utilization(value, breaker.bound))
 
 
-def _note(judge: Judge, facts: Facts, intent: Intent, rule: Rule, breaker: Breaker) -> None:
-    """An order was asked for, permitted or not: enough of them may freeze."""
-    if intent.order.simulate:
-        return
-    times = rule.limit.note(facts, intent, breaker.scope)
-    if rule.limit.freezes(times):
-        reason = rule.limit.describe(breaker.scope, times, breaker.bound)
-        judge.trips.shut(breaker, "breach_freeze", reason, value=times)
-
-
-def _untold(facts: Facts, intent: Intent, rule: Rule, breaker: Breaker) -> Violation | None:
-    """A limit that cannot tell what the order would lead to refuses it."""
-    params = rule.params
-    if params.on_unknown == "ignore" or params.on_breach not in _REFUSES:
+def _unknown(breaker: Breaker[Limit]) -> Violation | None:
+    """A limit whose value with the order is unknown refuses it."""
+    if breaker.rule.params.on_unknown == "ignore" or not breaker.rule.refuses:
         return None
-    if rule.limit.standing and _lowers(facts, intent):
-        return None  # whatever the size is, it gets smaller
-    return Violation(limit=rule.name, scope=breaker.scope, bound=breaker.bound)
+    return breaker.violated_by(None, None)
 
 
-def _act(judge: Judge, rule: Rule, breaker: Breaker, value: float) -> None:
-    """Count the breach; a limit that trips or freezes does so for the order too."""
-    breaker.breaches_total += 1
-    if rule.params.on_breach in ("trip", "freeze") and breaker.state in ("closed", "half_open"):
-        reason = "checked order: " + rule.limit.describe(breaker.scope, value, breaker.bound)
-        cause = "breach" if rule.params.on_breach == "trip" else "breach_freeze"
-        judge.trips.shut(breaker, cause, reason, value=value)  # type: ignore[arg-type]
-
-
-def _admit(judge: Judge, facts: Facts, intent: Intent, scopes: list[str]) -> None:
-    """Let the order count from now on."""
+def _admit(board: Board, facts: Facts, intent: Intent, scopes: list[str]) -> None:
+    """Reserve a permitted order, and count it in the limits on orders."""
     notional = None if isinstance(intent.notional, Unknown) else abs(intent.notional)
     facts.orders.reserve(intent.order, notional, facts.now_ns)
     for scope in scopes:
-        for rule, breaker in judge.board.spending.get(scope, ()):
-            rule.limit.spend(facts, intent, scope, breaker.bound)
-    if judge.board.half_open:
-        for rule, scope in _half_open(judge.board, scopes):
-            judge.probe(rule, scope, good=True)
-
-
-def _half_open(board: Board, scopes: list[str]) -> list[tuple[Rule, str]]:
-    """The limits on single orders that want good ones: nothing else is a sample of them."""
-    return [
-        (rule, scope)
-        for scope in scopes
-        for rule, breaker in board.checking.get(scope, ())
-        if breaker.state == "half_open" and not rule.limit.standing
-    ]
+        for breaker in board.ordering.get(scope, ()):
+            breaker.limit.commit(facts, intent, breaker.bound)
+            if board.half_open:
+                breaker.probe(good=True)  # a good order is the only sample of such a limit
 
 
 def _take_permits(board: Board, scopes: list[str], *, simulate: bool) -> list[Violation]:
-    """One permit of each half-open breaker, or those that have none left."""
-    probing = [
+    """Take one permit of each half-open breaker; those that have none left."""
+    probing: list[Breaker[Limit]] = [
         breaker
         for scope in scopes
         for breaker in board.by_scope.get(scope, ())
-        if breaker.state == "half_open"
+        if breaker.state.state == "half_open"
     ]
     spent = []
     for breaker in probing:
-        breaker.permits_ns = [t for t in breaker.permits_ns if board.now_ns - t < PERMIT_NS]
-        recover = board.params(breaker).recover
-        wanted = recover.probes if isinstance(recover, Recovery) else 1
-        if breaker.good + len(breaker.permits_ns) >= wanted:
-            spent.append(board.blame(breaker))
+        state = breaker.state
+        state.permits_ns = [at for at in state.permits_ns if board.now_ns - at < PERMIT_NS]
+        if state.good + len(state.permits_ns) >= breaker.probes:
+            spent.append(breaker.violation())
     if not spent and not simulate:
         for breaker in probing:
-            breaker.permits_ns.append(board.now_ns)
+            breaker.state.permits_ns.append(board.now_ns)
     return spent

@@ -11,10 +11,14 @@ from typing import Literal
 
 from msgspec import Struct, field
 
-BreakerState = Literal["closed", "half_open", "open", "frozen", "disabled"]
+StateName = Literal["closed", "half_open", "open", "frozen", "disabled"]
+HaltReason = Literal["breach", "unknown", "operator", "start", "stop", "storage"]
+CancelScope = Literal["all", "entries"]  # of the resting orders
+CancelState = Literal["pending", "sent", "delivered", "confirmed"]
 
 HALT, REDUCE_ONLY, PROBE, ALLOW = range(4)
-LEVEL_NAMES = ("halt", "reduce_only", "probe", "allow")
+LevelName = Literal["halt", "reduce_only", "probe", "allow"]
+LEVEL_NAMES: tuple[LevelName, ...] = ("halt", "reduce_only", "probe", "allow")
 
 
 class _Decision(Struct, tag_field="type", kw_only=True, frozen=True):
@@ -29,8 +33,8 @@ class Transition(_Decision, tag="transition", frozen=True):
 
     limit: str
     scope: str
-    before: BreakerState
-    after: BreakerState
+    before: StateName
+    after: StateName
     generation: int
     reason: str
     at_ns: int
@@ -65,6 +69,9 @@ class UnknownLimit(_Decision, tag="unknown", frozen=True):
     at_ns: int
 
 
+RecordKind = Literal["trip", "freeze", "operation", "refusal", "start", "stop", "reload"]
+
+
 class Record(_Decision, tag="record", frozen=True):
     """A line of the audit trail. One with the ``id`` of an earlier line replaces it.
 
@@ -74,7 +81,7 @@ class Record(_Decision, tag="record", frozen=True):
     """
 
     id: str
-    kind: Literal["trip", "freeze", "operation", "refusal", "start", "stop", "reload"]
+    kind: RecordKind
     at_ns: int
     scope: str = "account"
     limit: str | None = None
@@ -107,7 +114,7 @@ class Sweep(_Decision, tag="sweep", frozen=True):
     limit: str
     reason: str
     at_ns: int
-    cancels: Literal["all", "entries"]
+    cancels: CancelScope
     flatten: bool
     targets: tuple[str, ...]
 
@@ -135,7 +142,7 @@ class CheckAnswer(Struct, frozen=True, kw_only=True):
     """Whether an order may be sent. ``level`` is the lowest of its scopes."""
 
     allowed: bool
-    level: Literal["halt", "reduce_only", "probe", "allow"]
+    level: LevelName
     reasons: list[Violation] = field(default_factory=list)
 
 
@@ -144,7 +151,7 @@ class AddressedBreaker(Struct, frozen=True, kw_only=True):
 
     limit: str
     scope: str
-    state: BreakerState
+    state: StateName
     generation: int
     reason: str
     incident: str | None
@@ -156,7 +163,7 @@ class OperateAnswer(Struct, frozen=True, kw_only=True):
     status: Literal[200, 404, 409]
     detail: str = ""
     generation: int = 0
-    level: str = "halt"  # of the addressed scope, after the call
+    level: LevelName = "halt"  # of the addressed scope, after the call
     breakers: list[AddressedBreaker] = field(default_factory=list)
     near: list[str] = field(default_factory=list)  # names like the unknown one
     would_trip: list[Violation] = field(default_factory=list)

@@ -1,8 +1,8 @@
 """The risk engine: a deterministic function of its events.
 
-:meth:`Engine.step` is one instant. It lets time pass, applies the events in order, and then judges
-what they touched; it answers, and leaves decisions. It reads no clock, does no I/O, logs nothing
-and draws no random number, so the same events give the same state, bit for bit, live or replayed.
+:meth:`Engine.step` is one instant; :mod:`riskmon.core` says in which order it does what. It reads
+no clock, does no I/O, logs nothing and draws no random number, so the same events give the same
+state, bit for bit, live or replayed.
 
 Two times come with each step: ``now_ns`` never goes back and survives restarts, and all durations
 use it; ``wall_ns`` is the date, for days, for ``at``, and for what is shown.
@@ -10,70 +10,40 @@ use it; ``wall_ns`` is the date, for days, for ``at``, and for what is shown.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
-
-import msgspec
-from msgspec import Struct, field
 
 from riskmon.core import events as ev
-from riskmon.core.admission import Admission, scopes_of
-from riskmon.core.book.commitments import Commitments, CommitmentsState
-from riskmon.core.book.portfolio import LATE_NS, Portfolio
-from riskmon.core.book.reservations import Reservations, ReservationsState
-from riskmon.core.book.seen import Seen
-from riskmon.core.book.state import PortfolioState
-from riskmon.core.breakers.board import Board, BoardState
+from riskmon.core.admission import Admission
+from riskmon.core.book.commitments import Commitments
+from riskmon.core.book.portfolio import Portfolio
+from riskmon.core.book.reservations import Reservations
+from riskmon.core.breakers.board import Board
 from riskmon.core.breakers.breaker import Breaker
-from riskmon.core.breakers.cancels import Cancels, Incident
-from riskmon.core.breakers.judge import Judge
-from riskmon.core.breakers.rules import STOP, STORAGE, UNCLEAN_START, Rule
-from riskmon.core.breakers.samples import Samples
-from riskmon.core.breakers.transitions import Trips
+from riskmon.core.breakers.cancels import Cancels
+from riskmon.core.breakers.rules import STOP, STORAGE, UNCLEAN_START
 from riskmon.core.checks import check, checked_scopes
-from riskmon.core.config import EngineConfig, default_limits, dump, load
-from riskmon.core.decisions import Answer, Decision, Outcome, Record
+from riskmon.core.config import EngineConfig, default_limits, load
+from riskmon.core.decisions import Decision, Outcome, Record, RecordKind
 from riskmon.core.instant import Instant
-from riskmon.core.limits import LIMITS
-from riskmon.core.limits.facts import EdgeHeard, Facts
-from riskmon.core.limits.losses import Loss
+from riskmon.core.limits.facts import Facts
+from riskmon.core.limits.limit import SizeLimit, StateLimit
+from riskmon.core.limits.losses import LossLimit
 from riskmon.core.operate import operate
-from riskmon.core.timers import TimerKey, Timers
-from riskmon.core.unknown import Unknown
+from riskmon.core.reports import Handler, Reports
+from riskmon.core.state import State, decode, encode
+from riskmon.core.timers import BREAKER_TIMERS, CHANGE, RESERVATION, SWEEP, TimerKey, Timers
+from riskmon.core.topics import EQUITY, EVENTS, HEARTBEAT, VENUE_EQUITY, scope_name
 from riskmon.core.view import FiguresView, View
 from riskmon.core.viewing import figures, view
 
 AT_ONCE = 16  # units of work that are not interrupted, at the least
-RUN_MAX = 500  # latencies in a row that are taken at once …
+RUN_MAX = 500  # latencies in a row that are applied at once …
 RUN_OF_ONE = 8  # … and how many of them are as much work as one other event
-REGISTERED = 4  # a new scope is as much work as so many events
+RESTART_MAX = 4  # a start comes with the configuration, and nothing else
 _STORAGE_FAILED = (
     "a write of the journal failed: a trip or a freeze may be lost; check positions and orders"
 )
-RESTART_MAX = 4  # a start comes with the configuration, and nothing else
-
-
-class State(Struct):
-    """All that the engine remembers: a snapshot is this, encoded."""
-
-    now_ns: int = 0
-    wall_ns: int = 0
-    started_ns: int = 0  # of the last start: nobody is silent for longer
-    board: BoardState = field(default_factory=BoardState)
-    portfolio: PortfolioState = field(default_factory=PortfolioState)
-    incidents: dict[str, Incident] = field(default_factory=dict)
-    measures: dict[str, dict[str, Any]] = field(default_factory=dict)  # limit -> its windows
-    timers: dict[TimerKey, int] = field(default_factory=dict)
-    seen: Seen = field(default_factory=Seen)
-    heard_ns: dict[str, dict[str, int]] = field(default_factory=dict)  # venue -> type of event
-    beats_ns: dict[str, int] = field(default_factory=dict)  # strategy -> last heartbeat
-    edges: dict[str, EdgeHeard] = field(default_factory=dict)  # strategy, "" for the account
-    orders: ReservationsState = field(default_factory=ReservationsState)
-    commitments: CommitmentsState = field(default_factory=CommitmentsState)
-    duplicates_total: int = 0
-    checked: dict[str, int] = field(default_factory=lambda: {"allowed": 0, "refused": 0})
-    blocked: dict[str, int] = field(default_factory=dict)  # limit -> orders it refused
 
 
 class Engine:
@@ -83,22 +53,8 @@ class Engine:
         self.state = state if state is not None else State()
         self._outcome = Outcome()
         self._version_before = 0  # changes of levels under earlier configurations
-        self._registered = 0  # work of the scopes that were registered since the last piece
         self._configure(config or EngineConfig(limits=default_limits()))
-        # One that returns an iterator does its work in pieces, and yields the work of each.
-        self._handlers: dict[type[Any], Callable[[Any], Iterator[int] | None]] = {
-            ev.Error: self._on_error,
-            ev.Balance: self._on_balance,
-            ev.Balances: self._on_balances,
-            ev.Price: self._on_price,
-            ev.Fill: self._on_fill,
-            ev.Order: self._on_order,
-            ev.Position: self._on_position,
-            ev.Pnl: self._on_pnl,
-            ev.CashFlow: self._on_cash_flow,
-            ev.Edge: self._on_edge,
-            ev.OpenOrders: self._on_open_orders,
-            ev.Heartbeat: self._on_heartbeat,
+        self._internal: dict[type[ev.Event], Handler] = {
             ev.Tick: lambda event: None,
             ev.Start: self._on_start,
             ev.Stop: self._on_stop,
@@ -128,7 +84,7 @@ class Engine:
 
     @property
     def next_deadline_ns(self) -> int:
-        """When the engine wants to be stepped though nothing happened (engine time)."""
+        """When the engine must be stepped though nothing happened (engine time)."""
         return self._timers.next_ns
 
     def admit(self, events: Sequence[ev.Event]) -> None:
@@ -137,7 +93,7 @@ class Engine:
             pass
 
     def step(self, events: Sequence[ev.Event], *, now_ns: int, wall_ns: int) -> Outcome:
-        """One instant: time passes to ``now_ns``, ``events`` happen in order, limits are judged."""
+        """Apply one instant: set the time, apply ``events`` in order, evaluate limits."""
         self._outcome = Outcome()
         for _ in self._instant(events, now_ns, wall_ns):
             pass
@@ -146,99 +102,24 @@ class Engine:
     def begin(self, events: Sequence[ev.Event], *, now_ns: int, wall_ns: int) -> Instant:
         """As :meth:`step`, in pieces: the caller advances the instant until it is over.
 
-        Call nothing else of the engine before that. The result does not depend on the
-        size of the pieces. An instant that was begun admits its events first: its first piece
-        raises :class:`TooManyScopes` as :meth:`admit` does, and changes nothing then.
+        Call nothing else of the engine before that. The result does not depend on the size of the
+        pieces. An instant that was begun admits its events first: its first piece raises
+        :class:`TooManyScopes` as :meth:`admit` does, and changes nothing then.
         """
         self._outcome = Outcome()
         return Instant(self._admitted(events, now_ns, wall_ns), self._outcome)
 
-    def _admitted(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> Iterator[int]:
-        yield from self._admission(events)
-        yield from self._instant(events, now_ns, wall_ns)
-
-    def _admission(self, events: Sequence[ev.Event]) -> Iterator[int]:
-        state = self.state
-        admission = Admission(state.board.scopes, self._book, state.orders, self.config.max_scopes)
-        return admission.pieces(events)
-
-    def _instant(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> Iterator[int]:
-        """Apply an instant; yields the work of each piece as soon as it is done."""
-        self._set_time(events, now_ns, wall_ns)
-        board = self._board
-        moved = len(board.rebound)
-        if self._timers.next_ns <= self.state.now_ns:
-            yield from self._let_time_pass()
-        if len(board.rebound) > moved:  # what time alone brought holds before what happens now
-            yield from self._judge_all()
-        run: list[Any] = []  # latencies in a row, which are applied together
-        handlers, work = self._handlers, 0
-        for event in events:
-            kind = type(event)
-            if kind is ev.Latency:
-                run.append(event)
-                continue
-            if run:
-                yield from self._on_run(run)
-                run = []
-            pieces = handlers[kind](event)
-            if pieces is not None:
-                yield from pieces
-            if self._book.enters:
-                yield from self._book.refreshing_within()
-            work += 1
-            if work + self._registered >= AT_ONCE:
-                yield work + self._registered
-                work = self._registered = 0
-        if len(run) == 1:
-            self._on_latencies(run)
-        elif run:
-            yield from self._on_run(run)
-        yield from self._judge_all()
-        if self._commitments.touched:
-            self._commitments.refresh()
-
-    def _set_time(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> None:
-        """Set the time of all parts to that of an instant."""
-        state = self.state
-        state.now_ns = now_ns = max(now_ns, state.now_ns)
-        state.wall_ns = wall_ns
-        board, book, facts = self._board, self._book, self._facts
-        self._timers.now_ns = board.now_ns = facts.now_ns = now_ns
-        board.wall_ns = facts.wall_ns = wall_ns
-        book.at(now_ns, wall_ns)
-        if len(events) < RESTART_MAX and ev.Start in map(type, events):
-            state.started_ns = facts.started_ns = now_ns  # before what was due meanwhile
-        if board.bounds.is_due(wall_ns):
-            self._rebind()
-
-    def _on_run(self, run: list[ev.Latency]) -> Iterator[int]:
-        """Latencies in a row, at most ``RUN_MAX`` at once."""
-        for begin in range(0, len(run), RUN_MAX):
-            part = run[begin : begin + RUN_MAX] if len(run) > RUN_MAX else run
-            self._on_latencies(part)
-            yield 1 + len(part) // RUN_OF_ONE
-
     def snapshot(self) -> bytes:
         """The whole state, with the configuration in force."""
-        return msgspec.msgpack.encode({"config": dump(self.config), "state": self.state})
+        return encode(self.config, self.state, self._board.measures())
 
     @classmethod
     def restore(cls, data: bytes) -> Engine:
         """The engine that :meth:`snapshot` was taken of."""
-        raw = msgspec.msgpack.decode(data, type=dict[str, msgspec.Raw])
-        config = load(msgspec.msgpack.decode(raw["config"]))
-        state = msgspec.msgpack.decode(raw["state"], type=State)
-        for limit in config.limits:
-            measure = LIMITS[limit.kind]
-            if not measure.standing and limit.name in state.measures:
-                state.measures[limit.name] = {
-                    scope: msgspec.convert(plain, measure.Measure)
-                    for scope, plain in state.measures[limit.name].items()
-                }
+        config, state = decode(data)
         engine = cls(config, state)
         if state.now_ns:
-            # All was judged when the snapshot was taken; once more would count as one breach more.
+            # All was evaluated when the snapshot was taken; again would count as one breach more.
             engine._book.dirty.clear()
         return engine
 
@@ -258,86 +139,145 @@ class Engine:
     # -- configuration ----------------------------------------------------------------------------
 
     def _configure(self, config: EngineConfig) -> None:
+        """Make the parts of the engine from a configuration and the state."""
         state = self.state
         self.config = config
         self._timers = Timers(state.timers)
         self._timers.now_ns = state.now_ns
-        arm = self._timers.arm
-        self._cancels = Cancels(state.incidents, config, arm, self._emit)
+        self._cancels = Cancels(state.incidents, config, self._timers, self._emit)
         self._board = Board(
             state.board,
             config,
-            state.measures,
-            arm,
+            measures=state.measures,
+            timers=self._timers,
+            cancels=self._cancels,
+            emit=self._emit,
             now_ns=state.now_ns,
             wall_ns=state.wall_ns,
         )
-        self._trips = Trips(self._board, self._cancels)
-        self._judging = Judge(self._board, self._trips)
-        self._book = Portfolio(state.portfolio, config.portfolio, arm)
+        state.measures = {}
+        self._book = Portfolio(state.portfolio, config.portfolio, self._timers.arm)
         self._book.at(state.now_ns, state.wall_ns)
-        self._orders = Reservations(state.orders, int(config.check_ttl * 1e9), arm)
+        self._orders = Reservations(state.orders, int(config.check_ttl * 1e9), self._timers.arm)
         self._commitments = Commitments(state.commitments, self._orders, self._book.exposures)
+        kinds = [rule.measures for rule in self._board.rules.values() if rule.measures is not None]
         self._facts = Facts(
             book=self._book,
             orders=self._orders,
             commitments=self._commitments,
             edges=state.edges,
-            heard_ns=state.heard_ns,
-            beats_ns=state.beats_ns,
-            since_ns=state.board.scopes,
+            last_event_ns=state.last_event_ns,
+            last_heartbeat_ns=state.last_heartbeat_ns,
+            first_event_ns=state.board.scopes,
             started_ns=state.started_ns,
             edge_max_age_ns=int(config.portfolio.max_age.edge * 1e9),
-            sized=any(hasattr(rule.limit, "size") for rule in self._board.rules.values()),
+            sized=any(issubclass(kind, SizeLimit) for kind in kinds),
             now_ns=state.now_ns,
             wall_ns=state.wall_ns,
         )
-        self._samples = Samples(self._judging)
-        self._losses = {
-            (rule.params.per, rule.limit.period)
-            for rule in self._board.rules.values()
-            if isinstance(rule.limit, Loss)
-        }
-        self._book.follow(self._losses)
-        self._listens = any(
-            getattr(rule.limit, "hears", False) for rule in self._board.rules.values()
-        )
+        self._reports = Reports(state, config, self._board, self._facts)
+        self._book.follow(self._losses())
         for venue in config.portfolio.venues:
             self._board.register("venue:" + venue, first=False)
-        self._book.dirty["equity"] = True
+        self._book.dirty[EQUITY] = True
+
+    def _losses(self) -> set[tuple[str, str]]:
+        """The (kind of scope, period) of all limits on losses."""
+        return {
+            (rule.params.per, rule.measures.period_of(rule.params))
+            for rule in self._board.rules.values()
+            if rule.measures is not None and issubclass(rule.measures, LossLimit)
+        }
 
     def _emit(self, decision: Decision) -> None:
         self._outcome.decisions.append(decision)
 
-    def _answer(self, answer: Answer) -> None:
-        self._outcome.answers.append(answer)
+    # -- an instant -------------------------------------------------------------------------------
 
-    # -- time -------------------------------------------------------------------------------------
+    def _admitted(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> Iterator[int]:
+        yield from self._admission(events)
+        yield from self._instant(events, now_ns, wall_ns)
 
-    def _let_time_pass(self) -> Iterator[int]:
-        for what, first, second in self._timers.due():
-            yield from self._on_timer(what, first, second)
-            yield 1
+    def _admission(self, events: Sequence[ev.Event]) -> Iterator[int]:
+        state = self.state
+        admission = Admission(state.board.scopes, self._book, state.orders, self.config.max_scopes)
+        return admission.pieces(events)
 
-    def _on_timer(self, what: str, first: str, second: str) -> Iterator[int]:
-        if what in ("wait", "look", "unknown", "probation"):
-            self._trips.on_timer(what, first, second)
-        elif what == "reserve":
+    def _instant(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> Iterator[int]:
+        """Apply an instant; yields the work of each piece as soon as it is done."""
+        self._set_time(events, now_ns, wall_ns)
+        rechecks = len(self._board.rechecks)
+        if self._timers.next_ns <= self.state.now_ns:
+            for key in self._timers.due():
+                yield from self._on_timer(key)
+                yield 1
+        if len(self._board.rechecks) > rechecks:  # what time alone changed holds before the events
+            yield from self._evaluate()
+        run: list[ev.Latency] = []  # latencies in a row, which are applied together
+        reports, work = self._reports, 0
+        reported, internal = reports.handlers, self._internal
+        for event in events:
+            if type(event) is ev.Latency:
+                run.append(event)
+                continue
+            if run:
+                yield from self._apply_run(run)
+                run = []
+            kind = type(event)
+            pieces = (reported.get(kind) or internal[kind])(event)
+            if pieces is not None:
+                yield from pieces
+            if self._book.enters:
+                yield from self._book.refreshing_within()
+            work += 1
+            if work + reports.registered >= AT_ONCE:
+                yield work + reports.registered
+                work, reports.registered = 0, 0
+        if len(run) == 1:
+            reports.on_latencies(run)
+        elif run:
+            yield from self._apply_run(run)
+        yield from self._evaluate()
+        self._outcome.duplicates, self._reports.duplicates = self._reports.duplicates, 0
+        if self._commitments.touched:
+            self._commitments.refresh()
+
+    def _set_time(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> None:
+        """Set the time of all parts to that of an instant, and move the bounds that are due."""
+        state = self.state
+        state.now_ns = now_ns = max(now_ns, state.now_ns)
+        state.wall_ns = wall_ns
+        board, book, facts = self._board, self._book, self._facts
+        self._timers.now_ns = board.now_ns = facts.now_ns = now_ns
+        board.wall_ns = facts.wall_ns = wall_ns
+        book.at(now_ns, wall_ns)
+        if len(events) < RESTART_MAX and ev.Start in map(type, events):
+            state.started_ns = facts.started_ns = now_ns  # before due timers
+        board.follow_date()
+
+    def _on_timer(self, key: TimerKey) -> Iterator[int]:
+        kind, name, _ = key
+        if kind in BREAKER_TIMERS:
+            self._board.on_timer(key, self._facts)
+        elif kind == RESERVATION:
             self._orders.on_timer(self.state.now_ns)
-        elif what == "wake":
-            self._wake(first, second)
-        elif what == "rebound":
-            self._arm_rebound()
-        elif what == "sweep":
-            self._cancels.on_timer(first, self.state.now_ns)
+        elif kind == SWEEP:
+            self._cancels.on_timer(name, self.state.now_ns)
         else:
-            yield from self._book.on_timer(what, first)
+            yield from self._book.on_timer(kind, name)
 
-    # -- judging ----------------------------------------------------------------------------------
+    def _apply_run(self, run: list[ev.Latency]) -> Iterator[int]:
+        """Apply latencies in a row, at most ``RUN_MAX`` at once."""
+        for begin in range(0, len(run), RUN_MAX):
+            part = run[begin : begin + RUN_MAX] if len(run) > RUN_MAX else run
+            self._reports.on_latencies(part)
+            yield 1 + len(part) // RUN_OF_ONE
 
-    def _judge_all(self) -> Iterator[int]:
+    # -- evaluation -------------------------------------------------------------------------------
+
+    def _evaluate(self) -> Iterator[int]:
         """Evaluate the limits that depend on what changed, then those whose bound moved."""
-        book = self._book
+        book, board = self._book, self._board
         book.expand()
         if book.dirty:
             if book.is_stale:
@@ -346,262 +286,55 @@ class Engine:
             for begin in range(0, len(due), AT_ONCE):
                 if begin:
                     yield AT_ONCE
-                for rule, breaker in due[begin : begin + AT_ONCE]:
-                    self._judge_one(rule, breaker)
-        while self._board.rebound:
-            yield from self._judge_rebound()
+                for breaker in due[begin : begin + AT_ONCE]:
+                    breaker.evaluate(self._facts)
+        while board.rechecks:
+            for again in board.take_rechecks():
+                again.reevaluate(self._facts)
+                yield 1
 
-    def _due(self) -> list[tuple[Rule, Breaker]]:
-        """The standing limits that depend on what changed: each once, whatever it depends on."""
+    def _due(self) -> list[Breaker[StateLimit]]:
+        """The breakers that depend on what changed, each once; equity counts when it is settled."""
         book, watching = self._book, self._board.watching
         topics = list(book.dirty)
         book.dirty.clear()
-        due: dict[int, tuple[Rule, Breaker]] = {}
+        due: dict[Breaker[StateLimit], None] = {}
         for topic in topics:
-            if topic == "equity" and not book.assess():
+            if topic == EQUITY and not book.assess():
                 continue
-            if topic.startswith("venue_equity:") and not book.venues.is_settled(topic[13:]):
+            if topic.startswith(VENUE_EQUITY) and not book.venues.is_settled(scope_name(topic)):
                 continue
-            for pair in watching.get(topic, ()):
-                due[id(pair[1])] = pair
-        return list(due.values())
+            for breaker in watching.get(topic, ()):
+                due[breaker] = None
+        return list(due)
 
-    def _rebind(self) -> None:
-        """The time of day moved bounds."""
-        self._board.rebind(self._board.bounds.scheduled)
-        self._board.bounds.move_on(self.state.wall_ns)
-        self._arm_rebound()
-
-    def _arm_rebound(self) -> None:
-        until_ns = self.state.board.bounds.until_wall_ns
-        if self._board.bounds.scheduled:
-            due_ns = self.state.now_ns + max(1, until_ns - self.state.wall_ns)
-            self._timers.arm(("rebound", "", ""), due_ns)
-
-    def _judge_rebound(self) -> Iterator[int]:
-        """Judge those whose bound moved by itself, each once in this instant."""
-        board = self._board
-        rebound, board.rebound = board.rebound, {}
-        for rule, breaker in rebound.values():
-            if rule.limit.standing:
-                self._timers.disarm(("wake", rule.name, breaker.scope))
-                self._judge_one(rule, breaker)
-            elif hasattr(rule.limit, "review"):
-                self._judging.judge_sample(
-                    rule, rule.limit.review(breaker.scope, self.state.now_ns)
-                )
-            yield 1
-
-    def _judge_one(self, rule: Rule, breaker: Breaker) -> None:
-        limit, scope = rule.limit, breaker.scope
-        if self._board.rebound:
-            self._board.rebound.pop((rule.name, scope), None)
-        self._judging.judge_standing(rule, breaker, limit.value(self._facts, scope))
-        if limit.grows:
-            self._arm_wake(rule, breaker)
-
-    def _arm_wake(self, rule: Rule, breaker: Breaker) -> None:
-        """Arm a timer for when the value of a limit that ``grows`` changes by itself."""
-        # What happens puts the time to wake off; the timer that is armed will look again.
-        if (key := ("wake", rule.name, breaker.scope)) not in self.state.timers:
-            wake_ns = rule.limit.wake_ns(self._facts, breaker.scope, breaker.bound)
-            if wake_ns is not None:
-                self._timers.arm(key, wake_ns)
-
-    def _wake(self, limit: str, scope: str) -> None:
-        """A value may have changed though nothing happened."""
-        rule = self._board.rules.get(limit)
-        breaker = self._board.state.breakers.get(limit, {}).get(scope)
-        if rule is None or breaker is None or not rule.limit.standing:
-            return
-        known = not isinstance(rule.limit.value(self._facts, scope), Unknown)
-        if known and getattr(rule.limit, "by_report", False):
-            self._arm_wake(rule, breaker)  # a later report put it off
-        else:
-            self._judge_one(rule, breaker)
-
-    def _show_closes(self) -> None:
-        positions = self._book.positions
-        closes, positions.closes = positions.closes, []
-        for close in closes:
-            self._samples.show(close)
-
-    # -- what the outside reports -----------------------------------------------------------------
-
-    def _hear(self, venue: str, stream: str, strategy: str | None = None) -> None:
-        """Note that a venue spoke; register it, the account and the strategy."""
-        heard = self.state.heard_ns.get(venue)
-        if heard is None:
-            heard = self.state.heard_ns[venue] = {}
-            self._register("venue:" + venue)
-        heard[stream] = self.state.now_ns
-        if strategy is not None:
-            self._register("strategy:" + strategy)
-        if self._listens:
-            self._book.dirty["heard:" + venue] = True
-
-    def _register(self, scope: str) -> None:
-        scopes = self.state.board.scopes
-        if not scopes.get(scope):
-            if scope != "account":
-                self._register("account")
-            self._registered += REGISTERED
-            self._book.dirty.update(dict.fromkeys(self._board.register(scope), True))
-
-    def _on_latencies(self, run: list[ev.Latency]) -> None:
-        """Latencies in a row."""
-        if not self._samples.takes_runs(run):
-            for event in run:
-                self._on_latency(event)
-            return
-        by_venue: dict[str, list[ev.Latency]] = {}
-        for event in run:
-            by_venue.setdefault(event.venue, []).append(event)
-        for venue in by_venue:
-            self._hear(venue, "latency")
-        self._samples.show_run(run, by_venue)
-
-    def _on_latency(self, event: ev.Latency) -> None:
-        self._hear(event.venue, "latency", event.strategy)
-        if event.at is not None and self._is_late(event):
-            return
-        if event.operation == ev.PROBE:
-            self._samples.probe(event)
-        else:
-            self._samples.show(event)
-
-    def _is_late(self, event: ev.Latency | ev.Error | ev.Fill | ev.Price) -> bool:
-        """Whether it happened too long ago to say anything of now."""
-        at = event.at
-        return at is not None and self.state.wall_ns - ev.datetime_ns(at) > LATE_NS
-
-    def _on_error(self, event: ev.Error) -> None:
-        self._hear(event.venue, "error", event.strategy)
-        if self._is_late(event):
-            return
-        if event.operation == ev.PROBE:
-            self._samples.probe(event)
-        else:
-            self._samples.show(event)
-
-    def _on_balance(self, event: ev.Balance) -> None:
-        self._hear(event.venue, "balance")
-        self._book.on_balance(event)
-
-    def _on_balances(self, event: ev.Balances) -> Iterator[int]:
-        self._hear(event.venue, "balances")
-        return self._book.on_balances(event)
-
-    def _on_price(self, event: ev.Price) -> None:
-        if event.venue is not None:
-            self._hear(event.venue, "price")
-        self._register("symbol:" + event.symbol)
-        self._book.on_price(event)
-        if not self._is_late(event):
-            self._samples.show(event)
-
-    def _on_fill(self, event: ev.Fill) -> None:
-        self._hear(event.venue, "fill", event.strategy)
-        scope = "symbol:" + event.symbol
-        if not self.state.board.scopes.get(scope):
-            self._register(scope)
-        if not self._is_new(f"fill|{event.venue}|{event.symbol}|{event.side}|{event.id}"):
-            return
-        self._book.on_fill(event)
-        if event.order_id is not None:
-            self._orders.on_fill(event)
-        if event.at is None or not self._is_late(event):
-            self._samples.show(event)
-        if self._book.positions.closes:
-            self._show_closes()
-
-    def _on_order(self, event: ev.Order) -> None:
-        self._hear(event.venue, "order", event.strategy)
-        self._register("symbol:" + event.symbol)
-        self._orders.on_order(event)
-
-    def _on_position(self, event: ev.Position) -> None:
-        self._hear(event.venue, "position")
-        self._register("symbol:" + event.symbol)
-        self._book.on_position(event)
-
-    def _on_pnl(self, event: ev.Pnl) -> None:
-        if event.strategy is not None:
-            self._register("strategy:" + event.strategy)
-        self._register("account")
-        if self._is_new(f"pnl|{event.id}"):
-            self._book.on_pnl(event)
-            self._show_closes()
-
-    def _on_cash_flow(self, event: ev.CashFlow) -> Iterator[int]:
-        yield from self._book.refreshing_within()
-        self._hear(event.venue, "cash_flow")
-        if self._is_new(f"cash_flow|{event.venue}|{event.id}"):
-            self._book.on_cash_flow(event)
-
-    def _on_edge(self, event: ev.Edge) -> None:
-        strategy = event.strategy or ""
-        self._register("strategy:" + strategy if strategy else "account")
-        self.state.edges[strategy] = EdgeHeard(event.bps, self.state.now_ns, self.state.wall_ns)
-        topic = "edge:" + strategy
-        self._book.dirty.pop(topic, None)
-        for rule, breaker in self._board.watching.get(topic, ()):
-            self._judge_one(rule, breaker)  # each of a batch, as a window sees each sample
-
-    def _on_open_orders(self, event: ev.OpenOrders) -> None:
-        self._hear(event.venue, "open_orders")
-        venues = self.config.portfolio.venues or self.state.heard_ns
-        for incident in self._cancels.on_open_orders(event, self.state.wall_ns, venues):
-            self._trips.on_confirmed(incident)
-
-    def _on_heartbeat(self, event: ev.Heartbeat) -> None:
-        for scope in scopes_of(event):
-            self._register(scope)
-        if event.venue is not None:
-            self._hear(event.venue, "heartbeat")
-        if event.strategy is not None:
-            if event.final:
-                self.state.beats_ns.pop(event.strategy, None)
-            else:
-                self.state.beats_ns[event.strategy] = self.state.now_ns
-            self._book.dirty["beat:" + event.strategy] = True
-
-    def _is_new(self, key: str) -> bool:
-        """Whether a fact was not told before; duplicates are counted."""
-        new = self.state.seen.is_new(key, self.state.now_ns)
-        if not new:
-            self.state.duplicates_total += 1
-            self._outcome.duplicates += 1
-        return new
-
-    # -- what the sidecar adds --------------------------------------------------------------------
+    # -- events that the sidecar adds -------------------------------------------------------------
 
     def _on_start(self, event: ev.Start) -> None:
-        board = self._board
-        board.state.epoch = event.epoch
-        board.state.incidents_made = board.state.operations_made = 0
+        state, board, targets = self.state, self._board, self.config.targets
+        state.board.epoch = event.epoch
+        state.board.incidents_made = state.board.operations_made = 0
         board.date()
-        for name in self.state.heard_ns:  # nobody is silent for longer than since now
-            self._book.dirty["heard:" + name] = True
-        for name in self.state.beats_ns:
-            self._book.dirty["beat:" + name] = True
+        # No silence is longer than since now.
+        for name in state.last_event_ns:
+            self._book.dirty[f"{EVENTS}:{name}"] = True
+        for name in state.last_heartbeat_ns:
+            self._book.dirty[f"{HEARTBEAT}:{name}"] = True
         self._record("start", f"start_{event.epoch}", "after a kill" if event.unclean else "")
         if event.storage_failed:
-            self._register("account")
-            self._trips.shut(board.breaker(STORAGE, "account"), "breach_freeze", _STORAGE_FAILED)
-        wanted = event.unclean and self.config.on_unclean_start == "cancel"
-        if wanted and self.config.targets:
-            self._register("account")
-            breaker = board.breaker(UNCLEAN_START, "account")
-            self._trips.shut(breaker, "trip", "riskmon was killed: orders may rest")
+            self._reports.register("account")
+            board.without_limit(STORAGE, "account").open("breach_freeze", _STORAGE_FAILED)
+        if event.unclean and self.config.on_unclean_start == "cancel" and targets:
+            self._reports.register("account")
+            breaker = board.without_limit(UNCLEAN_START, "account")
+            breaker.open("trip", "riskmon was killed: orders may rest")
 
     def _on_stop(self, event: ev.Stop) -> None:
         self._record("stop", f"stop_{self.state.board.epoch}", "")
         if event.cancel and self.config.targets:
-            breaker = self._board.breaker(STOP, "account")
-            self._trips.shut(breaker, "trip", "riskmon is stopping")
+            self._board.without_limit(STOP, "account").open("trip", "riskmon is stopping")
 
-    def _record(self, kind: Any, record_id: str, reason: str) -> None:
+    def _record(self, kind: RecordKind, record_id: str, reason: str) -> None:
         self._emit(
             Record(
                 id=record_id,
@@ -614,38 +347,40 @@ class Engine:
 
     def _on_configured(self, event: ev.Configured) -> None:
         self._version_before = self.levels_version + 1
-        config = load(event.config)
+        config, state = load(event.config), self.state
         kinds = {limit.name: limit.kind for limit in config.limits}
+        measures = self._board.measures()
         for limit in self.config.limits:
             if kinds.get(limit.name) != limit.kind:
-                self.state.measures.pop(limit.name, None)
+                measures.pop(limit.name, None)
+        state.measures = measures
         self._configure(config)
-        for incident in self._cancels.retarget(self.state.wall_ns):
-            self._trips.on_confirmed(incident)
-        self._book.refollow(self._losses)
+        for incident in self._cancels.retarget(state.wall_ns):
+            self._board.on_confirmed(incident)
+        self._book.refollow(self._losses())
         self._book.dirty.update(dict.fromkeys(self._board.watching, True))
-        for key in [key for key in self.state.timers if key[0] == "wake"]:
+        for key in [key for key in state.timers if key[0] == CHANGE]:
             self._timers.disarm(key)
-        self._rebind()
+        self._board.reschedule()
 
     def _on_operate(self, event: ev.Operate) -> None:
         self._book.refresh()
-        self._answer(operate(self._trips, self._book, event))
+        self._outcome.answers.append(operate(self._board, self._book, event))
 
     def _on_check(self, event: ev.Check) -> None:
         scopes = checked_scopes(event)
-        known = self.state.board.scopes
+        state = self.state
         for scope in scopes:
-            if not known.get(scope) and not event.simulate:
-                self._register(scope)
+            if not state.board.scopes.get(scope) and not event.simulate:
+                self._reports.register(scope)
         self._book.refresh()
         self._commitments.refresh()
-        answer = check(self._judging, self._facts, event, scopes)
+        answer = check(self._board, self._facts, event, scopes)
         if not event.simulate:
-            self.state.checked["allowed" if answer.allowed else "refused"] += 1
-            for blame in answer.reasons:
-                self.state.blocked[blame.limit] = self.state.blocked.get(blame.limit, 0) + 1
-        self._answer(answer)
+            state.checked["allowed" if answer.allowed else "refused"] += 1
+            for reason in answer.reasons:
+                state.blocked[reason.limit] = state.blocked.get(reason.limit, 0) + 1
+        self._outcome.answers.append(answer)
 
     def _on_cancel_sent(self, event: ev.CancelSent) -> None:
         self._cancels.on_sent(event, self.state.now_ns)
@@ -653,4 +388,4 @@ class Engine:
     def _on_cancel_answered(self, event: ev.CancelAnswered) -> None:
         state = self.state
         if self._cancels.on_answered(event, state.now_ns, state.wall_ns):
-            self._trips.on_confirmed(event.incident)
+            self._board.on_confirmed(event.incident)

@@ -1,37 +1,41 @@
-"""What an operator may do, and what he is refused.
+"""The calls of an operator: what they change, and when they are refused.
 
-A refusal changes nothing and says why. What loosens (``unfreeze``, ``reset``) needs the generation
-that the operator has seen, so that nobody undoes a trip he does not know of. A breaker that is
-where the call wants it already is left as it is, and the answer says so; where another call must
-come first, the refusal names it. ``freeze`` alone is never refused.
+A refusal changes nothing and says why. ``unfreeze`` and ``reset`` need the generation that the
+operator has seen, so that they cannot undo a later trip. A breaker that is in the state of the call
+already is left as it is, and the answer says so; where another call must come first, the refusal
+names it. ``freeze`` alone is never refused.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Literal
 
 from riskmon.core.book.portfolio import Portfolio
-from riskmon.core.breakers.breaker import TRANSITIONS, Breaker
-from riskmon.core.breakers.rules import MANUAL, PSEUDO, utilization
-from riskmon.core.breakers.transitions import Trips
+from riskmon.core.breakers.board import Board
+from riskmon.core.breakers.breaker import Breaker
+from riskmon.core.breakers.rules import MANUAL, WITHOUT_LIMIT
+from riskmon.core.breakers.transitions import TRANSITIONS, BreakerState, Cause
 from riskmon.core.constraints import MAX_SECONDS
 from riskmon.core.decisions import (
     LEVEL_NAMES,
     AddressedBreaker,
-    BreakerState,
     OperateAnswer,
     Record,
+    StateName,
     Violation,
 )
 from riskmon.core.events import Operate
+from riskmon.core.limits.limit import Limit, StateLimit, Unmeasured
+from riskmon.core.topics import EQUITY
 from riskmon.core.unknown import Unknown
 
-_LOOSENS = {"unfreeze": ("frozen",), "reset": ("open", "half_open")}
+_LOOSENS = ("unfreeze", "reset")
 _RESET = "reset it"
 _ENABLE = "it is out of service: enable it"
-# What must be done first, for each state that an action has no way from.
-_FIRST: dict[str, dict[BreakerState, str]] = {
+# The call that must come first, by action and by a state that the action has no way from.
+_FIRST: dict[str, dict[StateName, str]] = {
     "trip": {"disabled": f"{_ENABLE} first, or freeze it"},
     "unfreeze": {"open": _RESET, "half_open": _RESET, "disabled": _ENABLE},
     "reset": {"frozen": "unfreeze it", "disabled": _ENABLE},
@@ -45,75 +49,80 @@ _FIRST: dict[str, dict[BreakerState, str]] = {
 
 
 class _RefusedError(Exception):
-    def __init__(self, status: int, detail: str, **more: Any) -> None:
+    def __init__(
+        self,
+        status: Literal[404, 409],
+        detail: str,
+        *,
+        near: Sequence[str] = (),
+        would_trip: Sequence[Violation] = (),
+    ) -> None:
         super().__init__(detail)
-        self.status, self.detail, self.more = status, detail, more
+        self.status, self.detail = status, detail
+        self.near, self.would_trip = list(near), list(would_trip)
 
 
-def operate(trips: Trips, book: Portfolio, call: Operate) -> OperateAnswer:
+def operate(board: Board, book: Portfolio, call: Operate) -> OperateAnswer:
     """Carry out an operator's call, or refuse it; both enter the audit trail."""
-    breakers: list[Breaker] = []
+    breakers: list[Breaker[Limit]] = []
     try:
-        breakers = _addressed(trips, call)
-        _permit(trips, book, call, breakers)
+        breakers = _addressed(board, call)
+        _permit(board, book, call, breakers)
         detail = _left_alone(call, breakers)
         if not call.preview:
-            _ACTIONS[call.action](trips, book, call, breakers)
-        answer = _answer(trips, call, breakers, status=200, detail=detail)
+            _ACTIONS[call.action](board, book, call, breakers)
+        answer = _answer(board, call, breakers, detail)
     except _RefusedError as refusal:
-        answer = _answer(
-            trips, call, breakers, status=refusal.status, detail=refusal.detail, **refusal.more
-        )
+        answer = _answer(board, call, breakers, refusal.detail, refusal)
     if not call.preview and (call.recorded or answer.status == 200):
-        _record(trips, call, answer)
+        _record(board, call, answer)
     return answer
 
 
-# -- whom it addresses ----------------------------------------------------------------------------
+# -- addressed breakers ----------------------------------------------------------------------------
 
 
-def _addressed(trips: Trips, call: Operate) -> list[Breaker]:
-    if call.scope not in trips.board.state.scopes:
+def _addressed(board: Board, call: Operate) -> list[Breaker[Limit]]:
+    if call.scope not in board.state.scopes:
         raise _RefusedError(
-            404, f"no scope {call.scope!r}", near=_near(call.scope, trips.board.state.scopes)
+            404, f"no scope {call.scope!r}", near=_near(call.scope, board.state.scopes)
         )
     if call.action in ("freeze", "trip") and call.limit in (None, MANUAL):
-        if call.preview and call.scope not in trips.board.state.breakers.get(MANUAL, {}):
-            return [Breaker(MANUAL, call.scope)]
-        return [trips.board.breaker(MANUAL, call.scope)]
-    here = trips.board.by_scope.get(call.scope, [])
+        if call.preview and board.find(MANUAL, call.scope) is None:
+            state = BreakerState(MANUAL, call.scope)
+            return [Breaker(WITHOUT_LIMIT[MANUAL], Unmeasured(), state, board)]
+        return [board.without_limit(MANUAL, call.scope)]
+    here = board.by_scope.get(call.scope, [])
     if call.limit is None:
         return [breaker for breaker in here if _concerns(call.action, breaker)]
-    found = [breaker for breaker in here if breaker.limit == call.limit]
+    found = [breaker for breaker in here if breaker.rule.name == call.limit]
     if not found:
-        known = [breaker.limit for breaker in here]
+        known = [breaker.rule.name for breaker in here]
         raise _RefusedError(
             404, f"no limit {call.limit!r} over {call.scope}", near=_near(call.limit, known)
         )
     return found
 
 
-def _concerns(action: str, breaker: Breaker) -> bool:
-    if action in _LOOSENS:
-        return breaker.state in _LOOSENS[action]
-    if action == "enable":
-        return breaker.state == "disabled"
-    return breaker.limit not in PSEUDO
+def _concerns(action: str, breaker: Breaker[Limit]) -> bool:
+    if action in (*_LOOSENS, "enable"):
+        return (breaker.state.state, action) in TRANSITIONS
+    return breaker.rule.name not in WITHOUT_LIMIT
 
 
-def _near(name: str, known: Any) -> list[str]:
+def _near(name: str, known: Iterable[str]) -> list[str]:
     return get_close_matches(name, list(known), n=3, cutoff=0.4)
 
 
-# -- whether it may be ----------------------------------------------------------------------------
+# -- refusals --------------------------------------------------------------------------------------
 
 
-def _permit(trips: Trips, book: Portfolio, call: Operate, breakers: list[Breaker]) -> None:
+def _permit(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker[Limit]]) -> None:
     barred = _FIRST.get(call.action, {})
     wrong = [
-        f"{_names([breaker])} is {breaker.state}: {barred[breaker.state]}"
+        f"{_names([breaker])} is {breaker.state.state}: {barred[breaker.state.state]}"
         for breaker in breakers
-        if breaker.state in barred
+        if breaker.state.state in barred
     ]
     if wrong:
         raise _RefusedError(409, "; ".join(wrong))
@@ -122,11 +131,11 @@ def _permit(trips: Trips, book: Portfolio, call: Operate, breakers: list[Breaker
     if call.rebase and call.action != "freeze":
         _permit_rebasing(book, call)
     if call.action in _LOOSENS:
-        _permit_loosening(trips, call, breakers)
+        _permit_loosening(board, call, breakers)
 
 
-def _permit_disabling(call: Operate, breakers: list[Breaker]) -> None:
-    pseudo = [b for b in breakers if b.limit in PSEUDO]
+def _permit_disabling(call: Operate, breakers: list[Breaker[Limit]]) -> None:
+    pseudo = [b for b in breakers if b.rule.name in WITHOUT_LIMIT]
     if pseudo:
         raise _RefusedError(409, f"{_names(pseudo)} is no limit: it is never out of service")
     if not 0 < call.for_seconds <= MAX_SECONDS:
@@ -143,34 +152,34 @@ def _permit_rebasing(book: Portfolio, call: Operate) -> None:
         raise _RefusedError(409, f"cannot rebase: equity is {equity:g}, and capital is above 0")
 
 
-def _left_alone(call: Operate, breakers: list[Breaker]) -> str:
-    """Which of the addressed breakers the call leaves as they are, in words."""
+def _left_alone(call: Operate, breakers: list[Breaker[Limit]]) -> str:
+    """The addressed breakers that the call leaves as they are, in words."""
     if not breakers:
         only = ": only rebased" if call.rebase else ""
         return f"nothing over {call.scope} to {call.action}{only}"
-    idle = [b for b in breakers if (b.state, call.action) not in TRANSITIONS]
-    told = [f"{_names([breaker])} is {breaker.state} already" for breaker in idle]
+    idle = [b for b in breakers if (b.state.state, call.action) not in TRANSITIONS]
+    told = [f"{_names([breaker])} is {breaker.state.state} already" for breaker in idle]
     if call.rebase and call.action == "freeze":
         told.append("a freeze does not rebase")
     return "; ".join(told)
 
 
-def _permit_loosening(trips: Trips, call: Operate, breakers: list[Breaker]) -> None:
+def _permit_loosening(board: Board, call: Operate, breakers: list[Breaker[Limit]]) -> None:
     if call.generation is None:
         raise _RefusedError(409, "give the generation that you have seen (GET /v1/state)")
-    changed = [b for b in breakers if b.generation > call.generation]
+    changed = [b for b in breakers if b.state.generation > call.generation]
     if changed:
         raise _RefusedError(
             409, f"{_names(changed)} changed since generation {call.generation}: look again"
         )
-    unconfirmed = [b for b in breakers if not trips.cancels.is_confirmed(b.incident)]
+    unconfirmed = [b for b in breakers if not board.cancels.is_confirmed(b.state.incident)]
     if unconfirmed and not call.force:
         raise _RefusedError(
             409,
             f"the cancel of {_names(unconfirmed)} is not confirmed: orders may rest; "
             "wait, or use force",
         )
-    again = [blame for b in breakers if (blame := _would_trip(trips, call, b)) is not None]
+    again = [blame for b in breakers if (blame := _would_trip(call, b)) is not None]
     if again:
         what = ", ".join(f"{blame.limit} over {blame.scope}" for blame in again)
         raise _RefusedError(
@@ -181,49 +190,41 @@ def _permit_loosening(trips: Trips, call: Operate, breakers: list[Breaker]) -> N
         )
 
 
-def _would_trip(trips: Trips, call: Operate, breaker: Breaker) -> Violation | None:
-    rule = trips.board.rules.get(breaker.limit)
-    if rule is None or not rule.limit.standing or breaker.value is None:
+def _would_trip(call: Operate, breaker: Breaker[Limit]) -> Violation | None:
+    limit, value = breaker.limit, breaker.state.value
+    if not isinstance(limit, StateLimit) or value is None:
         return None
-    if call.rebase and "equity" in rule.limit.topics(breaker.scope):
+    if call.rebase and EQUITY in limit.topics:
         return None
-    bound, floor = breaker.bound or 0.0, trips.board.is_floor(breaker)
-    past = breaker.value < bound if floor else breaker.value > bound
-    if not past or rule.params.on_breach not in ("trip", "freeze"):
-        return None
-    return Violation(
-        limit=breaker.limit,
-        scope=breaker.scope,
-        value=breaker.value,
-        bound=bound,
-        utilization=utilization(breaker.value, bound, floor),
+    return (
+        breaker.violation() if breaker.rule.shuts and limit.is_past(value, breaker.bound) else None
     )
 
 
-# -- doing it -------------------------------------------------------------------------------------
+# -- changes ---------------------------------------------------------------------------------------
 
 
-def _shut(trips: Trips, book: Portfolio, call: Operate, breakers: list[Breaker]) -> None:
-    cause = "freeze" if call.action == "freeze" else "trip"
+def _shut(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker[Limit]]) -> None:
+    cause: Cause = "freeze" if call.action == "freeze" else "trip"
     for breaker in breakers:
-        trips.shut(breaker, cause, call.reason, by=call.by)  # type: ignore[arg-type]
+        breaker.open(cause, call.reason, by=call.by)
 
 
-def _loosen(trips: Trips, book: Portfolio, call: Operate, breakers: list[Breaker]) -> None:
+def _loosen(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker[Limit]]) -> None:
     if call.rebase:
         book.rebase()
     for breaker in breakers:
-        trips.loosen(breaker, call.action, call.reason, by=call.by)
+        breaker.close(call.action, call.reason, by=call.by)
 
 
-def _disable(trips: Trips, book: Portfolio, call: Operate, breakers: list[Breaker]) -> None:
+def _disable(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker[Limit]]) -> None:
     for breaker in breakers:
-        trips.disable(breaker, call.for_seconds, call.by)
+        breaker.disable(call.for_seconds, call.by)
 
 
-def _enable(trips: Trips, book: Portfolio, call: Operate, breakers: list[Breaker]) -> None:
+def _enable(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker[Limit]]) -> None:
     for breaker in breakers:
-        trips.loosen(breaker, "enable", call.reason, by=call.by)
+        breaker.close("enable", call.reason, by=call.by)
 
 
 _ACTIONS = {
@@ -235,51 +236,47 @@ _ACTIONS = {
     "enable": _enable,
 }
 
-# -- telling --------------------------------------------------------------------------------------
+# -- answers ---------------------------------------------------------------------------------------
 
 
-def _names(breakers: list[Breaker]) -> str:
-    return ", ".join(f"{breaker.limit} over {breaker.scope}" for breaker in breakers)
+def _names(breakers: list[Breaker[Limit]]) -> str:
+    return ", ".join(f"{breaker.rule.name} over {breaker.state.scope}" for breaker in breakers)
 
 
 def _answer(
-    trips: Trips,
+    board: Board,
     call: Operate,
-    breakers: list[Breaker],
-    *,
-    status: int,
+    breakers: list[Breaker[Limit]],
     detail: str,
-    near: list[str] | None = None,
-    would_trip: list[Violation] | None = None,
+    refusal: _RefusedError | None = None,
 ) -> OperateAnswer:
     return OperateAnswer(
-        status=status,  # type: ignore[arg-type]
+        status=200 if refusal is None else refusal.status,
         detail=detail,
-        generation=trips.board.state.generation,
-        level=LEVEL_NAMES[trips.board.levels.get(call.scope, 0)],
+        generation=board.state.generation,
+        level=LEVEL_NAMES[board.levels.get(call.scope, 0)],
         breakers=[
             AddressedBreaker(
-                limit=breaker.limit,
-                scope=breaker.scope,
-                state=breaker.state,
-                generation=breaker.generation,
-                reason=breaker.reason,
-                incident=breaker.incident,
+                limit=breaker.rule.name,
+                scope=breaker.state.scope,
+                state=breaker.state.state,
+                generation=breaker.state.generation,
+                reason=breaker.state.reason,
+                incident=breaker.state.incident,
             )
             for breaker in breakers
         ],
-        near=near or [],
-        would_trip=would_trip or [],
+        near=[] if refusal is None else refusal.near,
+        would_trip=[] if refusal is None else refusal.would_trip,
     )
 
 
-def _record(trips: Trips, call: Operate, answer: OperateAnswer) -> None:
-    trips.board.state.operations_made += 1
-    trips.emit(
+def _record(board: Board, call: Operate, answer: OperateAnswer) -> None:
+    board.emit(
         Record(
-            id=f"op_{trips.board.state.epoch}_{trips.board.state.operations_made}",
+            id=board.next_operation_id(),
             kind="operation",
-            at_ns=trips.board.wall_ns,
+            at_ns=board.wall_ns,
             scope=call.scope,
             limit=call.limit,
             generation=answer.generation,

@@ -1,4 +1,4 @@
-"""Calls that were asked for: what wants to be looked at when, though nothing happens."""
+"""Timers of the engine, in engine time."""
 
 from __future__ import annotations
 
@@ -7,14 +7,25 @@ from heapq import heapify, heappop, heappush
 
 NEVER_NS = 1 << 62
 
-TimerKey = tuple[str, str, str]  # what it is, and of whom
+# A kind of timer, and the names that it belongs to (a limit and its scope, an incident, …). Those
+# of breakers are here; the names are kept in snapshots.
+TimerKey = tuple[str, str, str]
+RECOVERY = "wait"  # the wait of an open breaker, or its time out of service, ends
+RECHECK = "look"  # a window may have cleared with time
+GRACE = "unknown"  # an unknown value halts
+PROBATION = "probation"
+CHANGE = "wake"  # a value changes without an event
+SCHEDULE = "rebound"  # the time of day moves bounds
+BREAKER_TIMERS = frozenset({RECOVERY, RECHECK, GRACE, PROBATION, CHANGE, SCHEDULE})
+SWEEP = "sweep"
+RESERVATION = "reserve"
 
 
 class Timers:
-    """One timer for each key, in engine time.
+    """One timer for each key.
 
-    An earlier one for the same thing stands: what it wakes looks whether it is due, and asks
-    again. So most events cost no timer.
+    An earlier one for the same key stands; its handler compares the time and arms it again. So most
+    events cost no timer.
     """
 
     def __init__(self, armed_ns: dict[TimerKey, int]) -> None:
@@ -25,12 +36,11 @@ class Timers:
 
     @property
     def next_ns(self) -> int:
-        """When somebody wants to be called."""
+        """When the next timer is due."""
         return self._heap[0][0] if self._heap else NEVER_NS
 
     def arm(self, key: TimerKey, due_ns: int) -> None:
-        """Ask for a call at ``due_ns``."""
-        # Never for now: what asks again for a time that has come must not hold time up.
+        """Set a timer, after the current time: a handler that arms its own key must not loop."""
         due_ns = max(due_ns, self.now_ns + 1)
         armed_ns = self.armed_ns.get(key)
         if armed_ns is None or due_ns < armed_ns:
@@ -38,11 +48,11 @@ class Timers:
             heappush(self._heap, (due_ns, key))
 
     def disarm(self, key: TimerKey) -> None:
-        """Ask for no call."""
+        """Remove a timer."""
         self.armed_ns.pop(key, None)
 
     def due(self) -> Iterator[TimerKey]:
-        """Take out, in order, what is due by now; also what is armed meanwhile."""
+        """Remove, in order, the timers that are due by now; also those armed meanwhile."""
         heap = self._heap
         while heap and heap[0][0] <= self.now_ns:
             due_ns, key = heappop(heap)

@@ -1,20 +1,15 @@
 """What the engine shows: plain data for the status endpoint, the metrics and the page.
 
-Built by :meth:`riskmon.core.engine.Engine.view` when someone looks; nothing here is the engine's
-own state, so a reader can neither change it nor see half of a step. Times are UTC ns since 1970.
+:meth:`riskmon.core.engine.Engine.view` builds it for each reader; nothing here is the engine's own
+state, so a reader can neither change it nor see half of a step. Times are UTC ns since 1970.
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
 from msgspec import Struct
 from msgspec.structs import replace
 
-from riskmon.core.decisions import BreakerState, Recovers
-
-CancelState = Literal["pending", "sent", "delivered", "confirmed"]
-HaltReason = Literal["breach", "unknown", "operator", "start", "stop", "storage"]
+from riskmon.core.decisions import CancelState, HaltReason, Recovers, StateName
 
 
 class BreakerView(Struct, frozen=True, kw_only=True):
@@ -23,7 +18,7 @@ class BreakerView(Struct, frozen=True, kw_only=True):
     limit: str
     kind: str
     scope: str
-    state: BreakerState
+    state: StateName
     generation: int
     since_ns: int
     reason: str

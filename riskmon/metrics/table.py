@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, get_args
 
-from riskmon.core.decisions import LEVEL_NAMES, BreakerState
+from riskmon.core.decisions import LEVEL_NAMES, StateName
 from riskmon.core.events import Reported
 from riskmon.core.view import BreakerView, PortfolioView
 from riskmon.metrics.recorder import OperationStats
@@ -72,7 +72,7 @@ def _seconds(wall_ns: int | None) -> float | None:
 
 def _breaker_states(now: Snapshot) -> Series:
     for breaker in now.view.breakers:
-        for state in get_args(BreakerState):
+        for state in get_args(StateName):
             yield (breaker.limit, breaker.scope, state), breaker.state == state
 
 

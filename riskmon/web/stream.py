@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 from multidict import CIMultiDict
 
-from riskmon.core.breakers.breaker import SHUT
+from riskmon.core.breakers.transitions import SHUT
 from riskmon.core.decisions import Transition
 from riskmon.core.view import View
 from riskmon.port import Change

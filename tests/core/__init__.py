@@ -106,7 +106,7 @@ def flow(amount: float, asset: str = "USDT", **more: Any) -> ev.CashFlow:
 
 def plain(engine: Engine) -> str:
     """All that an engine remembers, as text that differs when one bit does."""
-    return repr(_sorted(msgspec.to_builtins(engine.state)))
+    return repr(_sorted(msgspec.msgpack.decode(engine.snapshot())["state"]))
 
 
 def _sorted(value: Any) -> Any:

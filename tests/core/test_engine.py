@@ -13,6 +13,7 @@ from riskmon.core.config import EngineConfig, LimitConfig, default_limits
 from riskmon.core.decisions import LEVEL_NAMES, Record, Sweep, Transition
 from riskmon.core.engine import Engine
 from riskmon.core.limits import LIMITS
+from riskmon.core.limits.losses import LossParams
 from riskmon.core.limits.policy import Recovery
 from riskmon.core.timers import NEVER_NS
 from tests.core import (
@@ -342,7 +343,7 @@ def test_a_disabled_limit_is_not_there() -> None:
 
 def test_a_rolling_loss_of_an_unknown_equity_does_not_hold_time_up() -> None:
     """The oldest minute leaves the window while a mark is too old: the step ends, and says so."""
-    params = LIMITS["loss"].Params(max=100.0, period=1)
+    params = LossParams(max=100.0, period=1)
     world = World(
         LimitConfig(name="loss", kind="loss", params=params, written=True),
         portfolio=PortfolioConfig(initial_capital=10_000.0, venues=("kraken",)),

@@ -30,10 +30,9 @@ from riskmon.core import events as ev
 from riskmon.core.book.config import MaxAge, PortfolioConfig
 from riskmon.core.breakers import cancels as engine_cancels
 from riskmon.core.breakers.board import Board
-from riskmon.core.breakers.breaker import TRANSITIONS
+from riskmon.core.breakers.breaker import Breaker as EngineBreaker
 from riskmon.core.breakers.cancels import Cancels
-from riskmon.core.breakers.judge import Judge
-from riskmon.core.breakers.transitions import Trips
+from riskmon.core.breakers.transitions import TRANSITIONS
 from riskmon.core.config import EngineConfig, LimitConfig
 from riskmon.core.decisions import (
     LEVEL_NAMES,
@@ -46,8 +45,10 @@ from riskmon.core.decisions import (
     Withdraw,
 )
 from riskmon.core.engine import Engine
-from riskmon.core.limits.errors import ErrorStreak
-from riskmon.core.limits.latency import LatencyP99
+from riskmon.core.limits import LIMITS
+from riskmon.core.limits import latency as latency_limits
+from riskmon.core.limits.errors import ErrorStreakLimit
+from riskmon.core.limits.limit import Limit, OrderLimit, SampleLimit
 from riskmon.core.limits.policy import Recovery
 from riskmon.core.limits.windows import CountWindow, RateWindow
 from riskmon.core.view import CancelView
@@ -708,13 +709,7 @@ def test_every_story_long(story: type[Story]) -> None:
 
 def late_bound(patch: pytest.MonkeyPatch) -> None:
     """A streak trips past its bound, not at it."""
-    real = ErrorStreak._verdict
-
-    def verdict(self: ErrorStreak, scope: str, *, counts: bool) -> Any:
-        longest = max(self.streaks[scope].values(), default=0)
-        return real(self, scope, counts=counts)._replace(past=longest > self.bounds[scope])
-
-    patch.setattr(ErrorStreak, "_verdict", verdict)
+    patch.setattr(ErrorStreakLimit, "is_past", staticmethod(Limit.is_past))
 
 
 def early_bound(patch: pytest.MonkeyPatch) -> None:
@@ -728,9 +723,7 @@ def early_bound(patch: pytest.MonkeyPatch) -> None:
 def long_window(patch: pytest.MonkeyPatch) -> None:
     """The window of latencies is one sample too long."""
     patch.setattr(
-        LatencyP99,
-        "_window",
-        lambda self, bound, near: CountWindow(self.params.window + 1, bound, near),
+        latency_limits, "CountWindow", lambda size, bound, near: CountWindow(size + 1, bound, near)
     )
 
 
@@ -748,26 +741,26 @@ def long_rate(patch: pytest.MonkeyPatch) -> None:
 
 def double_probes(patch: pytest.MonkeyPatch) -> None:
     """A probe is counted twice."""
-    real = Judge.probe
+    real = EngineBreaker.probe
 
-    def probe(self: Judge, rule: Any, scope: str, *, good: bool) -> None:
-        real(self, rule, scope, good=good)
+    def probe(self: EngineBreaker[Limit], *, good: bool) -> None:
+        real(self, good=good)
         if good:
-            real(self, rule, scope, good=good)
+            real(self, good=good)
 
-    patch.setattr(Judge, "probe", probe)
+    patch.setattr(EngineBreaker, "probe", probe)
 
 
 def long_memory(patch: pytest.MonkeyPatch) -> None:
     """However long a breaker was closed, its next wait is longer."""
-    real = Trips.shut
+    real = EngineBreaker.open
 
-    def shut(self: Trips, breaker: Any, *args: Any, **more: Any) -> bool:
-        if breaker.state == "closed":
-            breaker.since_ns = self.board.now_ns
-        return real(self, breaker, *args, **more)
+    def opened(self: EngineBreaker[Limit], *args: Any, **more: Any) -> bool:
+        if self.state.state == "closed":
+            self.state.since_ns = 1 << 62
+        return real(self, *args, **more)
 
-    patch.setattr(Trips, "shut", shut)
+    patch.setattr(EngineBreaker, "open", opened)
 
 
 def impatience(patch: pytest.MonkeyPatch) -> None:
@@ -782,7 +775,9 @@ def first_word(patch: pytest.MonkeyPatch) -> None:
 
 def full_windows(patch: pytest.MonkeyPatch) -> None:
     """Leaving open forgets nothing."""
-    patch.setattr(Trips, "_forget", lambda self, breaker: None)
+    for kind in LIMITS.values():
+        if issubclass(kind, (SampleLimit, OrderLimit)):
+            patch.setattr(kind, "forget", lambda self: None)
 
 
 def lasting_freeze(patch: pytest.MonkeyPatch) -> None:
@@ -803,9 +798,7 @@ def long_grace(patch: pytest.MonkeyPatch) -> None:
 
 def no_hold(patch: pytest.MonkeyPatch) -> None:
     """It is enough to be clear once."""
-    patch.setattr(
-        Trips, "is_clear", lambda self, breaker, params: breaker.clear_since_ns is not None
-    )
+    patch.setattr(EngineBreaker, "is_clear", lambda self: self.state.clear_since_ns is not None)
 
 
 def check_caught(

@@ -28,8 +28,8 @@ from riskmon.core.book.reservations import Reservations
 from riskmon.core.book.tracks import Best
 from riskmon.core.config import EngineConfig, LimitConfig
 from riskmon.core.decisions import LEVEL_NAMES, CheckAnswer, Violation
-from riskmon.core.engine import Engine
-from riskmon.core.limits.orders import MessageRate
+from riskmon.core.limits.orders import MessageRateLimit
+from riskmon.core.reports import Reports
 from riskmon.core.view import PortfolioView
 from tests.core import BEGIN_WALL_NS, SECOND, World, balance, balances, flow, limit, price
 from tests.core.reference.orders import STANDING, Answer, Desk
@@ -577,7 +577,7 @@ MANY = [check(0.5, each) for each in (90.0, 100.0, 110.0, 120.0)]
 SUMMER = [step("gain", amount=-20.0, strategy=None), step("wait", seconds=91_800.0)]
 
 BLUNTED = [
-    pytest.param(FEE, Engine, "_on_fill", without_fees, id="a fee is forgotten"),
+    pytest.param(FEE, Reports, "on_fill", without_fees, id="a fee is forgotten"),
     pytest.param(FLIP, BookPosition, "fill", keeping_the_entry, id="a flip keeps the entry"),
     pytest.param(FILLED, Reservations, "on_fill", nothing, id="a fill releases nothing"),
     pytest.param(UNHEARD, Reservations, "on_timer", nothing, id="an order is never given up"),
@@ -585,7 +585,7 @@ BLUNTED = [
     pytest.param(DEPOSIT, Portfolio, "add_units", nothing, id="a deposit raises the peak"),
     pytest.param(LATE_DEPOSIT, Best, "take_back", nothing, id="a late deposit stays in the peak"),
     pytest.param(OLD, Prices, "__init__", for_ever, id="a price is never old"),
-    pytest.param(MANY, MessageRate, "spend", nothing, id="an order costs no token"),
+    pytest.param(MANY, MessageRateLimit, "commit", nothing, id="an order costs no token"),
     pytest.param(SUMMER, Zone, "first_second", winter_time, id="no summer time"),
 ]
 

@@ -60,6 +60,15 @@ def converted(snapshot: dict[str, Any]) -> dict[str, Any]:
     config = snapshot["config"]
     # 0.1.0 stored a table for each target; a decision depends on its name alone.
     config["targets"] = [t["name"] if isinstance(t, dict) else t for t in config["targets"]]
+    # 0.1.0 stored the samples of a venue under its name alone, not under its scope, and also the
+    # limits that had none.
+    state = snapshot["state"]
+    state["measures"] = {
+        limit: {(name if ":" in name or name == "account" else f"venue:{name}"): kept
+                for name, kept in measures.items()}
+        for limit, measures in state["measures"].items()
+        if measures
+    }  # fmt: skip
     return snapshot
 
 

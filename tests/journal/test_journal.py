@@ -177,23 +177,30 @@ def test_damaged_snapshot_falls_back_to_the_one_before(tmp_path: Path) -> None:
     assert (found.snapshot, seqs) == (b"after 2", [3])
 
 
-def test_no_valid_snapshot_and_pruned_entries_is_an_error(tmp_path: Path) -> None:
-    """A state that cannot be rebuilt is refused and never started with a gap."""
+def test_no_valid_snapshot_and_pruned_entries_is_an_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A state that cannot be rebuilt is refused; the log has the reason for each snapshot."""
     journal = Journal.open(tmp_path)
-    for n in range(1, 4):
-        commit(journal, Commit(entries=[entry(n)], snapshot=b"s"))
+    for n in range(1, 5):
+        commit(journal, Commit(entries=[entry(n)], snapshot=b"s" if n % 2 == 0 else None))
     journal.prune(keep_days=30, max_bytes=0)
-    eventually(lambda: numbers(tmp_path) == [3])
+    eventually(lambda: numbers(tmp_path) == [4])
     journal.close(clean=True)
     with apsw.Connection(str(tmp_path / "journal.db")) as db:
-        db.execute("UPDATE snapshots SET crc = crc + 1")
+        db.execute("UPDATE snapshots SET crc = crc + 1 WHERE seq = 4")
     db.close()
     journal = Journal.open(tmp_path)
     try:
-        with pytest.raises(JournalError, match=r"no valid snapshot.*up to 2 are pruned.*restore"):
+        with pytest.raises(JournalError, match=r"no valid snapshot.*up to 3 are pruned.*restore"):
             journal.recover()
     finally:
         journal.close(clean=False)
+    path = tmp_path / "journal.db"
+    assert [one.message for one in caplog.records] == [
+        f"skipping the snapshot at entry 4 of {path}: it is damaged",
+        f"skipping the snapshot at entry 2 of {path}: entries after it are pruned",
+    ]
 
 
 def test_unclean_until_closed_in_order(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from riskmon.core.decisions import BreakerState, Transition, Warned
+from riskmon.core.decisions import StateName, Transition, Warned
 from riskmon.port import Change, PortfolioNow, Shutdown
 from riskmon.web import Caps
 from tests.support.port import GRAFANA, GUARDED, NOW_NS, OPEN, OPERATOR, VIEW, Site, site, until
@@ -136,7 +136,7 @@ async def test_changes_are_sent_as_they_happen() -> None:
     ],
 )
 async def test_transition_says_what_it_is(
-    before: BreakerState, after: BreakerState, by: str | None, change: str
+    before: StateName, after: StateName, by: str | None, change: str
 ) -> None:
     """A reader tells a trigger from a reset without knowing the breakers' states."""
     _, data = await sent(msgspec.structs.replace(TRIP, before=before, after=after, by=by))

@@ -1,39 +1,53 @@
-"""All breakers of an account, their bounds, and the levels that follow from them.
+"""All breakers of an account, by what they depend on, and the levels that follow from them.
 
-The board knows nothing of events. :mod:`riskmon.core.breakers.judge` tells breakers what was
-measured and :mod:`riskmon.core.breakers.transitions` moves them; the board knows who they are,
-which limit and which scope each belongs to, and keeps ``levels``, the permission left for each
-scope.
+A scope that is registered gets a breaker of each limit over its kind of scope. The board hands them
+what they share (:class:`~riskmon.core.breakers.breaker.Account`), moves their bounds, and keeps
+``levels``, the permission left for each scope.
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
+import msgspec
 from msgspec import Struct, field
 
 from riskmon.core.book.calendar import Calendar
 from riskmon.core.breakers.bounds import Bounds, BoundsState
 from riskmon.core.breakers.breaker import Breaker
-from riskmon.core.breakers.rules import CATEGORIES, MANUAL, PSEUDO, Rule, rule_of, utilization
+from riskmon.core.breakers.cancels import Cancels
+from riskmon.core.breakers.observers import Observers
+from riskmon.core.breakers.rules import WITHOUT_LIMIT, Rule, removed, rule_of
+from riskmon.core.breakers.transitions import BreakerState, Cause
 from riskmon.core.config import EngineConfig
-from riskmon.core.decisions import ALLOW, Recovers, Violation
-from riskmon.core.limits.policy import Policy
+from riskmon.core.decisions import ALLOW, Decision, StateName, Violation
+from riskmon.core.limits.facts import Facts
+from riskmon.core.limits.limit import Limit, OrderLimit, SampleLimit, SizeLimit, StateLimit
+from riskmon.core.timers import (
+    CHANGE,
+    GRACE,
+    PROBATION,
+    RECHECK,
+    RECOVERY,
+    SCHEDULE,
+    TimerKey,
+    Timers,
+)
 
-Arm = Callable[[tuple[str, str, str], int], None]
+# What each limit keeps of each scope's samples or orders, encoded.
+Measures = dict[str, dict[str, msgspec.Raw]]
 
 
 class BoardState(Struct):
-    """Everything a board remembers."""
+    """Everything that is kept of all breakers."""
 
     epoch: str = "0"
     incidents_made: int = 0
     operations_made: int = 0
     generation: int = 0
     scopes: dict[str, int] = field(default_factory=dict)  # -> time of its first event, 0: none yet
-    breakers: dict[str, dict[str, Breaker]] = field(default_factory=dict)  # limit -> scope
+    breakers: dict[str, dict[str, BreakerState]] = field(default_factory=dict)  # limit -> scope
     freeze_total: dict[str, int] = field(
         default_factory=lambda: {"edge_collapse": 0, "manual": 0, "limit_violation": 0}
     )
@@ -47,232 +61,309 @@ class Board:
         self,
         state: BoardState,
         config: EngineConfig,
-        measures: dict[str, dict[str, Any]],
-        arm: Arm,
         *,
-        now_ns: int = 0,
-        wall_ns: int = 0,
+        measures: Measures,
+        timers: Timers,
+        cancels: Cancels,
+        emit: Callable[[Decision], None],
+        now_ns: int,
+        wall_ns: int,
     ) -> None:
         self.state = state
-        self.config = config
-        self.arm = arm
+        self.timers, self.cancels = timers, cancels
+        self.emit = emit
         self.now_ns, self.wall_ns = now_ns, wall_ns
         self.grace_ns = int(config.portfolio.unknown_grace * 1e9)
         self.calendar = Calendar(config.portfolio.timezone, config.portfolio.day_start)
-        self.rules = {
-            limit.name: rule_of(limit, measures) for limit in config.limits if limit.params.enabled
-        }
+        self.rules = {limit.name: rule_of(limit) for limit in config.limits if limit.params.enabled}
         self._rules_per: dict[str, list[Rule]] = {}  # kind of scope -> the rules over each
         for rule in self.rules.values():
             self._rules_per.setdefault(rule.params.per, []).append(rule)
+        self._bounds = Bounds(state.bounds, self.rules.values(), config.portfolio.timezone)
+        self._measures = measures  # of the limits that are not made yet
         self._levels: dict[str, int] = {}
-        self._version = 0  # counts their changes
-        self._folding = False  # whether the account's level changed and is not folded in yet
-        self.by_scope: dict[str, list[Breaker]] = {}
-        self.watching: dict[str, list[tuple[Rule, Breaker]]] = {}  # topic -> standing limits
-        self.checking: dict[str, list[tuple[Rule, Breaker]]] = {}  # scope -> limits on orders
-        self.spending: dict[str, list[tuple[Rule, Breaker]]] = {}  # … that permitted orders use up
-        self.half_open = 0  # breakers that want probes
-        self.bounds = Bounds(state.bounds, self.rules, config.portfolio.timezone)
-        # Whose bound moved by itself, or who are back in force: to be judged before this instant
-        # is over.
-        self.rebound: dict[tuple[str, str], tuple[Rule, Breaker]] = {}
-        self._index()
+        self._levels_version = 0
+        self._stale_levels: dict[str, None] = {}  # scopes
+        self._breakers: dict[tuple[str, str], Breaker[Limit]] = {}  # by limit and scope
+        self.by_scope: dict[str, list[Breaker[Limit]]] = {}
+        self.half_open: dict[Breaker[Limit], None] = {}
+        self.observers = Observers()
+        self.watching: dict[str, list[Breaker[StateLimit]]] = {}  # topic -> state limits
+        self.sizing: dict[str, list[Breaker[SizeLimit]]] = {}  # scope -> limits on sizes
+        self.ordering: dict[str, list[Breaker[OrderLimit]]] = {}  # scope -> limits on orders
+        # Those whose bound moved, or that are back in force: to be evaluated in this instant.
+        self.rechecks: dict[Breaker[Limit], None] = {}
+        self._restore()
 
-    def _index(self) -> None:
-        state = self.state
-        for limit, breakers in list(state.breakers.items()):
-            for scope, breaker in list(breakers.items()):
-                known = limit in PSEUDO or self._applies(limit, scope)
-                if not known and breaker.state in ("closed", "disabled"):
-                    del breakers[scope]
-                    continue
-                self._list(breaker)
-                self.half_open += breaker.state == "half_open"
-        for scope in state.scopes or {"account": 0}:
+    def _restore(self) -> None:
+        """Make the breakers that are kept; one that is closed is dropped with its limit."""
+        for name, states in self.state.breakers.items():
+            for scope, state in list(states.items()):
+                rule = self.rules.get(name)
+                if rule is not None and rule.params.per == scope.partition(":")[0]:
+                    continue  # it is made with its scope
+                if name in WITHOUT_LIMIT:
+                    self._add(WITHOUT_LIMIT[name], state)
+                elif state.state in ("closed", "disabled"):
+                    del states[scope]
+                else:
+                    self._add(removed(name), state)
+        for scope in self.state.scopes or {"account": 0}:
             self.register(scope, first=False)
 
-    def _applies(self, limit: str, scope: str) -> bool:
-        rule = self.rules.get(limit)
-        return rule is not None and rule.params.per == scope.partition(":")[0]
+    # -- breakers and scopes ----------------------------------------------------------------------
 
-    # -- scopes and bounds ------------------------------------------------------------------------
+    def __iter__(self) -> Iterator[Breaker[Limit]]:
+        """All breakers, those of a limit together."""
+        for name, states in self.state.breakers.items():
+            for scope in states:
+                yield self._breakers[name, scope]
+
+    def find(self, limit: str, scope: str) -> Breaker[Limit] | None:
+        """The breaker of a limit over a scope, if there is one."""
+        return self._breakers.get((limit, scope))
+
+    def without_limit(self, name: str, scope: str) -> Breaker[Limit]:
+        """The breaker of a cause that no limit finds, made when it is first needed."""
+        return self.find(name, scope) or self._make(WITHOUT_LIMIT[name], scope)
 
     def register(self, scope: str, *, first: bool = True) -> list[str]:
         """Give a scope its level and its breakers; ``first``: because an event named it.
 
-        What the standing limits over it depend on.
+        The topics that the state limits over it depend on.
         """
-        kind = scope.partition(":")[0]
         self.state.scopes.setdefault(scope, 0)
         if first and not self.state.scopes[scope]:
             self.state.scopes[scope] = self.now_ns
         topics: list[str] = []
-        for rule in self._rules_per.get(kind, ()):
-            topics += self._watch(rule, scope)
-        self.relevel(scope)
+        for rule in self._rules_per.get(scope.partition(":")[0], ()):
+            breaker = self.find(rule.name, scope) or self._make(rule, scope)
+            if isinstance(breaker.limit, StateLimit):
+                topics += breaker.limit.topics
+        self._stale_levels[scope] = None
         return topics
 
-    def _watch(self, rule: Rule, scope: str) -> Sequence[str]:
-        """Begin to measure a scope by a rule; what it depends on, if it is a standing one."""
-        breaker = self.breaker(rule.name, scope)
-        breaker.bound = self.bounds.of(rule, scope, self.wall_ns)
-        breaker.blocking = breaker.blocking and rule.holds
-        if rule.judges:
-            _enlist(self.checking, scope, rule, breaker)
-        if rule.spends:
-            _enlist(self.spending, scope, rule, breaker)
-        if not rule.limit.standing:
-            rule.limit.register(scope, breaker.bound)
-            return ()
-        topics: Sequence[str] = rule.limit.topics(scope)
-        for topic in topics:
-            _enlist(self.watching, topic, rule, breaker)
-        return topics
+    def _make(self, rule: Rule, scope: str) -> Breaker[Limit]:
+        states = self.state.breakers.setdefault(rule.name, {})
+        state = states.get(scope)
+        if state is None:
+            state = states[scope] = BreakerState(rule.name, scope)
+            state.since_ns, state.since_wall_ns = self.now_ns, self.wall_ns
+        return self._add(rule, state)
 
-    def breaker(self, limit: str, scope: str) -> Breaker:
-        """The breaker of (limit, scope), made when first asked for."""
-        breakers = self.state.breakers.setdefault(limit, {})
-        breaker = breakers.get(scope)
-        if breaker is None:
-            breaker = breakers[scope] = Breaker(limit, scope)
-            breaker.since_ns, breaker.since_wall_ns = self.now_ns, self.wall_ns
-            self._list(breaker)
+    def _add(self, rule: Rule, state: BreakerState) -> Breaker[Limit]:
+        """Make a breaker and enter it where it is found."""
+        scope = state.scope
+        if rule.measures is not None:
+            state.bound = self._bounds.of(rule, scope, self.wall_ns)
+            state.blocking = state.blocking and rule.holds
+        measure = self._measures.get(rule.name, {}).pop(scope, None)
+        breaker = self._breaker(rule, rule.limit(scope, state.bound or 0.0, measure), state)
+        self._breakers[rule.name, scope] = breaker
+        # In the order of their names: a restored board must number its changes as this one does.
+        insort(self.by_scope.setdefault(scope, []), breaker, key=lambda one: one.rule.name)
+        if state.state == "half_open":
+            self.half_open[breaker] = None
         return breaker
 
-    def _list(self, breaker: Breaker) -> None:
-        # In the order of their names: a restored board must number its changes as this one does.
-        insort(self.by_scope.setdefault(breaker.scope, []), breaker, key=lambda b: b.limit)
+    def _breaker(self, rule: Rule, limit: Limit, state: BreakerState) -> Breaker[Limit]:
+        """The breaker, entered among those that its limit's inputs concern."""
+        if isinstance(limit, SampleLimit):
+            observing = Breaker(rule, limit, state, self)
+            self.observers.add(observing)
+            return observing
+        if isinstance(limit, OrderLimit):
+            ordering = Breaker(rule, limit, state, self)
+            self.ordering.setdefault(state.scope, []).append(ordering)
+            return ordering
+        if isinstance(limit, SizeLimit):
+            sizing = Breaker(rule, limit, state, self)
+            self.sizing.setdefault(state.scope, []).append(sizing)
+            self._watch(sizing)
+            return sizing
+        if isinstance(limit, StateLimit):
+            watching = Breaker(rule, limit, state, self)
+            self._watch(watching)
+            return watching
+        return Breaker(rule, limit, state, self)
+
+    def _watch(self, breaker: Breaker[StateLimit]) -> None:
+        for topic in breaker.limit.topics:
+            self.watching.setdefault(topic, []).append(breaker)
 
     def date(self) -> None:
         """Date the breakers that were made before there was a time."""
-        for breakers in self.state.breakers.values():
-            for breaker in breakers.values():
-                if not breaker.since_wall_ns:
-                    breaker.since_ns, breaker.since_wall_ns = self.now_ns, self.wall_ns
+        for breaker in self:
+            if not breaker.state.since_wall_ns:
+                breaker.state.since_ns, breaker.state.since_wall_ns = self.now_ns, self.wall_ns
 
-    def rebind(self, rules: Iterable[Rule]) -> None:
-        """Give the breakers of ``rules`` the bounds that hold now."""
+    def measures(self) -> Measures:
+        """What the limits keep of their samples, for a snapshot."""
+        kept: Measures = {}
+        for breaker in self:
+            limit = breaker.limit
+            if isinstance(limit, (SampleLimit, OrderLimit)) and limit.measure is not None:
+                raw = msgspec.Raw(msgspec.msgpack.encode(limit.measure))
+                kept.setdefault(breaker.rule.name, {})[breaker.state.scope] = raw
+        return kept
+
+    # -- evaluation -------------------------------------------------------------------------------
+
+    def take_rechecks(self) -> list[Breaker[Limit]]:
+        """Those to be evaluated before the instant is over, each once."""
+        rechecks, self.rechecks = list(self.rechecks), {}
+        return rechecks
+
+    def on_timer(self, key: TimerKey, facts: Facts) -> None:
+        """A timer of a breaker, of a probation or of the schedule is due."""
+        kind, limit, scope = key
+        breaker = self.find(limit, scope)
+        if kind == SCHEDULE:
+            self._arm_schedule()
+        elif kind == PROBATION:
+            self._end_probation(key)
+        elif breaker is None:
+            return
+        elif kind == GRACE:
+            breaker.on_grace_due()
+        elif kind == RECHECK:
+            breaker.on_recheck_due()
+        elif kind == RECOVERY:
+            breaker.on_recovery_due()
+        elif kind == CHANGE:
+            breaker.on_change_due(facts)
+
+    def on_confirmed(self, incident: str) -> None:
+        """A cancel is confirmed: let the breakers that waited for it recover."""
+        for breaker in list(self):
+            if breaker.state.incident == incident:
+                breaker.recover()
+
+    # -- bounds -----------------------------------------------------------------------------------
+
+    def follow_date(self) -> None:
+        """Move the bounds that the time of day changes, if the date has left their time."""
+        if self._bounds.is_due(self.wall_ns):
+            self.reschedule()
+
+    def reschedule(self) -> None:
+        """Set the bounds of this time of day."""
+        self._rebind(self._bounds.scheduled)
+        self._bounds.move_on(self.wall_ns)
+        self._arm_schedule()
+
+    def _arm_schedule(self) -> None:
+        if self._bounds.scheduled:
+            wait_ns = max(1, self.state.bounds.until_wall_ns - self.wall_ns)
+            self.timers.arm((SCHEDULE, "", ""), self.now_ns + wait_ns)
+
+    def _rebind(self, rules: Iterable[Rule]) -> None:
         for rule in rules:
-            for scope, breaker in self.state.breakers.get(rule.name, {}).items():
-                bound = self.bounds.of(rule, scope, self.wall_ns)
-                if bound == breaker.bound or not self._applies(rule.name, scope):
-                    continue
-                breaker.bound = bound
-                self.rebound[rule.name, scope] = (rule, breaker)
-                if not rule.limit.standing:
-                    rule.limit.register(scope, bound)
+            for scope in self.state.breakers.get(rule.name, {}):
+                breaker = self._breakers[rule.name, scope]
+                bound = self._bounds.of(rule, scope, self.wall_ns)
+                if breaker.rule is rule and breaker.rebind(bound):
+                    self.rechecks[breaker] = None
 
-    def begin_probation(self, breaker: Breaker) -> None:
-        probation = self.params(breaker).probation
+    def _begin_probation(self, breaker: Breaker[Limit]) -> None:
+        probation = breaker.rule.params.probation
         if probation is not None:
-            key = f"{breaker.limit}|{breaker.scope}"
-            until_ns = self.bounds.begin(key, probation, self.now_ns)
-            self.arm(("probation", breaker.limit, breaker.scope), until_ns)
-            self.rebind(self.bounds.sizes)
+            key = (PROBATION, breaker.rule.name, breaker.state.scope)
+            self.timers.arm(key, self._bounds.begin_probation(key, probation, self.now_ns))
+            self._rebind(rule for rule in self.rules.values() if rule.is_size)
 
-    def end_probation(self, limit: str, scope: str) -> None:
-        probations = self.state.bounds.probations
-        last = probations.get(f"{limit}|{scope}")
-        if last is not None and self.now_ns < last.until_ns:
-            self.arm(("probation", limit, scope), last.until_ns)  # it was prolonged
-        elif last is not None:
-            del probations[f"{limit}|{scope}"]
-            self.rebind(self.bounds.sizes)
+    def _end_probation(self, key: TimerKey) -> None:
+        due_ns = self._bounds.end_probation(key, self.now_ns)
+        if due_ns is not None:
+            self.timers.arm(key, due_ns)  # it was prolonged
+        else:
+            self._rebind(rule for rule in self.rules.values() if rule.is_size)
 
-    def ask_again(self, breaker: Breaker) -> None:
-        """Have a limit judged before this instant is over: no event may come to do so."""
-        rule = self.rules.get(breaker.limit)
-        if rule is not None and (rule.limit.standing or breaker.blocking):
-            self.rebound[breaker.limit, breaker.scope] = (rule, breaker)
+    # -- what breakers share ----------------------------------------------------------------------
 
-    def params(self, breaker: Breaker) -> Policy:
-        """The policy of a breaker; that of ``manual`` when its limit is gone."""
-        rule = self.rules.get(breaker.limit)
-        return rule.params if rule else PSEUDO.get(breaker.limit, PSEUDO[MANUAL])
+    def next_generation(self) -> int:
+        """The number of the account's next change."""
+        self.state.generation += 1
+        return self.state.generation
+
+    def next_incident_id(self) -> str:
+        """An id that no incident had."""
+        self.state.incidents_made += 1
+        return f"inc_{self.state.epoch}_{self.state.incidents_made}"
+
+    def next_operation_id(self) -> str:
+        """An id that no operator's call had."""
+        self.state.operations_made += 1
+        return f"op_{self.state.epoch}_{self.state.operations_made}"
+
+    def first_event_ns(self, scope: str) -> int:
+        """When the scope's first event came; 0: none yet."""
+        return self.state.scopes.get(scope, 0)
+
+    def on_level(self, scope: str) -> None:
+        """A breaker may have changed the level of its scope."""
+        self._stale_levels[scope] = None
+
+    def on_move(self, breaker: Breaker[Limit], before: StateName, cause: Cause) -> None:
+        """A breaker changed its state."""
+        state = breaker.state
+        self.on_level(state.scope)
+        if before == "half_open":
+            del self.half_open[breaker]
+        if state.state == "half_open":
+            self.half_open[breaker] = None
+        elif state.state == "frozen":
+            self._count_freeze(breaker, cause)
+        elif cause == "good_probes":
+            self._begin_probation(breaker)
+        if state.state == "closed" and breaker.rule.is_removed:
+            del self._breakers[state.limit, state.scope]
+            del self.state.breakers[state.limit][state.scope]
+            self.by_scope[state.scope].remove(breaker)
+
+    def _count_freeze(self, breaker: Breaker[Limit], cause: Cause) -> None:
+        if cause == "freeze":  # an operator's
+            why = "manual"
+        else:
+            why = "edge_collapse" if breaker.rule.kind == "edge" else "limit_violation"
+        self.state.freeze_total[why] += 1
 
     # -- levels -----------------------------------------------------------------------------------
 
     @property
     def levels(self) -> dict[str, int]:
         """The level of each scope; the account's is folded into every other."""
-        if self._folding:
-            self._folding = False
-            for scope in self.state.scopes:
+        stale = self._stale_levels
+        if stale:
+            self._stale_levels = {}
+            if "account" in stale and self._relevel("account", ALLOW):
+                stale = dict.fromkeys(self.state.scopes)
+            account = self._levels.get("account", ALLOW)
+            for scope in stale:
                 if scope != "account":
-                    self.relevel(scope)
+                    self._relevel(scope, account)
         return self._levels
 
     @property
     def levels_version(self) -> int:
-        """How often ``levels`` changed."""
+        """A number that changes whenever ``levels`` do."""
         _ = self.levels
-        return self._version
+        return self._levels_version
 
-    def relevel(self, scope: str) -> None:
-        """Bring the level of a scope up to date.
-
-        The account's is folded into the others when ``levels`` is read: once for all its changes.
-        """
-        own = min(
-            (breaker.level(self.params(breaker).level) for breaker in self.by_scope.get(scope, ())),
-            default=ALLOW,
-        )
-        level = own if scope == "account" else min(own, self._levels.get("account", ALLOW))
+    def _relevel(self, scope: str, at_most: int) -> bool:
+        """Set the level of a scope; whether it changed."""
+        level = min([at_most, *(breaker.level for breaker in self.by_scope.get(scope, ()))])
         if self._levels.get(scope) == level:
-            return
+            return False
         self._levels[scope] = level
-        self._version += 1
-        self._folding = self._folding or scope == "account"
+        self._levels_version += 1
+        return True
 
-    def blames(self, scopes: Iterable[str], below: int) -> list[Violation]:
+    def violations(self, scopes: Iterable[str], below: int) -> list[Violation]:
         """The breakers that hold ``scopes`` under the level ``below``."""
         return [
-            self.blame(breaker)
+            breaker.violation()
             for scope in scopes
             for breaker in self.by_scope.get(scope, ())
-            if breaker.level(self.params(breaker).level) < below
+            if breaker.level < below
         ]
-
-    def blame(self, breaker: Breaker) -> Violation:
-        """What a breaker stands for, in numbers."""
-        value = self.value(breaker)
-        return Violation(
-            limit=breaker.limit,
-            scope=breaker.scope,
-            value=value,
-            bound=breaker.bound,
-            utilization=utilization(value, breaker.bound, self.is_floor(breaker)),
-        )
-
-    def value(self, breaker: Breaker, now_ns: int = 0) -> float | None:
-        """What the limit measures, now or at ``now_ns``; None: unknown, or there is none yet."""
-        rule = self.rules.get(breaker.limit)
-        if rule is None or rule.limit.standing:
-            return breaker.value
-        measured: float | None = rule.limit.value(breaker.scope, now_ns or self.now_ns)
-        return measured
-
-    def category(self, breaker: Breaker) -> str:
-        """Where the cause of its trips lies: :mod:`riskmon.core.limits` has the words."""
-        rule = self.rules.get(breaker.limit)
-        return CATEGORIES.get(breaker.limit, "removed") if rule is None else rule.limit.category
-
-    def recovers(self, breaker: Breaker) -> Recovers:
-        """Who ends it when it has tripped."""
-        known = breaker.limit in self.rules or breaker.limit in PSEUDO
-        by_itself = known and self.params(breaker).recover != "operator"
-        return "by itself" if by_itself and breaker.state != "frozen" else "by an operator"
-
-    def is_floor(self, breaker: Breaker) -> bool:
-        """Whether the bound is a minimum."""
-        rule = self.rules.get(breaker.limit)
-        return rule is not None and rule.floor
-
-
-def _enlist(
-    lists: dict[str, list[tuple[Rule, Breaker]]], key: str, rule: Rule, breaker: Breaker
-) -> None:
-    enlisted = lists.setdefault(key, [])
-    if all(listed is not breaker for _, listed in enlisted):
-        enlisted.append((rule, breaker))

@@ -7,19 +7,15 @@ its ratio of that; the lowest ratio counts when there are several.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from msgspec import Struct, field
 
 from riskmon.core.book.calendar import Zone
+from riskmon.core.breakers.rules import Rule
 from riskmon.core.limits.policy import Probation
 from riskmon.core.limits.schedule import bound_at, next_change_ns
-
-if TYPE_CHECKING:
-    from riskmon.core.breakers.rules import Rule
-
-NEVER_NS = 1 << 62
+from riskmon.core.timers import NEVER_NS, TimerKey
 
 
 class OnProbation(Struct):
@@ -40,26 +36,20 @@ class BoundsState(Struct):
 class Bounds:
     """The bounds of all limits under a configuration."""
 
-    def __init__(self, state: BoundsState, rules: Mapping[str, Rule], timezone: str) -> None:
+    def __init__(self, state: BoundsState, rules: Iterable[Rule], timezone: str) -> None:
         self.state = state
-        self._slots = {
-            name: slots for name, rule in rules.items() if (slots := rule.params.slots())
-        }
         self._zone = Zone(timezone)
-        self.scheduled = [rules[name] for name in self._slots]
-        self.sizes = [rule for rule in rules.values() if _is_size(rule)]
+        self.scheduled = [rule for rule in rules if rule.slots]
 
     def of(self, rule: Rule, scope: str, wall_ns: int) -> float:
         """The bound that holds for a scope."""
-        params, slots = rule.params, self._slots.get(rule.name)
-        bound = params.overrides.get(scope)
-        if bound is None and slots:
-            bound = bound_at(slots, self._zone, wall_ns)
+        bound = rule.params.overrides.get(scope)
+        if bound is None and rule.slots:
+            bound = bound_at(rule.slots, self._zone, wall_ns)
         if bound is None:
-            bound = params.bound
-        probations = self.state.probations
-        if probations and _is_size(rule):
-            bound *= min(one.ratio for one in probations.values())
+            bound = rule.bound
+        if self.state.probations and rule.is_size:
+            bound *= min(one.ratio for one in self.state.probations.values())
         return float(bound)
 
     def is_due(self, wall_ns: int) -> bool:
@@ -69,21 +59,30 @@ class Bounds:
     def move_on(self, wall_ns: int) -> None:
         """Note between which dates the bounds of now hold."""
         state = self.state
-        if not self._slots:
+        if not self.scheduled:
             state.from_wall_ns, state.until_wall_ns = -NEVER_NS, NEVER_NS
             return
-        changes = [next_change_ns(slots, self._zone, wall_ns) for slots in self._slots.values()]
+        changes = [next_change_ns(rule.slots, self._zone, wall_ns) for rule in self.scheduled]
         state.from_wall_ns, state.until_wall_ns = wall_ns, min(changes)
 
-    def begin(self, key: str, probation: Probation, now_ns: int) -> int:
+    def begin_probation(self, timer: TimerKey, probation: Probation, now_ns: int) -> int:
         """Begin or prolong a probation; its end."""
         until_ns = now_ns + int(probation.seconds * 1e9)
-        before = self.state.probations.get(key)
+        before = self.state.probations.get(_key(timer))
         if before is not None:
             until_ns = max(until_ns, before.until_ns)
-        self.state.probations[key] = OnProbation(probation.ratio, until_ns)
+        self.state.probations[_key(timer)] = OnProbation(probation.ratio, until_ns)
         return until_ns
 
+    def end_probation(self, timer: TimerKey, now_ns: int) -> int | None:
+        """End a probation; its end if that is later."""
+        until_ns = self.state.probations[_key(timer)].until_ns
+        if now_ns < until_ns:
+            return until_ns
+        del self.state.probations[_key(timer)]
+        return None
 
-def _is_size(rule: Rule) -> bool:
-    return getattr(rule.limit, "is_size", False)
+
+def _key(timer: TimerKey) -> str:
+    _, limit, scope = timer
+    return f"{limit}|{scope}"

@@ -1,120 +1,575 @@
-"""The breaker: one small state machine for each (limit, scope).
+"""One limit over one scope: its evaluation, and the state machine that follows from it.
 
-A breaker is ``closed`` while its limit holds. When the limit breaks it opens (a *trip*): the gate
-of its scope shuts and the resting orders there are cancelled. What follows depends on the limit's
-recovery: an operator resets it, or its cause clears, or a wait ends and it becomes ``half_open``,
-where a few good samples close it and a bad one opens it again. A limit that freezes, and an
-operator who freezes, make it ``frozen``: only an operator ends that. An operator may also take a
-closed breaker out of service for a while (``disabled``): nothing but a freeze shuts it then.
+An evaluation is a value (:meth:`Breaker.evaluate`), the result of a sample
+(:meth:`Breaker.observe`) or an order (:mod:`riskmon.core.checks`). Enough evaluations past the
+bound in a row open the breaker, which begins an incident and the cancel of its orders. It closes as
+its limit recovers, and never while that cancel is unconfirmed. A value that is unknown for the
+grace halts the scope without a trip.
 
-``TRANSITIONS`` holds every change that exists; whatever is not in it leaves the breaker as it is.
-Each change gets the account's next generation number, so that an operator who acts on what he saw
-cannot undo what came after.
+Every change of state goes through :data:`riskmon.core.breakers.transitions.TRANSITIONS`: it gets
+the account's next generation and leaves a :class:`~riskmon.core.decisions.Transition`.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Generic, Literal, Protocol, TypeGuard, TypeVar
+from zlib import crc32
 
-from msgspec import Struct, field
+from riskmon.core.book.calendar import Calendar
+from riskmon.core.breakers.cancels import Cancels
+from riskmon.core.breakers.rules import Rule
+from riskmon.core.breakers.transitions import SHUT, TRANSITIONS, BreakerState, Cause
+from riskmon.core.decisions import (
+    ALLOW,
+    HALT,
+    PROBE,
+    REDUCE_ONLY,
+    Decision,
+    Record,
+    Recovers,
+    StateName,
+    Transition,
+    UnknownLimit,
+    Violation,
+    Warned,
+)
+from riskmon.core.limits.facts import Facts
+from riskmon.core.limits.limit import (
+    Evaluation,
+    Limit,
+    OrderLimit,
+    SampleLimit,
+    StateLimit,
+)
+from riskmon.core.limits.policy import Recovery
+from riskmon.core.timers import CHANGE, GRACE, RECHECK, RECOVERY, Timers
+from riskmon.core.unknown import Unknown
 
-from riskmon.core.decisions import ALLOW, HALT, PROBE, REDUCE_ONLY, BreakerState
+RECHECK_NS = 10**9  # how often an open window limit is evaluated that closes when it is clear
+PERIOD_LEAST_NS = 3_600 * 10**9  # `recover = "period"`: no sooner after the trip
+CALENDAR_PERIODS = ("day", "week")  # the last hours have no end
+_PROBE_FAILED = "a probe failed: "
 
-Cause = Literal[
-    "breach",  # the limit broke, and trips
-    "breach_freeze",  # the limit broke, and freezes
-    "bad_probe",
-    "good_probes",
-    "wait_over",  # the wait of an open breaker ended, and probes are wanted
-    "recovered",  # … and none are wanted, or the cause cleared, or its period ended
-    "freeze",  # the rest are an operator's
-    "unfreeze",
-    "trip",
-    "reset",
-    "disable",
-    "enable",
-    "leave_over",  # the time of a disable ended
-]
-
-TRANSITIONS: dict[tuple[BreakerState, Cause], BreakerState] = {
-    ("closed", "breach"): "open",
-    ("closed", "breach_freeze"): "frozen",
-    ("closed", "trip"): "open",
-    ("closed", "freeze"): "frozen",
-    ("closed", "disable"): "disabled",
-    ("open", "wait_over"): "half_open",
-    ("open", "recovered"): "closed",
-    ("open", "breach_freeze"): "frozen",
-    ("open", "freeze"): "frozen",
-    ("open", "reset"): "closed",
-    ("half_open", "good_probes"): "closed",
-    ("half_open", "bad_probe"): "open",
-    ("half_open", "breach"): "open",
-    ("half_open", "breach_freeze"): "frozen",
-    ("half_open", "trip"): "open",
-    ("half_open", "freeze"): "frozen",
-    ("half_open", "reset"): "closed",
-    ("frozen", "unfreeze"): "closed",
-    ("disabled", "enable"): "closed",
-    ("disabled", "leave_over"): "closed",
-    ("disabled", "disable"): "disabled",  # for another while
-    ("disabled", "freeze"): "frozen",
-}
-
-SHUT: frozenset[BreakerState] = frozenset({"open", "frozen"})
+L_co = TypeVar("L_co", bound=Limit, covariant=True)
 
 
-class Breaker(Struct):
-    """The state of one (limit, scope). ``*_ns`` is engine time unless it says wall."""
+class Account(Protocol):
+    """What a breaker shares with all others of its account. Times as in the engine."""
 
-    limit: str
-    scope: str
-    state: BreakerState = "closed"
-    generation: int = 0
-    since_ns: int = 0
-    since_wall_ns: int = 0
-    reason: str = ""
-    incident: str | None = None  # of the latest trip or freeze, until it ends
-    bound: float | None = None
-    value: float | None = None  # of a standing limit, as last evaluated
-    past: int = 0  # evaluations past the bound, in a row
-    warned: bool = False
-    blocking: bool = False  # past its bound, and holds its scope at reduce_only
-    halted: bool = False  # its value is unknown, and has been for the grace
-    unknown: str | None = None
-    unknown_since_ns: int | None = None
-    clear_since_ns: int | None = None
-    until_ns: int | None = None  # end of the wait, or of the time out of service
-    trips_in_row: int = 0
-    good: int = 0  # good probes
-    permits_ns: list[int] = field(default_factory=list)  # when permits were given
-    breaches_total: int = 0
-    trips_total: int = 0
-    last_trip_wall_ns: int | None = None
+    now_ns: int
+    wall_ns: int
+    grace_ns: int
+    timers: Timers
+    calendar: Calendar
+    cancels: Cancels
+    rechecks: dict[Breaker[Limit], None]  # to be evaluated before the instant is over
 
-    def level(self, shut_level: Literal["halt", "reduce_only"]) -> int:
-        """What this breaker leaves of its scope's permission."""
-        if self.halted and self.state != "disabled":
+    def next_generation(self) -> int:
+        """The number of the account's next change."""
+
+    def next_incident_id(self) -> str:
+        """An id that no incident had."""
+
+    def first_event_ns(self, scope: str) -> int:
+        """When the scope's first event came; 0: none yet."""
+
+    def emit(self, decision: Decision) -> None:
+        """Add a decision to the step's outcome."""
+
+    def on_level(self, scope: str) -> None:
+        """A breaker may have changed the level of its scope."""
+
+    def on_move(self, breaker: Breaker[Limit], before: StateName, cause: Cause) -> None:
+        """A breaker changed its state."""
+
+
+class Breaker(Generic[L_co]):
+    """One limit over one scope."""
+
+    __slots__ = ("_account", "bound", "limit", "rule", "state")
+
+    def __init__(self, rule: Rule, limit: L_co, state: BreakerState, account: Account) -> None:
+        self.rule = rule
+        self.limit = limit
+        self.state = state
+        self.bound = state.bound or 0.0  # of now; read at every evaluation
+        self._account = account
+
+    # -- what it shows ----------------------------------------------------------------------------
+
+    @property
+    def level(self) -> int:
+        """What the breaker leaves of its scope's permission."""
+        state = self.state
+        if state.halted and state.state != "disabled":
             return HALT
-        if self.state in SHUT:
-            return REDUCE_ONLY if shut_level == "reduce_only" else HALT
-        if self.state == "half_open":
+        if state.state in SHUT:
+            return REDUCE_ONLY if self.rule.params.level == "reduce_only" else HALT
+        if state.state == "half_open":
             return PROBE
-        if self.state == "closed" and self.blocking:
+        if state.state == "closed" and state.blocking:
             return REDUCE_ONLY
         return ALLOW
 
-    def move(self, cause: Cause, generation: int, now_ns: int, wall_ns: int) -> BreakerState | None:
-        """Apply ``cause``; the state before, or None when it changes nothing."""
-        before = self.state
-        after = TRANSITIONS.get((before, cause))
-        if after is None:
+    def value(self, now_ns: int | None = None) -> float | None:
+        """The value, now or at ``now_ns``; None: unknown, or there is none yet."""
+        if isinstance(self.limit, SampleLimit):
+            return self.limit.value(self._account.now_ns if now_ns is None else now_ns)
+        return self.state.value
+
+    @property
+    def recovers(self) -> Recovers:
+        """Who ends its trips."""
+        by_itself = self.rule.params.recover != "operator" and self.state.state != "frozen"
+        return "by itself" if by_itself else "by an operator"
+
+    @property
+    def probes(self) -> int:
+        """How many good samples close it when it is half-open."""
+        recover = self.rule.params.recover
+        return recover.probes if isinstance(recover, Recovery) else 1
+
+    def violation(self) -> Violation:
+        """The breaker in numbers."""
+        value = self.value()
+        return self.violated_by(value, self.limit.utilization(value, self.state.bound))
+
+    def violated_by(self, value: float | None, utilization: float | None) -> Violation:
+        """The breaker in numbers, with this value."""
+        return Violation(
+            limit=self.rule.name,
+            scope=self.state.scope,
+            value=value,
+            bound=self.state.bound,
+            utilization=utilization,
+        )
+
+    # -- evaluations ------------------------------------------------------------------------------
+
+    def rebind(self, bound: float) -> bool:
+        """Set the bound; whether it changed."""
+        if bound == self.state.bound:
+            return False
+        self.state.bound = self.bound = bound
+        if isinstance(self.limit, SampleLimit):
+            self.limit.rebind(bound)
+        return True
+
+    def evaluate(self: Breaker[StateLimit], facts: Facts) -> None:
+        """Evaluate a state limit, and arm a timer for when its value changes by itself."""
+        rechecks = self._account.rechecks
+        if rechecks:
+            rechecks.pop(self, None)  # this is the evaluation that was due
+        self._take(self.limit.value(facts))
+        if self.rule.is_timed:
+            self._arm_next_change(facts)
+
+    def on_change_due(self, facts: Facts) -> None:
+        """Evaluate a state limit whose value may have changed without an event."""
+        if not _is_state(self):
+            return
+        expires_only = self.limit.evaluated_by_report
+        if expires_only and not isinstance(self.limit.value(facts), Unknown):
+            self._arm_next_change(facts)  # a later report has put it off
+        else:
+            self.evaluate(facts)
+
+    def reevaluate(self, facts: Facts) -> None:
+        """Evaluate though nothing that the limit reads changed: its bound or its state did."""
+        if _is_state(self):
+            self._account.timers.disarm(self._key(CHANGE))
+            self.evaluate(facts)
+        elif isinstance(self.limit, SampleLimit):
+            self.observe(self.limit.evaluate(self._account.now_ns))
+
+    def _arm_next_change(self: Breaker[StateLimit], facts: Facts) -> None:
+        # An armed timer stands: when it is due, it is armed again for the time that holds then.
+        timers, key = self._account.timers, self._key(CHANGE)
+        if key not in timers.armed_ns:
+            due_ns = self.limit.next_change_ns(facts, self.bound)
+            if due_ns is not None:
+                timers.arm(key, due_ns)
+
+    def _take(self: Breaker[StateLimit], value: float | Unknown | None) -> None:
+        """Act on a value; None is clear."""
+        if isinstance(value, Unknown):
+            self._mark_unknown(value.reason)
+            return
+        state, params = self.state, self.rule.params
+        if (
+            value is not None
+            and value < self.bound * self.rule.calm
+            and state.state == "closed"
+            and not (state.past or state.warned or state.unknown is not None)
+            and state.clear_since_ns is not None
+        ):
+            state.value = value  # nearly always: none of what follows would change anything
+            return
+        self._mark_known()
+        state.value = value
+        near = (self.limit.utilization(value, self.bound) or 0.0) >= params.warn
+        self.warn(near=near)
+        self._track_clear()
+        past = value is not None and self.limit.is_past(value, self.bound)
+        if state.state == "closed":
+            self._count(past=past, counts=past)
+        elif state.state == "open":
+            self.recover()
+        elif state.state == "half_open" and (past or value is None or self.is_clear()):
+            self.probe(good=not past)
+
+    def observe(self, evaluation: Evaluation) -> None:
+        """Act on the result of a sample."""
+        self.warn(near=evaluation.near)
+        if self.state.state == "closed":
+            self._count(past=evaluation.past, counts=evaluation.counts)
+        elif self.state.state == "open" and self.rule.params.recover == "clear":
+            self.recover()
+        elif evaluation.probe is not None:
+            self.probe(good=evaluation.probe)
+
+    def _count(self, *, past: bool, counts: bool) -> None:
+        """Count the evaluations past the bound in a row, and act on the last that is needed."""
+        state, needed = self.state, self.rule.params.breaches
+        if not past:
+            state.past = 0
+            if state.blocking:
+                state.blocking = False
+                self._account.on_level(state.scope)
+        elif counts:
+            state.past += 1
+            if state.past == needed or (state.past > needed and self._has_yet_to_act()):
+                self._act()
+            elif (
+                state.past < needed
+                and isinstance(self.limit, StateLimit)
+                and self.limit.grows_with_time
+            ):
+                self._arm(CHANGE, self._account.now_ns + RECHECK_NS)
+
+    def _has_yet_to_act(self) -> bool:
+        """Whether a reload made the limit one that acts while it was past its bound."""
+        return self.rule.shuts or (self.rule.holds and not self.state.blocking)
+
+    def _act(self) -> None:
+        self.state.breaches_total += 1
+        if self.rule.shuts:
+            value = self.value()
+            self.open(self.breach, self.limit.describe(value or 0.0, self.bound), value=value)
+        elif self.rule.holds:
+            self.state.blocking = True
+            self._account.on_level(self.state.scope)
+            self._arm_recheck()
+
+    @property
+    def breach(self) -> Literal["breach", "breach_freeze"]:
+        """The cause of a transition when the limit breaks."""
+        return "breach_freeze" if self.rule.params.on_breach == "freeze" else "breach"
+
+    def probe(self, *, good: bool) -> None:
+        """Count a sample of a half-open breaker: enough good ones close it, a bad one opens it."""
+        state = self.state
+        if state.state != "half_open":
+            return
+        if not good:
+            self.open("bad_probe", _PROBE_FAILED + state.reason.removeprefix(_PROBE_FAILED))
+            return
+        state.good += 1
+        if state.permits_ns:
+            state.permits_ns.pop(0)
+        if state.good >= self.probes:
+            self.close("good_probes", f"{state.good} good probes")
+
+    def warn(self, *, near: bool) -> None:
+        """Emit, once, that the value came near its bound or is clear of it again."""
+        state = self.state
+        if near == state.warned or (near and self.rule.params.on_breach == "shadow"):
+            return
+        state.warned = near
+        value = self.value()
+        self._account.emit(
+            Warned(
+                limit=self.rule.name,
+                scope=state.scope,
+                active=near,
+                utilization=self.limit.utilization(value, state.bound) or 0.0,
+                at_ns=self._account.wall_ns,
+                value=value,
+                bound=state.bound,
+            )
+        )
+
+    # -- unknown values ---------------------------------------------------------------------------
+
+    def _mark_unknown(self, reason: str) -> None:
+        """Halt the scope when the value is unknown for the grace, if it must be known."""
+        state, account = self.state, self._account
+        state.value = state.clear_since_ns = None
+        state.unknown = reason
+        if not self.rule.must_know:
+            state.unknown_since_ns = None
+            self._set_halted(halted=False)  # until a reload it had to be known
+            return
+        if state.unknown_since_ns is None and account.first_event_ns(state.scope):
+            state.unknown_since_ns = account.now_ns
+        if state.unknown_since_ns is None:
+            return
+        due_ns = state.unknown_since_ns + account.grace_ns
+        if account.now_ns >= due_ns:
+            self._set_halted(halted=True)
+        elif not state.halted:
+            self._arm(GRACE, due_ns)
+
+    def _mark_known(self) -> None:
+        self.state.unknown = self.state.unknown_since_ns = None
+        self._set_halted(halted=False)
+
+    def _set_halted(self, *, halted: bool) -> None:
+        state = self.state
+        if halted == state.halted:
+            return
+        state.halted = halted
+        state.generation = self._account.next_generation()
+        self._account.on_level(state.scope)
+        self._account.emit(
+            UnknownLimit(
+                limit=self.rule.name,
+                scope=state.scope,
+                halted=halted,
+                reason=state.unknown or "known again",
+                generation=state.generation,
+                at_ns=self._account.wall_ns,
+            )
+        )
+
+    # -- opening ----------------------------------------------------------------------------------
+
+    def open(
+        self, cause: Cause, reason: str, by: str | None = None, *, value: float | None = None
+    ) -> bool:
+        """Trip or freeze; False when the breaker is there already.
+
+        ``value`` is that of the breach, if it differs from :meth:`value`.
+        """
+        state, account = self.state, self._account
+        value = self.value() if value is None else value
+        before = self._move(cause)
+        if before is None:
+            return False
+        state.trips_in_row += 1
+        state.trips_total += 1
+        state.last_trip_wall_ns = account.wall_ns
+        state.reason = reason
+        if state.incident is not None:
+            account.cancels.end(state.incident, f"{state.state} again", account.wall_ns)
+        self._begin_incident(value, by)
+        if state.state == "open":
+            self._wait()
+            self._check_clear()
+        account.on_move(self, before, cause)
+        self._emit(before, reason, by, value)
+        return True
+
+    def _move(self, cause: Cause) -> StateName | None:
+        """Change the state by ``cause``; the state before, or None when it changes nothing."""
+        state, account, recover = self.state, self._account, self.rule.params.recover
+        before = state.state
+        if (before, cause) not in TRANSITIONS:
             return None
-        self.state = after
-        self.generation = generation
-        self.since_ns, self.since_wall_ns = now_ns, wall_ns
-        self.past = self.good = 0
-        self.blocking = False
-        self.until_ns = self.clear_since_ns = None
-        self.permits_ns.clear()
+        closed_ns = account.now_ns - state.since_ns if before == "closed" else 0
+        if isinstance(recover, Recovery) and closed_ns >= recover.max * 1e9:
+            state.trips_in_row = 0  # waits start anew
+        state.move(cause, account.next_generation(), account.now_ns, account.wall_ns)
         return before
+
+    def _begin_incident(self, value: float | None, by: str | None) -> None:
+        state, account, params = self.state, self._account, self.rule.params
+        state.incident = account.next_incident_id()
+        record = Record(
+            id=state.incident,
+            kind="freeze" if state.state == "frozen" else "trip",
+            at_ns=account.wall_ns,
+            scope=state.scope,
+            limit=self.rule.name,
+            generation=state.generation,
+            reason=state.reason,
+            value=value,
+            bound=state.bound,
+            by=by,
+            category=self.rule.category,
+            recovers=self.recovers,
+        )
+        account.cancels.begin(
+            record, cancels=params.cancels, flatten=params.flatten, now_ns=account.now_ns
+        )
+
+    def _wait(self) -> None:
+        """Set the end of an open breaker's wait, if its recovery has one."""
+        recover, now_ns = self.rule.params.recover, self._account.now_ns
+        if isinstance(recover, Recovery):
+            seconds = recover.seconds(self.state.trips_in_row)
+            # The jitter comes from the incident's id, so that a replay waits as long.
+            chance = crc32((self.state.incident or "").encode()) / 2**32
+            seconds = min(recover.max, seconds * (1 + recover.jitter * chance))
+            self._set_until(now_ns + int(seconds * 1e9))
+        elif recover == "period" and self.limit.period in CALENDAR_PERIODS:
+            _, end_wall_ns = self._account.calendar.span(self.limit.period, self._account.wall_ns)
+            end_ns = now_ns + end_wall_ns - self._account.wall_ns
+            # A loss minutes before the period's end is not forgiven by it.
+            self._set_until(max(end_ns, now_ns + PERIOD_LEAST_NS))
+
+    def _set_until(self, until_ns: int) -> None:
+        self.state.until_ns = until_ns
+        self._arm(RECOVERY, until_ns)
+
+    # -- closing ----------------------------------------------------------------------------------
+
+    def close(self, cause: Cause, reason: str, by: str | None = None) -> bool:
+        """Leave ``open``, ``half_open``, ``frozen`` or ``disabled``; False if ``cause`` cannot."""
+        state, account = self.state, self._account
+        before = self._move(cause)
+        if before is None:
+            return False
+        if before != "disabled":
+            self._forget()
+        if state.state == "closed":
+            if state.incident is not None:
+                account.cancels.end(state.incident, by or reason, account.wall_ns)
+                state.incident = None
+            if before == "frozen" or cause == "reset":
+                state.trips_in_row = 0
+            if isinstance(self.limit, StateLimit):
+                account.rechecks[self] = None
+        self._emit(before, reason, by)
+        state.reason = "" if state.state == "closed" else state.reason
+        account.on_move(self, before, cause)
+        return True
+
+    def disable(self, seconds: float, by: str) -> bool:
+        """Take a closed breaker out of service for a while, or a disabled one for another."""
+        before = self._move("disable")
+        if before is None:
+            return False
+        self._set_until(self._account.now_ns + int(seconds * 1e9))
+        self._emit(before, f"out of service for {seconds:g} s", by)
+        self._account.on_move(self, before, "disable")
+        return True
+
+    def _forget(self) -> None:
+        """Drop old samples, which would trip it again at once."""
+        if isinstance(self.limit, (SampleLimit, OrderLimit)):
+            self.limit.forget()
+            self.warn(near=False)
+
+    # -- recovery ---------------------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Leave ``open`` if all that the limit's recovery needs is there."""
+        state, params, now_ns = self.state, self.rule.params, self._account.now_ns
+        if state.state != "open" or params.recover == "operator":
+            return
+        if not self._account.cancels.is_confirmed(state.incident):
+            return
+        if state.until_ns is not None and now_ns < state.until_ns:
+            return
+        if not self.is_clear():
+            if state.clear_since_ns is not None:
+                self._arm(RECOVERY, state.clear_since_ns + int(params.hold * 1e9))
+            self._arm_recheck()
+        elif isinstance(params.recover, Recovery) and params.recover.probes:
+            self.close("wait_over", "the wait is over: probing")
+        else:
+            self.close("recovered", "recovered")
+
+    def is_clear(self) -> bool:
+        """Whether its cause is gone: a state limit's value is clear for ``hold`` seconds."""
+        params = self.rule.params
+        if isinstance(self.limit, StateLimit):
+            since_ns = self.state.clear_since_ns
+            return since_ns is not None and (
+                self._account.now_ns - since_ns >= int(params.hold * 1e9)
+            )
+        if params.recover != "clear":
+            return True
+        value = self.value()
+        return value is None or self.limit.is_clear(value, self.bound, params.clear)
+
+    def _track_clear(self) -> None:
+        """Keep since when the value is clear of its bound; nothing to measure is clear."""
+        state, ratio = self.state, self.rule.params.clear
+        if state.value is not None and not self.limit.is_clear(state.value, self.bound, ratio):
+            state.clear_since_ns = None
+        elif state.clear_since_ns is None:
+            state.clear_since_ns = self._account.now_ns
+
+    def _check_clear(self) -> None:
+        """An order or an operator may trip what is clear: no evaluation would recover it."""
+        self._arm_recheck()
+        if not isinstance(self.limit, StateLimit) or self.state.unknown is not None:
+            return
+        self._track_clear()
+        if self.state.clear_since_ns is not None and self.state.until_ns is None:
+            self._arm(RECOVERY, self._account.now_ns + int(self.rule.params.hold * 1e9))
+
+    def _arm_recheck(self) -> None:
+        """Evaluate again in a while what may clear with time, without a sample."""
+        waits = self.state.blocking or self.rule.params.recover == "clear"
+        if waits and isinstance(self.limit, (SampleLimit, OrderLimit)):
+            self._arm(RECHECK, self._account.now_ns + RECHECK_NS)
+
+    def on_recheck_due(self) -> None:
+        """A window may have cleared with time."""
+        if self.state.blocking:
+            self._account.rechecks[self] = None
+            self._arm_recheck()
+        else:
+            self.recover()
+
+    def on_grace_due(self) -> None:
+        """The grace of an unknown value is over."""
+        if self.state.unknown is not None:
+            self._account.rechecks[self] = None
+
+    def on_recovery_due(self) -> None:
+        """A wait, or the time out of service, is over."""
+        state = self.state
+        if state.until_ns is not None and self._account.now_ns < state.until_ns:
+            self._arm(RECOVERY, state.until_ns)  # the timer was of an earlier wait
+        elif state.state == "open":
+            self.recover()
+        elif state.state == "disabled":
+            self.close("leave_over", "the time out of service ended")
+
+    # -- timers and decisions ---------------------------------------------------------------------
+
+    def _key(self, kind: str) -> tuple[str, str, str]:
+        return kind, self.rule.name, self.state.scope
+
+    def _arm(self, kind: str, due_ns: int) -> None:
+        self._account.timers.arm(self._key(kind), due_ns)
+
+    def _emit(
+        self, before: StateName, reason: str, by: str | None, value: float | None = None
+    ) -> None:
+        state = self.state
+        self._account.emit(
+            Transition(
+                limit=self.rule.name,
+                scope=state.scope,
+                before=before,
+                after=state.state,
+                generation=state.generation,
+                reason=reason or state.reason,
+                at_ns=self._account.wall_ns,
+                incident=state.incident,
+                value=value,
+                bound=state.bound,
+                by=by,
+                category=self.rule.category,
+                recovers=self.recovers,
+            )
+        )
+
+
+def _is_state(breaker: Breaker[Limit]) -> TypeGuard[Breaker[StateLimit]]:
+    return isinstance(breaker.limit, StateLimit)

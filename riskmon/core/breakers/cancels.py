@@ -1,7 +1,7 @@
-"""Incidents and their cancels: sweep, wait for the word that nothing rests, sweep again.
+"""Incidents and their cancels: sweep, wait until nothing is reported to rest, sweep again.
 
 Sweep 1 goes when an incident begins. Sweep 2 always goes, one lease after sweep 1 was sent, for
-the orders that a bot placed while its lease still ran; so only what a target says of sweep 2 or a
+the orders that a bot placed while its lease still ran; so only an answer to sweep 2 or a
 later one confirms. While unconfirmed, sweeps repeat every 5 s, after a minute every 15 s.
 """
 
@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from riskmon.core import events as ev
 from riskmon.core.config import EngineConfig
-from riskmon.core.decisions import Decision, Record, Sweep, Withdraw
-from riskmon.core.view import CancelState, CancelView
+from riskmon.core.decisions import CancelScope, CancelState, Decision, Record, Sweep, Withdraw
+from riskmon.core.timers import SWEEP, Timers
 
 REPEAT_NS = 5 * 10**9
 REPEAT_LATER_NS = 15 * 10**9
 LATER_AFTER_NS = 60 * 10**9
 FINAL_SWEEP = 2  # the first one that can confirm
-
-Arm = Callable[[tuple[str, str, str], int], None]
 
 
 class TargetState(Struct):
@@ -36,7 +35,7 @@ class Incident(Struct):
     """A trip or freeze whose end has not come, or whose cancel is not confirmed."""
 
     record: Record
-    cancels: str
+    cancels: CancelScope
     flatten: bool
     began_ns: int
     sweep: int = 0
@@ -47,7 +46,7 @@ class Incident(Struct):
 
     @property
     def confirmed(self) -> bool:
-        """Whether every target said that nothing rests any more."""
+        """Whether every target reported that nothing rests."""
         return all(target.state == "confirmed" for target in self.targets.values())
 
 
@@ -58,7 +57,7 @@ class Cancels:
         self,
         incidents: dict[str, Incident],
         config: EngineConfig,
-        arm: Arm,
+        timers: Timers,
         emit: Callable[[Decision], None],
     ) -> None:
         self.incidents = incidents
@@ -68,11 +67,11 @@ class Cancels:
         for order, incident in enumerate(incidents.values()):
             self._of_scope.setdefault(incident.record.scope, {})[incident.record.id] = order
         self.config = config
-        self.arm = arm
+        self.timers = timers
         self.emit = emit
         self.lease_ns = int(config.lease * 1e9)
 
-    def begin(self, record: Record, *, cancels: str, flatten: bool, now_ns: int) -> None:
+    def begin(self, record: Record, *, cancels: CancelScope, flatten: bool, now_ns: int) -> None:
         """Open an incident and send its first sweep."""
         targets = {name: TargetState() for name in self.config.targets}
         incident = Incident(record, cancels, flatten, now_ns, targets=targets)
@@ -103,7 +102,7 @@ class Cancels:
                 limit=record.limit or "",
                 reason=record.reason,
                 at_ns=record.at_ns,
-                cancels=incident.cancels,  # type: ignore[arg-type]
+                cancels=incident.cancels,
                 flatten=incident.flatten,
                 targets=tuple(wanted),
             )
@@ -119,11 +118,10 @@ class Cancels:
         else:
             wait_ns = REPEAT_LATER_NS
         incident.next_ns = now_ns + wait_ns
-        self.arm(("sweep", incident.record.id, ""), incident.next_ns)
+        self.timers.arm((SWEEP, incident.record.id, ""), incident.next_ns)
 
     def _update(self, incident: Incident, **changes: object) -> None:
-        fields = {name: getattr(incident.record, name) for name in Record.__struct_fields__}
-        incident.record = Record(**{**fields, **changes})
+        incident.record = replace(incident.record, **changes)
         self.emit(incident.record)
 
     def on_timer(self, incident_id: str, now_ns: int) -> None:
@@ -132,7 +130,7 @@ class Cancels:
         if incident is None or not incident.targets:
             return
         if now_ns < incident.next_ns:
-            self.arm(("sweep", incident_id, ""), incident.next_ns)
+            self.timers.arm((SWEEP, incident_id, ""), incident.next_ns)
         elif incident.sweep < FINAL_SWEEP or not incident.confirmed:
             self._sweep(incident, now_ns)
 
@@ -150,7 +148,7 @@ class Cancels:
                 self._plan(incident, now_ns)
 
     def on_answered(self, event: ev.CancelAnswered, now_ns: int, wall_ns: int) -> bool:
-        """A target took a sweep; whether that confirmed the whole incident."""
+        """A target took a sweep; whether that confirms the whole incident."""
         incident = self.incidents.get(event.incident)
         target = incident.targets.get(event.target) if incident else None
         if incident is None or target is None or event.sweep < target.delivered:
@@ -170,7 +168,8 @@ class Cancels:
     ) -> list[str]:
         """A venue reports no resting orders: the incidents that this confirms.
 
-        ``venues`` are all that the account trades at; its own incidents need each one's word.
+        ``venues`` are all that the account trades at; an incident of the account needs each one's
+        report.
         """
         if event.count:
             for incident in self._concerned(event.venue):
@@ -190,7 +189,7 @@ class Cancels:
     def _settles(
         self, incident: Incident, venue: str, taken_wall_ns: int, venues: Collection[str]
     ) -> bool:
-        """Whether a venue's "nothing rests", taken then, completes what an incident waits for."""
+        """Whether a report of a venue that nothing rests, taken then, confirms an incident."""
         scope = incident.record.scope
         if incident.confirmed or scope not in ("account", "venue:" + venue):
             return False
@@ -212,10 +211,10 @@ class Cancels:
         return True
 
     def retarget(self, wall_ns: int) -> list[str]:
-        """Wait no longer for targets that the configuration has no more: what this confirms.
+        """Drop the targets that left the configuration; the incidents that this confirms.
 
-        Where one was still waited for, the targets that are new get the next sweep: it may have
-        been renamed. An incident that has no target left waits for nothing.
+        Where one was unconfirmed, the targets that are new get the next sweep: it may have been
+        renamed. An incident that has no target left is confirmed.
         """
         names = self.config.targets
         confirmed = []
@@ -240,7 +239,7 @@ class Cancels:
         return incident is None or incident.confirmed
 
     def end(self, incident_id: str, by: str, wall_ns: int) -> None:
-        """The breaker loosened: withdraw what is undelivered and close the record."""
+        """Withdraw what is undelivered and close the record: the breaker closed."""
         incident = self.incidents.get(incident_id)
         if incident is None:
             return
@@ -264,21 +263,6 @@ class Cancels:
         for scope in ("account", "venue:" + venue):
             found.update(self._of_scope.get(scope, {}))
         return [self.incidents[name] for name in sorted(found, key=lambda name: found[name])]
-
-    def view(self) -> list[CancelView]:
-        """Every open incident, for readers."""
-        return [
-            CancelView(
-                incident=incident.record.id,
-                scope=incident.record.scope,
-                limit=incident.record.limit or "",
-                sweep=incident.sweep,
-                confirmed=incident.confirmed,
-                targets={name: target.state for name, target in incident.targets.items()},
-                since_ns=incident.record.at_ns,
-            )
-            for incident in self.incidents.values()
-        ]
 
 
 def _unconfirmed_by(targets: list[str]) -> str:

@@ -1,90 +1,163 @@
-"""A configured limit as the engine keeps it, and what of it holds for breakers without a limit."""
+"""What a breaker follows: a limit of the configuration, or a cause that no limit finds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+
+import msgspec
 
 from riskmon.core.config import LimitConfig
-from riskmon.core.limits import LIMITS
+from riskmon.core.decisions import HaltReason
+from riskmon.core.limits import LIMITS, MeasuredLimit
+from riskmon.core.limits.limit import (
+    DELIVERED,
+    Limit,
+    OrderLimit,
+    SampleLimit,
+    StateLimit,
+    Unmeasured,
+)
 from riskmon.core.limits.policy import Policy
-from riskmon.core.view import HaltReason
+from riskmon.core.limits.schedule import Slot
+from riskmon.core.topics import SUBJECTS, subject
 
 MANUAL = "manual"
 UNCLEAN_START = "unclean_start"
 STOP = "stop"
 STORAGE = "storage"
-# Where the cause of a trip lies that no limit found.
-CATEGORIES = {
-    MANUAL: "operator",
-    UNCLEAN_START: "riskmon",
-    STOP: "riskmon",
-    STORAGE: "riskmon",
-}
-HALT_REASONS: dict[str, HaltReason] = {
-    MANUAL: "operator",
-    UNCLEAN_START: "start",
-    STOP: "stop",
-    STORAGE: "storage",
-}
-# Breakers that no configuration names: an operator's own, that of a start after a kill, that of an
-# orderly stop with `on_stop = "cancel"`, and that of a start after a write that failed. Those of a
-# start after a kill and of a stop close when their cancel is confirmed, the others by an operator.
-PSEUDO: dict[str, Policy] = {
-    MANUAL: Policy(recover="operator"),
-    UNCLEAN_START: Policy(recover="clear"),
-    STOP: Policy(recover="clear"),
-    STORAGE: Policy(recover="operator"),
-}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A configured limit: its name, the object that measures, its parameters.
+    """The part of a breaker that its configuration decides.
 
-    ``calm`` is the ratio of the bound below which a value says nothing new of a closed breaker.
+    ``calm`` is the ratio of the bound below which a value changes nothing of a closed breaker.
     """
 
     name: str
-    limit: Any
-    params: Any
-    holds: bool  # whether its scope stands at reduce_only while it is past its bound
-    must_know: bool  # whether its scope halts while it is unknown
-    floor: bool  # whether the bound is a minimum
-    calm: float
-    notes: bool  # whether the limit wants to know of every order that is asked for
-    judges: bool  # whether it judges orders
-    spends: bool  # whether permitted orders use it up
+    kind: str
+    category: str
+    params: Policy
+    measures: type[MeasuredLimit] | None = None  # None: opened by a cause that no limit finds
+    bound: float = 0.0  # as it is written
+    slots: tuple[Slot, ...] = ()  # the bounds by time of day
+    must_know: bool = False  # whether its scope halts while it is unknown
+    calm: float = -1.0
+    is_timed: bool = False  # whether its value changes without an event
+    halt_reason: HaltReason = "breach"
+
+    @property
+    def holds(self) -> bool:
+        """Whether its scope stands at reduce_only while it is past its bound."""
+        return self.params.on_breach in ("block", "reduce")
+
+    @property
+    def shuts(self) -> bool:
+        """Whether a breach shuts the gate of its scope."""
+        return self.params.on_breach in ("trip", "freeze")
+
+    @property
+    def refuses(self) -> bool:
+        """Whether an order that would break it is refused."""
+        return self.holds or self.shuts
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether its limit left the configuration while the breaker was open."""
+        return self.measures is None and self.name not in WITHOUT_LIMIT
+
+    @property
+    def is_size(self) -> bool:
+        """Whether a probation tightens its bound."""
+        return self.measures is not None and self.measures.is_size
+
+    def limit(self, scope: str, bound: float, measure: msgspec.Raw | None) -> Limit:
+        """The limit over a scope; ``measure`` is what an earlier one kept of its samples."""
+        kind = self.measures
+        if kind is None:
+            return Unmeasured()
+        if issubclass(kind, SampleLimit):
+            return kind(self.params, scope, bound, measure)
+        if issubclass(kind, OrderLimit):
+            return kind(self.params, scope, measure)
+        return kind(self.params, scope)
 
 
-def rule_of(limit: LimitConfig, measures: dict[str, dict[str, Any]]) -> Rule:
-    """The rule of a limit, which measures in ``measures`` if it is fed with samples."""
-    kind = LIMITS[limit.kind]
-    if kind.standing:
-        measure = kind(limit.params)
-    else:
-        measure = kind(limit.params, measures.setdefault(limit.name, {}))
-    params, floor = limit.params, limit.params.is_floor
+# Rules that no configuration names: an operator's own, that of a start after a kill, that of an
+# orderly stop with `on_stop = "cancel"`, and that of a start after a write that failed. Those of a
+# start after a kill and of a stop close when their cancel is confirmed, the others by an operator.
+WITHOUT_LIMIT: dict[str, Rule] = {
+    rule.name: rule
+    for rule in (
+        Rule(
+            name=MANUAL,
+            kind=MANUAL,
+            category="operator",
+            params=Policy(recover="operator"),
+            halt_reason="operator",
+        ),
+        Rule(
+            name=UNCLEAN_START,
+            kind=UNCLEAN_START,
+            category="riskmon",
+            params=Policy(recover="clear"),
+            halt_reason="start",
+        ),
+        Rule(
+            name=STOP,
+            kind=STOP,
+            category="riskmon",
+            params=Policy(recover="clear"),
+            halt_reason="stop",
+        ),
+        Rule(
+            name=STORAGE,
+            kind=STORAGE,
+            category="riskmon",
+            params=Policy(recover="operator"),
+            halt_reason="storage",
+        ),
+    )
+}
+
+
+def removed(name: str) -> Rule:
+    """The rule of an open breaker whose limit left the configuration: it stays until a reset."""
+    return Rule(name=name, kind=name, category="removed", params=Policy(recover="operator"))
+
+
+def rule_of(config: LimitConfig) -> Rule:
+    """The rule of a limit of the configuration."""
+    kind, params = LIMITS[config.kind], config.params
+    _refuse_undelivered(kind, params)
     acts = params.on_breach not in ("shadow", "warn")
     return Rule(
-        name=limit.name,
-        limit=measure,
+        name=config.name,
+        kind=config.kind,
+        category=kind.category,
         params=params,
-        holds=params.on_breach in ("block", "reduce"),
-        must_know=limit.written and acts and params.on_unknown != "ignore",
-        floor=floor,
+        measures=kind,
+        bound=params.bound,
+        slots=params.slots(),
+        must_know=config.written and acts and params.on_unknown != "ignore",
+        is_timed=issubclass(kind, StateLimit)
+        and kind.next_change_ns is not StateLimit.next_change_ns,
         # A little less than the ratio, so that rounding is never on the calm side.
-        calm=-1.0 if floor else min(params.warn, params.clear) * (1 - 1e-9),
-        notes=hasattr(kind, "note"),
-        judges=hasattr(kind, "size") or hasattr(kind, "judge"),
-        spends=hasattr(kind, "spend"),
+        calm=-1.0 if kind.floor else min(params.warn, params.clear) * (1 - 1e-9),
     )
 
 
-def utilization(value: float | None, bound: float | None, floor: bool = False) -> float | None:
-    """value / bound (for a floor bound / value, 10 when the value is <= 0), within 0 and 10."""
-    if value is None or not bound:
-        return None
-    if floor:
-        return 10.0 if value <= 0 else min(10.0, max(0.0, bound / value))
-    return min(10.0, max(0.0, value / bound))
+def _refuse_undelivered(kind: type[MeasuredLimit], params: Policy) -> None:
+    """Raise TypeError when a kind of limit reads what the engine never delivers to it."""
+    if issubclass(kind, SampleLimit):
+        for read in kind.reads:
+            if params.per not in DELIVERED.get(read, ()):
+                raise TypeError(
+                    f"{kind.__name__} reads {read.__name__} per {params.per}, which no event "
+                    "delivers: see DELIVERED in riskmon.core.limits.limit"
+                )
+    elif not issubclass(kind, OrderLimit):
+        topics = kind(params, "account" if params.per == "account" else f"{params.per}:x").topics
+        for topic in topics:
+            if subject(topic) not in SUBJECTS:
+                raise TypeError(f"{kind.__name__} depends on {topic!r}, which never changes")

@@ -1,15 +1,15 @@
-"""``edge``: a strategy that no longer expects to earn what it must."""
+"""``edge``: a strategy whose expected edge is below its minimum."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
+from riskmon.core.limits.facts import Facts
+from riskmon.core.limits.limit import Category, StateLimit
 from riskmon.core.limits.policy import Floor, OnBreach
+from riskmon.core.topics import EDGE, scope_name
 from riskmon.core.unknown import Unknown
-
-if TYPE_CHECKING:
-    from riskmon.core.limits.facts import Facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,41 +20,43 @@ class EdgeParams(Floor):
     on_breach: OnBreach = "freeze"
 
 
-class Edge:
-    """The expected edge that was last reported, while it is young enough."""
+class EdgeLimit(StateLimit):
+    """The expected edge that was last reported, in basis points, until it is too old."""
 
     kind: ClassVar[str] = "edge"
-    category: ClassVar[str] = "edge"
-    on_by_default: ClassVar[bool] = False
-    standing: ClassVar[bool] = True
-    grows: ClassVar[bool] = True
-    by_report: ClassVar[bool] = True  # each is one evaluation; time only makes it unknown
+    category: ClassVar[Category] = "edge"
+    floor: ClassVar[bool] = True
+    evaluated_by_report: ClassVar[bool] = True
     Params: ClassVar[type[EdgeParams]] = EdgeParams
 
-    def __init__(self, params: EdgeParams) -> None:
-        self.params = params
+    def __init__(self, params: EdgeParams, scope: str) -> None:
+        self.scope, self.strategy = scope, scope_name(scope)
+        self.topics = (f"{EDGE}:{self.strategy}",)
 
-    def topics(self, scope: str) -> tuple[str, ...]:
-        """What the value depends on."""
-        return ("edge:" + scope.partition(":")[2],)
+    @staticmethod
+    def is_past(value: float, bound: float) -> bool:
+        """Whether a value is below its bound."""
+        return value < bound
 
-    def value(self, facts: Facts, scope: str) -> float | Unknown:
-        """The edge in basis points."""
-        heard = facts.edges.get(scope.partition(":")[2])
-        if heard is None:
-            return Unknown(f"no edge was reported for {scope}: report `edge` events")
-        if facts.now_ns - heard.at_ns > facts.edge_max_age_ns:
+    def value(self, facts: Facts) -> float | Unknown:
+        """The edge in basis points, or why it is unknown."""
+        report = facts.edges.get(self.strategy)
+        if report is None:
+            return Unknown(f"no edge was reported for {self.scope}: report `edge` events")
+        if facts.now_ns - report.at_ns > facts.edge_max_age_ns:
             seconds = facts.edge_max_age_ns / 1e9
-            return Unknown(f"the edge of {scope} is older than {seconds:g} s: report `edge` events")
-        return heard.bps
+            return Unknown(
+                f"the edge of {self.scope} is older than {seconds:g} s: report `edge` events"
+            )
+        return report.bps
 
-    def wake_ns(self, facts: Facts, scope: str, bound: float) -> int | None:
-        """When the edge will be too old."""
-        heard = facts.edges.get(scope.partition(":")[2])
-        if heard is None or facts.now_ns - heard.at_ns > facts.edge_max_age_ns:
+    def next_change_ns(self, facts: Facts, bound: float) -> int | None:
+        """When the edge is too old."""
+        report = facts.edges.get(self.strategy)
+        if report is None or facts.now_ns - report.at_ns > facts.edge_max_age_ns:
             return None
-        return heard.at_ns + facts.edge_max_age_ns + 1
+        return report.at_ns + facts.edge_max_age_ns + 1
 
-    def describe(self, scope: str, value: float, bound: float) -> str:
-        """Why it froze, for people."""
+    def describe(self, value: float, bound: float) -> str:
+        """The reason of a freeze, for people."""
         return f"edge of {value:g} bps under {bound:g} bps"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+import msgspec
 from annotated_types import Ge
 
 from riskmon.core.constraints import Check, Count, Positive, is_whole, must
 from riskmon.core.events import PROBE, Error, Fill, Latency
-from riskmon.core.limits.evaluation import Verdict
+from riskmon.core.limits.limit import Category, Evaluation, Sample, SampleLimit
 from riskmon.core.limits.policy import (
     HALF_OPEN,
     NOT_ABOVE_WINDOW,
@@ -27,6 +29,8 @@ _WHOLE = must(is_whole, "must be a whole number of errors")
 _AT_MOST_ONE: Check[float] = must(
     lambda bound: bound <= 1, "must be a ratio of at most 1\n0.5 is 50 %"
 )
+_STREAKS = msgspec.msgpack.Decoder(dict[str, int])
+_RATES = msgspec.msgpack.Decoder(RateWindow)
 COOLDOWN = Recovery(after=300.0, multiplier=1.0, max=300.0, jitter=0.0, probes=0)
 
 
@@ -75,119 +79,102 @@ class _Longest:
             del self.of_length[length]
 
 
-class ErrorStreak:
+class ErrorStreakLimit(SampleLimit):
     """The longest run of errors among a scope's operations.
 
     A success of the operation ends its run; a fill, which proves that the venue works, ends all.
     """
 
     kind: ClassVar[str] = "error_streak"
-    category: ClassVar[str] = "venue"
+    category: ClassVar[Category] = "venue"
     on_by_default: ClassVar[bool] = True
-    standing: ClassVar[bool] = False
     Params: ClassVar[type[ErrorStreakParams]] = ErrorStreakParams
-    takes: ClassVar[tuple[type[Any], ...]] = (Latency, Error, Fill)
-    Measure: ClassVar[Any] = dict[str, int]  # what it remembers for each scope
+    reads: ClassVar[tuple[type[Sample], ...]] = (Latency, Error, Fill)
 
-    def __init__(self, params: ErrorStreakParams, streaks: dict[str, dict[str, int]]) -> None:
+    def __init__(
+        self, params: ErrorStreakParams, scope: str, bound: float, measure: msgspec.Raw | None
+    ) -> None:
         self.params = params
-        self.streaks = streaks  # scope -> operation -> errors in a row, none of them 0
-        self.bounds: dict[str, float] = {}
-        self._by_venue = params.per == "venue"
-        self._always = params.recover == "clear"  # what is clear is said, though nothing changed
+        self.bound = bound
+        self._always = params.recover == "clear"  # an evaluation that is clear may close a breaker
         self._quiet = params.slow is None and not self._always
-        self._of: dict[str, dict[str, int]] = {}  # the same, by venue, "" for the account
-        self._longest: dict[str, _Longest] = {}  # of each scope
+        # Operation -> errors in a row, none of them 0.
+        self.streaks: dict[str, int] = {} if measure is None else _STREAKS.decode(measure)
+        self._longest = _Longest(self.streaks)
 
-    def feed(self, event: Latency | Error | Fill, now_ns: int) -> Verdict | None:
-        """Lengthen or end a run; a verdict when the run of an operation changed."""
-        streaks = self._of.get(event.venue if self._by_venue else "")
-        if not streaks and (streaks is None or (self._quiet and type(event) is not Error)):
+    @staticmethod
+    def is_past(value: float, bound: float) -> bool:
+        """Whether a streak reaches its bound."""
+        return value >= bound
+
+    @property
+    def measure(self) -> dict[str, int]:
+        """The runs of all operations."""
+        return self.streaks
+
+    def observe(self, event: Sample, now_ns: int) -> Evaluation | None:
+        """Lengthen or end a run; the evaluation when the run of an operation changed."""
+        if not self.streaks and self._quiet and type(event) is not Error:
             return None  # nearly always: a success, and no run that it could end
-        scope = "venue:" + event.venue if self._by_venue else "account"
-        if type(event) is Fill:
-            if streaks:
-                self.forget(scope)
-            elif not self._always:
-                return None
-            return self._verdict(scope, counts=False)
-        only = self.params.operation
-        if only is not None and event.operation != only:  # type: ignore[union-attr]
+        if isinstance(event, (Latency, Error)):
+            only = self.params.operation
+            return self._count(event) if only is None or event.operation == only else None
+        if self.streaks:
+            self.forget()
+        elif not self._always:
             return None
-        return self._count(scope, streaks, event)  # type: ignore[arg-type]
+        return self._evaluation(counts=False)
 
-    def take_run(self, venue: str, run: list[Latency], now_ns: int) -> bool:
-        """Take a venue's latencies if they end no run and are no errors; else take none."""
-        streaks = self._of.get(venue if self._by_venue else "")
-        return streaks is None or (not streaks and self._quiet)
+    def observe_run(self, run: Sequence[Latency], now_ns: int) -> bool:
+        """Add the latencies if they end no run and are no errors; else none of them."""
+        return not self.streaks and self._quiet
 
-    def _count(self, scope: str, streaks: dict[str, int], event: Latency | Error) -> Verdict | None:
-        operation = event.operation or ""
+    def _count(self, event: Latency | Error) -> Evaluation | None:
+        operation, streaks = event.operation or "", self.streaks
         if operation not in streaks and len(streaks) >= OPERATIONS_MAX:
             operation = OTHER
         length = streaks.get(operation, 0)
-        if self._is_error(event):
+        if _is_error(event, self.params.slow):
             streaks[operation] = length + 1
-            self._longest[scope].grow(length)
-            return self._verdict(scope, counts=True)
+            self._longest.grow(length)
+            return self._evaluation(counts=True)
         if length:
             del streaks[operation]
-            self._longest[scope].end(length)
+            self._longest.end(length)
         elif not self._always:
             return None
-        return self._verdict(scope, counts=False)
+        return self._evaluation(counts=False)
 
-    def _is_error(self, event: Latency | Error) -> bool:
-        slow = self.params.slow
-        return type(event) is Error or (slow is not None and event.seconds > slow)  # type: ignore[operator]
+    def _evaluation(self, *, counts: bool) -> Evaluation:
+        longest, bound = self._longest.longest, self.bound
+        return Evaluation(self.is_past(longest, bound), counts, longest >= bound * self.params.warn)
 
-    def _verdict(self, scope: str, *, counts: bool) -> Verdict:
-        longest, bound = self._longest[scope].longest, self.bounds[scope]
-        return Verdict(
-            scope,
-            past=longest >= bound,
-            counts=counts,
-            near=longest >= bound * self.params.warn,
-        )
+    def evaluate(self, now_ns: int) -> Evaluation:
+        """The evaluation of the longest run."""
+        return self._evaluation(counts=True)
 
-    def review(self, scope: str, now_ns: int) -> Verdict:
-        """What there is to say under a bound that moved."""
-        return self._verdict(scope, counts=True)
-
-    def probe(self, event: Latency | Error | Fill) -> tuple[str, bool] | None:
-        """(scope, whether the request went well) for a half-open breaker."""
-        scope = "account" if self.params.per == "account" else "venue:" + event.venue
-        if isinstance(event, Fill):
-            return scope, True
+    def probe(self, event: Sample) -> bool | None:
+        """Whether the request succeeded; a fill did."""
+        if not isinstance(event, (Latency, Error)):
+            return True
         only = self.params.operation
         if only is not None and event.operation not in (only, PROBE):
             return None
-        return scope, not self._is_error(event)
+        return not _is_error(event, self.params.slow)
 
-    def register(self, scope: str, bound: float) -> None:
-        """Begin, or go on under a new bound, to measure ``scope``."""
-        streaks = self.streaks.setdefault(scope, {})
-        self._of[scope.partition(":")[2]] = streaks
-        if scope not in self._longest:
-            self._longest[scope] = _Longest(streaks)
-        self.bounds[scope] = bound
+    def value(self, now_ns: int) -> float:
+        """The length of the longest run."""
+        return float(self._longest.longest)
 
-    def value(self, scope: str, now_ns: int) -> float | None:
-        """The longest run."""
-        longest = self._longest.get(scope)
-        return 0.0 if longest is None else float(longest.longest)
+    def describe(self, value: float, bound: float) -> str:
+        """The reason of a trip, for people."""
+        operation = max(self.streaks, key=lambda name: self.streaks[name], default="")
+        return f"{value:.0f} errors in a row{f' of {operation}' if operation else ''}"
 
-    def describe(self, scope: str, value: float | None, bound: float) -> str:
-        """Why it tripped, for people."""
-        streaks = self.streaks[scope]
-        operation = max(streaks, key=lambda name: streaks[name], default="")
-        return f"{value or 0:.0f} errors in a row{f' of {operation}' if operation else ''}"
-
-    def forget(self, scope: str) -> None:
+    def forget(self) -> None:
         """End every run."""
-        if scope in self.streaks:
-            self.streaks[scope].clear()
-            self._longest[scope] = _Longest({})
+        self.streaks.clear()
+        self._longest = _Longest({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,95 +191,95 @@ class ErrorRateParams(Ceiling):
     recover: Recover = HALF_OPEN
 
 
-class ErrorRate:
+class ErrorRateLimit(SampleLimit):
     """Errors over requests of a venue."""
 
     kind: ClassVar[str] = "error_rate"
-    category: ClassVar[str] = "venue"
+    category: ClassVar[Category] = "venue"
     on_by_default: ClassVar[bool] = True
-    standing: ClassVar[bool] = False
     Params: ClassVar[type[ErrorRateParams]] = ErrorRateParams
-    takes: ClassVar[tuple[type[Any], ...]] = (Latency, Error)
-    Measure: ClassVar[Any] = RateWindow  # what it remembers for each venue
+    reads: ClassVar[tuple[type[Sample], ...]] = (Latency, Error)
 
-    def __init__(self, params: ErrorRateParams, windows: dict[str, RateWindow]) -> None:
+    def __init__(
+        self, params: ErrorRateParams, scope: str, bound: float, measure: msgspec.Raw | None
+    ) -> None:
         self.params = params
+        self.bound = bound
         self.operation, self.slow = params.operation, params.slow
-        self._always = params.recover == "clear"  # what is clear is said, though nothing changed
-        self.rates = windows
-        self.bounds: dict[str, float] = {}
+        self._always = params.recover == "clear"  # an evaluation that is clear may close a breaker
+        kept = None if measure is None else _RATES.decode(measure)
+        self.window = (
+            kept if kept is not None and kept.size == params.window else RateWindow(params.window)
+        )
 
-    def feed(self, event: Latency | Error, now_ns: int) -> Verdict | None:
-        """Take the outcome of a request; a verdict when there was any error in the window."""
-        rate = self.rates.get(event.venue)
-        operation = self.operation
-        if rate is None or (operation is not None and event.operation != operation):
-            return None
-        errors = rate.errors
-        plain = self.slow is None and type(event) is Latency  # nearly always
-        rate.add(0 if plain else int(self._is_error(event)))
-        if not errors and not rate.errors and not self._always:
-            return None
-        return self._verdict(event.venue, rate)
+    @staticmethod
+    def is_past(value: float, bound: float) -> bool:
+        """Whether a rate reaches its bound."""
+        return value >= bound
 
-    def take_run(self, venue: str, run: list[Latency], now_ns: int) -> bool:
-        """Take a venue's latencies if they and the window hold no error; else take none."""
-        rate, operation = self.rates.get(venue), self.operation
-        if rate is None:
-            return True
-        if rate.errors or self.slow is not None or self._always:
+    @property
+    def measure(self) -> RateWindow:
+        """The window."""
+        return self.window
+
+    def observe(self, event: Sample, now_ns: int) -> Evaluation | None:
+        """Add the outcome of a request; its evaluation when the window holds or held an error."""
+        if not isinstance(event, (Latency, Error)):
+            return None
+        window, operation = self.window, self.operation
+        if operation is not None and event.operation != operation:
+            return None
+        errors = window.errors
+        success = self.slow is None and type(event) is Latency  # nearly always
+        window.add(0 if success else int(_is_error(event, self.slow)))
+        if not errors and not window.errors and not self._always:
+            return None
+        return self.evaluate(now_ns)
+
+    def observe_run(self, run: Sequence[Latency], now_ns: int) -> bool:
+        """Add the latencies if they and the window hold no error; else none of them."""
+        window, operation = self.window, self.operation
+        if window.errors or self.slow is not None or self._always:
             return False
-        rate.add_successes(
+        window.add_successes(
             len(run)
             if operation is None
             else sum(1 for event in run if event.operation == operation)
         )
         return True
 
-    def _verdict(self, venue: str, rate: RateWindow) -> Verdict:
-        count, bound = len(rate.outcomes), self.bounds[venue]
-        enough = count >= self.params.min_samples
-        # Divided as the value is: 7 of 25 are 0.28, but 0.28 x 25 is a little above 7.
-        past = enough and rate.errors / count >= bound
-        near = enough and rate.errors / count / bound >= self.params.warn
-        return Verdict("venue:" + venue, past=past, counts=True, near=near)
+    def evaluate(self, now_ns: int) -> Evaluation:
+        """The evaluation of the window."""
+        value = self.value(now_ns)
+        if value is None:
+            return Evaluation(past=False, counts=True, near=False)
+        # The ratio itself is compared: 7 of 25 are 0.28, but 0.28 x 25 is a little above 7.
+        near = value / self.bound >= self.params.warn
+        return Evaluation(self.is_past(value, self.bound), counts=True, near=near)
 
-    def review(self, scope: str, now_ns: int) -> Verdict:
-        """What there is to say under a bound that moved."""
-        venue = scope.partition(":")[2]
-        return self._verdict(venue, self.rates[venue])
-
-    def _is_error(self, event: Latency | Error) -> bool:
-        return type(event) is Error or (self.slow is not None and event.seconds > self.slow)  # type: ignore[operator]
-
-    def probe(self, event: Latency | Error) -> tuple[str, bool] | None:
-        """(scope, whether the request went well) for a half-open breaker."""
+    def probe(self, event: Sample) -> bool | None:
+        """Whether the request succeeded."""
+        if not isinstance(event, (Latency, Error)):
+            return None
         if self.operation is not None and event.operation not in (self.operation, PROBE):
             return None
-        return "venue:" + event.venue, not self._is_error(event)
+        return not _is_error(event, self.slow)
 
-    def register(self, scope: str, bound: float) -> None:
-        """Begin, or go on under a new bound, to measure ``scope``."""
-        venue = scope.partition(":")[2]
-        self.bounds[venue] = bound
-        rate = self.rates.get(venue)
-        if rate is None or rate.size != self.params.window:
-            self.rates[venue] = RateWindow(self.params.window)
-
-    def value(self, scope: str, now_ns: int) -> float | None:
+    def value(self, now_ns: int) -> float | None:
         """The ratio, or None before ``min_samples``."""
-        rate = self.rates.get(scope.partition(":")[2])
-        if rate is None or len(rate.outcomes) < self.params.min_samples:
-            return None
-        return rate.errors / len(rate.outcomes)
+        count = len(self.window.outcomes)
+        return self.window.errors / count if count >= self.params.min_samples else None
 
-    def describe(self, scope: str, value: float | None, bound: float) -> str:
-        """Why it tripped, for people."""
-        count = len(self.rates[scope.partition(":")[2]].outcomes)
-        return f"{value or 0:.0%} of {count} requests failed, bound {bound:.0%}"
+    def describe(self, value: float, bound: float) -> str:
+        """The reason of a trip, for people."""
+        count = len(self.window.outcomes)
+        return f"{value:.0%} of {count} requests failed, bound {bound:.0%}"
 
-    def forget(self, scope: str) -> None:
+    def forget(self) -> None:
         """Empty the window."""
-        rate = self.rates.get(scope.partition(":")[2])
-        if rate is not None:
-            rate.clear()
+        self.window.clear()
+
+
+def _is_error(event: Latency | Error, slow: float | None) -> bool:
+    """Whether a request failed, or took longer than ``slow`` seconds."""
+    return isinstance(event, Error) or (slow is not None and event.seconds > slow)

@@ -1,6 +1,6 @@
-"""What limits may look at: the portfolio, permitted orders, and when whom was heard.
+"""The input of state, size and order limits: the book, permitted orders, and the last reports.
 
-A limit measures with :class:`Facts` and nothing else. Times are engine time unless they say wall.
+Times are engine time unless their name says wall.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from riskmon.core.events import Check
 from riskmon.core.unknown import Unknown
 
 
-class EdgeHeard(Struct):
-    """The last edge of a strategy, in basis points."""
+class EdgeReport(Struct):
+    """The last edge of a strategy or of the account, in basis points."""
 
     bps: float
     at_ns: int
@@ -55,23 +55,23 @@ class Intent(Struct):
 
 @dataclass(slots=True)
 class Facts:
-    """All that was reported, as it stands at one instant."""
+    """All that was reported, at one instant."""
 
     book: Portfolio
     orders: Reservations
     commitments: Commitments
-    edges: dict[str, EdgeHeard]  # by strategy, "" for the account
-    heard_ns: dict[str, dict[str, int]]  # venue -> type of event -> when
-    beats_ns: dict[str, int]  # strategy -> last heartbeat; none after a final one
-    since_ns: dict[str, int]  # scope -> its first event, 0: none yet
-    started_ns: int  # of the last start: riskmon heard nobody before it
+    edges: dict[str, EdgeReport]  # by strategy, "" for the account
+    last_event_ns: dict[str, dict[str, int]]  # venue -> type of event -> time
+    last_heartbeat_ns: dict[str, int]  # strategy -> time; none after a final one
+    first_event_ns: dict[str, int]  # scope -> time, 0: none yet
+    started_ns: int  # the last start
     edge_max_age_ns: int
-    sized: bool  # whether any limit asks for the sizes of orders
+    sized: bool  # whether any limit needs the sizes of orders
     now_ns: int = 0
     wall_ns: int = 0
 
     def intent(self, order: Check) -> Intent:
-        """An order, in the terms of positions."""
+        """The order as a change of positions."""
         symbol, quantity = order.symbol, float(order.quantity)
         notional = self.book.order_notional(order)
         earlier = self.orders.earlier(order) if order.id is not None else None

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+import msgspec
 from annotated_types import Ge
 
 from riskmon.core.constraints import Count, DaySeconds
-from riskmon.core.events import Error, Latency
-from riskmon.core.limits.evaluation import Verdict
+from riskmon.core.events import PROBE, Error, Latency
+from riskmon.core.limits.limit import NOT_PAST, Category, Evaluation, Sample, SampleLimit
 from riskmon.core.limits.policy import HALF_OPEN, NOT_ABOVE_WINDOW, Bound, Ceiling, Recover
 from riskmon.core.limits.windows import CountWindow, TimeWindow, nearest_rank
 
 Window = CountWindow | TimeWindow
+_DECODER = msgspec.msgpack.Decoder(Window)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,108 +33,101 @@ class LatencyP99Params(Ceiling):
     recover: Recover = HALF_OPEN
 
 
-class LatencyP99:
-    """Nearest-rank P99 of a venue's latencies, judged at each sample."""
+class LatencyP99Limit(SampleLimit):
+    """Nearest-rank P99 of a venue's latencies, evaluated at each sample."""
 
     kind: ClassVar[str] = "latency_p99"
-    category: ClassVar[str] = "venue"
+    category: ClassVar[Category] = "venue"
     on_by_default: ClassVar[bool] = True
-    standing: ClassVar[bool] = False
     Params: ClassVar[type[LatencyP99Params]] = LatencyP99Params
-    takes: ClassVar[tuple[type[Any], ...]] = (Latency, Error)
-    Measure: ClassVar[Any] = Window  # what it remembers for each scope
+    reads: ClassVar[tuple[type[Sample], ...]] = (Latency, Error)
 
-    def __init__(self, params: LatencyP99Params, windows: dict[str, Any]) -> None:
+    def __init__(
+        self, params: LatencyP99Params, scope: str, bound: float, measure: msgspec.Raw | None
+    ) -> None:
         self.params = params
         self.operation = params.operation
-        self._always = params.recover == "clear"  # what is clear is said, though nothing changed
-        self.windows: dict[str, Window] = windows
+        self._always = params.recover == "clear"  # an evaluation that is clear may close a breaker
+        kept = None if measure is None else _DECODER.decode(measure)
+        near = bound * params.warn
+        self.window = kept if kept is not None and _fits(kept, params) else _empty(params)
+        self.window.rebind(bound, near)
 
-    def feed(self, event: Latency | Error, now_ns: int) -> Verdict | None:
-        """Take the sample; a verdict when P99 is or was near its bound."""
+    @property
+    def measure(self) -> Window:
+        """The window."""
+        return self.window
+
+    def observe(self, event: Sample, now_ns: int) -> Evaluation | None:
+        """Add the sample; its evaluation when the P99 is or was near its bound."""
+        if not isinstance(event, (Latency, Error)):
+            return None
         operation, seconds = self.operation, event.seconds
         if seconds is None or (operation is not None and event.operation != operation):
             return None
-        window = self.windows.get(event.venue)
-        if window is None:
-            return None
+        window = self.window
         if not window.add(seconds, now_ns) and not self._always:
             return None
-        near = window.p99_past_near()
-        scope = "venue:" + event.venue
         if len(window) < self.params.min_samples:
-            return Verdict(scope, past=False, counts=False, near=False)
+            return NOT_PAST
         above = seconds > window.bound
-        return Verdict(scope, past=window.p99_past_bound(), counts=above, near=near)
+        return Evaluation(window.p99_past_bound(), above, window.p99_past_near())
 
-    def take_run(self, venue: str, run: list[Latency], now_ns: int) -> bool:
-        """Take a venue's samples if none is near the bound; else take none of them."""
-        window, operation = self.windows.get(venue), self.operation
-        if window is None or self._always:
-            return window is None
+    def observe_run(self, run: Sequence[Latency], now_ns: int) -> bool:
+        """Add the samples if none is near the bound; else none of them."""
+        if self._always:
+            return False
+        operation = self.operation
         samples = [
             event.seconds for event in run if operation is None or event.operation == operation
         ]
-        return window.add_run(samples, now_ns)
+        return self.window.add_run(samples, now_ns)
 
-    def review(self, scope: str, now_ns: int) -> Verdict:
-        """What there is to say under a bound that moved; only a slow sample counts."""
-        window = self.windows[scope.partition(":")[2]]
+    def evaluate(self, now_ns: int) -> Evaluation:
+        """The evaluation of the window; only a slow sample counts as a breach."""
+        window = self.window
         if isinstance(window, TimeWindow):
             window.expire(now_ns)
         enough = len(window) >= self.params.min_samples
         past, near = window.p99_past_bound(), window.p99_past_near()
-        return Verdict(scope, past=enough and past, counts=False, near=enough and near)
+        return Evaluation(past=enough and past, counts=False, near=enough and near)
 
-    def probe(self, event: Latency | Error) -> tuple[str, bool] | None:
-        """(scope, whether the sample is good) for a half-open breaker."""
-        operation = self.params.operation
-        if operation is not None and event.operation not in (operation, "probe"):
+    def probe(self, event: Sample) -> bool | None:
+        """Whether the sample is within the bound; an error is not."""
+        if not isinstance(event, (Latency, Error)):
             return None
-        scope = "venue:" + event.venue
-        if type(event) is Error:
-            return scope, False
-        window = self.windows.get(event.venue)
-        return None if window is None else (scope, event.seconds <= window.bound)  # type: ignore[operator]
+        if self.operation is not None and event.operation not in (self.operation, PROBE):
+            return None
+        return isinstance(event, Latency) and event.seconds <= self.window.bound
 
-    def register(self, scope: str, bound: float) -> None:
-        """Begin, or go on under a new bound, to measure ``scope``."""
-        venue = scope.partition(":")[2]
-        near = bound * self.params.warn
-        window = self.windows.get(venue)
-        if window is None or not self._fits(window):
-            self.windows[venue] = self._window(bound, near)
-        elif (window.bound, window.near) != (bound, near):
-            window.rebind(bound, near)
-
-    def _window(self, bound: float, near: float) -> Window:
-        if self.params.seconds is not None:
-            return TimeWindow(int(self.params.seconds * 1e9), bound, near)
-        return CountWindow(self.params.window, bound, near)
-
-    def _fits(self, window: Window) -> bool:
-        if isinstance(window, TimeWindow):
-            seconds = self.params.seconds
-            return seconds is not None and window.span_ns == int(seconds * 1e9)
-        return self.params.seconds is None and window.size == self.params.window
-
-    def value(self, scope: str, now_ns: int) -> float | None:
+    def value(self, now_ns: int) -> float | None:
         """The P99 in seconds, or None before ``min_samples``."""
-        window = self.windows.get(scope.partition(":")[2])
-        if window is None:
-            return None
-        samples = window.values_at(now_ns)
+        samples = self.window.values_at(now_ns)
         if len(samples) < self.params.min_samples:
             return None
         return nearest_rank(sorted(samples), 99)
 
-    def describe(self, scope: str, value: float | None, bound: float) -> str:
-        """Why it tripped, for people."""
-        count = len(self.windows[scope.partition(":")[2]])
-        return f"P99 {value or 0:.3f} s over {bound:g} s ({count} samples)"
+    def rebind(self, bound: float) -> None:
+        """Set another bound."""
+        if bound != self.window.bound:
+            self.window.rebind(bound, bound * self.params.warn)
 
-    def forget(self, scope: str) -> None:
+    def describe(self, value: float, bound: float) -> str:
+        """The reason of a trip, for people."""
+        return f"P99 {value:.3f} s over {bound:g} s ({len(self.window)} samples)"
+
+    def forget(self) -> None:
         """Empty the window."""
-        window = self.windows.get(scope.partition(":")[2])
-        if window is not None:
-            window.clear()
+        self.window.clear()
+
+
+def _empty(params: LatencyP99Params) -> Window:
+    if params.seconds is not None:
+        return TimeWindow(int(params.seconds * 1e9), 0.0, 0.0)
+    return CountWindow(params.window, 0.0, 0.0)
+
+
+def _fits(window: Window, params: LatencyP99Params) -> bool:
+    if isinstance(window, TimeWindow):
+        return params.seconds is not None and window.span_ns == int(params.seconds * 1e9)
+    return params.seconds is None and window.size == params.window

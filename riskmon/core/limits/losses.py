@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
 
 from riskmon.core.book.positions import Close
 from riskmon.core.constraints import Positive, Share, is_whole, must
-from riskmon.core.limits.evaluation import Verdict
-from riskmon.core.limits.policy import BELOW_ONE, Bound, Ceiling, Recover, Recovery
+from riskmon.core.limits.facts import Facts
+from riskmon.core.limits.limit import Category, Evaluation, Sample, SampleLimit, StateLimit
+from riskmon.core.limits.policy import BELOW_ONE, Bound, Ceiling, Policy, Recover, Recovery
 from riskmon.core.limits.schedule import CeilingSlots
+from riskmon.core.topics import EQUITY, VENUE_EQUITY, scope_name
 from riskmon.core.unknown import Unknown
-
-if TYPE_CHECKING:
-    from riskmon.core.limits.facts import Facts
 
 COOLDOWN = Recovery(after=3_600.0, multiplier=1.0, max=3_600.0, jitter=0.0, probes=0)
 CALENDAR = ("day", "week")
@@ -81,165 +82,159 @@ class LossStreakParams(Ceiling):
     recover: Recover = COOLDOWN
 
 
-class PortfolioLoss:
+class PortfolioLossLimit(StateLimit):
     """1 - unit value / first unit value; 0 while the account is in profit."""
 
     kind: ClassVar[str] = "portfolio_loss"
-    category: ClassVar[str] = "loss"
+    category: ClassVar[Category] = "loss"
     on_by_default: ClassVar[bool] = True
-    standing: ClassVar[bool] = True
-    grows: ClassVar[bool] = False
     Params: ClassVar[type[PortfolioLossParams]] = PortfolioLossParams
 
-    def __init__(self, params: PortfolioLossParams) -> None:
-        self.params = params
+    def __init__(self, params: PortfolioLossParams, scope: str) -> None:
+        self.topics = (EQUITY,)
 
-    def topics(self, scope: str) -> tuple[str, ...]:
-        """What the value depends on."""
-        return ("equity",)
+    def value(self, facts: Facts) -> float | Unknown:
+        """The loss as a ratio, or why it is unknown."""
+        settled = facts.book.judged
+        return settled if isinstance(settled, Unknown) else facts.book.loss()
 
-    def value(self, facts: Facts, scope: str) -> float | Unknown:
-        """The loss as a ratio."""
-        judged = facts.book.judged
-        return judged if isinstance(judged, Unknown) else facts.book.loss()
-
-    def describe(self, scope: str, value: float, bound: float) -> str:
-        """Why it tripped, for people."""
+    def describe(self, value: float, bound: float) -> str:
+        """The reason of a trip, for people."""
         return f"portfolio loss {value:.2%} over {bound:.2%} of the initial capital"
 
 
-class Drawdown:
+class DrawdownLimit(StateLimit):
     """1 - unit value / its peak."""
 
     kind: ClassVar[str] = "drawdown"
-    category: ClassVar[str] = "loss"
-    on_by_default: ClassVar[bool] = False
-    standing: ClassVar[bool] = True
-    grows: ClassVar[bool] = False
+    category: ClassVar[Category] = "loss"
     Params: ClassVar[type[DrawdownParams]] = DrawdownParams
 
-    def __init__(self, params: DrawdownParams) -> None:
-        self.params = params
+    def __init__(self, params: DrawdownParams, scope: str) -> None:
+        self.topics = (EQUITY,)
 
-    def topics(self, scope: str) -> tuple[str, ...]:
-        """What the value depends on."""
-        return ("equity",)
+    def value(self, facts: Facts) -> float | Unknown:
+        """The drawdown as a ratio, or why it is unknown."""
+        settled = facts.book.judged
+        return settled if isinstance(settled, Unknown) else facts.book.drawdown()
 
-    def value(self, facts: Facts, scope: str) -> float | Unknown:
-        """The drawdown as a ratio."""
-        judged = facts.book.judged
-        return judged if isinstance(judged, Unknown) else facts.book.drawdown()
-
-    def describe(self, scope: str, value: float | None, bound: float) -> str:
-        """Why it tripped, for people."""
-        return f"drawdown {value or 0:.2%} over {bound:.2%} from the peak"
+    def describe(self, value: float, bound: float) -> str:
+        """The reason of a trip, for people."""
+        return f"drawdown {value:.2%} over {bound:.2%} from the peak"
 
 
-class Loss:
-    """How far P&L fell in a period; 0 while it rose."""
+class LossLimit(StateLimit):
+    """The fall of P&L in a period; 0 while it rises."""
 
     kind: ClassVar[str] = "loss"
-    category: ClassVar[str] = "loss"
-    on_by_default: ClassVar[bool] = False
-    standing: ClassVar[bool] = True
-    grows: ClassVar[bool] = True
-    Params: ClassVar[Any] = LossParams
+    category: ClassVar[Category] = "loss"
+    Params: ClassVar[type[FixedLossParams]] = LossParams
 
-    def __init__(self, params: Any) -> None:
-        self.params = params
-        self.period = self._period()  # "day", "week", or hours such as "24h"
+    def __init__(self, params: FixedLossParams, scope: str) -> None:
+        self.scope, self.trailing = scope, params.trailing
+        self.period = self.period_of(params)
+        if scope == "account":
+            self.topics = (EQUITY,)
+        elif scope.startswith("venue:"):
+            self.topics = (f"{VENUE_EQUITY}:{scope_name(scope)}",)
+        else:
+            self.topics = (scope,)
 
-    def _period(self) -> str:
-        return _canonical(self.params.period) or "day"
+    @staticmethod
+    def period_of(params: Policy) -> str:
+        """``day``, ``week``, or hours such as ``24h``."""
+        return (_canonical(params.period) if isinstance(params, LossParams) else None) or "day"
 
-    def topics(self, scope: str) -> tuple[str, ...]:
-        """What the value depends on."""
-        kind, _, name = scope.partition(":")
-        if kind == "venue":
-            return ("venue_equity:" + name,)
-        return ("equity",) if kind == "account" else (scope,)
-
-    def value(self, facts: Facts, scope: str) -> float | Unknown:
-        """The loss in the reference currency."""
-        fall = facts.book.curves.fall(scope, self.period, trailing=self.params.trailing)
+    def value(self, facts: Facts) -> float | Unknown:
+        """The loss in the reference currency, or why it is unknown."""
+        fall = facts.book.curves.fall(self.scope, self.period, trailing=self.trailing)
         return fall if isinstance(fall, Unknown) else max(0.0, fall)
 
-    def wake_ns(self, facts: Facts, scope: str, bound: float | None) -> int | None:
+    def next_change_ns(self, facts: Facts, bound: float) -> int | None:
         """When the period, or the oldest minute of the last hours, ends."""
-        return facts.book.tracks.next_change_ns(scope, self.period, facts.now_ns, facts.wall_ns)
+        return facts.book.tracks.next_change_ns(
+            self.scope, self.period, facts.now_ns, facts.wall_ns
+        )
 
-    def describe(self, scope: str, value: float | None, bound: float) -> str:
-        """Why it tripped, for people."""
+    def describe(self, value: float, bound: float) -> str:
+        """The reason of a trip, for people."""
         over = self.period if self.period in CALENDAR else f"last {self.period[:-1]} h"
-        since = "from the best point of" if self.params.trailing else "in"
-        return f"loss {value or 0:.2f} over {bound:.2f} {since} the {over}"
+        since = "from the best point of" if self.trailing else "in"
+        return f"loss {value:.2f} over {bound:.2f} {since} the {over}"
 
 
-class DailyLoss(Loss):
+class DailyLossLimit(LossLimit):
     """The loss of the trading day."""
 
     kind: ClassVar[str] = "daily_loss"
-    Params: ClassVar[Any] = FixedLossParams
-
-    def _period(self) -> str:
-        return "day"
+    Params: ClassVar[type[FixedLossParams]] = FixedLossParams
 
 
-class WeeklyLoss(Loss):
+class WeeklyLossLimit(LossLimit):
     """The loss of the trading week."""
 
     kind: ClassVar[str] = "weekly_loss"
-    Params: ClassVar[Any] = FixedLossParams
+    Params: ClassVar[type[FixedLossParams]] = FixedLossParams
 
-    def _period(self) -> str:
+    @staticmethod
+    def period_of(params: Policy) -> str:
+        """``week``."""
         return "week"
 
 
-class LossStreak:
+class LossStreakLimit(SampleLimit):
     """Losing closes of a strategy, in a row. A close is a fill that realises, or a ``pnl``."""
 
     kind: ClassVar[str] = "loss_streak"
-    category: ClassVar[str] = "strategy"
-    on_by_default: ClassVar[bool] = False
-    standing: ClassVar[bool] = False
+    category: ClassVar[Category] = "strategy"
     Params: ClassVar[type[LossStreakParams]] = LossStreakParams
-    takes: ClassVar[tuple[type[Any], ...]] = (Close,)
-    Measure: ClassVar[Any] = int  # what it remembers for each scope
+    reads: ClassVar[tuple[type[Sample], ...]] = (Close,)
 
-    def __init__(self, params: LossStreakParams, streaks: dict[str, int]) -> None:
+    def __init__(
+        self, params: LossStreakParams, scope: str, bound: float, measure: msgspec.Raw | None
+    ) -> None:
         self.params = params
-        self.streaks = streaks
-        self.bounds: dict[str, float] = {}
+        self.bound = bound
+        self.streak = 0 if measure is None else msgspec.msgpack.decode(measure, type=int)
 
-    def feed(self, event: Close, now_ns: int) -> Verdict | None:
+    @staticmethod
+    def is_past(value: float, bound: float) -> bool:
+        """Whether a streak reaches its bound."""
+        return value >= bound
+
+    @property
+    def measure(self) -> int:
+        """The length of the run."""
+        return self.streak
+
+    def observe(self, event: Sample, now_ns: int) -> Evaluation | None:
         """Lengthen or end the run."""
-        scope = "strategy:" + event.strategy
-        if scope not in self.bounds:
+        if not isinstance(event, Close):
             return None
         lost = event.pnl < 0
-        streak = self.streaks[scope] = self.streaks[scope] + 1 if lost else 0
-        bound = self.bounds[scope]
-        near = streak >= bound * self.params.warn
-        return Verdict(scope, past=streak >= bound, counts=lost, near=near)
+        self.streak = self.streak + 1 if lost else 0
+        return self._evaluation(counts=lost)
 
-    def probe(self, event: Close) -> tuple[str, bool] | None:
-        """(scope, whether the close was no loss) for a half-open breaker."""
-        return "strategy:" + event.strategy, event.pnl >= 0
+    def _evaluation(self, *, counts: bool) -> Evaluation:
+        near = self.streak >= self.bound * self.params.warn
+        return Evaluation(self.is_past(self.streak, self.bound), counts, near)
 
-    def register(self, scope: str, bound: float) -> None:
-        """Begin, or go on under a new bound, to measure ``scope``."""
-        self.streaks.setdefault(scope, 0)
-        self.bounds[scope] = bound
+    def evaluate(self, now_ns: int) -> Evaluation:
+        """The evaluation of the run."""
+        return self._evaluation(counts=True)
 
-    def value(self, scope: str, now_ns: int) -> float | None:
-        """The run."""
-        return float(self.streaks.get(scope, 0))
+    def probe(self, event: Sample) -> bool | None:
+        """Whether the close was no loss."""
+        return event.pnl >= 0 if isinstance(event, Close) else None
 
-    def describe(self, scope: str, value: float | None, bound: float) -> str:
-        """Why it tripped, for people."""
-        return f"{value or 0:.0f} losing closes in a row"
+    def value(self, now_ns: int) -> float:
+        """The length of the run."""
+        return float(self.streak)
 
-    def forget(self, scope: str) -> None:
+    def describe(self, value: float, bound: float) -> str:
+        """The reason of a trip, for people."""
+        return f"{value:.0f} losing closes in a row"
+
+    def forget(self) -> None:
         """End the run."""
-        if scope in self.streaks:
-            self.streaks[scope] = 0
+        self.streak = 0

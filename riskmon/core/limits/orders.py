@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+import msgspec
 from annotated_types import Ge, Le
 from msgspec import Struct, field
 
 from riskmon.core.constraints import Beside, DaySeconds, Positive
+from riskmon.core.limits.facts import Facts, Intent
+from riskmon.core.limits.limit import OrderLimit
 from riskmon.core.limits.policy import Bound, Ceiling, OnBreach, Recover
 from riskmon.core.limits.schedule import CeilingSlots
+from riskmon.core.topics import scope_name
 from riskmon.core.unknown import Unknown
-
-if TYPE_CHECKING:
-    from riskmon.core.limits.facts import Facts, Intent
-
 
 MAX_TIMES = 1_000  # that are remembered of one order: more than any bound asks for
 
@@ -30,79 +30,63 @@ class OrderParams(Ceiling):
     recover: Recover = "operator"
 
 
-class _OrderLimit:
-    """What all limits on single orders are: neither standing nor fed with samples."""
-
-    category: ClassVar[str] = "order"
-    on_by_default: ClassVar[bool] = False
-    standing: ClassVar[bool] = False
-    takes: ClassVar[tuple[type[Any], ...]] = ()
-    Measure: ClassVar[Any] = Any
-
-    def __init__(self, params: Any, measures: dict[str, Any]) -> None:
-        self.params = params
-        self.measures = measures
-
-    def register(self, scope: str, bound: float) -> None:
-        """Nothing is kept of a scope before its first order."""
-
-    def forget(self, scope: str) -> None:
-        """Drop what is kept of a scope."""
-        self.measures.pop(scope, None)
-
-    def value(self, scope: str, now_ns: int) -> float | None:
-        """An order has a value; a scope has none."""
-        return None
-
-
-class OrderNotional(_OrderLimit):
+class OrderNotionalLimit(OrderLimit):
     """An order's notional in the reference."""
 
     kind: ClassVar[str] = "order_notional"
     is_size: ClassVar[bool] = True
     Params: ClassVar[type[OrderParams]] = OrderParams
 
-    def judge(self, facts: Facts, order: Intent, scope: str, bound: float) -> float | Unknown:
-        """The notional."""
+    def __init__(self, params: OrderParams, scope: str, measure: msgspec.Raw | None) -> None:
+        self.symbol = scope_name(scope)
+
+    def judge(self, facts: Facts, order: Intent, bound: float) -> float | Unknown:
+        """The notional, or why it is unknown."""
         return order.notional if isinstance(order.notional, Unknown) else abs(order.notional)
 
-    def describe(self, scope: str, value: float, bound: float) -> str:
-        """Why it is refused, for people."""
-        return f"an order of {value:.2f} in {scope[7:]} over {bound:g}"
+    def describe(self, value: float, bound: float) -> str:
+        """The reason of a refusal, for people."""
+        return f"an order of {value:.2f} in {self.symbol} over {bound:g}"
 
 
-class OrderQuantity(_OrderLimit):
+class OrderQuantityLimit(OrderLimit):
     """An order's quantity, in base units or contracts."""
 
     kind: ClassVar[str] = "order_quantity"
     is_size: ClassVar[bool] = True
     Params: ClassVar[type[OrderParams]] = OrderParams
 
-    def judge(self, facts: Facts, order: Intent, scope: str, bound: float) -> float | Unknown:
+    def __init__(self, params: OrderParams, scope: str, measure: msgspec.Raw | None) -> None:
+        self.symbol = scope_name(scope)
+
+    def judge(self, facts: Facts, order: Intent, bound: float) -> float:
         """The quantity."""
         return abs(order.quantity)
 
-    def describe(self, scope: str, value: float, bound: float) -> str:
-        """Why it is refused, for people."""
-        return f"an order of {value:g} in {scope[7:]} over {bound:g}"
+    def describe(self, value: float, bound: float) -> str:
+        """The reason of a refusal, for people."""
+        return f"an order of {value:g} in {self.symbol} over {bound:g}"
 
 
-class PriceCollar(_OrderLimit):
+class PriceCollarLimit(OrderLimit):
     """|order price / mark - 1|, a ratio."""
 
     kind: ClassVar[str] = "price_collar"
     Params: ClassVar[type[OrderParams]] = OrderParams
 
-    def judge(self, facts: Facts, order: Intent, scope: str, bound: float) -> float | Unknown:
-        """The distance from the mark."""
+    def __init__(self, params: OrderParams, scope: str, measure: msgspec.Raw | None) -> None:
+        self.symbol = scope_name(scope)
+
+    def judge(self, facts: Facts, order: Intent, bound: float) -> float | Unknown:
+        """The distance from the mark, or why it is unknown."""
         mark = facts.book.prices.mark(order.symbol, order.order.venue)
         if mark is None or not facts.book.prices.is_fresh(mark, facts.now_ns):
             return Unknown(f"{order.symbol} has no mark: report its price")
         return abs(order.order.price / mark.price - 1)
 
-    def describe(self, scope: str, value: float, bound: float) -> str:
-        """Why it is refused, for people."""
-        return f"a price {value:.2%} from the mark of {scope[7:]}, over {bound:.2%}"
+    def describe(self, value: float, bound: float) -> str:
+        """The reason of a refusal, for people."""
+        return f"a price {value:.2%} from the mark of {self.symbol}, over {bound:.2%}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,41 +99,49 @@ class MessageRateParams(Ceiling):
 
 
 class Bucket(Struct):
-    """Tokens, and when they were counted."""
+    """The tokens at a time."""
 
     tokens: float
     at_ns: int
 
 
-class MessageRate(_OrderLimit):
+class MessageRateLimit(OrderLimit):
     """A token bucket: its value is past the bound exactly when no whole token is left."""
 
     kind: ClassVar[str] = "message_rate"
     Params: ClassVar[type[MessageRateParams]] = MessageRateParams
-    Measure: ClassVar[Any] = Bucket
 
-    def judge(self, facts: Facts, order: Intent, scope: str, bound: float) -> float | Unknown:
+    def __init__(self, params: MessageRateParams, scope: str, measure: msgspec.Raw | None) -> None:
+        self.scope = scope
+        self.burst = params.burst
+        self._bucket = None if measure is None else msgspec.msgpack.decode(measure, type=Bucket)
+
+    @property
+    def measure(self) -> Bucket | None:
+        """The bucket; None before the first order."""
+        return self._bucket
+
+    def judge(self, facts: Facts, order: Intent, bound: float) -> float:
         """bound x (burst - tokens + 1) / burst, in orders per second."""
-        burst = self.params.burst
-        bucket: Bucket | None = self.measures.get(scope)
-        tokens = burst if bucket is None else self._tokens(bucket, facts.now_ns, bound)
-        return bound * float(burst - tokens + 1) / float(burst)
+        return bound * float(self.burst - self._tokens(facts.now_ns, bound) + 1) / float(self.burst)
 
-    def _tokens(self, bucket: Bucket, now_ns: int, bound: float) -> float:
-        gained = (now_ns - bucket.at_ns) / 1e9 * bound
-        return float(min(self.params.burst, bucket.tokens + gained))
+    def _tokens(self, now_ns: int, bound: float) -> float:
+        if self._bucket is None:
+            return float(self.burst)
+        gained = (now_ns - self._bucket.at_ns) / 1e9 * bound
+        return float(min(self.burst, self._bucket.tokens + gained))
 
-    def spend(self, facts: Facts, order: Intent, scope: str, bound: float) -> None:
-        """An order was permitted: one token less."""
-        bucket: Bucket | None = self.measures.get(scope)
-        if bucket is None:
-            bucket = self.measures[scope] = Bucket(self.params.burst, facts.now_ns)
-        bucket.tokens = self._tokens(bucket, facts.now_ns, bound) - 1
-        bucket.at_ns = facts.now_ns
+    def commit(self, facts: Facts, order: Intent, bound: float) -> None:
+        """Take a token for an order that is permitted."""
+        self._bucket = Bucket(self._tokens(facts.now_ns, bound) - 1, facts.now_ns)
 
-    def describe(self, scope: str, value: float, bound: float) -> str:
-        """Why it is refused, for people."""
-        return f"more than {bound:g} orders per second of {scope}"
+    def forget(self) -> None:
+        """Fill the bucket."""
+        self._bucket = None
+
+    def describe(self, value: float, bound: float) -> str:
+        """The reason of a refusal, for people."""
+        return f"more than {bound:g} orders per second of {self.scope}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,50 +157,57 @@ class RepeatOrdersParams(Ceiling):
 
 
 class Repeats(Struct):
-    """When each order was last asked for, by what it is; oldest first."""
+    """The times at which each order was last checked, by its terms; oldest first."""
 
     orders: dict[str, list[int]] = field(default_factory=dict)
 
 
-class RepeatOrders(_OrderLimit):
-    """How often an identical order (venue, symbol, side, quantity, price) was asked for."""
+class RepeatOrdersLimit(OrderLimit):
+    """How often an identical order (venue, symbol, side, quantity, price) was checked."""
 
     kind: ClassVar[str] = "repeat_orders"
     Params: ClassVar[type[RepeatOrdersParams]] = RepeatOrdersParams
-    Measure: ClassVar[Any] = Repeats
 
-    def judge(self, facts: Facts, order: Intent, scope: str, bound: float) -> float | Unknown:
-        """The number in the last seconds, this one too."""
-        repeats: Repeats | None = self.measures.get(scope)
-        times = repeats.orders.get(_same(order), []) if repeats is not None else []
-        oldest_ns = facts.now_ns - int(self.params.seconds * 1e9)
+    def __init__(self, params: RepeatOrdersParams, scope: str, measure: msgspec.Raw | None) -> None:
+        self.params, self.scope = params, scope
+        self._span_ns = int(params.seconds * 1e9)
+        kept = None if measure is None else msgspec.msgpack.decode(measure, type=Repeats)
+        self._repeats = kept if kept is not None else Repeats()
+
+    @property
+    def measure(self) -> Repeats | None:
+        """The orders of the last seconds; None when there are none."""
+        return self._repeats if self._repeats.orders else None
+
+    def judge(self, facts: Facts, order: Intent, bound: float) -> float:
+        """The number in the last seconds, with this one."""
+        times = self._repeats.orders.get(_terms(order), ())
+        oldest_ns = facts.now_ns - self._span_ns
         return 1.0 + sum(1 for at_ns in times if at_ns > oldest_ns)
 
-    def note(self, facts: Facts, order: Intent, scope: str) -> int:
-        """An order was asked for, permitted or not; how often by now."""
-        repeats: Repeats | None = self.measures.get(scope)
-        if repeats is None:
-            repeats = self.measures[scope] = Repeats()
-        oldest_ns = facts.now_ns - int(self.params.seconds * 1e9)
-        key = _same(order)
-        times = [at_ns for at_ns in repeats.orders.pop(key, []) if at_ns > oldest_ns]
-        # Back at the end: the first key is the one that was longest not asked for.
-        repeats.orders[key] = [*times[-MAX_TIMES:], facts.now_ns]
-        while repeats.orders[next(iter(repeats.orders))][-1] <= oldest_ns:
-            del repeats.orders[next(iter(repeats.orders))]
-        return len(times) + 1
+    def record(self, facts: Facts, order: Intent) -> int | None:
+        """Count an order that is checked; the count in the last seconds if it freezes."""
+        orders, oldest_ns, terms = self._repeats.orders, facts.now_ns - self._span_ns, _terms(order)
+        times = [at_ns for at_ns in orders.pop(terms, []) if at_ns > oldest_ns]
+        # Back at the end: the first key is the order that was checked the longest ago.
+        orders[terms] = [*times[-MAX_TIMES:], facts.now_ns]
+        while orders[next(iter(orders))][-1] <= oldest_ns:
+            del orders[next(iter(orders))]
+        params, count = self.params, len(times) + 1
+        acts = params.on_breach not in ("shadow", "warn")
+        return (
+            count if acts and params.freeze_at is not None and count >= params.freeze_at else None
+        )
 
-    def freezes(self, times: int) -> bool:
-        """Whether so many identical orders freeze."""
-        freeze_at = self.params.freeze_at
-        acts = self.params.on_breach not in ("shadow", "warn")
-        return acts and freeze_at is not None and times >= freeze_at
+    def forget(self) -> None:
+        """Drop every order."""
+        self._repeats.orders.clear()
 
-    def describe(self, scope: str, value: float, bound: float) -> str:
-        """Why it is refused, for people."""
-        return f"{value:.0f} identical orders of {scope} in {self.params.seconds:g} s"
+    def describe(self, value: float, bound: float) -> str:
+        """The reason of a refusal, for people."""
+        return f"{value:.0f} identical orders of {self.scope} in {self.params.seconds:g} s"
 
 
-def _same(order: Intent) -> str:
+def _terms(order: Intent) -> str:
     asked = order.order
     return f"{asked.venue}|{asked.symbol}|{asked.side}|{asked.quantity!r}|{asked.price!r}"

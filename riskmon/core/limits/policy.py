@@ -28,6 +28,7 @@ from riskmon.core.constraints import (
 )
 from riskmon.core.limits.schedule import CeilingSlots, FloorSlots, Slot
 
+ScopeKind = Literal["account", "venue", "symbol", "strategy"]
 OnBreach = Literal["shadow", "warn", "block", "reduce", "trip", "freeze"]
 Bound = Annotated[
     float,
@@ -90,9 +91,9 @@ class Policy:
     """The parameters that every limit takes. Durations in seconds, ratios of the bound."""
 
     __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
-    is_floor: ClassVar[bool] = False
 
     enabled: bool = True
+    per: ScopeKind = "account"  # each of these has the limit
     warn: Share = 0.8  # of the bound
     on_breach: OnBreach = "trip"
     recover: Recover = "operator"
@@ -136,8 +137,6 @@ class Ceiling(Policy):
 @dataclass(frozen=True, kw_only=True)
 class Floor(Policy):
     """The parameters of a limit whose value must not fall below ``min``."""
-
-    is_floor: ClassVar[bool] = True
 
     min: Bound
     schedule: FloorSlots = ()  # from, to, min; `min` outside of them

@@ -1,10 +1,10 @@
-"""``volatility``: a symbol whose price moves more than its trading was made for.
+"""``volatility``: a symbol whose price moves too much.
 
 Minutes are those of the engine's clock, and the close of a minute is its last price or fill. A
 return is the logarithm of a close over the close before it. Where minutes between the two had no
-price, the return is divided by the root of the minutes that it took, which is how a random walk
-grows: a gap is neither a jump nor a reason to be blind. The value is the sample standard deviation
-(n - 1) of these one-minute returns, as a ratio: 0.002 is 0.2 % a minute.
+price, the return is divided by the root of the minutes between them, which is how a random walk
+grows: a gap counts neither as a jump nor as a minute without a return. The value is the sample
+standard deviation (n - 1) of these one-minute returns, as a ratio: 0.002 is 0.2 % a minute.
 
 Each source (a venue, or the prices that name none) is a series of its own, and the highest value
 counts: two venues that quote a little apart are not a price that moves.
@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import fsum, log, sqrt
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+import msgspec
 from annotated_types import Ge, Le
 from msgspec import Struct
 
 from riskmon.core.events import Fill, Price
-from riskmon.core.limits.evaluation import Verdict
+from riskmon.core.limits.limit import NOT_PAST, Category, Evaluation, Sample, SampleLimit
 from riskmon.core.limits.policy import HALF_OPEN, NOT_ABOVE_WINDOW, Ceiling, Recover
 
 SOURCES_MAX = 64  # of a symbol, with a series each; further ones are one series, OTHER
@@ -39,7 +40,7 @@ class VolatilityParams(Ceiling):
 
 
 class Series(Struct):
-    """The prices of one source: the minute that runs, and the closes of those before it."""
+    """The prices of one source: the current minute, and the closes of those before it."""
 
     minute: int
     last: float
@@ -47,7 +48,7 @@ class Series(Struct):
     closes: list[float] = []
 
     def end_minute(self, minute: int, window: int) -> None:
-        """The minute that ran is over: keep its close, and let go of what left the window."""
+        """End the current minute: keep its close, and drop the closes that left the window."""
         self.minutes.append(self.minute)
         self.closes.append(self.last)
         oldest, count = minute - 1 - window, len(self.minutes)
@@ -57,7 +58,7 @@ class Series(Struct):
     def returns(self, minute: int, window: int) -> list[float]:
         """The one-minute returns of the ``window`` minutes before ``minute``."""
         minutes, closes = self.minutes, self.closes
-        if self.minute < minute:  # it is over, though nothing has said so yet
+        if self.minute < minute:  # it is over, but no later price has come
             minutes, closes = [*minutes, self.minute], [*closes, self.last]
         oldest = minute - 1 - window
         return [
@@ -67,30 +68,37 @@ class Series(Struct):
         ]
 
 
-class Volatility:
-    """The standard deviation of a symbol's one-minute returns, judged when a minute is over."""
+_SOURCES = msgspec.msgpack.Decoder(dict[str, Series])
+
+
+class VolatilityLimit(SampleLimit):
+    """The standard deviation of a symbol's one-minute returns, evaluated when a minute is over."""
 
     kind: ClassVar[str] = "volatility"
-    category: ClassVar[str] = "market"
-    on_by_default: ClassVar[bool] = False
-    standing: ClassVar[bool] = False
+    category: ClassVar[Category] = "market"
     Params: ClassVar[type[VolatilityParams]] = VolatilityParams
-    takes: ClassVar[tuple[type[Any], ...]] = (Price, Fill)
-    Measure: ClassVar[Any] = dict[str, Series]  # by source, "" for prices without a venue
+    reads: ClassVar[tuple[type[Sample], ...]] = (Price, Fill)
 
-    def __init__(self, params: VolatilityParams, series: dict[str, dict[str, Series]]) -> None:
+    def __init__(
+        self, params: VolatilityParams, scope: str, bound: float, measure: msgspec.Raw | None
+    ) -> None:
         self.params = params
-        self.series = series  # scope -> source -> its prices
-        self.bounds: dict[str, float] = {}
-        # What each source deviated in the minutes before one: that stands while the minute runs.
-        self._deviations: dict[str, dict[str, tuple[int, float | None]]] = {}
+        self.bound = bound
+        # By source (a venue), "" for prices without one.
+        self.sources: dict[str, Series] = {} if measure is None else _SOURCES.decode(measure)
+        # The deviation of each source in the minutes before one: it holds until that one is over.
+        self._deviations: dict[str, tuple[int, float | None]] = {}
 
-    def feed(self, event: Price | Fill, now_ns: int) -> Verdict | None:
-        """Take the price; a verdict when it is the first of a minute."""
-        scope = "symbol:" + event.symbol
-        sources, price = self.series.get(scope), event.price
-        if sources is None or not price > 0:
+    @property
+    def measure(self) -> dict[str, Series]:
+        """The prices by source."""
+        return self.sources
+
+    def observe(self, event: Sample, now_ns: int) -> Evaluation | None:
+        """Add the price; the evaluation when it is the first of a minute."""
+        if not isinstance(event, (Price, Fill)) or not event.price > 0:
             return None
+        price, sources = event.price, self.sources
         minute, source = now_ns // MINUTE_NS, event.venue or ""
         series = sources.get(source)
         if series is None and len(sources) >= SOURCES_MAX:
@@ -103,37 +111,30 @@ class Volatility:
         else:
             series.end_minute(minute, self.params.window)
             series.minute, series.last = minute, price
-            return self._verdict(scope, series, now_ns)
+            return self._evaluation(series, now_ns)
         return None
 
-    def _verdict(self, scope: str, series: Series, now_ns: int) -> Verdict:
+    def _evaluation(self, series: Series, now_ns: int) -> Evaluation:
         returns = series.returns(now_ns // MINUTE_NS, self.params.window)
-        bound = self.bounds[scope]
-        good = abs(returns[-1]) <= bound if returns else None
-        verdict = self.review(scope, now_ns)
-        return verdict._replace(probe=good)
+        good = not self.is_past(abs(returns[-1]), self.bound) if returns else None
+        return self.evaluate(now_ns)._replace(probe=good)
 
-    def review(self, scope: str, now_ns: int) -> Verdict:
-        """What there is to say of the minutes that are over, by the bound of now."""
-        value, bound = self.value(scope, now_ns), self.bounds[scope]
+    def evaluate(self, now_ns: int) -> Evaluation:
+        """The evaluation of the minutes that are over."""
+        value = self.value(now_ns)
         if value is None:
-            return Verdict(scope, past=False, counts=False, near=False)
-        past = value > bound
-        return Verdict(scope, past=past, counts=past, near=value >= bound * self.params.warn)
+            return NOT_PAST
+        past = self.is_past(value, self.bound)
+        return Evaluation(past, counts=past, near=value >= self.bound * self.params.warn)
 
-    def probe(self, event: Price | Fill) -> None:
-        """A price proves nothing while its minute runs: the verdict of the minute is the probe."""
+    def probe(self, event: Sample) -> None:
+        """No single price is a probe: the evaluation of its minute is."""
 
-    def register(self, scope: str, bound: float) -> None:
-        """Begin, or go on under a new bound, to measure ``scope``."""
-        self.series.setdefault(scope, {})
-        self.bounds[scope] = bound
-
-    def value(self, scope: str, now_ns: int) -> float | None:
+    def value(self, now_ns: int) -> float | None:
         """The highest standard deviation of a source, or None before ``min_samples`` returns."""
         minute, window = now_ns // MINUTE_NS, self.params.window
-        kept, found = self._deviations.setdefault(scope, {}), []
-        for source, series in self.series.get(scope, {}).items():
+        kept, found = self._deviations, []
+        for source, series in self.sources.items():
             deviation = kept.get(source)
             if deviation is None or deviation[0] != minute:
                 returns = series.returns(minute, window)
@@ -143,14 +144,14 @@ class Volatility:
                 found.append(deviation[1])
         return max(found, default=None)
 
-    def describe(self, scope: str, value: float | None, bound: float) -> str:
-        """Why it tripped, for people."""
-        return f"one-minute returns deviate by {value or 0:.3%}, over {bound:.3%}"
+    def describe(self, value: float, bound: float) -> str:
+        """The reason of a trip, for people."""
+        return f"one-minute returns deviate by {value:.3%}, over {bound:.3%}"
 
-    def forget(self, scope: str) -> None:
-        """Forget every minute that is over."""
-        self._deviations.pop(scope, None)
-        for series in self.series.get(scope, {}).values():
+    def forget(self) -> None:
+        """Drop every minute that is over."""
+        self._deviations.clear()
+        for series in self.sources.values():
             series.minutes.clear()
             series.closes.clear()
 

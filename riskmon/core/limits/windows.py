@@ -1,4 +1,4 @@
-"""Sliding windows over samples, cheap enough to be asked after every sample.
+"""Sliding windows over samples, cheap enough to be evaluated after every sample.
 
 The nearest-rank P99 of n samples is the ⌈0.99 n⌉-th smallest. It is above a bound exactly when at
 least n − ⌈0.99 n⌉ + 1 samples are, that is when *more than* ⌊n / 100⌋ samples are above it. So one
@@ -25,9 +25,9 @@ class CountWindow(Struct, tag="count"):
     above_near: int = 0
 
     def add(self, sample: float, now_ns: int = 0) -> bool:
-        """Take a sample; in a full window it replaces the oldest.
+        """Add a sample; in a full window it replaces the oldest.
 
-        Whether the P99 is, or was before it, past the warning level: mostly nobody need look on.
+        Whether the P99 is, or was before it, past the warning level.
         """
         samples, before = self.samples, self.above_near
         if len(samples) < self.size:
@@ -50,7 +50,7 @@ class CountWindow(Struct, tag="count"):
         return most > 0 and most > len(samples) // 100
 
     def add_run(self, samples: list[float], now_ns: int = 0) -> bool:
-        """Take many at once if the P99 is, and stays, below the warning level; else take none."""
+        """Add many at once if the P99 is, and stays, below the warning level; else add none."""
         near = _count_above(samples, self.near)
         if self.above_near + near > len(self.samples) // 100:
             return False
@@ -86,7 +86,7 @@ class CountWindow(Struct, tag="count"):
         return self.above_near > len(self.samples) // 100
 
     def rebind(self, bound: float, near: float) -> None:
-        """Judge the samples that are here by another bound."""
+        """Set another bound, and count the samples above it."""
         self.bound, self.near = bound, near
         self.above = sum(1 for s in self.samples if s > bound)
         self.above_near = sum(1 for s in self.samples if s > near)
@@ -96,14 +96,14 @@ class CountWindow(Struct, tag="count"):
         return self.samples
 
     def values_at(self, now_ns: int) -> list[float]:
-        """As :meth:`values`: a window of samples does not age."""
+        """As :meth:`values`: a window of samples does not expire."""
         return self.samples
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def clear(self) -> None:
-        """Forget every sample."""
+        """Drop every sample."""
         self.samples.clear()
         self.head = self.above = self.above_near = 0
 
@@ -121,7 +121,7 @@ class TimeWindow(Struct, tag="time"):
     above_near: int = 0
 
     def add(self, sample: float, now_ns: int) -> bool:
-        """Take a sample of now, and let go of those that are too old; as in `CountWindow`."""
+        """Add a sample of now, and drop those that are too old; as in `CountWindow`."""
         was_near = self.p99_past_near()
         self.expire(now_ns)
         self.samples.append(sample)
@@ -133,7 +133,7 @@ class TimeWindow(Struct, tag="time"):
         return was_near or self.p99_past_near()
 
     def add_run(self, samples: list[float], now_ns: int) -> bool:
-        """Take many at once if the P99 is, and stays, below the warning level; else take none."""
+        """Add many at once if the P99 is, and stays, below the warning level; else add none."""
         if not samples:
             return True
         if self.p99_past_near():
@@ -150,7 +150,7 @@ class TimeWindow(Struct, tag="time"):
         return True
 
     def expire(self, now_ns: int) -> None:
-        """Let go of the samples that are older than the span."""
+        """Drop the samples that are older than the span."""
         oldest_ns = now_ns - self.span_ns
         head, times_ns, samples = self.head, self.times_ns, self.samples
         while head < len(times_ns) and times_ns[head] < oldest_ns:
@@ -173,7 +173,7 @@ class TimeWindow(Struct, tag="time"):
         return self.above_near > (len(self.samples) - self.head) // 100
 
     def rebind(self, bound: float, near: float) -> None:
-        """Judge the samples that are here by another bound."""
+        """Set another bound, and count the samples above it."""
         self.bound, self.near = bound, near
         self.above = sum(1 for s in self.values() if s > bound)
         self.above_near = sum(1 for s in self.values() if s > near)
@@ -183,14 +183,14 @@ class TimeWindow(Struct, tag="time"):
         return self.samples[self.head :]
 
     def values_at(self, now_ns: int) -> list[float]:
-        """The samples that are in the span by now; looking changes nothing."""
+        """The samples that are in the span by now; the window does not change."""
         return self.samples[bisect_left(self.times_ns, now_ns - self.span_ns, self.head) :]
 
     def __len__(self) -> int:
         return len(self.samples) - self.head
 
     def clear(self) -> None:
-        """Forget every sample."""
+        """Drop every sample."""
         self.samples.clear()
         self.times_ns.clear()
         self.head = self.above = self.above_near = 0
@@ -205,7 +205,7 @@ class RateWindow(Struct):
     errors: int = 0
 
     def add(self, error: int) -> None:
-        """Take the outcome of a request: 1 for an error, 0 for a success."""
+        """Add the outcome of a request: 1 for an error, 0 for a success."""
         outcomes = self.outcomes
         if len(outcomes) < self.size:
             outcomes.append(error)
@@ -219,13 +219,13 @@ class RateWindow(Struct):
         self.head = 0 if head == self.size else head
 
     def add_successes(self, count: int) -> None:
-        """Take so many requests that went well, into a window without an error."""
+        """Add so many requests that went well, into a window without an error."""
         room = self.size - len(self.outcomes)
         self.outcomes += [0] * min(room, count)
         self.head = (self.head + max(0, count - room)) % self.size
 
     def clear(self) -> None:
-        """Forget every outcome."""
+        """Drop every outcome."""
         self.outcomes.clear()
         self.head = self.errors = 0
 
@@ -241,15 +241,27 @@ def nearest_rank(ordered: list[float], percent: int) -> float:
     return ordered[-(-percent * len(ordered) // 100) - 1]
 
 
-def statistics(samples: list[float]) -> dict[str, float]:
-    """Count, mean, min, max and the nearest-rank p50, p95, p99 of non-empty samples."""
+class Statistics(Struct):
+    """Statistics of samples; the percentiles are nearest-rank."""
+
+    count: int
+    mean: float
+    min: float
+    max: float
+    p50: float
+    p95: float
+    p99: float
+
+
+def statistics(samples: list[float]) -> Statistics:
+    """The statistics of non-empty samples."""
     ordered = sorted(samples)
-    return {
-        "count": len(ordered),
-        "mean": fsum(ordered) / len(ordered),
-        "min": ordered[0],
-        "max": ordered[-1],
-        "p50": nearest_rank(ordered, 50),
-        "p95": nearest_rank(ordered, 95),
-        "p99": nearest_rank(ordered, 99),
-    }
+    return Statistics(
+        count=len(ordered),
+        mean=fsum(ordered) / len(ordered),
+        min=ordered[0],
+        max=ordered[-1],
+        p50=nearest_rank(ordered, 50),
+        p95=nearest_rank(ordered, 95),
+        p99=nearest_rank(ordered, 99),
+    )

@@ -11,7 +11,7 @@ import pytest
 
 from riskmon.core import events as ev
 from riskmon.core.book.config import MaxAge, PortfolioConfig
-from riskmon.core.breakers.breaker import TRANSITIONS
+from riskmon.core.breakers.transitions import TRANSITIONS
 from riskmon.core.config import LimitConfig
 from riskmon.core.decisions import Record, Transition, UnknownLimit, Warned
 from riskmon.core.limits import LIMITS

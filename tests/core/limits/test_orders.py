@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from riskmon.core import events as ev
@@ -315,8 +316,9 @@ def test_orders_of_long_ago_are_forgotten() -> None:
         ask(world, 1.0 + number)
     world.wait(11)
     ask(world)
-    (repeats,) = world.engine.state.measures["repeat_orders"].values()
-    assert len(repeats.orders) == 1
+    state = msgspec.msgpack.decode(world.engine.snapshot())["state"]
+    (repeats,) = state["measures"]["repeat_orders"].values()
+    assert len(repeats["orders"]) == 1
 
 
 def test_a_trip_that_ends_when_clear_ends_for_a_limit_on_orders() -> None:

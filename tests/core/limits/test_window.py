@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from riskmon.core.limits.windows import (
     CountWindow,
     RateWindow,
+    Statistics,
     TimeWindow,
     nearest_rank,
     statistics,
@@ -40,20 +41,14 @@ def test_p99_of_even_numbers() -> None:
     """For 2, 4, …, 200 the P99 is 198."""
     numbers = [float(n) for n in range(2, 201, 2)]
     assert nearest_rank(numbers, 99) == 198.0
-    assert statistics(numbers)["p99"] == 198.0
+    assert statistics(numbers).p99 == 198.0
 
 
 def test_statistics() -> None:
     """Statistics are nearest-rank and count, mean, min and max of the samples, in any order."""
-    assert statistics([3.0, 1.0, 2.0, 4.0]) == {
-        "count": 4,
-        "mean": 2.5,
-        "min": 1.0,
-        "max": 4.0,
-        "p50": 2.0,
-        "p95": 4.0,
-        "p99": 4.0,
-    }
+    assert statistics([3.0, 1.0, 2.0, 4.0]) == Statistics(
+        count=4, mean=2.5, min=1.0, max=4.0, p50=2.0, p95=4.0, p99=4.0
+    )
 
 
 @pytest.mark.parametrize(

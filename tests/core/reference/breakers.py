@@ -359,7 +359,7 @@ class Reference:
 
     def _make(self, scope: str) -> None:
         for limit in self.config.limits:
-            if limit.params.per == scope.partition(":")[0]:  # type: ignore[attr-defined]
+            if limit.params.per == scope.partition(":")[0]:
                 key = (limit.name, scope)
                 if key not in self.breakers:
                     self.breakers[key] = Breaker(limit.name, scope, limit, self.now_ns)

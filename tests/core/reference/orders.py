@@ -149,7 +149,7 @@ class Desk:
         for limit in self.config.limits:
             if limit.kind in STANDING:
                 for scope in self.scopes:
-                    if scope.partition(":")[0] == limit.params.per:  # type: ignore[attr-defined]
+                    if scope.partition(":")[0] == limit.params.per:
                         self._look(limit, scope)
 
     def _look(self, limit: LimitConfig, scope: str) -> None:
@@ -294,7 +294,7 @@ class Desk:
                     reasons[name, scope] = Blamed(seen.value, self.bound(self.limits[name], scope))
         for limit in self.config.limits:
             for scope in scopes:
-                if scope.partition(":")[0] == limit.params.per:  # type: ignore[attr-defined]
+                if scope.partition(":")[0] == limit.params.per:
                     self._ask(limit, scope, order, reasons)
         if not order.simulate:
             asked = Asked(order, self.order_notional(order), not reasons, len(self.happened))

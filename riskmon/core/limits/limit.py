@@ -1,0 +1,226 @@
+"""What a limit is: one object measures one scope, in one of four shapes.
+
+* A :class:`StateLimit` is a function of the book and of what was last reported. It names the
+  ``topics`` that its value depends on; it is evaluated at the end of an instant in which one of
+  them changed, and when its value changes by itself. A :class:`SizeLimit` is one that also has a
+  size before and after an order.
+* A :class:`SampleLimit` measures samples (latencies, errors, closes). It names the types of events
+  that it ``reads`` and evaluates when one comes.
+* An :class:`OrderLimit` judges an order that is checked.
+* :class:`Unmeasured` measures nothing: the breakers that an operator, a start or a stop opens.
+
+Every kind of limit is a class of one of these shapes, with its parameters (a frozen dataclass that
+extends :class:`~riskmon.core.limits.policy.Policy`) and an entry in
+:data:`riskmon.core.limits.LIMITS`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Literal, NamedTuple
+
+import msgspec
+
+from riskmon.core.book.positions import Close
+from riskmon.core.events import Error, Fill, Latency, Price
+from riskmon.core.limits.facts import Facts, Intent
+from riskmon.core.limits.policy import Policy, ScopeKind
+from riskmon.core.unknown import Unknown
+
+# Where the cause of a trip lies.
+Category = Literal[
+    "venue", "market", "strategy", "edge", "order", "position", "loss", "operator", "riskmon"
+]
+Size = tuple[float, float]  # before and after an order
+
+
+Sample = Latency | Error | Fill | Price | Close
+
+# To limits over which scopes each type of sample is delivered.
+DELIVERED: dict[type[Sample], tuple[ScopeKind, ...]] = {
+    Latency: ("account", "venue"),
+    Error: ("account", "venue"),
+    Fill: ("account", "venue", "symbol"),
+    Price: ("symbol",),
+    Close: ("strategy",),
+}
+
+
+class Evaluation(NamedTuple):
+    """The result of a sample.
+
+    ``past``: the value is past its bound. ``counts``: this evaluation counts as a breach; one that
+    is past but does not count leaves the number of breaches in a row as it is. ``near``: the value
+    is past its warning level. ``probe`` is for limits whose samples are not single events: whether
+    the sample that ends here is good for a half-open breaker.
+    """
+
+    past: bool
+    counts: bool
+    near: bool
+    probe: bool | None = None
+
+
+NOT_PAST = Evaluation(past=False, counts=False, near=False)
+
+
+class Limit:
+    """The members of every limit. ``floor``: the bound is a minimum.
+
+    Without the metaclass of abstract classes: its instance checks take ten times as long.
+    """
+
+    kind: ClassVar[str]
+    category: ClassVar[Category]
+    Params: ClassVar[type[Policy]]
+    on_by_default: ClassVar[bool] = False
+    floor: ClassVar[bool] = False
+    is_size: ClassVar[bool] = False  # whether a probation tightens the bound
+    period: str = "day"  # whose end `recover = "period"` waits for
+
+    @abstractmethod
+    def describe(self, value: float, bound: float) -> str:
+        """The reason of a trip or a refusal, for people."""
+
+    @staticmethod
+    def is_past(value: float, bound: float) -> bool:
+        """Whether a value is past its bound."""
+        return value > bound
+
+    @classmethod
+    def is_clear(cls, value: float, bound: float, ratio: float) -> bool:
+        """Whether a value is on the right side of ``ratio`` of its bound."""
+        return value > bound / ratio if cls.floor else value < bound * ratio
+
+    @classmethod
+    def utilization(cls, value: float | None, bound: float | None) -> float | None:
+        """value / bound (for a floor bound / value, 10 when the value is <= 0), within 0 and 10."""
+        if value is None or not bound:
+            return None
+        if cls.floor:
+            return 10.0 if value <= 0 else min(10.0, max(0.0, bound / value))
+        return min(10.0, max(0.0, value / bound))
+
+
+class Unmeasured(Limit):
+    """No measure: an operator, a start, a stop or a lost limit holds the breaker."""
+
+    def describe(self, value: float, bound: float) -> str:
+        """No reason of its own: who opens the breaker gives it."""
+        return ""
+
+
+class StateLimit(Limit):
+    """A limit on a value that exists at any time.
+
+    ``topics`` are names of :mod:`riskmon.core.topics`. ``grows_with_time``: the value grows
+    with every second, so that it is shown as of now, and is evaluated once a second while more
+    breaches in a row are needed. ``evaluated_by_report``: each report is one evaluation, and time
+    only makes the value unknown.
+    """
+
+    grows_with_time: ClassVar[bool] = False
+    evaluated_by_report: ClassVar[bool] = False
+    topics: tuple[str, ...]
+
+    @abstractmethod
+    def __init__(self, params: Policy, scope: str) -> None:
+        """The limit over ``scope``."""
+
+    @abstractmethod
+    def value(self, facts: Facts) -> float | Unknown | None:
+        """The value, or why it is unknown; None when there is nothing to measure (yet)."""
+
+    def next_change_ns(self, facts: Facts, bound: float) -> int | None:
+        """When the value passes its next level without an event (engine time); None: never."""
+        return None
+
+
+class SizeLimit(StateLimit):
+    """A limit on the size of positions: it also judges the order that would change it."""
+
+    category: ClassVar[Category] = "position"
+    is_size: ClassVar[bool] = True
+
+    @abstractmethod
+    def size(self, facts: Facts, order: Intent) -> Size | Unknown:
+        """The size before and after an order, with the orders that rest."""
+
+
+class SampleLimit(Limit):
+    """A limit on samples. ``reads`` are the types of events that it measures.
+
+    ``measure`` is what it keeps of them, encoded in snapshots; a limit is made with the one that an
+    earlier process kept, if it fits its parameters.
+    """
+
+    reads: ClassVar[tuple[type[Sample], ...]]
+
+    @abstractmethod
+    def __init__(
+        self, params: Policy, scope: str, bound: float, measure: msgspec.Raw | None
+    ) -> None:
+        """The limit over ``scope``."""
+
+    @property
+    @abstractmethod
+    def measure(self) -> object:
+        """What a snapshot keeps of the samples."""
+
+    @abstractmethod
+    def observe(self, event: Sample, now_ns: int) -> Evaluation | None:
+        """Add a sample; its evaluation, or None when nothing changes for the breaker."""
+
+    def observe_run(self, run: Sequence[Latency], now_ns: int) -> bool:
+        """Add latencies in a row if none of them needs an evaluation; else add none of them."""
+        return False
+
+    @abstractmethod
+    def evaluate(self, now_ns: int) -> Evaluation:
+        """The evaluation of the samples that are kept, by the bound of now."""
+
+    @abstractmethod
+    def probe(self, event: Sample) -> bool | None:
+        """Whether a sample is a good probe for a half-open breaker; None: it is no probe."""
+
+    @abstractmethod
+    def value(self, now_ns: int) -> float | None:
+        """The value; None before there are samples enough."""
+
+    def rebind(self, bound: float) -> None:
+        """Set another bound."""
+        self.bound = bound
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Drop every sample."""
+
+
+class OrderLimit(Limit):
+    """A limit on single orders, judged when an order is checked."""
+
+    category: ClassVar[Category] = "order"
+
+    @abstractmethod
+    def __init__(self, params: Policy, scope: str, measure: msgspec.Raw | None) -> None:
+        """The limit over ``scope``."""
+
+    @property
+    def measure(self) -> object:
+        """What a snapshot keeps of earlier orders; None: nothing."""
+        return None
+
+    @abstractmethod
+    def judge(self, facts: Facts, order: Intent, bound: float) -> float | Unknown:
+        """The value with the order, or why it is unknown."""
+
+    def record(self, facts: Facts, order: Intent) -> int | None:
+        """Count an order that is checked, permitted or not; the count if it freezes the scope."""
+        return None
+
+    def commit(self, facts: Facts, order: Intent, bound: float) -> None:
+        """Count an order that is permitted."""
+
+    def forget(self) -> None:
+        """Drop what is kept of earlier orders."""

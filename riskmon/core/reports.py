@@ -1,0 +1,225 @@
+"""Applying what the outside reports: each event changes primary facts, in order.
+
+A report registers the scopes that it names, records when it came, and goes to the book, to the
+permitted orders and to the limits that sample it. State limits are evaluated later, at the end of
+the instant, by the topics that are marked here and in the book.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from riskmon.core import events as ev
+from riskmon.core.admission import scopes_of
+from riskmon.core.book.portfolio import LATE_NS
+from riskmon.core.breakers.board import Board
+from riskmon.core.breakers.observers import is_run, observe, probe
+from riskmon.core.config import EngineConfig
+from riskmon.core.limits.facts import EdgeReport, Facts
+from riskmon.core.state import State
+from riskmon.core.topics import EDGE, EVENTS, HEARTBEAT, subject
+
+REGISTERED = 4  # a new scope is as much work as so many events
+
+# One that returns an iterator does its work in pieces, and yields the work of each. Each takes the
+# type of event that it is kept under.
+Handler = Callable[[Any], Iterator[int] | None]
+
+
+class Reports:
+    """Applies reported events to the parts of an engine."""
+
+    def __init__(self, state: State, config: EngineConfig, board: Board, facts: Facts) -> None:
+        self.state = state
+        self._config = config
+        self._board, self._facts = board, facts
+        self._book, self._orders, self._cancels = facts.book, facts.orders, board.cancels
+        self.registered = 0  # work of the scopes that were registered since it was set to 0
+        self.duplicates = 0  # since it was set to 0
+        # Whether a limit depends on every event of its venue.
+        self._any_staleness = any(subject(topic) == EVENTS for topic in board.watching)
+        self.handlers: dict[type[ev.Event], Handler] = {
+            ev.Latency: self.on_latency,
+            ev.Error: self.on_latency,
+            ev.Balance: self.on_balance,
+            ev.Balances: self.on_balances,
+            ev.Price: self.on_price,
+            ev.Fill: self.on_fill,
+            ev.Order: self.on_order,
+            ev.Position: self.on_position,
+            ev.Pnl: self.on_pnl,
+            ev.CashFlow: self.on_cash_flow,
+            ev.Edge: self.on_edge,
+            ev.OpenOrders: self.on_open_orders,
+            ev.Heartbeat: self.on_heartbeat,
+        }
+
+    # -- what every report does -------------------------------------------------------------------
+
+    def register(self, scope: str) -> None:
+        """Register a scope when an event first names it, and the account with it."""
+        scopes = self.state.board.scopes
+        if not scopes.get(scope):
+            if scope != "account":
+                self.register("account")
+            self.registered += REGISTERED
+            topics = self._board.register(scope)
+            self._book.dirty.update(dict.fromkeys(topics, True))
+            if any(subject(topic) == EVENTS for topic in topics):
+                self._any_staleness = True
+
+    def _record(self, venue: str, stream: str, strategy: str | None = None) -> None:
+        """Record when a venue's event came; register the venue and the strategy."""
+        streams = self.state.last_event_ns.get(venue)
+        if streams is None:
+            streams = self.state.last_event_ns[venue] = {}
+            self.register("venue:" + venue)
+        streams[stream] = self.state.now_ns
+        if strategy is not None:
+            self.register("strategy:" + strategy)
+        if self._any_staleness:
+            self._book.dirty[f"{EVENTS}:{venue}"] = True
+
+    def _is_late(self, event: ev.Reported) -> bool:
+        """Whether it happened too long ago to be a sample of now."""
+        at = event.at
+        return at is not None and self.state.wall_ns - ev.datetime_ns(at) > LATE_NS
+
+    def _is_new(self, key: str) -> bool:
+        """Whether a fact is reported for the first time; duplicates are counted."""
+        new = self.state.seen.is_new(key, self.state.now_ns)
+        if not new:
+            self.state.duplicates_total += 1
+            self.duplicates += 1
+        return new
+
+    def _observe(self, event: ev.Latency | ev.Error | ev.Fill | ev.Price) -> None:
+        if event.at is None or not self._is_late(event):
+            board = self._board
+            breakers = board.observers.of(event)
+            if board.half_open:
+                probe(breakers, event)
+            observe(breakers, event, board.now_ns)
+
+    def _observe_closes(self) -> None:
+        positions, board = self._book.positions, self._board
+        closes, positions.closes = positions.closes, []
+        for close in closes:
+            breakers = board.observers.of(close)
+            if board.half_open:
+                probe(breakers, close)
+            observe(breakers, close, board.now_ns)
+
+    # -- one type each ----------------------------------------------------------------------------
+
+    def on_latencies(self, run: Sequence[ev.Latency]) -> None:
+        """Apply latencies in a row."""
+        if self._board.half_open or not is_run(run):
+            for event in run:
+                self.on_latency(event)
+            return
+        by_venue: dict[str, list[ev.Latency]] = {}
+        for event in run:
+            by_venue.setdefault(event.venue, []).append(event)
+        for venue in by_venue:
+            self._record(venue, "latency")
+        self._board.observers.observe_run(run, by_venue, self._board.now_ns)
+
+    def on_latency(self, event: ev.Latency | ev.Error) -> None:
+        """A request that was answered, or failed."""
+        stream = "latency" if isinstance(event, ev.Latency) else "error"
+        self._record(event.venue, stream, event.strategy)
+        if event.operation != ev.PROBE:
+            self._observe(event)
+        elif not self._is_late(event):
+            probe(self._board.observers.of(event), event)
+
+    def on_balance(self, event: ev.Balance) -> None:
+        """One asset of a venue."""
+        self._record(event.venue, "balance")
+        self._book.on_balance(event)
+
+    def on_balances(self, event: ev.Balances) -> Iterator[int]:
+        """All assets of a venue."""
+        self._record(event.venue, "balances")
+        return self._book.on_balances(event)
+
+    def on_price(self, event: ev.Price) -> None:
+        """A price of a symbol."""
+        if event.venue is not None:
+            self._record(event.venue, "price")
+        self.register("symbol:" + event.symbol)
+        self._book.on_price(event)
+        self._observe(event)
+
+    def on_fill(self, event: ev.Fill) -> None:
+        """An execution."""
+        self._record(event.venue, "fill", event.strategy)
+        scope = "symbol:" + event.symbol
+        if not self.state.board.scopes.get(scope):
+            self.register(scope)
+        if not self._is_new(f"fill|{event.venue}|{event.symbol}|{event.side}|{event.id}"):
+            return
+        self._book.on_fill(event)
+        if event.order_id is not None:
+            self._orders.on_fill(event)
+        self._observe(event)
+        if self._book.positions.closes:
+            self._observe_closes()
+
+    def on_order(self, event: ev.Order) -> None:
+        """A change of an order."""
+        self._record(event.venue, "order", event.strategy)
+        self.register("symbol:" + event.symbol)
+        self._orders.on_order(event)
+
+    def on_position(self, event: ev.Position) -> None:
+        """A position as the venue states it."""
+        self._record(event.venue, "position")
+        self.register("symbol:" + event.symbol)
+        self._book.on_position(event)
+
+    def on_pnl(self, event: ev.Pnl) -> None:
+        """P&L realised elsewhere."""
+        self.register("account" if event.strategy is None else "strategy:" + event.strategy)
+        if self._is_new(f"pnl|{event.id}"):
+            self._book.on_pnl(event)
+            self._observe_closes()
+
+    def on_cash_flow(self, event: ev.CashFlow) -> Iterator[int]:
+        """A deposit or withdrawal: it enters at the unit value before it."""
+        yield from self._book.refreshing_within()
+        self._record(event.venue, "cash_flow")
+        if self._is_new(f"cash_flow|{event.venue}|{event.id}"):
+            self._book.on_cash_flow(event)
+
+    def on_edge(self, event: ev.Edge) -> None:
+        """An expected edge: each of a batch is one evaluation, as each sample of a window."""
+        strategy, state = event.strategy or "", self.state
+        self.register("strategy:" + strategy if strategy else "account")
+        state.edges[strategy] = EdgeReport(event.bps, state.now_ns, state.wall_ns)
+        topic = f"{EDGE}:{strategy}"
+        self._book.dirty.pop(topic, None)
+        for breaker in self._board.watching.get(topic, ()):
+            breaker.evaluate(self._facts)
+
+    def on_open_orders(self, event: ev.OpenOrders) -> None:
+        """How many orders rest at a venue: none may confirm cancels."""
+        self._record(event.venue, "open_orders")
+        venues = self._config.portfolio.venues or self.state.last_event_ns
+        for incident in self._cancels.on_open_orders(event, self.state.wall_ns, venues):
+            self._board.on_confirmed(incident)
+
+    def on_heartbeat(self, event: ev.Heartbeat) -> None:
+        """A heartbeat: it registers what it names."""
+        for scope in scopes_of(event):
+            self.register(scope)
+        if event.venue is not None:
+            self._record(event.venue, "heartbeat")
+        if event.strategy is not None:
+            if event.final:
+                self.state.last_heartbeat_ns.pop(event.strategy, None)
+            else:
+                self.state.last_heartbeat_ns[event.strategy] = self.state.now_ns
+            self._book.dirty[f"{HEARTBEAT}:{event.strategy}"] = True

@@ -1,0 +1,66 @@
+"""Everything that the engine keeps: a snapshot is this, encoded.
+
+Where a field has another name in a snapshot, it had that name in an earlier release.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from riskmon.core.book.commitments import CommitmentsState
+from riskmon.core.book.reservations import ReservationsState
+from riskmon.core.book.seen import Seen
+from riskmon.core.book.state import PortfolioState
+from riskmon.core.breakers.board import BoardState, Measures
+from riskmon.core.breakers.cancels import Incident
+from riskmon.core.config import EngineConfig, dump, load
+from riskmon.core.limits.facts import EdgeReport
+from riskmon.core.timers import TimerKey
+
+
+class State(Struct):
+    """The state of an engine."""
+
+    now_ns: int = 0
+    wall_ns: int = 0
+    started_ns: int = 0  # of the last start: no silence is longer
+    board: BoardState = field(default_factory=BoardState)
+    portfolio: PortfolioState = field(default_factory=PortfolioState)
+    incidents: dict[str, Incident] = field(default_factory=dict)
+    measures: Measures = field(default_factory=dict)  # of a snapshot; breakers hold those of now
+    timers: dict[TimerKey, int] = field(default_factory=dict)
+    seen: Seen = field(default_factory=Seen)
+    # Venue -> type of event -> time.
+    last_event_ns: dict[str, dict[str, int]] = field(default_factory=dict, name="heard_ns")
+    last_heartbeat_ns: dict[str, int] = field(default_factory=dict, name="beats_ns")  # by strategy
+    edges: dict[str, EdgeReport] = field(default_factory=dict)  # strategy, "" for the account
+    orders: ReservationsState = field(default_factory=ReservationsState)
+    commitments: CommitmentsState = field(default_factory=CommitmentsState)
+    duplicates_total: int = 0
+    checked: dict[str, int] = field(default_factory=lambda: {"allowed": 0, "refused": 0})
+    blocked: dict[str, int] = field(default_factory=dict)  # limit -> orders it refused
+
+
+class _Snapshot(Struct):
+    config: dict[str, Any]  # as `dump` gives it
+    state: State
+
+
+def encode(config: EngineConfig, state: State, measures: Measures) -> bytes:
+    """A snapshot: the state with what the limits measure, and the configuration in force."""
+    return msgspec.msgpack.encode(_Snapshot(dump(config), replace(state, measures=measures)))
+
+
+def decode(data: bytes) -> tuple[EngineConfig, State]:
+    """The configuration and the state of a snapshot."""
+    snapshot = msgspec.msgpack.decode(data, type=_Snapshot)
+    state = snapshot.state
+    for limit, measures in state.measures.items():
+        scopes = state.board.breakers.get(limit, {})
+        if any(scope not in scopes for scope in measures):  # release 0.1.0 named the venue alone
+            state.measures[limit] = {f"venue:{name}": raw for name, raw in measures.items()}
+    return load(snapshot.config), state
