@@ -24,6 +24,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import SkipValidation, create_model
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -210,10 +212,6 @@ def read_dotenv(path: Path) -> dict[str, str]:
     """The variables of a `.env`, ``${OTHER}`` filled in; an unreadable line of ours is a fault."""
     if not _exists(path):
         return {}
-    # Slow to import, and seldom needed.
-    from dotenv import dotenv_values
-    from dotenv.parser import parse_stream
-
     try:
         text = _content(path, searched=True).decode()
     except UnicodeDecodeError:
@@ -241,8 +239,9 @@ def _kinds(*tables: Any) -> dict[str, str]:
     kinds: dict[str, str] = {}
     for table in tables:
         for name, limit in table.items() if isinstance(table, dict) else ():
-            kind: Any = limit.get("kind") if isinstance(limit, dict) else None
-            kinds[name] = kind if isinstance(kind, str) else kinds.get(name, name)
+            kinds.setdefault(name, name)
+            if isinstance(limit, dict) and isinstance(limit.get("kind"), str):
+                kinds[name] = limit["kind"]
     return kinds
 
 

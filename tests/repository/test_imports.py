@@ -68,7 +68,6 @@ LATE = {
     "riskmon",
     "riskmon.cli",
     "riskmon.demo",
-    "riskmon.settings.sources",
 }  # see test_late_imports
 
 
