@@ -1,8 +1,8 @@
-"""One file and the environment to frozen settings; every fault at once.
+"""The settings: one TOML file, ``.env`` and the environment, validated, as frozen dataclasses.
 
-:func:`load` reads a TOML file, ``.env`` and the environment. What a key may be stands in the
-dataclasses of :mod:`riskmon.settings.model`, in the portfolio's of :mod:`riskmon.core.config` and
-in the parameters of each limit; nothing here knows a limit's kind by its name.
+:func:`load` reads them and raises every fault at once. The keys, with their types, constraints and
+defaults, are the dataclasses of :mod:`riskmon.settings.model`, those of core that they contain, and
+the parameters of each kind of limit.
 """
 
 from __future__ import annotations
@@ -63,10 +63,12 @@ _RESTART = (
 
 
 def load(path: Path | None = None, env: Mapping[str, str] | None = None) -> Settings:
-    """The settings of ``path`` and ``env`` (default: of this process), or :class:`SettingsError`.
+    """Return the settings of ``path`` and ``env`` (default: of this process).
+
+    Raises :class:`SettingsError`.
 
     Without a path the file is ``./riskmon.toml``, else ``/etc/riskmon/riskmon.toml``, else none.
-    ``.env`` in the working directory stands between the file and the environment.
+    A variable in ``.env`` of the working directory overrides the file, and one of ``env`` both.
     """
     file = path or sources.find_file()
     data = sources.read_file(file, searched=path is None) if file else {}

@@ -99,7 +99,7 @@ def written(keys: Keys) -> str:
 
 
 def in_order(found: Iterable[Found], data: Any) -> list[Found]:
-    """By their places in ``data``; what has no place there comes after what has one."""
+    """Sort faults by their places in ``data``; those without one come last."""
     return sorted(found, key=lambda fault: _position(fault.keys, data))
 
 
@@ -114,7 +114,7 @@ def _position(keys: Keys, data: Any) -> list[int]:
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """A hint that names what is like ``word``, or else everything that is known."""
+    """A hint with the names like ``word``, or else with all known names."""
     names = sorted(known)
     alike = get_close_matches(word, names, n=2, cutoff=0.7)
     if alike:
@@ -129,7 +129,7 @@ def validated(
 
     ``known`` are keys that are read elsewhere, for the hints.
     """
-    # As JSON: in strict mode pydantic takes lists for tuples and text for paths from JSON only.
+    # As JSON: in strict mode pydantic converts lists to tuples and text to paths from JSON only.
     text = as_json(data)
     any_kind: Any = kind
     adapter: TypeAdapter[T] = _adapter(any_kind)
@@ -160,7 +160,7 @@ def _found(error: ValidationError, data: Any, kind: type[Any], known: Iterable[s
         keys, value = _place(detail, data, kind)
         by_keys.setdefault(keys, []).append(_explained(detail, keys, value, kind, known))
     inner = {keys[:depth] for keys in by_keys for depth in range(len(keys))}
-    # A table that fits one of several forms but for its keys: not "must be text" as well.
+    # Where the keys of a table are wrong, the other members of a union are not reported.
     return [_joined(found) for keys, found in by_keys.items() if keys not in inner]
 
 

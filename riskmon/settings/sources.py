@@ -4,10 +4,10 @@ pydantic-settings merges the sources, splits the name of a variable at ``__`` an
 to the type of its key; a list or a table is written as JSON, and a list is replaced whole. Own code
 does what its sources do not:
 
-* the TOML source passes over a file that is missing, and its errors have no place in the file;
-* the environment source passes over unknown variables, stops at the first text that is no JSON,
-  lowers the keys of a mapping (assets are in capitals) and knows the keys of pydantic's own
-  classes only: not those of the dataclasses of core, and not that a limit's depend on its kind.
+* the TOML source ignores a missing file and reads one that other users can write;
+* the environment source ignores unknown variables, stops at the first text that is not JSON,
+  converts the keys of a mapping to lower case (assets are in capitals), and finds the keys of
+  pydantic's classes only, not those of dataclasses, nor those that a limit has by its kind.
 
 Nothing is validated here: :func:`riskmon.settings.faults.validated` does it, in strict mode.
 """
@@ -58,7 +58,7 @@ class _Tables(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_nested_delimiter="__",
-        case_sensitive=True,  # names are lowered here, see _keys()
+        case_sensitive=True,  # _keys() converts to lower case
         strict=True,  # converts the text of a variable to the type of its key
         extra="allow",  # an unknown key of the file is a fault of its validation
     )
@@ -141,7 +141,7 @@ def read(data: dict[str, Any], environment: Mapping[str, str]) -> Raw:
 
 
 def find_file() -> Path | None:
-    """The first of the usual places that holds a file."""
+    """Return the first of FILES that exists."""
     return next((place for place in FILES if _exists(place)), None)
 
 
@@ -176,11 +176,11 @@ def _content(path: Path, *, searched: bool) -> bytes:
 
 
 def read_file(path: Path, *, searched: bool = False) -> dict[str, Any]:
-    """The tables of a TOML file; :class:`SettingsError` with its one fault.
+    """Return the tables of a TOML file; raise :class:`SettingsError` with its one fault.
 
     ``searched`` is a file that was found by :func:`find_file` and not named.
     """
-    # What stands in /etc was put there by root.
+    # Only root can write to /etc.
     content = _content(path, searched=searched and not path.is_absolute())
     try:
         text = content.decode()
@@ -209,7 +209,10 @@ def _unreadable(path: Path, place: str, what: str) -> SettingsError:
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
-    """The variables of a `.env`, ``${OTHER}`` filled in; an unreadable line of ours is a fault."""
+    """Return the variables of a `.env`, with each ``${OTHER}`` replaced.
+
+    A line that cannot be parsed is a fault if it names a variable of riskmon.
+    """
     if not _exists(path):
         return {}
     try:
@@ -226,7 +229,7 @@ def read_dotenv(path: Path) -> dict[str, str]:
 
 
 def _is_text(value: str) -> bool:
-    """Whether a variable is UTF-8: Python stands surrogates for the bytes that are not."""
+    """Whether a variable is UTF-8: Python replaces other bytes by surrogates."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -276,7 +279,7 @@ def _keys(name: str) -> Keys:
     words = name.removeprefix(PREFIX).split("__")
     keys: list[str] = []
     for word in words:
-        # A mapping's keys are the operator's own words: assets are written in capitals.
+        # The keys of a mapping keep their case: assets are written in capitals.
         own = bool(keys) and keys != ["limits"] and is_mapping(type_of(tuple(keys), {}))
         keys.append(word if own else word.lower())
     return tuple(keys)
