@@ -1,8 +1,8 @@
-"""One file and the environment to frozen settings; every fault at once.
+"""The settings: one TOML file, ``.env`` and the environment, validated, as frozen dataclasses.
 
-:func:`load` reads a TOML file, ``.env`` and the environment. What a key may be stands in the
-dataclasses of :mod:`riskmon.settings.model`, in the portfolio's of :mod:`riskmon.core.config` and
-in the parameters of each limit; nothing here knows a limit's kind by its name.
+:func:`load` reads them and raises every fault at once. The keys, with their types, constraints and
+defaults, are the dataclasses of :mod:`riskmon.settings.model`, those of core that they contain, and
+the parameters of each kind of limit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from riskmon.settings.faults import (
     validated,
     written,
 )
-from riskmon.settings.legacy_env import add_older, notes
 from riskmon.settings.limits import read_limits
 from riskmon.settings.model import (
     FileSettings,
@@ -64,20 +63,20 @@ _RESTART = (
 
 
 def load(path: Path | None = None, env: Mapping[str, str] | None = None) -> Settings:
-    """The settings of ``path`` and ``env`` (default: of this process), or :class:`SettingsError`.
+    """Return the settings of ``path`` and ``env`` (default: of this process).
+
+    Raises :class:`SettingsError`.
 
     Without a path the file is ``./riskmon.toml``, else ``/etc/riskmon/riskmon.toml``, else none.
-    ``.env`` in the working directory stands between the file and the environment.
+    A variable in ``.env`` of the working directory overrides the file, and one of ``env`` both.
     """
     file = path or sources.find_file()
-    raw = Raw(sources.read_file(file, searched=path is None) if file else {}, source=file)
+    data = sources.read_file(file, searched=path is None) if file else {}
     environment = {**sources.read_dotenv(sources.DOTENV), **(os.environ if env is None else env)}
-    named = _limits_named(raw.data, environment)
-    found = add_older(raw, environment, named)
-    found += sources.add_variables(raw, environment)
-    settings, more = _settings(raw, environment)
-    found = in_order([*found, *more], raw.data)
-    if settings is None or found:
+    raw = sources.read(data, environment)
+    settings, found = _settings(raw, environment, file)
+    if settings is None or raw.faults:
+        found = in_order([*raw.faults, *found], raw.data)
         raise SettingsError([_fault(raw, fault) for fault in found], file)
     return settings
 
@@ -94,16 +93,9 @@ def _value(settings: Settings, path: str) -> Any:
     return value
 
 
-def _limits_named(data: dict[str, Any], environment: Mapping[str, str]) -> set[str]:
-    limits = data.get("limits")
-    prefix = sources.variable_of(("limits", ""))
-    return {
-        *(limits if isinstance(limits, dict) else ()),
-        *(n.removeprefix(prefix).split("__")[0].lower() for n in environment if prefix in n),
-    }
-
-
-def _settings(raw: Raw, environment: Mapping[str, str]) -> tuple[Settings | None, list[Found]]:
+def _settings(
+    raw: Raw, environment: Mapping[str, str], source: Path | None
+) -> tuple[Settings | None, list[Found]]:
     data = deepcopy(raw.data)
     limits, found = read_limits(data.pop("limits", {}))
     found += read_secrets(data)
@@ -114,8 +106,7 @@ def _settings(raw: Raw, environment: Mapping[str, str]) -> tuple[Settings | None
     found += [fault for fault in faults if fault.keys not in known]
     if found or plain is None:
         return None, found
-    lines = (*notes(raw), *sources.notes(raw))
-    return Settings(**vars(plain), limits=limits, notes=lines, source=raw.source), []
+    return Settings(**vars(plain), limits=limits, notes=tuple(raw.notes), source=source), []
 
 
 def _add_places(data: dict[str, Any], environment: Mapping[str, str]) -> list[Found]:

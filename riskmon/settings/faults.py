@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date, time
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -37,19 +38,16 @@ _MESSAGES = {
     "too_short": "must hold at least {min_length} value",
     "finite_number": "must be a finite number",
     "float_type": "must be a number",
-    "int_type": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "int_parsing": "must be a whole number",
+    **dict.fromkeys(("int_type", "int_from_float", "int_parsing"), "must be a whole number"),
     "bool_type": "must be true or false",
     "string_type": "must be text",
     "path_type": "must be a path",
     "tuple_type": "must be a list",
-    "dict_type": "must be a table",
-    "dataclass_type": "must be a table",
-    "datetime_from_date_parsing": "must be a date, or a time with its zone",
-    "datetime_type": "must be a date, or a time with its zone",
-    "date_type": "must be a date, or a time with its zone",
-    "date_from_datetime_parsing": "must be a date, or a time with its zone",
+    **dict.fromkeys(("dict_type", "dataclass_type"), "must be a table"),
+    **dict.fromkeys(
+        ("datetime_type", "datetime_from_date_parsing", "date_type", "date_from_datetime_parsing"),
+        "must be a date, or a time with its zone",
+    ),
 }
 
 
@@ -101,7 +99,7 @@ def written(keys: Keys) -> str:
 
 
 def in_order(found: Iterable[Found], data: Any) -> list[Found]:
-    """By their places in ``data``; what has no place there comes after what has one."""
+    """Sort faults by their places in ``data``; those without one come last."""
     return sorted(found, key=lambda fault: _position(fault.keys, data))
 
 
@@ -116,7 +114,7 @@ def _position(keys: Keys, data: Any) -> list[int]:
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """A hint that names what is like ``word``, or else everything that is known."""
+    """A hint with the names like ``word``, or else with all known names."""
     names = sorted(known)
     alike = get_close_matches(word, names, n=2, cutoff=0.7)
     if alike:
@@ -131,18 +129,15 @@ def validated(
 
     ``known`` are keys that are read elsewhere, for the hints.
     """
-    # As JSON: in strict mode pydantic takes lists for tuples and text for paths from JSON only.
-    text = json.dumps(data, default=_plain)
+    # As JSON: in strict mode pydantic converts lists to tuples and text to paths from JSON only.
+    text = as_json(data)
     any_kind: Any = kind
     adapter: TypeAdapter[T] = _adapter(any_kind)
     try:
         return adapter.validate_json(text, strict=True, context=set()), []
     except ValidationError as error:
-        return None, _under(at, _found(error, data, kind, known))
-
-
-def _under(at: Keys, faults: list[Found]) -> list[Found]:
-    return [fault._replace(keys=(*at, *fault.keys)) for fault in faults]
+        found = _found(error, data, kind, known)
+        return None, [fault._replace(keys=(*at, *fault.keys)) for fault in found]
 
 
 @cache
@@ -150,18 +145,22 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _plain(value: Any) -> str:
-    return str(value.isoformat())  # TOML has dates and times, JSON has not
+def as_json(data: Mapping[str, Any]) -> str:
+    """Return tables as JSON, dates and times of TOML as text."""
+    return json.dumps(data, default=_plain)
+
+
+def _plain(value: date | time | Path) -> str:
+    return str(value) if isinstance(value, Path) else value.isoformat()
 
 
 def _found(error: ValidationError, data: Any, kind: type[Any], known: Iterable[str]) -> list[Found]:
     by_keys: dict[Keys, list[Found]] = {}
     for detail in error.errors(include_url=False, include_input=False):
         keys, value = _place(detail, data, kind)
-        for found in _explained(detail, keys, value, kind, known):
-            by_keys.setdefault(found.keys, []).append(found)
+        by_keys.setdefault(keys, []).append(_explained(detail, keys, value, kind, known))
     inner = {keys[:depth] for keys in by_keys for depth in range(len(keys))}
-    # A table that fits one of several forms but for its keys: not "must be text" as well.
+    # Where the keys of a table are wrong, the other members of a union are not reported.
     return [_joined(found) for keys, found in by_keys.items() if keys not in inner]
 
 
@@ -192,18 +191,18 @@ def _place(detail: ErrorDetails, data: Any, kind: type[Any]) -> tuple[Keys, Any]
 
 def _explained(
     detail: ErrorDetails, keys: Keys, value: Any, kind: type[Any], known: Iterable[str]
-) -> list[Found]:
+) -> Found:
     name = detail["type"]
     context = detail.get("ctx", {})
     if name == "value_error":
         message, _, hint = str(context["error"]).partition("\n")
-        return [Found(keys, message, hint)]
+        return Found(keys, message, hint)
     if name in _UNKNOWN:
         keys_here = {*keys_at(kind, keys[:-1]), *(known if len(keys) == 1 else ())}
-        return [Found(keys, "unknown key", near(str(keys[-1]), keys_here))]
+        return Found(keys, "unknown key", near(str(keys[-1]), keys_here))
     message = _MESSAGES.get(name, "").format(**context)
     message = message or detail["msg"][0].lower() + detail["msg"][1:]
-    return [Found(keys, message, _cure(message, value))]
+    return Found(keys, message, _cure(message, value))
 
 
 def _cure(message: str, value: Any) -> str:

@@ -1,4 +1,4 @@
-"""``[limits.*]``: each table is validated by the parameters of its kind, found in the one table."""
+"""``[limits.*]``: each table is validated as the parameters of its kind."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _read(name: str, table: Any) -> tuple[LimitConfig | None, list[Found]]:
     params, faults = validated(LIMITS[kind].Params, rest, at, known=("kind",))
     found += faults
     if table.get("enabled") is False:
-        # What is off needs no bound.
+        # A limit that is off needs no bound.
         found = [fault for fault in found if fault.message != MISSING]
     if found or params is None:
         return None, found

@@ -65,7 +65,6 @@ LATE = {
     "riskmon",
     "riskmon.cli",
     "riskmon.demo",
-    "riskmon.settings.sources",
 }  # see test_late_imports
 
 
