@@ -1,21 +1,26 @@
-"""What all tests share: Prometheus's own programs, and what runs only under `make test-full`."""
+"""Fixtures of all tests, and the mark of tests that run under `make test-full` only."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-# A configuration that a group can write is refused; some users' umask lets it.
+from tests.support import ROOT
+from tests.support.sidecar import Make, Sidecar
+from tests.support.webhooks import Webhooks
+
+# riskmon refuses a configuration that a group can write; the umask of some users permits that.
 os.umask(0o022)
 
-TOOLS = Path(__file__).parent.parent / ".tools" / "bin"
+TOOLS = ROOT / ".tools" / "bin"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip, visibly, what needs more than `make test` brings."""
+    """Skip tests marked `full`, with the reason, unless `make test-full` runs."""
     if os.environ.get("TEST_FULL") == "1":
         return
     for item in items:
@@ -25,10 +30,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def tool() -> Callable[[str], Path]:
-    """Give the path of prometheus, promtool, alertmanager or amtool by its name.
+    """Return a function from the name of prometheus, promtool, alertmanager or amtool to its path.
 
-    Where the program is missing the test is skipped with its name; under `make test`, which
-    fetches them all, it fails.
+    Without the program the test is skipped; under `make test`, which fetches all of them, it
+    fails.
     """
 
     def find(name: str) -> Path:
@@ -41,3 +46,21 @@ def tool() -> Callable[[str], Path]:
         pytest.skip(missing)
 
     return find
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Make sidecars that share the directory of the test; start none."""
+    with ExitStack() as stack:
+
+        def make(config: str = "", *, top: str = "") -> Sidecar:
+            return stack.enter_context(Sidecar(tmp_path, config, top=top))
+
+        yield make
+
+
+@pytest.fixture
+def oms() -> Iterator[Webhooks]:
+    """A receiver that confirms each cancel at once."""
+    with Webhooks() as receiver:
+        yield receiver

@@ -73,7 +73,7 @@ def open_writer(path: Path, marks: Marks, *, accept_loss: bool) -> Opened:
     if not lost:
         # A write whose sync failed can be read until power is lost: without this sync the marks
         # could be ahead of the disk.
-        _sync(log_of(path))
+        sync_file(log_of(path))
         # The marks are written before the journal is created or has an identity, so that a crash
         # in between leaves no journal behind its mark. The mark beside the gate is not created
         # yet: a start that is refused later, with the state of another account, would leave a mark
@@ -91,7 +91,7 @@ def open_writer(path: Path, marks: Marks, *, accept_loss: bool) -> Opened:
     return Opened(db, mark, lost)
 
 
-def _sync(path: Path) -> None:
+def sync_file(path: Path) -> None:
     """Sync a file to the disk, if it exists. Raises OSError."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

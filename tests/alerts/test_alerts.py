@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from riskmon.metrics.table import TABLE
+from tests.support import ROOT
 
-ALERTS = Path(__file__).parent.parent.parent / "alerts"
+ALERTS = ROOT / "alerts"
 RULES = ALERTS / "rules" / "riskmon.yml"
 CASES = sorted((ALERTS / "tests").glob("*.yml"))
 RUNBOOK = ALERTS / "runbook.md"

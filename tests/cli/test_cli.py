@@ -20,9 +20,9 @@ import pytest
 from riskmon.auth import proof
 from riskmon.cli import run
 from riskmon.journal import Commit, Journal
+from tests.support import ROOT
 from tests.support.files import private
 
-ROOT = Path(__file__).parent.parent.parent
 SECRET = "whsec_" + "A" * 32
 BREAKERS = [
     {

@@ -8,10 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,111 +17,41 @@ import pytest
 
 from riskmon.cli import run
 from tests.support.files import private
+from tests.support.ports import free_port
+from tests.support.programs import environment
+from tests.support.sidecar import Sidecar
+from tests.support.waiting import PATIENCE_SECONDS, eventually
+from tests.support.webhooks import SECRET
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent.parent
-SECRET = "whsec_" + "A" * 32
-SECONDS_MAX = 30.0
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
-
-
-@dataclass
-class Running:
-    """A sidecar of the configuration in the working directory."""
-
-    process: subprocess.Popen[str]
-    url: str
-
-    def send(self, *events: dict[str, Any]) -> None:
-        """Report events; returns when they are durable."""
-        request = urllib.request.Request(
-            f"{self.url}/v1/events",
-            json.dumps(events).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=SECONDS_MAX) as answer:
-            assert answer.status == 200
-
-    def stop(self) -> str:
-        """End it as a service manager does; what it logged."""
-        self.process.send_signal(signal.SIGTERM)
-        log, _ = self.process.communicate(timeout=SECONDS_MAX)
-        assert self.process.returncode == 0, log
-        return log
+Told = Callable[..., tuple[int, Any, str]]
+Start = Callable[..., Sidecar]
 
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No configuration of this machine takes part."""
+    """Hide the configuration of this machine."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("RISKMON_")]:
         monkeypatch.delenv(name)
 
 
-def configured(port: int, more: str = "") -> Path:
-    """A configuration whose places are all in this directory."""
-    here = Path.cwd()
-    file = here / "riskmon.toml"
-    file.write_text(
-        f'account = "cli"\nstate_dir = "{here / "state"}"\ngate = "{here / "gate"}"\n'
-        f'[http]\nlisten = "127.0.0.1:{port}"\n{more}'
-    )
-    return file
-
-
-def spawned(config: Path) -> subprocess.Popen[str]:
-    """`riskmon run` with this configuration."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "riskmon", "run", "--config", str(config)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def configured(tmp_path: Path, more: str = "", *, unix: str = "") -> Sidecar:
+    """Write the configuration that the commands find in this directory; it names the port."""
+    http = f'listen = "127.0.0.1:{free_port()}"\n{unix}'
+    return Sidecar(tmp_path, more, http=http, account="cli")
 
 
 @pytest.fixture
-def sidecar() -> Iterator[Callable[..., Running]]:
-    """Start a sidecar and wait until it is ready; whatever still runs is killed at the end."""
-    started: list[subprocess.Popen[str]] = []
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start sidecars and wait until each is ready; kill what still runs at the end."""
+    with ExitStack() as stack:
 
-    def start(more: str = "") -> Running:
-        port = free_port()
-        running = Running(spawned(configured(port, more)), f"http://127.0.0.1:{port}")
-        started.append(running.process)
-        wait_for(lambda: running.process.poll() is not None or is_ready(running.url))
-        assert running.process.poll() is None, running.process.communicate()
-        return running
+        def start(more: str = "", *, unix: str = "") -> Sidecar:
+            return stack.enter_context(configured(tmp_path, more, unix=unix)).start_ready()
 
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
-
-
-def wait_for(is_so: Callable[[], bool]) -> None:
-    """Return when it is so."""
-    until = time.monotonic() + SECONDS_MAX
-    while not is_so():
-        assert time.monotonic() < until, "it never came to be so"
-        time.sleep(0.02)
-
-
-def is_ready(url: str) -> bool:
-    """Whether a sidecar says so."""
-    try:
-        with urllib.request.urlopen(f"{url}/-/ready", timeout=1) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+        yield start
 
 
 @pytest.fixture
@@ -139,10 +67,6 @@ def told(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Any, st
     return tell
 
 
-Told = Callable[..., tuple[int, Any, str]]
-Start = Callable[..., Running]
-
-
 def breakers(state: Any, scope: str) -> dict[str, str]:
     """The states of a scope's breakers by their limits."""
     return {b["limit"]: b["state"] for b in state["breakers"] if b["scope"] == scope}
@@ -151,9 +75,9 @@ def breakers(state: Any, scope: str) -> dict[str, str]:
 # -- operating ------------------------------------------------------------------------------------
 
 
-def test_freeze_and_unfreeze(sidecar: Start, told: Told) -> None:
+def test_freeze_and_unfreeze(start: Start, told: Told) -> None:
     """A freeze halts the account until it is ended with the generation that was seen."""
-    sidecar()
+    start()
     code, state, _ = told("status")
     assert (code, state["level"]) == (0, "allow")
     assert told("freeze", "--reason", "drill")[0] == 0
@@ -170,14 +94,14 @@ def test_freeze_and_unfreeze(sidecar: Start, told: Told) -> None:
     assert told("status")[1]["level"] == "allow"
 
 
-def test_trip_reset_disable_and_enable(sidecar: Start, told: Told) -> None:
+def test_trip_reset_disable_and_enable(start: Start, told: Told) -> None:
     """Each of them does to one breaker what its name says."""
-    running = sidecar()
+    sidecar = start()
     venue = ("venue:kraken", "--reason", "x", "--limit", "latency_p99")
     code, _, err = told("trip", *venue)
     assert code == 1
     assert "no scope 'venue:kraken'" in err
-    running.send({"type": "latency", "venue": "kraken", "operation": "add", "seconds": 0.1})
+    sidecar.events({"type": "latency", "venue": "kraken", "operation": "add", "seconds": 0.1})
     for action, after in (
         (("trip", *venue), "open"),
         (("reset", *venue), "closed"),
@@ -188,29 +112,29 @@ def test_trip_reset_disable_and_enable(sidecar: Start, told: Told) -> None:
         assert breakers(told("status")[1], "venue:kraken")["latency_p99"] == after
 
 
-def test_an_open_breaker_cannot_be_disabled(sidecar: Start, told: Told) -> None:
+def test_an_open_breaker_cannot_be_disabled(start: Start, told: Told) -> None:
     """That is refused, while a second freeze is not."""
-    sidecar()
+    start()
     assert told("freeze", "--reason", "x")[0] == 0
     assert told("freeze", "--reason", "again")[0] == 0
     assert told("disable", "--reason", "x", "--limit", "manual")[0] == 1
     assert told("status")[1]["level"] == "halt"
 
 
-def test_over_a_unix_socket(sidecar: Start, told: Told) -> None:
+def test_over_a_unix_socket(start: Start, told: Told) -> None:
     """The second listener takes the same commands."""
-    sidecar(f'unix = "{Path.cwd() / "sock"}"')
+    start(unix=f'unix = "{Path.cwd() / "sock"}"')
     assert told("freeze", "--reason", "x", "--url", f"unix://{Path.cwd() / 'sock'}")[0] == 0
     assert told("status")[1]["level"] == "halt"
 
 
-def test_drill_and_freeze_with_the_reference_oms(sidecar: Start, told: Told) -> None:
+def test_drill_and_freeze_with_the_reference_oms(start: Start, told: Told) -> None:
     """A drill is acknowledged in a measured time; a cancel that it confirms needs no --force."""
     private("secret", SECRET)
     options = ("--listen", "127.0.0.1:0", "--secret-file", "secret")
     oms = subprocess.Popen(
         [sys.executable, "-m", "riskmon", "oms", *options],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=environment(),
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -218,21 +142,21 @@ def test_drill_and_freeze_with_the_reference_oms(sidecar: Start, told: Told) -> 
         try:
             assert oms.stdout is not None
             url = json.loads(oms.stdout.readline())["url"]
-            sidecar(f'[[cancel]]\nname = "oms"\nurl = "{url}"\nsecret_file = "secret"')
+            start(f'[[cancel]]\nname = "oms"\nurl = "{url}"\nsecret_file = "secret"')
             code, drills, _ = told("drill")
             assert (code, drills[0]["ok"]) == (0, True)
             assert drills[0]["seconds"] > 0
             assert told("status")[1]["level"] == "allow"
             assert told("freeze", "--reason", "drill")[0] == 0
-            wait_for(lambda: told("unfreeze", "--reason", "over")[0] == 0)
+            eventually(lambda: told("unfreeze", "--reason", "over")[0] == 0)
         finally:
             oms.terminate()
     assert oms.returncode == 0
 
 
-def test_an_unconfirmed_cancel_keeps_a_freeze(sidecar: Start, told: Told) -> None:
+def test_an_unconfirmed_cancel_keeps_a_freeze(start: Start, told: Told) -> None:
     """Orders may rest where nobody cancelled them: it takes --force."""
-    sidecar(
+    start(
         f'[[cancel]]\nname = "oms"\nurl = "http://127.0.0.1:{free_port()}/c"\nsecret = "{SECRET}"'
     )
     assert told("freeze", "--reason", "drill")[0] == 0
@@ -243,10 +167,10 @@ def test_an_unconfirmed_cancel_keeps_a_freeze(sidecar: Start, told: Told) -> Non
     assert told("status")[1]["level"] == "allow"
 
 
-def test_what_would_trip_again_stays(sidecar: Start, told: Told) -> None:
+def test_what_would_trip_again_stays(start: Start, told: Told) -> None:
     """The limit that is still broken is named with its value; --rebase starts from what is left."""
-    running = sidecar('[portfolio]\ninitial_capital = 1000\nvenues = ["kraken"]')
-    running.send({"type": "balances", "venue": "kraken", "assets": {"USDT": {"free": 900}}})
+    sidecar = start('[portfolio]\ninitial_capital = 1000\nvenues = ["kraken"]')
+    sidecar.events({"type": "balances", "venue": "kraken", "assets": {"USDT": {"free": 900}}})
     assert breakers(told("status")[1], "account")["portfolio_loss"] == "open"
     code, refusal, _ = told("reset", "--reason", "over")
     assert (code, refusal["status"]) == (1, 409)
@@ -256,10 +180,10 @@ def test_what_would_trip_again_stays(sidecar: Start, told: Told) -> None:
     assert told("status")[1]["level"] == "allow"
 
 
-def test_near_names_of_a_scope_and_a_limit(sidecar: Start, told: Told) -> None:
+def test_near_names_of_a_scope_and_a_limit(start: Start, told: Told) -> None:
     """A slip of the finger is answered with what was likely meant."""
-    running = sidecar()
-    running.send({"type": "latency", "venue": "kraken", "operation": "add", "seconds": 0.1})
+    sidecar = start()
+    sidecar.events({"type": "latency", "venue": "kraken", "operation": "add", "seconds": 0.1})
     code, _, err = told("freeze", "venue:krakn", "--reason", "x")
     assert code == 1
     assert "no scope 'venue:krakn'; near: venue:kraken" in err
@@ -267,14 +191,15 @@ def test_near_names_of_a_scope_and_a_limit(sidecar: Start, told: Told) -> None:
     assert "; near: latency_p99" in told("reset", *arguments)[2]
 
 
-def test_incidents_survive_a_restart(sidecar: Start, told: Told) -> None:
+def test_incidents_survive_a_restart(start: Start, told: Told) -> None:
     """The audit trail names who, why and what was refused, also after the sidecar was stopped."""
-    first = sidecar()
+    first = start()
     told("freeze", "--reason", "first drill")
     told("unfreeze", "--reason", "too early", "--generation", "0")
-    assert "stopped in order" in first.stop()
+    assert first.end(signal.SIGTERM) == 0
+    assert "stopped in order" in first.output()
     assert told("status")[0] == 3
-    sidecar()
+    start()
     code, answer, _ = told("incidents")
     assert code == 0
     trail = [(r["kind"], r["action"], r["reason"]) for r in answer["incidents"]]
@@ -286,9 +211,9 @@ def test_incidents_survive_a_restart(sidecar: Start, told: Told) -> None:
     ]
 
 
-def test_tables_of_a_real_sidecar(sidecar: Start, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_of_a_real_sidecar(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
     """What people read has the breaker and the reason, and that nobody was asked to cancel."""
-    sidecar()
+    start()
     assert run(["freeze", "--reason", "for [people]"]) == 0
     assert run(["status"]) == 0
     assert run(["incidents"]) == 0
@@ -298,33 +223,33 @@ def test_tables_of_a_real_sidecar(sidecar: Start, capsys: pytest.CaptureFixture[
     assert shown.count("for [people]") == 4
 
 
-def test_without_the_operators_token_nothing_is_changed(sidecar: Start, told: Told) -> None:
+def test_without_the_operators_token_nothing_is_changed(start: Start, told: Told) -> None:
     """Another token is refused, and the gate stays as it is.
 
     Over the Unix socket the sidecar refuses it; elsewhere its answer proves nothing.
     """
-    running = sidecar()
+    sidecar = start()
     private("other", "x" * 43)
     freeze = ("freeze", "--reason", "x", "--token-file", "other")
     assert told(*freeze)[0] == 1
-    assert told(*freeze, "--url", running.url)[0] == 3
+    assert told(*freeze, "--url", sidecar.url)[0] == 3
     assert told("status")[1]["level"] == "allow"
 
 
 def test_backup_of_a_running_sidecar(
-    sidecar: Start, told: Told, capsys: pytest.CaptureFixture[str]
+    start: Start, told: Told, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It can be put back once the sidecar has stopped, and a freeze comes back with it."""
-    running = sidecar()
+    sidecar = start()
     told("freeze", "--reason", "drill")
     assert run(["backup", "copy.db"]) == 0
     assert run(["restore", "copy.db"]) == 2
     capsys.readouterr()
     told("unfreeze", "--reason", "over")
-    running.stop()
+    assert sidecar.end(signal.SIGTERM) == 0
     assert run(["restore", "copy.db"]) == 0
     capsys.readouterr()
-    sidecar()
+    start()
     assert told("status")[1]["level"] == "halt"
 
 
@@ -332,39 +257,43 @@ def test_backup_of_a_running_sidecar(
 
 
 def refused(config: Path) -> str:
-    """What `riskmon run` says when it does not start: one line, and exit code 2."""
-    process = spawned(config)
-    try:
-        log, _ = process.communicate(timeout=SECONDS_MAX)
-    finally:
-        process.kill()
-    assert process.returncode == 2, log
-    assert log.startswith("riskmon: ")
-    assert log.count("\n") == 1
-    return log
+    """Return what `riskmon run` says when it does not start: one line, with exit code 2."""
+    command = [sys.executable, "-m", "riskmon", "run", "--config", str(config)]
+    ran = subprocess.run(
+        command,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert ran.returncode == 2, ran.stdout
+    assert ran.stdout.startswith("riskmon: ")
+    assert ran.stdout.count("\n") == 1
+    return ran.stdout
 
 
-def test_a_port_in_use() -> None:
+def test_a_port_in_use(tmp_path: Path) -> None:
     """The address is named, and what to do."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        assert f"cannot listen on 127.0.0.1:{port}: the address is in use" in refused(
-            configured(port)
-        )
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        port = used.getsockname()[1]
+        sidecar = Sidecar(tmp_path, http=f'listen = "127.0.0.1:{port}"')
+        message = f"cannot listen on 127.0.0.1:{port}: the address is in use"
+        assert message in refused(sidecar.config)
 
 
 @pytest.mark.parametrize("place", ["state", "gate"])
-def test_places_that_cannot_be_used(place: str) -> None:
+def test_places_that_cannot_be_used(place: str, tmp_path: Path) -> None:
     """A state directory that is a file, and a gate that is a directory."""
-    config = configured(free_port())
-    Path("state").touch() if place == "state" else Path("gate").mkdir()
-    assert str(Path.cwd() / place) in refused(config)
+    sidecar = configured(tmp_path)
+    at = {"state": sidecar.state_dir, "gate": sidecar.gate_path}[place]
+    at.touch() if place == "state" else at.mkdir()
+    assert str(at) in refused(sidecar.config)
 
 
-def test_a_second_sidecar_leaves_the_first_alone(sidecar: Start, told: Told) -> None:
+def test_a_second_sidecar_leaves_the_first_alone(start: Start, told: Told) -> None:
     """It does not start on the same state, and the first one still trades."""
-    sidecar()
-    assert "in use by another riskmon" in refused(Path("riskmon.toml"))
+    sidecar = start()
+    assert "in use by another riskmon" in refused(sidecar.config)
     assert told("status")[1]["level"] == "allow"

@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.stack import answers, ask, free_port, running, until
+from tests.support import ROOT
+from tests.support.ports import free_port
+from tests.support.programs import answers, ask, running
+from tests.support.waiting import eventually
 
-ROOT = Path(__file__).parent.parent.parent
 FILE = ROOT / "docker-compose.yml"
 GRAFANA = ROOT / "compose" / "grafana"
 SLOW = {"delay_seconds": 0.3}
@@ -267,12 +269,16 @@ def test_all_commands_start_and_connect(tool: Tool, tmp_path: Path) -> None:
     with ExitStack() as stack:
         start_all(stack, machine, tmp_path)
         assert not answers(f"{machine.url(9788)}/metrics"), "read without a token"
-        until(lambda: is_scraped(machine), "a scrape")
-        until(lambda: ask(f"{exchange}/control")["orders_placed"] > 10, "the bot's orders")
+
+        def wait(condition: Callable[[], bool], what: str) -> None:
+            eventually(condition, what, pause_seconds=0.1)
+
+        wait(lambda: is_scraped(machine), "a scrape")
+        wait(lambda: ask(f"{exchange}/control")["orders_placed"] > 10, "the bot's orders")
 
         ask(f"{exchange}/control", SLOW, method="PUT")
-        until(lambda: ask(f"{exchange}/orders")["count"] == 0, "the OMS's cancel")
-        until(lambda: "RiskmonBreakerOpen" in firing(machine), "the alert")
+        wait(lambda: ask(f"{exchange}/orders")["count"] == 0, "the OMS's cancel")
+        wait(lambda: "RiskmonBreakerOpen" in firing(machine), "the alert")
 
 
 def test_prepare_keeps_the_secrets(tool: Tool, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The tests of the engine, and the world they run it in: time is a number that they move."""
+"""Tests of the engine, and the world that they run it in, with time as a number."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MANY = settings(FEW, max_examples=1_000)
 
 
 def limit(kind: str, name: str = "", *, written: bool = False, **params: Any) -> LimitConfig:
-    """A limit of the configuration, named as its kind unless a name is given."""
+    """A limit of the configuration, with the name of its kind by default."""
     return LimitConfig(
         name=name or kind, kind=kind, params=LIMITS[kind].Params(**params), written=written
     )
@@ -93,7 +93,7 @@ def price(symbol: str, at: float, venue: str | None = None) -> ev.Price:
 def fill(
     side: Any, quantity: float, each: float, symbol: str = "BTC/USDT:USDT", **more: Any
 ) -> ev.Fill:
-    """An execution; its id follows from what it says unless one is given."""
+    """A fill; its id follows from its fields unless one is given."""
     values = {"id": f"{side}{quantity}{each}", "venue": "kraken", **more}
     return ev.Fill(symbol=symbol, side=side, quantity=quantity, price=each, **values)
 
@@ -105,7 +105,7 @@ def flow(amount: float, asset: str = "USDT", **more: Any) -> ev.CashFlow:
 
 
 def plain(engine: Engine) -> str:
-    """All that an engine remembers, as text that differs when one bit does."""
+    """The whole state of an engine as a text that differs when one bit does."""
     return repr(_sorted(msgspec.msgpack.decode(engine.snapshot())["state"]))
 
 
@@ -116,7 +116,7 @@ def _sorted(value: Any) -> Any:
 
 
 class World:
-    """An engine and its time, in seconds since the beginning."""
+    """An engine and its time."""
 
     def __init__(
         self,
@@ -137,19 +137,19 @@ class World:
     # -- what happens
 
     def step(self, *events: ev.Event) -> Outcome:
-        """One instant in which ``events`` happen."""
+        """Apply ``events`` as one instant."""
         self.log.append((list(events), self.now_ns))
         outcome = run(self.engine, list(events), self.now_ns)
         self.decisions += outcome.decisions
         return outcome
 
     def each(self, events: Iterable[ev.Event]) -> None:
-        """Every event as a step of its own, at this instant."""
+        """Apply each event as a step of its own at the same time."""
         for event in events:
             self.step(event)
 
     def wait(self, seconds: float) -> None:
-        """Time passes, with a tick at each deadline of the engine, as the sidecar does."""
+        """Advance time, with a tick at each deadline of the engine, as the sidecar does."""
         end_ns = self.now_ns + round(seconds * SECOND)
         while (due_ns := self.engine.next_deadline_ns) <= end_ns:
             self.now_ns = max(due_ns, self.now_ns)
@@ -158,14 +158,14 @@ class World:
         self.step(ev.Tick())
 
     def operate(self, action: Any, scope: str = "account", **more: Any) -> OperateAnswer:
-        """An operator's call, knowing the present generation unless one is given."""
+        """Send an operator's call, with the current generation unless one is given."""
         known = {"reason": "a test", "generation": self.engine.generation}
         (answer,) = self.step(ev.Operate(action=action, scope=scope, **{**known, **more})).answers
         assert isinstance(answer, OperateAnswer)
         return answer
 
     def check(self, **more: Any) -> CheckAnswer:
-        """Whether a small order may be sent."""
+        """Check a small order."""
         order = {"venue": "kraken", "symbol": "BTC/USDT", "side": "buy", **more}
         (answer,) = self.step(ev.Check(**{"quantity": 1.0, "price": 1.0, **order})).answers
         assert isinstance(answer, CheckAnswer)
@@ -189,7 +189,7 @@ class World:
         self.step(ev.CancelAnswered(incident=incident, sweep=sweep, target=target, done=done))
 
     def confirm(self) -> None:
-        """Every cancel that is under way gets its second sweep, and its word that it is done."""
+        """Send the second sweep of every cancel under way, and confirm it."""
         self.wait(self.config.lease)
         for one in self.engine.view().cancel:
             for target in one.targets:
@@ -199,12 +199,12 @@ class World:
 
     @property
     def view(self) -> View:
-        """What readers see."""
+        """The view."""
         return self.engine.view()
 
     @property
     def portfolio(self) -> PortfolioView:
-        """The portfolio that readers see."""
+        """The portfolio of the view."""
         return self.view.portfolio
 
     @property
@@ -214,7 +214,7 @@ class World:
         return 1.0 - self.portfolio.unit_value
 
     def level(self, scope: str = "account") -> str:
-        """The permission of a scope."""
+        """The level of a scope."""
         return self.view.levels[scope]
 
     def breaker(self, name: str, scope: str = "venue:kraken") -> BreakerView:
@@ -228,16 +228,16 @@ class World:
 
     @property
     def sweeps(self) -> list[Sweep]:
-        """The sweeps that went out."""
+        """The sweeps so far."""
         return [one for one in self.decisions if isinstance(one, Sweep)]
 
     @property
     def transitions(self) -> list[Transition]:
-        """The changes of breakers."""
+        """The transitions so far."""
         return [one for one in self.decisions if isinstance(one, Transition)]
 
     def record(self, record_id: str) -> Record:
-        """A line of the audit trail as it stands."""
+        """The current record of the audit trail with this id."""
         lines = [d for d in self.decisions if isinstance(d, Record) and d.id == record_id]
         return lines[-1]
 
@@ -249,5 +249,5 @@ class World:
 
 
 def run(engine: Engine, events: list[ev.Event], now_ns: int) -> Outcome:
-    """One step; the date runs with engine time."""
+    """Run one step; the wall clock advances with engine time."""
     return engine.step(events, now_ns=now_ns, wall_ns=BEGIN_WALL_NS + now_ns)

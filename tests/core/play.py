@@ -1,4 +1,4 @@
-"""Random stories for the engine: everything that may happen, in any order."""
+"""Random stories for the engine: every event, in any order."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ACTIONS = st.sampled_from(("freeze", "unfreeze", "trip", "reset", "disable", "en
 
 
 def story_limits(on_breach: str = "trip", **params: Any) -> tuple[LimitConfig, ...]:
-    """Quick ones of every kind."""
+    """Limits of every kind, with short times."""
     return (
         latency_limit(on_breach=on_breach, window=4, breaches=2, **params),
         latency_limit(name="recent", seconds=20.0, recover="clear"),
@@ -72,8 +72,8 @@ def _exposure_limits(on_breach: Any) -> tuple[LimitConfig, ...]:
     )
 
 
-def tell() -> World:
-    """The world in which stories happen."""
+def story_world() -> World:
+    """Return the world of a story."""
     return World(*story_limits(), targets=OMS, portfolio=PORTFOLIO, max_scopes=32)
 
 
@@ -106,7 +106,7 @@ STEPS = st.lists(
 
 
 def play(world: World, number: int, what: Any) -> None:
-    """One thing happens."""
+    """Apply one step of a story."""
     kind, *rest = what
     if kind in _REPORTED:
         world.step(_REPORTED[kind](*rest))
@@ -129,11 +129,11 @@ def play(world: World, number: int, what: Any) -> None:
     elif kind == "look":
         _ = world.view
     else:
-        _tell_of_cancels(world, kind, *rest)
+        _report_cancels(world, kind, *rest)
 
 
 def _check(world: World, symbol: str, venue: str, *rest: Any, simulate: bool) -> None:
-    """No order goes at halt; a dry run changes nothing; a refusal says by what."""
+    """Check an order: none at halt; a dry run changes nothing; a refusal names its limits."""
     side, quantity, each, name = rest
     world.step(ev.Tick())  # what is due at this instant is due without the order
     before = plain(world.engine)
@@ -183,7 +183,7 @@ _REPORTED: dict[str, Callable[..., ev.Event]] = {
 }
 
 
-def _tell_of_cancels(world: World, kind: str, done: bool = False) -> None:
+def _report_cancels(world: World, kind: str, done: bool = False) -> None:
     for one in world.engine.view().cancel:
         if kind == "sent":
             world.sent(one.sweep, incident=one.incident)

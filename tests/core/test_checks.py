@@ -1,4 +1,4 @@
-"""Checked orders: what is reserved for how long, what a dry run leaves, and who may reduce."""
+"""Checks of orders: reservations, dry runs, reducing orders and refusals."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ def market(*limits: LimitConfig, **config: Any) -> World:
 
 
 def ask(world: World, quantity: float, **more: Any) -> CheckAnswer:
-    """An order of so much (sold if below 0) at 100."""
+    """Check an order of a quantity, a sale if below 0, at a price of 100."""
     side = "buy" if quantity > 0 else "sell"
     order = {"symbol": PERP, "price": 100.0, "side": side, "quantity": abs(quantity)}
     return world.check(**{**order, **more})
 
 
 def room(world: World, quantity: float, **more: Any) -> bool:
-    """Whether an order of so much would go: a dry run."""
+    """Whether an order of this quantity would be allowed, by a dry run."""
     return ask(world, quantity, **more, simulate=True).allowed
 
 
 def held(world: World, quantity: float, venue: str = "kraken", symbol: str = PERP) -> None:
-    """A position as its venue states it."""
+    """A position that its venue reports."""
     world.step(ev.Position(venue=venue, symbol=symbol, quantity=quantity, entry_price=100.0))
 
 
 def order(status: Any, name: str = "a", **more: Any) -> ev.Order:
-    """What a venue says of an order."""
+    """A venue's report of an order."""
     return ev.Order(id=name, venue="kraken", symbol=PERP, status=status, **more)
 
 
 # -- reservations
 
 
-def test_a_permitted_order_counts_at_once() -> None:
+def test_a_permitted_order_reserves_its_quantity() -> None:
     """The second of two orders that fit alone but not together is refused, in one batch too."""
     world = market()
     ask(world, 6.0)
@@ -73,14 +73,14 @@ def test_a_permitted_order_counts_at_once() -> None:
 
 
 def test_a_refused_order_reserves_nothing() -> None:
-    """What was refused takes no room."""
+    """A refused order reserves nothing."""
     world = market()
     assert not ask(world, 11.0).allowed
     assert ask(world, 10.0).allowed
 
 
-def test_a_closed_order_gives_its_room_back() -> None:
-    """`closed`, whatever its reason: nothing of it rests."""
+def test_a_closed_order_releases_its_reservation() -> None:
+    """`closed` releases all of it, whatever the reason."""
     world = market()
     ask(world, 6.0, id="a")
     world.step(order("closed", "another"))
@@ -89,8 +89,8 @@ def test_a_closed_order_gives_its_room_back() -> None:
     assert room(world, 10.0)
 
 
-def test_fills_use_an_order_up() -> None:
-    """A fill with the order's id moves its part from the order to the position."""
+def test_fills_reduce_a_reservation() -> None:
+    """A fill with the order's id moves its quantity from the reservation to the position."""
     world = market()
     ask(world, 6.0, id="a")
     world.step(fill("buy", 2.0, 100.0, id="1", order_id="a"))
@@ -102,16 +102,16 @@ def test_fills_use_an_order_up() -> None:
     assert (room(world, 4.0), room(world, 4.1)) == (True, False)
 
 
-def test_a_fill_of_another_order_uses_nothing_up() -> None:
-    """Without the order's id a fill is a position more."""
+def test_a_fill_without_the_orders_id_releases_nothing() -> None:
+    """A fill without the order's id adds to the position only."""
     world = market()
     ask(world, 6.0, id="a")
     world.step(fill("buy", 2.0, 100.0, id="1"), fill("buy", 1.0, 100.0, id="2", order_id="b"))
     assert (room(world, 1.0), room(world, 1.1)) == (True, False)
 
 
-def test_what_remains_of_an_order_is_what_counts() -> None:
-    """`remaining` is the venue's word; nothing remaining ends the reservation."""
+def test_the_reported_remaining_quantity_counts() -> None:
+    """The venue's `remaining` replaces the reserved quantity; zero ends the reservation."""
     world = market()
     ask(world, 6.0, id="a")
     world.step(order("open", remaining=2.0))
@@ -122,19 +122,19 @@ def test_what_remains_of_an_order_is_what_counts() -> None:
 
 
 def rests(world: World, expected: float) -> None:
-    """How much of order `a` still counts."""
+    """Assert how much of order `a` is reserved."""
     reserved = world.engine.state.orders.reserved
     assert (reserved["a"].left if "a" in reserved else 0.0) == pytest.approx(expected)
 
 
 def part(quantity: float, name: str) -> ev.Fill:
-    """A part of order `a` is filled."""
+    """A fill of a part of order `a`."""
     return fill("buy", quantity, 100.0, id=name, order_id="a")
 
 
 @pytest.mark.parametrize("quantity", [None, 6.0])
-def test_a_fill_that_remaining_told_of_already_uses_nothing_up(quantity: float | None) -> None:
-    """Told before its fills or after: what rests counts, no less and no more."""
+def test_a_fill_that_remaining_includes_releases_nothing(quantity: float | None) -> None:
+    """`remaining` before or after its fills: exactly the resting quantity counts."""
     world = market()
     ask(world, 6.0, id="a")
     world.step(order("open", remaining=2.0, quantity=quantity))
@@ -154,7 +154,7 @@ def test_a_fill_that_remaining_told_of_already_uses_nothing_up(quantity: float |
 @FEW
 @given(st.lists(st.sampled_from((0.1, 0.25, 1.0)), max_size=5), st.booleans(), st.randoms())
 def test_what_counts_is_never_less_than_what_rests(parts: Any, whole: bool, chance: Any) -> None:
-    """Fills and words of the venue in any order, each word as true as when it was said."""
+    """Fills and reports of `remaining` in any order, each true at its own time."""
     world = market()
     ask(world, 6.0, id="a")
     left = [6.0 - sum(parts[:done]) for done in range(len(parts) + 1)]
@@ -168,8 +168,8 @@ def test_what_counts_is_never_less_than_what_rests(parts: Any, whole: bool, chan
     rests(world, left[-1])
 
 
-def test_an_older_word_of_the_venue_takes_nothing_back() -> None:
-    """The answer to the order comes after its first fill: what was filled does not rest again."""
+def test_an_older_report_of_the_venue_restores_nothing() -> None:
+    """A report from before a fill does not restore the filled quantity."""
     world = market()
     ask(world, 6.0, id="a")
     world.step(part(4.0, "1"))
@@ -180,13 +180,13 @@ def test_an_older_word_of_the_venue_takes_nothing_back() -> None:
     rests(world, 1.0)
 
 
-def test_a_changed_order_counts_as_the_venue_says() -> None:
-    """Asked for again with a new quantity after fills; then the venue tells of the whole."""
+def test_a_changed_order_counts_as_the_venue_reports() -> None:
+    """A check with a new quantity after fills; then the venue reports the whole order."""
     world = market(limit("position", max=20.0))
     ask(world, 6.0, id="a")
     world.step(part(4.0, "1"))
     ask(world, 8.0, id="a", price=101.0)
-    rests(world, 8.0)  # of how much of it 4 are a part, nobody said
+    rests(world, 8.0)  # whether the filled 4 are a part of it is unknown
     world.step(order("open", quantity=8.0, remaining=4.0))
     rests(world, 4.0)
     world.step(part(4.0, "2"))
@@ -194,7 +194,7 @@ def test_a_changed_order_counts_as_the_venue_says() -> None:
 
 
 def test_an_order_that_grew_at_the_venue_counts_as_it_rests() -> None:
-    """More remains than was permitted: all of it counts, in money too."""
+    """More remains than was allowed: all of it counts, in money too."""
     world = market(limit("inventory", max=1_000.0))
     ask(world, 3.0, id="a")
     world.step(part(1.0, "1"))
@@ -204,8 +204,8 @@ def test_an_order_that_grew_at_the_venue_counts_as_it_rests() -> None:
 
 
 @pytest.mark.parametrize("told_first", [True, False])
-def test_what_a_fill_and_the_venue_both_tell_counts_once(told_first: bool) -> None:
-    """`remaining` before or after the fills that it speaks of, or older than them: once."""
+def test_a_fill_that_the_venue_also_reports_counts_once(told_first: bool) -> None:
+    """A fill counts once, whether `remaining` includes it, precedes it or is older."""
     world = market()
     ask(world, 6.0, id="a")
     told: list[ev.Event] = [
@@ -218,8 +218,8 @@ def test_what_a_fill_and_the_venue_both_tell_counts_once(told_first: bool) -> No
     assert (room(world, 4.0), room(world, 4.1)) == (True, False)
 
 
-def test_an_order_that_was_made_larger_counts_as_the_venue_has_it() -> None:
-    """More may remain than was asked for; its fills come off that."""
+def test_an_order_that_was_enlarged_counts_as_the_venue_reports() -> None:
+    """More may remain than was checked; fills reduce the reported quantity."""
     world = market()
     ask(world, 2.0, id="a")
     world.each([fill("buy", 1.0, 100.0, id="1", order_id="a"), order("open", remaining=5.0)])
@@ -230,16 +230,16 @@ def test_an_order_that_was_made_larger_counts_as_the_venue_has_it() -> None:
     assert not world.engine.state.orders.reserved
 
 
-def test_an_order_without_an_id_is_nobody_elses() -> None:
-    """No id that a venue may tell is that of an order that was asked for without one."""
+def test_an_order_without_an_id_matches_no_report() -> None:
+    """No id in a venue's report matches an order that was checked without one."""
     world = market(check_ttl=5.0)
     ask(world, 6.0, id=None)
     world.each(order("closed", f"{mark}1") for mark in ("", "#", "-"))
     assert (room(world, 4.0), room(world, 4.1)) == (True, False)
 
 
-def test_an_order_of_which_nothing_is_heard_is_given_up() -> None:
-    """After `check_ttl` it does not count any more, and not a moment before."""
+def test_an_order_without_a_report_expires() -> None:
+    """After `check_ttl` the order no longer counts, to the nanosecond."""
     world = market(check_ttl=5.0)
     ask(world, 6.0, id="a")
     world.wait(2)
@@ -252,8 +252,8 @@ def test_an_order_of_which_nothing_is_heard_is_given_up() -> None:
     assert room(world, 10.0)
 
 
-def test_an_order_is_given_up_after_five_seconds() -> None:
-    """That is `check_ttl` where nobody wrote another."""
+def test_an_order_expires_after_five_seconds() -> None:
+    """The default of `check_ttl` is 5 s."""
     world = market()
     ask(world, 6.0)
     world.wait(4.999)
@@ -266,8 +266,8 @@ def test_an_order_is_given_up_after_five_seconds() -> None:
     "heard",
     [order("open"), order("open", remaining=6.0), fill("buy", 1e-3, 100.0, order_id="a")],
 )
-def test_an_order_that_was_heard_of_stays(heard: ev.Event) -> None:
-    """What rests at the venue counts until it is closed or filled, however long."""
+def test_a_reported_order_does_not_expire(heard: ev.Event) -> None:
+    """An order that rests at the venue counts until it is closed or filled."""
     world = market(check_ttl=5.0)
     ask(world, 6.0, id="a")
     world.step(heard)
@@ -277,8 +277,8 @@ def test_an_order_that_was_heard_of_stays(heard: ev.Event) -> None:
     assert room(world, 9.9)
 
 
-def test_asking_again_for_one_order_takes_its_place() -> None:
-    """A repeated question, and a change of an order, count once; refused, the first stands."""
+def test_a_second_check_of_an_order_replaces_the_first() -> None:
+    """A repeated or changed check counts once; if it is refused, the first stays reserved."""
     world = market()
     assert ask(world, 6.0, id="a").allowed
     assert ask(world, 6.0, id="a").allowed
@@ -290,8 +290,8 @@ def test_asking_again_for_one_order_takes_its_place() -> None:
     assert room(world, 10.0)
 
 
-def test_an_order_asked_for_again_by_its_value() -> None:
-    """The same in money."""
+def test_a_second_check_replaces_the_first_in_money() -> None:
+    """A repeated check counts once in limits on notional too."""
     world = market(limit("total_notional", max=1_000.0), limit("inventory", max=1_000.0))
     assert ask(world, 6.0, id="a").allowed
     assert ask(world, 9.0, id="a").allowed
@@ -299,7 +299,7 @@ def test_an_order_asked_for_again_by_its_value() -> None:
 
 
 def test_reservations_of_all_venues_count_in_a_symbol() -> None:
-    """Where it rests does not matter to the size; another symbol does."""
+    """Orders of one symbol count together whatever their venue; other symbols do not."""
     world = market()
     ask(world, 6.0, venue="kraken")
     ask(world, 3.0, venue="mexc")
@@ -307,8 +307,8 @@ def test_reservations_of_all_venues_count_in_a_symbol() -> None:
     assert room(world, 10.0, symbol=ETH)
 
 
-def test_reservations_by_the_way_they_are_measured() -> None:
-    """Notional counts at the order's own price, over all symbols for the account."""
+def test_reservations_in_limits_on_notional() -> None:
+    """A reserved order counts at its own price, for the account over all symbols."""
     world = market(limit("total_notional", max=1_000.0), limit("total_position", max=10.0))
     ask(world, 6.0, price=50.0)
     assert room(world, 4.0, symbol=ETH, price=175.0)
@@ -335,8 +335,8 @@ def test_a_dry_run_changes_nothing() -> None:
     assert plain(world.engine) == before
 
 
-def test_a_dry_run_takes_no_permit() -> None:
-    """At level probe it says yes and leaves the permit for whom it is."""
+def test_a_dry_run_uses_no_permit() -> None:
+    """At level probe a dry run is allowed and leaves the permit."""
     world = market(latency_limit())
     world.step(latency(1.0))
     world.confirm()
@@ -346,8 +346,8 @@ def test_a_dry_run_takes_no_permit() -> None:
     assert [ask(world, 1.0).allowed for _ in range(4)] == [True, True, True, False]
 
 
-def test_a_refused_order_takes_no_permit() -> None:
-    """An order too large for its limit leaves the probes to those that fit."""
+def test_a_refused_order_uses_no_permit() -> None:
+    """An order that a limit refuses leaves the permit for another."""
     world = market(latency_limit(), limit("position", max=10.0))
     world.step(latency(1.0))
     world.confirm()
@@ -360,8 +360,8 @@ def test_a_refused_order_takes_no_permit() -> None:
 
 
 @pytest.mark.parametrize("flag", [True, False])
-def test_at_reduce_only_what_closes_goes(flag: bool) -> None:
-    """Where the level is reduce_only: less of the position goes, more of it or a flip does not."""
+def test_at_reduce_only_closing_orders_are_allowed(flag: bool) -> None:
+    """At reduce_only an order may lower the position, but neither raise nor flip it."""
     world = market(limit("position", max=4.0))
     held(world, 5.0)
     assert world.level(SCOPE) == "reduce_only"
@@ -370,7 +370,7 @@ def test_at_reduce_only_what_closes_goes(flag: bool) -> None:
 
 
 def test_at_reduce_only_orders_together_cannot_flip() -> None:
-    """What is reserved to close counts: two orders cannot close the same part twice."""
+    """Closing orders are reserved too: two of them cannot close the same part."""
     world = market(limit("position", max=4.0))
     held(world, 5.0)
     assert ask(world, -3.0, id="a").allowed
@@ -382,7 +382,7 @@ def test_at_reduce_only_orders_together_cannot_flip() -> None:
 
 
 def test_at_reduce_only_each_venue_closes_its_own() -> None:
-    """A position here is not closed by an order there."""
+    """An order at one venue does not close a position at another."""
     world = market(limit("position", max=4.0))
     held(world, 5.0)
     held(world, 2.0, venue="mexc")
@@ -393,8 +393,8 @@ def test_at_reduce_only_each_venue_closes_its_own() -> None:
     assert room(world, -2.0, venue="mexc")
 
 
-def test_what_rests_on_the_other_side_does_not_keep_from_closing() -> None:
-    """An order reserved to buy takes nothing from what may be sold."""
+def test_orders_of_the_other_side_do_not_prevent_closing() -> None:
+    """A reserved buy does not reduce the quantity that may be sold."""
     world = market(limit("position", max=9.0))
     held(world, 5.0)
     ask(world, 4.0)
@@ -403,8 +403,8 @@ def test_what_rests_on_the_other_side_does_not_keep_from_closing() -> None:
     assert room(world, -9.5)
 
 
-def test_at_halt_nothing_goes() -> None:
-    """Not what reduces either, but where the limit's `level` says so."""
+def test_at_halt_no_order_is_allowed() -> None:
+    """At halt not even reducing orders are allowed; with `level = "reduce_only"` they are."""
     world = market(limit("position", max=4.0, on_breach="trip"))
     held(world, 5.0)
     assert world.level(SCOPE) == "halt"
@@ -418,7 +418,7 @@ def test_at_halt_nothing_goes() -> None:
 
 
 def test_a_refusal_names_every_limit_once() -> None:
-    """Limit, scope, value, bound and utilization of each; one that shuts the scope too, once."""
+    """A refusal gives limit, scope, value, bound and utilization, once for each limit."""
     world = market(limit("position", max=4.0), limit("order_quantity", max=1.0))
     held(world, 5.0)
     answer = ask(world, 3.0)
@@ -432,7 +432,7 @@ def test_a_refusal_names_every_limit_once() -> None:
 
 
 def test_a_disabled_limit_refuses_nothing() -> None:
-    """An operator's `disable` is for orders, too."""
+    """An operator's `disable` applies to checks too."""
     world = market()
     ask(world, 1.0)
     assert world.operate("disable", SCOPE, limit="position").status == 200
@@ -445,7 +445,7 @@ def test_a_disabled_limit_refuses_nothing() -> None:
 
 
 def test_a_restored_engine_goes_on_with_what_was_reserved() -> None:
-    """Reservations, tokens, repeats, beats and edges, bit for bit, with what follows."""
+    """Reservations, tokens, repeats, heartbeats and edges are restored bit for bit."""
     world = market(
         limit("position", max=10.0),
         limit("total_notional", max=1_000.0),
@@ -457,7 +457,7 @@ def test_a_restored_engine_goes_on_with_what_was_reserved() -> None:
         limit("error_rate", min_samples=2),
     )
     world.each([ev.Heartbeat(strategy="mm"), ev.Edge(bps=150.0, strategy="mm")])
-    for quantity in (0.1, 0.2, 0.3):  # sums that floats do not hold
+    for quantity in (0.1, 0.2, 0.3):  # sums that floats do not represent exactly
         ask(world, quantity, id=str(quantity), strategy="mm")
     world.each([order("open", "0.2", remaining=0.1), fill("buy", 0.1, 99.0, order_id="0.3")])
     world.step(order("closed", "0.1"))
@@ -481,8 +481,8 @@ def test_a_restored_engine_goes_on_with_what_was_reserved() -> None:
     assert twin.decisions[1:] == world.decisions[-len(twin.decisions[1:]) :]
 
 
-def test_the_incident_of_an_order_holds_the_figure_that_tripped() -> None:
-    """101 of 100, not the 90 that were held before the order."""
+def test_the_incident_of_an_order_has_the_value_that_tripped() -> None:
+    """The incident has 101 of 100, not the 90 from before the order."""
     world = World(limit("position", max=100.0, on_breach="trip"))
     world.step(fill("buy", 90.0, 1.0, "M1"))
     world.check(symbol="M1", quantity=11.0)

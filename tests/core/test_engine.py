@@ -1,4 +1,4 @@
-"""The engine end to end: time, scopes, checks, and what readers see."""
+"""The engine as a whole: time, scopes, checks and the view."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.core import (
 
 
 def test_the_defaults() -> None:
-    """Without a configuration four limits are on, with the bounds that are documented."""
+    """Without a configuration four limits are on, with the documented bounds."""
     limits = {one.name: one.params for one in default_limits()}
     assert set(limits) == {"latency_p99", "error_streak", "error_rate", "portfolio_loss"}
     assert not any(one.written for one in default_limits())
@@ -52,7 +52,7 @@ ANY_BOOK = ("account", "venue", "strategy")
 
 
 def cooldown(seconds: float) -> Recovery:
-    """The same wait each time, and closed after it."""
+    """A recovery with a constant wait, closed after it."""
     return Recovery(after=seconds, multiplier=1.0, max=seconds, jitter=0.0, probes=0)
 
 
@@ -86,7 +86,7 @@ KINDS: dict[str, tuple[tuple[str, ...], str, Any, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("kind", LIMITS)
 def test_the_table_of_kinds(kind: str) -> None:
-    """What a limit of each kind is over, does and recovers by when nothing else is written."""
+    """The default scope, effect and recovery of each kind."""
     scopes, on_breach, recover, own = KINDS[kind]
     params = LIMITS[kind].Params
     bound: dict[str, Any] = {} if "max" in own else {"min" if kind == "edge" else "max": 0.5}
@@ -103,10 +103,10 @@ def test_the_table_of_kinds(kind: str) -> None:
 
 
 def test_a_whole_incident() -> None:
-    """A venue slows down, its gate shuts, orders are cancelled, it recovers."""
+    """A venue slows down, its scope halts, orders are cancelled, and it recovers."""
     world = World(latency_limit(window=100, min_samples=100, breaches=5), targets=OMS)
     world.each([latency(0.1)] * 99)
-    world.each([latency(0.25)] * 5)  # the first is one of a hundred, and may be
+    world.each([latency(0.25)] * 5)  # one slow sample of a hundred is within the bound
     assert world.level("venue:kraken") == "allow"
     outcome = world.step(latency(0.25))
     told = [type(decision) for decision in outcome.decisions]
@@ -128,7 +128,7 @@ def test_a_whole_incident() -> None:
 
 
 def test_time_never_goes_back() -> None:
-    """A clock that jumps back neither shortens a wait nor lengthens it."""
+    """A step of the clock backwards changes no wait."""
     world = World(limit("error_streak", max=1))
     world.step(error())
     world.engine.step([ev.Tick()], now_ns=5, wall_ns=5)
@@ -137,16 +137,16 @@ def test_time_never_goes_back() -> None:
     assert world.state("error_streak") == "closed"
 
 
-def test_nothing_to_wait_for() -> None:
-    """An engine that waits for nothing says so; one that waits says for when."""
+def test_the_next_deadline() -> None:
+    """The next deadline is the earliest timer, or never."""
     world = World(limit("error_streak", max=1))
     assert world.engine.next_deadline_ns == NEVER_NS
     world.step(error())
     assert world.engine.next_deadline_ns == world.now_ns + 300 * SECOND
 
 
-def test_a_late_tick_is_a_tick() -> None:
-    """What became due while the process slept happens at the next step, whatever it is."""
+def test_due_timers_fire_at_the_next_step() -> None:
+    """Timers that became due while the process was suspended fire at the next step."""
     world = World(limit("error_streak", max=1))
     world.step(error())
     world.now_ns += 3_600 * SECOND
@@ -190,7 +190,7 @@ MORE: dict[Any, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", MORE, ids=lambda kind: kind.__name__)
 def test_every_type_registers_what_it_names(kind: Any) -> None:
-    """Venue, symbol and strategy, as far as the type has them, and the account."""
+    """Each type registers its venue, symbol and strategy, and the account."""
     assert set(ev.Reported.__args__) < set(MORE)
     world = World()
     named = {key: name for key, name in NAMED.items() if key in kind.__struct_fields__}
@@ -206,7 +206,7 @@ def test_configured_venues_have_a_level_from_the_start() -> None:
 
 
 def test_a_scope_inherits_a_shut_account() -> None:
-    """A scope that appears while the account is frozen is shut from its first moment."""
+    """A scope that is registered while the account is frozen is at halt from the start."""
     world = World()
     world.operate("freeze")
     world.step(latency(0.1, "new"))
@@ -214,7 +214,7 @@ def test_a_scope_inherits_a_shut_account() -> None:
 
 
 def test_too_many_scopes_are_refused() -> None:
-    """`admit` names what does not fit; known scopes always do."""
+    """`admit` raises for the new scopes that do not fit; known scopes always fit."""
     world = World(max_scopes=2)
     world.engine.admit([latency(0.1)])
     world.step(latency(0.1))
@@ -242,7 +242,7 @@ def test_checks_follow_the_lowest_level() -> None:
 
 @pytest.mark.parametrize("scope", ["account", "venue:kraken", "symbol:BTC/USDT", "strategy:mm"])
 def test_each_scope_of_an_order_may_hold_it(scope: str) -> None:
-    """Whichever of its four scopes is frozen: it is refused by name, an order elsewhere is not."""
+    """A freeze of any of its four scopes refuses an order by name, and no order elsewhere."""
     world = World()
     world.step(ev.Heartbeat(venue="kraken", symbol="BTC/USDT", strategy="mm"))
     world.operate("freeze", scope)
@@ -253,7 +253,7 @@ def test_each_scope_of_an_order_may_hold_it(scope: str) -> None:
 
 
 def test_an_unknown_venue_is_not_allowed_by_simulation() -> None:
-    """A simulated order registers nothing: what nobody named is halted."""
+    """A simulated order registers no scope: an unknown venue is at halt."""
     world = World()
     refused = world.check(simulate=True)
     assert (refused.allowed, {b.limit for b in refused.reasons}) == (False, {"unregistered"})
@@ -263,7 +263,7 @@ def test_an_unknown_venue_is_not_allowed_by_simulation() -> None:
 
 
 def test_permits_lapse() -> None:
-    """A permit that nobody used is given again after 5 s; simulation takes none."""
+    """An unused permit is available again after 5 s; a simulation uses none."""
     world = World(latency_limit())
     world.step(latency(1.0), ev.Heartbeat(symbol="BTC/USDT"))
     world.wait(30)
@@ -275,8 +275,8 @@ def test_permits_lapse() -> None:
     assert world.check().allowed
 
 
-def test_permits_are_of_one_half_open_time() -> None:
-    """Those given before a bad probe take nothing from the next half-open, however soon."""
+def test_permits_belong_to_one_half_open_state() -> None:
+    """Permits from before a bad probe do not count in the next half-open state."""
     world = World(latency_limit(recover=exact(1.0, multiplier=1.0)))
     for _ in range(2):
         world.step(latency(1.0))
@@ -284,8 +284,8 @@ def test_permits_are_of_one_half_open_time() -> None:
         assert [world.check().allowed for _ in range(4)] == [True, True, True, False]
 
 
-def test_every_half_open_breaker_gives_its_permit() -> None:
-    """An order needs one of each that its scopes have: the fewest probes decide, and are named."""
+def test_an_order_needs_a_permit_of_each_half_open_breaker() -> None:
+    """The half-open breaker with the fewest probes decides, and the refusal names it."""
     world = World(latency_limit(), latency_limit(name="few", recover=exact(30.0, probes=1)))
     world.step(latency(1.0), latency(0.1, "mexc"))
     world.wait(30)
@@ -299,8 +299,8 @@ def test_every_half_open_breaker_gives_its_permit() -> None:
     assert [world.check().allowed for _ in range(3)] == [True, True, False]
 
 
-def test_what_readers_see() -> None:
-    """The view has the window's statistics, the portfolio and when each venue last spoke."""
+def test_the_view() -> None:
+    """The view has the window's statistics, the portfolio and the last event of each venue."""
     world = World(latency_limit(window=100), loss_limit())
     world.step(*[latency(n / 1_000) for n in range(2, 201, 2)])
     world.step(balances(USDT=1_000.0), price("BTC/USDT", 100.0, "mexc"), ev.Edge(bps=-2.0))
@@ -325,15 +325,15 @@ def test_utilization_is_clamped() -> None:
     assert world.breaker("latency_p99").utilization == 10.0
 
 
-def test_starts_and_stops_are_told() -> None:
-    """Each has a line in the audit trail."""
+def test_starts_and_stops_are_recorded() -> None:
+    """Each start and stop has a record in the audit trail."""
     world = World()
     world.step(ev.Stop())
     kinds = [d.kind for d in world.decisions if isinstance(d, Record)]
     assert kinds == ["start", "stop"]
 
 
-def test_a_disabled_limit_is_not_there() -> None:
+def test_a_limit_with_enabled_false_is_left_out() -> None:
     """`enabled = false` leaves a limit out."""
     world = World(latency_limit(enabled=False))
     world.step(latency(9.0))
@@ -341,8 +341,8 @@ def test_a_disabled_limit_is_not_there() -> None:
     assert EngineConfig().limits == ()
 
 
-def test_a_rolling_loss_of_an_unknown_equity_does_not_hold_time_up() -> None:
-    """The oldest minute leaves the window while a mark is too old: the step ends, and says so."""
+def test_a_rolling_loss_of_unknown_equity_ends_its_step() -> None:
+    """The oldest minute leaves the window while a mark has expired: the step ends, with unknown."""
     params = LossParams(max=100.0, period=1)
     world = World(
         LimitConfig(name="loss", kind="loss", params=params, written=True),

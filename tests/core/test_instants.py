@@ -1,4 +1,4 @@
-"""An instant that is applied in pieces: the same as in one, bit for bit, whatever the pieces."""
+"""An instant that is applied in pieces equals the whole one, bit for bit."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from riskmon.core.decisions import Outcome
 from riskmon.core.engine import Engine
 from riskmon.core.parsing import parse_json
 from tests.core import BEGIN_WALL_NS, FEW, MANY, plain, run
-from tests.core.play import STEPS, play, tell
+from tests.core.play import STEPS, play, story_world
 
 HELD_NS = 10**12
-FIXED_WORK = 20_000  # what a batch may bring of old: EARLY_MAX, and what is held
+FIXED_WORK = 20_000  # late events that a batch may have: EARLY_MAX, and those held back
 REPORTED = ev.Reported.__args__
 BUDGETS = st.integers(1, 300)
 
 
 def in_pieces(engine: Engine, events: Sequence[ev.Event], at_ns: int, budget: int) -> Outcome:
-    """One instant in pieces of about ``budget`` units of work."""
+    """Apply one instant in pieces of about ``budget`` units of work."""
     instant = engine.begin(events, now_ns=at_ns, wall_ns=BEGIN_WALL_NS + at_ns)
     while (outcome := instant.advance(budget)) is None:
         pass
@@ -36,7 +36,7 @@ def in_pieces(engine: Engine, events: Sequence[ev.Event], at_ns: int, budget: in
 
 
 def same(whole: Engine, sliced: Engine, events: list[ev.Event], at_ns: int, budget: int) -> None:
-    """Both engines take a batch, one of them in pieces, and are the same after it."""
+    """Apply a batch to both engines, to one of them in pieces, and compare them."""
     one = run(whole, events, at_ns)
     other = in_pieces(sliced, events, at_ns, budget)
     assert msgspec.json.encode(one) == msgspec.json.encode(other)
@@ -46,10 +46,10 @@ def same(whole: Engine, sliced: Engine, events: list[ev.Event], at_ns: int, budg
 
 
 def check_story(steps: list[Any], budget: int) -> None:
-    world = tell()
+    world = story_world()
     for number, what in enumerate(steps):
         play(world, number, what)
-    whole, sliced = Engine(tell().config), Engine(tell().config)
+    whole, sliced = Engine(story_world().config), Engine(story_world().config)
     for events, at_ns in world.log:
         same(whole, sliced, events, at_ns, budget)
     reported = [event for events, _ in world.log for event in events if type(event) in REPORTED]
@@ -73,7 +73,7 @@ def test_pieces_of_any_size_are_one_step_long(steps: list[Any], budget: int) -> 
 
 @pytest.mark.parametrize("name", BODIES)
 def test_a_large_batch_in_pieces(name: str) -> None:
-    """Each kind of large batch gives the same whole and in pieces, with work in proportion."""
+    """Each kind of large batch has the same result whole and in pieces; work is linear."""
     events = part(name, 1_500)
     whole, sliced = held(200), held(200)
     try:
@@ -105,7 +105,7 @@ def test_work_is_in_proportion(name: str) -> None:
 
 
 def part(name: str, size: int) -> list[ev.Event]:
-    """The first events of a large body, with at most ``size`` of them or of their assets."""
+    """The first ``size`` events of a large body, or their first ``size`` assets."""
     events: list[ev.Event] = []
     for event in parse_json(filled(islice(BODIES[name](), size)), BEGIN_WALL_NS):
         size -= len(event.assets) if isinstance(event, ev.Balances) else 1
@@ -116,7 +116,7 @@ def part(name: str, size: int) -> list[ev.Event]:
 
 
 def held(symbols: int) -> Engine:
-    """An engine with all kinds of limit and positions that are priced through one asset."""
+    """An engine with every kind of limit and positions priced through one asset."""
     engine = Engine(everything(max_scopes=2_048))
     for events in holding(symbols):
         run(engine, events, HELD_NS)

@@ -1,4 +1,4 @@
-"""What an operator may do, what he is refused, and what stays in the audit trail."""
+"""Operators' calls: effects, refusals and the audit trail."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def tripped(**more: object) -> World:
 
 
 def test_freeze_is_never_refused_and_idempotent() -> None:
-    """Freezing twice is freezing once; it needs no generation."""
+    """A second freeze changes nothing; a freeze needs no generation."""
     world = World(targets=OMS)
     for _ in range(2):
         answer = world.operate("freeze", generation=None)
@@ -50,7 +50,7 @@ def test_freeze_takes_over_an_open_breaker() -> None:
 
 
 def test_trip_by_hand() -> None:
-    """An operator's trip opens `manual` until he resets it."""
+    """An operator's trip opens `manual` until a reset."""
     world = World()
     assert world.operate("trip").breakers[0].limit == "manual"
     world.wait(10_000)
@@ -58,8 +58,8 @@ def test_trip_by_hand() -> None:
     assert world.operate("reset").level == "allow"
 
 
-def test_what_loosens_needs_the_generation_that_was_seen() -> None:
-    """Without it, or with an older one than the breaker's change: 409."""
+def test_a_loosening_call_needs_the_current_generation() -> None:
+    """Without a generation, or with one older than the breaker's last change: 409."""
     world = tripped()
     seen = world.engine.generation
     assert world.operate("reset", "venue:kraken", generation=None).status == 409
@@ -70,8 +70,8 @@ def test_what_loosens_needs_the_generation_that_was_seen() -> None:
     assert world.operate("reset", "venue:kraken", generation=seen).status == 200
 
 
-def test_only_what_is_addressed_must_not_have_changed() -> None:
-    """Another limit of the same scope may have; without a limit both are addressed."""
+def test_only_changes_of_addressed_breakers_conflict() -> None:
+    """Another limit of the scope may have changed; a call without a limit addresses both."""
     world = World(latency_limit(), limit("error_streak", max=1))
     world.step(latency(1.0))
     seen = world.engine.generation
@@ -82,8 +82,8 @@ def test_only_what_is_addressed_must_not_have_changed() -> None:
     assert (one.status, world.level("venue:kraken")) == (200, "halt")
 
 
-def test_what_only_blocks_would_not_trip_again() -> None:
-    """An operator froze a limit that blocks: he may end that while the size is past its bound."""
+def test_a_blocking_limit_would_not_trip_again() -> None:
+    """A freeze of a blocking limit may be ended while the size is past its bound."""
     world = World(limit("position", max=1.0))
     world.step(fill("buy", 2.0, 9.0))
     scope = "symbol:BTC/USDT:USDT"
@@ -93,7 +93,7 @@ def test_what_only_blocks_would_not_trip_again() -> None:
 
 
 def test_reset_does_not_end_a_freeze() -> None:
-    """A frozen breaker wants `unfreeze`; without a limit, `reset` does not address it."""
+    """A frozen breaker needs `unfreeze`; `reset` without a limit does not address it."""
     world = World()
     world.operate("freeze")
     refused = world.operate("reset", limit="manual")
@@ -103,8 +103,8 @@ def test_reset_does_not_end_a_freeze() -> None:
     assert world.operate("unfreeze").level == "allow"
 
 
-def test_an_unconfirmed_cancel_holds_unless_forced() -> None:
-    """409 while orders may rest; `force` takes the risk."""
+def test_an_unconfirmed_cancel_refuses_a_reset_unless_forced() -> None:
+    """409 while orders may rest, except with `force`."""
     world = tripped(targets=OMS)
     refused = world.operate("reset", "venue:kraken")
     assert (refused.status, "not confirmed" in refused.detail) == (409, True)
@@ -112,8 +112,8 @@ def test_an_unconfirmed_cancel_holds_unless_forced() -> None:
     assert world.level("venue:kraken") == "allow"
 
 
-def test_an_unfreeze_waits_for_the_cancel_as_well() -> None:
-    """409 while orders may rest, an operator's own freeze or a limit's."""
+def test_an_unconfirmed_cancel_refuses_an_unfreeze() -> None:
+    """409 while orders may rest, for a freeze by an operator or by a limit."""
     world = World(latency_limit(on_breach="freeze"), targets=OMS)
     world.step(latency(1.0))
     world.operate("freeze")
@@ -125,8 +125,8 @@ def test_an_unfreeze_waits_for_the_cancel_as_well() -> None:
     assert world.level("venue:kraken") == "allow"
 
 
-def test_without_a_limit_a_call_is_for_all_of_the_scope() -> None:
-    """`reset`, `disable`, `enable` and `unfreeze` act on each that they concern, and no other's."""
+def test_a_call_without_a_limit_addresses_all_of_the_scope() -> None:
+    """`reset`, `disable`, `enable` and `unfreeze` apply to each breaker that they concern."""
     world = World(latency_limit(), limit("error_streak", max=1, recover="operator"), loss_limit())
     world.step(latency(0.1, "mexc"), latency(1.0), error())
     both = ["error_streak", "latency_p99"]
@@ -145,8 +145,8 @@ def test_without_a_limit_a_call_is_for_all_of_the_scope() -> None:
 
 
 @pytest.mark.parametrize("before", ["closed", "open", "half_open", "disabled", "frozen"])
-def test_a_freeze_is_refused_in_no_state(before: str) -> None:
-    """From whatever state: frozen, with an incident, and only an operator ends it."""
+def test_a_freeze_succeeds_in_every_state(before: str) -> None:
+    """From every state the breaker becomes frozen, with an incident, until an operator ends it."""
     world = World(latency_limit(on_breach="freeze" if before == "frozen" else "trip"))
     world.step(latency(0.1 if before in ("closed", "disabled") else 1.0))
     if before == "disabled":
@@ -162,8 +162,8 @@ def test_a_freeze_is_refused_in_no_state(before: str) -> None:
 
 
 @pytest.mark.parametrize(("action", "after"), [("trip", "open"), ("reset", "closed")])
-def test_what_an_operator_may_do_to_a_half_open_breaker(action: str, after: str) -> None:
-    """He need not wait for its probes, either way; to disable it, it must be closed first."""
+def test_calls_on_a_half_open_breaker(action: str, after: str) -> None:
+    """`reset` and `trip` need no probes; `disable` needs a closed breaker."""
     world = tripped()
     world.wait(30)
     assert world.operate("disable", "venue:kraken").status == 409
@@ -172,7 +172,7 @@ def test_what_an_operator_may_do_to_a_half_open_breaker(action: str, after: str)
 
 
 def test_a_rebase_is_for_losses_only() -> None:
-    """It makes no position smaller: what would trip again for its size is refused all the same."""
+    """A rebase does not lower a size: a breaker that would trip again for it is refused."""
     config = PortfolioConfig(initial_capital=1_000.0)
     world = World(limit("position", max=1.0, on_breach="freeze"), loss_limit(), portfolio=config)
     world.step(fill("buy", 2.0, 9.0))
@@ -180,7 +180,7 @@ def test_a_rebase_is_for_losses_only() -> None:
     assert (refused.status, [blame.limit for blame in refused.would_trip]) == (409, ["position"])
 
 
-def test_what_would_trip_again_is_refused_with_its_name() -> None:
+def test_a_breaker_that_would_trip_again_is_refused_by_name() -> None:
     """409 that names the limit, its value and its bound."""
     world = World(loss_limit())
     world.each([balances(USDT=1_000.0), balances(USDT=900.0)])
@@ -190,8 +190,8 @@ def test_what_would_trip_again_is_refused_with_its_name() -> None:
     assert world.level() == "halt"
 
 
-def test_preview_only_tells() -> None:
-    """A preview answers as the call would, changes nothing and leaves no line."""
+def test_a_preview_changes_nothing() -> None:
+    """A preview gives the call's answer, changes nothing and adds no record."""
     world = tripped()
     seen, told = world.engine.generation, len(world.decisions)
     assert world.operate("freeze", preview=True).status == 200
@@ -202,7 +202,7 @@ def test_preview_only_tells() -> None:
 
 
 def test_a_preview_of_a_rebase_rebases_nothing() -> None:
-    """It says that it would be done; capital, peak and periods stay."""
+    """The answer is that of the rebase; capital, peak and periods stay."""
     world = World(loss_limit(), limit("daily_loss", max=50.0))
     world.each([balances(USDT=1_000.0), balances(USDT=900.0)])
     before = plain(world.engine)
@@ -211,7 +211,7 @@ def test_a_preview_of_a_rebase_rebases_nothing() -> None:
 
 
 def test_disable_ends_after_for_seconds() -> None:
-    """To the moment, and by itself."""
+    """The breaker is back in force after `for` seconds, to the nanosecond."""
     world = World(latency_limit())
     world.step(latency(0.1))
     world.operate("disable", "venue:kraken", for_seconds=10.0)
@@ -222,7 +222,7 @@ def test_disable_ends_after_for_seconds() -> None:
 
 
 def test_disable_needs_a_closed_breaker_and_ends() -> None:
-    """Out of service for an hour by default; then, or by `enable`, it is back."""
+    """A disable lasts an hour by default, and ends then or by `enable`."""
     world = tripped()
     assert world.operate("disable", "venue:kraken").status == 409
     world.operate("reset", "venue:kraken")
@@ -238,7 +238,7 @@ def test_disable_needs_a_closed_breaker_and_ends() -> None:
 
 
 def test_enable_and_for() -> None:
-    """`for` sets how long; `enable` ends it; a freeze works on a disabled breaker, too."""
+    """`for` sets the duration; `enable` ends it; a freeze of a disabled breaker succeeds."""
     world = World(limit("error_streak", max=1, recover=exact(1.0)))
     world.step(latency(0.1))
     world.operate("disable", "venue:kraken", for_seconds=10.0)
@@ -252,7 +252,7 @@ def test_enable_and_for() -> None:
 
 
 def test_unknown_names_are_404_with_near_ones() -> None:
-    """A misspelt scope or limit is answered with what it may have meant."""
+    """The answer to a misspelt scope or limit lists near names."""
     world = tripped()
     assert world.operate("freeze", "venue:kracken").near[0] == "venue:kraken"
     answer = world.operate("freeze", "venue:kraken", limit="latency")
@@ -260,7 +260,7 @@ def test_unknown_names_are_404_with_near_ones() -> None:
 
 
 def test_every_call_enters_the_audit_trail() -> None:
-    """Refused ones too, with who, why and what became of it."""
+    """Refused calls are recorded too, with token, reason and outcome."""
     world = tripped()
     world.operate("reset", "venue:kraken", generation=0, by="ann", reason="looks fine")
     world.operate("reset", "venue:kraken", by="bob")
@@ -272,8 +272,8 @@ def test_every_call_enters_the_audit_trail() -> None:
     assert lines[0].id != lines[1].id
 
 
-def test_a_freeze_is_no_trip_in_a_row() -> None:
-    """After an `unfreeze` the next wait is the first."""
+def test_a_freeze_restarts_the_waits() -> None:
+    """After an `unfreeze` the next wait is the shortest."""
     world = World(latency_limit())
     world.step(latency(0.1))
     world.operate("freeze", "venue:kraken", limit="latency_p99")
@@ -283,8 +283,8 @@ def test_a_freeze_is_no_trip_in_a_row() -> None:
     assert world.state("latency_p99") == "half_open"
 
 
-def test_a_reset_begins_the_waits_anew() -> None:
-    """After an operator's reset the next wait is the first."""
+def test_a_reset_restarts_the_waits() -> None:
+    """After an operator's reset the next wait is the shortest."""
     world = tripped()
     world.wait(30)
     world.step(latency(1.0))
@@ -304,7 +304,7 @@ WAYS: dict[str, tuple[str, ...]] = {  # into each state
     "frozen": ("freeze",),
     "disabled": ("disable",),
 }
-BECOMES = {  # what the call makes of it, "=" leaves it, and a text is the cure in the 409
+BECOMES = {  # the state after the call, "=" for the same; a text is the cure in the 409
     "freeze": ("frozen", "frozen", "frozen", "=", "frozen"),
     "trip": ("open", "=", "open", "=", "enable it first"),
     "unfreeze": ("=", "reset it", "reset it", "closed", "enable it"),
@@ -331,7 +331,7 @@ def in_state(state: str) -> World:
 @pytest.mark.parametrize(("state", "at"), [(state, at) for at, state in enumerate(WAYS)])
 @pytest.mark.parametrize("action", BECOMES)
 def test_every_answer_is_true(action: str, state: str, at: int, preview: bool) -> None:
-    """200 only where the breaker is, or was already, as the call wants it; else 409 with a cure."""
+    """200 only where the breaker is in the state of the call afterwards; else 409 with a cure."""
     world = in_state(state)
     before, wanted = world.breaker("position", SCOPE), BECOMES[action][at]
     answer = world.operate(action, SCOPE, limit="position", preview=preview)
@@ -349,8 +349,8 @@ def test_every_answer_is_true(action: str, state: str, at: int, preview: bool) -
         assert wanted in answer.detail
 
 
-def test_a_disable_again_lasts_anew() -> None:
-    """From the second call on, for as long as that one says, longer or shorter."""
+def test_a_second_disable_replaces_the_first() -> None:
+    """The duration counts from the second call, longer or shorter."""
     for seconds, lasts in ((100.0, 160.0), (5.0, 65.0)):
         world = in_state("disabled")
         world.wait(60)
@@ -361,8 +361,8 @@ def test_a_disable_again_lasts_anew() -> None:
         assert world.state("position", SCOPE) == "closed"
 
 
-def test_what_is_no_limit_cannot_be_out_of_service() -> None:
-    """A `trip` by hand always works: `manual` is not disabled."""
+def test_a_pseudo_limit_cannot_be_disabled() -> None:
+    """`manual` cannot be disabled, so that a `trip` by hand always succeeds."""
     world = World()
     world.operate("freeze")
     world.operate("unfreeze")
@@ -372,8 +372,8 @@ def test_what_is_no_limit_cannot_be_out_of_service() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, 1e10, float("inf"), float("nan")])
-def test_a_time_out_of_service_has_an_end(seconds: float) -> None:
-    """What is no duration, or is over 30 years, is refused and changes nothing."""
+def test_the_duration_of_a_disable_is_bounded(seconds: float) -> None:
+    """A value that is no duration, or over 30 years, is refused and changes nothing."""
     world = in_state("closed")
     refused = world.operate("disable", SCOPE, for_seconds=seconds)
     assert (refused.status, "for" in refused.detail) == (409, True)
@@ -381,14 +381,14 @@ def test_a_time_out_of_service_has_an_end(seconds: float) -> None:
 
 
 def test_a_preview_makes_no_breaker() -> None:
-    """Asking what a freeze would do leaves no trace of one."""
+    """A preview of a freeze creates no breaker."""
     world = World(latency_limit())
     assert world.operate("freeze", preview=True).status == 200
     assert [b.limit for b in world.view.breakers if b.scope == "account"] == []
 
 
-def test_a_call_that_finds_nothing_says_so() -> None:
-    """Nothing is open: 200, in words, in the audit trail too."""
+def test_a_reset_without_an_open_breaker() -> None:
+    """Without an open breaker the answer is 200 with a sentence, in the audit trail too."""
     world = World()
     assert world.operate("reset").detail == "nothing over account to reset"
     (line,) = [d for d in world.decisions if isinstance(d, Record) and d.kind == "operation"]
@@ -399,14 +399,14 @@ def test_a_call_that_finds_nothing_says_so() -> None:
 
 
 def lost(*equity: float) -> World:
-    """A world that reports so much USDT, one balance after the other."""
+    """A world with these balances of USDT, one after the other."""
     world = World(loss_limit())
     world.each([balances(USDT=amount) for amount in equity])
     return world
 
 
 def test_rebase_without_an_equity_is_refused() -> None:
-    """Unknown, or nothing left: 409 that names what is missing, and nothing is reset."""
+    """With equity unknown or zero: 409 that names what is missing, and no reset."""
     old = lost(1_000.0, 900.0)
     old.wait(1_000)
     refused = old.operate("reset", rebase=True)
@@ -419,7 +419,7 @@ def test_rebase_without_an_equity_is_refused() -> None:
 
 
 def test_rebase_alone() -> None:
-    """With nothing to reset it still makes the present equity the capital, and says so."""
+    """Without a breaker to reset a rebase makes the current equity the capital."""
     world = lost(1_000.0, 990.0)
     answer = world.operate("reset", rebase=True)
     assert (answer.status, answer.detail) == (200, "nothing over account to reset: only rebased")
@@ -427,8 +427,8 @@ def test_rebase_alone() -> None:
 
 
 @pytest.mark.parametrize("action", ["trip", "disable", "enable", "freeze"])
-def test_rebase_goes_with_what_loosens(action: str) -> None:
-    """Elsewhere it is refused; a freeze is never refused, and says that it did not."""
+def test_rebase_belongs_to_loosening_calls(action: str) -> None:
+    """Other calls with `rebase` are refused; a freeze succeeds without a rebase."""
     world = lost(1_000.0, 990.0)
     answer = world.operate(action, rebase=True)
     assert answer.status == (200 if action == "freeze" else 409)

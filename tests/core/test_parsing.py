@@ -78,17 +78,17 @@ FIELDS = [(kind, name) for kind, fields in GOOD.items() for name in fields]
 
 
 def read(*events: dict[str, Any]) -> list[ev.Reported]:
-    """What a JSON array of events gives."""
+    """Parse a JSON array of events."""
     return parse_json(json.dumps(events).encode(), BEGIN_WALL_NS)
 
 
 def event(kind: str, **changes: Any) -> dict[str, Any]:
-    """A good event, changed."""
+    """A valid event with some of its fields changed."""
     return {"type": kind, **GOOD[kind], **changes}
 
 
 def refused(*events: dict[str, Any]) -> BadEvents:
-    """The fault of a batch that is refused."""
+    """Return the fault of a batch that must be refused."""
     with pytest.raises(BadEvents) as caught:
         read(*events)
     return caught.value
@@ -100,13 +100,13 @@ def only(fields: list[tuple[str, str]], names: set[str]) -> list[tuple[str, str]
 
 
 def test_the_contract_names_every_type() -> None:
-    """There are thirteen types, and each has a good example here."""
+    """There are thirteen types, and each has a valid example here."""
     assert {type(read(event(kind))[0]) for kind in GOOD} == set(ev.Reported.__args__)
 
 
 @pytest.mark.parametrize(("kind", "name"), FIELDS)
 def test_optional_and_required(kind: str, name: str) -> None:
-    """What is optional may be left out; without a required field the batch is refused."""
+    """Optional fields may be left out; without a required field the batch is refused."""
     less = {key: value for key, value in event(kind).items() if key != name}
     if name in OPTIONAL.get(kind, set()):
         assert len(read(less)) == 1
@@ -147,7 +147,7 @@ def test_ids(kind: str, name: str) -> None:
     ],
 )
 def test_bad_numbers(kind: str, name: str, bad: Any) -> None:
-    """Not-a-number, infinities, magnitudes over 1e15 and what is no decimal are refused."""
+    """Not-a-number, infinities, magnitudes over 1e15 and texts that are no decimal are refused."""
     fault = refused(event("latency"), event(kind, **{name: bad}))
     assert (fault.index, fault.field) == (1, name)
 
@@ -186,8 +186,8 @@ def test_good_numbers(kind: str, name: str) -> None:
         ("balances", "assets", []),
     ],
 )
-def test_what_cannot_be(kind: str, name: str, bad: Any) -> None:
-    """Amounts that have a sign or a range, and words that are a choice."""
+def test_values_out_of_range(kind: str, name: str, bad: Any) -> None:
+    """Amounts outside their sign or range, and words outside their choices, are refused."""
     assert refused(event(kind, **{name: bad})).field == name
 
 
@@ -202,8 +202,8 @@ def test_what_cannot_be(kind: str, name: str, bad: Any) -> None:
         ("edge", "bps", -5),
     ],
 )
-def test_what_may_be(kind: str, name: str, good: float) -> None:
-    """A debt, a rebate, a short, a loss: these have two signs."""
+def test_signed_values(kind: str, name: str, good: float) -> None:
+    """A debt, a rebate, a short position and a loss may be negative."""
     assert getattr(read(event(kind, **{name: good}))[0], name) == good
 
 
@@ -270,7 +270,7 @@ def test_at(kind: str, age_s: int, *, good: bool) -> None:
 
 
 def test_at_without_a_zone() -> None:
-    """A time without a zone says nothing."""
+    """A time without a zone is refused."""
     assert refused(event("pnl", at="2026-01-02T03:04:05")).field == "at"
 
 
@@ -284,7 +284,7 @@ def test_at_without_a_zone() -> None:
     ],
 )
 def test_broken_json(body: bytes, offset: int) -> None:
-    """A syntax error says at which byte."""
+    """A syntax error gives its byte offset."""
     with pytest.raises(BadEvents) as caught:
         parse_json(body, BEGIN_WALL_NS)
     assert (caught.value.offset, caught.value.index) == (offset, None)
@@ -298,7 +298,7 @@ def test_one_object_is_a_batch_of_one() -> None:
 
 
 def test_lines() -> None:
-    """One object a line; empty lines are passed over; a broken line is named by its number."""
+    """One object per line; empty lines are skipped; a fault names its line number."""
     good = json.dumps(event("pnl")).encode()
     assert len(parse_ndjson(good + b"\n\n" + good + b"\r\n", BEGIN_WALL_NS)) == 2
     for bad in (b"{", b"\xff"):

@@ -1,4 +1,4 @@
-"""What holds after every step of every story."""
+"""Properties of the engine after every step of random stories."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tests.core import (
     limit,
     plain,
 )
-from tests.core.play import STEPS, play, tell
+from tests.core.play import STEPS, play, story_world
 
 
 def numbers(value: Any) -> list[float]:
-    """Every number in plain data."""
+    """Yield every number in plain data."""
     if isinstance(value, dict):
         return [n for inner in value.values() for n in numbers(inner)]
     if isinstance(value, list):
@@ -38,14 +38,14 @@ def numbers(value: Any) -> list[float]:
 
 
 def check_levels(world: World) -> None:
-    """No gate is open under a breaker that covers it and is open or frozen."""
+    """Assert that no scope is above the level of an open or frozen breaker that covers it."""
     shut = {b.scope for b in world.view.breakers if b.state in ("open", "frozen")}
     for scope, level in world.engine.levels.items():
         assert level == 0 or not shut & {scope, "account"}
 
 
-def said_to_be_done(world: World) -> set[str]:
-    """The incidents whose cancel was confirmed, by the events and nothing else."""
+def reported_done(world: World) -> set[str]:
+    """Return the incidents whose cancel is confirmed, from the events alone."""
     events = [event for batch, _ in world.log for event in batch]
     return {
         event.incident
@@ -66,17 +66,17 @@ def check_transition(world: World, change: Transition, what: Any) -> None:
             for t in reversed(world.transitions)
             if (t.limit, t.scope) == (change.limit, change.scope) and t.after == change.before
         )
-        assert incident in said_to_be_done(world)
+        assert incident in reported_done(world)
 
 
 def _quiet(world: World) -> bool:
-    """Whether a venue ever said that nothing rests: another way to confirm."""
+    """Whether a venue ever reported that no order rests, which confirms too."""
     events = [event for batch, _ in world.log for event in batch]
     return any(isinstance(event, ev.OpenOrders) and event.count == 0 for event in events)
 
 
 def check_reserved(world: World) -> None:
-    """What counts as reserved is what the orders that are known have left."""
+    """Assert that the reserved sums equal those of the known orders."""
     orders = world.engine.state.orders
     assert {one.symbol for one in orders.reserved.values()} == set(orders.pending)
     for symbol, pending in orders.pending.items():
@@ -89,7 +89,7 @@ def check_reserved(world: World) -> None:
 
 
 def check_story(steps: list[Any]) -> None:
-    world = tell()
+    world = story_world()
     for number, what in enumerate(steps):
         told, generation = len(world.transitions), world.engine.generation
         play(world, number, what)
@@ -107,7 +107,7 @@ def check_story(steps: list[Any]) -> None:
 @FEW
 @given(STEPS)
 def test_every_story(steps: list[Any]) -> None:
-    """Gates stay shut under what is shut, generations grow, freezes hold, numbers are numbers."""
+    """Levels stay below open breakers, generations grow, freezes hold, numbers are finite."""
     check_story(steps)
 
 
@@ -168,7 +168,7 @@ def _sampling() -> World:
 @FEW
 @given(SAMPLES, st.lists(st.integers(0, 100), max_size=4))
 def test_splitting_a_batch_changes_nothing(samples: list[ev.Event], cuts: list[int]) -> None:
-    """Latencies and errors of one instant do the same in one batch, in several, or alone."""
+    """Latencies and errors of one instant have the same effect in one batch, several, or alone."""
     check_splitting(samples, cuts)
 
 

@@ -1,10 +1,10 @@
-"""The engine against its slow reference: any story, the same states, values and decisions.
+"""The engine against a slow reference: the same states, values and decisions for any story.
 
 A story is a configuration and a list of things that happen. Both are told it; after every instant
 every breaker, every level and every decision is compared. What the stories leave out, and why:
 
-SILENCE_IS_JUDGED_AT_ANY_TIME
-    it is drawn without ``breaches`` and probes: the moments at which it is judged are the engine's.
+SILENCE_IS_EVALUATED_AT_ANY_TIME
+    it is drawn without ``breaches`` and probes: the instants of its evaluations are the engine's.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ from tests.core.reference.samples import SILENCE
 SYMBOL = "BTC/USDT:USDT"
 SCOPES = ("account", "venue:kraken", "venue:mexc", f"symbol:{SYMBOL}", "strategy:mm")
 
-# -- telling both -----------------------------------------------------------------------------
+# -- both side by side ------------------------------------------------------------------------
 
 
 class Difference(AssertionError):
@@ -67,13 +67,13 @@ class Difference(AssertionError):
 
 
 def same(what: str, engine: Any, reference: Any) -> None:
-    """Both say the same, or it is a :class:`Difference`."""
+    """Raise a :class:`Difference` unless both are equal."""
     if engine != reference:
         raise Difference(f"{what}: engine {engine!r}, reference {reference!r}")
 
 
 def alike(what: str, engine: float | None, reference: float | None) -> None:
-    """As :func:`same`, for numbers that were added up in another order."""
+    """As :func:`same`, for numbers that were added in another order."""
     if engine is None or reference is None:
         same(what, engine, reference)
     elif engine != pytest.approx(reference, rel=1e-9, abs=1e-12):
@@ -82,7 +82,7 @@ def alike(what: str, engine: float | None, reference: float | None) -> None:
 
 @dataclass
 class Pair:
-    """An engine and a reference that are told the same."""
+    """An engine and a reference that get the same events."""
 
     config: EngineConfig
     now_ns: int = 1_000 * SECOND
@@ -95,7 +95,7 @@ class Pair:
         self.step(ev.Start(epoch="e1"))
 
     def step(self, *events: ev.Event) -> None:
-        """One instant of both."""
+        """Apply one instant to both and compare them."""
         outcome = self.engine.step(
             list(events), now_ns=self.now_ns, wall_ns=BEGIN_WALL_NS + self.now_ns
         )
@@ -106,23 +106,23 @@ class Pair:
         self.seen.append(self.engine.generation)
 
     def wait(self, seconds: float) -> None:
-        """Time passes, with a tick at each deadline of the engine."""
+        """Advance time, with a tick at each deadline of the engine."""
         self.wait_until(self.now_ns + round(seconds * SECOND))
 
     def wait_for_deadline(self, more_ns: int) -> None:
-        """Time passes to (nearly) the engine's next deadline."""
+        """Advance time to (nearly) the engine's next deadline."""
         due_ns = self.engine.next_deadline_ns
         if due_ns - self.now_ns < 100_000 * SECOND:  # before any lasting edge is old
             self.now_ns = max(self.now_ns, due_ns + more_ns)
             self.step(ev.Tick())
 
     def stall(self, seconds: float) -> None:
-        """Time passes, and nobody looks at deadlines."""
+        """Advance time without ticks at deadlines."""
         self.now_ns += round(seconds * SECOND)
         self.step(ev.Tick())
 
     def wait_until(self, end_ns: int) -> None:
-        """As :meth:`wait`, to a moment."""
+        """As :meth:`wait`, up to an instant."""
         while (due_ns := self.engine.next_deadline_ns) <= end_ns:
             self.now_ns = max(due_ns, self.now_ns)
             self.step(ev.Tick())
@@ -130,7 +130,7 @@ class Pair:
         self.step(ev.Tick())
 
     def states(self) -> set[str]:
-        """Those that any breaker is in."""
+        """Return the states of all breakers."""
         return {breaker.state for breaker in self.reference.breakers.values()}
 
     # -- what is compared
@@ -205,7 +205,7 @@ class Pair:
             alike(f"{name}: utilization", shown.utilization, breaker.utilization(value))
 
     def _compare_silence(self, name: str, shown: Any, breaker: Breaker) -> None:
-        """SILENCE_IS_JUDGED_AT_ANY_TIME: it is what it was at one of the moments since."""
+        """SILENCE_IS_EVALUATED_AT_ANY_TIME: the value is of some instant since."""
         now = self.reference._value(breaker)
         assert isinstance(now, float)
         if shown.value is None or not -1e-9 <= shown.value <= now + 1e-9:
@@ -251,7 +251,7 @@ class Pair:
 
 
 def waits(after: float, **more: Any) -> Recovery:
-    """A table without jitter."""
+    """A recovery without jitter."""
     return Recovery(**{"after": after, "jitter": 0.0, "max": 40.0, **more})
 
 
@@ -263,12 +263,12 @@ LEVELS = ("halt", "halt", "reduce_only")
 
 
 def some(*values: Any) -> st.SearchStrategy[Any]:
-    """One of a few values."""
+    """Draw one of a few values."""
     return st.sampled_from(values)
 
 
 def drawn(kind: str, *, probed: bool = True, **params: Any) -> st.SearchStrategy[LimitConfig]:
-    """A limit of a kind with any policy; ``params`` are strategies or values."""
+    """Draw a limit of a kind with any policy; ``params`` are strategies or values."""
     recoveries = (*UNPROBED, "clear", "period", *PROBED, *PROBED) if probed else UNPROBED
     wanted = {
         "on_breach": some(*ON_BREACH),
@@ -324,7 +324,7 @@ RATE = drawn(
     slow=some(None, 0.25),
 )
 LOSSES = drawn("loss_streak", max=some(1.0, 2.0, 3.0), breaches=some(1, 2))
-RESTLESS = drawn(
+VOLATILE = drawn(
     "volatility", max=some(0.03, 0.2), window=some(2, 4), min_samples=2, breaches=some(1, 2)
 )
 EDGE = st.one_of(
@@ -343,7 +343,7 @@ EDGE = st.one_of(
     ),
 )
 # 9.7 s and its parts: a wait that ends in the very nanosecond in which silence is no longer clear
-# may look before or after it.
+# may be evaluated before or after it.
 SILENT = drawn(
     "staleness",
     probed=False,
@@ -360,7 +360,7 @@ KINDS = {
     "error_streak": STREAK,
     "error_rate": RATE,
     "loss_streak": LOSSES,
-    "volatility": RESTLESS,
+    "volatility": VOLATILE,
     "edge": EDGE,
     "staleness": SILENT,
     "heartbeat": BEATING,
@@ -368,7 +368,7 @@ KINDS = {
 
 
 def configured(limits: tuple[LimitConfig, ...], targets: tuple[str, ...]) -> EngineConfig:
-    """A quick configuration."""
+    """A configuration with short times."""
     return EngineConfig(
         limits=limits,
         targets=targets,
@@ -377,7 +377,7 @@ def configured(limits: tuple[LimitConfig, ...], targets: tuple[str, ...]) -> Eng
 
 
 def configurations(*kinds: str) -> st.SearchStrategy[EngineConfig]:
-    """One to three of the kinds, each with some policy."""
+    """Draw a configuration of one to three of the kinds, each with some policy."""
     limits = st.lists(some(*kinds), min_size=1, max_size=3, unique=True).flatmap(
         lambda names: st.tuples(*(KINDS[name] for name in names))
     )
@@ -470,13 +470,13 @@ FITTING = {
 
 
 def copied(event: Any, **changes: Any) -> Any:
-    """An event of its own: those of a strategy are shared."""
+    """Copy an event: the drawn ones are shared."""
     values = {name: getattr(event, name) for name in event.__struct_fields__}
     return type(event)(**{**values, **changes})
 
 
 class Story(RuleBasedStateMachine):
-    """What may happen. The subclasses say to which limits, and what is reported."""
+    """Rules of a random story. The subclasses define its limits and reports."""
 
     subject: str
     stalls = True  # whether deadlines may be missed by hours
@@ -485,7 +485,7 @@ class Story(RuleBasedStateMachine):
     told = 0  # so that ids are new
 
     def report(self, events: list[Any], old: float | None = None) -> list[Any]:
-        """The events as they are reported now, requests of ``old`` seconds ago."""
+        """Return the events as reported now, with requests of ``old`` seconds ago."""
         return [self._dated(event, old) for event in events]
 
     def _dated(self, event: Any, old: float | None) -> Any:
@@ -559,7 +559,7 @@ class Story(RuleBasedStateMachine):
         self.confirm_all()
 
     def confirm_all(self) -> None:
-        """Every target says of every cancel that is under way that it is done."""
+        """Every target confirms every cancel that is under way."""
         self.pair.wait(self.pair.config.lease)
         for one in self._unconfirmed():
             for target in one.targets:
@@ -567,7 +567,7 @@ class Story(RuleBasedStateMachine):
 
     @precondition(lambda self: self._cancels())
     @rule(data=st.data(), what=some("sent", "taken", "done", "done"), lag=some(0, 0, 1))
-    def hear_of_a_cancel(self, data: st.DataObject, what: str, lag: int) -> None:
+    def answer_of_a_cancel(self, data: st.DataObject, what: str, lag: int) -> None:
         one = data.draw(some(*self._cancels()))
         target = data.draw(some(*one.targets)) if one.targets else "nobody"
         sweep = max(1, one.sweep - lag)
@@ -579,7 +579,7 @@ class Story(RuleBasedStateMachine):
 
     @precondition(lambda self: self._unconfirmed())
     @rule(venues=st.permutations(("kraken", "mexc")), count=some(0, 0, 0, 1))
-    def hear_that_nothing_rests(self, venues: list[str], count: int) -> None:
+    def report_that_nothing_rests(self, venues: list[str], count: int) -> None:
         self.pair.wait(self.pair.config.lease)
         for one in self._unconfirmed():
             for target in one.targets:
@@ -614,7 +614,7 @@ class Story(RuleBasedStateMachine):
         force: bool,
         ago: int | None,
     ) -> None:
-        """An operator's call, by what he saw ``ago`` instants ago, sometimes behind other news."""
+        """Send an operator's call with the generation of ``ago`` instants ago."""
         action, scope, name = call
         seen = self.pair.seen
         beside = data.draw(st.one_of(st.just([]), st.lists(REPORTS[self.subject], max_size=2)))
@@ -649,7 +649,7 @@ REPORTS: dict[str, st.SearchStrategy[Any]] = {
 
 
 class Requests(Story):
-    """Latencies and errors, and all that may become of a breaker."""
+    """Latencies and errors, with every transition of a breaker."""
 
     subject = "requests"
     limits = configurations("latency_p99", "recent", "error_streak", "error_rate")
@@ -660,7 +660,7 @@ class Requests(Story):
 
 
 class Trades(Story):
-    """Losing closes and restless prices."""
+    """Losing closes and volatile prices."""
 
     subject = "trades"
     limits = configurations("loss_streak", "volatility")
@@ -673,7 +673,7 @@ class Trades(Story):
 
 
 class Signs(Story):
-    """Edges and signs of life: what stands, what is unknown, what clears. Without stalls: what
+    """Edges and heartbeats: state limits, unknown values, clearing. Without stalls: what
     the engine finds late, it takes deadline by deadline."""
 
     subject = "signs"
@@ -681,7 +681,7 @@ class Signs(Story):
 
 
 class Probes(Trades):
-    """One limit, which wants two probes."""
+    """One limit that needs two probes."""
 
     limits = st.just(configured((limit("loss_streak", max=1, recover=waits(10.0, probes=2)),), ()))
 

@@ -1,4 +1,4 @@
-"""The engine's portfolio, standing limits and checks against a second implementation of them.
+"""The engine's portfolio, state limits and checks against a second implementation of them.
 
 A story is a state machine of Hypothesis: any sequence of reports, checks and waits. After each step
 every (limit, scope) and every answer must be what the slow and obvious model says.
@@ -47,7 +47,7 @@ ASSETS = ("USDT", "BTC", "XRP", "BNB")
 
 
 def all_limits() -> tuple[LimitConfig, ...]:
-    """Every standing limit and every limit on orders, some more than once under other names.
+    """Return every state and order limit, some more than once under other names.
 
     Bounds of ratios are odd, so that no rounding of floats decides whether a value is past one.
     """
@@ -104,12 +104,12 @@ NIGHTS = (
 
 
 class Pair:
-    """The engine and the model, told the same."""
+    """An engine and a model that get the same events."""
 
     def __init__(self, portfolio: PortfolioConfig, begin: datetime = NIGHTS[0][0]) -> None:
         self.world = World(*all_limits(), portfolio=portfolio)
         self.world.now_ns = round(begin.timestamp()) * SECOND - BEGIN_WALL_NS
-        self.rested: set[str] = set()  # symbols in which orders rested at the last look
+        self.rested: set[str] = set()  # symbols with resting orders at the last comparison
         config: EngineConfig = self.world.config
         self.desk = Desk(config, BEGIN_WALL_NS, self.world.now_ns)
         self.step(
@@ -126,19 +126,19 @@ class Pair:
         )
 
     def step(self, *events: ev.Event) -> None:
-        """One instant of both, and a look at both."""
+        """Apply one instant to both and compare them."""
         self.world.step(*events)
         self.desk.instant(self.world.now_ns, *events)
         self.compare()
 
     def wait(self, seconds: float) -> None:
-        """Time passes in both."""
+        """Advance the time of both."""
         self.world.wait(seconds)
         self.desk.instant(self.world.now_ns)
         self.compare()
 
     def check(self, **order: Any) -> None:
-        """Both are asked, and must say the same."""
+        """Check an order with both and compare the answers."""
         asked = ev.Check(**order)
         expected = self.desk.check(asked)
         (answer,) = self.world.step(asked).answers
@@ -147,7 +147,7 @@ class Pair:
         self.compare()
 
     def compare(self) -> None:
-        """Every standing limit, every level."""
+        """Compare every state limit and every level."""
         view = self.world.view
         seen = {(b.limit, b.scope): b for b in view.breakers if b.kind in STANDING}
         known = {key: one for key, one in self.desk.seen.items() if self._is_standing(key[0])}
@@ -164,10 +164,10 @@ class Pair:
         for scope, level in view.levels.items():
             assert level == LEVEL_NAMES[self.desk.level(scope)], scope
         self._compare_books(view.portfolio)
-        self._ask_too_much()
+        self._compare_reserved()
 
-    def _ask_too_much(self) -> None:
-        """A dry run of far too large an order says by its values how much is reserved."""
+    def _compare_reserved(self) -> None:
+        """Compare the reserved amounts through a dry run of a far too large order."""
         resting = {one.order.symbol for one in self.desk.resting().values()}
         for symbol in sorted(resting | self.rested):
             for side in SIDES:
@@ -199,14 +199,14 @@ class Pair:
 
 
 def near(value: float | None, exact: F | None) -> bool:
-    """Right to nine digits, of differences to nine of what they are made of."""
+    """Whether two numbers agree to nine digits, differences to nine digits of their parts."""
     if value is None or exact is None:
         return value is None and exact is None
     return isclose(value, float(exact), rel_tol=1e-9, abs_tol=1e-8)
 
 
 def clear_cut(value: F, bound: F) -> bool:
-    """Whether no rounding of floats decides on which side of its bound a value is."""
+    """Whether the side of the bound does not depend on the rounding of floats."""
     return value == bound or abs(value - bound) > F(1, 10**8) * max(bound, F(1))
 
 
@@ -239,7 +239,7 @@ orders = st.integers(0, 2)
 
 
 def scaled(symbol: str, each: float) -> float:
-    """A price of a usual size: of the cross below 1, so that no position drowns the others."""
+    """Scale a price to a usual size; the cross is below 1, so that no position dominates."""
     return each / 128.0 if symbol == CROSS else each
 
 
@@ -303,13 +303,13 @@ class Stories(RuleBasedStateMachine):
 
     @initialize(night=st.sampled_from(NIGHTS))
     def begin(self, night: tuple[datetime, str]) -> None:
-        """Everything has a price, and both venues report."""
+        """Every asset has a price, and both venues report."""
         self.pair = Pair(a_portfolio(night[1], **self.portfolio), night[0])
         self.refresh()
 
     @rule()
     def refresh(self) -> None:
-        """Everything is reported anew, as after a weekend."""
+        """Every value is reported again, as after a weekend."""
         self.pair.step(*(price(symbol, scaled(symbol, 100.0)) for symbol in QUOTED))
         self._report(
             *(balances(venue, USDT=20_000.0, BTC=2.0, XRP=1.0, BNB=1.0) for venue in VENUES)
@@ -329,8 +329,8 @@ class Stories(RuleBasedStateMachine):
         self.pair.step(event)
 
     @rule(event=a_balance)
-    def tell_balance(self, event: ev.Event) -> None:
-        """One asset of a venue: it settles when the venue pauses."""
+    def report_balance(self, event: ev.Event) -> None:
+        """The balance of one asset, which settles when the venue pauses."""
         self._report(event)
 
     @rule(more=a_fill, late=st.sampled_from((0, 0, 0, 2, 40)))
@@ -342,7 +342,7 @@ class Stories(RuleBasedStateMachine):
 
     @rule(amount=amounts, strategy=strategies)
     def gain(self, amount: float, strategy: str | None) -> None:
-        """P&L that was realised elsewhere."""
+        """P&L without a fill."""
         self.made += 1
         self._tell(ev.Pnl(id=str(self.made), amount=amount, strategy=strategy))
 
@@ -352,15 +352,15 @@ class Stories(RuleBasedStateMachine):
         self.made += 1
         if asset == "BTC":
             amount /= 64
-        self.pair.wait(0.5)  # newer than what the venue said last
+        self.pair.wait(0.5)  # newer than the venue's last report
         self._tell(flow(amount, asset, venue=venue, id=str(self.made)), more)
 
     @rule(venue=venues, amount=amounts)
     def late_flow(self, venue: str, amount: float) -> None:
-        """A deposit or withdrawal that is told a second after the balance that holds it."""
+        """A deposit or withdrawal that is reported a second after the balance that includes it."""
         self.made += 1
-        self.pair.wait(60.0)  # best points that are closer to each other are remembered as one
-        self.pair.world.now_ns += 1_000  # later than the last look, which did not hold it
+        self.pair.wait(60.0)  # closer high points are stored as one
+        self.pair.world.now_ns += 1_000  # later than the last settled value, which excludes it
         at = self._ago(0.0)
         usdt = self.pair.desk.book.amounts().get((venue, "USDT"), F(0))
         self._report(balances(venue, USDT=float(usdt) + amount, BTC=2.0, XRP=1.0, BNB=1.0))
@@ -372,30 +372,30 @@ class Stories(RuleBasedStateMachine):
         self.pair.step(*events)
 
     @rule()
-    def tell_again(self) -> None:
-        """The last fact once more: a duplicate."""
+    def report_again(self) -> None:
+        """The last fact again: a duplicate."""
         self.pair.step(*self.told)
 
     @rule(seconds=waits)
     def wait(self, seconds: float) -> None:
-        """Nothing happens, over a midnight perhaps."""
+        """Time passes, perhaps over a midnight."""
         self.pair.wait(seconds)
 
     @rule(order=an_order, simulate=st.booleans(), reduce_only=st.booleans())
     def check(self, order: dict[str, Any], simulate: bool, reduce_only: bool) -> None:
-        """May it be sent?"""
+        """A check of an order."""
         self.pair.check(**order, simulate=simulate, reduce_only=reduce_only)
         self.asked = order
 
     @rule()
     def check_again(self) -> None:
-        """The same order once more."""
+        """A check of the same order again."""
         if self.asked is not None:
             self.pair.check(**self.asked)
 
     @rule(symbol=symbols, venue=venues, side=sides, parts=st.lists(quantities, max_size=3))
     def trade(self, symbol: str, venue: str, side: Any, parts: list[float]) -> None:
-        """An order at a usual price, and what follows of it: fills, perhaps of all of it."""
+        """An order at a usual price and its fills, perhaps of all of it."""
         self.made += 1
         name, each = f"{symbol} {self.made}", scaled(symbol, 100.0)
         order: dict[str, Any] = {"symbol": symbol, "venue": venue, "side": side, "price": each}
@@ -426,8 +426,8 @@ class Stories(RuleBasedStateMachine):
             )
 
     @rule(pick=st.integers(0, 9), what=st.sampled_from(("open", "closed", "left", "less", "more")))
-    def tell_order(self, pick: int, what: Any) -> None:
-        """What the venue says of an order that rests."""
+    def report_order(self, pick: int, what: Any) -> None:
+        """The venue's report of a resting order."""
         resting = [one for one in sorted(self.pair.desk.resting().items()) if one[1].order.id]
         if resting:
             name, one = resting[pick % len(resting)]
@@ -450,7 +450,7 @@ class Stories(RuleBasedStateMachine):
 
 
 class StoriesWithoutBalances(Stories):
-    """An account whose equity is its capital and what was gained since."""
+    """An account whose equity is its capital and its P&L."""
 
     portfolio: ClassVar[dict[str, Any]] = {"initial_capital": 20_000.0}
 
@@ -472,7 +472,7 @@ BOTH = pytest.mark.parametrize("stories", [Stories, StoriesWithoutBalances])
 
 @BOTH
 def test_every_story(stories: type[Stories]) -> None:
-    """Whatever happens: the same values, utilizations, levels and answers."""
+    """The same values, utilizations, levels and answers after every step."""
     run_state_machine_as_test(stories, settings=QUICK)
 
 
@@ -488,7 +488,7 @@ def test_every_story_long(stories: type[Stories]) -> None:
 
 
 def without_fees(on_fill: Callable[..., None]) -> Callable[..., None]:
-    """A fill costs nothing."""
+    """The fee of a fill is ignored."""
     return lambda self, event: on_fill(self, msgspec.structs.replace(event, fee=0.0))
 
 
@@ -506,12 +506,12 @@ def keeping_the_entry(fill: Callable[..., float]) -> Callable[..., float]:
 
 
 def nothing(_: Any) -> Callable[..., None]:
-    """What was done is not done."""
+    """The method has no effect."""
     return lambda *_, **__: None
 
 
 def for_ever(begin: Callable[..., None]) -> Callable[..., None]:
-    """What is heard is known for a hundred years."""
+    """Prices expire after a hundred years."""
 
     def begun(self: Prices, *what: Any) -> None:
         begin(self, *what)
@@ -521,7 +521,7 @@ def for_ever(begin: Callable[..., None]) -> Callable[..., None]:
 
 
 def winter_time(_: Any) -> Callable[..., int]:
-    """A day begins at the same hour of UTC all year."""
+    """A day begins at the same hour UTC all year."""
 
     def first_second(_self: Zone, day: date, at: time) -> int:
         return int(datetime.combine(day, at, timezone(timedelta(hours=1))).timestamp())
@@ -533,23 +533,23 @@ Step = tuple[str, dict[str, Any]]
 
 
 def step(name: str, **more: Any) -> Step:
-    """One step of a story that is told, not drawn."""
+    """One step of a fixed story."""
     return name, more
 
 
 def fill(side: str, quantity: float, each: float, **more: Any) -> Step:
-    """A fill of the strategy mm."""
+    """A step with a fill of the strategy mm."""
     return step("fill", more={**order(side, quantity, each), **more}, late=0)
 
 
 def check(quantity: float, each: float, **more: Any) -> Step:
-    """May mm buy?"""
+    """A step with a check of a buy of mm."""
     asked = {**order("buy", quantity, each), **more}
     return step("check", order=asked, simulate=False, reduce_only=False)
 
 
 def order(side: str, quantity: float, each: float) -> dict[str, Any]:
-    """What a fill and a check have in common."""
+    """The common fields of a fill and a check."""
     place = {"symbol": LINEAR, "venue": "a", "strategy": "mm"}
     return {**place, "side": side, "quantity": quantity, "price": each}
 
@@ -565,7 +565,7 @@ FILLED = [
     step("fill_order", pick=0, part=3.0, each=100.0),
     check(1.0, 100.0),
 ]
-UNHEARD = [check(3.0, 100.0), step("wait", seconds=31.0), step("check_again")]
+UNREPORTED = [check(3.0, 100.0), step("wait", seconds=31.0), step("check_again")]
 TWICE = [check(3.0, 100.0, id="first"), step("check_again")]
 DEPOSIT = [
     step("flow", venue="a", amount=40.0, asset="USDT", more=price(LINEAR, 100.0)),
@@ -576,11 +576,11 @@ OLD = [fill("buy", 1.0, 100.0), step("wait", seconds=1_801.0)]
 MANY = [check(0.5, each) for each in (90.0, 100.0, 110.0, 120.0)]
 SUMMER = [step("gain", amount=-20.0, strategy=None), step("wait", seconds=91_800.0)]
 
-BLUNTED = [
+FAULTS = [
     pytest.param(FEE, Reports, "on_fill", without_fees, id="a fee is forgotten"),
     pytest.param(FLIP, BookPosition, "fill", keeping_the_entry, id="a flip keeps the entry"),
     pytest.param(FILLED, Reservations, "on_fill", nothing, id="a fill releases nothing"),
-    pytest.param(UNHEARD, Reservations, "on_timer", nothing, id="an order is never given up"),
+    pytest.param(UNREPORTED, Reservations, "on_timer", nothing, id="an order is never given up"),
     pytest.param(TWICE, Reservations, "earlier", nothing, id="an order counts twice"),
     pytest.param(DEPOSIT, Portfolio, "add_units", nothing, id="a deposit raises the peak"),
     pytest.param(LATE_DEPOSIT, Best, "take_back", nothing, id="a late deposit stays in the peak"),
@@ -590,18 +590,18 @@ BLUNTED = [
 ]
 
 
-@pytest.mark.parametrize(("steps", "where", "name", "blunt"), BLUNTED)
-def test_a_blunted_engine_is_caught(
+@pytest.mark.parametrize(("steps", "where", "name", "fault"), FAULTS)
+def test_a_faulty_engine_is_caught(
     steps: list[Step],
     where: Any,
     name: str,
-    blunt: Callable[..., Any],
+    fault: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A story that goes well differs from the model as soon as the engine has one fault."""
+    """A story that passes fails as soon as the engine has one fault."""
     stories = StoriesWithoutBalances if steps is SUMMER else Stories
     tell(stories, steps)
-    monkeypatch.setattr(where, name, blunt(getattr(where, name)))
+    monkeypatch.setattr(where, name, fault(getattr(where, name)))
     with pytest.raises(AssertionError):
         tell(stories, steps)
 

@@ -1,11 +1,10 @@
-"""Snapshots: what follows one is what follows the whole past, bit for bit."""
+"""Snapshots: a restored engine continues as the original does, bit for bit."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,28 +16,27 @@ from riskmon.core.config import EngineConfig, dump, load
 from riskmon.core.engine import Engine
 from riskmon.core.unknown import Unknown
 from tests.core import FEW, MANY, World, latency, latency_limit, limit, plain, run
-from tests.core.play import STEPS, play, tell
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.core.play import STEPS, play, story_world
+from tests.support import ROOT
 
 
 def rest(engine: Engine, world: World, cut: int) -> str:
-    """All that an engine answers and decides over the log from ``cut`` on, and what it is then."""
+    """Return the answers and decisions of an engine over the log from ``cut`` on, and its state."""
     said = [msgspec.json.encode(run(engine, *one)) for one in world.log[cut:]]
     return repr(said) + plain(engine) + repr(engine.levels) + repr(engine.view())
 
 
 def check_cuts(steps: list[Any]) -> None:
-    world = tell()
+    world = story_world()
     for number, what in enumerate(steps):
         play(world, number, what)
-    whole = Engine(tell().config)
+    whole = Engine(story_world().config)
     for cut in range(len(world.log) + 1):
         kept = whole.snapshot()
         following = rest(Engine.restore(kept), world, cut)
         assert following == rest(Engine.restore(kept), world, cut)
         if cut == 0:
-            expected = rest(Engine(tell().config), world, 0)
+            expected = rest(Engine(story_world().config), world, 0)
         assert following == expected, f"cut at {cut}: {world.log[cut:][:1]}"
         if cut < len(world.log):
             said = msgspec.json.encode(run(whole, *world.log[cut]))
@@ -53,7 +51,7 @@ def _without(expected: str, said: str) -> str:
 @settings(FEW, max_examples=8)
 @given(STEPS)
 def test_snapshot_and_the_rest(steps: list[Any]) -> None:
-    """At every cut: the snapshot and the events after it give what all events give."""
+    """At every cut the snapshot and the later events have the result of all events."""
     check_cuts(steps)
 
 
@@ -66,17 +64,17 @@ def test_snapshot_and_the_rest_long(steps: list[Any]) -> None:
 
 
 def test_a_snapshot_of_a_snapshot() -> None:
-    """Restoring changes nothing, not one byte."""
-    world = tell()
+    """A snapshot of a restored engine is the same bytes."""
+    world = story_world()
     for number, what in enumerate(STORY):
         play(world, number, what)
     once = Engine.restore(world.engine.snapshot()).snapshot()
     assert Engine.restore(once).snapshot() == once
 
 
-def test_configurations_come_back() -> None:
+def test_the_configuration_is_part_of_a_snapshot() -> None:
     """The configuration in force is part of the snapshot."""
-    world = tell()
+    world = story_world()
     restored = Engine.restore(world.engine.snapshot())
     assert restored.config == world.config
     assert load(dump(EngineConfig())) == EngineConfig()
@@ -89,7 +87,7 @@ def test_configuration_of_0_1_0_names_its_targets() -> None:
 
 
 def test_a_limit_may_change_its_kind() -> None:
-    """What one kind measured under a name is not read as another's."""
+    """The samples of one kind are not read as those of another of the same name."""
     world = World(latency_limit(name="venue"))
     world.step(latency(0.1))
     world.configure(limit("error_streak", "venue"))
@@ -98,7 +96,7 @@ def test_a_limit_may_change_its_kind() -> None:
 
 
 def test_breakers_keep_their_order() -> None:
-    """A restored engine blames, and numbers changes, in the order of the one before it."""
+    """A restored engine orders violations and generations as the original does."""
     world = World(latency_limit())
     world.operate("freeze")  # the first breaker of its kind comes before the venue's others
     world.step(latency(1.0))
@@ -112,8 +110,8 @@ def test_breakers_keep_their_order() -> None:
     assert plain(restored) == plain(world.engine)
 
 
-def test_looking_changes_nothing() -> None:
-    """A view may be taken at any time: what follows is as if nobody had looked."""
+def test_a_view_changes_nothing() -> None:
+    """A view at any time has no effect on later steps."""
     lookers = []
     for looks in (False, True):
         world = World(latency_limit(seconds=10.0, max=0.2, on_breach="warn"))
@@ -149,17 +147,17 @@ STORY = [
 ]
 
 
-def tell_story() -> str:
-    """A long story, and what the engine is after it."""
-    world = tell()
+def run_story() -> str:
+    """Run a long story; return the state of the engine."""
+    world = story_world()
     for number, what in enumerate(STORY):
         play(world, number, what)
-    return rest(Engine(tell().config), world, 0)
+    return rest(Engine(story_world().config), world, 0)
 
 
 def test_hash_seeds_do_not_matter() -> None:
-    """Two processes with different hash seeds come to the same state, bit for bit."""
-    code = "from tests.core.test_snapshot import tell_story; print(tell_story())"
+    """Two processes with different hash seeds have the same state, bit for bit."""
+    code = "from tests.core.test_snapshot import run_story; print(run_story())"
     told = {
         subprocess.run(
             [sys.executable, "-c", code],

@@ -21,12 +21,16 @@ import pytest
 
 from riskmon.metrics.table import TABLE
 from tests.alerts.test_alerts import exported
-from tests.support.stack import SECRET, Receiver, Sidecar, ask, free_port, running, sidecar, until
+from tests.support import ROOT
+from tests.support.ports import free_port
+from tests.support.programs import ask, running
+from tests.support.sidecar import Sidecar
+from tests.support.waiting import eventually
+from tests.support.webhooks import SECRET, Webhooks
 
 Json = dict[str, Any]
 Tool = Callable[[str], Path]
 
-ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "dashboards"
 DASHBOARDS = sorted(FOLDER.glob("*.json"))
 TYPES = {"row", "timeseries", "stat", "gauge", "bargauge", "state-timeline", "table"}
@@ -263,13 +267,6 @@ def test_faulty_dashboards_are_caught(tamper: Callable[[Json], None], fault: str
 # -- on a live Prometheus -------------------------------------------------------------------------
 
 CONFIG = """\
-account = "main"
-state_dir = "{folder}/state"
-gate = "{folder}/main.gate"
-
-[http]
-listen = "127.0.0.1:{port}"
-
 [portfolio]
 reference = "USDT"
 initial_capital = 10000
@@ -283,15 +280,15 @@ recover = "operator"
 [limits.portfolio_loss]
 max = 0.5
 
-# One target that answers, and one that nobody can reach.
+# One target that answers, and one on which nothing listens.
 [[cancel]]
 name = "oms"
-url = "{oms}/cancel"
+url = "{oms}"
 secret = "{secret}"
 
 [[cancel]]
 name = "gone"
-url = "http://127.0.0.1:{nobody}/cancel"
+url = "http://127.0.0.1:{unused}/cancel"
 secret = "{secret}"
 """
 SCRAPE = """\
@@ -334,23 +331,22 @@ def filled(expr: str) -> str:
 
 
 @contextmanager
-def watched(tool: Tool, folder: Path, receiver: Receiver) -> Iterator[tuple[Sidecar, Prometheus]]:
+def watched(tool: Tool, folder: Path, oms: Webhooks) -> Iterator[tuple[Sidecar, Prometheus]]:
     """Run a sidecar and a Prometheus that scrapes it every second."""
-    port, other = free_port(), free_port()
-    config = CONFIG.format(
-        folder=folder, port=port, oms=receiver.url, secret=SECRET, nobody=free_port()
-    )
-    scrape = folder / "prometheus.yml"
-    scrape.write_text(SCRAPE.format(port=port), encoding="utf-8")
-    command = [
-        str(tool("prometheus")),
-        f"--config.file={scrape}",
-        f"--storage.tsdb.path={folder / 'tsdb'}",
-        f"--web.listen-address=127.0.0.1:{other}",
-    ]
-    url = f"http://127.0.0.1:{other}"
-    with sidecar(folder, config) as beside, running(command, folder, f"{url}/-/ready"):
-        yield beside, Prometheus(url)
+    config = CONFIG.format(oms=oms.url, secret=SECRET, unused=free_port())
+    with Sidecar(folder, config, account="main") as sidecar:
+        sidecar.start_ready()
+        scrape = folder / "prometheus.yml"
+        scrape.write_text(SCRAPE.format(port=sidecar.port), encoding="utf-8")
+        url = f"http://127.0.0.1:{free_port()}"
+        command = [
+            str(tool("prometheus")),
+            f"--config.file={scrape}",
+            f"--storage.tsdb.path={folder / 'tsdb'}",
+            f"--web.listen-address={url.removeprefix('http://')}",
+        ]
+        with running(command, folder, f"{url}/-/ready"):
+            yield sidecar, Prometheus(url)
 
 
 def a_moment(number: int) -> list[dict[str, object]]:
@@ -397,18 +393,19 @@ def a_moment(number: int) -> list[dict[str, object]]:
     ]
 
 
-def play(to: Sidecar) -> None:
-    """Use all metrics: trade, be refused, breach, trip, freeze."""
+def play(sidecar: Sidecar) -> None:
+    """Touch every metric: trade, be refused, breach, trip, freeze."""
+    order = {"venue": "kraken", "symbol": "BTC/USDT", "side": "buy", "quantity": 0.01}
     for number in range(3):
-        to.report(*a_moment(number))
-        to.call("check", venue="kraken", symbol="BTC/USDT", side="buy", quantity=0.01, price=60_000)
-        with pytest.raises(OSError, match="400"):
-            to.report({"type": "latency", "venue": "no spaces", "seconds": 1})
+        sidecar.events(*a_moment(number))
+        sidecar.check(**order, price=60_000)
+        bad = {"type": "latency", "venue": "no spaces", "seconds": 1}
+        assert sidecar.request("POST", "/v1/events", bad)[0] == 400
         time.sleep(1)
     slow = {"type": "latency", "venue": "kraken", "operation": "add_order", "seconds": 0.4}
-    to.report(*[slow] * 30)
-    to.call("check", venue="kraken", symbol="BTC/USDT", side="buy", quantity=0.01, price=60_000)
-    to.call("freeze", scope="strategy:mm1", reason="a drill")
+    sidecar.events(*[slow] * 30)
+    sidecar.check(**order, price=60_000)
+    assert sidecar.operate("freeze", "strategy:mm1")[0] == 200
 
 
 def empty(dashboard: Json, prometheus: Prometheus) -> list[str]:
@@ -419,13 +416,17 @@ def empty(dashboard: Json, prometheus: Prometheus) -> list[str]:
 
 
 @pytest.mark.slow
-def test_no_query_is_empty(tool: Tool, tmp_path: Path) -> None:
-    """All queries of all panels have a result for a sidecar that has used all metrics."""
-    with Receiver() as receiver, watched(tool, tmp_path, receiver) as (beside, prometheus):
-        until(lambda: prometheus.values("riskmon_build_info"), "the first scrape")
-        play(beside)
+def test_no_query_is_empty(tool: Tool, tmp_path: Path, oms: Webhooks) -> None:
+    """Every query of every panel shows something of a sidecar that met everything once."""
+    with watched(tool, tmp_path, oms) as (sidecar, prometheus):
+        eventually(
+            lambda: prometheus.values("riskmon_build_info"), "the first scrape", pause_seconds=0.1
+        )
+        play(sidecar)
         seen = 'changes(riskmon_freeze_triggered_total{reason="manual"}[10s]) > 0'
-        until(lambda: len(prometheus.values(seen)) > 2, "scrapes of the last event")
+        eventually(
+            lambda: len(prometheus.values(seen)) > 2, "scrapes of the last event", pause_seconds=0.1
+        )
         assert {path.stem: empty(read(path), prometheus) for path in DASHBOARDS} == {
             path.stem: [] for path in DASHBOARDS
         }

@@ -22,8 +22,7 @@ from aiohttp import web
 from riskmon.core.parsing import parse_json
 from riskmon.demo.exchange import Book, NewOrder, Refused
 from riskmon.demo.programs import Broken, Program, Programs
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.support import ROOT
 
 
 def order(side: str = "buy", quantity: float = 0.01, price: float = 64_000) -> NewOrder:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from riskmon.gate import Level
-from tests.e2e.conftest import Make
-from tests.support.harness import QUICK_LATENCY, SLOW_SAMPLES, Webhooks, done, eventually, taken
+from tests.support.sidecar import QUICK_LATENCY, SLOW_SAMPLES, Make
+from tests.support.waiting import eventually
+from tests.support.webhooks import Webhooks, accepted, done
 
 pytestmark = pytest.mark.slow
 
@@ -90,7 +91,7 @@ def test_targets_are_independent(make: Make, oms: Webhooks) -> None:
 
 def test_open_orders_confirm_what_the_target_does_not(make: Make, oms: Webhooks) -> None:
     """`open_orders` of 0, taken after delivery of sweep 2, confirms a venue's cancel."""
-    oms.answer = taken
+    oms.answer = accepted
     sidecar = make(QUICK_LATENCY + oms.target(), top=SHORT).start()
     sidecar.events(*SLOW_SAMPLES)
     sidecar.events({"type": "open_orders", "venue": "kraken", "count": 0})  # before the delivery
@@ -107,7 +108,7 @@ def test_open_orders_confirm_what_the_target_does_not(make: Make, oms: Webhooks)
 
 def test_delivery_confirms_where_the_target_is_configured_so(make: Make, oms: Webhooks) -> None:
     """With `confirm = "delivery"` a 2xx for sweep 2 is enough."""
-    oms.answer = taken
+    oms.answer = accepted
     sidecar = make(QUICK_LATENCY + oms.target(confirm="delivery"), top=SHORT).start()
     sidecar.events(*SLOW_SAMPLES)
     eventually(lambda: sidecar.incidents("trip")[0]["confirmed_at"], "the confirmation")
@@ -139,7 +140,7 @@ def test_nothing_loosens_before_its_cancel_is_confirmed(make: Make, oms: Webhook
 
 def test_a_breaker_waits_for_the_confirmation(make: Make, oms: Webhooks) -> None:
     """Its wait over, a breaker stays open while its cancel is unconfirmed, then probes."""
-    oms.answer = taken
+    oms.answer = accepted
     recovering = QUICK_LATENCY.replace(
         '"operator"', "{ after = 0.1, max = 0.2, jitter = 0, probes = 2 }"
     )

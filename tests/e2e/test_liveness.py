@@ -7,8 +7,9 @@ import signal
 import pytest
 
 from riskmon.gate import Gate, Level
-from tests.e2e.conftest import Make
-from tests.support.harness import LEASE_SECONDS, Webhooks, boot_ns, eventually
+from tests.support.sidecar import LEASE_SECONDS, Make, boot_ns
+from tests.support.waiting import eventually
+from tests.support.webhooks import Webhooks
 
 pytestmark = pytest.mark.slow
 

@@ -11,38 +11,20 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.stack import (
-    SECRET,
-    Receiver,
-    Sidecar,
-    answers,
-    ask,
-    free_port,
-    running,
-    sidecar,
-    until,
-)
+from tests.support import ROOT
+from tests.support.ports import free_port
+from tests.support.programs import answers, ask, running
+from tests.support.sidecar import Sidecar
+from tests.support.waiting import eventually
+from tests.support.webhooks import Webhooks
 
-ROOT = Path(__file__).parent.parent.parent
 ALERTMANAGER = ROOT / "alerts" / "alertmanager.yml"
 RULES = ROOT / "alerts" / "rules" / "riskmon.yml"
-CONFIG = """\
-account = "main"
-state_dir = "{folder}/state"
-gate = "{folder}/main.gate"
-
-[http]
-listen = "127.0.0.1:{port}"
-
+LIMITS = """\
 [limits.latency_p99]
 max = 0.2
 min_samples = 5
 recover = "operator"
-
-[[cancel]]
-name = "oms"
-url = "{receiver}/cancel"
-secret = "{secret}"
 """
 SLOW = {"type": "latency", "venue": "kraken", "operation": "add_order", "seconds": 0.4}
 
@@ -56,13 +38,13 @@ def hurried(route: Json) -> Json:
     return {**route, **waits, "routes": [hurried(below) for below in route.get("routes", [])]}
 
 
-def alertmanager_config(receiver: Receiver) -> Json:
+def alertmanager_config(receiver: Webhooks) -> Json:
     """Give the example's own routes, receivers and inhibitions, hurried and sent to the test."""
     config: Json = yaml.safe_load(ALERTMANAGER.read_text(encoding="utf-8"))
     for one in config["receivers"]:
         for webhook in one["webhook_configs"]:
-            webhook["url"] = webhook["url"].replace("http://127.0.0.1:9790", receiver.url)
-            assert webhook["url"].startswith(receiver.url)
+            webhook["url"] = webhook["url"].replace("http://127.0.0.1:9790", receiver.origin)
+            assert webhook["url"].startswith(receiver.origin)
     return {**config, "route": hurried(config["route"])}
 
 
@@ -84,7 +66,7 @@ def prometheus_config(sidecar_url: str, alertmanager_port: int) -> Json:
 
 
 @contextmanager
-def watching(tool: Tool, folder: Path, sidecar_url: str, receiver: Receiver) -> Iterator[None]:
+def watching(tool: Tool, folder: Path, sidecar_url: str, receiver: Webhooks) -> Iterator[None]:
     """Run Prometheus and Alertmanager; begin when the sidecar has been scraped."""
     pager_port, port = free_port(), free_port()
     pager_yml, prometheus_yml = folder / "alertmanager.yml", folder / "prometheus.yml"
@@ -112,58 +94,61 @@ def watching(tool: Tool, folder: Path, sidecar_url: str, receiver: Receiver) -> 
         running(prometheus, folder, f"{url}/-/ready"),
     ):
         scraped = f"{url}/api/v1/query?query=riskmon_gate_level"
-        until(lambda: answers(scraped) and ask(scraped)["data"]["result"], "the first scrape")
+        eventually(
+            lambda: answers(scraped) and ask(scraped)["data"]["result"],
+            "the first scrape",
+            pause_seconds=0.1,
+        )
         yield
 
 
-def pages(receiver: Receiver, status: str, path: str = "/page") -> list[Json]:
+def pages(receiver: Webhooks, status: str, path: str = "/page") -> list[Json]:
     """Give the alerts of the trip that came in with this status."""
     return [
         alert
-        for at, message in receiver.received
+        for at, message in receiver.pages
         if at == path
         for alert in message["alerts"]
         if alert["status"] == status and alert["labels"]["alertname"] == "RiskmonBreakerOpen"
     ]
 
 
-def reset(beside: Sidecar) -> None:
+def reset(sidecar: Sidecar) -> None:
     """Close the venue's breaker as an operator does, once its cancel is confirmed."""
-    until(
-        lambda: all(cancel["confirmed"] for cancel in beside.call("state")["cancel"]),
+    eventually(
+        lambda: all(cancel["confirmed"] for cancel in sidecar.state()["cancel"]),
         "the cancel's confirmation",
+        pause_seconds=0.1,
     )
-    generation = beside.call("state")["generation"]
-    beside.call("reset", scope="venue:kraken", reason="it is fast again", generation=generation)
+    generation = sidecar.state()["generation"]
+    assert sidecar.operate("reset", "venue:kraken", generation=generation)[0] == 200
 
 
 @pytest.mark.slow
-def test_a_trip_pages_and_its_reset_resolves(tool: Tool, tmp_path: Path) -> None:
+def test_a_trip_pages_and_its_reset_resolves(tool: Tool, tmp_path: Path, oms: Webhooks) -> None:
     """Slow samples bring a page that says what, where and what to do; the reset takes it back."""
-    config = {"folder": tmp_path, "port": free_port(), "secret": SECRET}
     with (
-        Receiver() as receiver,
-        sidecar(tmp_path, CONFIG.format(**config, receiver=receiver.url)) as beside,
-        watching(tool, tmp_path, beside.url, receiver),
+        Sidecar(tmp_path, LIMITS + oms.target(), account="main") as sidecar,
+        watching(tool, tmp_path, sidecar.start_ready().url, oms),
     ):
-        beside.report(*[{**SLOW, "seconds": 0.02}] * 20)
-        assert pages(receiver, "firing") == []
+        sidecar.events(*[{**SLOW, "seconds": 0.02}] * 20)
+        assert pages(oms, "firing") == []
 
-        beside.report(*[SLOW] * 20)
-        until(lambda: pages(receiver, "firing"), "a page")
-        page = pages(receiver, "firing")[0]
+        sidecar.events(*[SLOW] * 20)
+        eventually(lambda: pages(oms, "firing"), "a page")
+        page = pages(oms, "firing")[0]
         assert page["labels"]["severity"] == "critical"
         assert page["labels"]["account"] == "main"
         assert page["labels"]["limit"] == "latency_p99"
         assert page["labels"]["scope"] == "venue:kraken"
         assert page["annotations"]["summary"] == "latency_p99 has tripped on venue:kraken (main)"
         assert page["annotations"]["runbook_url"].endswith("#riskmonbreakeropen")
-        assert pages(receiver, "resolved") == []
+        assert pages(oms, "resolved") == []
 
-        reset(beside)
-        until(lambda: pages(receiver, "resolved"), "the page's end")
-        assert pages(receiver, "resolved")[0]["labels"] == page["labels"]
-        assert pages(receiver, "firing", path="/notice") == []
+        reset(sidecar)
+        eventually(lambda: pages(oms, "resolved"), "the page's end")
+        assert pages(oms, "resolved")[0]["labels"] == page["labels"]
+        assert pages(oms, "firing", path="/notice") == []
 
 
 def test_a_page_sent_to_the_wrong_receiver_is_caught(tool: Tool, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Make
-from tests.support.harness import QUICK_LATENCY, Sidecar, eventually
+from tests.support.sidecar import QUICK_LATENCY, Make, Sidecar
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +58,7 @@ def test_sighup_reloads(sidecar: Sidecar) -> None:
     sidecar.send(signal.SIGHUP)
     eventually(lambda: sidecar.metric(SUCCESS) == 0, "the refusal")
     assert bound(sidecar) == 0.15
-    assert sidecar.says("limits.latency_p99.max")
+    assert sidecar.logs("limits.latency_p99.max")
 
 
 def test_a_bad_file_keeps_the_old_one(sidecar: Sidecar) -> None:
@@ -126,12 +126,12 @@ def test_a_file_that_came_later_is_read_and_named(make: Make) -> None:
         "RISKMON_ACCOUNT": "test",
         "RISKMON_HTTP__LISTEN": "127.0.0.1:0",
     }
-    sidecar.start(config=False, environment=places)
+    sidecar.start(config=False, variables=places)
     sidecar.events({"type": "heartbeat", "venue": "kraken"})
-    assert "configuration none (defaults)" in sidecar.said()
+    assert "configuration none (defaults)" in sidecar.output()
     assert reload(sidecar)[0] == 200
-    assert sidecar.says("reloaded; configuration none (defaults)")
+    assert sidecar.logs("reloaded; configuration none (defaults)")
     sidecar.config.write_text(later + TIGHTER)
     assert reload(sidecar) == (200, {"needs_restart": ["http.unix"]})
     assert bound(sidecar) == 0.15
-    assert sidecar.says("reloaded; configuration riskmon.toml")
+    assert sidecar.logs("reloaded; configuration riskmon.toml")

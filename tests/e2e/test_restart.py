@@ -15,8 +15,9 @@ import pytest
 from riskmon.core.events import Latency
 from riskmon.gate import Gate, Level
 from riskmon.journal import Commit, Entry, Journal
-from tests.e2e.conftest import Make
-from tests.support.harness import QUICK_LATENCY, SLOW_SAMPLES, Sidecar, Webhooks, eventually, taken
+from tests.support.sidecar import QUICK_LATENCY, SLOW_SAMPLES, Make, Sidecar
+from tests.support.waiting import eventually
+from tests.support.webhooks import Webhooks, accepted
 
 pytestmark = pytest.mark.slow
 
@@ -180,7 +181,7 @@ def test_a_state_with_more_scopes_than_allowed_does_not_start(make: Make) -> Non
     assert sidecar.end(signal.SIGTERM) == 0
     sidecar.configure("", top="max_scopes = 3")
     assert sidecar.launch().wait() == 2
-    assert sidecar.said().splitlines() == [
+    assert sidecar.output().splitlines() == [
         "riskmon: the state holds 6 scopes and max_scopes is 3: raise max_scopes"
     ]
 
@@ -188,7 +189,7 @@ def test_a_state_with_more_scopes_than_allowed_does_not_start(make: Make) -> Non
 def test_cancels_of_a_kept_state_are_not_sent_twice(make: Make, oms: Webhooks) -> None:
     """What a target took before an orderly end is not sent again after it."""
     sidecar = make(QUICK_LATENCY + oms.target(), top="lease = 0.1").start()
-    oms.answer = taken
+    oms.answer = accepted
     sidecar.events(*SLOW_SAMPLES)
     eventually(lambda: oms.sweeps() == [1, 2], "both sweeps")
     eventually(lambda: len(sidecar.state()["cancel"][0]["targets"]) == 1)
@@ -197,7 +198,7 @@ def test_cancels_of_a_kept_state_are_not_sent_twice(make: Make, oms: Webhooks) -
     )
     assert sidecar.end(signal.SIGTERM) == 0
     sidecar.start()
-    oms.answer = taken
+    oms.answer = accepted
     ids = [body["id"] for body in oms.bodies]
     assert len(ids) == len(set(ids)) >= 2
     assert json.dumps(sidecar.state()["cancel"]).count("delivered") == 1

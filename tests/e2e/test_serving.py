@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from riskmon.gate import Level
-from tests.e2e.conftest import Make
-from tests.support.harness import QUICK_LATENCY, SLOW_SAMPLES, Sidecar, Webhooks, eventually
+from tests.support.sidecar import QUICK_LATENCY, SLOW_SAMPLES, Make, Sidecar
+from tests.support.waiting import eventually
+from tests.support.webhooks import Webhooks
 
 pytestmark = pytest.mark.slow
 

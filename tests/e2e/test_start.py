@@ -11,17 +11,18 @@ from pathlib import Path
 import pytest
 
 from riskmon.gate import Level
-from tests.e2e.conftest import Make
 from tests.support.files import private
-from tests.support.harness import QUICK_LATENCY, SLOW_SAMPLES, Sidecar, Webhooks, eventually
+from tests.support.sidecar import QUICK_LATENCY, SLOW_SAMPLES, Make, Sidecar
+from tests.support.waiting import eventually
+from tests.support.webhooks import Webhooks
 
 pytestmark = pytest.mark.slow  # a program for each, and some of them two
 
 
 def the_one_line(sidecar: Sidecar) -> str:
     """What it says before it ends with 2."""
-    assert sidecar.launch().wait() == 2, sidecar.said()
-    lines = sidecar.said().splitlines()
+    assert sidecar.launch().wait() == 2, sidecar.output()
+    lines = sidecar.output().splitlines()
     assert len(lines) == 1, lines
     return lines[0]
 
@@ -146,7 +147,7 @@ def test_a_disk_that_fails_shuts_cancels_and_ends(make: Make, oms: Webhooks) -> 
     status, body = sidecar.request("POST", "/v1/events", SLOW_SAMPLES)
     assert status == 503, body
     assert sidecar.wait() == 4
-    assert "Traceback" not in sidecar.said()
+    assert "Traceback" not in sidecar.output()
     assert sidecar.level() is Level.HALT
     assert oms.sweeps(limit="latency_p99") == [1]
     sidecar.start()
@@ -165,7 +166,7 @@ def test_a_disk_that_fails_at_the_start(make: Make) -> None:
         f"[limits.latency_p99]\noverrides = {{ {overrides} }}", top="max_scopes = 100"
     )
     sidecar.launch(prefix=("prlimit", "--fsize=40000"))
-    assert sidecar.wait() == 4, sidecar.said()
-    assert "Traceback" not in sidecar.said()
-    assert "journal.db" in sidecar.said()
+    assert sidecar.wait() == 4, sidecar.output()
+    assert "Traceback" not in sidecar.output()
+    assert "journal.db" in sidecar.output()
     assert sidecar.level() is Level.HALT

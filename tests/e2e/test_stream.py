@@ -10,8 +10,9 @@ from typing import Any, Self
 
 import pytest
 
-from tests.e2e.conftest import Make
-from tests.support.harness import PATIENCE_SECONDS, Sidecar, Webhooks, eventually
+from tests.support.sidecar import Make, Sidecar
+from tests.support.waiting import PATIENCE_SECONDS, eventually
+from tests.support.webhooks import Webhooks
 
 pytestmark = pytest.mark.slow
 

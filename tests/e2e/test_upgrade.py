@@ -13,7 +13,9 @@ import pytest
 
 from riskmon.gate import Level
 from tests.fixtures.make_state import TOP, kept
-from tests.support.harness import Sidecar, Webhooks, eventually
+from tests.support.sidecar import Sidecar
+from tests.support.waiting import eventually
+from tests.support.webhooks import Webhooks
 
 pytestmark = pytest.mark.slow
 

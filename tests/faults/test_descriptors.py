@@ -15,9 +15,11 @@ import pytest
 
 from riskmon.gate import Level
 from riskmon.sidecar.open_files import CONNECTIONS_MIN, OWN_FILES, TooFewFiles, connection_caps
-from tests.e2e.conftest import Make
 from tests.security.test_connections import attack, freeze
-from tests.support.harness import ROOT, SECRET, Webhooks, eventually
+from tests.support import ROOT
+from tests.support.sidecar import Make
+from tests.support.waiting import eventually
+from tests.support.webhooks import SECRET, Webhooks
 
 # The strategy's silence trips two seconds after its heartbeat, without any request.
 SILENCE = """
@@ -47,8 +49,8 @@ def test_operators_are_accepted_with_a_small_limit(make: Make, oms: Webhooks) ->
         seconds = [freeze(sidecar, unix=unix) for unix in (False, True) for _ in range(5)]
         eventually(lambda: oms.sweeps(limit="manual") == [1, 2], "both sweeps")
     assert max(seconds) < 3
-    assert sidecar.says("the limit on open files allows")
-    assert "Traceback" not in sidecar.said()
+    assert sidecar.logs("the limit on open files allows")
+    assert "Traceback" not in sidecar.output()
 
 
 @pytest.mark.slow
@@ -72,8 +74,8 @@ def test_no_descriptor_left(make: Make, oms: Webhooks) -> None:
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
     pauses = eventually(lambda: sidecar.metric("riskmon_accept_pauses_total"), "the metric")
     assert 1 <= pauses <= 10
-    assert sidecar.said().count("cannot accept connections") == 1
-    assert "Traceback" not in sidecar.said()
+    assert sidecar.output().count("cannot accept connections") == 1
+    assert "Traceback" not in sidecar.output()
     assert resident_bytes(pid) - memory < 20_000_000
     assert sidecar.operate("freeze")[0] == 200
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Make
-from tests.support.harness import ROOT, Sidecar, eventually
+from tests.support import ROOT
+from tests.support.sidecar import Make, Sidecar
+from tests.support.waiting import eventually
 
 CLOSED = [set(some) for count in (1, 2, 3) for some in itertools.combinations(range(3), count)]
 STANDARD = {0: "<&-", 1: ">&-", 2: "2>&-"}
@@ -28,7 +29,7 @@ def without(closed: set[int]) -> tuple[str, ...]:
 def listens(sidecar: Sidecar) -> int | None:
     """Return the TCP port on which the process listens, from /proc."""
     assert sidecar.process is not None
-    assert sidecar.process.poll() is None, sidecar.said()
+    assert sidecar.process.poll() is None, sidecar.output()
     directory = Path(f"/proc/{sidecar.process.pid}")
     sockets = set()
     for entry in directory.glob("fd/*"):
@@ -55,7 +56,7 @@ def test_a_sidecar_runs_and_ends(make: Make, closed: set[int]) -> None:
         assert str(Path(f"/proc/{sidecar.process.pid}/fd/{number}").readlink()) == os.devnull
     assert sidecar.operate("freeze")[0] == 200  # writes lines to the log
     assert sidecar.end(signal.SIGTERM) == 0
-    assert "Traceback" not in sidecar.said()
+    assert "Traceback" not in sidecar.output()
 
 
 @pytest.mark.parametrize("closed", CLOSED, ids=str)

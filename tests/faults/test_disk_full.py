@@ -11,9 +11,10 @@ import pytest
 from riskmon.gate import Level
 from riskmon.journal import Commit, Entry, Journal, JournalError
 from riskmon.journal.reserve import RESERVE_BYTES
-from tests.e2e.conftest import Make
 from tests.support.disks import Disk
-from tests.support.harness import QUICK_LATENCY, SLOW_SAMPLES, Sidecar, Webhooks, eventually
+from tests.support.sidecar import QUICK_LATENCY, SLOW_SAMPLES, Make, Sidecar
+from tests.support.waiting import eventually
+from tests.support.webhooks import Webhooks
 
 pytestmark = pytest.mark.slow
 
@@ -42,9 +43,9 @@ def test_a_freeze_on_a_full_disk_is_durable(
             sidecar.end(signal.SIGKILL)
         else:
             assert sidecar.wait() == 4
-            assert "no space left on the disk" in sidecar.said()
+            assert "no space left on the disk" in sidecar.output()
         assert sidecar.launch(prefix=disk.prefix).wait() == 2
-        assert "no space left" in sidecar.said()
+        assert "no space left" in sidecar.output()
         assert sidecar.level() is Level.HALT
 
         disk.make_room()
@@ -78,7 +79,7 @@ def test_a_first_start_on_a_full_disk_exits_2(make: Make, tmp_path: Path) -> Non
     with Disk.in_memory(tmp_path / "state", "8m") as disk:
         disk.fill()
         assert sidecar.launch(prefix=disk.prefix).wait() == 2
-        said = sidecar.said()
+        said = sidecar.output()
         assert "space" in said
         assert len(said.splitlines()) == 1
 
@@ -95,7 +96,7 @@ def test_a_failed_write_freezes_the_next_start(make: Make, oms: Webhooks, shut: 
         assert sidecar.request("POST", "/v1/events", SLOW_SAMPLES)[0] == 503
     assert sidecar.level(venue="kraken") is Level.HALT
     assert sidecar.wait() == 4
-    assert "the next start halts the account" in sidecar.said()
+    assert "the next start halts the account" in sidecar.output()
 
     oms.bodies.clear()
     sidecar.start()

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from riskmon.gate import Level
-from tests.e2e.conftest import Make
 from tests.support.disks import Disk
-from tests.support.harness import LEASE_SECONDS, Sidecar, eventually
+from tests.support.sidecar import LEASE_SECONDS, Make, Sidecar
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,9 @@ from typing import Self
 import pytest
 
 from riskmon.gate import Gate
-from tests.support import gate_in_c
-from tests.support.harness import ROOT, Sidecar, eventually
+from tests.support import ROOT, gate_in_c
+from tests.support.sidecar import Sidecar
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -137,16 +138,16 @@ def test_a_lost_gate_is_recreated(damage: str, sidecar: Sidecar, asker: Path | N
     owner = os.geteuid()
     with Reader(gate) as reader:
         eventually(reader.allows, "the first reading")
-        before, told, old = rewrites(sidecar), len(sidecar.said()), gate.stat().st_ino
+        before, told, old = rewrites(sidecar), len(sidecar.output()), gate.stat().st_ino
         do(gate)
         began = time.monotonic()
         if damage.startswith(
             "truncated"
         ):  # a reading before the next renewal would kill the reader
             eventually(lambda: rewrites(sidecar) > before, "the rewrite")
-        eventually(lambda: sidecar.said()[told:].count("was recreated"), "the log line")
+        eventually(lambda: sidecar.output()[told:].count("was recreated"), "the log line")
         assert time.monotonic() - began < 3  # a second, and a margin for a busy machine
-        assert f"the gate {gate} was recreated: {said}" in sidecar.said()[told:]
+        assert f"the gate {gate} was recreated: {said}" in sidecar.output()[told:]
         eventually(reader.allows, "the open reader")
         assert gate.stat().st_ino != old
         with Gate.open(gate) as opened:
@@ -172,16 +173,16 @@ def test_a_new_file_has_the_levels_of_the_old(sidecar: Sidecar) -> None:
 
 def test_a_place_that_cannot_be_used_is_reported_once(sidecar: Sidecar) -> None:
     """While a link has replaced the directory no gate is created; after its removal one is."""
-    directory, before, told = sidecar.gate_path.parent, rewrites(sidecar), len(sidecar.said())
+    directory, before, told = sidecar.gate_path.parent, rewrites(sidecar), len(sidecar.output())
     moved = directory.with_name("elsewhere")
     directory.rename(moved)
     directory.symlink_to(moved)
     fault = (
         f"cannot recreate the gate {sidecar.gate_path}: {directory} is a link or not a directory"
     )
-    eventually(lambda: fault in sidecar.said()[told:], "the log line")
+    eventually(lambda: fault in sidecar.output()[told:], "the log line")
     time.sleep(1.1)  # two more checks
-    assert sidecar.said()[told:].count("cannot recreate the gate") == 1
+    assert sidecar.output()[told:].count("cannot recreate the gate") == 1
     assert rewrites(sidecar) == before
     with Gate.open(sidecar.gate_path) as gate:
         assert not gate.allows()

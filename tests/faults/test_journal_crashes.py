@@ -6,13 +6,13 @@ import json
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 import pytest
 
+from tests.support import ROOT
+
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent.parent
 
 # In a separate process: it forks, and each child dies one step later than the previous one.
 SCRIPT = """

@@ -16,7 +16,8 @@ import pytest
 from bench.bodies import BODIES, filled, holding
 from riskmon.gate import Gate
 from riskmon.journal import entries
-from tests.support.harness import PATIENCE_SECONDS, Sidecar
+from tests.support.sidecar import Sidecar
+from tests.support.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.slow
 

@@ -16,16 +16,11 @@ from standardwebhooks import Webhook
 
 from riskmon.gate import Level
 from riskmon.log import LINES_MAX
-from tests.faults.conftest import END_SECONDS, Make, Pipe, end_seconds, log_lines, start
-from tests.support.harness import (
-    PATIENCE_SECONDS,
-    QUICK_LATENCY,
-    ROOT,
-    SECRET,
-    SLOW_SAMPLES,
-    Webhooks,
-    eventually,
-)
+from tests.faults.pipes import END_SECONDS, Pipe, end_seconds, log_lines, start
+from tests.support import ROOT
+from tests.support.sidecar import QUICK_LATENCY, SLOW_SAMPLES, Make
+from tests.support.waiting import PATIENCE_SECONDS, eventually
+from tests.support.webhooks import SECRET, Webhooks
 
 pytestmark = pytest.mark.slow
 

@@ -19,8 +19,8 @@ from riskmon.core.events import Event, Operate
 from riskmon.journal import Commit, Entry, Journal, JournalError, JournalLost, backup, restore
 from riskmon.journal.mark import mark_paths
 from tests.journal.test_journal import commit
+from tests.support import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 ENTRIES = 60
 WAL_HEADER_BYTES, FRAME_BYTES = 32, 24 + 4_096
 

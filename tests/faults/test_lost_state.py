@@ -17,9 +17,11 @@ import pytest
 from riskmon.core.events import Latency
 from riskmon.gate import Level
 from riskmon.journal import Commit, Entry, Journal
-from tests.e2e.conftest import Make
+from tests.support import ROOT
 from tests.support.disks import Disk
-from tests.support.harness import ROOT, Sidecar, Webhooks, eventually
+from tests.support.sidecar import Make, Sidecar
+from tests.support.waiting import eventually
+from tests.support.webhooks import Webhooks
 
 pytestmark = pytest.mark.slow
 
@@ -35,9 +37,9 @@ def frozen_and_killed(sidecar: Sidecar) -> None:
 
 def refused(sidecar: Sidecar) -> str:
     """Return the output of a start that is refused with the gate shut."""
-    assert sidecar.launch().wait() == 2, sidecar.said()
+    assert sidecar.launch().wait() == 2, sidecar.output()
     assert sidecar.level() is Level.HALT
-    line = sidecar.said().splitlines()[-1]
+    line = sidecar.output().splitlines()[-1]
     assert "`riskmon restore FILE`" in line
     assert "`riskmon run --accept-loss`" in line
     return line
@@ -149,7 +151,7 @@ def test_state_that_is_removed_under_a_running_sidecar(
     eventually(lambda: sidecar.level() is Level.HALT, "the shut gate")
     assert time.monotonic() - began < 4  # two checks, and a margin for a busy machine
     assert sidecar.wait() == 4
-    assert "was removed, renamed or replaced" in sidecar.said()
+    assert "was removed, renamed or replaced" in sidecar.output()
     assert oms.sweeps(scope="account", limit="stop")
     if lost != "log replaced":
         refused(sidecar)
@@ -161,7 +163,7 @@ def test_another_account_on_the_same_state(make: Make) -> None:
     assert sidecar.end(signal.SIGTERM) == 0
     sidecar.config.write_text(sidecar.config.read_text().replace('"test"', '"other"', 1))
     assert sidecar.launch().wait() == 2
-    (line,) = sidecar.said().splitlines()
+    (line,) = sidecar.output().splitlines()
     assert "is that of account test, and `account` is other: give each account a state_dir" in line
 
 
@@ -211,7 +213,7 @@ def test_the_first_start_on_a_full_disk(make: Make, tmp_path: Path) -> None:
             text = sidecar.config.read_text().replace(str(sidecar.state_dir), str(disk.directory))
             sidecar.config.write_text(text)
             sidecar.launch(prefix=disk.prefix)
-            status, said = sidecar.wait(), sidecar.said()
+            status, said = sidecar.wait(), sidecar.output()
         assert status == 2, (kib, said)
         assert "space" in said, (kib, said)
         assert "Traceback" not in said

@@ -21,17 +21,12 @@ from riskmon.gate import Level
 from riskmon.outbox.queue import Outbox, Schedule
 from riskmon.outbox.target import CancelTarget
 from riskmon.outbox.webhook import payload
-from tests.faults.conftest import END_SECONDS, Make, end_seconds, threads
+from tests.faults.pipes import END_SECONDS, end_seconds, threads
 from tests.faults.receivers import hostile_receivers
-from tests.support.harness import (
-    QUICK_LATENCY,
-    SECRET,
-    SLOW_SAMPLES,
-    Sidecar,
-    Webhooks,
-    eventually,
-)
 from tests.support.namespaces import mount_namespace
+from tests.support.sidecar import QUICK_LATENCY, SLOW_SAMPLES, Make, Sidecar
+from tests.support.waiting import eventually
+from tests.support.webhooks import SECRET, Webhooks
 
 pytestmark = pytest.mark.slow
 WHOLE_SECONDS = 2.0

@@ -20,20 +20,12 @@ import pytest
 
 from riskmon.core.events import Latency
 from riskmon.journal import Commit, Entry, Journal
-from riskmon.outbox.webhook import WHOLE_SECONDS
-from tests.faults.conftest import END_SECONDS, Make, Pipe, end_seconds, log_lines, start, threads
+from tests.faults.pipes import END_SECONDS, Pipe, end_seconds, log_lines, start, threads
 from tests.faults.receivers import hostile_receivers
-from tests.support.harness import (
-    LEASE_SECONDS,
-    QUICK_LATENCY,
-    ROOT,
-    SECRET,
-    SLOW_SAMPLES,
-    Sidecar,
-    Webhooks,
-    eventually,
-    taken,
-)
+from tests.support import ROOT
+from tests.support.sidecar import LEASE_SECONDS, QUICK_LATENCY, SLOW_SAMPLES, Make, Sidecar
+from tests.support.waiting import PATIENCE_SECONDS, eventually
+from tests.support.webhooks import SECRET, Webhooks, accepted
 
 pytestmark = pytest.mark.slow
 
@@ -124,12 +116,12 @@ def test_everything_at_once(make: Make, pipe: Pipe) -> None:
         print(f"ended after {took:.2f} s")
         assert took < END_SECONDS
         batches.join(END_SECONDS)
-        assert drilling.wait(WHOLE_SECONDS + END_SECONDS) == 1
+        assert drilling.wait(PATIENCE_SECONDS) == 1
 
 
 def test_last_cancels_have_a_bounded_time(make: Make, oms: Webhooks) -> None:
     """With `on_stop = "cancel"` unconfirmed cancels delay the end by 5 s and a lease."""
-    oms.answer = taken
+    oms.answer = accepted
     with hostile_receivers() as urls:
         config = oms.target() + targets({"silent": urls["silent"]})
         sidecar = make(config, top='on_stop = "cancel"').start()
@@ -174,7 +166,7 @@ def test_in_a_long_replay(make: Make) -> None:
 
     eventually(listens, "the listener")
     assert end_seconds(sidecar) < END_SECONDS
-    assert "nothing has changed" in sidecar.said()
+    assert "nothing has changed" in sidecar.output()
     assert content(sidecar.state_dir) == before
 
 

@@ -12,7 +12,7 @@ import tempfile
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -25,8 +25,9 @@ from riskmon import Gate
 from riskmon.gate import Level, gate_path
 from riskmon.gate_writer import GateFull, GateInUse, GateWriter
 from riskmon.system.permissions import Unsafe
+from tests.support import ROOT
+from tests.support.waiting import eventually
 
-ROOT = Path(__file__).parent.parent.parent
 LONGEST_NS = 3_600_000_000_000
 HOUR_NS = LONGEST_NS
 BOOT_ID = bytes.fromhex(
@@ -47,16 +48,6 @@ def soon_ns() -> int:
 def create(path: Path, max_scopes: int = 8, epoch: int = 1) -> GateWriter:
     """Create a gate file with the longest lease of the tests."""
     return GateWriter.create(path, max_scopes=max_scopes, longest_lease_ns=LONGEST_NS, epoch=epoch)
-
-
-def until(condition: Callable[[], bool]) -> bool:
-    """Wait for a condition, with a timeout that only a hang reaches."""
-    give_up = time.monotonic() + 20
-    while not condition():
-        if time.monotonic() > give_up:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 def names_beside(path: Path) -> list[str]:
@@ -613,7 +604,7 @@ def test_a_bot_may_start_first(path: Path) -> None:
         file = create(path)
         file.add("venue:kraken")
         file.renew(soon_ns(), {}, 1)
-        assert until(gate.allows)
+        assert eventually(gate.allows)
         assert allowed()
         file.close()
 
@@ -633,7 +624,7 @@ def test_readers_use_a_new_file_with_other_records(path: Path) -> None:
         second.add("venue:c")
         second.add("venue:a")
         second.renew(soon_ns(), {"venue:a": 1}, 2)
-        assert until(watchers["c"])
+        assert eventually(watchers["c"])
         assert not watchers["a"]()
         assert not watchers["b"]()
         assert gate.level(venue="a") == Level.REDUCE_ONLY
@@ -671,7 +662,7 @@ def test_a_reader_checks_the_file_whenever_it_opens_it(path: Path, file: GateWri
         assert not gate.allows()
         assert gate.fault == f"group or others can write {path} (mode 0666)"
         path.chmod(0o644)
-        assert until(allowed)
+        assert eventually(allowed)
         assert gate.fault is None
 
 
@@ -702,7 +693,7 @@ def test_a_gate_is_recreated_with_its_leases(path: Path, file: GateWriter) -> No
         assert file.repair() == "it is missing"
         assert path.read_bytes() == before
         assert file.repair() is None
-        assert until(lambda: gate.allows(symbol="BTC/USDT"))
+        assert eventually(lambda: gate.allows(symbol="BTC/USDT"))
         assert gate.level(venue="kraken") == Level.REDUCE_ONLY
         file.add("venue:mexc")
         file.renew(soon_ns(), {}, 8)
@@ -815,16 +806,16 @@ def test_a_killed_sidecar_halts_its_readers_and_a_new_one_frees_them(path: Path)
     with Gate.open(path) as gate:
         allowed = gate.watch(venue="a")
         with killed_at_the_end(run(WRITER, path, "venue:a")):
-            assert until(allowed)
+            assert eventually(allowed)
         left = word_of(path, 2)
         assert left & 0xFF == Level.ALLOW
-        assert until(lambda: not allowed())
+        assert eventually(lambda: not allowed())
         assert now_ns() >= left & ~0xFF
         assert not gate.allows()
         assert word_of(path, 2) == left
         with killed_at_the_end(run(WRITER, path, "venue:b", "venue:a")):
-            assert until(allowed)
-            assert until(lambda: gate.allows(venue="b"))
+            assert eventually(allowed)
+            assert eventually(lambda: gate.allows(venue="b"))
 
 
 def test_no_read_is_torn(path: Path) -> None:
@@ -884,7 +875,7 @@ def test_threads_share_one_gate(path: Path) -> None:
         for scope in (["venue:shut", "symbol:open"], ["symbol:open", "venue:shut"])[turn % 2]:
             file.add(scope)
         file.renew(soon_ns(), {"venue:shut": 1}, turn)
-        assert until(lambda: gate.allows(symbol="open"))
+        assert eventually(lambda: gate.allows(symbol="open"))
         file.close(zero=False)  # as a killed process leaves it
     gate.close()
     stop.set()

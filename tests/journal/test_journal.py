@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,9 +40,10 @@ from riskmon.journal import (
     restore,
 )
 from riskmon.journal.file import translated_errors
+from tests.support import ROOT
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 DAY_NS = 86_400 * 10**9
-WAIT_SECONDS = 30
 
 
 def entry(seq: int, *, wall_ns: int | None = None, size: int = 0) -> Entry:
@@ -66,7 +66,7 @@ def commit(journal: Journal, what: Commit) -> BaseException | None:
     """Submit and wait for the acknowledgement."""
     answers: SimpleQueue[BaseException | None] = SimpleQueue()
     journal.submit(what, answers.put)
-    return answers.get(timeout=WAIT_SECONDS)
+    return answers.get(timeout=PATIENCE_SECONDS)
 
 
 def write(state_dir: Path, *commits: Commit, clean: bool = True) -> None:
@@ -92,14 +92,6 @@ def reopened(state_dir: Path) -> tuple[Recovered, list[int]]:
 def numbers(state_dir: Path) -> list[int]:
     """Return the numbers of all entries in a journal's file."""
     return [each.seq for each in entries(state_dir / "journal.db")]
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until ``holds`` is true; fail at the timeout."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it never came to hold"
-        time.sleep(0.005)
 
 
 @contextmanager
@@ -242,7 +234,7 @@ def test_acknowledged_survives_sigkill(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", ENDLESS, str(tmp_path)],
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).parent.parent.parent,
+        cwd=ROOT,
     ) as writer:
         assert writer.stdout is not None
         lines = [writer.stdout.readline() for _ in range(500)]
@@ -288,7 +280,7 @@ def test_failed_write_is_fatal_for_all_that_follow(tmp_path: Path) -> None:
     with no_room(tmp_path):
         for n in range(1, 4):
             journal.submit(Commit(entries=[entry(n, size=100_000)]), answers.put)
-        assert all(answers.get(timeout=WAIT_SECONDS) for _ in range(3))
+        assert all(answers.get(timeout=PATIENCE_SECONDS) for _ in range(3))
     assert isinstance(commit(journal, Commit(entries=[entry(9)])), JournalError)
     journal.prune(keep_days=0, max_bytes=0)
     with pytest.raises(JournalError, match=r"journal\.db"):
@@ -344,10 +336,10 @@ def test_group_commit_takes_all_that_waits(tmp_path: Path) -> None:
 
     def hold(_: BaseException | None) -> None:
         busy.set()
-        go_on.wait(WAIT_SECONDS)
+        go_on.wait(PATIENCE_SECONDS)
 
     journal.submit(Commit(), hold)
-    assert busy.wait(WAIT_SECONDS)
+    assert busy.wait(PATIENCE_SECONDS)
 
     def look(n: int) -> Callable[[BaseException | None], None]:
         return lambda _: seen.put((n, numbers(tmp_path)))
@@ -355,7 +347,7 @@ def test_group_commit_takes_all_that_waits(tmp_path: Path) -> None:
     for n in range(1, 101):
         journal.submit(Commit(entries=[entry(n)]), look(n))
     go_on.set()
-    answers = [seen.get(timeout=WAIT_SECONDS) for _ in range(100)]
+    answers = [seen.get(timeout=PATIENCE_SECONDS) for _ in range(100)]
     journal.close(clean=True)
     assert [n for n, _ in answers] == list(range(1, 101))
     assert all(there == list(range(1, 101)) for _, there in answers)
@@ -374,7 +366,7 @@ def test_many_threads_submit(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(WAIT_SECONDS)
+        thread.join(PATIENCE_SECONDS)
     records = journal.audit(1_000)
     journal.close(clean=True)
     assert [faults.get_nowait() for _ in range(200)] == [None] * 200
@@ -428,7 +420,7 @@ def test_second_process_is_refused(tmp_path: Path) -> None:
     script += "Journal.open(Path(sys.argv[1]))"
     run = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path)],
-        cwd=Path(__file__).parent.parent.parent,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
@@ -821,9 +813,9 @@ def test_restore_keeps_the_log_of_a_killed_sidecar(tmp_path: Path) -> None:
     script += " lambda fault: os._exit(9)); threading.Event().wait()"
     run = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "state")],
-        cwd=Path(__file__).parent.parent.parent,
+        cwd=ROOT,
         check=False,
-        timeout=WAIT_SECONDS,
+        timeout=PATIENCE_SECONDS,
     )
     assert run.returncode == 9
     kept = restore(tmp_path / "copy", tmp_path / "state")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
 from tests.model.explore import explore, stranded
 from tests.model.invariants import INVARIANTS
 from tests.model.protocol import Bounds, Rules, State, successors
+from tests.support import ROOT
 
-DOCS = Path(__file__).parent.parent.parent / "docs" / "explanation" / "protocol.md"
+DOCS = ROOT / "docs" / "explanation" / "protocol.md"
 ONE_READER = Bounds(entries=3, queue=2, readers=1, faults=3)
 TWO_READERS = Bounds(entries=3, queue=2, readers=2, faults=2)
 FEW = Bounds(entries=3, queue=2, readers=1, faults=2)

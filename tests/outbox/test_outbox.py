@@ -29,6 +29,8 @@ from riskmon.outbox.queue import WAITING_MAX, Outbox, Schedule, TargetStats
 from riskmon.outbox.target import CancelTarget
 from riskmon.outbox.webhook import ATTEMPTS_MAX, RESULTS, Result, classify, payload
 from riskmon.settings.faults import validated
+from tests.support.ports import free_port
+from tests.support.waiting import eventually_async
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NEW_SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
@@ -198,13 +200,6 @@ async def hang(_: int) -> Answer:
     raise AssertionError
 
 
-async def until(true: Callable[[], object]) -> None:
-    """Wait for a change by another task."""
-    async with asyncio.timeout(10):
-        while not true():  # noqa: ASYNC110 -- there is no single event to wait for
-            await asyncio.sleep(0.002)
-
-
 def tried(bench: Bench, times: int) -> bool:
     """Whether this number of attempts has ended."""
     return len(bench.results) == times
@@ -239,13 +234,6 @@ async def read_request(reader: asyncio.StreamReader) -> None:
 def url_of(server: asyncio.Server) -> str:
     """Return its address."""
     return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-
-
-def free_port() -> int:
-    """Return a port without a listener."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # -- what is sent -------------------------------------------------------------------------------
@@ -486,7 +474,7 @@ async def test_refused_connections_are_retried(serve: Serve, make: Make) -> None
     port = free_port()
     bench = make(target(f"http://127.0.0.1:{port}/cancel"))
     bench.outbox.send(delivery())
-    await until(lambda: len(bench.results) >= 3)
+    await eventually_async(lambda: len(bench.results) >= 3)
     receiver = await serve(always(), port=port)
     assert await bench.outbox.drain(5)
     assert receiver.ids == ["inc_1_1_oms"]
@@ -518,7 +506,7 @@ async def test_a_connection_that_is_not_made_is_given_up(make: Make) -> None:
             filler.connect_ex(full.getsockname())
         bench = make(target(f"http://127.0.0.1:{full.getsockname()[1]}/"), schedule=NEVER)
         bench.outbox.send(delivery())
-        await until(lambda: bench.results)
+        await eventually_async(lambda: bench.results)
         for filler in fillers:
             filler.close()
     assert bench.results == [("oms", "connect_timeout")]
@@ -532,7 +520,7 @@ async def test_an_unknown_certificate_is_refused(serve: Serve, make: Make, tmp_p
     receiver = await serve(always(), tls=tls)
     bench = make(target(receiver.url), schedule=NEVER)
     bench.outbox.send(delivery())
-    await until(lambda: bench.results)
+    await eventually_async(lambda: bench.results)
     assert bench.results == [("oms", "tls")]
     assert receiver.requests == []
 
@@ -548,7 +536,7 @@ async def test_an_answer_that_is_not_http_is_retried(make: Make) -> None:
     async with await raw_server(babble) as server:
         bench = make(target(url_of(server)))
         bench.outbox.send(delivery())
-        await until(lambda: len(bench.results) >= 2)
+        await eventually_async(lambda: len(bench.results) >= 2)
     assert bench.results[:2] == [("oms", "invalid_answer")] * 2
 
 
@@ -590,7 +578,7 @@ async def test_a_new_connection_that_is_closed_is_a_failure(make: Make) -> None:
     async with await raw_server(hang_up) as server:
         bench = make(target(url_of(server)), schedule=NEVER)
         bench.outbox.send(delivery())
-        await until(lambda: bench.results)
+        await eventually_async(lambda: bench.results)
     assert connections == [1]
     assert bench.results == [("oms", "disconnected")]
 
@@ -611,7 +599,7 @@ async def test_attempts_at_once_are_bounded(serve: Serve, make: Make) -> None:
     bench = make(target(receiver.url))
     for number in range(ATTEMPTS_MAX + 20):
         bench.outbox.send(delivery(incident=f"inc_{number}"))
-    await until(lambda: now == ATTEMPTS_MAX)
+    await eventually_async(lambda: now == ATTEMPTS_MAX)
     release.set()
     assert await bench.outbox.drain(5)
     assert most == ATTEMPTS_MAX
@@ -661,7 +649,7 @@ async def test_an_unknown_name_is_retried(make: Make, monkeypatch: pytest.Monkey
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     bench = make(target("http://oms.example/"))
     bench.outbox.send(delivery())
-    await until(lambda: len(bench.results) >= 2)
+    await eventually_async(lambda: len(bench.results) >= 2)
     assert bench.results[:2] == [("oms", "dns")] * 2
 
 
@@ -674,7 +662,7 @@ async def test_a_dead_target_delays_no_other(serve: Serve, make: Make) -> None:
     bench = make(target(dead.url, "dead"), target(alive.url, "alive"))
     bench.outbox.send(delivery(to="dead", at_ns=7))
     bench.outbox.send(delivery(to="alive", at_ns=7))
-    await until(lambda: bench.settled and dead.requests)
+    await eventually_async(lambda: bench.settled and dead.requests)
     assert bench.settled == [("inc_1_1_alive", "delivered", 1)]
     assert bench.outbox.stats() == {"dead": TargetStats(1, 7), "alive": TargetStats(0, None)}
 
@@ -698,9 +686,9 @@ async def test_the_oldest_sweep_is_withdrawn(serve: Serve, make: Make) -> None:
     bench = make(target(receiver.url), schedule=NEVER)
     for sweep in range(1, WAITING_MAX + 3):
         bench.outbox.send(delivery(sweep, at_ns=sweep))
-        await until(partial(tried, bench, sweep))
+        await eventually_async(partial(tried, bench, sweep))
     bench.outbox.send(delivery(1, incident="inc_2", at_ns=99))
-    await until(lambda: len(bench.settled) == 2)
+    await eventually_async(lambda: len(bench.settled) == 2)
     assert bench.settled == [("inc_1_1_oms", "withdrawn", 1), ("inc_1_2_oms", "withdrawn", 1)]
     assert bench.outbox.stats() == {"oms": TargetStats(WAITING_MAX + 1, 3)}
 
@@ -719,7 +707,7 @@ async def test_a_slow_receiver_answers_an_earlier_sweep(serve: Serve, make: Make
     bench = make(target(receiver.url))
     bench.outbox.send(delivery(1))
     bench.outbox.send(delivery(2))
-    await until(lambda: len(receiver.requests) == 3)
+    await eventually_async(lambda: len(receiver.requests) == 3)
     release.set()
     assert await bench.outbox.drain(5)
     assert {(one.sweep, one.done) for one in bench.answered} == {(1, True), (2, True)}
@@ -731,9 +719,9 @@ async def test_withdrawing_ends_the_waits(serve: Serve, make: Make) -> None:
     bench = make(target(receiver.url), schedule=NEVER)
     for incident in ("inc_1", "inc_2"):
         bench.outbox.send(delivery(incident=incident))
-    await until(lambda: len(bench.results) == 2)
+    await eventually_async(lambda: len(bench.results) == 2)
     bench.outbox.withdraw("inc_1")
-    await until(lambda: bench.settled)
+    await eventually_async(lambda: bench.settled)
     assert bench.settled == [("inc_1_1_oms", "withdrawn", 1)]
     assert bench.outbox.stats()["oms"].pending == 1
     assert len(receiver.requests) == 2
@@ -750,7 +738,7 @@ async def test_an_attempt_in_progress_may_succeed(serve: Serve, make: Make) -> N
     receiver = await serve(slow)
     bench = make(target(receiver.url))
     bench.outbox.send(delivery())
-    await until(lambda: receiver.requests)
+    await eventually_async(lambda: receiver.requests)
     bench.outbox.withdraw("inc_1")
     release.set()
     assert await bench.outbox.drain(5)
@@ -774,7 +762,7 @@ async def test_pending_deliveries_are_sent_by_the_next_start(serve: Serve, make:
     receiver = await serve(failing(1))
     first = make(target(receiver.url), schedule=NEVER)
     first.outbox.send(delivery())
-    await until(lambda: first.results)
+    await eventually_async(lambda: first.results)
     await first.outbox.close()
     assert first.settled == []
     second = make(target(receiver.url))

@@ -29,7 +29,8 @@ from riskmon.settings import load
 from tests.support import gate_in_c
 from tests.support.documents import DOCS, README, ROOT, all_blocks, blocks, read
 from tests.support.files import private
-from tests.support.harness import Sidecar, eventually
+from tests.support.sidecar import Sidecar
+from tests.support.waiting import eventually
 
 SECRET = "whsec_" + "A" * 32
 TUTORIAL = DOCS / "tutorial.md"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.support import ROOT
+
 TABLE = ROOT / "docs" / "reference" / "faults.md"
 FOLDERS = ("faults", "security")
 

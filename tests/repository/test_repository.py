@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.support import ROOT
+
 PACKAGE = ROOT / "riskmon"
 # In two parts each, so that this file does not name them either.
 REGISTRIES = [

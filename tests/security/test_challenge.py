@@ -21,10 +21,11 @@ from riskmon.cli import run
 from riskmon.client import Verdict
 from riskmon.web.challenges import Challenges
 from riskmon.web.problems import Problem
+from tests.support import ROOT
 from tests.support.files import private
-from tests.support.harness import Sidecar
-from tests.support.port import BOSS, EXPIRED, GRAFANA, GUARDED, OPERATOR, Answer, Site, site
-from tests.support.users import ROOT, STRANGER, needs_root, shared_directory
+from tests.support.memory_port import BOSS, EXPIRED, GRAFANA, GUARDED, OPERATOR, Answer, Site, site
+from tests.support.sidecar import Sidecar
+from tests.support.users import STRANGER, needs_root, shared_directory
 
 TOKEN = "bot-1-" + "x" * 37
 SECOND_NS = 1_000_000_000

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.conftest import Make
-from tests.support.harness import ROOT, Sidecar
+from tests.support import ROOT
+from tests.support.sidecar import Make, Sidecar
 
 pytestmark = pytest.mark.slow
 
@@ -98,4 +98,4 @@ def test_incomplete_requests_do_not_block_operators(make: Make) -> None:
                 worst[mode, count, "unix" if unix else "tcp"] = max(seconds)
     print(worst)
     assert max(worst.values()) <= AT_MOST_SECONDS
-    assert "Traceback" not in sidecar.said()
+    assert "Traceback" not in sidecar.output()

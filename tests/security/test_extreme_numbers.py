@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Make
-from tests.support.harness import Sidecar, Webhooks
+from tests.support.sidecar import Make, Sidecar
+from tests.support.webhooks import Webhooks
 
 pytestmark = pytest.mark.slow
 

@@ -16,6 +16,7 @@ from riskmon.journal import Journal, JournalError
 from riskmon.settings import SettingsError, load
 from riskmon.sidecar.start import CannotStart, operator_token, tls_context
 from riskmon.system.permissions import Unsafe, make_directory, open_secret, read_config, read_secret
+from tests.support import ROOT
 from tests.support.files import private
 from tests.support.namespaces import mount_namespace
 from tests.support.users import OWNER, STRANGER, needs_root, program, riskmon, shared_directory
@@ -189,7 +190,7 @@ def test_run_secrets_and_read_only_mounts_may_be_readable(home: Path) -> None:
     made = Path("/run/secrets").exists()
     ran = subprocess.run(
         [*mount_namespace(), "sh", "-c", MOUNTED, "sh", home, sys.executable, reader],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parent.parent.parent)},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

@@ -18,11 +18,9 @@ from pathlib import Path
 import pytest
 
 from riskmon.gate import Gate, gate_path, user_number
-from tests.support import gate_in_c
-from tests.support.harness import eventually
+from tests.support import ROOT, gate_in_c
 from tests.support.users import (
     OWNER,
-    ROOT,
     STRANGER,
     needs_root,
     program,
@@ -30,6 +28,7 @@ from tests.support.users import (
     riskmon,
     shared_directory,
 )
+from tests.support.waiting import eventually
 
 pytestmark = [needs_root, pytest.mark.slow]
 

@@ -17,9 +17,9 @@ from riskmon.core.decisions import Record
 from riskmon.journal import Commit, Journal
 from riskmon.journal.pruning import REFUSALS_MAX
 from riskmon.port import Refusal
-from tests.e2e.conftest import Make
-from tests.support.harness import Sidecar, eventually
-from tests.support.port import BOT, EXPIRED, GUARDED, OPERATOR, site
+from tests.support.memory_port import BOT, EXPIRED, GUARDED, OPERATOR, site
+from tests.support.sidecar import Make, Sidecar
+from tests.support.waiting import eventually
 
 FREEZE = {"scope": "account", "reason": "a test"}
 TOKENS = f"""
@@ -139,7 +139,8 @@ def test_refusals_are_pruned_and_operations_are_not(tmp_path: Path) -> None:
         journal.submit(Commit(decisions=[kept, *many]), lambda _: None)
         journal.prune(30, 10**9)
         newest = eventually(
-            lambda: len(found := journal.audit(20_000)) == REFUSALS_MAX + 1 and found, "pruning"
+            lambda: found if len(found := journal.audit(20_000)) == REFUSALS_MAX + 1 else None,
+            "pruning",
         )
         without = journal.audit(10, refusals=False)
     finally:

@@ -11,8 +11,8 @@ import pytest
 
 from riskmon.system.unix_socket import ADDRESS_BYTES, address_of
 from riskmon.web import make_app, serve
-from tests.support.harness import Sidecar
-from tests.support.port import OPEN, OPERATOR, MemoryPort, site
+from tests.support.memory_port import OPEN, OPERATOR, MemoryPort, site
+from tests.support.sidecar import Sidecar
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_occupied_unix_path_is_named(tmp_path: Path) -> None:
         holder.bind(f"{tmp_path}/sock")
         holder.listen()
         assert sidecar.launch().wait() == 2
-        assert f"cannot listen on the Unix socket {tmp_path}/sock" in sidecar.said()
-        assert "another process listens there" in sidecar.said()
+        assert f"cannot listen on the Unix socket {tmp_path}/sock" in sidecar.output()
+        assert "another process listens there" in sidecar.output()
 
 
 @pytest.mark.slow
@@ -115,7 +115,7 @@ def test_file_in_place_of_the_unix_socket_is_kept(tmp_path: Path) -> None:
     (tmp_path / "sock").write_text("precious")
     with Sidecar(tmp_path) as sidecar:
         assert sidecar.launch().wait() == 2
-        assert f"{tmp_path}/sock (a file that is no socket is there)" in sidecar.said()
+        assert f"{tmp_path}/sock (a file that is no socket is there)" in sidecar.output()
     assert (tmp_path / "sock").read_text() == "precious"
 
 

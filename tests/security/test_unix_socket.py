@@ -14,8 +14,8 @@ import pytest
 from riskmon import SyncClient
 from riskmon.settings import SettingsError, load
 from riskmon.web import make_app, serve
-from tests.support.harness import Sidecar
-from tests.support.port import OPEN, MemoryPort
+from tests.support.memory_port import OPEN, MemoryPort
+from tests.support.sidecar import Sidecar
 from tests.support.users import OWNER, STRANGER, can_connect, needs_root, riskmon, shared_directory
 
 GROUP = 54_323
@@ -44,7 +44,7 @@ def test_the_commands_use_the_socket_in_the_state_directory(tmp_path: Path) -> N
                 "RISKMON_METRICS_PORT_9788_TCP": "tcp://10.0.0.2:9788",
             }
         )
-        assert sidecar.said().count("Kubernetes") == 1
+        assert sidecar.output().count("Kubernetes") == 1
         socket = sidecar.state_dir / "riskmon.sock"
         assert len(os.fsencode(socket)) > 107
         assert stat.S_IMODE(socket.stat().st_mode) == 0o600

@@ -13,8 +13,8 @@ from typing import Self
 
 import pytest
 
-from tests.support.harness import Sidecar
 from tests.support.namespaces import mount_namespace
+from tests.support.sidecar import Sidecar
 
 
 class Disk:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parent.parent.parent / "docs" / "reference" / "gate-file.md"
+from tests.support import ROOT
+
+PAGE = ROOT / "docs" / "reference" / "gate-file.md"
 _MAIN = """
 int main(int n, char **a) {
     return n != 5 || !putchar(48 + gate_allows(a[1], a[2], strtoul(a[3], NULL, 10), a[4]));

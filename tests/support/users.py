@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.support import ROOT
+
 # Without an entry in passwd, as in a container whose user is only a number.
 OWNER, STRANGER = 54_321, 54_322
 

@@ -15,7 +15,7 @@ from riskmon.settings.faults import validated
 from riskmon.web import Access
 from riskmon.web.access import INGEST, OPERATE, READ, Door, Peer, host_name
 from riskmon.web.problems import Problem
-from tests.support.port import (
+from tests.support.memory_port import (
     BOSS,
     BOT,
     EXPIRED,

@@ -18,7 +18,7 @@ from riskmon.web import Caps
 from riskmon.web.access import Caller
 from riskmon.web.edge import Edge
 from riskmon.web.ingest import events
-from tests.support.port import MemoryPort, site
+from tests.support.memory_port import MemoryPort, site
 
 JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}

@@ -9,7 +9,7 @@ import pytest
 from riskmon.core.decisions import AddressedBreaker, OperateAnswer, Violation
 from riskmon.core.events import Operate
 from riskmon.port import NotDurable, Reloaded
-from tests.support.port import OPERATOR, ConfigFault, site
+from tests.support.memory_port import OPERATOR, ConfigFault, site
 
 ACTIONS = ("freeze", "unfreeze", "trip", "reset", "disable", "enable")
 BREAKER = AddressedBreaker(

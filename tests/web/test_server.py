@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from riskmon.web import Caps, make_app, serve
-from tests.support.port import OPEN, MemoryPort, site, until
+from tests.support.memory_port import OPEN, MemoryPort, site
+from tests.support.waiting import eventually_async
 
 STREAM = b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n"
 GET = b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -76,7 +77,7 @@ async def test_one_peer_holds_a_bounded_number_of_connections() -> None:
         held[0][1].close()
         await held[0][1].wait_closed()
         closing = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
-        await until(lambda: s.running.connections == 1)
+        await eventually_async(lambda: s.running.connections == 1)
         admitted = await s.raw(closing)
         held[1][1].close()
     assert admitted.startswith(b"HTTP/1.1 200 ")
@@ -282,4 +283,4 @@ async def test_no_descriptor_is_left() -> None:
     async with site() as s:
         for _ in range(100):
             assert await s.raw(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-    await until(lambda: opened() <= before)
+    await eventually_async(lambda: opened() <= before)

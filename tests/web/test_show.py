@@ -10,7 +10,7 @@ import pytest
 
 from riskmon.core.decisions import Record
 from riskmon.port import NotReady
-from tests.support.port import GUARDED, NOW_NS, site
+from tests.support.memory_port import GUARDED, NOW_NS, site
 
 AT = "2026-01-02T03:04:05.678Z"
 

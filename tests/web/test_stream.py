@@ -14,7 +14,8 @@ import pytest
 from riskmon.core.decisions import StateName, Transition, Warned
 from riskmon.port import Change, PortfolioNow, Shutdown
 from riskmon.web import Caps
-from tests.support.port import GRAFANA, GUARDED, NOW_NS, OPEN, OPERATOR, VIEW, Site, site, until
+from tests.support.memory_port import GRAFANA, GUARDED, NOW_NS, OPEN, OPERATOR, VIEW, Site, site
+from tests.support.waiting import eventually_async
 
 TRIP = Transition(
     limit="latency_p99",
@@ -55,7 +56,7 @@ async def following(s: Site) -> aiohttp.ClientResponse:
     """An open stream whose subscription has begun."""
     response = await s.session.get(s.url("/v1/stream"))
     assert await message(response) == ["retry: 2000"]
-    await until(lambda: s.port.subscribers)
+    await eventually_async(lambda: s.port.subscribers)
     return response
 
 
@@ -191,8 +192,8 @@ async def test_reader_that_goes_is_forgotten() -> None:
     async with site() as s:
         response = await following(s)
         response.close()
-        await until(lambda: not s.port.subscribers)
-        await until(lambda: not s.app.edge.streams)
+        await eventually_async(lambda: not s.port.subscribers)
+        await eventually_async(lambda: not s.app.edge.streams)
 
 
 async def test_end_of_changes_ends_the_stream() -> None:
@@ -233,7 +234,7 @@ async def test_streams_are_bounded() -> None:
         first = await following(s)
         refused = await s.ask("GET", "/v1/stream")
         first.close()
-        await until(lambda: not s.app.edge.streams)
+        await eventually_async(lambda: not s.app.edge.streams)
         (await following(s)).close()
     assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
 
@@ -269,7 +270,7 @@ async def test_reader_that_does_not_read_is_cut_off() -> None:
         assert isinstance(writer.transport, asyncio.Transport)
         writer.transport.pause_reading()
         writer.write(b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        await until(lambda: s.port.subscribers)
+        await eventually_async(lambda: s.port.subscribers)
         (queue,) = s.port.subscribers
         big = Transition(
             limit="x",
@@ -282,5 +283,5 @@ async def test_reader_that_does_not_read_is_cut_off() -> None:
         )
         for _ in range(20):
             queue.put_nowait(big)
-        await until(lambda: not s.port.subscribers)
+        await eventually_async(lambda: not s.port.subscribers)
         writer.close()

@@ -1,4 +1,4 @@
-"""Sums of money do not drift."""
+"""Sums of money are exact: rounding errors do not accumulate."""
 
 from __future__ import annotations
 
@@ -86,5 +86,5 @@ def test_fills_sum_exactly() -> None:
 
 @pytest.mark.slow
 def test_a_million_fills_sum_exactly() -> None:
-    """A million fills do, too."""
+    """A million fills give the exact result as well."""
     check_fills(1_000_000)

@@ -41,7 +41,7 @@ SETTLE = {LINEAR: "USDT", INVERSE: "BTC", SPOT: "USDT", "ETH/USDT": "USDT", "XRP
 
 @dataclass
 class Model:
-    """All amounts exact, everything computed again whenever it is asked for."""
+    """A portfolio with exact amounts that computes every value from scratch."""
 
     held: dict[tuple[str, str], Fraction] = field(default_factory=dict)
     marks: dict[str, dict[str, Fraction]] = field(default_factory=dict)
@@ -204,7 +204,7 @@ def apply(world: World, model: Model, number: int, what: Any) -> None:
     elif kind == "flow":
         left = model.equity() + min(F(0), rest[1] * model.worth(rest[0]))
         if left < 10_000:
-            return  # nobody withdraws more than there is
+            return  # a withdrawal is never larger than the balance
         world.step(flow(float(rest[1]), rest[0], venue=name, id=str(number)))
         model.flow(name, *rest)
     else:
@@ -240,7 +240,7 @@ def check_against_model(steps: list[Any]) -> None:
 @FEW
 @given(STEPS)
 def test_equals_the_model(steps: list[Any]) -> None:
-    """Prices, fills, balances, flows and positions in any order give what the model gives."""
+    """The engine equals the model for prices, fills, balances, flows and positions in any order."""
     check_against_model(steps)
 
 
@@ -256,7 +256,7 @@ def test_equals_the_model_long(steps: list[Any]) -> None:
 
 
 def test_balances_settle_at_once() -> None:
-    """After `balances` equity is judged; it becomes the capital."""
+    """After `balances` equity is settled at once; the first value becomes the capital."""
     world = World()
     world.step(balances(USDT=1_000.0))
     view = world.portfolio
@@ -278,7 +278,7 @@ def test_balance_settles_after_a_quiet_second() -> None:
 
 
 def test_balance_settles_within_five_seconds() -> None:
-    """A venue that never pauses is judged every 5 s."""
+    """A venue that reports without a pause settles every 5 s."""
     world = World()
     world.step(balances(USDT=1_000.0))
     for n in range(9):
@@ -291,7 +291,7 @@ def test_balance_settles_within_five_seconds() -> None:
 
 
 def test_a_buy_between_two_balances_is_no_loss() -> None:
-    """A buy moves two balances; between the two reports nothing is judged."""
+    """A buy changes two balances; between the two reports no equity is settled."""
     world = World(loss_limit())
     world.step(price("BTC/USDT", 100.0), balances(USDT=1_000.0))
     world.wait(31)
@@ -317,7 +317,7 @@ def test_a_spot_fill_moves_two_balances(symbol: str, state: str) -> None:
 
 
 def test_equity_is_unknown_until_each_venue_reported() -> None:
-    """`venues` names who must report first."""
+    """Equity is unknown until each venue in `venues` has reported."""
     world = World(portfolio=PortfolioConfig(venues=("a", "b")))
     world.step(balances("a", USDT=1_000.0))
     assert world.portfolio.equity is None
@@ -326,7 +326,7 @@ def test_equity_is_unknown_until_each_venue_reported() -> None:
 
 
 def test_the_reference_alone_settles_at_once_and_only_alone() -> None:
-    """`venues` unset: what holds another asset may not be all, however it is priced."""
+    """Without `venues`, equity with an asset besides the reference is not settled at once."""
     world = World(portfolio=PortfolioConfig(pegs={"USD": 1.0}))
     world.step(balances(USDT=100.0, USD=1.0))
     assert world.portfolio.equity is None
@@ -336,7 +336,7 @@ def test_the_reference_alone_settles_at_once_and_only_alone() -> None:
 
 
 def test_without_venues_it_settles_after_the_grace() -> None:
-    """Unless nothing but the reference is held, others get `unknown_grace` to report."""
+    """Without `venues`, others have `unknown_grace` to report unless only the reference is held."""
     world = World()
     world.step(price("BTC/USDT", 100.0), balances("a", BTC=1.0))
     world.wait(29)
@@ -434,7 +434,7 @@ def test_a_fact_is_remembered_for_seven_days() -> None:
 
 @pytest.mark.parametrize("amount", [-300.0, 700.0])
 def test_a_flow_moves_no_ratio(amount: float) -> None:
-    """A deposit or withdrawal moves equity at once and neither loss nor drawdown."""
+    """A deposit or withdrawal changes equity in the same step, but neither loss nor drawdown."""
     world = World(loss_limit())
     world.each([balances(USDT=1_000.0), balances(USDT=960.0)])
     world.wait(1)
@@ -447,8 +447,8 @@ def test_a_flow_moves_no_ratio(amount: float) -> None:
     assert world.state("portfolio_loss", "account") == "closed"
 
 
-def test_two_flows_at_once() -> None:
-    """Flows of one instant move the balance each, of an asset not held before too."""
+def test_two_flows_in_one_step() -> None:
+    """Each of two flows of one instant changes the balance, also of an asset not held before."""
     world = World(loss_limit())
     world.step(price("BTC/USDT", 100.0), balances(USDT=1_000.0))
     world.wait(31)
@@ -458,7 +458,7 @@ def test_two_flows_at_once() -> None:
 
 
 def test_a_flow_that_the_balance_holds_already() -> None:
-    """A flow older than its venue's balance moves only the units."""
+    """A flow older than its venue's balance changes only the units."""
     world = World(loss_limit())
     world.step(balances(USDT=1_000.0))
     world.wait(10)
@@ -487,7 +487,7 @@ def test_a_flow_that_a_single_balance_of_zero_holds_already() -> None:
 
 
 def test_a_late_venue_enters_as_a_flow() -> None:
-    """A venue that comes in later moves no ratio, nor does a deposit to it before it reports."""
+    """Neither a venue that reports later nor an earlier deposit to it changes a ratio."""
     world = World(loss_limit())
     world.each([balances("a", USDT=1_000.0), balances("a", USDT=960.0)])
     world.step(flow(5_000.0, venue="b"))
@@ -511,7 +511,7 @@ def test_an_unpriced_asset_is_left_out_after_the_grace() -> None:
 
 
 def test_a_fill_is_a_mark_while_an_asset_is_left_out() -> None:
-    """Its price counts at once, though something is held that has none."""
+    """The price of a fill counts in its step although another held asset has no price."""
     perp = "BTC/USDT:USDT"
     world = World(limit("inventory", max=500.0), portfolio=PortfolioConfig(venues=("kraken",)))
     world.step(price("XRP/BTC", 0.5), price(perp, 100.0), balances(USDT=1_000.0, SOL=4.0))
@@ -531,8 +531,8 @@ def test_ignored_and_pegged_assets() -> None:
     assert (world.portfolio.equity, world.portfolio.unit_value) == (115.0, 1.0)
 
 
-def test_a_price_kept_for_a_cross_grows_old_too() -> None:
-    """A price first heard for a position's quote is not for ever fresh to a balance held later."""
+def test_a_price_kept_for_a_cross_expires() -> None:
+    """A price first received for a position's quote currency expires for a later balance too."""
     world = World(loss_limit())
     world.step(fill("buy", 1.0, 0.05, "ETH/BTC", id="f"), price("BTC/USDT", 100.0))
     world.step(balances(USDT=1_000.0))
@@ -543,8 +543,8 @@ def test_a_price_kept_for_a_cross_grows_old_too() -> None:
     assert world.portfolio.equity is None
 
 
-def test_a_peg_stands_before_any_price() -> None:
-    """What is pegged is worth its peg, also where another asset is priced through it."""
+def test_a_peg_precedes_any_price() -> None:
+    """A pegged asset is valued at its peg, also where another asset is priced through it."""
     world = World(portfolio=PortfolioConfig(pegs={"USD": 0.5}))
     world.step(price("USD/USDT", 2.0), price("ABC/USD", 4.0))
     world.step(balances(USD=10.0, ABC=10.0))
@@ -552,8 +552,8 @@ def test_a_peg_stands_before_any_price() -> None:
     assert world.portfolio.equity == 25.0
 
 
-def test_one_asset_between_and_no_more() -> None:
-    """A price through one asset counts, its own price before it; through two it has none."""
+def test_a_price_crosses_at_most_one_asset() -> None:
+    """A direct price precedes one through another asset; through two assets there is no price."""
     world = World()
     world.step(price("BTC/USDT", 100.0), price("ETH/BTC", 0.1), price("XRP/ETH", 0.5))
     world.step(balances(ETH=10.0, XRP=1.0))
@@ -566,7 +566,7 @@ def test_one_asset_between_and_no_more() -> None:
 
 
 def test_a_fill_is_a_price() -> None:
-    """Of its asset where it is spot; a contract's price is none of its base asset's."""
+    """A spot fill sets the price of its asset; a contract's fill does not set its base asset's."""
     world = World()
     world.step(balances(BTC=2.0), price("BTC/USDT:USDT", 90.0))
     assert world.portfolio.unpriced == ["BTC"]
@@ -575,7 +575,7 @@ def test_a_fill_is_a_price() -> None:
     assert world.portfolio.equity == 200.0
 
 
-def test_locked_is_held_and_unnamed_is_nothing() -> None:
+def test_locked_amounts_count_and_missing_assets_are_zero() -> None:
     """Free and locked count alike; an asset that `balances` does not name is 0."""
     world = World()
     world.step(ev.Balances(venue="kraken", assets={"USDT": ev.AssetBalance(free=1.0, locked=2.0)}))
@@ -589,7 +589,7 @@ def test_locked_is_held_and_unnamed_is_nothing() -> None:
 
 
 def test_dust_with_an_old_price_makes_nothing_unknown() -> None:
-    """What is worth less than `dust` keeps its last price; what is worth more does not."""
+    """A holding worth less than `dust` keeps its last price; a larger one does not."""
     for held, equity in ((0.009, 1_000.9), (0.011, None)):
         world = World()
         world.step(price("ABC/USDT", 100.0), balances(USDT=1_000.0, ABC=held))
@@ -610,7 +610,7 @@ def test_spot_counts_once() -> None:
 
 
 def test_unrealised_included() -> None:
-    """Where the venue's balance holds unrealised P&L, it is not added."""
+    """Unrealised P&L is not added where the venue's balance includes it."""
     world = World(portfolio=PortfolioConfig(unrealised_included=("kraken",)))
     world.step(balances(USDT=900.0), fill("buy", 1.0, 100.0), price("BTC/USDT:USDT", 150.0))
     assert world.portfolio.equity == 900.0
@@ -618,7 +618,7 @@ def test_unrealised_included() -> None:
 
 
 def test_a_silent_venue_makes_equity_unknown() -> None:
-    """A balance older than `max_age` is not known."""
+    """A balance older than `max_age` is unknown."""
     world = World()
     world.step(balances(USDT=900.0), latency(0.1))
     world.wait(900)
@@ -630,7 +630,7 @@ def test_a_silent_venue_makes_equity_unknown() -> None:
 # -- rebase -------------------------------------------------------------------------------------
 
 
-def test_rebase_begins_anew_from_balances() -> None:
+def test_rebase_from_balances() -> None:
     """The current settled equity becomes capital and peak; the next 5 % trip again."""
     world = World(loss_limit())
     world.each([balances(USDT=1_000.0), balances(USDT=900.0)])
@@ -644,8 +644,8 @@ def test_rebase_begins_anew_from_balances() -> None:
     assert world.state("portfolio_loss", "account") == "open"
 
 
-def test_rebase_begins_anew_without_balances() -> None:
-    """What was lost before a rebase is not lost once more from the new capital."""
+def test_rebase_without_balances() -> None:
+    """A loss before a rebase does not count against the new capital."""
     world = World(loss_limit(), portfolio=CAPITAL)
     world.step(ev.Pnl(amount=-600.0, id="1"))
     assert world.operate("reset", rebase=True).status == 200
@@ -657,7 +657,7 @@ def test_rebase_begins_anew_without_balances() -> None:
 
 
 def test_rebase_of_nothing() -> None:
-    """An account that lost everything can be reset by force of rebase, and trips again."""
+    """An account that lost everything can be rebased by force, and trips again."""
     world = World(loss_limit())
     world.each([balances(USDT=1_000.0), balances(USDT=0.0)])
     world.operate("reset", rebase=True)
@@ -688,15 +688,15 @@ def test_an_asset_that_a_late_venue_brings_without_a_price_is_no_profit() -> Non
     assert world.loss == pytest.approx(0.02)
 
 
-# -- what is told late, and by whom -----------------------------------------------------------
+# -- late reports, and venues that must report ------------------------------------------------
 
 
 def _ago(world: World, seconds: float) -> datetime:
     return datetime.fromtimestamp(world.view.at_ns / 1e9 - seconds, UTC)
 
 
-def test_an_old_fill_is_no_price_of_now() -> None:
-    """A bot that reports its history sets no mark back and ends no errors; its position moves."""
+def test_an_old_fill_is_not_a_current_price() -> None:
+    """Fills of a reported history change the position, but no mark and no error streak."""
     world = World(limit("error_streak"), portfolio=CAPITAL)
     world.step(ev.Position(venue="kraken", symbol=LINEAR, quantity=1.0, entry_price=100.0))
     world.wait(60)
@@ -711,8 +711,8 @@ def test_an_old_fill_is_no_price_of_now() -> None:
     assert world.breaker("error_streak").value == 1.0
 
 
-def test_a_price_is_as_old_as_it_says() -> None:
-    """Its age counts from when it was, not from when it was told."""
+def test_a_prices_age_counts_from_its_own_time() -> None:
+    """The age of a price counts from its `at`, not from its arrival."""
     world = World(loss_limit(), portfolio=CAPITAL)
     world.step(fill("buy", 1.0, 100.0))
     world.step(ev.Price(symbol=LINEAR, price=99.0, venue="kraken", at=_ago(world, 8)))
@@ -724,7 +724,7 @@ def test_a_price_is_as_old_as_it_says() -> None:
 
 
 def test_named_venues_must_report_though_the_capital_is_given() -> None:
-    """With `venues` equity is what they hold, and unknown until each has said so."""
+    """With `venues`, equity is the sum of their balances, and unknown until each has reported."""
     config = PortfolioConfig(venues=("kraken",), initial_capital=1_000.0)
     world = World(loss_limit(written=True), portfolio=config)
     world.step(latency(0.1))
@@ -733,8 +733,8 @@ def test_named_venues_must_report_though_the_capital_is_given() -> None:
     assert world.portfolio.equity == 990.0
 
 
-def test_a_position_without_a_mark_is_unknown_to_its_venue_at_once() -> None:
-    """… and known again with a mark that changes no P&L."""
+def test_a_position_without_a_mark_makes_its_venue_unknown() -> None:
+    """The venue's value is known again with a mark that changes no P&L."""
     world = World(limit("daily_loss", max=100.0, per="venue", written=True))
     world.step(balances("mexc", USDT=1_000.0))
     world.step(ev.Position(venue="mexc", symbol=LINEAR, quantity=2.0, entry_price=100.0))
@@ -746,7 +746,7 @@ def test_a_position_without_a_mark_is_unknown_to_its_venue_at_once() -> None:
 
 
 def test_a_venue_is_known_again_when_its_airdrop_is_left_out() -> None:
-    """No report need come after the grace."""
+    """At the end of the grace the venue is known again without another report."""
     config = PortfolioConfig(venues=("kraken",))
     world = World(limit("daily_loss", max=100.0, written=True, per="venue"), portfolio=config)
     world.step(balances(USDT=1_000.0))

@@ -1,4 +1,4 @@
-"""Positions at average cost: fills, flips, the venue's word, contracts."""
+"""Positions at average cost: fills, flips, positions that venues report, contracts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def stated(quantity: float, entry: float, symbol: str = LINEAR, **more: object) 
     ],
 )
 def test_symbols(symbol: str, kind: str, quote: str, settle: str) -> None:
-    """A symbol says its kind, its quote and what it is settled in, as ccxt writes it."""
+    """A symbol in ccxt's notation gives its kind, its quote currency and its settlement asset."""
     what = instrument(symbol, "EUR")
     assert (what.kind, what.quote, what.settle) == (kind, quote, settle)
 
@@ -59,7 +59,7 @@ def test_symbols(symbol: str, kind: str, quote: str, settle: str) -> None:
 def test_average_cost(
     fills: list[tuple[str, int, int]], quantity: float, entry: float, realised: float
 ) -> None:
-    """The same side averages, the opposite realises, past zero flips."""
+    """Fills of the same side average, opposite ones realise, and past zero the position flips."""
     here = world()
     here.step(*[fill(side, float(q), float(p)) for side, q, p in fills])
     (position,) = here.portfolio.positions
@@ -97,7 +97,7 @@ def test_an_inverse_position_flips(side: str, back: str, sign: int) -> None:
 
 
 def test_contract_size() -> None:
-    """A linear contract has size 1 until it is told; P&L and notional scale with it."""
+    """A linear contract has size 1 until one is reported; P&L and notional scale with it."""
     here = world()
     here.step(fill("buy", 2.0, 100.0), price(LINEAR, 110.0))
     assert here.portfolio.positions[0].unrealized == 20.0
@@ -107,7 +107,7 @@ def test_contract_size() -> None:
 
 
 def test_a_contract_size_is_its_venues() -> None:
-    """One venue's contracts are not another's; the size is told once and stays."""
+    """A contract size applies to its venue only, and stays after one report."""
     here = world()
     here.step(price(LINEAR, 110.0), stated(2.0, 100.0, contract_size=10.0))
     here.step(fill("buy", 2.0, 100.0, venue="mexc"), price(LINEAR, 110.0))
@@ -120,7 +120,7 @@ def test_a_contract_size_is_its_venues() -> None:
 
 
 def test_an_inverse_contract_without_a_size_is_unknown() -> None:
-    """What cannot be valued makes equity unknown, never zero."""
+    """A position without a value makes equity unknown, not zero."""
     here = world()
     here.step(price("BTC/USDT", 20_000.0), fill("buy", 10.0, 10_000.0, INVERSE))
     assert here.portfolio.equity is None
@@ -176,7 +176,7 @@ def test_balances_hold_what_was_realised_whatever_its_size() -> None:
 
 
 def test_a_losing_close_counts_before_its_size_is_known() -> None:
-    """What it lost cannot be told, but that it lost; a fee does not turn a gain into a loss."""
+    """The sign of the close is known before its amount; a fee does not turn a gain into a loss."""
     here = World(limit("loss_streak", max=2))
     for number, at in enumerate((9_000.0, 11_000.0, 9_000.0)):
         here.step(fill("buy", 1.0, 10_000.0, INVERSE, id=f"b{number}", strategy="mm"))
@@ -185,8 +185,8 @@ def test_a_losing_close_counts_before_its_size_is_known() -> None:
     assert here.breaker("loss_streak", "strategy:mm").value == 1.0
 
 
-def test_position_replaces_fills() -> None:
-    """The venue's word replaces what fills added up to; fills before it move nothing."""
+def test_a_reported_position_replaces_fills() -> None:
+    """A reported position replaces the sum of the fills; earlier fills do not change it."""
     here = world()
     here.step(fill("buy", 2.0, 100.0))
     here.wait(60)
@@ -201,7 +201,7 @@ def test_position_replaces_fills() -> None:
 
 
 def test_a_strategys_book_is_of_fills_alone() -> None:
-    """The venue's word replaces the account's position; a strategy keeps what it traded."""
+    """A reported position replaces the account's; a strategy's position is the sum of its fills."""
     here = World(
         limit("daily_loss", max=1e6, per="strategy"),
         portfolio=PortfolioConfig(initial_capital=10_000.0),
@@ -259,7 +259,7 @@ def test_a_fee_without_an_asset_is_in_what_it_is_settled_in() -> None:
 
 
 def test_the_mark_is_the_venues_last() -> None:
-    """The venue's last price or fill; without one any venue's; a price of no venue is of all."""
+    """The venue's last price or fill; else any venue's; a price without a venue is for all."""
     here = world()
     here.step(fill("buy", 1.0, 100.0), price(LINEAR, 150.0, "mexc"))
     assert here.portfolio.positions[0].mark == 100.0

@@ -84,8 +84,8 @@ def losing(*limits: LimitConfig) -> World:
 # -- schedule -------------------------------------------------------------------------------------
 
 
-def test_the_slot_of_now_is_the_bound() -> None:
-    """Over midnight too; outside of the slots `max` stands."""
+def test_the_current_slot_gives_the_bound() -> None:
+    """A slot may cross midnight; outside of the slots the bound is `max`."""
     world = World(scheduled_loss(), portfolio=KRAKEN)
     assert loss_bound(world) == 0.02
     seen = []
@@ -95,15 +95,15 @@ def test_the_slot_of_now_is_the_bound() -> None:
     assert seen == [0.02, 0.05, 0.03, 0.05, 0.05, 0.02, 0.02, 0.05]
 
 
-def test_the_engine_asks_for_the_next_boundary() -> None:
-    """Its next deadline is the boundary, to the second, though nothing happens."""
+def test_the_next_boundary_is_a_deadline() -> None:
+    """The engine's next deadline is the boundary, to the second, although nothing happens."""
     world = World(scheduled_loss())
     due = datetime.fromtimestamp((BEGIN_WALL_NS + world.engine.next_deadline_ns) / SECOND, UTC)
     assert (due.hour, due.minute, due.second) == (6, 0, 0)
 
 
-def test_a_bound_that_tightens_is_judged_at_once() -> None:
-    """4 % are lost, which the day allows and the noon does not: it trips at noon by itself."""
+def test_a_tightened_bound_is_evaluated_at_the_boundary() -> None:
+    """A loss of 4 % is within the bound of the day and past that of noon: it trips at noon."""
     world = World(scheduled_loss(NOON), portfolio=KRAKEN)
     world.step(balances(USDT=1_000.0))
     world.step(balances(USDT=960.0))
@@ -115,8 +115,8 @@ def test_a_bound_that_tightens_is_judged_at_once() -> None:
     assert world.level() == "halt"
 
 
-def test_it_is_judged_once_at_a_boundary() -> None:
-    """A boundary is one evaluation, though a balance comes at the same instant."""
+def test_a_boundary_is_one_evaluation() -> None:
+    """A boundary and a balance of the same instant are one evaluation."""
     world = losing(scheduled_loss(NOON, breaches=2))
     hours(world, "11:59")
     world.step(balances(USDT=960.0))
@@ -140,7 +140,7 @@ def test_a_bound_that_widens_clears() -> None:
 
 
 def test_an_override_holds_at_any_time() -> None:
-    """Who names a scope means it at night as well; other scopes follow the schedule."""
+    """An override of a scope holds in every slot; other scopes follow the schedule."""
     night = slot("22:00", "06:00", 0.1)
     world = World(latency_limit(overrides={"venue:kraken": 0.3}, schedule=(night,)))
     world.step(latency(0.01), latency(0.01, "mexc"))
@@ -151,8 +151,8 @@ def test_an_override_holds_at_any_time() -> None:
     assert world.breaker("latency_p99", "venue:mexc").bound == 0.2
 
 
-def test_sampled_limits_follow() -> None:
-    """A window is counted again under the new bound; latencies wait for a slow sample to act."""
+def test_sample_limits_follow_the_schedule() -> None:
+    """A window is counted again under the new bound; a latency trip needs another slow sample."""
     noon = slot("12:00", "13:00", 0.1)
     world = World(latency_limit(schedule=(noon,)))
     world.each([latency(0.15)] * 3)
@@ -163,8 +163,8 @@ def test_sampled_limits_follow() -> None:
     assert world.state("latency_p99") == "open"
 
 
-def test_a_streak_is_judged_at_the_boundary() -> None:
-    """Three errors in a row are past a bound that becomes three."""
+def test_a_streak_is_evaluated_at_the_boundary() -> None:
+    """Three errors in a row trip when the bound becomes three."""
     noon = slot("12:00", "13:00", 3)
     world = World(limit("error_streak", schedule=(noon,)))
     world.each([error()] * 3)
@@ -175,7 +175,7 @@ def test_a_streak_is_judged_at_the_boundary() -> None:
 
 
 def test_a_floor_is_scheduled_by_min() -> None:
-    """An edge of 15 bps is enough by day, and freezes when the night asks for 20."""
+    """An edge of 15 bps is enough by day, and freezes when the minimum of the night is 20."""
     night = FloorSlot(from_="22:00", to="06:00", min=20.0)
     world = World(limit("edge", min=10.0, per="account", schedule=(night,)))
     hours(world, "21:58")
@@ -185,15 +185,15 @@ def test_a_floor_is_scheduled_by_min() -> None:
     assert world.state("edge", "account") == "frozen"
 
 
-def test_a_new_scope_gets_the_bound_of_now() -> None:
-    """A venue that is first heard of at night begins with the night's bound."""
+def test_a_new_scope_gets_the_current_bound() -> None:
+    """A venue whose first event comes at night begins with the night's bound."""
     world = World(latency_limit(schedule=(replace(NIGHT, max=0.1),)))
     world.step(latency(0.01))
     assert world.breaker("latency_p99").bound == 0.1
 
 
-def test_a_reload_brings_and_takes_a_schedule() -> None:
-    """The bound is that of now at once, and moves on by itself."""
+def test_a_reload_adds_and_removes_a_schedule() -> None:
+    """With the reload the bound is that of the current slot; later boundaries move it."""
     world = World(loss_limit(), portfolio=KRAKEN)
     world.configure(scheduled_loss())
     assert loss_bound(world) == 0.02
@@ -268,7 +268,7 @@ NIGHTS: dict[str, tuple[str, str, list[tuple[str, float]]]] = {
 
 @pytest.mark.parametrize("night", NIGHTS)
 def test_daylight_saving(night: str) -> None:
-    """What the clock on the wall shows decides, by deadlines of the engine alone."""
+    """Boundaries follow the local wall clock, through deadlines of the engine alone."""
     begin, end, expected = NIGHTS[night]
     world = World(scheduled_loss(slot(begin, end, 0.02)), portfolio=BERLIN)
     seen = []
@@ -279,7 +279,7 @@ def test_daylight_saving(night: str) -> None:
 
 
 def test_the_next_change_misses_none() -> None:
-    """Over both daylight-saving nights no minute has another bound than the changes tell."""
+    """In both daylight-saving nights the bound of each minute follows from the listed changes."""
     zone, slots = Zone("Europe/Berlin"), (Slot(8_100, 9_900, 1.0), Slot(84_600, 1_800, 2.0))
     for day in (datetime(2026, 3, 28, 12, tzinfo=UTC), datetime(2026, 10, 24, 12, tzinfo=UTC)):
         wall_ns = int(day.timestamp()) * SECOND
@@ -317,13 +317,13 @@ def test_the_next_change_misses_none() -> None:
     ],
 )
 def test_bad_schedules_are_refused(schedule: Any, expected: str) -> None:
-    """Each fault has its key path and says what is wrong."""
+    """Each fault names its key path and what is wrong."""
     (fault,) = faults(ErrorStreakParams, schedule=schedule)
     assert fault.startswith(expected)
 
 
 def test_a_configuration_with_both_survives_the_journal() -> None:
-    """What is dumped loads as it was."""
+    """A dumped configuration loads unchanged."""
     config = World(scheduled_loss(), latency_limit(probation=Probation())).config
     assert load_config(dump(config)) == config
 
@@ -364,7 +364,7 @@ def position(quantity: float) -> ev.Position:
 
 
 def test_a_success_halves_the_sizes_for_a_while() -> None:
-    """Size limits stand at the ratio until it ends; what is no size stays."""
+    """Bounds of size limits are multiplied by the ratio until it ends; other bounds stay."""
     world = probed()
     assert size_bound(world) == 10.0
     succeed(world)
@@ -389,8 +389,8 @@ def test_orders_meet_the_lowered_bound() -> None:
     assert world.check(**order).allowed
 
 
-def test_what_is_held_is_judged_at_once() -> None:
-    """A position of seven holds its gate at reduce_only from the success to the end."""
+def test_a_position_past_the_lowered_bound_is_reduce_only() -> None:
+    """A position of seven keeps its gate at reduce_only from the success to the end."""
     world = probed()
     world.step(position(7.0))
     assert world.level("symbol:" + SYMBOL) == "allow"
@@ -442,7 +442,7 @@ def test_the_lowest_ratio_of_two_counts() -> None:
 
 
 def test_a_new_symbol_is_on_probation_too() -> None:
-    """A symbol that is first heard of meanwhile begins with the lowered bound."""
+    """A symbol whose first event comes during the probation begins with the lowered bound."""
     world = probed()
     succeed(world)
     world.step(price("ETH/USDT", 1.0))
@@ -450,7 +450,7 @@ def test_a_new_symbol_is_on_probation_too() -> None:
 
 
 def test_an_operators_reset_is_no_success() -> None:
-    """Who resets a half-open breaker vouches for it."""
+    """An operator's reset of a half-open breaker begins no probation."""
     world = probed()
     world.step(latency(0.5))
     world.wait(30)
@@ -460,7 +460,7 @@ def test_an_operators_reset_is_no_success() -> None:
 
 
 def test_a_limit_without_probation_has_none() -> None:
-    """Another limit's success lowers nothing."""
+    """The success of a limit without `probation` lowers no bound."""
     world = probed()
     world.operate("trip", "venue:kraken", limit="second")
     world.wait(30)
@@ -470,7 +470,7 @@ def test_a_limit_without_probation_has_none() -> None:
 
 
 def test_probation_is_for_sizes_and_for_overrides_too() -> None:
-    """One order's size and a bound of its own are lowered; a collar and a rate are no sizes."""
+    """Bounds on order size and overrides are lowered; a price collar and a rate are not."""
     world = World(
         latency_limit(probation=Probation(ratio=0.5, seconds=600.0)),
         limit("position", max=10.0, overrides={"symbol:ETH/USDT": 4.0}),
@@ -498,7 +498,7 @@ def test_probation_is_for_sizes_and_for_overrides_too() -> None:
 
 
 def test_only_a_half_open_success_begins_a_probation() -> None:
-    """A wait without probes, and a value that clears, prove nothing."""
+    """Neither a wait without probes nor a value that clears begins a probation."""
     for recover in (exact(30.0, probes=0), "clear"):
         world = probed(recover=recover)
         world.step(latency(0.5))
@@ -509,7 +509,7 @@ def test_only_a_half_open_success_begins_a_probation() -> None:
 
 
 def test_schedule_and_probation_together() -> None:
-    """The ratio is of the bound that the time of day gives."""
+    """The ratio applies to the bound of the current slot."""
     world = World(
         latency_limit(probation=Probation(seconds=20_000.0)),
         limit("position", max=10.0, schedule=(replace(NIGHT, max=4.0),)),

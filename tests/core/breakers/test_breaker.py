@@ -1,4 +1,4 @@
-"""Breakers: what a breach does, how long it lasts, and what ends it."""
+"""Breakers: the effect of a breach, its duration and its end."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.core import (
 
 
 def test_a_value_at_its_bound_is_no_breach() -> None:
-    """A value breaks its limit when it passes the bound, not when it reaches it."""
+    """A value is past its bound above it, not at it."""
     world = World(latency_limit())
     world.step(latency(0.2))
     assert world.state("latency_p99") == "closed"
@@ -66,7 +66,7 @@ def test_min_samples_come_first() -> None:
 
 
 def test_min_samples_of_a_time_window_are_those_in_it() -> None:
-    """Samples that have left the window do not make up its least number."""
+    """Samples that have left the window do not count towards `min_samples`."""
     world = World(latency_limit(seconds=10.0, min_samples=10))
     world.each([latency(0.1)] * 20)
     world.wait(60)
@@ -103,8 +103,8 @@ def test_a_value_within_its_bound_interrupts_the_row() -> None:
     assert world.state("latency_p99") == "open"
 
 
-def test_standing_limits_are_evaluated_at_the_end_of_a_batch() -> None:
-    """A batch is one instant: a loss that exists only in its middle is none."""
+def test_state_limits_are_evaluated_at_the_end_of_a_batch() -> None:
+    """A batch is one instant: a loss that exists only in its middle does not trip."""
     world = World(loss_limit())
     world.step(balances(USDT=10_000.0))
     world.step(balances(USDT=5_000.0), balances(USDT=10_000.0))
@@ -114,7 +114,7 @@ def test_standing_limits_are_evaluated_at_the_end_of_a_batch() -> None:
 
 
 def test_streaks_see_each_event_of_a_batch() -> None:
-    """A success at the end of a batch does not undo the streak in its middle."""
+    """A success at the end of a batch does not hide the streak in its middle."""
     world = World(limit("error_streak"))
     world.step(*[error()] * 5, latency(0.1))
     assert world.state("error_streak") == "open"
@@ -131,7 +131,7 @@ def test_a_streak_is_of_one_operation() -> None:
 
 
 def test_a_fill_ends_every_streak_of_its_venue() -> None:
-    """A fill proves that the venue works, and no other venue."""
+    """A fill ends the streaks of its venue and of no other."""
     world = World(limit("error_streak", max=3))
     world.each([error(operation="a"), error(operation="b"), error("mexc"), fill("buy", 1.0, 9.0)])
     assert world.breaker("error_streak").value == 0.0
@@ -139,7 +139,7 @@ def test_a_fill_ends_every_streak_of_its_venue() -> None:
 
 
 def test_a_fill_ends_narrowed_and_account_streaks_too() -> None:
-    """Whatever the streak is over: a fill is a success of every operation."""
+    """A fill is a success of every operation, for a streak of one operation too."""
     world = World(
         limit("error_streak", "narrow", max=3, operation="add"),
         limit("error_streak", "all", max=3, per="account"),
@@ -168,14 +168,14 @@ def test_slow_answers_count_as_errors() -> None:
 
 
 def test_seconds_of_an_error_enter_the_window() -> None:
-    """An error that says how long it took counts as a latency, too."""
+    """An error with `seconds` counts as a latency too."""
     world = World(latency_limit())
     world.step(error(seconds=1.5))
     assert world.state("latency_p99") == "open"
 
 
 def test_operation_narrows() -> None:
-    """A limit on one operation does not see the others."""
+    """A limit on one operation ignores the others."""
     world = World(latency_limit(operation="add_order"), limit("error_streak", operation="add"))
     world.each([latency(1.0, operation="ticker"), *[error(operation="ticker")] * 9])
     assert world.state("latency_p99") == "closed"
@@ -185,15 +185,15 @@ def test_operation_narrows() -> None:
 
 
 def test_probes_never_enter_windows() -> None:
-    """The operation `probe` is seen by half-open breakers only."""
+    """Samples of the operation `probe` count for half-open breakers only."""
     world = World(latency_limit(), limit("error_streak", max=1))
     world.each([latency(5.0, operation="probe"), error(operation="probe")])
     assert world.state("latency_p99") == "closed"
     assert world.state("error_streak") == "closed"
 
 
-def test_an_old_latency_is_not_judged() -> None:
-    """A latency that happened more than 10 s ago reaches metrics only."""
+def test_an_old_latency_is_not_evaluated() -> None:
+    """A latency of more than 10 s ago counts in metrics only."""
     world = World(latency_limit())
     world.wait(60)
     at_ns = world.view.at_ns
@@ -204,8 +204,8 @@ def test_an_old_latency_is_not_judged() -> None:
         assert world.state("latency_p99") == state
 
 
-def test_an_old_error_is_not_judged() -> None:
-    """Nor its seconds: what failed more than 10 s ago says nothing of now."""
+def test_an_old_error_is_not_evaluated() -> None:
+    """An error of more than 10 s ago, and its seconds, count in metrics only."""
     world = World(latency_limit(), limit("error_streak", max=1))
     world.wait(60)
     at_ns = world.view.at_ns
@@ -263,7 +263,7 @@ def test_a_venue_does_not_shut_another() -> None:
     ],
 )
 def test_on_breach(on_breach: str, state: str, level: str, cancels: int) -> None:
-    """Each word does what it says, and every one counts the breach once."""
+    """Each value of `on_breach` has its effect, and each counts the breach once."""
     world = World(latency_limit(on_breach=on_breach), targets=OMS)
     world.each([latency(1.0)] * 3)
     breaker = world.breaker("latency_p99")
@@ -282,7 +282,7 @@ def test_block_ends_with_its_breach() -> None:
 
 
 def test_a_trip_may_leave_reducing() -> None:
-    """`level = "reduce_only"` lets a tripped scope close positions; the sweep carries its words."""
+    """`level = "reduce_only"` permits closing orders in a tripped scope; the sweep says so."""
     world = World(
         loss_limit(level="reduce_only", cancels="entries", flatten=True),
         targets=OMS,
@@ -300,7 +300,7 @@ def test_a_trip_may_leave_reducing() -> None:
 
 
 def test_a_freeze_may_leave_reducing_too() -> None:
-    """`level` is of whatever shuts; the account above it still holds what it covers."""
+    """`level` applies to a freeze too; the account's level still bounds every scope."""
     world = World(latency_limit(on_breach="freeze", level="reduce_only"), loss_limit())
     world.step(latency(1.0))
     assert (world.state("latency_p99"), world.level("venue:kraken")) == ("frozen", "reduce_only")
@@ -309,7 +309,7 @@ def test_a_freeze_may_leave_reducing_too() -> None:
 
 
 def test_a_warning_comes_and_goes_once() -> None:
-    """Passing the warning ratio is told once, and so is coming back."""
+    """A warning is reported once when it begins and once when it ends."""
     world = World(latency_limit(window=1, warn=0.5))
     world.each([latency(s) for s in (0.05, 0.15, 0.16, 0.05, 0.05)])
     told = [d.active for d in world.decisions if isinstance(d, Warned)]
@@ -353,8 +353,8 @@ def test_one_bad_probe_opens_again(bad: ev.Event) -> None:
     assert world.state("latency_p99") == "half_open"
 
 
-def test_good_probes_are_counted_anew_after_a_bad_one() -> None:
-    """Two good ones before the bad one do not help the next half-open."""
+def test_a_bad_probe_resets_the_count_of_good_ones() -> None:
+    """Good probes before a bad one do not count in the next half-open state."""
     world = tripped()
     world.wait(30)
     world.each([latency(0.1), latency(0.1), latency(0.3)])
@@ -365,8 +365,8 @@ def test_good_probes_are_counted_anew_after_a_bad_one() -> None:
     assert world.state("latency_p99") == "closed"
 
 
-def test_breaches_are_counted_anew_after_a_trip() -> None:
-    """What made the row of the first trip is no part of the next one's."""
+def test_a_trip_resets_the_count_of_breaches() -> None:
+    """The breaches of one trip do not count towards the next."""
     world = World(latency_limit(breaches=3, window=1, recover=exact(30.0, probes=0)))
     for _ in range(2):
         world.each([latency(1.0)] * 2)
@@ -377,7 +377,7 @@ def test_breaches_are_counted_anew_after_a_trip() -> None:
 
 
 def test_waits_grow_to_their_maximum() -> None:
-    """30, 60, 120, 240, then 300 s; after 300 s closed they start anew."""
+    """Waits are 30, 60, 120, 240, then 300 s; after 300 s closed the next is 30 s again."""
     world = tripped(recover=exact(30.0, probes=1))
     waits = []
     for _ in range(6):
@@ -396,7 +396,7 @@ def test_waits_grow_to_their_maximum() -> None:
 
 
 def test_a_venue_that_stays_down_for_days() -> None:
-    """Thousands of failed probes in a row neither overflow the wait nor pile up their reasons."""
+    """Thousands of failed probes in a row neither overflow the wait nor accumulate reasons."""
     world = tripped(recover=Recovery(after=1.0, max=2.0, probes=1))
     for _ in range(2_000):
         world.now_ns = world.engine.next_deadline_ns
@@ -429,8 +429,8 @@ def test_jitter_never_passes_the_maximum() -> None:
 
 
 @pytest.mark.parametrize(("closed_for", "wait"), [(99.999, 40), (100.0, 20)])
-def test_waits_start_anew_after_max_seconds_closed(closed_for: float, wait: int) -> None:
-    """Closed for `max` seconds, and not a moment less."""
+def test_waits_restart_after_max_seconds_closed(closed_for: float, wait: int) -> None:
+    """The wait restarts after `max` seconds closed, to the nanosecond."""
     world = tripped(recover=exact(20.0, max=100.0, probes=1))
     world.wait(20)
     world.step(latency(0.1))
@@ -440,8 +440,8 @@ def test_waits_start_anew_after_max_seconds_closed(closed_for: float, wait: int)
     assert until_ns == world.view.at_ns + wait * 10**9
 
 
-def test_no_probes_close_at_once() -> None:
-    """`probes = 0` closes when the wait is over: an error streak does, after 300 s."""
+def test_no_probes_close_after_the_wait() -> None:
+    """`probes = 0` closes when the wait is over, for an error streak after 300 s."""
     world = World(limit("error_streak"))
     world.each([error()] * 5)
     world.wait(299)
@@ -451,7 +451,7 @@ def test_no_probes_close_at_once() -> None:
 
 
 def test_leaving_open_empties_windows_and_streaks() -> None:
-    """What was measured before and during the trip does not count after it."""
+    """Samples from before and during the trip do not count after it."""
     world = World(
         latency_limit(recover=exact(30.0, probes=0)), limit("error_streak", recover=exact(30.0))
     )
@@ -465,7 +465,7 @@ def test_leaving_open_empties_windows_and_streaks() -> None:
 
 @pytest.mark.parametrize(("on_breach", "by"), [("freeze", "unfreeze"), ("trip", "reset")])
 def test_an_operator_who_closes_it_empties_the_window_too(on_breach: str, by: str) -> None:
-    """What tripped it must not do so again with the next good sample."""
+    """The samples that tripped it do not trip it again with the next good sample."""
     world = World(latency_limit(on_breach=on_breach))
     world.step(latency(1.0))
     world.operate(by, "venue:kraken")
@@ -474,7 +474,7 @@ def test_an_operator_who_closes_it_empties_the_window_too(on_breach: str, by: st
 
 
 def test_an_error_streak_is_probed_by_its_own_operation() -> None:
-    """A half-open limit on one operation takes no other one's success for its own."""
+    """A half-open limit on one operation ignores successes of other operations."""
     world = World(
         limit("error_streak", max=1, operation="add", recover=exact(10.0, probes=1)),
     )
@@ -496,7 +496,7 @@ def test_an_error_streak_is_probed_by_its_own_operation() -> None:
     ids=lambda one: one.kind,
 )
 def test_a_narrowed_limit_is_probed_by_probe_too(narrow: LimitConfig) -> None:
-    """The operation `probe` stands for every operation, and for no other limit's samples."""
+    """The operation `probe` counts as a probe for every operation, and in no window."""
     world = World(narrow)
     world.step(error(operation="add", seconds=1.0))
     world.wait(30)
@@ -508,7 +508,7 @@ def test_a_narrowed_limit_is_probed_by_probe_too(narrow: LimitConfig) -> None:
 
 @pytest.mark.parametrize("bad", [latency(1.1), latency(1.1, operation="probe"), error()])
 def test_a_slow_probe_is_a_bad_one(bad: ev.Event) -> None:
-    """`slow` counts for a half-open streak as it does for a closed one; a fill is a good probe."""
+    """An answer above `slow` is a bad probe of a streak; a fill is a good one."""
     world = World(limit("error_streak", max=1, slow=1.0, recover=exact(30.0, probes=2)))
     world.step(latency(1.1))
     world.wait(30)
@@ -520,7 +520,7 @@ def test_a_slow_probe_is_a_bad_one(bad: ev.Event) -> None:
 
 
 def test_clear_is_below_its_ratio_of_the_bound() -> None:
-    """`clear` sets a sampled limit's own bound for closing, which it must be below."""
+    """`clear` sets the bound of a sample limit for closing; the value must be below it."""
     world = World(limit("error_rate", window=4, min_samples=2, recover="clear", clear=0.5))
     world.each([*[error()] * 2, *[latency(0.1)] * 3])
     assert (world.state("error_rate"), world.breaker("error_rate").value) == ("open", 0.25)
@@ -538,7 +538,7 @@ def test_clear_recovers_as_soon_as_it_is_clear() -> None:
 
 
 def test_clear_is_seen_far_below_the_bound() -> None:
-    """A P99 that is no more near its bound must be looked at until it is clear."""
+    """A P99 that is no longer near its bound is evaluated until it is clear."""
     world = tripped(recover="clear", clear=0.4, window=1)
     world.step(latency(0.1))  # not near 0.2, but not clear of it
     assert world.state("latency_p99") == "open"
@@ -548,7 +548,7 @@ def test_clear_is_seen_far_below_the_bound() -> None:
 
 @pytest.mark.parametrize("kind", ["latency_p99", "error_streak"])
 def test_clear_closes_what_was_never_past(kind: str) -> None:
-    """What an operator tripped closes with the next good sample, too."""
+    """A breaker that an operator tripped closes with the next good sample too."""
     world = World(limit(kind, recover="clear"))
     world.step(latency(0.1))
     world.operate("trip", "venue:kraken", limit=kind)
@@ -564,8 +564,8 @@ def test_operator_waits_for_an_operator() -> None:
     assert world.state("latency_p99") == "open"
 
 
-def test_a_standing_value_must_be_clear_for_hold_seconds() -> None:
-    """A loss closes by itself only below `clear` × its bound, for `hold` seconds on end."""
+def test_a_state_value_must_be_clear_for_hold_seconds() -> None:
+    """A loss closes by itself only after `hold` seconds below `clear` × its bound."""
     world = World(loss_limit(recover="clear", clear=0.5, hold=10.0))
     world.each([balances(USDT=1_000.0), balances(USDT=940.0), balances(USDT=970.0)])
     world.wait(100)  # 3 % is within 5 %, but not below half of it
@@ -580,8 +580,8 @@ def test_a_standing_value_must_be_clear_for_hold_seconds() -> None:
     assert world.state("portfolio_loss", "account") == "closed"
 
 
-def test_a_standing_value_outlasts_its_wait() -> None:
-    """When the wait is over and the loss is still there, the breaker stays open."""
+def test_a_state_value_may_outlast_its_wait() -> None:
+    """The breaker stays open when the wait is over and the loss remains."""
     world = World(loss_limit(recover=exact(30.0, probes=0)))
     world.each([balances(USDT=1_000.0), balances(USDT=940.0)])
     world.wait(60)
@@ -595,7 +595,7 @@ TO_MIDNIGHT = 86_400 - (3 * 3_600 + 4 * 60 + 5 + 1_000)  # from the world's begi
 
 @pytest.mark.parametrize(("before_midnight", "wait"), [(7_200, 7_200), (120, 3_600)])
 def test_period_of_a_limit_without_one_is_the_day(before_midnight: int, wait: int) -> None:
-    """`recover = "period"` on a sampled limit: until the day's end, never within an hour."""
+    """`recover = "period"` on a sample limit: until the end of the day, but at least an hour."""
     world = World(latency_limit(recover="period"))
     world.wait(TO_MIDNIGHT - before_midnight)
     world.each([latency(1.0), *[latency(0.1)] * 20])
@@ -605,7 +605,7 @@ def test_period_of_a_limit_without_one_is_the_day(before_midnight: int, wait: in
     assert world.state("latency_p99") == "closed"
 
 
-def test_a_period_ends_where_the_portfolio_says_so() -> None:
+def test_a_period_ends_at_the_portfolios_day_start() -> None:
     """`day_start` and `timezone` are those of the trading day."""
     there = PortfolioConfig(day_start="05:00", timezone="Asia/Tokyo")  # 20:00 in UTC
     world = World(limit("error_streak", max=1, recover="period"), portfolio=there)
@@ -617,7 +617,7 @@ def test_a_period_ends_where_the_portfolio_says_so() -> None:
 
 
 def test_a_period_holds_what_is_not_clear() -> None:
-    """At the period's end a standing value past its bound stays shut, and closes once below."""
+    """At the end of the period a state value past its bound stays open, and closes once below."""
     world = World(
         loss_limit(recover="period"), portfolio=PortfolioConfig(max_age=MaxAge(balance=1e9))
     )
@@ -629,7 +629,7 @@ def test_a_period_holds_what_is_not_clear() -> None:
 
 
 def test_a_period_waits_for_its_cancel() -> None:
-    """The day is over, the cancel is not: nothing loosens."""
+    """At the end of the day the breaker stays open until its cancel is confirmed."""
     world = World(latency_limit(recover="period"), targets=OMS)
     world.wait(TO_MIDNIGHT - 3_600)
     world.step(latency(1.0))
@@ -685,7 +685,7 @@ def test_a_breaker_outlives_its_limit() -> None:
 
 @pytest.mark.parametrize("before", ["shadow", "warn", "block"])
 def test_a_limit_that_begins_to_trip_past_its_bound(before: str) -> None:
-    """A reload from `shadow` to `trip` acts though the value was past the bound before it."""
+    """A reload from `shadow` to `trip` trips although the value was past the bound before it."""
     world = World(latency_limit(on_breach=before))
     world.each([latency(1.0)] * 3)
     world.configure(latency_limit())
@@ -702,7 +702,7 @@ def test_a_limit_that_no_longer_blocks() -> None:
 
 
 def test_a_reload_keeps_what_was_measured() -> None:
-    """A new bound judges the samples that are there already."""
+    """A new bound is evaluated over the samples that are in the window already."""
     world = World(latency_limit(window=100, max=2.0))
     world.each([latency(1.0)] * 50)
     world.configure(latency_limit(window=100, max=0.5))
@@ -718,7 +718,7 @@ def test_a_written_limit_that_is_unknown_halts_after_the_grace() -> None:
     """Unknown for `unknown_grace` from the first event on: halt, with the cure, and no cancel."""
     world = World(loss_limit(written=True), targets=OMS)
     world.wait(1_000)
-    assert world.level() == "allow"  # nothing was heard yet
+    assert world.level() == "allow"  # no event has come yet
     world.step(latency(0.1))
     world.wait(29.999)
     assert world.level() == "allow"
@@ -737,8 +737,8 @@ def test_a_written_limit_that_is_unknown_halts_after_the_grace() -> None:
 
 
 @pytest.mark.parametrize("params", [{"written": False}, {"written": True, "on_unknown": "ignore"}])
-def test_unknown_halts_nobody_who_did_not_ask(params: dict[str, Any]) -> None:
-    """A default limit that nobody wrote, and one that waives it, are simply not armed."""
+def test_unknown_halts_no_scope_of_an_unarmed_limit(params: dict[str, Any]) -> None:
+    """A default limit that is not in the configuration, and one with `ignore`, are not armed."""
     world = World(loss_limit(**params))
     world.step(latency(0.1))
     world.wait(1_000)
@@ -751,7 +751,7 @@ def test_unknown_halts_nobody_who_did_not_ask(params: dict[str, Any]) -> None:
     [({"recover": exact(5.0, probes=1)}, "half_open"), ({"level": "reduce_only"}, "open")],
 )
 def test_unknown_halts_in_every_state(more: dict[str, Any], state: str) -> None:
-    """Who cannot tell its value leaves no probes and no reducing after the grace."""
+    """After the grace an unknown value permits neither probes nor reducing orders."""
     portfolio = PortfolioConfig(unknown_grace=8.0, max_age=MaxAge(edge=15.0))
     policy = {"min": 100.0, "on_breach": "trip", **more}
     world = World(limit("edge", written=True, **policy), portfolio=portfolio)
@@ -766,7 +766,7 @@ def test_unknown_halts_in_every_state(more: dict[str, Any], state: str) -> None:
 
 
 def test_on_unknown_ignore_lifts_a_halt() -> None:
-    """Who waives a limit by a reload is no longer halted by it."""
+    """A reload to `on_unknown = "ignore"` ends the halt."""
     world = World(loss_limit(written=True))
     world.step(latency(0.1))
     world.wait(30)
@@ -776,7 +776,7 @@ def test_on_unknown_ignore_lifts_a_halt() -> None:
 
 
 def test_unknown_is_not_zero() -> None:
-    """A price that grows old makes the loss unknown, not lower or higher."""
+    """An expired price makes the loss unknown, not lower or higher."""
     world = World(loss_limit(written=True))
     world.step(price("BTC/USDT", 100.0), balances(BTC=10.0))
     world.wait(31)
@@ -794,7 +794,7 @@ def test_unknown_is_not_zero() -> None:
 
 @pytest.mark.parametrize("targets", [(), OMS])
 def test_what_is_unknown_is_not_clear(targets: Any) -> None:
-    """A loss that was made good and is unknown since closes nothing, by `hold` or by a cancel."""
+    """A loss that is unknown since it was recovered closes no breaker, by `hold` or by a cancel."""
     old = PortfolioConfig(max_age=MaxAge(balance=5.0))
     world = World(
         loss_limit(recover="clear", hold=0.0 if targets else 10.0), portfolio=old, targets=targets
@@ -811,7 +811,7 @@ def test_what_is_unknown_is_not_clear(targets: Any) -> None:
 
 
 def test_the_grace_is_of_being_unknown_for_any_reason() -> None:
-    """Another thing missing begins no new grace; being known in between does."""
+    """Another missing input does not restart the grace; a known value in between does."""
     config = PortfolioConfig(venues=("kraken", "mexc"))
     world = World(loss_limit(written=True), portfolio=config)
     world.step(latency(0.1))
@@ -839,10 +839,10 @@ def test_the_grace_is_of_being_unknown_for_any_reason() -> None:
     ],
     ids=["price", "balance"],
 )
-def test_each_age_makes_unknown_by_itself(
+def test_each_expired_input_makes_the_value_unknown(
     age: dict[str, float], old: ev.Event, fresh: ev.Event
 ) -> None:
-    """A price or a balance is known up to its `max_age`, however young the other is."""
+    """A price or a balance is known up to its `max_age`, whatever the age of the other."""
     config = PortfolioConfig(
         max_age=MaxAge(**{"price": 1e6, "balance": 1e6, **age}), initial_capital=100.0
     )
@@ -861,8 +861,8 @@ def test_each_age_makes_unknown_by_itself(
     assert world.level() == "halt"
 
 
-def test_an_airdrop_that_is_left_out_in_time_halts_nobody() -> None:
-    """The grace of the asset and that of the limit end at one instant: nothing was unknown."""
+def test_an_airdrop_that_is_left_out_in_time_does_not_halt() -> None:
+    """The grace of the asset and that of the limit end at one instant, without a halt."""
     world = World(loss_limit(written=True))
     world.step(balances(USDT=1_000.0))
     world.step(balances(USDT=1_000.0, GIFT=5.0))
@@ -874,7 +874,7 @@ def test_an_airdrop_that_is_left_out_in_time_halts_nobody() -> None:
 
 
 def test_a_grace_that_is_no_longer_waited_for_counts_no_breach() -> None:
-    """Known again in time: the end of the grace is no evaluation."""
+    """When the value is known again in time, the end of the grace is no evaluation."""
     account: dict[str, Any] = {"per": "account", "on_breach": "trip", "breaches": 2}
     world = World(limit("edge", min=100.0, written=True, **account))
     world.step(latency(0.1))
@@ -887,7 +887,7 @@ def test_a_grace_that_is_no_longer_waited_for_counts_no_breach() -> None:
 
 
 def test_a_grace_that_ended_unseen_holds_for_the_next_check() -> None:
-    """After a stall the first thing to come is an order: it meets the halt that is due."""
+    """An order that is the first event after a stall is checked against the halt that is due."""
     world = World(loss_limit(written=True))
     world.step(latency(0.1))
     world.now_ns += 100 * SECOND
@@ -908,8 +908,8 @@ def sized(**params: Any) -> World:
 
 
 @pytest.mark.parametrize("ends", ["enable", "by time"])
-def test_a_limit_that_is_back_in_force_past_its_bound_acts_at_once(ends: str) -> None:
-    """No event need come after the end of a `disable`."""
+def test_a_limit_past_its_bound_trips_when_it_is_back_in_force(ends: str) -> None:
+    """The breaker trips at the end of a `disable` without another event."""
     world = sized()
     if ends == "enable":
         world.operate("enable", "symbol:BTC/USDT:USDT")
@@ -920,7 +920,7 @@ def test_a_limit_that_is_back_in_force_past_its_bound_acts_at_once(ends: str) ->
 
 
 def test_what_a_disable_hid_holds_for_the_next_check() -> None:
-    """After a stall the first thing to come is an order: the limit is in force again."""
+    """An order that is the first event after a stall meets the limit in force again."""
     world = sized()
     world.now_ns += 100 * SECOND
     assert not world.check(symbol="BTC/USDT:USDT", side="sell").allowed
@@ -930,8 +930,8 @@ def test_what_a_disable_hid_holds_for_the_next_check() -> None:
     ("on_breach", "level"), [("block", "reduce_only"), ("warn", "allow"), ("shadow", "allow")]
 )
 @pytest.mark.parametrize("shut", ["trip", "freeze"])
-def test_what_an_operator_opens_is_judged_at_once(shut: str, on_breach: str, level: str) -> None:
-    """A soft limit that is past its bound holds its scope from the reset or unfreeze on."""
+def test_a_reset_or_unfreeze_evaluates_the_limit(shut: str, on_breach: str, level: str) -> None:
+    """A soft limit that is past its bound restricts its scope from the reset or unfreeze on."""
     scope = "symbol:BTC/USDT:USDT"
     world = World(limit("position", max=10.0, on_breach=on_breach), targets=OMS)
     world.step(fill("buy", 12.0, 100.0))
@@ -941,8 +941,8 @@ def test_what_an_operator_opens_is_judged_at_once(shut: str, on_breach: str, lev
     assert (world.state("position", scope), world.level(scope)) == ("closed", level)
 
 
-def test_a_limit_that_a_reload_arms_is_judged_at_once() -> None:
-    """What only counted, or was off, and trips since a reload, trips with the reload."""
+def test_a_limit_that_a_reload_arms_is_evaluated_with_the_reload() -> None:
+    """A limit in `shadow`, or off, that a reload sets to `trip` trips with the reload."""
     scope = "symbol:BTC/USDT:USDT"
     armed = limit("position", max=10.0, on_breach="trip")
     for before in (limit("position", max=10.0, on_breach="shadow"), limit("edge", min=1.0)):
@@ -952,8 +952,8 @@ def test_a_limit_that_a_reload_arms_is_judged_at_once() -> None:
         assert world.state("position", scope) == "open"
 
 
-def test_a_probe_that_ends_a_half_open_spell_leaves_no_breach_behind() -> None:
-    """Closed by a good value, and judged once more: it stays closed and counts nothing."""
+def test_a_good_probe_leaves_no_breach_behind() -> None:
+    """A breaker that a good value closed stays closed and counts no breach afterwards."""
     scope = "symbol:BTC/USDT:USDT"
     world = World(limit("position", max=10.0, on_breach="trip", recover=exact(10.0, probes=1)))
     world.step(fill("buy", 12.0, 100.0))
@@ -992,7 +992,7 @@ def test_a_probe_that_ends_a_half_open_spell_leaves_no_breach_behind() -> None:
 def test_a_duration_that_cannot_be_counted_is_refused(
     table: type[Any], values: dict[str, Any], fault: str
 ) -> None:
-    """In nanoseconds it would not fit into 64 bits."""
+    """A duration that does not fit into 64 bits of nanoseconds is refused when it is configured."""
     assert faults(table, **values) == [fault]
 
 
@@ -1001,7 +1001,7 @@ def test_a_duration_that_cannot_be_counted_is_refused(
 
 @pytest.mark.parametrize("left_at", ["half_open", "reduce_only"])
 def test_unknown_halts_whatever_a_breaker_leaves(left_at: str) -> None:
-    """No permit and no closing order goes through a scope whose written limit cannot be proved."""
+    """A scope whose configured limit is unknown permits no order, not even a closing one."""
     ways: dict[str, dict[str, Any]] = {
         "half_open": {"recover": exact(10.0, probes=3)},
         "reduce_only": {"level": "reduce_only"},
@@ -1019,8 +1019,8 @@ def test_unknown_halts_whatever_a_breaker_leaves(left_at: str) -> None:
 
 
 @pytest.mark.parametrize("on_breach", ["shadow", "warn"])
-def test_what_only_looks_on_halts_nobody_when_it_is_unknown(on_breach: str) -> None:
-    """A limit that would do nothing past its bound does nothing when it cannot be told."""
+def test_a_limit_without_effect_does_not_halt_when_it_is_unknown(on_breach: str) -> None:
+    """A limit that has no effect past its bound has none when its value is unknown."""
     world = World(loss_limit(written=True, on_breach=on_breach))
     world.step(latency(0.1))
     world.wait(60)
@@ -1029,7 +1029,7 @@ def test_what_only_looks_on_halts_nobody_when_it_is_unknown(on_breach: str) -> N
 
 
 def test_shadow_only_counts() -> None:
-    """It warns nobody."""
+    """`shadow` counts breaches and sends no warning."""
     world = World(latency_limit(on_breach="shadow"))
     world.step(latency(1.0))
     assert not [d for d in world.decisions if isinstance(d, Warned)]
@@ -1037,7 +1037,7 @@ def test_shadow_only_counts() -> None:
 
 
 def test_a_window_that_clears_far_below_its_warning_closes() -> None:
-    """With `clear` under `warn` nothing warns that it is clear: it is looked at each second."""
+    """With `clear` below `warn` the value is evaluated every second until it is clear."""
     world = World(latency_limit(recover="clear", clear=0.5, window=1))
     world.each([latency(1.0), latency(0.15)])
     world.wait(5)
@@ -1048,7 +1048,7 @@ def test_a_window_that_clears_far_below_its_warning_closes() -> None:
 
 
 def test_a_window_of_seconds_clears_without_a_sample() -> None:
-    """What trips it leaves the window by time alone."""
+    """The breaker clears when its samples leave the window by time alone."""
     world = World(latency_limit(recover="clear", seconds=10.0))
     world.step(latency(1.0))
     world.wait(9)
@@ -1059,7 +1059,7 @@ def test_a_window_of_seconds_clears_without_a_sample() -> None:
 
 @pytest.mark.parametrize("kind", ["latency_p99", "error_streak"])
 def test_a_trip_by_hand_of_what_is_clear_ends(kind: str) -> None:
-    """Without anything to cancel nothing else would look at it again."""
+    """A trip by hand of a clear limit without cancels closes by itself."""
     world = World(
         latency_limit(recover="clear") if kind == "latency_p99" else limit(kind, recover="clear")
     )
@@ -1071,7 +1071,7 @@ def test_a_trip_by_hand_of_what_is_clear_ends(kind: str) -> None:
 
 
 def test_a_value_within_its_bound_that_is_not_clear_closes_nothing() -> None:
-    """A half-open loss waits below `clear` of its bound: 4 % of 5 % is no good probe."""
+    """A half-open loss closes below `clear` × its bound: 4 % of 5 % is no good probe."""
     world = World(loss_limit(recover=exact(10.0, probes=1), clear=0.5))
     world.each([balances(USDT=1000.0), balances(USDT=900.0), balances(USDT=990.0)])
     world.wait(10)
@@ -1088,7 +1088,7 @@ PASSING = ("venue", "market", "strategy")
 
 @pytest.mark.parametrize("kind", LIMITS)
 def test_what_passes_recovers_by_itself(kind: str) -> None:
-    """Each kind says where its cause lies; by default a person looks at capital and edge only."""
+    """Each kind has a category; by default only `capital` and `edge` wait for an operator."""
     category, recover = LIMITS[kind].category, limit_fields(kind)["recover"].default
     assert category in (*PASSING, "edge", "order", "position", "loss")
     if kind in ("portfolio_loss", "drawdown", "edge"):
@@ -1102,8 +1102,8 @@ def limit_fields(kind: str) -> dict[str, Any]:
     return {field.name: field for field in fields(LIMITS[kind].Params)}
 
 
-def test_a_trip_says_where_its_cause_lies_and_who_ends_it() -> None:
-    """The transition, the incident and the state agree; a freeze waits for an operator."""
+def test_a_trip_names_its_category_and_its_recovery() -> None:
+    """The transition, the incident and the state agree; an operator ends a freeze."""
     world = World(latency_limit())
     world.step(latency(1.0))
     moved = next(d for d in world.decisions if isinstance(d, Transition))

@@ -1,4 +1,4 @@
-"""Cancels: sweeps until every target said that nothing rests, and what that holds back."""
+"""Cancels: sweeps until every target has confirmed, and the effect on recovery."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def tripped(targets: tuple[str, ...] = OMS, **params: Any) -> World:
 
 
 def orders(count: int, venue: str = "kraken", **more: Any) -> ev.OpenOrders:
-    """What a venue says of resting orders."""
+    """A venue's report of its resting orders."""
     return ev.OpenOrders(venue=venue, count=count, **more)
 
 
 def test_a_trip_sends_a_sweep() -> None:
-    """The first sweep goes in the step of the breach and says what happened."""
+    """The first sweep is sent in the step of the breach and gives its reason."""
     world = tripped()
     (sweep,) = world.sweeps
     assert (sweep.sweep, sweep.scope, sweep.limit) == (1, "venue:kraken", "latency_p99")
@@ -38,7 +38,7 @@ def test_a_trip_sends_a_sweep() -> None:
 
 
 def test_the_second_sweep_goes_a_lease_after_the_first_was_sent() -> None:
-    """Sweep 2 always goes, for orders placed while a lease still ran."""
+    """Sweep 2 is always sent, for orders placed while a lease still ran."""
     world = tripped()
     world.wait(0.2)
     world.sent(1)
@@ -66,7 +66,7 @@ def test_sweeps_repeat_while_unconfirmed() -> None:
 
 
 def test_only_the_second_sweep_confirms() -> None:
-    """`done` of sweep 1 is not yet the last word."""
+    """`done` of sweep 1 does not confirm; `done` of sweep 2 does."""
     world = tripped()
     world.answered(1, done=True)
     assert not world.view.cancel[0].confirmed
@@ -82,7 +82,7 @@ def test_only_the_second_sweep_confirms() -> None:
 
 
 def test_every_target_must_confirm() -> None:
-    """One target's word is not another's, and only the unconfirmed one is asked again."""
+    """A confirmation counts for its target alone; later sweeps go to unconfirmed targets only."""
     world = tripped(TWO)
     world.wait(0.5)
     world.answered(2, done=True)
@@ -102,7 +102,7 @@ def test_every_target_must_confirm() -> None:
     ],
 )
 def test_open_orders_confirm_a_venue(counts: list[tuple[str, int]], *, confirmed: bool) -> None:
-    """The venue's own word that nothing rests, after delivery, confirms."""
+    """A venue's report after delivery that no order rests confirms."""
     world = tripped()
     world.wait(0.5)
     world.step(*[orders(count, venue) for venue, count in counts])
@@ -115,7 +115,7 @@ def test_open_orders_confirm_a_venue(counts: list[tuple[str, int]], *, confirmed
 
 @pytest.mark.parametrize(("taken_s", "confirmed"), [(-1, False), (0, True), (1, True)])
 def test_open_orders_must_be_taken_after_delivery(taken_s: int, *, confirmed: bool) -> None:
-    """A count of before the cancel arrived says nothing of after it, whenever it is told."""
+    """A count from before the cancel's delivery confirms nothing, whenever it is reported."""
     world = tripped()
     world.wait(0.5)
     delivered = datetime.fromtimestamp(world.view.at_ns / 1e9, UTC)
@@ -126,7 +126,7 @@ def test_open_orders_must_be_taken_after_delivery(taken_s: int, *, confirmed: bo
 
 
 def test_an_account_needs_each_venue() -> None:
-    """For the account each venue must say so, and one that takes it back must say so again."""
+    """For the account each venue must report zero, again if it has reported orders since."""
     world = tripped()
     world.operate("freeze")
     account = world.incident
@@ -146,7 +146,7 @@ def _cancel(world: World, incident: str) -> Any:
 
 
 def test_nothing_loosens_before_its_cancel_is_confirmed() -> None:
-    """The wait is long over; the breaker goes on when the confirmation comes, and not before."""
+    """After its wait the breaker stays open until the confirmation comes."""
     world = tripped()
     world.wait(600)
     assert world.state("latency_p99") == "open"
@@ -166,7 +166,7 @@ def test_nothing_closes_before_its_cancel_is_confirmed(recover: Any) -> None:
 
 
 def test_loosening_withdraws_what_is_undelivered() -> None:
-    """A forced reset takes back what is under way, and sweeps end."""
+    """A forced reset withdraws the deliveries under way and ends the sweeps."""
     world = tripped()
     incident = world.incident
     assert world.operate("reset", "venue:kraken", force=True).status == 200
@@ -179,7 +179,7 @@ def test_loosening_withdraws_what_is_undelivered() -> None:
 
 
 def test_a_bad_probe_is_an_incident_of_its_own() -> None:
-    """It cancels anew, is waited for anew, and the record of the first one is closed."""
+    """A bad probe sends new cancels, needs new confirmations, and ends the first incident."""
     world = tripped()
     first = world.incident
     world.confirm()
@@ -195,7 +195,7 @@ def test_a_bad_probe_is_an_incident_of_its_own() -> None:
 
 
 def test_a_freeze_takes_over_an_unconfirmed_cancel() -> None:
-    """What was under way for the trip is withdrawn, and goes on for the freeze."""
+    """The trip's cancels are withdrawn, and the freeze sends its own."""
     world = tripped()
     first = world.incident
     world.operate("freeze", "venue:kraken", limit="latency_p99")
@@ -206,7 +206,7 @@ def test_a_freeze_takes_over_an_unconfirmed_cancel() -> None:
 
 
 def test_incidents_have_ids_of_their_own() -> None:
-    """No id comes twice, not even after a restart under another epoch."""
+    """No id repeats, not even after a restart under another epoch."""
     world = tripped()
     for epoch in ("e2", "e3"):
         world.confirm()
@@ -218,7 +218,7 @@ def test_incidents_have_ids_of_their_own() -> None:
 
 
 def test_an_answer_to_nothing_changes_nothing() -> None:
-    """Late words of unknown incidents, targets and sweeps are harmless."""
+    """Answers for unknown incidents, targets and sweeps are ignored."""
     world = tripped()
     world.answered(2, done=True, target="stranger")
     world.answered(2, done=True, incident="inc_x_1")
@@ -228,7 +228,7 @@ def test_an_answer_to_nothing_changes_nothing() -> None:
 
 @pytest.mark.parametrize("wish", ["cancel", "keep"])
 def test_an_unclean_start_cancels_all(wish: str) -> None:
-    """After a kill orders may rest: the account is shut until they are cancelled."""
+    """After a kill orders may rest: the account halts until they are cancelled."""
     world = World(targets=OMS, on_unclean_start=wish)
     world.step(ev.Start(epoch="e2", unclean=True))
     assert [sweep.limit for sweep in world.sweeps] == (["unclean_start"] * (wish == "cancel"))
@@ -237,8 +237,8 @@ def test_an_unclean_start_cancels_all(wish: str) -> None:
     assert world.level() == "allow"
 
 
-def test_without_targets_nothing_is_waited_for() -> None:
-    """Nobody to tell: no sweep, and recovery goes its way."""
+def test_without_targets_recovery_needs_no_confirmation() -> None:
+    """Without targets there is no sweep, and recovery does not wait."""
     world = World(limit("error_streak", max=1))
     world.step(error())
     world.wait(300)
@@ -259,7 +259,7 @@ def left_with(*targets: str) -> World:
 
 
 def test_a_target_that_is_gone_is_not_waited_for() -> None:
-    """The others confirm; the incident says whom nobody asks any more, and what was open ends."""
+    """The other targets confirm; the incident names the removed one, and the breaker closes."""
     world = left_with(*OMS)
     record = world.record(world.incident)
     assert record.outcome == "not confirmed by backup: no cancel target any more"
@@ -282,7 +282,7 @@ def test_a_target_that_is_left_is_waited_for() -> None:
 
 
 def test_without_any_target_left_nothing_is_waited_for() -> None:
-    """As if there had been none: no more sweeps, no confirmation on record, recovery goes on."""
+    """As without targets: no more sweeps, no confirmation on record, and recovery does not wait."""
     world = tripped()
     world.configure(*world.config.limits, targets=())
     seen = len(world.sweeps)
@@ -292,7 +292,7 @@ def test_without_any_target_left_nothing_is_waited_for() -> None:
 
 
 def test_a_target_that_was_renamed_must_confirm() -> None:
-    """The new name gets the next sweep, and nothing loosens before its word."""
+    """The new name gets the next sweep, and the breaker stays open until it confirms."""
     world = tripped()
     world.configure(*world.config.limits, targets=("oms2",))
     world.wait(40)
@@ -301,8 +301,8 @@ def test_a_target_that_was_renamed_must_confirm() -> None:
     assert world.state("latency_p99") == "half_open"
 
 
-def test_an_unclean_start_whose_target_is_gone_lets_go() -> None:
-    """What only waited for the cancel closes with the reload."""
+def test_an_unclean_start_whose_target_is_removed_closes() -> None:
+    """A breaker that waits for its cancel only closes with the reload that removes the target."""
     world = World(targets=OMS)
     world.step(ev.Start(epoch="e2", unclean=True))
     world.configure(targets=())

@@ -1,4 +1,4 @@
-"""Why a breaker holds its scope below allow, as the view shows it."""
+"""The reasons in the view for which a breaker keeps its scope below allow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def stepped(*events: ev.Event, config: EngineConfig | None = None) -> Engine:
 
 
 def holds(engine: Engine) -> dict[tuple[str, str], str]:
-    """The reason of each breaker that holds its scope."""
+    """Return the reason of each breaker that keeps its scope below allow."""
     return {(b.limit, b.scope): b.holds for b in engine.view().breakers if b.holds is not None}
 
 
@@ -31,13 +31,13 @@ def errors() -> list[ev.Event]:
 
 
 def test_a_limit_that_broke_is_a_breach() -> None:
-    """A trip of a limit that measured."""
+    """A trip by a measured value holds its scope as a breach."""
     assert set(holds(stepped(*errors())).values()) == {"breach"}
 
 
 @pytest.mark.parametrize("action", ["freeze", "trip"])
-def test_what_an_operator_shut_is_the_operators(action: str) -> None:
-    """The pseudo-limit `manual`, and a configured limit that an operator shut."""
+def test_a_breaker_that_an_operator_shut_names_the_operator(action: str) -> None:
+    """`manual` and a configured limit that an operator shut hold their scopes as the operator."""
     venue = ev.Heartbeat(venue="kraken")
     limit = default_limits()[0].name
     calls = [
@@ -50,12 +50,12 @@ def test_what_an_operator_shut_is_the_operators(action: str) -> None:
 
 
 def test_a_calm_engine_holds_nothing() -> None:
-    """No breaker is named while all is allowed."""
+    """No breaker has a reason while every level is allow."""
     assert holds(stepped(ev.Heartbeat(venue="kraken"))) == {}
 
 
 def test_a_withheld_lease_shows_halt() -> None:
-    """Every level, and why."""
+    """Every level is halt, with the reason of the withheld lease."""
     view = stepped(ev.Heartbeat(venue="kraken")).view()
     assert withhold(view, None) is view
     shown = withhold(view, Withheld(reason="storage", detail="the disk hangs"))

@@ -1,4 +1,4 @@
-"""The limit on the expected edge: a strategy that no longer expects to earn what it must."""
+"""The limit on the expected edge of a strategy or the account."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def edge_limit(**params: Any) -> LimitConfig:
 
 
 def edge(bps: float, strategy: str | None = "mm") -> ev.Edge:
-    """What a strategy, or the account, expects to earn."""
+    """A report of the edge of a strategy, or of the account."""
     return ev.Edge(bps=bps, strategy=strategy)
 
 
@@ -33,12 +33,12 @@ def sure(*limits: LimitConfig) -> World:
 
 
 def frozen(world: World) -> int:
-    """How often an edge that fell froze."""
+    """Return the number of freezes by an edge."""
     return world.engine.state.board.freeze_total["edge_collapse"]
 
 
 def test_an_edge_below_the_minimum_freezes() -> None:
-    """At the bound it holds; below it the strategy is frozen and its orders are cancelled."""
+    """At the bound nothing happens; below it the strategy freezes and its orders are cancelled."""
     world = sure(edge_limit())
     world.step(edge(200.0))
     assert world.state("edge", MM) == "closed"
@@ -56,7 +56,7 @@ def test_an_edge_below_the_minimum_freezes() -> None:
 
 
 def test_it_freezes_once() -> None:
-    """However often the edge is low: one incident, one freeze."""
+    """Repeated low edges are one incident and one freeze."""
     world = sure(edge_limit())
     world.each([edge(bps) for bps in (150.0, 140.0, 250.0, 130.0)])
     world.step(edge(120.0), edge(110.0))
@@ -66,7 +66,7 @@ def test_it_freezes_once() -> None:
 
 
 def test_only_an_operator_ends_it() -> None:
-    """An edge that comes back ends nothing; an operator does, once it is back."""
+    """A recovered edge does not end the freeze; an operator does, once the edge has recovered."""
     world = sure(edge_limit())
     world.step(edge(150.0))
     world.confirm()
@@ -90,8 +90,8 @@ def test_only_an_operator_ends_it() -> None:
         ("trip", "open", "halt"),
     ],
 )
-def test_what_else_a_low_edge_may_do(on_breach: Any, state: str, level: str) -> None:
-    """`on_breach` says."""
+def test_other_effects_of_a_low_edge(on_breach: Any, state: str, level: str) -> None:
+    """A low edge has the effect of `on_breach`."""
     world = sure(edge_limit(on_breach=on_breach, recover="clear"))
     world.step(edge(150.0))
     assert (world.state("edge", MM), world.level(MM)) == (state, level)
@@ -103,7 +103,7 @@ def test_what_else_a_low_edge_may_do(on_breach: Any, state: str, level: str) -> 
 
 
 def test_each_edge_of_a_batch_counts() -> None:
-    """A batch is as its events one by one: a high one at its end undoes nothing."""
+    """Each edge of a batch is evaluated: a high one at the end does not hide a low one."""
     world = sure(edge_limit())
     world.step(edge(150.0), edge(300.0))
     assert world.state("edge", MM) == "frozen"
@@ -114,7 +114,7 @@ def test_each_edge_of_a_batch_counts() -> None:
 
 
 def test_breaches_in_a_row() -> None:
-    """One edge within the bound begins the row anew."""
+    """One edge within the bound resets the count."""
     world = sure(edge_limit(breaches=2))
     world.each([edge(150.0), edge(250.0), edge(150.0)])
     assert world.state("edge", MM) == "closed"
@@ -134,7 +134,7 @@ def test_utilization_of_a_floor() -> None:
 
 
 def test_each_strategy_has_its_own() -> None:
-    """One that fades does not stop another; nor does the account's edge speak for them."""
+    """A low edge of one strategy does not stop another, nor does the account's."""
     world = sure(edge_limit())
     world.each([edge(150.0, "a"), edge(250.0, "b"), edge(1.0, None)])
     assert (world.state("edge", "strategy:a"), world.state("edge", "strategy:b")) == (
@@ -144,7 +144,7 @@ def test_each_strategy_has_its_own() -> None:
 
 
 def test_the_account_may_have_one() -> None:
-    """`per = "account"`: the edge that names no strategy, over everything."""
+    """`per = "account"` measures the edge that names no strategy."""
     world = sure(edge_limit(per="account"))
     world.each([edge(150.0, "a"), edge(250.0, None)])
     assert world.state("edge", "account") == "closed"
@@ -163,7 +163,7 @@ def test_overrides_by_strategy() -> None:
 
 
 def test_an_old_edge_is_unknown() -> None:
-    """After `max_age.edge` nothing is known; after the grace the strategy halts, and recovers."""
+    """After `max_age.edge` the edge is unknown; after the grace the strategy halts."""
     world = sure(edge_limit(written=True))
     world.step(edge(250.0))
     world.wait(60)
@@ -182,7 +182,7 @@ def test_an_old_edge_is_unknown() -> None:
 
 
 def test_an_edge_is_known_up_to_its_age() -> None:
-    """At `max_age.edge` it is known to the nanosecond, whatever wakes the engine then."""
+    """An edge is known up to `max_age.edge`, to the nanosecond, whatever event comes then."""
     world = sure(edge_limit(written=True), edge_limit(name="second"))
     world.step(edge(250.0))
     world.wait(60)
@@ -205,8 +205,8 @@ def test_a_floor_clears_above_its_ratio() -> None:
     assert world.state("edge", MM) == "closed"
 
 
-def test_an_edge_that_is_told_in_time_stays_known() -> None:
-    """Each report counts anew."""
+def test_an_edge_that_is_reported_in_time_stays_known() -> None:
+    """Each report restarts the age."""
     world = sure(edge_limit(written=True))
     for _ in range(10):
         world.step(edge(250.0))
@@ -216,7 +216,7 @@ def test_an_edge_that_is_told_in_time_stays_known() -> None:
 
 
 def test_an_edge_that_never_came_is_unknown() -> None:
-    """From the strategy's first event on, and not before."""
+    """An edge that never came is unknown from the strategy's first event on."""
     world = sure(edge_limit(written=True))
     world.wait(300)
     world.step(ev.Heartbeat(strategy="mm"))
@@ -228,8 +228,8 @@ def test_an_edge_that_never_came_is_unknown() -> None:
     assert world.level(MM) == "allow"
 
 
-def test_the_accounts_edge_stands_for_no_strategy() -> None:
-    """A strategy that reported none is unknown, whatever the account expects."""
+def test_the_accounts_edge_does_not_count_for_a_strategy() -> None:
+    """A strategy without a report is unknown, whatever the account's edge."""
     world = sure(edge_limit(written=True))
     world.step(edge(300.0, None), ev.Heartbeat(strategy="mm"))
     assert world.breaker("edge", MM).value is None
@@ -238,15 +238,15 @@ def test_the_accounts_edge_stands_for_no_strategy() -> None:
 
 
 def test_unknown_may_be_ignored() -> None:
-    """`on_unknown = "ignore"`, and a limit that nobody wrote, halt nothing."""
+    """Neither `on_unknown = "ignore"` nor a default limit halts for an unknown edge."""
     world = sure(edge_limit(written=True, on_unknown="ignore"), limit("edge", "other", min=200.0))
     world.step(ev.Heartbeat(strategy="mm"))
     world.wait(600)
     assert world.level(MM) == "allow"
 
 
-def test_a_reload_judges_the_edge_that_is_known() -> None:
-    """A higher minimum freezes at once, and a limit that is added does so too."""
+def test_a_reload_evaluates_the_known_edge() -> None:
+    """A higher minimum freezes with the reload, and so does an added limit."""
     world = sure()
     world.step(edge(150.0))
     world.configure(edge_limit(min=100.0))

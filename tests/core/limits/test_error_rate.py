@@ -56,16 +56,16 @@ def test_so_many_of_the_last_requests(outcomes: str, state: str) -> None:
     assert state_after(world, outcomes) == state
 
 
-def test_it_is_on_by_default() -> None:
-    """Half of a hundred, from the twentieth on, for a venue that nobody configured."""
+def test_the_error_rate_is_on_by_default() -> None:
+    """The default is half of 100 requests, from the twentieth on, for every venue."""
     world = World(*(one for one in default_limits() if one.kind == "error_rate"))
     assert state_after(world, "x" * 19) == "closed"
     assert state_after(world, "x") == "open"
     assert world.breaker("error_rate").bound == 0.5
 
 
-def test_it_says_why() -> None:
-    """The reason, the sweep and the level of the venue alone."""
+def test_a_trip_gives_its_reason() -> None:
+    """A trip gives its reason, sends a sweep and halts its venue alone."""
     world = World(rate_limit(), targets=OMS)
     state_after(world, "..xx")
     assert world.sweeps[0].reason == "50% of 4 requests failed, bound 50%"
@@ -73,7 +73,7 @@ def test_it_says_why() -> None:
 
 
 def test_slow_answers_are_errors() -> None:
-    """Above `slow`; at it an answer is in time."""
+    """An answer above `slow` is an error; one at it is not."""
     world = World(rate_limit(slow=1.0))
     world.each([latency(1.0), latency(1.0), latency(0.1), latency(1.1)])
     assert world.state("error_rate") == "closed"
@@ -92,7 +92,7 @@ def test_operation_narrows() -> None:
 
 
 def test_each_venue_has_its_own() -> None:
-    """With its own bound, where `overrides` says so."""
+    """Each venue has its own window, and its own bound by `overrides`."""
     world = World(rate_limit(overrides={"venue:mexc": 0.9}))
     world.each(requests("xx..xx") + requests("xx..xx", "mexc"))
     assert (world.state("error_rate"), world.state("error_rate", "venue:mexc")) == (
@@ -104,7 +104,7 @@ def test_each_venue_has_its_own() -> None:
 
 
 def test_the_value_begins_with_min_samples() -> None:
-    """Before, there is none; then it is the share."""
+    """There is no value before `min_samples`; then it is the share of errors."""
     world = World(rate_limit())
     state_after(world, "x..")
     assert world.breaker("error_rate").value is None
@@ -112,15 +112,15 @@ def test_the_value_begins_with_min_samples() -> None:
     assert world.breaker("error_rate").value == 0.25
 
 
-def test_it_warns_before_it_trips() -> None:
-    """From 80 % of the bound on, and not any more below it."""
+def test_a_warning_precedes_the_trip() -> None:
+    """The warning is active from 80 % of the bound on, and ends below."""
     world = World(rate_limit())
     world.each(requests("......xxxx" + "......."))
     assert [d.active for d in world.decisions if isinstance(d, Warned)] == [True, False]
 
 
 def test_half_open_and_closed() -> None:
-    """After the wait so many good requests close it, and the window begins empty."""
+    """After the wait `probes` good requests close it, and the window begins empty."""
     world = World(rate_limit())
     state_after(world, "xxxx")
     world.wait(30)
@@ -132,7 +132,7 @@ def test_half_open_and_closed() -> None:
 
 
 def test_a_bad_probe_opens_it_again() -> None:
-    """An error, or a slow answer, and the next wait is longer."""
+    """An error or a slow answer opens it again, with a longer wait."""
     world = World(rate_limit(slow=1.0))
     state_after(world, "xxxx")
     world.wait(30)
@@ -147,7 +147,7 @@ def test_a_bad_probe_opens_it_again() -> None:
 
 
 def test_requests_while_it_is_open_do_not_count() -> None:
-    """What failed before it closed does not trip it again."""
+    """Requests that failed before it closed do not trip it again."""
     world = World(rate_limit(recover=exact(30.0, probes=0)))
     state_after(world, "xxxx" + "xxxxxx")
     world.wait(30)
@@ -156,14 +156,14 @@ def test_requests_while_it_is_open_do_not_count() -> None:
 
 
 def test_recover_clear() -> None:
-    """As soon as the share is below the bound again."""
+    """`recover = "clear"` closes as soon as the share is below the bound."""
     world = World(rate_limit(recover="clear"))
     assert state_after(world, "xxxx...") == "open"
     assert state_after(world, "..") == "closed"
 
 
 def test_clear_needs_no_error_to_be_seen() -> None:
-    """What an operator tripped closes with the next request, though none has failed."""
+    """A breaker that an operator tripped closes with the next request, without any error."""
     world = World(rate_limit(recover="clear"))
     world.step(latency(0.1))
     world.operate("trip", VENUE, limit="error_rate")
@@ -172,7 +172,7 @@ def test_clear_needs_no_error_to_be_seen() -> None:
 
 @pytest.mark.parametrize(("failed", "of", "bound"), [(7, 25, 0.28), (7, 50, 0.14), (14, 25, 0.56)])
 def test_a_share_reaches_the_bound_that_it_equals(failed: int, of: int, bound: float) -> None:
-    """7 of 25 are 28 %, whatever 25 x 0.28 is in binary digits."""
+    """7 of 25 reach a bound of 0.28, although 25 × 0.28 is above 7 in binary floating point."""
     world = World(rate_limit(max=bound, window=of, min_samples=of))
     assert state_after(world, "." * (of - failed) + "x" * failed) == "open"
 
@@ -186,8 +186,8 @@ def test_a_share_reaches_the_bound_that_it_equals(failed: int, of: int, bound: f
         ("freeze", "frozen", "halt"),
     ],
 )
-def test_what_else_it_may_do(on_breach: Any, state: str, level: str) -> None:
-    """`on_breach` says; what is not shut is let go when the requests go well again."""
+def test_other_effects_of_an_error_rate(on_breach: Any, state: str, level: str) -> None:
+    """The rate has the effect of `on_breach`; a soft restriction ends when requests succeed."""
     world = World(rate_limit(on_breach=on_breach))
     assert state_after(world, "xxxx") == state
     assert world.level(VENUE) == level
@@ -196,7 +196,7 @@ def test_what_else_it_may_do(on_breach: Any, state: str, level: str) -> None:
 
 
 def test_the_sum_of_a_batch_does_not_hide_its_middle() -> None:
-    """The window sees each event: a batch that ends well may have been bad in between."""
+    """Each event of a batch is evaluated: a batch that ends well trips by its middle."""
     world = World(rate_limit())
     world.step(*requests("..xx" + "......"))
     assert world.state("error_rate") == "open"
@@ -211,7 +211,7 @@ def test_the_sum_of_a_batch_does_not_hide_its_middle() -> None:
         ({"slow": 0.0}, "slow: must be above 0"),
     ],
 )
-def test_what_it_cannot_be(params: dict[str, Any], what: str) -> None:
+def test_bad_parameters_are_refused(params: dict[str, Any], what: str) -> None:
     """Each fault is named by its key."""
     (fault,) = faults(ErrorRateParams, **{"window": 10, "min_samples": 4, **params})
     assert fault.startswith(what)

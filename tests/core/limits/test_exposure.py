@@ -1,4 +1,4 @@
-"""Limits on what is held: what they measure, and what they refuse."""
+"""Limits on positions: their values, and the orders that they refuse."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MONEY = PortfolioConfig(initial_capital=10_000.0, pegs={"USD": 1.0})
 
 
 def position(quantity: float, symbol: str = PERP, entry: float = 100.0, **more: Any) -> ev.Position:
-    """What a venue says is held."""
+    """A position that a venue reports."""
     values = {"venue": "kraken", **more}
     return ev.Position(symbol=symbol, quantity=quantity, entry_price=entry, **values)
 
@@ -45,7 +45,7 @@ def market(*limits: LimitConfig, **config: Any) -> World:
 
 
 class Case(NamedTuple):
-    """What is held, and what it comes to; an order that fits, one that does not, and its value."""
+    """A position and its value; an order that fits, one that does not, and its value."""
 
     kind: str
     max: float
@@ -57,7 +57,7 @@ class Case(NamedTuple):
     then: float
 
     def hold(self, world: World, times: float) -> None:
-        """Report what is held, so many times."""
+        """Report the position of a case, scaled."""
         world.each([position(quantity * times, symbol) for symbol, quantity in self.held])
 
 
@@ -75,8 +75,8 @@ CASES = pytest.mark.parametrize(
 
 
 @CASES
-def test_what_would_exceed_is_refused(case: Case) -> None:
-    """The value is as its kind says; an order up to the bound goes, one past it does not."""
+def test_an_order_past_the_bound_is_refused(case: Case) -> None:
+    """Each kind has its value; an order up to the bound is allowed, one past it is not."""
     world = market(limit(case.kind, max=case.max))
     case.hold(world, 1)
     assert world.breaker(case.kind, case.scope).value == pytest.approx(case.value)
@@ -93,7 +93,7 @@ def test_what_would_exceed_is_refused(case: Case) -> None:
 
 @CASES
 def test_past_the_bound_the_scope_may_only_reduce(case: Case) -> None:
-    """`block` holds the gate of its scope at reduce_only while the value is past, then lets go."""
+    """`block` keeps the gate of its scope at reduce_only only while the value is past its bound."""
     world = market(limit(case.kind, max=case.max))
     case.hold(world, 2)
     assert (world.level(case.scope), world.state(case.kind, case.scope)) == (
@@ -108,7 +108,7 @@ def test_past_the_bound_the_scope_may_only_reduce(case: Case) -> None:
 
 
 def test_open_positions_refuse_a_new_symbol_only() -> None:
-    """At the most open positions no further symbol is opened, those that are open may grow."""
+    """At `max` open positions no new symbol may be opened; open ones may grow."""
     world = market(limit("open_positions", max=2))
     world.each([position(1.0), position(-1.0, ETH)])
     assert world.breaker("open_positions", "account").value == 2.0
@@ -119,7 +119,7 @@ def test_open_positions_refuse_a_new_symbol_only() -> None:
 
 
 def test_a_permitted_order_counts_as_an_open_position() -> None:
-    """Two new symbols at once are one too many, though none is filled."""
+    """A second new symbol is refused while the order for the first is not filled."""
     world = market(limit("open_positions", max=1))
     assert ask(world, 1.0).allowed
     assert ask(world, 1.0).allowed  # the same symbol
@@ -127,7 +127,7 @@ def test_a_permitted_order_counts_as_an_open_position() -> None:
 
 
 def test_dust_is_no_open_position() -> None:
-    """A position worth less than `dust` is not counted, and may be sold at any number."""
+    """A position worth less than `dust` is not counted, and may be sold at any count."""
     world = market(limit("open_positions", max=1))
     world.each([position(0.009), position(1.0, ETH)])
     assert world.breaker("open_positions", "account").value == 1.0
@@ -137,7 +137,7 @@ def test_dust_is_no_open_position() -> None:
 
 @pytest.mark.parametrize(("quantity", "count"), [(0.0099, 0.0), (0.01, 1.0)])
 def test_dust_is_worth_less_than_its_bound(quantity: float, count: float) -> None:
-    """At `dust` it is a position; one whose worth nobody knows is a position, too."""
+    """A position worth exactly `dust`, or of unknown worth, is counted."""
     world = market(limit("open_positions", max=5))
     world.step(position(quantity))
     assert world.breaker("open_positions", "account").value == count
@@ -164,7 +164,7 @@ def test_the_fourth_position_trips_when_it_is_checked() -> None:
 
 
 def test_an_order_too_large_for_the_inventory_freezes_nothing() -> None:
-    """A 2,500 order on a 4,000 position under a 5,000 limit is refused, and that is all."""
+    """An order of 2,500 on a position of 4,000 under a bound of 5,000 is only refused."""
     world = market(limit("inventory", max=5_000))
     world.step(position(40.0))
     answer = ask(world, 25.0)
@@ -188,7 +188,7 @@ def test_an_order_too_large_for_the_inventory_freezes_nothing() -> None:
 def test_what_a_checked_order_past_the_bound_does(
     on_breach: Any, allowed: bool, state: str, level: str
 ) -> None:
-    """A breach by an order is counted always, refused by what acts, and trips what trips."""
+    """An order past the bound is always counted; `on_breach` decides about refusal and trip."""
     world = market(limit("position", max=1.0, on_breach=on_breach))
     assert ask(world, 2.0, simulate=True).allowed is allowed
     assert world.breaker("position", SCOPE).state == "closed"
@@ -210,14 +210,14 @@ def test_what_a_checked_order_past_the_bound_does(
     ],
 )
 def test_what_a_size_past_the_bound_does(on_breach: Any, state: str, level: str) -> None:
-    """A fill that nobody asked for is past the bound too."""
+    """A fill past the bound has the effect of `on_breach` too."""
     world = market(limit("position", max=1.0, on_breach=on_breach))
     world.step(fill("buy", 2.0, 100.0))
     assert (world.state("position", SCOPE), world.level(SCOPE)) == (state, level)
 
 
 def test_a_size_is_evaluated_at_the_end_of_a_batch() -> None:
-    """What is past its bound only in the middle of an instant is not past it."""
+    """A size that is past its bound only in the middle of a batch does not trip."""
     world = market(limit("position", max=1.0, on_breach="trip"))
     world.step(fill("buy", 2.0, 100.0), fill("sell", 1.0, 100.0))
     assert world.breaker("position", SCOPE).breaches_total == 0
@@ -226,7 +226,7 @@ def test_a_size_is_evaluated_at_the_end_of_a_batch() -> None:
 
 
 def test_a_tripped_size_closes_when_it_is_clear_and_cancelled() -> None:
-    """A limit on size recovers by itself: below its bound, and its cancel confirmed."""
+    """A limit on size closes by itself when it is below its bound and its cancel is confirmed."""
     world = market(limit("position", max=1.0, on_breach="trip"))
     world.step(fill("buy", 2.0, 100.0))
     world.confirm()
@@ -238,7 +238,7 @@ def test_a_tripped_size_closes_when_it_is_clear_and_cancelled() -> None:
 
 
 def test_a_trip_by_an_order_closes_without_another_event() -> None:
-    """What an order tripped is clear already: it waits for its cancel alone, and for `hold`."""
+    """A trip by a refused order waits for its cancel and `hold` only: its value is clear."""
     world = market(limit("position", max=1.0, on_breach="trip", hold=60.0))
     ask(world, 2.0)
     world.wait(61)
@@ -248,7 +248,7 @@ def test_a_trip_by_an_order_closes_without_another_event() -> None:
 
 
 def test_it_warns_from_its_ratio_on() -> None:
-    """The warning comes at 80 % of the bound, and goes below it."""
+    """The warning begins at 80 % of the bound and ends below."""
     world = market(limit("inventory", max=500.0))
     world.each([position(4.0), position(3.9)])
     told = [(d.scope, d.active) for d in world.decisions if isinstance(d, Warned)]
@@ -256,7 +256,7 @@ def test_it_warns_from_its_ratio_on() -> None:
 
 
 def test_concentration_is_of_the_largest() -> None:
-    """While the largest position is past it no symbol may grow, and each may close."""
+    """While the largest position is past the bound no symbol may grow, and each may close."""
     world = market(limit("concentration", max=0.05))
     world.each([position(6.0), position(2.0, ETH)])
     assert world.breaker("concentration", "account").value == pytest.approx(0.06)
@@ -267,7 +267,7 @@ def test_concentration_is_of_the_largest() -> None:
 
 
 def test_a_size_opens_again_by_a_checked_order() -> None:
-    """Half open, and an order would take it past: it trips again."""
+    """A half-open limit trips again when an order would exceed its bound."""
     world = market(limit("position", max=1.0, on_breach="trip", recover=exact(10.0, probes=9)))
     ask(world, 2.0)
     world.confirm()
@@ -283,8 +283,8 @@ def test_a_size_opens_again_by_a_checked_order() -> None:
 
 
 @pytest.mark.parametrize("kind", ["position", "inventory", "total_position", "total_notional"])
-def test_what_lowers_the_size_is_never_refused(kind: str) -> None:
-    """However far past the bound: what closes goes, what would flip does not."""
+def test_a_closing_order_is_never_refused(kind: str) -> None:
+    """However far past the bound, a closing order is allowed, one that would flip is not."""
     world = market(limit(kind, max=0.5, on_breach="block"))
     world.step(position(-10.0))
     assert ask(world, 4.0).allowed
@@ -294,7 +294,7 @@ def test_what_lowers_the_size_is_never_refused(kind: str) -> None:
 
 
 def test_closing_needs_no_price() -> None:
-    """Where the size cannot be told, an order that lowers it goes, one that raises it does not."""
+    """Where the size is unknown, an order that lowers it is allowed, one that raises it is not."""
     world = World(limit("inventory", max=500.0), portfolio=MONEY)
     world.step(position(4.0, ETH))
     assert world.breaker("inventory", "symbol:" + ETH).value is None
@@ -303,18 +303,18 @@ def test_closing_needs_no_price() -> None:
 
 
 def test_closing_one_leg_is_refused_when_the_net_would_grow() -> None:
-    """A hedge's leg alone is no risk: closing it makes the net larger, and that is measured."""
+    """Closing one leg of a hedge is refused where it makes the net position larger."""
     world = market(limit("position", max=1.0))
     world.each([position(5.0), position(-5.0, venue="mexc")])
     assert not ask(world, -3.0).allowed
     assert ask(world, -1.0).allowed
 
 
-# -- what cannot be told
+# -- unknown values
 
 
 def test_an_order_without_a_price_is_refused() -> None:
-    """A currency without a price, a contract without a size: unknown is never zero."""
+    """A currency without a price or a contract without a size: unknown is not zero."""
     world = market(limit("inventory", max=500.0), limit("total_notional", max=500.0))
     assert not ask(world, 0.01, symbol="ETH/BTC").allowed
     answer = ask(world, 1.0, symbol=INVERSE)
@@ -325,19 +325,19 @@ def test_an_order_without_a_price_is_refused() -> None:
 
 
 def test_on_unknown_ignore_waives_it() -> None:
-    """`on_unknown = "ignore"`: what cannot be told refuses nothing."""
+    """`on_unknown = "ignore"`: an unknown value refuses no order."""
     world = market(limit("inventory", max=500.0, on_unknown="ignore"))
     assert ask(world, 0.01, symbol="ETH/BTC").allowed
 
 
 def test_quantities_need_no_price() -> None:
-    """Limits on quantity judge what has no price."""
+    """Limits on quantity need no price."""
     world = market(limit("position", max=5.0), limit("total_position", max=5.0))
     assert ask(world, 5.0, symbol="ETH/BTC").allowed
 
 
 def test_a_written_limit_that_is_unknown_halts_after_the_grace() -> None:
-    """It says what is missing, cancels nothing, and trades on when the price is there again."""
+    """The reason names the missing price; nothing is cancelled; a price ends the halt."""
     world = World(limit("inventory", max=500.0, written=True), portfolio=MONEY, targets=OMS)
     scope = "symbol:" + ETH
     world.step(position(1.0, ETH))
@@ -353,7 +353,7 @@ def test_a_written_limit_that_is_unknown_halts_after_the_grace() -> None:
 
 
 def test_an_old_price_makes_the_size_unknown() -> None:
-    """A mark older than `max_age.price` is none."""
+    """A mark older than `max_age.price` does not count."""
     config = PortfolioConfig(initial_capital=1e4, max_age=MaxAge(price=10.0), unknown_grace=5.0)
     world = market(limit("total_notional", max=1e3, written=True), portfolio=config)
     world.step(position(1.0))
@@ -385,7 +385,7 @@ def test_concentration_follows_equity() -> None:
 
 
 def test_concentration_of_an_account_without_equity_is_past_any_bound() -> None:
-    """Something is held and nothing is left: only reducing goes; holding nothing is 0."""
+    """With a position and no equity only reducing orders are allowed; no position is 0."""
     world = market(limit("concentration", max=1_000.0), portfolio=PortfolioConfig())
     world.each([balances(USDT=1_000.0), balances(USDT=0.0)])
     assert (world.breaker("concentration", "account").value, world.level()) == (0.0, "allow")
@@ -397,7 +397,7 @@ def test_concentration_of_an_account_without_equity_is_past_any_bound() -> None:
 
 
 def test_one_symbol_at_several_venues_is_netted() -> None:
-    """Long here and short there is the difference, in quantity and in money."""
+    """Long at one venue and short at another are netted, in quantity and in money."""
     world = market(limit("position", max=5.0), limit("inventory", max=500.0))
     world.each([position(8.0), position(-5.0, venue="mexc")])
     assert world.breaker("position", SCOPE).value == 3.0
@@ -441,7 +441,7 @@ def test_notional_in_another_quote_currency() -> None:
 
 
 def test_an_old_price_of_the_quote_currency_is_none() -> None:
-    """A price that only an order asked for grows old as every other."""
+    """A price that only an order needed expires like every other."""
     world = market(limit("inventory", max=500.0))
     world.step(price("BTC/USDT", 1_000.0))
     assert ask(world, 1.0, symbol="ETH/BTC", price=0.1).allowed
@@ -468,8 +468,8 @@ def test_several_limits_of_one_kind() -> None:
     assert world.state("hard", SCOPE) == "open"
 
 
-def test_a_limit_that_a_reload_adds_is_judged_at_once() -> None:
-    """What is past a new bound blocks from the reload on, without another event."""
+def test_a_limit_that_a_reload_adds_is_evaluated_with_it() -> None:
+    """A position past a new bound blocks from the reload on, without another event."""
     world = market()
     world.step(position(4.0))
     world.configure(limit("position", max=1.0))
@@ -483,7 +483,7 @@ def test_a_limit_that_a_reload_adds_is_judged_at_once() -> None:
 
 @pytest.mark.parametrize("kind", ["position", "total_position"])
 def test_orders_on_both_sides_do_not_add_up(kind: str) -> None:
-    """A quote on each side: only one of them can make the position larger."""
+    """Of a quote on each side only one can make the position larger."""
     world = market(limit(kind, max=4.0))
     assert ask(world, 3.0).allowed
     assert ask(world, -3.0).allowed
@@ -493,7 +493,7 @@ def test_orders_on_both_sides_do_not_add_up(kind: str) -> None:
 
 
 def test_notional_on_both_sides_does_not_add_up() -> None:
-    """The same in money, over two symbols."""
+    """Notional over two symbols counts the worse side of each."""
     world = market(limit("total_notional", max=700.0))
     assert ask(world, 3.0).allowed
     assert ask(world, -3.0).allowed

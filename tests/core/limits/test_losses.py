@@ -41,19 +41,19 @@ TO_MIDNIGHT = DAY - (3 * HOUR + 4 * 60 + 5 + 1_000)  # from the world's beginnin
 
 
 def world(*limits: Any, portfolio: dict[str, Any] | None = None) -> World:
-    """An account whose reports do not grow old."""
+    """An account whose reports do not expire."""
     ages = {"price": 1e9, "balance": 1e9, "edge": 1e9}
     config = msgspec.convert({"max_age": ages, **(portfolio or {})}, PortfolioConfig)
     return World(*limits, portfolio=config)
 
 
 def loss(there: World, name: str = "daily_loss", scope: str = "account") -> float | None:
-    """What a limit measures."""
+    """Return the value of a limit."""
     return there.breaker(name, scope).value
 
 
 def at(there: World, seconds: float) -> datetime:
-    """A date so many seconds from now."""
+    """Return the date after so many seconds."""
     wall_ns = BEGIN_WALL_NS + there.now_ns + int(seconds * SECOND)
     return datetime.fromtimestamp(wall_ns / SECOND, UTC)
 
@@ -104,7 +104,7 @@ def test_trailing_measures_from_the_best_point(period: str) -> None:
 
 
 def test_midnight_begins_a_day_and_monday_a_week() -> None:
-    """The baseline is the last settled equity before the start, also of what comes right after."""
+    """The baseline is the last settled equity before the start of the period."""
     there = world(limit("daily_loss", max=500.0), limit("weekly_loss", max=500.0))
     there.step(balances(USDT=1_000.0))
     there.step(balances(USDT=900.0))
@@ -119,7 +119,7 @@ def test_midnight_begins_a_day_and_monday_a_week() -> None:
 
 
 def test_the_first_report_of_a_day_is_not_its_baseline() -> None:
-    """What was lost between the last report of a day and the first of the next counts."""
+    """A loss between the last report of a day and the first of the next counts."""
     there = world(limit("daily_loss", max=500.0))
     there.step(balances(USDT=1_000.0))
     there.now_ns += int((TO_MIDNIGHT + 5) * SECOND)
@@ -129,7 +129,7 @@ def test_the_first_report_of_a_day_is_not_its_baseline() -> None:
 
 @pytest.mark.parametrize("limits", [(), (limit("daily_loss", max=500.0),)], ids=["none", "limit"])
 def test_the_baseline_is_the_last_settled_equity_before_the_start(limits: Any) -> None:
-    """Though nobody looked at midnight, or what was looked at was unknown then."""
+    """Also when there was no event at midnight, or equity was unknown then."""
     there = world(*limits, portfolio={"max_age": {"balance": 600.0}})
     there.step(balances(USDT=1_000.0))
     there.now_ns += int((TO_MIDNIGHT + 5) * SECOND)
@@ -140,7 +140,7 @@ def test_the_baseline_is_the_last_settled_equity_before_the_start(limits: Any) -
 
 @pytest.mark.parametrize(("kind", "days"), [("daily_loss", 1), ("weekly_loss", 3)])
 def test_the_best_point_is_of_its_period(kind: str, days: int) -> None:
-    """What was best before the period began is not fallen from in it."""
+    """A high point from before the period is not the high point of the period."""
     there = world(limit(kind, max=500.0, trailing=True))
     there.each([balances(USDT=1_000.0), balances(USDT=1_100.0), balances(USDT=1_050.0)])
     assert loss(there, kind) == 50.0
@@ -150,8 +150,8 @@ def test_the_best_point_is_of_its_period(kind: str, days: int) -> None:
     assert loss(there, kind) == 20.0
 
 
-def test_a_clock_that_steps_back_begins_no_day_again() -> None:
-    """Dates only move forward: an NTP step over midnight and back forgives nothing."""
+def test_a_clock_step_backwards_does_not_restart_a_day() -> None:
+    """Dates only move forward: an NTP step over midnight and back resets no loss."""
     there = world(limit("daily_loss", max=500.0))
     there.step(balances(USDT=1_000.0))
     there.wait(TO_MIDNIGHT)
@@ -163,7 +163,7 @@ def test_a_clock_that_steps_back_begins_no_day_again() -> None:
     assert loss(there) == 70.0
 
 
-def test_rolling_hours_beside_the_day_forgive_nothing() -> None:
+def test_rolling_hours_do_not_reset_at_midnight() -> None:
     """At midnight the day's loss is 0; that of 24 h goes on until its minute is a day old."""
     there = world(limit("daily_loss", max=500.0), limit("loss", max=500.0, period="24h"))
     there.step(balances(USDT=1_000.0))
@@ -178,7 +178,7 @@ def test_rolling_hours_beside_the_day_forgive_nothing() -> None:
 
 
 def test_rolling_hours_grow_by_time_alone() -> None:
-    """A rise that is older than the window no longer lowers the loss after it."""
+    """A profit that has left the window no longer offsets the loss after it."""
     there = world(limit("loss", max=50.0, period=1))
     there.step(balances(USDT=1_000.0))
     there.wait(60)
@@ -195,7 +195,7 @@ def test_rolling_hours_grow_by_time_alone() -> None:
 
 
 def test_period_opens_until_the_end_of_the_day() -> None:
-    """It stays open though the loss is made good, and closes when the day ends."""
+    """It stays open although the loss is recovered, and closes when the day ends."""
     there = world(limit("daily_loss", max=100.0))
     there.each([balances(USDT=1_000.0), balances(USDT=890.0), balances(USDT=1_000.0)])
     there.wait(TO_MIDNIGHT - 1)
@@ -206,7 +206,7 @@ def test_period_opens_until_the_end_of_the_day() -> None:
 
 @pytest.mark.parametrize("params", [{"kind": "weekly_loss"}, {"kind": "loss", "period": "week"}])
 def test_period_of_a_week_ends_on_monday(params: dict[str, Any]) -> None:
-    """Tripped on a Friday it stays open over two midnights, and is not held by a cancel done."""
+    """A trip on Friday stays open over two midnights and closes on Monday."""
     there = world(limit(name="week", max=100.0, **params))
     there.each([balances(USDT=1_000.0), balances(USDT=890.0), balances(USDT=1_000.0)])
     there.wait(TO_MIDNIGHT + 2 * DAY - 1)
@@ -217,7 +217,7 @@ def test_period_of_a_week_ends_on_monday(params: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("per", "scope"), [("venue", "venue:kraken"), ("strategy", "strategy:mm")])
 def test_period_is_each_books_own(per: str, scope: str) -> None:
-    """A venue's and a strategy's loss of the day are forgiven at the day's end as well."""
+    """The losses of a venue and of a strategy reset at the end of the day too."""
     there = world(limit("daily_loss", max=100.0, per=per))
     there.step(balances(USDT=1_000.0))
     there.step(balances(USDT=800.0), pnl(-200.0, strategy="mm"))
@@ -227,8 +227,8 @@ def test_period_is_each_books_own(per: str, scope: str) -> None:
     assert (there.state("daily_loss", scope), loss(there, scope=scope)) == ("closed", 0.0)
 
 
-def test_midnight_does_not_forgive_what_was_lost_minutes_before() -> None:
-    """It stays open for an hour at least."""
+def test_a_trip_before_midnight_stays_open_for_an_hour() -> None:
+    """A trip minutes before midnight stays open for at least an hour."""
     there = world(limit("daily_loss", max=100.0))
     there.step(balances(USDT=1_000.0))
     there.wait(TO_MIDNIGHT - 120)
@@ -240,8 +240,8 @@ def test_midnight_does_not_forgive_what_was_lost_minutes_before() -> None:
     assert there.state("daily_loss", "account") == "closed"
 
 
-def test_period_on_rolling_hours_is_clear() -> None:
-    """It closes as soon as the loss is below its bound."""
+def test_period_of_rolling_hours_closes_when_clear() -> None:
+    """`recover = "period"` of rolling hours closes as soon as the loss is below its bound."""
     there = world(limit("loss", max=100.0, period="24h"))
     there.each([balances(USDT=1_000.0), balances(USDT=890.0)])
     assert there.state("loss", "account") == "open"
@@ -253,7 +253,7 @@ def test_period_on_rolling_hours_is_clear() -> None:
 
 
 def test_flows_are_no_loss_and_no_profit() -> None:
-    """A withdrawal is no loss; a deposit hides none, and lifts no best point."""
+    """A withdrawal is no loss; a deposit hides no loss and raises no high point."""
     there = world(
         limit("daily_loss", max=500.0),
         limit("loss", max=500.0, period="24h", trailing=True, per="venue"),
@@ -272,8 +272,8 @@ def test_flows_are_no_loss_and_no_profit() -> None:
 @pytest.mark.parametrize("per", ["account", "venue"])
 @pytest.mark.parametrize("period", ["day", "24h"])
 @pytest.mark.parametrize("trailing", [True, False])
-def test_a_deposit_told_after_its_balance(per: str, period: str, trailing: bool) -> None:
-    """Until it is told it looks like profit; then neither the best point nor the base keeps it."""
+def test_a_deposit_reported_after_its_balance(per: str, period: str, trailing: bool) -> None:
+    """It counts as profit until it is reported; then high point and base exclude it."""
     there = world(limit("loss", max=500.0, per=per, period=period, trailing=trailing))
     scope = "account" if per == "account" else "venue:kraken"
     there.step(balances(USDT=1_000.0))
@@ -289,8 +289,8 @@ def test_a_deposit_told_after_its_balance(per: str, period: str, trailing: bool)
     assert loss(there, "loss", scope) == (30.0 if trailing else 10.0)
 
 
-def test_a_deposit_of_yesterday_told_today() -> None:
-    """The day began with it already: it is no loss of today."""
+def test_a_deposit_of_yesterday_reported_today() -> None:
+    """The baseline of the day includes it: it is no loss of today."""
     there = world(limit("daily_loss", max=500.0))
     there.step(balances(USDT=1_000.0))
     there.wait(TO_MIDNIGHT - 60)
@@ -304,7 +304,7 @@ def test_a_deposit_of_yesterday_told_today() -> None:
 
 
 def test_a_deposit_raises_no_peak() -> None:
-    """Not when it is told first, nor when it is told after the balance that holds it."""
+    """Neither when it is reported before the balance that includes it nor after it."""
     there = world(limit("drawdown", max=0.2))
     there.step(balances(USDT=1_000.0))
     there.wait(20)
@@ -321,8 +321,8 @@ def test_a_deposit_raises_no_peak() -> None:
 
 
 @pytest.mark.parametrize("amount", [-300.0, 5.0])
-def test_a_flow_told_in_the_minute_of_a_best_point(amount: float) -> None:
-    """The best point of the last hours came before the flow: it is neither higher nor lower."""
+def test_a_flow_in_the_minute_of_a_high_point(amount: float) -> None:
+    """A flow after the high point of the last hours does not change the high point."""
     there = world(limit("loss", max=500.0, period="1h", trailing=True))
     for usdt in (1_000.0, 1_040.0, 1_030.0):
         there.step(balances(USDT=usdt))
@@ -335,7 +335,7 @@ def test_a_flow_told_in_the_minute_of_a_best_point(amount: float) -> None:
 
 
 def test_a_flow_that_is_older_than_the_account_is_none() -> None:
-    """A history of deposits, told at the start, is in the first balances: no loss, no profit."""
+    """Deposits from before the first balances are in them: neither loss nor profit."""
     there = world(limit("daily_loss", max=100.0), limit("drawdown", max=0.01), loss_limit())
     there.step(balances(USDT=1_000.0))
     there.wait(10)
@@ -350,7 +350,7 @@ def test_a_flow_that_is_older_than_the_account_is_none() -> None:
 
 
 def test_a_partial_equity_raises_no_peak() -> None:
-    """Neither a balance in the middle of a report nor one without its price is ever the best."""
+    """Neither a balance in the middle of a report nor one without a price sets a peak."""
     there = world(limit("drawdown", max=0.5), limit("daily_loss", max=500.0, trailing=True))
     there.each([price("BTC/USDT", 100.0), balances(USDT=1_000.0)])
     there.wait(31)
@@ -381,8 +381,8 @@ def test_drawdown_trips_and_waits_for_an_operator() -> None:
     assert there.state("drawdown", "account") == "closed"
 
 
-def test_a_rebase_begins_every_period_anew() -> None:
-    """Of the account: it would trip again at once otherwise."""
+def test_a_rebase_restarts_every_period() -> None:
+    """A rebase restarts every period of the account, which would trip again otherwise."""
     there = world(limit("daily_loss", max=50.0), limit("loss", max=50.0, period="24h"))
     there.each([balances(USDT=1_000.0), balances(USDT=900.0)])
     assert there.operate("reset").status == 409
@@ -395,7 +395,7 @@ def test_a_rebase_begins_every_period_anew() -> None:
 
 
 def test_a_venue_has_its_own_loss() -> None:
-    """Its balances and its contracts' unrealised P&L, and no other venue's."""
+    """A venue's loss is of its balances and its contracts' unrealised P&L."""
     there = world(limit("daily_loss", max=100.0, per="venue"))
     there.each([balances(USDT=1_000.0), balances("mexc", USDT=2_000.0)])
     there.step(ev.Position(venue="mexc", symbol="BTC/USDT:USDT", quantity=2.0, entry_price=100.0))
@@ -408,8 +408,8 @@ def test_a_venue_has_its_own_loss() -> None:
     assert there.state("daily_loss") == "closed"
 
 
-def test_a_venue_is_judged_when_it_is_settled() -> None:
-    """A buy moves two balances: between the two nothing is lost."""
+def test_a_venue_is_evaluated_when_it_is_settled() -> None:
+    """A buy changes two balances: between the two reports there is no loss."""
     there = world(limit("daily_loss", max=100.0, per="venue"))
     there.each([price("BTC/USDT", 100.0), balances(USDT=1_000.0)])
     there.step(balance("USDT", 500.0))
@@ -423,7 +423,7 @@ def test_a_venue_is_judged_when_it_is_settled() -> None:
 
 
 def test_a_venue_that_has_not_reported_is_unknown() -> None:
-    """It says so, and is not zero; a price that is missing likewise."""
+    """A venue without a report or a price is unknown, not zero."""
     there = world(limit("daily_loss", max=100.0, per="venue"))
     there.step(ev.Heartbeat(venue="kraken"))
     there.step(balances("mexc", USDT=1.0, BTC=1.0))
@@ -433,7 +433,7 @@ def test_a_venue_that_has_not_reported_is_unknown() -> None:
 
 
 def test_a_contract_without_a_mark_is_unknown_for_its_venue() -> None:
-    """What it gains or loses is not 0; another venue's loss is told all the same."""
+    """Its P&L is unknown, not 0; another venue's loss is known all the same."""
     there = world(limit("daily_loss", max=100.0, per="venue"))
     there.step(balances(USDT=1_000.0), balances("mexc", USDT=1_000.0))
     there.step(ev.Position(venue="mexc", symbol="BTC/USDT:USDT", quantity=2.0, entry_price=100.0))
@@ -446,7 +446,7 @@ def test_a_contract_without_a_mark_is_unknown_for_its_venue() -> None:
 
 
 def test_an_old_balance_of_a_venue_is_unknown() -> None:
-    """A venue that fell silent has no loss that could be told; the other goes on."""
+    """The loss of a venue without reports is unknown; the other's stays known."""
     there = world(
         limit("daily_loss", max=100.0, per="venue"), portfolio={"max_age": {"balance": 60.0}}
     )
@@ -461,7 +461,7 @@ def test_an_old_balance_of_a_venue_is_unknown() -> None:
 
 
 def test_a_price_that_comes_late_is_no_profit_of_its_venue() -> None:
-    """What was left out enters as a flow, for the venue as for the account."""
+    """An asset that was left out enters as a flow, for the venue and the account."""
     there = world(limit("daily_loss", max=100.0, per="venue", trailing=True))
     there.step(balances(USDT=1_000.0))
     there.step(balances(USDT=1_000.0, XYZ=50.0))
@@ -490,7 +490,7 @@ def test_a_strategy_has_its_own_loss() -> None:
 
 
 def test_a_strategy_without_a_mark_is_unknown() -> None:
-    """A position whose price grew old is not worth its entry."""
+    """A position whose price has expired is unknown, not worth its entry."""
     there = World(limit("daily_loss", max=100.0, per="strategy"))
     there.step(fill("buy", 1.0, 100.0, strategy="mm"))
     there.wait(301)
@@ -500,7 +500,7 @@ def test_a_strategy_without_a_mark_is_unknown() -> None:
 
 
 def test_a_limit_that_comes_later_measures_from_then_on() -> None:
-    """A reload counts nothing that was lost before it, and keeps what others measure."""
+    """An added limit counts no loss from before the reload; others keep their values."""
     there = world(limit("daily_loss", max=500.0))
     there.each([balances(USDT=1_000.0), balances(USDT=900.0), pnl(-70.0, strategy="mm")])
     more = (
@@ -535,7 +535,7 @@ def test_the_first_balances_are_no_loss() -> None:
 
 
 def test_a_new_capital_is_no_profit() -> None:
-    """Nor a loss, where equity is counted from it."""
+    """A reload with another capital is neither profit nor loss where equity is counted from it."""
     there = world(limit("daily_loss", max=100.0), portfolio={"initial_capital": 1_000.0})
     there.step(pnl(-40.0))
     for capital in (5_000.0, 500.0):
@@ -571,8 +571,8 @@ def test_losing_closes_in_a_row() -> None:
     assert there.breaker("loss_streak", "strategy:mm").reason == "3 losing closes in a row"
 
 
-def test_a_losing_streak_cools_down_and_begins_anew() -> None:
-    """It closes after an hour, with an empty run."""
+def test_a_losing_streak_closes_after_its_wait() -> None:
+    """It closes after an hour with an empty streak."""
     there = world(limit("loss_streak", max=2))
     there.each([pnl(-1.0, 1, "mm"), pnl(-1.0, 2, "mm")])
     there.wait(HOUR - 1)
@@ -656,7 +656,7 @@ def test_any_story_may_be_cut(steps: list[Any]) -> None:
 
 @pytest.mark.parametrize("period", ["month", "0h", "169h", "-1h", "nanh", 0, 1e9, float("nan"), ""])
 def test_periods_that_are_none(period: Any) -> None:
-    """A fault says what may stand there."""
+    """A fault lists the permitted values."""
     (fault,) = faults(LossParams, max=1.0, period=period)
     assert fault.startswith("period: must be")
 

@@ -79,7 +79,7 @@ def test_the_size_of_an_order_that_closes() -> None:
     assert not ask(world, 3.0, side="sell").allowed
 
 
-def test_the_worth_of_an_order_that_cannot_be_told() -> None:
+def test_an_order_of_unknown_worth() -> None:
     """Refused, unless unknown is ignored."""
     world = market(limit("order_notional", max=200.0))
     assert refusal(ask(world, 0.01, symbol="ETH/BTC")).value is None
@@ -160,7 +160,7 @@ def test_the_collar_follows_the_mark() -> None:
 
 
 def test_the_collar_takes_the_venues_own_mark_before_a_newer_one() -> None:
-    """A price of another venue that came later does not stand for the venue's own."""
+    """A later price of another venue does not replace the venue's own."""
     world = market(limit("price_collar", max=0.05))
     world.step(price(PERP, 100.0, "kraken"))
     world.step(price(PERP, 200.0, "mexc"))
@@ -191,7 +191,7 @@ def test_without_a_fresh_mark_the_collar_refuses() -> None:
 
 
 def test_a_burst_and_then_the_rate() -> None:
-    """`burst` at once, then `max` in a second, in the long run."""
+    """`burst` orders at once, then `max` per second in the long run."""
     world = market(limit("message_rate", max=2.0, burst=3.0))
     assert [ask(world).allowed for _ in range(5)] == [True] * 3 + [False] * 2
     world.wait(0.4)
@@ -236,7 +236,7 @@ def test_the_rate_by_venue_and_by_strategy() -> None:
 
 
 def test_identical_orders_are_refused_from_the_bound_on() -> None:
-    """`max` of them in `seconds`; asked for is enough, permitted or not."""
+    """At most `max` equal orders in `seconds`; refused checks count too."""
     world = market(limit("repeat_orders", max=2.0, seconds=10.0))
     assert [ask(world).allowed for _ in range(4)] == [True, True, False, False]
     assert refusal(ask(world)).value == 5.0
@@ -294,14 +294,14 @@ def test_so_many_repeats_freeze_the_strategy() -> None:
 
 @pytest.mark.parametrize("on_breach", ["shadow", "warn"])
 def test_what_does_not_act_does_not_freeze(on_breach: Any) -> None:
-    """A limit that only looks on lets every repeat go."""
+    """A limit in `warn` or `shadow` refuses no repeat."""
     world = market(limit("repeat_orders", max=1.0, freeze_at=2.0, on_breach=on_breach))
     assert [ask(world).allowed for _ in range(4)] == [True] * 4
     assert world.state("repeat_orders", "strategy:mm") == "closed"
 
 
 def test_a_dry_run_is_no_repeat() -> None:
-    """What is only asked `simulate` counts neither towards the bound nor towards the freeze."""
+    """A simulated check counts neither towards the bound nor towards the freeze."""
     world = market(limit("repeat_orders", max=1.0, freeze_at=3.0))
     for _ in range(5):
         assert ask(world, simulate=True).allowed
@@ -346,7 +346,7 @@ def test_good_orders_close_a_half_open_limit_on_orders() -> None:
 
 
 def test_repeats_freeze_what_they_tripped() -> None:
-    """Who goes on asking after the trip reaches `freeze_at`: that no recovery ends."""
+    """Repeats after the trip reach `freeze_at`, and only an operator ends that freeze."""
     repeats: dict[str, Any] = {"max": 1.0, "freeze_at": 3.0, "seconds": 60.0}
     world = market(limit("repeat_orders", on_breach="trip", recover="clear", **repeats))
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Limits on silence: a venue of which nothing is heard, a strategy that no longer beats."""
+"""Limits on silence: a venue without events, a strategy without heartbeats."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_no_bound_is_missed_by_its_rounding(bound: float) -> None:
     ids=lambda event: type(event).__name__,
 )
 def test_any_event_of_the_venue_breaks_the_silence(event: ev.Event) -> None:
-    """Whatever names the venue proves that it is heard."""
+    """Every event that names the venue ends its silence."""
     world = listening()
     world.step(latency(0.1))
     for _ in range(3):
@@ -119,7 +119,7 @@ def test_any_event_of_the_venue_breaks_the_silence(event: ev.Event) -> None:
 
 
 def test_other_venues_do_not() -> None:
-    """Each venue is heard for itself; a price that names none is of none."""
+    """Each venue has its own silence; a price without a venue counts for none."""
     world = listening()
     world.step(latency(0.1), latency(0.1, "mexc"))
     world.wait(9)
@@ -135,7 +135,7 @@ def test_a_venue_that_never_spoke_is_not_late() -> None:
     assert not world.transitions
 
 
-def test_streams_narrow_what_is_heard() -> None:
+def test_streams_select_the_events_that_count() -> None:
     """Only events of these types count."""
     world = listening(streams=("price", "fill"))
     world.step(price("BTC/USDT", 9.0, "kraken"))
@@ -150,7 +150,7 @@ def test_streams_narrow_what_is_heard() -> None:
 
 
 def test_a_stream_that_never_came_is_missed_from_the_first_event_on() -> None:
-    """A venue that answers and never sends a price is not a venue that is heard."""
+    """With `streams`, a venue that answers requests and sends no price is silent."""
     world = listening(streams=("price",))
     world.step(latency(0.1))
     world.wait(9)
@@ -161,12 +161,12 @@ def test_a_stream_that_never_came_is_missed_from_the_first_event_on() -> None:
 
 
 def test_only_types_that_name_a_venue_are_streams() -> None:
-    """A type that no venue sends could never be heard."""
+    """A stream that no event of a venue belongs to is refused."""
     (fault,) = faults(StalenessParams, max=1.0, streams=["price", "pnl"])
     assert fault.startswith("streams[1]: must be one of")
 
 
-def test_it_recovers_when_the_venue_is_heard_and_its_cancel_is_confirmed() -> None:
+def test_it_recovers_after_an_event_and_the_confirmed_cancel() -> None:
     """By itself, in either order, and never before both."""
     heard_first = listening()
     heard_first.step(latency(0.1))
@@ -185,7 +185,7 @@ def test_it_recovers_when_the_venue_is_heard_and_its_cancel_is_confirmed() -> No
 
 
 def test_it_does_not_recover_into_a_new_silence() -> None:
-    """Heard once and silent again: the confirmation alone does not open the gate."""
+    """After one event and silence again the confirmation alone does not open the gate."""
     world = listening()
     world.step(latency(0.1))
     world.wait(11)
@@ -195,8 +195,8 @@ def test_it_does_not_recover_into_a_new_silence() -> None:
     assert world.state("staleness") == "open"
 
 
-def test_hold_asks_for_more_than_one_event() -> None:
-    """`hold`: it must be heard for so long."""
+def test_hold_needs_more_than_one_event() -> None:
+    """`hold`: events must come for so long."""
     world = listening(hold=20.0)
     world.step(latency(0.1))
     world.wait(11)
@@ -211,7 +211,7 @@ def test_hold_asks_for_more_than_one_event() -> None:
 
 
 def test_silence_that_only_blocks() -> None:
-    """`block` lets positions be closed, and lets go when the venue speaks."""
+    """`block` permits closing orders, and ends with the venue's next event."""
     world = listening(on_breach="block")
     world.step(latency(0.1))
     world.wait(11)
@@ -230,7 +230,7 @@ def test_staleness_by_venue() -> None:
     assert world.state("staleness", "venue:mexc") == "open"
 
 
-def test_a_limit_that_a_reload_adds_wakes_by_itself() -> None:
+def test_a_limit_that_a_reload_adds_trips_by_time_alone() -> None:
     """A venue that is silent already trips by the new limit, without another event."""
     world = World(targets=OMS)
     world.step(latency(0.1))
@@ -272,7 +272,7 @@ def test_the_first_beat_arms() -> None:
 
 
 def test_only_a_beat_is_a_beat() -> None:
-    """Other events of the strategy do not stand for one."""
+    """Other events of the strategy do not count as heartbeats."""
     world = beating()
     world.step(beat())
     world.wait(4)
@@ -282,7 +282,7 @@ def test_only_a_beat_is_a_beat() -> None:
 
 
 def test_the_final_beat_disarms() -> None:
-    """A strategy that says goodbye may be silent for ever; its next beat arms anew."""
+    """After a final heartbeat silence is permitted; the next heartbeat arms the limit again."""
     world = beating()
     world.step(beat())
     world.wait(4)
@@ -307,7 +307,7 @@ def test_it_recovers_by_a_beat_or_a_goodbye(final: bool) -> None:
 
 
 def test_a_reset_is_refused_while_it_is_silent() -> None:
-    """It would trip again at once."""
+    """A reset is refused while the breaker would trip again."""
     world = beating(recover="operator")
     world.step(beat())
     world.wait(6)
@@ -332,7 +332,7 @@ def test_a_trip_by_hand_recovers_too() -> None:
 # -- several evaluations
 
 
-def test_silence_alone_makes_the_breaches_that_are_asked_for() -> None:
+def test_silence_alone_reaches_the_number_of_breaches() -> None:
     """Past its bound it is evaluated once a second: the third evaluation trips, no sooner."""
     venue, strategy = listening(breaches=3), beating(breaches=3)
     venue.step(latency(0.1))
@@ -346,7 +346,7 @@ def test_silence_alone_makes_the_breaches_that_are_asked_for() -> None:
     assert strategy.breaker("heartbeat", MM).breaches_total == 1
 
 
-def test_a_sign_of_life_begins_the_breaches_anew() -> None:
+def test_a_heartbeat_resets_the_count_of_breaches() -> None:
     """Two evaluations past the bound, a beat, two more: never three in a row."""
     world = beating(breaches=3)
     for _ in range(3):
@@ -357,8 +357,8 @@ def test_a_sign_of_life_begins_the_breaches_anew() -> None:
     assert world.state("heartbeat", MM) == "open"
 
 
-def test_silence_that_needs_no_more_breaches_wakes_nobody() -> None:
-    """Once it has tripped, or was told that this was the last beat, nothing more is due."""
+def test_silence_without_further_breaches_sets_no_deadline() -> None:
+    """After the trip, or after a final heartbeat, there is no deadline."""
     for last in (beat(), beat(final=True)):
         world = World(limit("heartbeat", max=5.0, breaches=2, recover="operator"))
         world.step(beat(), last)
@@ -366,7 +366,7 @@ def test_silence_that_needs_no_more_breaches_wakes_nobody() -> None:
         assert world.engine.next_deadline_ns == NEVER_NS
 
 
-def test_what_riskmon_could_not_hear_is_no_silence() -> None:
+def test_riskmons_own_downtime_is_no_silence() -> None:
     """A strategy and a venue are not blamed for the hour in which riskmon itself was away."""
     world = World(limit("heartbeat", max=60.0), limit("staleness", max=60.0))
     world.step(ev.Heartbeat(strategy="mm1", venue="kraken"))

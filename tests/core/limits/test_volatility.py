@@ -1,4 +1,4 @@
-"""Volatility: one-minute returns, judged when a minute is over."""
+"""Volatility: one-minute returns, evaluated at the end of each minute."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_it_trips_when_a_minute_is_over() -> None:
     assert "one-minute returns" in world.breaker("volatility", SCOPE).reason
 
 
-def test_too_few_returns_are_not_judged() -> None:
+def test_too_few_returns_are_not_evaluated() -> None:
     """Below `min_samples` returns there is no value, however wild they are."""
     world = World(volatility(min_samples=4))
     tell(world, *WILD[:4])

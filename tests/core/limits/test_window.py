@@ -28,7 +28,7 @@ def sorted_p99(samples: list[float]) -> float:
 
 
 def agrees(window: CountWindow | TimeWindow, samples: list[float]) -> bool:
-    """Whether a window that holds ``samples`` judges them as sorting does."""
+    """Whether a window of ``samples`` gives the result of sorting them."""
     p99 = sorted_p99(samples)
     return (
         sorted(window.values()) == sorted(samples)
@@ -106,7 +106,7 @@ AGED = st.lists(st.tuples(st.sampled_from([0.1, 0.16, 0.2, 0.3]), st.sampled_fro
 def test_counting_equals_sorting(
     samples: list[float], size: int, bound: float, later: float
 ) -> None:
-    """One counter says what sorting says, after every sample, after a new bound too."""
+    """The counter equals the result of sorting after every sample and after a new bound."""
     check_counting(samples, size, bound, later)
 
 
@@ -140,7 +140,7 @@ def test_counting_equals_sorting_over_time_long(
 
 
 def test_a_long_time_window_stays_bounded() -> None:
-    """What has left is let go of: memory follows the span, not the past."""
+    """Samples that have left are freed: memory depends on the span, not on the past."""
     window = TimeWindow(SECOND, 0.2, 0.16)
     for n in range(20_000):
         window.add(0.3 if n % 2 else 0.1, n * SECOND // 100)
@@ -154,10 +154,10 @@ RARELY_SLOW = st.lists(st.sampled_from([0.1] * 60 + [0.15] * 40 + [0.19, 0.3]), 
 
 @FEW
 @given(RARELY_SLOW, RARELY_SLOW, st.integers(1, 250), st.booleans())
-def test_a_run_is_taken_as_one_by_one(
+def test_a_run_equals_its_single_samples(
     before: list[float], run: list[float], size: int, by_time: bool
 ) -> None:
-    """A run is taken at once only if no sample had anything to say, and leaves the same window."""
+    """A run is added at once only if no sample in it has an effect, and leaves the same window."""
     windows: list[CountWindow | TimeWindow] = [
         TimeWindow(SECOND, 0.2, 0.16) if by_time else CountWindow(size, 0.2, 0.16) for _ in range(2)
     ]
@@ -173,7 +173,7 @@ def test_a_run_is_taken_as_one_by_one(
         assert at_once == one_by_one
 
 
-def test_a_run_of_good_samples_is_taken_at_once() -> None:
+def test_a_run_of_good_samples_is_added_in_one_call() -> None:
     """Also one that is longer than the window, and one with a slow sample in a full window."""
     window = CountWindow(300, 0.2, 0.16)
     assert window.add_run([0.1] * 1_000)

@@ -228,13 +228,6 @@ async def site(
         await running.close()
 
 
-async def until(done: Any, seconds: float = 5.0) -> None:
-    """Wait until ``done()`` is true."""
-    async with asyncio.timeout(seconds):
-        while not done():  # noqa: ASYNC110 - nothing in the server tells of it
-            await asyncio.sleep(0.005)
-
-
 def members(items: Sequence[Mapping[str, Any]]) -> set[str]:
     """Every key of every item."""
     return {key for item in items for key in item}
