@@ -89,8 +89,8 @@ def _addressed(board: Board, call: Operate) -> list[Breaker[Limit]]:
         )
     if call.action in ("freeze", "trip") and call.limit in (None, MANUAL):
         if call.preview and board.find(MANUAL, call.scope) is None:
-            state = BreakerState(MANUAL, call.scope)
-            return [Breaker(WITHOUT_LIMIT[MANUAL], Unmeasured(), state, board)]
+            rule, state = WITHOUT_LIMIT[MANUAL], BreakerState(MANUAL, call.scope)
+            return [Breaker(rule, Unmeasured(rule.params, call.scope), state, board)]
         return [board.without_limit(MANUAL, call.scope)]
     here = board.by_scope.get(call.scope, [])
     if call.limit is None:

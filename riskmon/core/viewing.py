@@ -138,7 +138,7 @@ def _latency(breakers: Iterable[Breaker[Limit]], now_ns: int) -> Iterator[Latenc
     """The statistics of every latency window that holds samples."""
     for breaker in breakers:
         limit = breaker.limit
-        if isinstance(limit, LatencyP99Limit) and (samples := limit.window.values_at(now_ns)):
+        if isinstance(limit, LatencyP99Limit) and (samples := limit.measure.values_at(now_ns)):
             yield LatencyView(
                 venue=scope_name(breaker.state.scope),
                 operation=limit.operation,

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from operator import gt
 from typing import Any
 
 import hypothesis.strategies as st
@@ -45,10 +46,9 @@ from riskmon.core.decisions import (
     Withdraw,
 )
 from riskmon.core.engine import Engine
-from riskmon.core.limits import LIMITS
 from riskmon.core.limits import latency as latency_limits
 from riskmon.core.limits.errors import ErrorStreakLimit
-from riskmon.core.limits.limit import Limit, OrderLimit, SampleLimit
+from riskmon.core.limits.limit import Limit
 from riskmon.core.limits.policy import Recovery
 from riskmon.core.limits.windows import CountWindow, RateWindow
 from riskmon.core.view import CancelView
@@ -709,7 +709,7 @@ def test_every_story_long(story: type[Story]) -> None:
 
 def late_bound(patch: pytest.MonkeyPatch) -> None:
     """A streak trips past its bound, not at it."""
-    patch.setattr(ErrorStreakLimit, "is_past", staticmethod(Limit.is_past))
+    patch.setattr(ErrorStreakLimit, "is_past", staticmethod(gt))
 
 
 def early_bound(patch: pytest.MonkeyPatch) -> None:
@@ -723,7 +723,9 @@ def early_bound(patch: pytest.MonkeyPatch) -> None:
 def long_window(patch: pytest.MonkeyPatch) -> None:
     """The window of latencies is one sample too long."""
     patch.setattr(
-        latency_limits, "CountWindow", lambda size, bound, near: CountWindow(size + 1, bound, near)
+        latency_limits,
+        "CountWindow",
+        lambda bound, near, *, size: CountWindow(bound, near, size=size + 1),
     )
 
 
@@ -775,9 +777,7 @@ def first_word(patch: pytest.MonkeyPatch) -> None:
 
 def full_windows(patch: pytest.MonkeyPatch) -> None:
     """Leaving open forgets nothing."""
-    for kind in LIMITS.values():
-        if issubclass(kind, (SampleLimit, OrderLimit)):
-            patch.setattr(kind, "forget", lambda self: None)
+    patch.setattr(EngineBreaker, "forget", lambda self: None)
 
 
 def lasting_freeze(patch: pytest.MonkeyPatch) -> None:

@@ -431,7 +431,7 @@ class Breaker(Generic[L_co]):
         if before is None:
             return False
         if before != "disabled":
-            self._forget()
+            self.forget()
         if state.state == "closed":
             if state.incident is not None:
                 account.cancels.end(state.incident, by or reason, account.wall_ns)
@@ -455,7 +455,7 @@ class Breaker(Generic[L_co]):
         self._account.on_move(self, before, "disable")
         return True
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Drop old samples, which would trip it again at once."""
         if isinstance(self.limit, (SampleLimit, OrderLimit)):
             self.limit.forget()

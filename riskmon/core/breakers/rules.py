@@ -75,7 +75,7 @@ class Rule:
         """The limit over a scope; ``measure`` is what an earlier one kept of its samples."""
         kind = self.measures
         if kind is None:
-            return Unmeasured()
+            return Unmeasured(self.params, scope)
         if issubclass(kind, SampleLimit):
             return kind(self.params, scope, bound, measure)
         if issubclass(kind, OrderLimit):

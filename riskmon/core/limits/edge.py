@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from operator import lt
+from typing import Literal
 
 from riskmon.core.limits.facts import Facts
-from riskmon.core.limits.limit import Category, StateLimit
+from riskmon.core.limits.limit import StateLimit
 from riskmon.core.limits.policy import Floor, OnBreach
-from riskmon.core.topics import EDGE, scope_name
+from riskmon.core.topics import EDGE
 from riskmon.core.unknown import Unknown
 
 
@@ -23,24 +24,22 @@ class EdgeParams(Floor):
 class EdgeLimit(StateLimit):
     """The expected edge that was last reported, in basis points, until it is too old."""
 
-    kind: ClassVar[str] = "edge"
-    category: ClassVar[Category] = "edge"
-    floor: ClassVar[bool] = True
-    evaluated_by_report: ClassVar[bool] = True
-    Params: ClassVar[type[EdgeParams]] = EdgeParams
+    kind = "edge"
+    category = "edge"
+    Params = EdgeParams
+    reason = "edge of {value:g} bps under {bound:g} bps"
+    is_past = staticmethod(lt)
+    floor = True
+    evaluated_by_report = True
 
-    def __init__(self, params: EdgeParams, scope: str) -> None:
-        self.scope, self.strategy = scope, scope_name(scope)
-        self.topics = (f"{EDGE}:{self.strategy}",)
-
-    @staticmethod
-    def is_past(value: float, bound: float) -> bool:
-        """Whether a value is below its bound."""
-        return value < bound
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The last edge."""
+        return (f"{EDGE}:{self.name}",)
 
     def value(self, facts: Facts) -> float | Unknown:
-        """The edge in basis points, or why it is unknown."""
-        report = facts.edges.get(self.strategy)
+        """The edge in basis points."""
+        report = facts.edges.get(self.name)
         if report is None:
             return Unknown(f"no edge was reported for {self.scope}: report `edge` events")
         if facts.now_ns - report.at_ns > facts.edge_max_age_ns:
@@ -52,11 +51,7 @@ class EdgeLimit(StateLimit):
 
     def next_change_ns(self, facts: Facts, bound: float) -> int | None:
         """When the edge is too old."""
-        report = facts.edges.get(self.strategy)
+        report = facts.edges.get(self.name)
         if report is None or facts.now_ns - report.at_ns > facts.edge_max_age_ns:
             return None
         return report.at_ns + facts.edge_max_age_ns + 1
-
-    def describe(self, value: float, bound: float) -> str:
-        """The reason of a freeze, for people."""
-        return f"edge of {value:g} bps under {bound:g} bps"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from operator import ge
+from typing import Annotated, Literal
 
-import msgspec
 from annotated_types import Ge
+from msgspec import Raw
 
 from riskmon.core.constraints import Check, Count, Positive, is_whole, must
 from riskmon.core.events import PROBE, Error, Fill, Latency
-from riskmon.core.limits.limit import Category, Evaluation, Sample, SampleLimit
+from riskmon.core.limits.limit import Evaluation, Sample, SampleLimit
 from riskmon.core.limits.policy import (
     HALF_OPEN,
     NOT_ABOVE_WINDOW,
@@ -29,8 +30,6 @@ _WHOLE = must(is_whole, "must be a whole number of errors")
 _AT_MOST_ONE: Check[float] = must(
     lambda bound: bound <= 1, "must be a ratio of at most 1\n0.5 is 50 %"
 )
-_STREAKS = msgspec.msgpack.Decoder(dict[str, int])
-_RATES = msgspec.msgpack.Decoder(RateWindow)
 COOLDOWN = Recovery(after=300.0, multiplier=1.0, max=300.0, jitter=0.0, probes=0)
 
 
@@ -85,82 +84,66 @@ class ErrorStreakLimit(SampleLimit):
     A success of the operation ends its run; a fill, which proves that the venue works, ends all.
     """
 
-    kind: ClassVar[str] = "error_streak"
-    category: ClassVar[Category] = "venue"
-    on_by_default: ClassVar[bool] = True
-    Params: ClassVar[type[ErrorStreakParams]] = ErrorStreakParams
-    reads: ClassVar[tuple[type[Sample], ...]] = (Latency, Error, Fill)
+    kind = "error_streak"
+    category = "venue"
+    on_by_default = True
+    is_past = staticmethod(ge)
+    Params = ErrorStreakParams
+    reads = (Latency, Error, Fill)
+    Measure = dict[str, int]
+    params: ErrorStreakParams
+    measure: dict[str, int]  # operation -> errors in a row, none of them 0
 
     def __init__(
-        self, params: ErrorStreakParams, scope: str, bound: float, measure: msgspec.Raw | None
+        self, params: ErrorStreakParams, scope: str, bound: float, kept: Raw | None
     ) -> None:
-        self.params = params
-        self.bound = bound
+        super().__init__(params, scope, bound, kept)
         self._always = params.recover == "clear"  # an evaluation that is clear may close a breaker
         self._quiet = params.slow is None and not self._always
-        # Operation -> errors in a row, none of them 0.
-        self.streaks: dict[str, int] = {} if measure is None else _STREAKS.decode(measure)
-        self._longest = _Longest(self.streaks)
+        self._longest = _Longest(self.measure)
 
-    @staticmethod
-    def is_past(value: float, bound: float) -> bool:
-        """Whether a streak reaches its bound."""
-        return value >= bound
-
-    @property
-    def measure(self) -> dict[str, int]:
-        """The runs of all operations."""
-        return self.streaks
+    def forget(self) -> None:
+        """End every run."""
+        self.measure = {}
+        self._longest = _Longest(self.measure)
 
     def observe(self, event: Sample, now_ns: int) -> Evaluation | None:
         """Lengthen or end a run; the evaluation when the run of an operation changed."""
-        if not self.streaks and self._quiet and type(event) is not Error:
+        if not self.measure and self._quiet and type(event) is not Error:
             return None  # nearly always: a success, and no run that it could end
         if isinstance(event, (Latency, Error)):
             only = self.params.operation
-            return self._count(event) if only is None or event.operation == only else None
-        if self.streaks:
-            self.forget()
-        elif not self._always:
+            return self._count(event, now_ns) if only in {None, event.operation} else None
+        if not self.measure and not self._always:
             return None
-        return self._evaluation(counts=False)
+        self.forget()
+        return self.evaluate(now_ns)
 
     def observe_run(self, run: Sequence[Latency], now_ns: int) -> bool:
         """Add the latencies if they end no run and are no errors; else none of them."""
-        return not self.streaks and self._quiet
+        return not self.measure and self._quiet
 
-    def _count(self, event: Latency | Error) -> Evaluation | None:
-        operation, streaks = event.operation or "", self.streaks
+    def _count(self, event: Latency | Error, now_ns: int) -> Evaluation | None:
+        operation, streaks = event.operation or "", self.measure
         if operation not in streaks and len(streaks) >= OPERATIONS_MAX:
             operation = OTHER
         length = streaks.get(operation, 0)
         if _is_error(event, self.params.slow):
             streaks[operation] = length + 1
             self._longest.grow(length)
-            return self._evaluation(counts=True)
+            return self.evaluate(now_ns)
         if length:
             del streaks[operation]
             self._longest.end(length)
         elif not self._always:
             return None
-        return self._evaluation(counts=False)
-
-    def _evaluation(self, *, counts: bool) -> Evaluation:
-        longest, bound = self._longest.longest, self.bound
-        return Evaluation(self.is_past(longest, bound), counts, longest >= bound * self.params.warn)
-
-    def evaluate(self, now_ns: int) -> Evaluation:
-        """The evaluation of the longest run."""
-        return self._evaluation(counts=True)
+        return self.evaluate(now_ns, counts=False)
 
     def probe(self, event: Sample) -> bool | None:
         """Whether the request succeeded; a fill did."""
         if not isinstance(event, (Latency, Error)):
             return True
-        only = self.params.operation
-        if only is not None and event.operation not in (only, PROBE):
-            return None
-        return not _is_error(event, self.params.slow)
+        return _probe(event, self.params)
 
     def value(self, now_ns: int) -> float:
         """The length of the longest run."""
@@ -168,13 +151,8 @@ class ErrorStreakLimit(SampleLimit):
 
     def describe(self, value: float, bound: float) -> str:
         """The reason of a trip, for people."""
-        operation = max(self.streaks, key=lambda name: self.streaks[name], default="")
+        operation = max(self.measure, key=lambda name: self.measure[name], default="")
         return f"{value:.0f} errors in a row{f' of {operation}' if operation else ''}"
-
-    def forget(self) -> None:
-        """End every run."""
-        self.streaks.clear()
-        self._longest = _Longest({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,39 +172,32 @@ class ErrorRateParams(Ceiling):
 class ErrorRateLimit(SampleLimit):
     """Errors over requests of a venue."""
 
-    kind: ClassVar[str] = "error_rate"
-    category: ClassVar[Category] = "venue"
-    on_by_default: ClassVar[bool] = True
-    Params: ClassVar[type[ErrorRateParams]] = ErrorRateParams
-    reads: ClassVar[tuple[type[Sample], ...]] = (Latency, Error)
+    kind = "error_rate"
+    category = "venue"
+    on_by_default = True
+    is_past = staticmethod(ge)
+    Params = ErrorRateParams
+    reads = (Latency, Error)
+    Measure = RateWindow
+    params: ErrorRateParams
+    measure: RateWindow
 
-    def __init__(
-        self, params: ErrorRateParams, scope: str, bound: float, measure: msgspec.Raw | None
-    ) -> None:
-        self.params = params
-        self.bound = bound
+    def __init__(self, params: ErrorRateParams, scope: str, bound: float, kept: Raw | None) -> None:
+        super().__init__(params, scope, bound, kept)
         self.operation, self.slow = params.operation, params.slow
         self._always = params.recover == "clear"  # an evaluation that is clear may close a breaker
-        kept = None if measure is None else _RATES.decode(measure)
-        self.window = (
-            kept if kept is not None and kept.size == params.window else RateWindow(params.window)
-        )
+        if self.measure.size != params.window:
+            self.forget()
 
-    @staticmethod
-    def is_past(value: float, bound: float) -> bool:
-        """Whether a rate reaches its bound."""
-        return value >= bound
-
-    @property
-    def measure(self) -> RateWindow:
-        """The window."""
-        return self.window
+    def forget(self) -> None:
+        """Empty the window."""
+        self.measure = RateWindow(self.params.window)
 
     def observe(self, event: Sample, now_ns: int) -> Evaluation | None:
         """Add the outcome of a request; its evaluation when the window holds or held an error."""
         if not isinstance(event, (Latency, Error)):
             return None
-        window, operation = self.window, self.operation
+        window, operation = self.measure, self.operation
         if operation is not None and event.operation != operation:
             return None
         errors = window.errors
@@ -238,46 +209,35 @@ class ErrorRateLimit(SampleLimit):
 
     def observe_run(self, run: Sequence[Latency], now_ns: int) -> bool:
         """Add the latencies if they and the window hold no error; else none of them."""
-        window, operation = self.window, self.operation
-        if window.errors or self.slow is not None or self._always:
+        operation = self.operation
+        if self.measure.errors or self.slow is not None or self._always:
             return False
-        window.add_successes(
+        self.measure.add_successes(
             len(run)
             if operation is None
             else sum(1 for event in run if event.operation == operation)
         )
         return True
 
-    def evaluate(self, now_ns: int) -> Evaluation:
-        """The evaluation of the window."""
-        value = self.value(now_ns)
-        if value is None:
-            return Evaluation(past=False, counts=True, near=False)
-        # The ratio itself is compared: 7 of 25 are 0.28, but 0.28 x 25 is a little above 7.
-        near = value / self.bound >= self.params.warn
-        return Evaluation(self.is_past(value, self.bound), counts=True, near=near)
-
     def probe(self, event: Sample) -> bool | None:
         """Whether the request succeeded."""
-        if not isinstance(event, (Latency, Error)):
-            return None
-        if self.operation is not None and event.operation not in (self.operation, PROBE):
-            return None
-        return not _is_error(event, self.slow)
+        return _probe(event, self.params) if isinstance(event, (Latency, Error)) else None
 
     def value(self, now_ns: int) -> float | None:
         """The ratio, or None before ``min_samples``."""
-        count = len(self.window.outcomes)
-        return self.window.errors / count if count >= self.params.min_samples else None
+        count = len(self.measure.outcomes)
+        return self.measure.errors / count if count >= self.params.min_samples else None
 
     def describe(self, value: float, bound: float) -> str:
         """The reason of a trip, for people."""
-        count = len(self.window.outcomes)
+        count = len(self.measure.outcomes)
         return f"{value:.0%} of {count} requests failed, bound {bound:.0%}"
 
-    def forget(self) -> None:
-        """Empty the window."""
-        self.window.clear()
+
+def _probe(event: Latency | Error, params: ErrorStreakParams | ErrorRateParams) -> bool | None:
+    if params.operation is not None and event.operation not in (params.operation, PROBE):
+        return None
+    return not _is_error(event, params.slow)
 
 
 def _is_error(event: Latency | Error, slow: float | None) -> bool:

@@ -8,12 +8,12 @@ the size larger: of orders that rest on both sides, only one side may be filled.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from riskmon.core.limits.facts import Facts, Intent
 from riskmon.core.limits.limit import Size, SizeLimit
 from riskmon.core.limits.policy import Ceiling, OnBreach, Recover
-from riskmon.core.topics import EQUITY, EXPOSURE, scope_name
+from riskmon.core.topics import EQUITY, EXPOSURE
 from riskmon.core.unknown import Unknown
 
 
@@ -38,58 +38,53 @@ class AccountSizeParams(Ceiling):
 class PositionLimit(SizeLimit):
     """|net quantity| of a symbol over all venues, in base units or contracts."""
 
-    kind: ClassVar[str] = "position"
-    Params: ClassVar[type[SymbolSizeParams]] = SymbolSizeParams
+    kind = "position"
+    Params = SymbolSizeParams
+    reason = "position of {value:g} in {limit.name} over {bound:g}"
 
-    def __init__(self, params: SymbolSizeParams, scope: str) -> None:
-        self.symbol = scope_name(scope)
-        self.topics = (scope,)
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The symbol's position."""
+        return (self.scope,)
 
     def value(self, facts: Facts) -> float:
         """The net position."""
-        return abs(facts.book.exposures.of(self.symbol).quantity)
+        return abs(facts.book.exposures.of(self.name).quantity)
 
     def size(self, facts: Facts, order: Intent) -> Size:
         """The net position before and after an order."""
         return order.quantities.symbol_before, order.quantities.symbol_after
 
-    def describe(self, value: float, bound: float) -> str:
-        """The reason of a trip or a refusal, for people."""
-        return f"position of {value:g} in {self.symbol} over {bound:g}"
-
 
 class InventoryLimit(SizeLimit):
     """|net notional| of a symbol over all venues, in the reference."""
 
-    kind: ClassVar[str] = "inventory"
-    Params: ClassVar[type[SymbolSizeParams]] = SymbolSizeParams
+    kind = "inventory"
+    Params = SymbolSizeParams
+    reason = "inventory of {value:.2f} in {limit.name} over {bound:g}"
 
-    def __init__(self, params: SymbolSizeParams, scope: str) -> None:
-        self.symbol = scope_name(scope)
-        self.topics = (scope,)
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The symbol's position."""
+        return (self.scope,)
 
     def value(self, facts: Facts) -> float | Unknown:
-        """The net notional, or why it is unknown."""
-        return facts.book.exposures.net_notional(self.symbol)
+        """The net notional."""
+        return facts.book.exposures.net_notional(self.name)
 
     def size(self, facts: Facts, order: Intent) -> Size | Unknown:
         """The net notional before and after an order."""
         sizes = order.notionals
         return sizes if isinstance(sizes, Unknown) else (sizes.symbol_before, sizes.symbol_after)
 
-    def describe(self, value: float, bound: float) -> str:
-        """The reason of a trip or a refusal, for people."""
-        return f"inventory of {value:.2f} in {self.symbol} over {bound:g}"
-
 
 class TotalPositionLimit(SizeLimit):
     """The sum of |net quantity| over all symbols."""
 
-    kind: ClassVar[str] = "total_position"
-    Params: ClassVar[type[AccountSizeParams]] = AccountSizeParams
-
-    def __init__(self, params: AccountSizeParams, scope: str) -> None:
-        self.topics = (EXPOSURE,)
+    kind = "total_position"
+    Params = AccountSizeParams
+    reason = "total position of {value:g} over {bound:g}"
+    topics = (EXPOSURE,)
 
     def value(self, facts: Facts) -> float:
         """The total position."""
@@ -100,22 +95,17 @@ class TotalPositionLimit(SizeLimit):
         total, sizes = self.value(facts), order.quantities
         return total + sizes.added_before, total + sizes.added_after
 
-    def describe(self, value: float, bound: float) -> str:
-        """The reason of a trip or a refusal, for people."""
-        return f"total position of {value:g} over {bound:g}"
-
 
 class TotalNotionalLimit(SizeLimit):
     """The sum of |net notional| over all symbols, in the reference."""
 
-    kind: ClassVar[str] = "total_notional"
-    Params: ClassVar[type[AccountSizeParams]] = AccountSizeParams
-
-    def __init__(self, params: AccountSizeParams, scope: str) -> None:
-        self.topics = (EXPOSURE,)
+    kind = "total_notional"
+    Params = AccountSizeParams
+    reason = "total notional of {value:.2f} over {bound:g}"
+    topics = (EXPOSURE,)
 
     def value(self, facts: Facts) -> float | Unknown:
-        """The total notional, or why it is unknown."""
+        """The total notional."""
         return facts.book.exposures.gross_notional()
 
     def size(self, facts: Facts, order: Intent) -> Size | Unknown:
@@ -127,19 +117,14 @@ class TotalNotionalLimit(SizeLimit):
             return total
         return total + sizes.added_before, total + sizes.added_after
 
-    def describe(self, value: float, bound: float) -> str:
-        """The reason of a trip or a refusal, for people."""
-        return f"total notional of {value:.2f} over {bound:g}"
-
 
 class OpenPositionsLimit(SizeLimit):
     """How many symbols have a position (worth more than dust)."""
 
-    kind: ClassVar[str] = "open_positions"
-    Params: ClassVar[type[AccountSizeParams]] = AccountSizeParams
-
-    def __init__(self, params: AccountSizeParams, scope: str) -> None:
-        self.topics = (EXPOSURE,)
+    kind = "open_positions"
+    Params = AccountSizeParams
+    reason = "{value:.0f} open positions over {bound:g}"
+    topics = (EXPOSURE,)
 
     def value(self, facts: Facts) -> float:
         """The number of symbols."""
@@ -150,26 +135,20 @@ class OpenPositionsLimit(SizeLimit):
         opened, opening = facts.book.exposures.state.open, facts.commitments.state.opening
         before = len(opened) + len(opening)
         known = order.symbol in opened or order.symbol in opening
-        sizes = order.quantities
-        new = not known and sizes.symbol_after > sizes.symbol_before
+        new = not known and order.quantities.symbol_after > order.quantities.symbol_before
         return float(before), float(before + new)
-
-    def describe(self, value: float, bound: float) -> str:
-        """The reason of a trip or a refusal, for people."""
-        return f"{value:.0f} open positions over {bound:g}"
 
 
 class ConcentrationLimit(SizeLimit):
     """The largest |net notional| of a symbol over equity, a ratio."""
 
-    kind: ClassVar[str] = "concentration"
-    Params: ClassVar[type[AccountSizeParams]] = AccountSizeParams
-
-    def __init__(self, params: AccountSizeParams, scope: str) -> None:
-        self.topics = (EXPOSURE, EQUITY)
+    kind = "concentration"
+    Params = AccountSizeParams
+    reason = "the largest position is {value:.1%} of equity, over {bound:.1%}"
+    topics = (EXPOSURE, EQUITY)
 
     def value(self, facts: Facts) -> float | Unknown:
-        """The ratio, or why it is unknown."""
+        """The ratio."""
         largest, equity = facts.book.exposures.largest_notional(), facts.book.judged
         if isinstance(largest, Unknown):
             return largest
@@ -177,8 +156,8 @@ class ConcentrationLimit(SizeLimit):
 
     def size(self, facts: Facts, order: Intent) -> Size | Unknown:
         """The ratio before and after an order."""
-        sizes, largest = order.notionals, facts.book.exposures.largest_notional()
-        equity = facts.book.judged
+        sizes, equity = order.notionals, facts.book.judged
+        largest = facts.book.exposures.largest_notional()
         if isinstance(sizes, Unknown):
             return sizes
         if isinstance(largest, Unknown):
@@ -188,10 +167,6 @@ class ConcentrationLimit(SizeLimit):
         before, after = sizes.symbol_before, sizes.symbol_after
         most = max(largest if after >= before else 0.0, after)
         return _ratio(max(largest, before), equity), _ratio(most, equity)
-
-    def describe(self, value: float, bound: float) -> str:
-        """The reason of a trip or a refusal, for people."""
-        return f"the largest position is {value:.1%} of equity, over {bound:.1%}"
 
 
 def _ratio(notional: float, equity: float) -> float:

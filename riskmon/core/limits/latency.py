@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
-import msgspec
 from annotated_types import Ge
+from msgspec import Raw
 
 from riskmon.core.constraints import Count, DaySeconds
 from riskmon.core.events import PROBE, Error, Latency
-from riskmon.core.limits.limit import NOT_PAST, Category, Evaluation, Sample, SampleLimit
+from riskmon.core.limits.limit import NOT_PAST, Evaluation, Sample, SampleLimit
 from riskmon.core.limits.policy import HALF_OPEN, NOT_ABOVE_WINDOW, Bound, Ceiling, Recover
 from riskmon.core.limits.windows import CountWindow, TimeWindow, nearest_rank
 
 Window = CountWindow | TimeWindow
-_DECODER = msgspec.msgpack.Decoder(Window)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,27 +35,38 @@ class LatencyP99Params(Ceiling):
 class LatencyP99Limit(SampleLimit):
     """Nearest-rank P99 of a venue's latencies, evaluated at each sample."""
 
-    kind: ClassVar[str] = "latency_p99"
-    category: ClassVar[Category] = "venue"
-    on_by_default: ClassVar[bool] = True
-    Params: ClassVar[type[LatencyP99Params]] = LatencyP99Params
-    reads: ClassVar[tuple[type[Sample], ...]] = (Latency, Error)
+    kind = "latency_p99"
+    category = "venue"
+    on_by_default = True
+    Params = LatencyP99Params
+    reads = (Latency, Error)
+    Measure = Window
+    params: LatencyP99Params
+    measure: Window
 
     def __init__(
-        self, params: LatencyP99Params, scope: str, bound: float, measure: msgspec.Raw | None
+        self, params: LatencyP99Params, scope: str, bound: float, kept: Raw | None
     ) -> None:
-        self.params = params
+        super().__init__(params, scope, bound, kept)
         self.operation = params.operation
         self._always = params.recover == "clear"  # an evaluation that is clear may close a breaker
-        kept = None if measure is None else _DECODER.decode(measure)
-        near = bound * params.warn
-        self.window = kept if kept is not None and _fits(kept, params) else _empty(params)
-        self.window.rebind(bound, near)
+        if not self._fits():
+            self.forget()
+        self.measure.rebind(bound, bound * params.warn)
 
-    @property
-    def measure(self) -> Window:
-        """The window."""
-        return self.window
+    def forget(self) -> None:
+        """Empty the window."""
+        params, near = self.params, self.bound * self.params.warn
+        if params.seconds is not None:
+            self.measure = TimeWindow(self.bound, near, span_ns=int(params.seconds * 1e9))
+        else:
+            self.measure = CountWindow(self.bound, near, size=params.window)
+
+    def _fits(self) -> bool:
+        window, seconds = self.measure, self.params.seconds
+        if isinstance(window, TimeWindow):
+            return seconds is not None and window.span_ns == int(seconds * 1e9)
+        return seconds is None and window.size == self.params.window
 
     def observe(self, event: Sample, now_ns: int) -> Evaluation | None:
         """Add the sample; its evaluation when the P99 is or was near its bound."""
@@ -65,13 +75,12 @@ class LatencyP99Limit(SampleLimit):
         operation, seconds = self.operation, event.seconds
         if seconds is None or (operation is not None and event.operation != operation):
             return None
-        window = self.window
+        window = self.measure
         if not window.add(seconds, now_ns) and not self._always:
             return None
         if len(window) < self.params.min_samples:
             return NOT_PAST
-        above = seconds > window.bound
-        return Evaluation(window.p99_past_bound(), above, window.p99_past_near())
+        return Evaluation(window.p99_past_bound(), seconds > self.bound, window.p99_past_near())
 
     def observe_run(self, run: Sequence[Latency], now_ns: int) -> bool:
         """Add the samples if none is near the bound; else none of them."""
@@ -81,16 +90,15 @@ class LatencyP99Limit(SampleLimit):
         samples = [
             event.seconds for event in run if operation is None or event.operation == operation
         ]
-        return self.window.add_run(samples, now_ns)
+        return self.measure.add_run(samples, now_ns)
 
-    def evaluate(self, now_ns: int) -> Evaluation:
+    def evaluate(self, now_ns: int, *, counts: bool = False) -> Evaluation:
         """The evaluation of the window; only a slow sample counts as a breach."""
-        window = self.window
-        if isinstance(window, TimeWindow):
-            window.expire(now_ns)
-        enough = len(window) >= self.params.min_samples
-        past, near = window.p99_past_bound(), window.p99_past_near()
-        return Evaluation(past=enough and past, counts=False, near=enough and near)
+        window = self.measure
+        window.expire(now_ns)
+        if len(window) < self.params.min_samples:
+            return NOT_PAST
+        return Evaluation(window.p99_past_bound(), counts, window.p99_past_near())
 
     def probe(self, event: Sample) -> bool | None:
         """Whether the sample is within the bound; an error is not."""
@@ -98,36 +106,20 @@ class LatencyP99Limit(SampleLimit):
             return None
         if self.operation is not None and event.operation not in (self.operation, PROBE):
             return None
-        return isinstance(event, Latency) and event.seconds <= self.window.bound
+        return isinstance(event, Latency) and event.seconds <= self.bound
 
     def value(self, now_ns: int) -> float | None:
         """The P99 in seconds, or None before ``min_samples``."""
-        samples = self.window.values_at(now_ns)
+        samples = self.measure.values_at(now_ns)
         if len(samples) < self.params.min_samples:
             return None
         return nearest_rank(sorted(samples), 99)
 
     def rebind(self, bound: float) -> None:
-        """Set another bound."""
-        if bound != self.window.bound:
-            self.window.rebind(bound, bound * self.params.warn)
+        """Set another bound, and count the samples above it."""
+        self.bound = bound
+        self.measure.rebind(bound, bound * self.params.warn)
 
     def describe(self, value: float, bound: float) -> str:
         """The reason of a trip, for people."""
-        return f"P99 {value:.3f} s over {bound:g} s ({len(self.window)} samples)"
-
-    def forget(self) -> None:
-        """Empty the window."""
-        self.window.clear()
-
-
-def _empty(params: LatencyP99Params) -> Window:
-    if params.seconds is not None:
-        return TimeWindow(int(params.seconds * 1e9), 0.0, 0.0)
-    return CountWindow(params.window, 0.0, 0.0)
-
-
-def _fits(window: Window, params: LatencyP99Params) -> bool:
-    if isinstance(window, TimeWindow):
-        return params.seconds is not None and window.span_ns == int(params.seconds * 1e9)
-    return params.seconds is None and window.size == params.window
+        return f"P99 {value:.3f} s over {bound:g} s ({len(self.measure)} samples)"

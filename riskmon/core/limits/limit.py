@@ -18,14 +18,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from operator import gt
 from typing import ClassVar, Literal, NamedTuple
 
-import msgspec
+from msgspec import Raw, msgpack
 
 from riskmon.core.book.positions import Close
 from riskmon.core.events import Error, Fill, Latency, Price
 from riskmon.core.limits.facts import Facts, Intent
 from riskmon.core.limits.policy import Policy, ScopeKind
+from riskmon.core.topics import scope_name
 from riskmon.core.unknown import Unknown
 
 # Where the cause of a trip lies.
@@ -33,8 +35,6 @@ Category = Literal[
     "venue", "market", "strategy", "edge", "order", "position", "loss", "operator", "riskmon"
 ]
 Size = tuple[float, float]  # before and after an order
-
-
 Sample = Latency | Error | Fill | Price | Close
 
 # To limits over which scopes each type of sample is delivered.
@@ -66,27 +66,29 @@ NOT_PAST = Evaluation(past=False, counts=False, near=False)
 
 
 class Limit:
-    """The members of every limit. ``floor``: the bound is a minimum.
+    """What every limit has. ``name`` is that of its scope: ``kraken`` of ``venue:kraken``.
 
-    Without the metaclass of abstract classes: its instance checks take ten times as long.
+    It has not the metaclass of abstract classes, whose instance checks take ten times as long.
     """
 
     kind: ClassVar[str]
     category: ClassVar[Category]
     Params: ClassVar[type[Policy]]
+    reason: ClassVar[str] = ""  # of a trip or a refusal, by ``value``, ``bound`` and the ``limit``
     on_by_default: ClassVar[bool] = False
-    floor: ClassVar[bool] = False
+    # Whether a value (the first) is past its bound.
+    is_past: ClassVar[staticmethod[[float, float], bool]] = staticmethod(gt)
+    floor: ClassVar[bool] = False  # whether the bound is a minimum
     is_size: ClassVar[bool] = False  # whether a probation tightens the bound
     period: str = "day"  # whose end `recover = "period"` waits for
 
-    @abstractmethod
+    def __init__(self, params: Policy, scope: str) -> None:
+        self.params = params
+        self.scope, self.name = scope, scope_name(scope)
+
     def describe(self, value: float, bound: float) -> str:
         """The reason of a trip or a refusal, for people."""
-
-    @staticmethod
-    def is_past(value: float, bound: float) -> bool:
-        """Whether a value is past its bound."""
-        return value > bound
+        return self.reason.format(value=value, bound=bound, limit=self)
 
     @classmethod
     def is_clear(cls, value: float, bound: float, ratio: float) -> bool:
@@ -104,33 +106,29 @@ class Limit:
 
 
 class Unmeasured(Limit):
-    """No measure: an operator, a start, a stop or a lost limit holds the breaker."""
-
-    def describe(self, value: float, bound: float) -> str:
-        """No reason of its own: who opens the breaker gives it."""
-        return ""
+    """No measure: an operator, a start, a stop or a removed limit holds the breaker."""
 
 
 class StateLimit(Limit):
     """A limit on a value that exists at any time.
 
-    ``topics`` are names of :mod:`riskmon.core.topics`. ``grows_with_time``: the value grows
-    with every second, so that it is shown as of now, and is evaluated once a second while more
-    breaches in a row are needed. ``evaluated_by_report``: each report is one evaluation, and time
-    only makes the value unknown.
+    ``topics`` are names of :mod:`riskmon.core.topics`. ``grows_with_time``: the value grows with
+    every second, so that it is shown as of now, and is evaluated once a second while more breaches
+    in a row are needed. ``evaluated_by_report``: each report is one evaluation, and time only makes
+    the value unknown.
     """
 
     grows_with_time: ClassVar[bool] = False
     evaluated_by_report: ClassVar[bool] = False
-    topics: tuple[str, ...]
 
+    @property
     @abstractmethod
-    def __init__(self, params: Policy, scope: str) -> None:
-        """The limit over ``scope``."""
+    def topics(self) -> tuple[str, ...]:
+        """What the value depends on."""
 
     @abstractmethod
     def value(self, facts: Facts) -> float | Unknown | None:
-        """The value, or why it is unknown; None when there is nothing to measure (yet)."""
+        """The value; None when there is nothing to measure (yet)."""
 
     def next_change_ns(self, facts: Facts, bound: float) -> int | None:
         """When the value passes its next level without an event (engine time); None: never."""
@@ -140,8 +138,8 @@ class StateLimit(Limit):
 class SizeLimit(StateLimit):
     """A limit on the size of positions: it also judges the order that would change it."""
 
-    category: ClassVar[Category] = "position"
-    is_size: ClassVar[bool] = True
+    category = "position"
+    is_size = True
 
     @abstractmethod
     def size(self, facts: Facts, order: Intent) -> Size | Unknown:
@@ -151,22 +149,24 @@ class SizeLimit(StateLimit):
 class SampleLimit(Limit):
     """A limit on samples. ``reads`` are the types of events that it measures.
 
-    ``measure`` is what it keeps of them, encoded in snapshots; a limit is made with the one that an
-    earlier process kept, if it fits its parameters.
+    ``measure`` is what it keeps of them, of the type ``Measure``; a snapshot holds it encoded.
     """
 
     reads: ClassVar[tuple[type[Sample], ...]]
+    Measure: ClassVar[object]
+    measure: object
+
+    def __init__(self, params: Policy, scope: str, bound: float, kept: Raw | None) -> None:
+        """The limit over ``scope``, with what an earlier one ``kept``."""
+        super().__init__(params, scope)
+        self.bound = bound
+        self.forget()
+        if kept is not None:
+            self.measure = msgpack.Decoder(self.Measure).decode(kept)
 
     @abstractmethod
-    def __init__(
-        self, params: Policy, scope: str, bound: float, measure: msgspec.Raw | None
-    ) -> None:
-        """The limit over ``scope``."""
-
-    @property
-    @abstractmethod
-    def measure(self) -> object:
-        """What a snapshot keeps of the samples."""
+    def forget(self) -> None:
+        """Set the measure to that of no sample."""
 
     @abstractmethod
     def observe(self, event: Sample, now_ns: int) -> Evaluation | None:
@@ -177,43 +177,45 @@ class SampleLimit(Limit):
         return False
 
     @abstractmethod
-    def evaluate(self, now_ns: int) -> Evaluation:
+    def value(self, now_ns: int) -> float | None:
+        """The value; None before there are samples enough."""
+
+    def evaluate(self, now_ns: int, *, counts: bool = True) -> Evaluation:
         """The evaluation of the samples that are kept, by the bound of now."""
+        value, bound = self.value(now_ns), self.bound
+        if value is None:
+            return NOT_PAST
+        # The ratio itself is compared: 7 of 25 are 0.28, but 0.28 x 25 is a little above 7.
+        return Evaluation(self.is_past(value, bound), counts, value / bound >= self.params.warn)
 
     @abstractmethod
     def probe(self, event: Sample) -> bool | None:
         """Whether a sample is a good probe for a half-open breaker; None: it is no probe."""
 
-    @abstractmethod
-    def value(self, now_ns: int) -> float | None:
-        """The value; None before there are samples enough."""
-
     def rebind(self, bound: float) -> None:
         """Set another bound."""
         self.bound = bound
 
-    @abstractmethod
-    def forget(self) -> None:
-        """Drop every sample."""
-
 
 class OrderLimit(Limit):
-    """A limit on single orders, judged when an order is checked."""
+    """A limit on single orders, judged when an order is checked.
 
-    category: ClassVar[Category] = "order"
+    ``measure`` is what it keeps of earlier orders; None: nothing.
+    """
 
-    @abstractmethod
-    def __init__(self, params: Policy, scope: str, measure: msgspec.Raw | None) -> None:
-        """The limit over ``scope``."""
+    category = "order"
+    Measure: ClassVar[object] = None
+    measure: object = None
 
-    @property
-    def measure(self) -> object:
-        """What a snapshot keeps of earlier orders; None: nothing."""
-        return None
+    def __init__(self, params: Policy, scope: str, kept: Raw | None) -> None:
+        """The limit over ``scope``, with what an earlier one ``kept``."""
+        super().__init__(params, scope)
+        if kept is not None:
+            self.measure = msgpack.Decoder(self.Measure).decode(kept)
 
     @abstractmethod
     def judge(self, facts: Facts, order: Intent, bound: float) -> float | Unknown:
-        """The value with the order, or why it is unknown."""
+        """The value with the order."""
 
     def record(self, facts: Facts, order: Intent) -> int | None:
         """Count an order that is checked, permitted or not; the count if it freezes the scope."""
@@ -224,3 +226,4 @@ class OrderLimit(Limit):
 
     def forget(self) -> None:
         """Drop what is kept of earlier orders."""
+        self.measure = None

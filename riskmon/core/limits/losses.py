@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from operator import ge
 from typing import Annotated, ClassVar, Literal
-
-import msgspec
 
 from riskmon.core.book.positions import Close
 from riskmon.core.constraints import Positive, Share, is_whole, must
 from riskmon.core.limits.facts import Facts
-from riskmon.core.limits.limit import Category, Evaluation, Sample, SampleLimit, StateLimit
+from riskmon.core.limits.limit import Evaluation, Sample, SampleLimit, StateLimit
 from riskmon.core.limits.policy import BELOW_ONE, Bound, Ceiling, Policy, Recover, Recovery
 from riskmon.core.limits.schedule import CeilingSlots
-from riskmon.core.topics import EQUITY, VENUE_EQUITY, scope_name
+from riskmon.core.topics import EQUITY, VENUE_EQUITY
 from riskmon.core.unknown import Unknown
 
 COOLDOWN = Recovery(after=3_600.0, multiplier=1.0, max=3_600.0, jitter=0.0, probes=0)
@@ -85,96 +84,88 @@ class LossStreakParams(Ceiling):
 class PortfolioLossLimit(StateLimit):
     """1 - unit value / first unit value; 0 while the account is in profit."""
 
-    kind: ClassVar[str] = "portfolio_loss"
-    category: ClassVar[Category] = "loss"
-    on_by_default: ClassVar[bool] = True
-    Params: ClassVar[type[PortfolioLossParams]] = PortfolioLossParams
-
-    def __init__(self, params: PortfolioLossParams, scope: str) -> None:
-        self.topics = (EQUITY,)
+    kind = "portfolio_loss"
+    category = "loss"
+    on_by_default = True
+    Params = PortfolioLossParams
+    reason = "portfolio loss {value:.2%} over {bound:.2%} of the initial capital"
+    topics = (EQUITY,)
 
     def value(self, facts: Facts) -> float | Unknown:
-        """The loss as a ratio, or why it is unknown."""
+        """The loss as a ratio."""
         settled = facts.book.judged
         return settled if isinstance(settled, Unknown) else facts.book.loss()
-
-    def describe(self, value: float, bound: float) -> str:
-        """The reason of a trip, for people."""
-        return f"portfolio loss {value:.2%} over {bound:.2%} of the initial capital"
 
 
 class DrawdownLimit(StateLimit):
     """1 - unit value / its peak."""
 
-    kind: ClassVar[str] = "drawdown"
-    category: ClassVar[Category] = "loss"
-    Params: ClassVar[type[DrawdownParams]] = DrawdownParams
-
-    def __init__(self, params: DrawdownParams, scope: str) -> None:
-        self.topics = (EQUITY,)
+    kind = "drawdown"
+    category = "loss"
+    Params = DrawdownParams
+    reason = "drawdown {value:.2%} over {bound:.2%} from the peak"
+    topics = (EQUITY,)
 
     def value(self, facts: Facts) -> float | Unknown:
-        """The drawdown as a ratio, or why it is unknown."""
+        """The drawdown as a ratio."""
         settled = facts.book.judged
         return settled if isinstance(settled, Unknown) else facts.book.drawdown()
-
-    def describe(self, value: float, bound: float) -> str:
-        """The reason of a trip, for people."""
-        return f"drawdown {value:.2%} over {bound:.2%} from the peak"
 
 
 class LossLimit(StateLimit):
     """The fall of P&L in a period; 0 while it rises."""
 
-    kind: ClassVar[str] = "loss"
-    category: ClassVar[Category] = "loss"
+    kind = "loss"
+    category = "loss"
     Params: ClassVar[type[FixedLossParams]] = LossParams
+    params: FixedLossParams
 
     def __init__(self, params: FixedLossParams, scope: str) -> None:
-        self.scope, self.trailing = scope, params.trailing
+        super().__init__(params, scope)
         self.period = self.period_of(params)
-        if scope == "account":
-            self.topics = (EQUITY,)
-        elif scope.startswith("venue:"):
-            self.topics = (f"{VENUE_EQUITY}:{scope_name(scope)}",)
-        else:
-            self.topics = (scope,)
 
     @staticmethod
     def period_of(params: Policy) -> str:
         """``day``, ``week``, or hours such as ``24h``."""
         return (_canonical(params.period) if isinstance(params, LossParams) else None) or "day"
 
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Equity of the account or of the venue, or the strategy's P&L."""
+        if self.scope == "account":
+            return (EQUITY,)
+        is_venue = self.scope.startswith("venue:")
+        return (f"{VENUE_EQUITY}:{self.name}" if is_venue else self.scope,)
+
     def value(self, facts: Facts) -> float | Unknown:
-        """The loss in the reference currency, or why it is unknown."""
-        fall = facts.book.curves.fall(self.scope, self.period, trailing=self.trailing)
+        """The loss in the reference currency."""
+        fall = facts.book.curves.fall(self.scope, self.period, trailing=self.params.trailing)
         return fall if isinstance(fall, Unknown) else max(0.0, fall)
 
     def next_change_ns(self, facts: Facts, bound: float) -> int | None:
         """When the period, or the oldest minute of the last hours, ends."""
-        return facts.book.tracks.next_change_ns(
-            self.scope, self.period, facts.now_ns, facts.wall_ns
-        )
+        tracks = facts.book.tracks
+        return tracks.next_change_ns(self.scope, self.period, facts.now_ns, facts.wall_ns)
 
     def describe(self, value: float, bound: float) -> str:
         """The reason of a trip, for people."""
         over = self.period if self.period in CALENDAR else f"last {self.period[:-1]} h"
-        since = "from the best point of" if self.trailing else "in"
+        since = "from the best point of" if self.params.trailing else "in"
         return f"loss {value:.2f} over {bound:.2f} {since} the {over}"
 
 
 class DailyLossLimit(LossLimit):
     """The loss of the trading day."""
 
-    kind: ClassVar[str] = "daily_loss"
-    Params: ClassVar[type[FixedLossParams]] = FixedLossParams
+    kind = "daily_loss"
+    Params = FixedLossParams
 
 
 class WeeklyLossLimit(LossLimit):
     """The loss of the trading week."""
 
-    kind: ClassVar[str] = "weekly_loss"
-    Params: ClassVar[type[FixedLossParams]] = FixedLossParams
+    kind = "weekly_loss"
+    Params = FixedLossParams
 
     @staticmethod
     def period_of(params: Policy) -> str:
@@ -185,56 +176,30 @@ class WeeklyLossLimit(LossLimit):
 class LossStreakLimit(SampleLimit):
     """Losing closes of a strategy, in a row. A close is a fill that realises, or a ``pnl``."""
 
-    kind: ClassVar[str] = "loss_streak"
-    category: ClassVar[Category] = "strategy"
-    Params: ClassVar[type[LossStreakParams]] = LossStreakParams
-    reads: ClassVar[tuple[type[Sample], ...]] = (Close,)
-
-    def __init__(
-        self, params: LossStreakParams, scope: str, bound: float, measure: msgspec.Raw | None
-    ) -> None:
-        self.params = params
-        self.bound = bound
-        self.streak = 0 if measure is None else msgspec.msgpack.decode(measure, type=int)
-
-    @staticmethod
-    def is_past(value: float, bound: float) -> bool:
-        """Whether a streak reaches its bound."""
-        return value >= bound
-
-    @property
-    def measure(self) -> int:
-        """The length of the run."""
-        return self.streak
+    kind = "loss_streak"
+    category = "strategy"
+    Params = LossStreakParams
+    reason = "{value:.0f} losing closes in a row"
+    is_past = staticmethod(ge)
+    reads = (Close,)
+    Measure = int
+    measure: int
 
     def observe(self, event: Sample, now_ns: int) -> Evaluation | None:
         """Lengthen or end the run."""
         if not isinstance(event, Close):
             return None
-        lost = event.pnl < 0
-        self.streak = self.streak + 1 if lost else 0
-        return self._evaluation(counts=lost)
+        self.measure = self.measure + 1 if event.pnl < 0 else 0
+        return self.evaluate(now_ns, counts=event.pnl < 0)
 
-    def _evaluation(self, *, counts: bool) -> Evaluation:
-        near = self.streak >= self.bound * self.params.warn
-        return Evaluation(self.is_past(self.streak, self.bound), counts, near)
-
-    def evaluate(self, now_ns: int) -> Evaluation:
-        """The evaluation of the run."""
-        return self._evaluation(counts=True)
+    def value(self, now_ns: int) -> float:
+        """The length of the run."""
+        return float(self.measure)
 
     def probe(self, event: Sample) -> bool | None:
         """Whether the close was no loss."""
         return event.pnl >= 0 if isinstance(event, Close) else None
 
-    def value(self, now_ns: int) -> float:
-        """The length of the run."""
-        return float(self.streak)
-
-    def describe(self, value: float, bound: float) -> str:
-        """The reason of a trip, for people."""
-        return f"{value:.0f} losing closes in a row"
-
     def forget(self) -> None:
         """End the run."""
-        self.streak = 0
+        self.measure = 0

@@ -7,18 +7,19 @@ more evaluations in a row, once a second from then on. ``max = 5`` with ``breach
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Le
 
 from riskmon.core.constraints import MAX_SECONDS, Scope, Seconds, must
 from riskmon.core.events import STREAMS
 from riskmon.core.limits.facts import Facts
-from riskmon.core.limits.limit import Category, StateLimit
+from riskmon.core.limits.limit import StateLimit
 from riskmon.core.limits.policy import Bound, Ceiling, Policy, Recover
 from riskmon.core.limits.schedule import CeilingSlots
-from riskmon.core.topics import EVENTS, HEARTBEAT, scope_name
+from riskmon.core.topics import EVENTS, HEARTBEAT
 
 _STREAM = must(STREAMS.__contains__, f"must be one of {', '.join(STREAMS)}")
 
@@ -35,45 +36,6 @@ class StalenessParams(Ceiling):
     recover: Recover = "clear"
 
 
-class StalenessLimit(StateLimit):
-    """Seconds since a venue's last event of its streams, from its first event of any on."""
-
-    kind: ClassVar[str] = "staleness"
-    category: ClassVar[Category] = "venue"
-    grows_with_time: ClassVar[bool] = True
-    Params: ClassVar[type[StalenessParams]] = StalenessParams
-
-    def __init__(self, params: StalenessParams, scope: str) -> None:
-        self.params = params
-        self.scope, self.venue = scope, scope_name(scope)
-        self.topics = (f"{EVENTS}:{self.venue}",)
-
-    def value(self, facts: Facts) -> float | None:
-        """The silence in seconds; None before the venue's first event."""
-        last_ns = self._last_ns(facts)
-        return None if last_ns is None else (facts.now_ns - last_ns) / 1e9
-
-    def _last_ns(self, facts: Facts) -> int | None:
-        last_event_ns = facts.last_event_ns.get(self.venue)
-        if not last_event_ns:
-            return None
-        # A stream that never came is silent since the venue's first event of any.
-        streams = self.params.streams or last_event_ns
-        came_ns = [last_event_ns[stream] for stream in streams if stream in last_event_ns]
-        first_ns = facts.first_event_ns.get(self.scope, 0)
-        return max(max(came_ns, default=first_ns), facts.started_ns)
-
-    def next_change_ns(self, facts: Facts, bound: float) -> int | None:
-        """When the silence passes its next level."""
-        last_ns = self._last_ns(facts)
-        return None if last_ns is None else _next_ns(self.params, bound, last_ns, facts.now_ns)
-
-    def describe(self, value: float, bound: float) -> str:
-        """The reason of a trip, for people."""
-        streams = ", ".join(self.params.streams) or "event"
-        return f"no {streams} of {self.scope} for {value:.1f} s, over {bound:g} s"
-
-
 @dataclass(frozen=True, kw_only=True)
 class HeartbeatParams(Ceiling):
     """``max`` in seconds."""
@@ -85,36 +47,72 @@ class HeartbeatParams(Ceiling):
     recover: Recover = "clear"
 
 
-class HeartbeatLimit(StateLimit):
-    """Seconds since a strategy's last heartbeat: armed by the first, disarmed by a final one."""
+class _SilenceLimit(StateLimit):
+    """Seconds since the last sign of a scope."""
 
-    kind: ClassVar[str] = "heartbeat"
-    category: ClassVar[Category] = "strategy"
-    grows_with_time: ClassVar[bool] = True
-    Params: ClassVar[type[HeartbeatParams]] = HeartbeatParams
+    grows_with_time = True
 
-    def __init__(self, params: HeartbeatParams, scope: str) -> None:
-        self.params = params
-        self.scope, self.strategy = scope, scope_name(scope)
-        self.topics = (f"{HEARTBEAT}:{self.strategy}",)
+    @abstractmethod
+    def last_ns(self, facts: Facts) -> int | None:
+        """When the last sign came; None before the first."""
 
     def value(self, facts: Facts) -> float | None:
-        """The silence in seconds; None while the strategy is not armed."""
-        last_ns = self._last_ns(facts)
+        """The silence in seconds; None before the first sign."""
+        last_ns = self.last_ns(facts)
         return None if last_ns is None else (facts.now_ns - last_ns) / 1e9
-
-    def _last_ns(self, facts: Facts) -> int | None:
-        last_ns = facts.last_heartbeat_ns.get(self.strategy)
-        return None if last_ns is None else max(last_ns, facts.started_ns)
 
     def next_change_ns(self, facts: Facts, bound: float) -> int | None:
         """When the silence passes its next level."""
-        last_ns = self._last_ns(facts)
+        last_ns = self.last_ns(facts)
         return None if last_ns is None else _next_ns(self.params, bound, last_ns, facts.now_ns)
+
+
+class StalenessLimit(_SilenceLimit):
+    """Seconds since a venue's last event of its streams, from its first event of any on."""
+
+    kind = "staleness"
+    category = "venue"
+    Params = StalenessParams
+    params: StalenessParams
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The events of the venue."""
+        return (f"{EVENTS}:{self.name}",)
+
+    def last_ns(self, facts: Facts) -> int | None:
+        """When the last event came; a stream without one is silent since the venue's first."""
+        came_ns = facts.last_event_ns.get(self.name)
+        if not came_ns:
+            return None
+        streams = self.params.streams or came_ns
+        first_ns = facts.first_event_ns.get(self.scope, 0)
+        last_ns = max((came_ns[one] for one in streams if one in came_ns), default=first_ns)
+        return max(last_ns, facts.started_ns)
 
     def describe(self, value: float, bound: float) -> str:
         """The reason of a trip, for people."""
-        return f"no heartbeat of {self.scope} for {value:.1f} s, over {bound:g} s"
+        streams = ", ".join(self.params.streams) or "event"
+        return f"no {streams} of {self.scope} for {value:.1f} s, over {bound:g} s"
+
+
+class HeartbeatLimit(_SilenceLimit):
+    """Seconds since a strategy's last heartbeat: armed by the first, disarmed by a final one."""
+
+    kind = "heartbeat"
+    category = "strategy"
+    Params = HeartbeatParams
+    reason = "no heartbeat of {limit.scope} for {value:.1f} s, over {bound:g} s"
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The heartbeats of the strategy."""
+        return (f"{HEARTBEAT}:{self.name}",)
+
+    def last_ns(self, facts: Facts) -> int | None:
+        """When the last heartbeat came; None while the strategy is not armed."""
+        last_ns = facts.last_heartbeat_ns.get(self.name)
+        return None if last_ns is None else max(last_ns, facts.started_ns)
 
 
 def _next_ns(params: Policy, bound: float, last_ns: int, now_ns: int) -> int | None:

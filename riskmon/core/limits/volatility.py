@@ -14,14 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import fsum, log, sqrt
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
-import msgspec
 from annotated_types import Ge, Le
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from riskmon.core.events import Fill, Price
-from riskmon.core.limits.limit import NOT_PAST, Category, Evaluation, Sample, SampleLimit
+from riskmon.core.limits.limit import Evaluation, Sample, SampleLimit
 from riskmon.core.limits.policy import HALF_OPEN, NOT_ABOVE_WINDOW, Ceiling, Recover
 
 SOURCES_MAX = 64  # of a symbol, with a series each; further ones are one series, OTHER
@@ -68,37 +67,37 @@ class Series(Struct):
         ]
 
 
-_SOURCES = msgspec.msgpack.Decoder(dict[str, Series])
-
-
 class VolatilityLimit(SampleLimit):
     """The standard deviation of a symbol's one-minute returns, evaluated when a minute is over."""
 
-    kind: ClassVar[str] = "volatility"
-    category: ClassVar[Category] = "market"
-    Params: ClassVar[type[VolatilityParams]] = VolatilityParams
-    reads: ClassVar[tuple[type[Sample], ...]] = (Price, Fill)
+    kind = "volatility"
+    category = "market"
+    Params = VolatilityParams
+    reason = "one-minute returns deviate by {value:.3%}, over {bound:.3%}"
+    reads = (Price, Fill)
+    Measure = dict[str, Series]
+    params: VolatilityParams
+    measure: dict[str, Series]  # by source (a venue), "" for prices without one
 
     def __init__(
-        self, params: VolatilityParams, scope: str, bound: float, measure: msgspec.Raw | None
+        self, params: VolatilityParams, scope: str, bound: float, kept: Raw | None
     ) -> None:
-        self.params = params
-        self.bound = bound
-        # By source (a venue), "" for prices without one.
-        self.sources: dict[str, Series] = {} if measure is None else _SOURCES.decode(measure)
+        self.measure = {}
+        super().__init__(params, scope, bound, kept)
+
+    def forget(self) -> None:
+        """Drop every minute that is over."""
         # The deviation of each source in the minutes before one: it holds until that one is over.
         self._deviations: dict[str, tuple[int, float | None]] = {}
-
-    @property
-    def measure(self) -> dict[str, Series]:
-        """The prices by source."""
-        return self.sources
+        for series in self.measure.values():
+            series.minutes.clear()
+            series.closes.clear()
 
     def observe(self, event: Sample, now_ns: int) -> Evaluation | None:
         """Add the price; the evaluation when it is the first of a minute."""
         if not isinstance(event, (Price, Fill)) or not event.price > 0:
             return None
-        price, sources = event.price, self.sources
+        price, sources = event.price, self.measure
         minute, source = now_ns // MINUTE_NS, event.venue or ""
         series = sources.get(source)
         if series is None and len(sources) >= SOURCES_MAX:
@@ -111,21 +110,10 @@ class VolatilityLimit(SampleLimit):
         else:
             series.end_minute(minute, self.params.window)
             series.minute, series.last = minute, price
-            return self._evaluation(series, now_ns)
+            returns = series.returns(minute, self.params.window)
+            good = not self.is_past(abs(returns[-1]), self.bound) if returns else None
+            return self.evaluate(now_ns)._replace(probe=good)
         return None
-
-    def _evaluation(self, series: Series, now_ns: int) -> Evaluation:
-        returns = series.returns(now_ns // MINUTE_NS, self.params.window)
-        good = not self.is_past(abs(returns[-1]), self.bound) if returns else None
-        return self.evaluate(now_ns)._replace(probe=good)
-
-    def evaluate(self, now_ns: int) -> Evaluation:
-        """The evaluation of the minutes that are over."""
-        value = self.value(now_ns)
-        if value is None:
-            return NOT_PAST
-        past = self.is_past(value, self.bound)
-        return Evaluation(past, counts=past, near=value >= self.bound * self.params.warn)
 
     def probe(self, event: Sample) -> None:
         """No single price is a probe: the evaluation of its minute is."""
@@ -134,7 +122,7 @@ class VolatilityLimit(SampleLimit):
         """The highest standard deviation of a source, or None before ``min_samples`` returns."""
         minute, window = now_ns // MINUTE_NS, self.params.window
         kept, found = self._deviations, []
-        for source, series in self.sources.items():
+        for source, series in self.measure.items():
             deviation = kept.get(source)
             if deviation is None or deviation[0] != minute:
                 returns = series.returns(minute, window)
@@ -143,17 +131,6 @@ class VolatilityLimit(SampleLimit):
             if deviation[1] is not None:
                 found.append(deviation[1])
         return max(found, default=None)
-
-    def describe(self, value: float, bound: float) -> str:
-        """The reason of a trip, for people."""
-        return f"one-minute returns deviate by {value:.3%}, over {bound:.3%}"
-
-    def forget(self) -> None:
-        """Drop every minute that is over."""
-        self._deviations.clear()
-        for series in self.sources.values():
-            series.minutes.clear()
-            series.closes.clear()
 
 
 def _deviation(returns: list[float]) -> float:

@@ -13,16 +13,49 @@ from math import fsum
 from msgspec import Struct
 
 
-class CountWindow(Struct, tag="count"):
-    """The last ``size`` samples, with how many of them are above ``bound`` and above ``near``."""
+class _Window(Struct):
+    """Samples, with how many of them are above ``bound`` and above ``near``."""
 
-    size: int
     bound: float
     near: float  # bound x warning ratio
     samples: list[float] = []
-    head: int = 0  # where the oldest sample is, once the window is full
+    head: int = 0
     above: int = 0
     above_near: int = 0
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def p99_past_bound(self) -> bool:
+        """Whether the nearest-rank P99 is above the bound."""
+        return self.above > len(self) // 100
+
+    def p99_past_near(self) -> bool:
+        """Whether the nearest-rank P99 is above the warning level."""
+        return self.above_near > len(self) // 100
+
+    def rebind(self, bound: float, near: float) -> None:
+        """Set another bound, and count the samples above it."""
+        self.bound, self.near = bound, near
+        self.above = _count_above(self.values(), bound)
+        self.above_near = _count_above(self.values(), near)
+
+    def values(self) -> list[float]:
+        """The samples, in no particular order."""
+        return self.samples
+
+    def values_at(self, now_ns: int) -> list[float]:
+        """The samples that are left by now; the window does not change."""
+        return self.samples
+
+    def expire(self, now_ns: int) -> None:
+        """Drop the samples that are too old."""
+
+
+class CountWindow(_Window, tag="count", kw_only=True):
+    """The last ``size`` samples; ``head`` is the place of the oldest in a full window."""
+
+    size: int
 
     def add(self, sample: float, now_ns: int = 0) -> bool:
         """Add a sample; in a full window it replaces the oldest.
@@ -77,48 +110,18 @@ class CountWindow(Struct, tag="count"):
             self.head = 0 if end == self.size else end
             samples = samples[len(part) :]
 
-    def p99_past_bound(self) -> bool:
-        """Whether the nearest-rank P99 is above the bound."""
-        return self.above > len(self.samples) // 100
 
-    def p99_past_near(self) -> bool:
-        """Whether the nearest-rank P99 is above the warning level."""
-        return self.above_near > len(self.samples) // 100
+class TimeWindow(_Window, tag="time", kw_only=True):
+    """The samples of the last ``span_ns``; those before ``head`` have left.
 
-    def rebind(self, bound: float, near: float) -> None:
-        """Set another bound, and count the samples above it."""
-        self.bound, self.near = bound, near
-        self.above = sum(1 for s in self.samples if s > bound)
-        self.above_near = sum(1 for s in self.samples if s > near)
-
-    def values(self) -> list[float]:
-        """The samples, in no particular order."""
-        return self.samples
-
-    def values_at(self, now_ns: int) -> list[float]:
-        """As :meth:`values`: a window of samples does not expire."""
-        return self.samples
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def clear(self) -> None:
-        """Drop every sample."""
-        self.samples.clear()
-        self.head = self.above = self.above_near = 0
-
-
-class TimeWindow(Struct, tag="time"):
-    """As :class:`CountWindow`, for the samples of the last ``span_ns`` nanoseconds."""
+    They are cut off when they are half of the list.
+    """
 
     span_ns: int
-    bound: float
-    near: float
-    samples: list[float] = []
     times_ns: list[int] = []
-    head: int = 0  # samples before it have left; cut off when they are half of the list
-    above: int = 0
-    above_near: int = 0
+
+    def __len__(self) -> int:
+        return len(self.samples) - self.head
 
     def add(self, sample: float, now_ns: int) -> bool:
         """Add a sample of now, and drop those that are too old; as in `CountWindow`."""
@@ -140,7 +143,7 @@ class TimeWindow(Struct, tag="time"):
             return False
         self.expire(now_ns)
         near = _count_above(samples, self.near)
-        if self.above_near + near > (len(self.samples) - self.head) // 100:
+        if self.above_near + near > len(self) // 100:
             return False
         self.above_near += near
         if near:
@@ -154,46 +157,21 @@ class TimeWindow(Struct, tag="time"):
         oldest_ns = now_ns - self.span_ns
         head, times_ns, samples = self.head, self.times_ns, self.samples
         while head < len(times_ns) and times_ns[head] < oldest_ns:
-            if samples[head] > self.near:
-                self.above_near -= 1
-                if samples[head] > self.bound:
-                    self.above -= 1
+            self.above_near -= samples[head] > self.near
+            self.above -= samples[head] > self.bound
             head += 1
         self.head = head
         if head > 1_000 and head * 2 > len(times_ns):
             del samples[:head], times_ns[:head]
             self.head = 0
 
-    def p99_past_bound(self) -> bool:
-        """Whether the nearest-rank P99 is above the bound."""
-        return self.above > (len(self.samples) - self.head) // 100
-
-    def p99_past_near(self) -> bool:
-        """Whether the nearest-rank P99 is above the warning level."""
-        return self.above_near > (len(self.samples) - self.head) // 100
-
-    def rebind(self, bound: float, near: float) -> None:
-        """Set another bound, and count the samples above it."""
-        self.bound, self.near = bound, near
-        self.above = sum(1 for s in self.values() if s > bound)
-        self.above_near = sum(1 for s in self.values() if s > near)
-
     def values(self) -> list[float]:
         """The samples of the span."""
         return self.samples[self.head :]
 
     def values_at(self, now_ns: int) -> list[float]:
-        """The samples that are in the span by now; the window does not change."""
+        """The samples that are in the span by now."""
         return self.samples[bisect_left(self.times_ns, now_ns - self.span_ns, self.head) :]
-
-    def __len__(self) -> int:
-        return len(self.samples) - self.head
-
-    def clear(self) -> None:
-        """Drop every sample."""
-        self.samples.clear()
-        self.times_ns.clear()
-        self.head = self.above = self.above_near = 0
 
 
 class RateWindow(Struct):
@@ -223,11 +201,6 @@ class RateWindow(Struct):
         room = self.size - len(self.outcomes)
         self.outcomes += [0] * min(room, count)
         self.head = (self.head + max(0, count - room)) % self.size
-
-    def clear(self) -> None:
-        """Drop every outcome."""
-        self.outcomes.clear()
-        self.head = self.errors = 0
 
 
 def _count_above(samples: list[float], bound: float) -> int:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-import msgspec
 import pytest
 
 from riskmon.core import events as ev
@@ -13,7 +12,7 @@ from riskmon.core.config import EngineConfig, LimitConfig
 from riskmon.core.engine import Engine
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.facts import Facts
-from riskmon.core.limits.limit import Category, Evaluation, Sample, SampleLimit, StateLimit
+from riskmon.core.limits.limit import Evaluation, Sample, SampleLimit, StateLimit
 from riskmon.core.limits.policy import Ceiling
 from riskmon.core.limits.schedule import CeilingSlot
 from tests.core import World, latency, limit
@@ -31,66 +30,47 @@ class CountParams(Ceiling):
 class CountLimit(SampleLimit):
     """The number of latencies: the smallest sample limit, without a way to add a run at once."""
 
-    kind: ClassVar[str] = "count"
-    category: ClassVar[Category] = "venue"
-    Params: ClassVar[type[CountParams]] = CountParams
-    reads: ClassVar[tuple[type[Sample], ...]] = (ev.Latency,)
+    kind = "count"
+    category = "venue"
+    Params = CountParams
+    reason = "{value:g} latencies"
+    reads = (ev.Latency,)
+    Measure = int
+    measure: int
 
-    def __init__(
-        self, params: CountParams, scope: str, bound: float, measure: msgspec.Raw | None
-    ) -> None:
-        self.bound = bound
-        self.count = 0 if measure is None else msgspec.msgpack.decode(measure, type=int)
-
-    @property
-    def measure(self) -> int:
-        """The number."""
-        return self.count
+    def forget(self) -> None:
+        """Start anew."""
+        self.measure = 0
 
     def observe(self, event: Sample, now_ns: int) -> Evaluation:
         """Count a latency."""
-        self.count += 1
+        self.measure += 1
         return self.evaluate(now_ns)
 
-    def evaluate(self, now_ns: int) -> Evaluation:
-        """Whether there are too many."""
-        past = self.is_past(self.count, self.bound)
-        return Evaluation(past, counts=past, near=past)
+    def value(self, now_ns: int) -> float:
+        """The number."""
+        return float(self.measure)
 
     def probe(self, event: Sample) -> bool:
         """Every latency is good."""
         return True
 
-    def value(self, now_ns: int) -> float:
-        """The number."""
-        return float(self.count)
-
-    def describe(self, value: float, bound: float) -> str:
-        """The reason of a trip."""
-        return f"{value:g} latencies"
-
-    def forget(self) -> None:
-        """Start anew."""
-        self.count = 0
-
 
 class LonelyLimit(StateLimit):
     """Depends on something that never changes."""
 
-    kind: ClassVar[str] = "lonely"
-    category: ClassVar[Category] = "venue"
-    Params: ClassVar[type[CountParams]] = CountParams
+    kind = "lonely"
+    category = "venue"
+    Params = CountParams
 
-    def __init__(self, params: CountParams, scope: str) -> None:
-        self.topics = ("weather:" + scope,)
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The weather."""
+        return ("weather:" + self.scope,)
 
     def value(self, facts: Facts) -> float:
         """No value."""
         return 0.0
-
-    def describe(self, value: float, bound: float) -> str:
-        """No reason."""
-        return ""
 
 
 def engine_with(kind: str, **params: Any) -> Engine:
