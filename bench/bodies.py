@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from itertools import count
-from typing import Any
 
 import msgspec
 
 from riskmon.core import events as ev
 from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.config import EngineConfig, LimitConfig
-from riskmon.core.limits import LIMITS
+from riskmon.core.limits import LIMITS, MeasuredLimit
 from riskmon.core.limits.policy import Policy
 
 VENUE = "v"
@@ -278,14 +277,12 @@ def holding(symbols: int) -> Iterator[list[ev.Event]]:
     yield [whole]
 
 
-def wide(limit: Any, **given: float) -> Policy:
+def wide(limit: type[MeasuredLimit], **given: float) -> Policy:
     """Return parameters of a limit with a bound that no benchmark reaches."""
+    make: Callable[..., Policy] = limit.Params
     names = {field.name for field in fields(limit.Params)}
-    wide: dict[str, Any] = {
-        key: bound for key, bound in (("max", 1e9), ("min", 1e-9)) if key in names
-    }
+    bounds = {key: bound for key, bound in (("max", 1e9), ("min", 1e-9)) if key in names}
     try:
-        params: Policy = limit.Params(**wide | given)
+        return make(**bounds | given)
     except ValueError:  # a bound that is a ratio
-        params = limit.Params(**wide | {key: 0.99 for key in wide if key == "max"} | given)
-    return params
+        return make(**bounds | ({"max": 0.99} if "max" in bounds else {}) | given)

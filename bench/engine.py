@@ -27,7 +27,7 @@ GROWTH = 1.3  # the target for the time with many symbols over that with few
 _START_NS = 1_750_000_000 * 10**9
 
 FILL_BATCH = f"fill, batch of {BATCH:,}"
-FILL_DIFFERENT = f"fill, batch of {TRADED} different symbols"
+FILL_DIFFERENT = f"fill, batch of {TRADED}, one per symbol"
 FILL = "single fill"
 BALANCE_BATCH = f"balance, batch of {BATCH:,}"
 BALANCE = "single balance"

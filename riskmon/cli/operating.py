@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from riskmon.cli.remote import Refused, Remote
+from riskmon.core.breakers.transitions import LOOSENS
 from riskmon.system.permissions import Unsafe, read_secret
 
-_ADDRESSED = {"unfreeze": ("frozen",), "reset": ("open", "half_open", "frozen")}
+_ADDRESSED = LOOSENS
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 config_option = click.option(

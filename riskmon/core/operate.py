@@ -16,7 +16,7 @@ from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.breakers.board import Board
 from riskmon.core.breakers.breaker import Breaker
 from riskmon.core.breakers.rules import MANUAL, WITHOUT_LIMIT
-from riskmon.core.breakers.transitions import TRANSITIONS, BreakerState, Cause
+from riskmon.core.breakers.transitions import LOOSENS, TRANSITIONS, BreakerState, Cause
 from riskmon.core.constraints import MAX_SECONDS
 from riskmon.core.decisions import (
     LEVEL_NAMES,
@@ -31,7 +31,6 @@ from riskmon.core.limits.limit import Limit, StateLimit, Unmeasured
 from riskmon.core.topics import EQUITY
 from riskmon.core.unknown import Unknown
 
-_LOOSENS = ("unfreeze", "reset")
 _RESET = "reset it"
 _ENABLE = "it is out of service: enable it"
 # The call that must come first, by action and by a state that the action has no way from.
@@ -105,7 +104,7 @@ def _addressed(board: Board, call: Operate) -> list[Breaker[Limit]]:
 
 
 def _concerns(action: str, breaker: Breaker[Limit]) -> bool:
-    if action in (*_LOOSENS, "enable"):
+    if action in (*LOOSENS, "enable"):
         return (breaker.state.state, action) in TRANSITIONS
     return breaker.rule.name not in WITHOUT_LIMIT
 
@@ -130,7 +129,7 @@ def _permit(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker
         _permit_disabling(call, breakers)
     if call.rebase and call.action != "freeze":
         _permit_rebasing(book, call)
-    if call.action in _LOOSENS:
+    if call.action in LOOSENS:
         _permit_loosening(board, call, breakers)
 
 
@@ -143,7 +142,7 @@ def _permit_disabling(call: Operate, breakers: list[Breaker[Limit]]) -> None:
 
 
 def _permit_rebasing(book: Portfolio, call: Operate) -> None:
-    if call.action not in _LOOSENS:
+    if call.action not in LOOSENS:
         raise _RefusedError(409, f"`rebase` goes with reset and unfreeze, not with {call.action}")
     equity = book.judged
     if isinstance(equity, Unknown):

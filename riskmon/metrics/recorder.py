@@ -15,9 +15,12 @@ from itertools import accumulate
 from prometheus_client.samples import Sample
 
 from riskmon.core.events import Error, Event, Latency
+from riskmon.core.quantiles import nearest_rank
 
 OTHER = "other"  # the label value of operations past the bound on the number of series
-WINDOW = 1_000  # the number of latest latencies from which quantiles are computed
+# The latest latencies of an operation, for its quantiles. The window of a limit is another one: it
+# is over a venue or one of its operations, of a configured size, and empty after a trip.
+WINDOW = 1_000
 REFUSALS = ("unauthorized", "forbidden", "conflict", "not_found")
 QUANTILES = ((50, "0.5"), (95, "0.95"), (99, "0.99"))
 
@@ -96,7 +99,7 @@ class OperationStats:
         ordered = sorted(self.window[: self.seen])
         for percent, label in QUANTILES:
             if ordered:
-                yield label, ordered[-(-len(ordered) * percent // 100) - 1]
+                yield label, nearest_rank(ordered, percent)
 
 
 class Recorder:

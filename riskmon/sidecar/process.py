@@ -7,7 +7,6 @@ The process ends with the gate shut: at once after an error, in order on SIGTERM
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import logging
 import secrets
@@ -42,15 +41,21 @@ from riskmon.metrics import Metrics, Recorder
 from riskmon.outbox.webhook import RESULTS
 from riskmon.port import Accepted, Change, NotDurable, NotReady, Refusal, Reloaded
 from riskmon.sequencer import Sequencer
-from riskmon.settings import Fault, Http, Settings, SettingsError, load, reload_differences
+from riskmon.settings import Fault, Settings, SettingsError, load, reload_differences
 from riskmon.sidecar.feed import Feed
 from riskmon.sidecar.open_files import TooFewFiles, connection_caps, raise_limit
 from riskmon.sidecar.refusals import Refusals
-from riskmon.sidecar.start import CannotStart, open_state, operator_token, replay, tls_context
+from riskmon.sidecar.start import (
+    CannotStart,
+    listen,
+    open_state,
+    operator_token,
+    replay,
+)
 from riskmon.sidecar.watch import Watch
 from riskmon.system.clock import Clock
 from riskmon.system.daemon import in_daemon
-from riskmon.web import Access, Caps, Running, make_app, serve
+from riskmon.web import Access, Caps, Running, make_app
 from riskmon.web.problems import KINDS
 
 REFUSED = {404: "not_found", 409: "conflict"}  # by the status of an engine's answer
@@ -93,7 +98,7 @@ class Sidecar:
             clean = not recovered.unclean
             self._refusals = Refusals(partial(self._note, journal))
             self.app = make_app(self, self._access(settings), caps=self._caps())
-            web = await self._listen()
+            web = await listen(self.app, settings.http)
             failed = 4 if recovered.last_seq else 2  # a first start has no trip to lose
             with suppress(NotDurable):  # the sequencer has failed and logged it; it ends below
                 if not await self._begin(journal, recovered, gate, epoch):
@@ -134,22 +139,6 @@ class Sidecar:
             hosts=http.hosts,
             unix_roles=http.unix_roles,
         )
-
-    async def _listen(self) -> Running:
-        http = self.settings.http
-        tls = tls_context(http)
-        try:
-            return await serve(
-                self.app,
-                host=http.host,
-                port=http.port,
-                unix=http.unix,
-                unix_mode=int(http.unix_mode, 8),
-                unix_group=http.unix_gid,
-                ssl_context=tls,
-            )
-        except OSError as error:
-            raise CannotStart(_cannot_listen(http, error)) from None
 
     async def _begin(
         self, journal: Journal, recovered: Recovered, gate: GateWriter, epoch: str
@@ -406,16 +395,6 @@ def _keep(old: Settings, fresh: Settings, paths: list[str]) -> Settings:
     http_names = [path.partition(".")[2] for path in paths if path.startswith("http.")]
     http = replace(fresh.http, **{name: getattr(old.http, name) for name in http_names})
     return replace(fresh, http=http, **{name: getattr(old, name) for name in top})
-
-
-def _cannot_listen(http: Http, error: OSError) -> str:
-    if http.unix is not None and error.filename == str(http.unix):
-        return (
-            f"cannot listen on the Unix socket {http.unix} ({error.strerror}): stop what holds it, "
-            "or change http.unix"
-        )
-    in_use = "the address is in use: stop what holds it, or change http.listen"
-    return f"cannot listen on {http.listen}: {in_use if error.errno == errno.EADDRINUSE else error}"
 
 
 def _freeze_after(lost: str) -> list[ev.Operate]:

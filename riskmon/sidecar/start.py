@@ -1,11 +1,12 @@
-"""What a start needs: the engine as the journal left it, the operator's token, TLS, and the gate.
+"""The steps of a start: the gate, the journal and its replay, the operator's token, the listeners.
 
-Each failure is one line, with its cure.
+A step that fails raises an error of one line that says what to do.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import secrets
 import ssl
@@ -19,18 +20,19 @@ from riskmon.gate_writer import GateInUse, GateWriter
 from riskmon.journal import Journal, JournalError, JournalLost, Recovered, take
 from riskmon.settings import Http, Settings
 from riskmon.system.permissions import Unsafe, open_secret, read_secret
+from riskmon.web import App, Running, serve
 
 REPLAY_SLICE_SECONDS = 0.02  # of replay between two turns of the event loop
 
 
 class CannotStart(Exception):
-    """Something that the user must put right first: one line, exit 2."""
+    """A fault that the user must correct before a start: one line, exit status 2."""
 
 
 async def replay(
     recovered: Recovered, settings: Settings, is_ended: Callable[[], bool]
 ) -> Engine | None:
-    """The engine after all that the journal holds; None when ``is_ended`` before that.
+    """The engine after all entries of the journal; None if ``is_ended`` is true before that.
 
     Raises :class:`CannotStart` for a state that does not go with the settings, JournalError for
     one that cannot be replayed.
@@ -161,3 +163,30 @@ def make_gate(settings: Settings, epoch: str) -> GateWriter:
         raise CannotStart(f"the gate is refused: {error}") from None
     except OSError as error:
         raise CannotStart(f"{error.strerror}: {settings.gate}: set `gate`") from None
+
+
+async def listen(app: App, http: Http) -> Running:
+    """Start to listen on TCP and on the Unix socket. Raises :class:`CannotStart`."""
+    tls = tls_context(http)
+    try:
+        return await serve(
+            app,
+            host=http.host,
+            port=http.port,
+            unix=http.unix,
+            unix_mode=int(http.unix_mode, 8),
+            unix_group=http.unix_gid,
+            ssl_context=tls,
+        )
+    except OSError as error:
+        raise CannotStart(_cannot_listen(http, error)) from None
+
+
+def _cannot_listen(http: Http, error: OSError) -> str:
+    if http.unix is not None and error.filename == str(http.unix):
+        return (
+            f"cannot listen on the Unix socket {http.unix} ({error.strerror}): stop what holds it, "
+            "or change http.unix"
+        )
+    in_use = "the address is in use: stop what holds it, or change http.listen"
+    return f"cannot listen on {http.listen}: {in_use if error.errno == errno.EADDRINUSE else error}"

@@ -213,6 +213,19 @@ def test_unfreeze_shows_and_sends_what_was_seen(
     assert "latency_p99" not in shown
 
 
+def test_reset_shows_no_frozen_breaker(
+    url: str, token_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A reset lists what it addresses: open breakers, and not frozen ones, which it leaves."""
+    is_open = {**BREAKERS[0], "limit": "portfolio_loss", "scope": "account"}
+    Sidecar.answers["/v1/state"] = (200, {**STATE, "breakers": [is_open, BREAKERS[1]]})
+    Sidecar.answers["/v1/reset"] = (200, {"detail": "done", "generation": 8, "level": "halt"})
+    assert run(["reset", "--reason", "x", "--url", url, "--token-file", str(token_file)]) == 0
+    shown = capsys.readouterr().out
+    assert "portfolio_loss" in shown
+    assert "manual" not in shown
+
+
 def test_reset_takes_the_generation_that_is_given(url: str, token_file: Path) -> None:
     """With --generation nothing is fetched; 0 is a generation; flags go out as they are."""
     arguments = ["reset", "--reason", "x", "--generation", "0", "--force", "--rebase", "--preview"]

@@ -58,14 +58,15 @@ LAYERS = (
     ("book",),
     ("limits",),
     ("breakers",),
-    ("engine", "reports", "checks", "operate", "viewing"),
+    ("engine", "reports", "state", "checks", "operate", "viewing"),
 )
 
+# Where imports stand inside functions, and why; all others stand at the top of a module.
 LATE = {
-    "riskmon",
-    "riskmon.cli",
-    "riskmon.demo",
-}  # see test_late_imports
+    "riskmon": "a bot's `import riskmon` stays light (PEP 562)",
+    "riskmon.cli": "each command loads only what it needs",
+    "riskmon.demo": "the exchange and the bot of the demo need none of its scenario",
+}
 
 
 # -- reading imports ------------------------------------------------------------------------------
@@ -90,6 +91,18 @@ def imports(path: Path, root: Path = ROOT) -> Iterator[tuple[str, ...]]:
             base = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join((*base, node.module) if node.module else base)
             yield from ((f"{module}.{alias.name}", module) for alias in node.names)
+
+
+def late(path: Path) -> bool:
+    """Whether a module has an import inside a function."""
+    functions = (
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    return any(
+        isinstance(inner, ast.Import | ast.ImportFrom) for f in functions for inner in ast.walk(f)
+    )
 
 
 def foreign(path: Path) -> set[str]:
@@ -244,6 +257,12 @@ def test_gate_loads_no_third_party_module() -> None:
     others = {name.partition(".")[0] for name in run.stdout.split()} - {"riskmon"}
     assert loaded == {"riskmon", "riskmon.gate"}
     assert others <= set(sys.stdlib_module_names)
+
+
+def test_late_imports_have_a_reason() -> None:
+    """Imports inside functions stand only where the table gives the reason."""
+    parts = {part(module) for module, path in modules().items() if late(path)}
+    assert {f"riskmon.{name}" if name != "riskmon" else name for name in parts} <= set(LATE)
 
 
 # -- inside core ----------------------------------------------------------------------------------

@@ -61,6 +61,12 @@ TRANSITIONS: dict[tuple[StateName, Cause], StateName] = {
     ("disabled", "freeze"): "frozen",
 }
 
+# What an operator's actions that loosen start from. They need the generation that the operator saw.
+LOOSENS: dict[str, frozenset[StateName]] = {
+    action: frozenset(before for before, cause in TRANSITIONS if cause == action)
+    for action in ("unfreeze", "reset")
+}
+
 SHUT: frozenset[StateName] = frozenset({"open", "frozen"})
 
 

@@ -13,7 +13,8 @@ from riskmon.core.constraints import Count, DaySeconds
 from riskmon.core.events import PROBE, Error, Latency
 from riskmon.core.limits.limit import NOT_PAST, Evaluation, Sample, SampleLimit
 from riskmon.core.limits.policy import HALF_OPEN, NOT_ABOVE_WINDOW, Bound, Ceiling, Recover
-from riskmon.core.limits.windows import CountWindow, TimeWindow, nearest_rank
+from riskmon.core.limits.windows import CountWindow, TimeWindow
+from riskmon.core.quantiles import nearest_rank
 
 Window = CountWindow | TimeWindow
 

@@ -12,6 +12,10 @@ from math import fsum
 
 from msgspec import Struct
 
+from riskmon.core.quantiles import nearest_rank
+
+__all__ = ["CountWindow", "RateWindow", "Statistics", "TimeWindow", "nearest_rank", "statistics"]
+
 
 class _Window(Struct):
     """Samples, with how many of them are above ``bound`` and above ``near``."""
@@ -207,11 +211,6 @@ def _count_above(samples: list[float], bound: float) -> int:
     if not samples or max(samples) <= bound:
         return 0
     return sum(1 for sample in samples if sample > bound)
-
-
-def nearest_rank(ordered: list[float], percent: int) -> float:
-    """The ⌈percent/100 · n⌉-th smallest of an ordered, non-empty list."""
-    return ordered[-(-percent * len(ordered) // 100) - 1]
 
 
 class Statistics(Struct):

@@ -13,9 +13,9 @@ from riskmon.core.limits.windows import (
     RateWindow,
     Statistics,
     TimeWindow,
-    nearest_rank,
     statistics,
 )
+from riskmon.core.quantiles import nearest_rank
 from tests.core import FEW, MANY, SECOND
 
 SAMPLES = st.lists(st.sampled_from([0.1, 0.15, 0.16, 0.2, 0.2000001, 0.3, 9.0]), max_size=400)
