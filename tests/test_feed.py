@@ -1,4 +1,4 @@
-"""What a reader of the stream is told, and what nobody is asked for when nobody reads."""
+"""The feed of changes to readers of the stream; without readers the engine is not polled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WARNING = Warned(limit="edge", scope="account", active=True, utilization=0.9, at
 
 
 class Account:
-    """An engine whose account holds the reference only, and what its readers are told."""
+    """An engine whose account holds the reference only, and its feed."""
 
     def __init__(self) -> None:
         self.engine, self.now_ns, self.looks = Engine(), SECOND_NS, 0
@@ -74,8 +74,8 @@ async def test_reader_gets_what_is_there_first() -> None:
     assert second.equity == 100
 
 
-async def test_burst_is_told_as_its_end() -> None:
-    """Of a thousand changes in one go only the last is sent, and it is sent."""
+async def test_a_burst_is_sent_as_its_last_change() -> None:
+    """Of a thousand changes at once only the last is sent."""
     account = Account()
     account.hold(100)
     async with account.follow() as changes:
@@ -88,8 +88,8 @@ async def test_burst_is_told_as_its_end() -> None:
         assert await following(changes) == WARNING
 
 
-async def test_same_figures_are_told_once() -> None:
-    """Events that change no figure send nothing, however often the engine is looked at."""
+async def test_unchanged_figures_are_not_sent() -> None:
+    """Events that change no figure send nothing, however often the engine is polled."""
     account = Account()
     account.hold(100)
     async with account.follow() as changes:
@@ -103,8 +103,8 @@ async def test_same_figures_are_told_once() -> None:
         assert await following(changes) == WARNING
 
 
-async def test_nothing_is_looked_at_for_nobody() -> None:
-    """Before the first reader and after the last one the engine is left in peace."""
+async def test_the_engine_is_not_polled_without_readers() -> None:
+    """The engine is not polled before the first reader and after the last one."""
     account = Account()
     account.hold(100)
     account.changes.publish(WARNING)
@@ -120,7 +120,7 @@ async def test_nothing_is_looked_at_for_nobody() -> None:
 
 
 async def test_each_reader_has_its_own_last() -> None:
-    """One who comes later gets what is there, and the first does not get it twice."""
+    """A later reader gets the current state; the first does not get it twice."""
     account = Account()
     account.hold(100)
     async with account.follow() as early:
@@ -134,7 +134,7 @@ async def test_each_reader_has_its_own_last() -> None:
 
 
 async def test_reader_during_the_replay_gets_the_state_after_it() -> None:
-    """A stream may begin before there is an engine to look at."""
+    """A stream may begin before the engine exists."""
     account = Account()
     account.ready = False
     async with account.follow() as changes:
@@ -147,8 +147,8 @@ async def test_reader_during_the_replay_gets_the_state_after_it() -> None:
         assert await equity(changes) == 100
 
 
-async def test_only_changes_of_state_are_told() -> None:
-    """What is for the journal and the outbox is not for readers."""
+async def test_only_changes_of_state_are_sent() -> None:
+    """Decisions for the journal and the outbox are not sent to readers."""
     account = Account()
     account.changes.publish(Withdraw(incident="inc_1"))
     async with account.follow() as changes:
@@ -200,8 +200,8 @@ async def test_shutdown_is_the_last_to_everyone() -> None:
         assert [change async for change in late] == []
 
 
-async def test_end_waits_for_no_one_who_stands_still() -> None:
-    """A reader who does not take the last event holds the end for a moment only."""
+async def test_a_reader_that_does_not_read_does_not_delay_the_end() -> None:
+    """A reader that does not take the last event delays the end for a moment only."""
     account = Account()
     async with account.follow() as changes:
         await following(changes)
@@ -209,8 +209,8 @@ async def test_end_waits_for_no_one_who_stands_still() -> None:
             await account.changes.end(clean=True, reason="stopped in order")
 
 
-async def test_reader_who_falls_behind_is_let_go() -> None:
-    """He keeps no more than a bounded number of changes, and the others go on."""
+async def test_a_reader_that_falls_behind_is_dropped() -> None:
+    """The queue of a reader is bounded; the other readers continue."""
     account = Account()
     async with account.follow() as slow, account.follow() as quick:
         for changes in (slow, quick):
@@ -225,7 +225,7 @@ async def test_reader_who_falls_behind_is_let_go() -> None:
 
 
 async def test_a_reader_gets_the_state_when_the_lease_is_withheld() -> None:
-    """At halt, with the reason; and anew when the lease is renewed again."""
+    """The state at halt with the reason, and again when the lease is renewed."""
     account = Account()
     withheld: list[Withheld] = []
     account.changes = Feed(

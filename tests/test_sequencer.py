@@ -28,7 +28,7 @@ Done = Callable[[BaseException | None], None]
 
 
 class Disk:
-    """Takes commits as a journal does, and puts one down when it is told to."""
+    """A journal that makes each commit durable on demand."""
 
     out_of_room = ""
 
@@ -43,7 +43,7 @@ class Disk:
         """Whether a commit is not durable yet."""
         return bool(self._waiting)
 
-    async def put_down(self, fault: BaseException | None = None) -> None:
+    async def complete(self, fault: BaseException | None = None) -> None:
         """Make the oldest commit durable, or let it fail, and run the sequencer."""
         self._waiting.popleft()(fault)
         await turns()
@@ -78,7 +78,7 @@ class Running:
     async def start(self) -> None:
         """Begin, and open the gate."""
         await self.take(self.sequencer.step([ev.Start(epoch="e")]))
-        await self.disk.put_down()
+        await self.disk.complete()
         self.sequencer.open()
 
     async def take(self, call: Any) -> asyncio.Task[Any]:
@@ -124,7 +124,7 @@ async def test_a_full_queue_refuses_no_operator(running: Callable[[], Running]) 
     while not freeze.done():
         await asyncio.sleep(0)
         while now.disk.waits:
-            await now.disk.put_down()
+            await now.disk.complete()
     assert isinstance(answer := await freeze, OperateAnswer)
     assert answer.generation == 1
     assert sum(batch.done() for batch in batches) < 4
@@ -139,19 +139,19 @@ async def test_a_commit_opens_only_what_it_holds(running: Callable[[], Running])
     first = await now.take(now.sequencer.ingest([ev.Heartbeat(venue="a")]))
     second = await now.take(now.sequencer.ingest([ev.Heartbeat(venue="b")]))
     assert not now.gate.allows(venue="a")
-    await now.disk.put_down()
+    await now.disk.complete()
     assert now.gate.allows(venue="a")
     assert now.gate.level(venue="b") is Level.HALT
     told = json.loads(bytes(first.result().levels))
     assert (told["venue:a"], told["venue:b"]) == ("allow", "halt")
     assert not second.done()
-    await now.disk.put_down()
+    await now.disk.complete()
     assert now.gate.allows(venue="b")
     assert second.done()
 
 
 async def test_it_shuts_before_it_writes_and_opens_after(running: Callable[[], Running]) -> None:
-    """A freeze holds at once; an unfreeze only when it is durable, however many wait."""
+    """A freeze takes effect immediately; an unfreeze only when it is durable."""
     now = running()
     await now.start()
     frozen = await now.take(now.sequencer.ask(operate("freeze")))
@@ -159,10 +159,10 @@ async def test_it_shuts_before_it_writes_and_opens_after(running: Callable[[], R
     assert not frozen.done()
     await now.take(now.sequencer.ask(operate("unfreeze", generation=1)))
     assert now.gate.level() is Level.HALT
-    await now.disk.put_down()
+    await now.disk.complete()
     assert cast("OperateAnswer", frozen.result()).status == 200
     assert now.gate.level() is Level.HALT
-    await now.disk.put_down()
+    await now.disk.complete()
     assert now.gate.level() is Level.ALLOW
 
 
@@ -173,21 +173,21 @@ async def test_a_shut_between_two_openings_holds(running: Callable[[], Running])
     for call in (operate("freeze"), operate("unfreeze", 1), operate("freeze")):
         await now.take(now.sequencer.ask(call))
     await now.take(now.sequencer.ask(operate("unfreeze", generation=3)))
-    await now.disk.put_down()
-    await now.disk.put_down()
+    await now.disk.complete()
+    await now.disk.complete()
     assert now.gate.level() is Level.HALT  # the second freeze is written next
-    await now.disk.put_down()
+    await now.disk.complete()
     assert now.gate.level() is Level.HALT
-    await now.disk.put_down()
+    await now.disk.complete()
     assert now.gate.level() is Level.ALLOW
 
 
-async def test_a_failed_commit_shuts_and_answers_everybody(running: Callable[[], Running]) -> None:
-    """Who waits for the disk is told that nothing is written; who comes later as well."""
+async def test_a_failed_commit_shuts_and_answers_everyone(running: Callable[[], Running]) -> None:
+    """Waiting and later callers get an error that nothing is written."""
     now = running()
     await now.start()
     waiting = [await now.take(now.sequencer.ingest([ev.Heartbeat(venue=v)])) for v in "ab"]
-    await now.disk.put_down(OSError("the disk is gone"))
+    await now.disk.complete(OSError("the disk is gone"))
     assert [str(error) for error in now.failed] == ["the disk is gone"]
     assert now.gate.level() is Level.HALT
     for call in waiting:
@@ -214,8 +214,8 @@ async def test_a_check_that_waits_is_refused_with_the_lease(tmp_path: Path) -> N
         withheld = now.sequencer.withheld()
         assert withheld is not None
         assert withheld.reason == "storage"
-        await now.disk.put_down()
-        await now.disk.put_down()
+        await now.disk.complete()
+        await now.disk.complete()
         assert now.sequencer.withheld() is None
         assert cast("CheckAnswer", await now.sequencer.ask(ORDER)).allowed
     finally:
@@ -233,12 +233,12 @@ async def test_a_check_that_waits_is_refused_when_its_scope_is_shut(
         now.sequencer.ingest([ev.Heartbeat(venue="b")])
     )  # what it opens delays the check
     checks = [await now.take(now.sequencer.ask(ORDER)) for _ in range(2)]
-    await now.disk.put_down()
-    await now.disk.put_down()
+    await now.disk.complete()
+    await now.disk.complete()
     assert cast("CheckAnswer", checks[0].result()).allowed
     await now.take(now.sequencer.ask(operate("freeze")))
     assert now.gate.level() is Level.HALT
-    await now.disk.put_down()
+    await now.disk.complete()
     with pytest.raises(NotDurable, match="shut while the check waited"):
         checks[1].result()
 
@@ -258,7 +258,7 @@ async def test_before_it_opens_and_after_it_stops_the_lease_is_withheld(
     assert reason() is None
     stopping = await now.take(now.sequencer.stop(cancel=False))
     assert reason() == "stop"
-    await now.disk.put_down(JournalError("the disk is gone"))
+    await now.disk.complete(JournalError("the disk is gone"))
     await stopping
     assert reason() == "storage"
 
@@ -288,7 +288,7 @@ async def test_nothing_enters_between_the_pieces_of_a_batch(
     assert read.done()
     assert not first.done()  # it is applied and not durable
     for _ in range(2):
-        await now.disk.put_down()
+        await now.disk.complete()
     assert (first.result().accepted, second.result().accepted) == (500, 1)
     assert now.sequencer.engine.levels["venue:a"] == 0
 
@@ -319,7 +319,7 @@ async def test_a_value_that_cannot_be_written_is_refused_before_it_acts(
     assert now.sequencer.engine.generation == 0
     assert now.failed == []
     frozen = await now.take(now.sequencer.ask(operate("freeze")))
-    await now.disk.put_down()
+    await now.disk.complete()
     assert cast("OperateAnswer", frozen.result()).status == 200
 
 
@@ -351,7 +351,7 @@ async def test_a_failure_after_the_end_touches_nothing(running: Callable[[], Run
     one = running()
     await one.start()
     stop = await one.take(one.sequencer.stop(cancel=False))
-    await one.disk.put_down()
+    await one.disk.complete()
     await stop
     one.file.close()
     one.sequencer.end_with(OSError("the disk failed at the very end"))

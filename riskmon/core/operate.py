@@ -16,7 +16,8 @@ from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.breakers.board import Board
 from riskmon.core.breakers.breaker import Breaker
 from riskmon.core.breakers.rules import MANUAL, WITHOUT_LIMIT
-from riskmon.core.breakers.transitions import LOOSENS, TRANSITIONS, BreakerState, Cause
+from riskmon.core.breakers.state import BreakerState
+from riskmon.core.breakers.transitions import LOOSENS, TRANSITIONS, Cause
 from riskmon.core.constraints import MAX_SECONDS
 from riskmon.core.decisions import (
     LEVEL_NAMES,
@@ -273,7 +274,7 @@ def _answer(
 def _record(board: Board, call: Operate, answer: OperateAnswer) -> None:
     board.emit(
         Record(
-            id=board.next_operation_id(),
+            id=board.state.next_operation_id(),
             kind="operation",
             at_ns=board.wall_ns,
             scope=call.scope,

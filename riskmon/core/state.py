@@ -15,8 +15,9 @@ from riskmon.core.book.commitments import CommitmentsState
 from riskmon.core.book.reservations import ReservationsState
 from riskmon.core.book.seen import Seen
 from riskmon.core.book.state import PortfolioState
-from riskmon.core.breakers.board import BoardState, Measures
+from riskmon.core.breakers.board import Measures
 from riskmon.core.breakers.cancels import Incident
+from riskmon.core.breakers.state import BoardState
 from riskmon.core.config import EngineConfig, dump, load
 from riskmon.core.limits.facts import EdgeReport
 from riskmon.core.timers import TimerKey

@@ -1,6 +1,6 @@
 """The engine against a slow reference: the same states, values and decisions for any story.
 
-A story is a configuration and a list of things that happen. Both are told it; after every instant
+A story is a configuration and a list of events. Both get the same events; after every instant
 every breaker, every level and every decision is compared. What the stories leave out, and why:
 
 SILENCE_IS_EVALUATED_AT_ANY_TIME
@@ -704,7 +704,7 @@ def test_every_story_long(story: type[Story]) -> None:
     run_state_machine_as_test(story, settings=DEEP)
 
 
-# -- the proof that it can fail ---------------------------------------------------------------
+# -- faults that the comparison must find -----------------------------------------------------
 
 
 def late_bound(patch: pytest.MonkeyPatch) -> None:
@@ -754,7 +754,7 @@ def double_probes(patch: pytest.MonkeyPatch) -> None:
 
 
 def long_memory(patch: pytest.MonkeyPatch) -> None:
-    """However long a breaker was closed, its next wait is longer."""
+    """The next wait is longer, however long the breaker was closed."""
     real = EngineBreaker.open
 
     def opened(self: EngineBreaker[Limit], *args: Any, **more: Any) -> bool:
@@ -765,23 +765,23 @@ def long_memory(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(EngineBreaker, "open", opened)
 
 
-def impatience(patch: pytest.MonkeyPatch) -> None:
+def early_loosening(patch: pytest.MonkeyPatch) -> None:
     """Breakers loosen before their cancel is confirmed."""
     patch.setattr(Cancels, "is_confirmed", lambda self, incident: True)
 
 
-def first_word(patch: pytest.MonkeyPatch) -> None:
-    """What a target says of sweep 1 confirms."""
+def early_confirmation(patch: pytest.MonkeyPatch) -> None:
+    """A target's answer to sweep 1 confirms."""
     patch.setattr(engine_cancels, "FINAL_SWEEP", 1)
 
 
-def full_windows(patch: pytest.MonkeyPatch) -> None:
-    """Leaving open forgets nothing."""
+def kept_windows(patch: pytest.MonkeyPatch) -> None:
+    """A breaker that leaves open keeps its samples."""
     patch.setattr(EngineBreaker, "forget", lambda self: None)
 
 
-def lasting_freeze(patch: pytest.MonkeyPatch) -> None:
-    """An operator cannot freeze what is out of service."""
+def refused_freeze(patch: pytest.MonkeyPatch) -> None:
+    """An operator cannot freeze a disabled breaker."""
     patch.delitem(TRANSITIONS, ("disabled", "freeze"))
 
 
@@ -797,54 +797,54 @@ def long_grace(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_hold(patch: pytest.MonkeyPatch) -> None:
-    """It is enough to be clear once."""
+    """A breaker closes without `hold`."""
     patch.setattr(EngineBreaker, "is_clear", lambda self: self.state.clear_since_ns is not None)
 
 
 def check_caught(
-    blunt: Callable[[pytest.MonkeyPatch], None], story: type[Story], patch: pytest.MonkeyPatch
+    fault: Callable[[pytest.MonkeyPatch], None], story: type[Story], patch: pytest.MonkeyPatch
 ) -> None:
-    blunt(patch)
+    fault(patch)
     with pytest.raises(Difference):
         run_state_machine_as_test(story, settings=settings(DEEP, phases=[Phase.generate]))
 
 
 @pytest.mark.parametrize(
-    ("blunt", "story"),
+    ("fault", "story"),
     [
         (late_bound, Requests),
         (long_window, Requests),
         (long_rate, Requests),
-        (first_word, Requests),
-        (impatience, Requests),
+        (early_confirmation, Requests),
+        (early_loosening, Requests),
         (double_probes, Probes),
-        (full_windows, Trades),
+        (kept_windows, Trades),
         (long_memory, Trades),
         (no_hold, Signs),
     ],
 )
-def test_a_blunt_engine_is_caught(
-    blunt: Callable[[pytest.MonkeyPatch], None],
+def test_a_faulty_engine_is_caught(
+    fault: Callable[[pytest.MonkeyPatch], None],
     story: type[Story],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The comparison can fail: each of these engines is told from a sound one."""
-    check_caught(blunt, story, monkeypatch)
+    """The comparison fails for each of these faults in the engine."""
+    check_caught(fault, story, monkeypatch)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("blunt", "story"),
+    ("fault", "story"),
     [
         (early_bound, Requests),
-        (lasting_freeze, Signs),
+        (refused_freeze, Signs),
         (long_grace, Signs),
     ],
 )
-def test_a_blunt_engine_is_caught_in_the_end(
-    blunt: Callable[[pytest.MonkeyPatch], None],
+def test_a_faulty_engine_is_caught_by_more_stories(
+    fault: Callable[[pytest.MonkeyPatch], None],
     story: type[Story],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As above, for those that take more stories."""
-    check_caught(blunt, story, monkeypatch)
+    """As above, for faults that take more stories."""
+    check_caught(fault, story, monkeypatch)

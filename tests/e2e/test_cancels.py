@@ -15,7 +15,7 @@ SHORT = "lease = 0.2"
 
 
 def test_two_sweeps_then_confirmed(make: Make, oms: Webhooks) -> None:
-    """A trip sends sweep 1 at once and sweep 2 a lease later; its answer confirms."""
+    """A trip sends sweep 1 in its step and sweep 2 a lease later, whose answer confirms."""
     sidecar = make(QUICK_LATENCY + oms.target(), top=SHORT).start()
     answer = sidecar.events(*SLOW_SAMPLES)
     assert answer["levels"]["venue:kraken"] == "halt"

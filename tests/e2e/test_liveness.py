@@ -30,7 +30,7 @@ def test_a_killed_sidecar_leaves_at_most_a_lease(make: Make) -> None:
 
 
 def test_a_hung_sidecar_loses_its_gate(make: Make) -> None:
-    """While the process stands still the lease lapses; when it goes on it is renewed."""
+    """While the process is stopped the lease lapses; when it continues it is renewed."""
     sidecar = make().start()
     with Gate.open(sidecar.gate_path) as gate:
         assert gate.level() is Level.ALLOW

@@ -32,24 +32,24 @@ Tool = Callable[[str], Path]
 Json = dict[str, Any]
 
 
-def hurried(route: Json) -> Json:
-    """Give a route, and those below it, with waits of one second."""
+def quick(route: Json) -> Json:
+    """Return a route and its children with waits of one second."""
     waits = {"group_wait": "1s", "group_interval": "1s"}
-    return {**route, **waits, "routes": [hurried(below) for below in route.get("routes", [])]}
+    return {**route, **waits, "routes": [quick(below) for below in route.get("routes", [])]}
 
 
 def alertmanager_config(receiver: Webhooks) -> Json:
-    """Give the example's own routes, receivers and inhibitions, hurried and sent to the test."""
+    """Return the example's configuration with short waits and the test's receiver."""
     config: Json = yaml.safe_load(ALERTMANAGER.read_text(encoding="utf-8"))
     for one in config["receivers"]:
         for webhook in one["webhook_configs"]:
             webhook["url"] = webhook["url"].replace("http://127.0.0.1:9790", receiver.origin)
             assert webhook["url"].startswith(receiver.origin)
-    return {**config, "route": hurried(config["route"])}
+    return {**config, "route": quick(config["route"])}
 
 
 def prometheus_config(sidecar_url: str, alertmanager_port: int) -> Json:
-    """Give a Prometheus that scrapes and judges the rules as they are, every second."""
+    """Return the configuration of a Prometheus that scrapes and evaluates every second."""
     return {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(RULES)],
@@ -103,7 +103,7 @@ def watching(tool: Tool, folder: Path, sidecar_url: str, receiver: Webhooks) -> 
 
 
 def pages(receiver: Webhooks, status: str, path: str = "/page") -> list[Json]:
-    """Give the alerts of the trip that came in with this status."""
+    """Return the received alerts of the trip with this status."""
     return [
         alert
         for at, message in receiver.pages
@@ -126,7 +126,7 @@ def reset(sidecar: Sidecar) -> None:
 
 @pytest.mark.slow
 def test_a_trip_pages_and_its_reset_resolves(tool: Tool, tmp_path: Path, oms: Webhooks) -> None:
-    """Slow samples bring a page that says what, where and what to do; the reset takes it back."""
+    """Slow samples send a page with limit, scope and runbook; the reset resolves it."""
     with (
         Sidecar(tmp_path, LIMITS + oms.target(), account="main") as sidecar,
         watching(tool, tmp_path, sidecar.start_ready().url, oms),

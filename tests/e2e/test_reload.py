@@ -37,7 +37,7 @@ def reload(sidecar: Sidecar) -> tuple[int, Any]:
 
 
 def test_a_reload_changes_a_bound_live(sidecar: Sidecar) -> None:
-    """The new bound judges the very next samples; state is kept."""
+    """The new bound applies to the next samples; state is kept."""
     assert sidecar.metric(SUCCESS) == 1
     sidecar.configure(TIGHTER)
     assert reload(sidecar) == (200, {"needs_restart": []})
@@ -62,7 +62,7 @@ def test_sighup_reloads(sidecar: Sidecar) -> None:
 
 
 def test_a_bad_file_keeps_the_old_one(sidecar: Sidecar) -> None:
-    """Every fault is named, nothing changes, and a metric says so until a good reload."""
+    """Every fault is named, nothing changes, and a metric shows it until a good reload."""
     sidecar.configure("[limits.latency_p99]\nmax = -1\nwindw = 5\n")
     status, refusal = reload(sidecar)
     assert status == 400
@@ -116,7 +116,7 @@ def test_a_removed_limits_open_breaker_lives_until_reset(sidecar: Sidecar) -> No
 
 
 def test_a_file_that_came_later_is_read_and_named(make: Make) -> None:
-    """Started on defaults, a reload reads the ./riskmon.toml of now, and the log says which."""
+    """After a start on defaults a reload reads the current ./riskmon.toml and logs its path."""
     sidecar = make()
     later = sidecar.config.read_text()
     sidecar.config.unlink()

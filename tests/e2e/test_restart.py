@@ -91,7 +91,7 @@ def test_no_incident_id_comes_twice(make: Make, tmp_path: Path) -> None:
 
 
 def test_the_gate_is_shut_until_the_journal_is_replayed(make: Make) -> None:
-    """While it catches up it listens, is not ready, takes nothing, and lets nobody trade."""
+    """During the replay it listens, is not ready, accepts nothing, and the gate is at halt."""
     sidecar = make()
     with_long_journal(sidecar.state_dir)
     sidecar.launch()
@@ -147,7 +147,7 @@ def listens(sidecar: Sidecar) -> bool:
 
 
 def over_unix(sidecar: Sidecar, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-    """A call over the Unix socket, whose place is known before the process says anything."""
+    """Send a request over the Unix socket, whose path is known before the process logs anything."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(20)
         sock.connect(str(sidecar.directory / "sock"))
@@ -175,7 +175,7 @@ def test_a_reader_follows_a_restarted_sidecar(make: Make) -> None:
 
 
 def test_a_state_with_more_scopes_than_allowed_does_not_start(make: Make) -> None:
-    """Lowering max_scopes under what the state holds is told in one line."""
+    """A max_scopes below the number of stored scopes gives one line."""
     sidecar = make().start()
     sidecar.events(*({"type": "heartbeat", "venue": f"v{n}"} for n in range(5)))
     assert sidecar.end(signal.SIGTERM) == 0

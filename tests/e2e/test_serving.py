@@ -20,7 +20,7 @@ ORDER = {"venue": "kraken", "symbol": "BTC/USDT", "side": "buy", "quantity": 1, 
 
 
 def test_events_are_answered_with_levels_and_a_lease(make: Make) -> None:
-    """The 200 tells a remote bot what it may do and for how long; a duplicate is counted."""
+    """A 200 has levels and lease for a remote bot; a duplicate is counted."""
     sidecar = make(top="lease = 0.75").start()
     fill = {"type": "fill", "id": "T1", **ORDER, "strategy": "mm1"}
     answer = sidecar.events(fill, {"type": "heartbeat", "venue": "mexc"})

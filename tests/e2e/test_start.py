@@ -1,4 +1,4 @@
-"""What keeps a sidecar from starting is told in one line, with exit 2 and no traceback."""
+"""A sidecar that cannot start gives the reason in one line, with exit 2 and no traceback."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow  # a program for each, and some of them two
 
 
 def the_one_line(sidecar: Sidecar) -> str:
-    """What it says before it ends with 2."""
+    """Return the output of a start that must end with 2."""
     assert sidecar.launch().wait() == 2, sidecar.output()
     lines = sidecar.output().splitlines()
     assert len(lines) == 1, lines
@@ -115,7 +115,7 @@ def test_an_operator_token_that_is_none(make: Make, tmp_path: Path, case: str) -
 
 
 def test_a_certificate_that_is_none(make: Make, tmp_path: Path) -> None:
-    """It names both files with their keys, and what is asked of them."""
+    """The message names both files with their keys, and what they must contain."""
     certificate, key = tmp_path / "tls.pem", tmp_path / "tls.key"
     certificate.write_text("no certificate")
     private(key, "no key")
@@ -125,7 +125,7 @@ def test_a_certificate_that_is_none(make: Make, tmp_path: Path) -> None:
 
 
 def test_a_damaged_journal(make: Make, tmp_path: Path) -> None:
-    """It names the file, and says how to go on."""
+    """The message names the file and what to do."""
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "journal.db").write_bytes(b"no database" * 1_000)
     line = the_one_line(make())
@@ -157,7 +157,7 @@ def test_a_disk_that_fails_shuts_cancels_and_ends(make: Make, oms: Webhooks) -> 
 
 
 def test_a_disk_that_fails_at_the_start(make: Make) -> None:
-    """When not even the start can be written it ends with 4, shut, and says why."""
+    """When the start cannot be written it ends with 4, the gate shut, and the reason in the log."""
     sidecar = make(top="max_scopes = 100").start()  # a small gate
     assert sidecar.end(signal.SIGTERM) == 0
     # The start writes the configuration: one that is larger than any file may be from now on.

@@ -94,7 +94,7 @@ def the(event: dict[str, Any], *names: str) -> tuple[Any, ...]:
 
 
 def test_portfolio_loss_as_it_is_followed(make: Make, oms: Webhooks) -> None:
-    """Portfolio, warning, trigger, reset and shutdown, each told once with its figures."""
+    """Portfolio, warning, trigger, reset and shutdown, each sent once with its figures."""
     sidecar = make(PORTFOLIO_LOSS + oms.target(), top="lease = 0.3").start()
     sidecar.events(usdt("kraken", 4_000), usdt("mexc", 6_000))
     with Reader(sidecar) as reader:
@@ -150,6 +150,6 @@ def test_portfolio_loss_as_it_is_followed(make: Make, oms: Webhooks) -> None:
 
 
 def sidecar_incident(oms: Webhooks) -> Any:
-    """The one incident that the receiver was told to cancel for."""
+    """Return the one incident of the cancels that the receiver got."""
     (incident,) = {body["incident"] for body in oms.bodies}
     return incident

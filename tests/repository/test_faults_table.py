@@ -29,7 +29,7 @@ def names_in(path: Path) -> set[str]:
 
 
 def test_each_case_names_a_test_that_exists() -> None:
-    """Every row has a case, an outcome, and at least one test that stands in the tree."""
+    """Every row has a case, an outcome, and at least one test that exists."""
     missing = []
     for row in rows():
         assert len(row) == 3, f"not three cells: {row}"

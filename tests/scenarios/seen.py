@@ -1,4 +1,4 @@
-"""What a table can expect of the state: words, and where ``GET /v1/state`` shows what they name."""
+"""The words for parts of the state in tables, and their places in ``GET /v1/state``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COUNTERS = ("freeze_total", "orders_blocked", "orders_checked")  # shown as met
 
 
 def shown(view: View) -> dict[str, Any]:
-    """The state as it is shown, and beside it what is shown as metrics only."""
+    """The state as ``GET /v1/state`` shows it, and counters that only metrics show."""
     waits = {
         (one.limit, one.scope): one.until_ns and (one.until_ns - view.at_ns) / 1e9
         for one in view.breakers
@@ -26,7 +26,7 @@ def shown(view: View) -> dict[str, Any]:
 
 
 def seen(state: dict[str, Any], what: str, *of: str) -> object:
-    """One thing of the state: a level, a breaker, a limit, a position, a latency, a total."""
+    """Return a part of the state: a level, a breaker, a limit, a position, a latency, a total."""
     portfolio = state["portfolio"]
     if what == "level":
         return state["gate"]["levels"][of[0]]

@@ -1,17 +1,17 @@
 """Reads the tables of scenarios and plays them on the engine, in virtual time.
 
 A row is ``time | what happens | what follows``. A time is UTC, with its date when the day changes;
-a row without one happens at the same instant as the row before. A row without anything that
-happens adds to what follows from the row before. Several things that follow are parted by ``;``.
+a row without a time happens at the instant of the row before. A row where nothing
+happens adds to what follows from the row before. ``;`` separates several things that follow.
 ``#`` begins a comment. Above the rows, ``environment: NAME=VALUE …`` sets variables, ``logged: …``
-is a line that the sidecar logs when it reads the configuration, ``meanwhile: every 20 s …`` happens
-again and again beside the rows while riskmon runs, and ``configuration: NAME`` names one in config/
-that is not called as the table is.
+is a line that the sidecar logs when it reads the configuration, ``meanwhile: every 20 s …`` repeats
+beside the rows while riskmon runs, and ``configuration: NAME`` selects a file in config/ with
+another name than the table's.
 
-Every warning, change of a breaker, unknown limit and cancel must stand in the table, in its order:
-what nobody expected fails as what did not come. So must every gate that is not open: a level holds
-from the row that states it to the row that states another, and where nothing is stated it is
-allow. Of the rest of the state (that of ``GET /v1/state``) only what is written is looked at.
+Every warning, transition, unknown limit and cancel must be in the table, in its order: an
+unexpected one fails like a missing one. So must every gate that is not open: a level holds
+from the row that states it to the row that states another, and without a statement it is
+allow. Of the rest of the state (that of ``GET /v1/state``) only what is written is compared.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from riskmon.settings import load
 from tests.scenarios.gates import Gates
 from tests.scenarios.seen import same, seen, shown
 
-# What may be reported, with the fields that are written without their names. More are NAME=VALUE.
+# The reports, with the fields that are written without their names. Others are NAME=VALUE.
 REPORTED = {
     "latency": ("venue", "seconds"),
     "error": ("venue", "operation"),
@@ -74,7 +74,7 @@ _ANSWERS = ("allowed", "refused", "done")
 
 
 class ScenarioError(AssertionError):
-    """A row that did not come true, or that cannot be read; begins with its file and line."""
+    """A row that does not hold, or that cannot be read; the text begins with its file and line."""
 
 
 class Row(NamedTuple):
@@ -87,7 +87,7 @@ class Row(NamedTuple):
 
 
 def play(path: Path) -> None:
-    """Play a table; :class:`ScenarioError` with the first row that is not as it says."""
+    """Play a table; raise :class:`ScenarioError` for the first row that does not hold."""
     text = path.read_text(encoding="utf-8")
     variables = re.findall(r"^environment: (.*)$", text, re.MULTILINE)
     config = configuration(path)
@@ -145,7 +145,7 @@ def rows(path: Path, text: str) -> Iterator[Row]:
 
 @dataclass
 class Repeated:
-    """What happens again and again: when next, and every how many ns."""
+    """A repeated event: its next time and its period in ns."""
 
     due_ns: int
     every_ns: int
@@ -153,7 +153,7 @@ class Repeated:
 
 
 class Stage:
-    """An engine, its time, and what it has said since the last row."""
+    """An engine, its time, and its decisions since the last row."""
 
     def __init__(
         self, engine: Engine, begin_ns: int, meanwhile: Sequence[tuple[str, str]] = ()
@@ -168,11 +168,11 @@ class Stage:
         self.answers: list[CheckAnswer | OperateAnswer] = []
         self.records: dict[str, Record] = {}
         self.gates = Gates()
-        self._shown: dict[str, Any] = {}  # the state after a row, made when first looked at
+        self._shown: dict[str, Any] = {}  # the state after a row, built on first use
         self._start(unclean=False)
 
     def play(self, row: Row) -> None:
-        """Let a row happen, and compare what followed."""
+        """Play a row and compare what follows."""
         self._shown = {}
         self._pass_time(row.at_ns)
         self._happen(row.happens)
@@ -201,10 +201,10 @@ class Stage:
         for one in outcome.decisions:
             if isinstance(one, Record):
                 self.records[one.id] = one
-        self.gates.look({s: LEVEL_NAMES[level] for s, level in self.engine.levels.items()})
+        self.gates.add({s: LEVEL_NAMES[level] for s, level in self.engine.levels.items()})
 
     def _pass_time(self, until_ns: int) -> None:
-        """Wake the engine whenever it asks to be woken; let happen what happens meanwhile."""
+        """Step the engine at each of its deadlines and at each repeated event."""
         while (due_ns := self._due_ns()) <= until_ns:
             self.row_ns = max(self.row_ns, due_ns)
             for one in self._meanwhile:
@@ -256,7 +256,7 @@ class Stage:
             raise ValueError(f"nothing like {happens!r} can happen")
 
     def _operate(self, action: Any, scope: str, *words: str) -> None:
-        """An operator who has just looked, unless another generation is given."""
+        """Send an operator's call with the current generation, unless another is given."""
         more: dict[str, Any] = {key: _number(value) for key, value in _named((), words).items()}
         known = {"generation": self.engine.generation, "reason": "as the table says"}
         self._step(ev.Operate(action=action, scope=scope, **{**known, **more}))
@@ -279,7 +279,7 @@ class Stage:
 
     def _compare(self, row: Row) -> None:
         told = [one for one in row.follows if _is_decision(one)]
-        found = [text for one in self.decisions if (text := _told(one))]
+        found = [text for one in self.decisions if (text := _written(one))]
         if told != found:
             raise ScenarioError(
                 f"{row.place}: expected {told or 'nothing'}, got {found or 'nothing'}"
@@ -290,16 +290,16 @@ class Stage:
             raise ScenarioError(f"{row.place}: expected answer {answers}, got {given}")
         for one in row.follows:
             if one not in told and one not in answers:
-                self._look(row.place, one)
+                self._compare_one(row.place, one)
         levels = dict(one.split()[1:] for one in row.follows if one.startswith("level "))
-        if wrong := self.gates.unsaid(levels):
+        if wrong := self.gates.unstated(levels):
             raise ScenarioError(f"{row.place}: expected every other gate as before, got {wrong}")
 
-    def _look(self, place: str, expected: str) -> None:
+    def _compare_one(self, place: str, expected: str) -> None:
         at = _POSITION.fullmatch(expected)
         if at is not None:
-            self._look(place, f"position {at[1]} quantity {at[2]}")
-            self._look(place, f"position {at[1]} entry_price {at[3]}")
+            self._compare_one(place, f"position {at[1]} quantity {at[2]}")
+            self._compare_one(place, f"position {at[1]} entry_price {at[3]}")
             return
         *words, value = expected.split(" = ") if " = " in expected else expected.rsplit(" ", 1)
         what, *of = words[0].split()
@@ -312,7 +312,7 @@ class Stage:
             raise ScenarioError(f"{place}: expected {expected!r}, got {found!r}")
 
     def _recorded(self, of: list[str]) -> object:
-        """A figure of the latest incident, or how many there were."""
+        """A figure of the latest incident, or the number of incidents."""
         incidents = [one for one in self.records.values() if one.kind in ("trip", "freeze")]
         return getattr(incidents[-1], of[0]) if of else len(incidents)
 
@@ -327,7 +327,7 @@ def _named(order: tuple[str, ...], words: list[str] | tuple[str, ...]) -> dict[s
 
 
 def _repeated(line: str, count: int) -> list[str]:
-    """The same again and again, or with its last number going evenly from one to another."""
+    """Repeat a text, or vary its last number evenly between two values."""
     spread = _SPREAD.match(line)
     if spread is None:
         return [line] * count
@@ -359,8 +359,8 @@ def _is_decision(text: str) -> bool:
     return bool(_CHANGE.match(text)) or text.startswith(_DECISIONS)
 
 
-def _told(one: Decision) -> str:
-    """A decision as the tables write it; "" for what they leave out (records, withdrawals)."""
+def _written(one: Decision) -> str:
+    """A decision in the notation of the tables; "" for those left out (records, withdrawals)."""
     if isinstance(one, Transition):
         return f"{one.limit} {one.scope}: {one.before} -> {one.after}"
     if isinstance(one, Warned):

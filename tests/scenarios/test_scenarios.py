@@ -1,4 +1,4 @@
-"""Every table in tests/scenarios comes true, and a table that does not is told with its line."""
+"""Every table in tests/scenarios holds, and a table that does not hold fails with its line."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ TABLES = sorted(SCENARIOS.glob("*.txt"))
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
 def test_a_scenario(path: Path) -> None:
-    """All that a table says follows, and nothing that it does not say."""
+    """Exactly the consequences in the table follow."""
     play(path)
 
 
 def test_every_configuration_has_its_table() -> None:
-    """No configuration lies about without a story."""
+    """Every configuration has a table that uses it."""
     assert {*(SCENARIOS / "config").glob("*.toml")} == {configuration(path) for path in TABLES}
 
 
@@ -47,8 +47,8 @@ FREEZE = [
         ),
     ],
 )
-def test_a_wrong_expectation_is_seen(tmp_path: Path, line: int, wrong: str, says: str) -> None:
-    """A table that says something else fails, with its file, its line and what was found."""
+def test_a_wrong_expectation_fails(tmp_path: Path, line: int, wrong: str, says: str) -> None:
+    """A table with a wrong expectation fails with its file, its line and the actual value."""
     (tmp_path / "config").mkdir()
     config = "[limits.edge]\nmin = 200\n"
     (tmp_path / "config" / "story.toml").write_text(config, encoding="utf-8")

@@ -30,7 +30,7 @@ HASH = "sha256:" + "0" * 64
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No file of this machine takes part."""
+    """Hide the configuration files of this machine."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("riskmon.settings.sources.FILES", (Path("riskmon.toml"),))
 
@@ -58,7 +58,7 @@ def limit(found: Settings, name: str) -> Any:
 
 @pytest.mark.parametrize("file", BAD, ids=lambda file: file.stem)
 def test_bad_file_names_every_fault(file: Path) -> None:
-    """Each bad file gives exactly the text beside it, and no secret that stands in it."""
+    """Each bad file gives exactly the text beside it, and none of its secrets."""
     # A copy: a checkout may have been made with a umask that lets a group write.
     shutil.copyfile(file, file.name)
     with pytest.raises(SettingsError) as error:
@@ -67,22 +67,22 @@ def test_bad_file_names_every_fault(file: Path) -> None:
     assert "hunter2" not in str(error.value)
 
 
-def test_a_file_that_is_named_must_be_there() -> None:
-    """A path that was given is never passed over for the defaults."""
+def test_a_named_file_must_exist() -> None:
+    """A given path that does not exist is a fault."""
     with pytest.raises(SettingsError, match=r"nowhere\.toml: cannot be read: No such file"):
         load(Path("nowhere.toml"), HOME)
 
 
 def test_a_file_with_brackets_without_end_is_one_fault() -> None:
-    """What overruns the parser's stack is a fault like any other."""
+    """A file that overruns the parser's stack is a fault like any other."""
     assert faults("a = " + "[" * 100_000)[0].startswith("somewhere: cannot be parsed")
 
 
 # -- what is read ---------------------------------------------------------------------------------
 
 
-def test_nothing_is_needed() -> None:
-    """Without a file and without variables the defaults stand, and the default limits are on."""
+def test_the_defaults() -> None:
+    """Without a file and variables the defaults apply, and the default limits are on."""
     found = load(None, HOME)
     assert found.source is None
     assert found.account == "main"
@@ -99,7 +99,7 @@ def test_nothing_is_needed() -> None:
 
 
 def test_the_whole_file_is_read() -> None:
-    """Every section arrives where it belongs, and the engine is told its part."""
+    """Every section is in the settings, and the engine's part in its configuration."""
     private("oms.secret", f"{SECRET}\n")
     found = settings(f"""
         account = "desk-1"
@@ -165,7 +165,7 @@ def test_the_whole_file_is_read() -> None:
 
 
 def test_settings_cannot_be_changed() -> None:
-    """What was loaded stays as it is."""
+    """Loaded settings are immutable."""
     with pytest.raises(AttributeError):
         settings().lease = 3  # type: ignore[misc]
 
@@ -206,7 +206,7 @@ def test_environment_over_dotenv_over_file() -> None:
 
 
 def test_dotenv_fills_in_what_it_names() -> None:
-    """A value may be put together from another; a name without a value sets nothing."""
+    """A value may refer to another; a name without a value sets nothing."""
     Path(".env").write_text("DESK=desk-1\nRISKMON_ACCOUNT=${DESK}-main\nRISKMON_LEASE\n")
     found = settings()
     assert (found.account, found.lease) == ("desk-1-main", 0.5)
@@ -229,10 +229,10 @@ def test_dotenv_fills_in_what_it_names() -> None:
         ("RISKMON_JOURNAL__KEEP_DAYS", "2", "journal.keep_days", 2),
     ],
 )
-def test_a_variable_becomes_what_its_key_takes(
+def test_a_variable_gets_the_type_of_its_key(
     name: str, text: str, path: str, value: object
 ) -> None:
-    """Digits are text where text is wanted; a list is replaced whole; a mapping keeps its case."""
+    """Digits are text for a text key; a list is replaced whole; a mapping keeps its case."""
     found: Any = settings('[http]\nhosts = ["a", "c"]', **{name: text})
     for key in path.split("."):
         found = getattr(found, key)
@@ -331,7 +331,7 @@ def test_a_kind_given_as_json_types_the_other_variables_of_its_limit() -> None:
 
 
 def test_faults_of_file_and_environment_come_together() -> None:
-    """One start names all that must be mended."""
+    """One start names every fault of file and environment."""
     found = faults("lease = 0\n[limits.latency_p99]\nmax = 0", RISKMON_CHECK_TTL="x", RISKMON_X="1")
     assert [fault.partition(":")[0] for fault in found] == [
         "lease",
@@ -402,13 +402,13 @@ def test_limits_are_written_or_by_default() -> None:
 
 @pytest.mark.parametrize("kind", LIMITS)
 def test_every_kind_is_known_by_its_key(kind: str) -> None:
-    """A kind that stands in the table of limits can be configured, and its keys are its own."""
+    """Every kind in the table of limits can be configured, with its own keys."""
     assert f"limits.{kind}.nonsense: unknown key" in faults(f"[limits.{kind}]\nnonsense = 1")
 
 
 @pytest.mark.parametrize("kind", LIMITS)
-def test_a_limit_that_is_off_is_not_there(kind: str) -> None:
-    """`enabled = false` removes a limit, default or not, and asks for no bound."""
+def test_a_limit_with_enabled_false_is_left_out(kind: str) -> None:
+    """`enabled = false` removes a limit, default or not, and needs no bound."""
     found = settings(f"[limits.{kind}]\nenabled = false")
     assert kind not in [x.name for x in found.limits]
 
@@ -438,7 +438,7 @@ def test_overrides_take_every_scope() -> None:
     ],
 )
 def test_loopback_needs_neither_tls_nor_tokens(listen: str, url: str) -> None:
-    """What reaches no further than this machine may stand open for reading."""
+    """A listener on loopback needs neither TLS nor tokens for reading."""
     http = settings(f'[http]\nlisten = "{listen}"').http
     assert http.is_loopback
     assert http.url == url
@@ -446,7 +446,7 @@ def test_loopback_needs_neither_tls_nor_tokens(listen: str, url: str) -> None:
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:1", "[::]:1", "192.168.1.5:1", "riskmon:1"])
 def test_beyond_loopback_with_tokens(listen: str) -> None:
-    """With tokens it takes TLS, or the word that something else encrypts, which is warned of."""
+    """With tokens TLS is required, or a statement that a proxy encrypts, which logs a warning."""
     text = f'[http]\nlisten = "{listen}"\ntokens=[{{name="a", role="read", hash="{HASH}"}}]\n'
     assert [fault.split(":")[0] for fault in faults(text)] == ["http.tls_certificate"]
     assert any("clear text" in w for w in settings(text + "insecure = true").warnings())
@@ -468,7 +468,7 @@ def test_beyond_loopback_with_tokens(listen: str) -> None:
     ],
 )
 def test_one_secret(written: str) -> None:
-    """A secret stands in the configuration or in a file."""
+    """A secret is in the configuration or in a file."""
     private("one", f"{SECRET}\n")
     text = f'[[cancel]]\nname = "oms"\nurl = "http://oms/c"\n{written}'
     assert settings(text).cancel[0].secret == (SECRET,)
@@ -491,8 +491,8 @@ def test_two_secrets_while_one_is_rotated_in(written: str) -> None:
     assert settings(text).cancel[0].secret == (SECRET, OTHER_SECRET)
 
 
-def test_a_bad_secret_in_a_file_is_told_without_it() -> None:
-    """The fault names the key of the file and shows nothing of what it holds."""
+def test_the_fault_of_a_bad_secret_in_a_file_does_not_show_it() -> None:
+    """The fault names the key of the file and shows none of its content."""
     private("bad", "whsec_hunter2")
     text = '[[cancel]]\nname = "oms"\nurl = "http://oms/c"\nsecret_file = "bad"'
     found = faults(text)
@@ -502,7 +502,7 @@ def test_a_bad_secret_in_a_file_is_told_without_it() -> None:
 
 
 def test_no_secret_in_what_is_printed() -> None:
-    """A log line with the settings in it gives nothing away."""
+    """A log line with the settings shows no secret."""
     text = f'[[cancel]]\nname = "oms"\nurl = "http://oms/c"\nsecret = "{SECRET}"'
     assert SECRET not in repr(settings(text))
 
@@ -530,7 +530,7 @@ def test_an_older_variable_sets_its_limit(name: str) -> None:
     assert found.notes == (f"{name} is an older name: set limits.{kind}.max instead",)
 
 
-def test_older_variables_stand_between_file_and_environment() -> None:
+def test_older_variables_are_between_file_and_environment() -> None:
     """They override the file, and a RISKMON_ variable overrides them."""
     text = "[limits.error_streak]\nmax = 3"
     old = {"MAX_CONSECUTIVE_ERRORS": "4"}
@@ -578,7 +578,7 @@ def test_the_older_switch_acts_on_these_limits_only(word: str, is_on: bool) -> N
     ],
 )
 def test_a_bad_older_variable_is_named(name: str, text: str, fault: str) -> None:
-    """Its fault carries the name that was written."""
+    """Its fault has the name of the variable."""
     assert faults(**{name: text}) == [fault]
 
 
@@ -625,7 +625,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 def test_whatever_is_written_gives_settings_or_faults(
     data: dict[str, Any], text: Any, key: str
 ) -> None:
-    """No tables and no variables end in anything but settings or a list of faults."""
+    """Any tables and variables give settings or a list of faults."""
     variables = {**HOME, f"RISKMON_LIMITS__LATENCY_P99__{key.upper()}": json.dumps(text)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("riskmon.settings.sources.read_file", lambda _, **__: deepcopy(data))

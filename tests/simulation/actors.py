@@ -15,7 +15,7 @@ from tests.simulation.truth import Truth
 VENUES = ("kraken", "mexc")
 SYMBOLS = tuple(f"S{number}/USDT" for number in range(6))
 SCOPES = ("account", *(f"venue:{venue}" for venue in VENUES), "symbol:S0/USDT", "strategy:mm0")
-FILLS_PER_SYMBOL = 48  # each a power of two, so that a sum shows which of them it has
+FILLS_PER_SYMBOL = 48  # each a power of two, so that a sum identifies its terms
 GIVES_UP_SECONDS = 2.0
 REFUSALS = (NotDurable, NotReady, QueueFull, TimeoutError)
 
@@ -81,7 +81,7 @@ class Bot:
         return batch
 
     async def ask(self, process: Process) -> str | None:
-        """Ask whether an order may be sent; the scope, if it may."""
+        """Check an order; return its scope if it is allowed."""
         order = ev.Check(venue=self.venue, symbol="S0/USDT", side="buy", quantity=1.0, price=1.0)
         answer = await asyncio.wait_for(process.check(order), GIVES_UP_SECONDS)
         return f"venue:{self.venue}" if answer.allowed else None
@@ -89,13 +89,13 @@ class Bot:
 
 @dataclass
 class Operator:
-    """Freezes, and ends what only an operator ends."""
+    """An operator who freezes scopes, and ends freezes and trips."""
 
     random: Random
     calls: int = 0
 
     async def freeze(self, process: Process, truth: Truth, scope: str) -> str:
-        """Freeze a scope; what came of it."""
+        """Freeze a scope; return the answer as text."""
         self.calls += 1
         reason = f"call {self.calls}"
         call = ev.Operate(action="freeze", scope=scope, reason=reason)
@@ -106,7 +106,7 @@ class Operator:
         return f"{answer.status} {answer.detail}"
 
     async def loosen(self, process: Process, truth: Truth, scope: str) -> str:
-        """End what is shut over a scope, as far as it may be ended; what came of it."""
+        """Unfreeze and reset a scope, as far as that is allowed; return the answers as text."""
         self.calls += 1
         told = []
         if scope == "account":

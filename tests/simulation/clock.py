@@ -12,7 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 SECOND_NS = 10**9
-READING_NS = 50  # that reading the clock takes: two readings are never the same
+READING_NS = 50  # the duration of a reading: no two readings are equal
 _BEGIN_WALL_NS = 1_767_323_045 * SECOND_NS  # 2026-01-02
 _BEGIN_BOOT_NS = 1_000 * SECOND_NS
 
@@ -39,12 +39,12 @@ class VirtualClock:
         return self.ns + self.wall_offset_ns
 
     def reboot(self) -> None:
-        """CLOCK_BOOTTIME begins anew."""
+        """Restart CLOCK_BOOTTIME."""
         self._boot_offset_ns = 5 * SECOND_NS - self.ns
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Have the `time` module show this clock."""
+        """Make the `time` module read this clock."""
         real = time.clock_gettime_ns
 
         def clock_gettime_ns(clock_id: int) -> int:

@@ -1,4 +1,4 @@
-"""What may happen to the files of a sidecar that is down."""
+"""Damage to the files of a stopped sidecar."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SECTOR_BYTES = 512
 
 
 def damage(random: Random, state: Path, copy: Image | None) -> str:
-    """Lose a part of the journal; what was done. ``copy`` is an earlier copy of the directory."""
+    """Damage the journal; return a description. ``copy`` is an earlier copy of the directory."""
     ways: list[Callable[[Random, Path], str]] = [
         _cut_log, _cut_log, _flip_bit, _flip_bit, _remove_log, _empty_journal, _remove_journal,
         _remove_all,
@@ -41,7 +41,7 @@ def _flip_bit(random: Random, state: Path) -> str:
     content = bytearray(_log(state).read_bytes() if _log(state).exists() else b"")
     if not content:
         return "there is no log to damage"
-    # The beginning of the log is what matters most: its header, and the first frames.
+    # The beginning of the log matters most: its header and the first frames.
     at = random.randrange(min(len(content), random.choice((32, 4096, len(content)))))
     content[at] ^= 1 << random.randrange(8)
     _log(state).write_bytes(content)

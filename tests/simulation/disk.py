@@ -1,4 +1,4 @@
-"""The disk under SQLite: what is written, what is synced, and what a fault leaves of it.
+"""The disk below SQLite: written and synced content, and the content after a fault.
 
 Files are real, in a directory in memory: their content is what the page cache holds, which a kill
 does not touch. Beside each file its synced content is kept, with the writes since. A loss of power
@@ -28,12 +28,12 @@ Mode = Literal["sound", "full", "write_fails", "sync_fails"]
 
 
 class Killed(BaseException):
-    """The process ends at this very instruction."""
+    """The process ends at this instruction."""
 
 
 @dataclass
 class _Synced:
-    """A file's content as of its last sync, and what was written since."""
+    """The content of a file at its last sync, and the writes since."""
 
     content: bytearray = field(default_factory=bytearray)
     pending: list[tuple[int, bytes | None]] = field(default_factory=list)  # None: truncated there
@@ -44,7 +44,7 @@ class _Synced:
         self.pending.clear()
 
     def torn(self, random: Random) -> bytes:
-        """What the disk may hold without another sync."""
+        """Return a content that the disk may have without another sync."""
         content, likely = bytearray(self.content), random.choice((0.0, 0.5, 0.9, 1.0))
         for offset, data in self.pending:
             if data is None:
@@ -74,7 +74,7 @@ def _fault(kind: type[apsw.Error], code: int) -> apsw.Error:
 
 
 class Disk:
-    """All of SQLite's files of one simulation.
+    """The files of SQLite in one simulation.
 
     ``on_operation`` is called before each write, sync, truncation and deletion, and may raise
     :class:`Killed`. While ``dead``, the process that asks is no more: what it still does to the
@@ -93,7 +93,7 @@ class Disk:
         self._synced: dict[int, _Synced] = {}  # by inode: a file may get another name
 
     def fail(self, random: Random) -> str:
-        """Fail from here on in some way; which."""
+        """Start to fail in a random way; return a description."""
         self.mode = random.choice(("full", "full", "write_fails", "sync_fails"))
         self.hits_marks = self.mode != "full" and random.random() < 0.5
         self.room_bytes = random.choice((RESERVE_BYTES, RESERVE_BYTES, 4_000))
@@ -106,7 +106,7 @@ class Disk:
         return self.mode == "sound" or (self.mode == "full" and has_reserve)
 
     def operate(self, kind: Literal["write", "sync", "other"], size: int = 0) -> None:
-        """One operation of ``size`` bytes is about to happen."""
+        """Count an operation of ``size`` bytes, and fail it where the disk fails."""
         if self.dead:
             return
         self.operations += 1
@@ -119,7 +119,7 @@ class Disk:
             raise _fault(apsw.IOError, apsw.SQLITE_IOERR_FSYNC)
 
     def _takes(self, size: int) -> bool:
-        """Whether a full disk takes so many bytes, in the room of the reserve."""
+        """Whether a full disk has room for so many bytes, in that of the reserve."""
         reserve = self._state / RESERVE_NAME
         if size > self.room_bytes or not reserve.exists() or reserve.stat().st_size:
             return False
@@ -127,12 +127,12 @@ class Disk:
         return True
 
     def pwrite(self, handle: int, data: bytes, offset: int) -> int:
-        """A write that SQLite has no part in, such as of a mark."""
+        """A write outside of SQLite, such as of a mark."""
         self._operate_own(handle, "write_fails")
         return _pwrite(handle, data, offset)
 
     def fsync(self, handle: int) -> None:
-        """A sync that SQLite has no part in."""
+        """A sync outside of SQLite."""
         self._operate_own(handle, "sync_fails")
         synced = self._synced.get(os.fstat(handle).st_ino)
         if synced is not None and not self.dead:
@@ -157,7 +157,7 @@ class Disk:
         return Path(f"/proc/self/fd/{handle}").readlink().is_relative_to(self._state)
 
     def file(self, path: str) -> _Synced:
-        """What is known of a file; one that is met for the first time is synced as it is."""
+        """Return the synced content of a file; a new file counts as synced."""
         there = Path(path)
         inode = there.stat().st_ino
         if inode not in self._synced:
@@ -165,11 +165,11 @@ class Disk:
         return self._synced[inode]
 
     def settle(self) -> None:
-        """Files were changed from outside: take them as they are."""
+        """Take all files as synced after a change from outside."""
         self._synced.clear()
 
     def lose_power(self, directory: Path) -> None:
-        """Leave in each file of a directory what the disk holds."""
+        """Replace each file of a directory by what the disk retains."""
         for path in directory.iterdir():
             if (synced := self._synced.get(path.stat().st_ino)) is not None:
                 path.write_bytes(synced.torn(self._random))

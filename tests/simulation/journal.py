@@ -1,4 +1,4 @@
-"""The production journal, whose writer's work is done on the simulation's one thread."""
+"""The production journal with its writer's work on the thread of the simulation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Done = Callable[[BaseException | None], None]
 
 
 class Watcher(Protocol):
-    """What the simulation sees of a journal."""
+    """The simulation's view of a journal."""
 
     def submitted(self, commit: Commit) -> None:
         """A commit is handed over."""
@@ -23,7 +23,7 @@ class Watcher(Protocol):
         """The disk has these commits."""
 
     def acknowledged(self, commit: Commit) -> None:
-        """The loop is about to see that this commit is durable."""
+        """The sequencer is about to be notified that this commit is durable."""
 
     def recovered(self, found: list[Entry], lost: str) -> None:
         """A start reads these entries; ``lost`` is the loss that it accepts."""
@@ -39,7 +39,7 @@ class Watcher(Protocol):
 
 
 class _Inline:
-    """Stands in for the writer thread at the end: joining it does what it would have done."""
+    """Replaces the writer thread at the end: its join does the remaining work."""
 
     def __init__(self, work: Callable[[], None]) -> None:
         self._work = work
@@ -49,7 +49,7 @@ class _Inline:
 
 
 class SimulatedJournal(Journal):
-    """Writes when the watcher's disk lets it, in the same order and by the same code."""
+    """A journal that writes when the watcher's disk permits, in the same order, by its own code."""
 
     watcher: Watcher  # set on a subclass: the sidecar opens the journal by its class
     _answered_at = 0.0
@@ -57,11 +57,11 @@ class SimulatedJournal(Journal):
 
     @cached_property
     def _waiting(self) -> dict[Done, Commit]:
-        """The commits that are not durable, by what is called when they are."""
+        """The commits that are not durable, by their callbacks."""
         return {}
 
     def _run(self) -> None:
-        """The thread ends at once."""
+        """End the thread immediately."""
 
     def recover(self) -> Recovered:
         recovered = super().recover()
@@ -111,7 +111,7 @@ class SimulatedJournal(Journal):
             self._working = loop.call_later(self.watcher.write_seconds(), self._work)
 
     def _work(self) -> None:
-        """Do what the thread would do until nothing waits for it."""
+        """Do the thread's work until its queue is empty."""
         self._working = None
         if not self._closed:
             self._jobs.put(None)

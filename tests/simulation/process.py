@@ -1,4 +1,4 @@
-"""One sidecar, as production composes it, without signals and sockets."""
+"""A production sidecar without signals and sockets."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from riskmon.web import Running
 
 
 class _NoListener:
-    """Nothing listens: bots and operators call the sidecar as its HTTP edge does."""
+    """No listener: bots and operators call the sidecar as its HTTP edge does."""
 
     port = 0
     connections = 0
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
 
 class _NoLog:
@@ -26,7 +26,7 @@ class _NoLog:
 
 
 class Process(Sidecar):
-    """The production sidecar; only what reaches out of the simulation is left out."""
+    """The production sidecar without its connections to the outside."""
 
     def __init__(self, settings: Settings, *, accept_loss: bool) -> None:
         super().__init__(settings, cast("Log", _NoLog()), accept_loss=accept_loss)
@@ -43,5 +43,5 @@ class Process(Sidecar):
         return self.sequencer is not None and not self._state
 
     def stop_in_order(self) -> None:
-        """What SIGTERM does."""
+        """Stop as by SIGTERM."""
         self._stop()

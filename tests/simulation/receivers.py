@@ -1,4 +1,4 @@
-"""Receivers of cancels, and the one place where the outbox meets them instead of a network."""
+"""Receivers of cancels, and the sender that replaces the network between them and the outbox."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Receiver:
     attempted_at: dict[str, float] = field(default_factory=dict)  # incident -> latest attempt
 
     async def post(self, delivery_id: str, incident: str) -> Attempt:
-        """One attempt, as the network would let it happen."""
+        """Make one attempt, with the delays and failures of a network."""
         loop, random = asyncio.get_running_loop(), self.random
         self.attempted_at[incident] = loop.time()
         mood = self.mood
@@ -65,7 +65,7 @@ class SimulatedSender:
             return Attempt(classify(error), f"{type(error).__name__}: {error}")
 
     def sign_ahead(self, delivery_id: str, body: bytes) -> None:
-        """Nothing is signed."""
+        """Do nothing: simulated deliveries are not signed."""
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""

@@ -1,4 +1,4 @@
-"""One simulation: a seed decides everything, and a broken invariant ends it."""
+"""One simulation: it depends on its seed alone, and a broken invariant ends it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Simulation:
         self.trouble_until = TROUBLE_SECONDS
         self.accepts_loss = False
         self.is_damaged = False  # since the latest start
-        self.has_one_mark = False  # the other may not hold what is needed, since the latest start
+        self.has_one_mark = False  # since the latest start: the other may lack what is needed
         self.mark_versions: list[bytes] = []  # since it was last synced
         self.mark_inode = 0
         self.was_killed = False  # the latest process that let anything trade
@@ -115,13 +115,13 @@ class Simulation:
         def check() -> None:
             self.truth.check_lineage(found, lost)
             if lost:
-                self.copy = None  # its entries are of another past
+                self.copy = None  # its entries are of another history
             self.truth.restarted(len(found), lost)
 
         self._hold(check)
 
     def fsync(self, handle: int) -> None:
-        """A sync that SQLite has no part in: of a mark, it makes earlier versions impossible."""
+        """A sync outside of SQLite; of a mark, it excludes its earlier versions."""
         self.disk.fsync(handle)
         mark = self.state / "mark"
         if self._is_live and mark.exists() and os.path.samestat(os.fstat(handle), mark.stat()):
@@ -141,7 +141,7 @@ class Simulation:
         return not self.ended and self.violation is None
 
     def _hold(self, check: Callable[[], None]) -> None:
-        """Do what may find a violation: production code must not catch it."""
+        """Run a check whose violation production code must not catch."""
         try:
             check()
         except Violation as violation:
@@ -149,7 +149,7 @@ class Simulation:
             self._stop_loop()
 
     def each_turn(self) -> None:
-        """Between any two rounds of the event loop: what a reader sees now."""
+        """Check the gate between any two rounds of the event loop."""
         if not self._is_live:
             return
         sequencer = self.process.sequencer if self.process is not None else None
@@ -174,7 +174,7 @@ class Simulation:
         if self.ended:
             return
         if not self.state.exists():
-            how = "kill"  # a loss of power besides would take both marks
+            how = "kill"  # a loss of power in addition would lose both marks
         self.tell(f"{how} {where}".rstrip())
         self.ended = how
         self.image = Image([self.state, self.shm])
@@ -188,7 +188,7 @@ class Simulation:
     # -- lives -------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Live through all trouble and a healthy time after it. Raises :class:`Violation`."""
+        """Run a time with faults and a healthy time after it. Raises :class:`Violation`."""
         lives = 0
         while not self._is_over():
             lives += 1
@@ -218,7 +218,7 @@ class Simulation:
             pass
         finally:
             end_ns = self.clock.ns
-            self._bury(loop)
+            self._discard(loop)
             self.clock.ns = end_ns
             asyncio.set_event_loop(None)
         if not self.ended:
@@ -232,8 +232,8 @@ class Simulation:
             self.violation = self.violation or violation
             self._stop_loop()
 
-    def _bury(self, loop: VirtualLoop) -> None:
-        """Let go of everything that the process held, without any effect."""
+    def _discard(self, loop: VirtualLoop) -> None:
+        """Release the resources of the ended process, without any effect."""
         self.operations_left = -1
         while tasks := asyncio.all_tasks(loop):
             for task in tasks:
@@ -243,7 +243,7 @@ class Simulation:
         loop.close()
 
     def _after(self, end_ns: int) -> None:
-        # While the account is shut no order is placed: the cancel of an earlier start is enough.
+        # While the account halts no order is placed: the cancel of an earlier start is enough.
         has_traded = self.truth.open_ns.get("account", -1) >= self.served_ns >= 0
         self.was_killed |= has_traded and self.ended != ""
         self.truth.has_failed &= self.ended != "power"  # its note is synced at an orderly end
@@ -258,7 +258,7 @@ class Simulation:
                 self.truth.unheld = None
             self._lose_power()
         elif not self._is_healthy:
-            self._meddle()
+            self._change_files()
 
     def _lose_power(self) -> None:
         self.has_one_mark = True
@@ -270,8 +270,8 @@ class Simulation:
         self.gate.close()
         self.gate = Gate.open(self.settings.gate)
 
-    def _meddle(self) -> None:
-        """Now and then, something happens to the files while no process runs."""
+    def _change_files(self) -> None:
+        """Sometimes change the files while no process runs."""
         random = self.random
         is_whole = not (self.is_damaged or self.has_one_mark)
         if random.random() < 0.12 and is_whole and self.state.exists():
@@ -321,7 +321,7 @@ class Simulation:
                 task.cancel()
 
     async def _guarded(self, actor: Actor) -> None:
-        """An actor, whose findings end the simulation."""
+        """Run an actor; its violations end the simulation."""
         try:
             await actor()
         except Exception as error:
@@ -330,7 +330,7 @@ class Simulation:
                 self.violation = Violation(str(error) if found else f"an actor failed: {error!r}")
                 self._stop_loop()
 
-    # -- those who use it --------------------------------------------------------------------------
+    # -- bots and operators ------------------------------------------------------------------------
 
     def _serving(self) -> Process | None:
         process = self.process
@@ -383,7 +383,7 @@ class Simulation:
         }
 
     async def _watch(self) -> None:
-        """Look at a start once, then at its cancels each second; end a healthy time."""
+        """Check a start once, then its cancels each second; end a healthy time."""
         while (process := self._serving()) is None:  # noqa: ASYNC110 - it has no event for it
             await asyncio.sleep(0.001)
         self.accepts_loss = self.is_damaged = self.has_one_mark = False
@@ -415,7 +415,7 @@ class Simulation:
                     raise Violation(f"the cancel of {cancel.incident} at {target} is not tried")
 
     def _check_end(self, view: View) -> None:
-        """After a healthy while everything is open, and every cancel arrived."""
+        """Check that after a healthy time everything is open, and every cancel has arrived."""
         if view.level != "allow":
             shut = [(b.limit, b.scope, b.state) for b in view.breakers if b.state != "closed"]
             raise Violation(f"the account is at {view.level} after a healthy while: {shut}")
@@ -426,7 +426,7 @@ class Simulation:
         if owed:
             raise Violation(f"cancels never arrived: {owed}")
 
-    # -- trouble -----------------------------------------------------------------------------------
+    # -- faults ------------------------------------------------------------------------------------
 
     async def _trouble(self) -> None:
         random = self.random

@@ -1,4 +1,4 @@
-"""What was promised to the outside, and the invariants that compare it with what is seen."""
+"""The promises of the sidecar to the outside, and the invariants that check them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LATE_SECONDS = 20.0  # the longest wait between two attempts, and its jitter
 
 
 class Violation(AssertionError):
-    """An invariant does not hold."""
+    """An invariant is broken."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Cancel:
 
 @dataclass
 class Truth:
-    """All that outlives a process."""
+    """The promises and observations that outlive a process."""
 
     lease_ns: int
     cancels_kept: bool  # a start after a kill cancels for the whole account
@@ -45,7 +45,7 @@ class Truth:
     durable_ids: set[str] = field(default_factory=set)  # facts and operations
     fills: dict[str, tuple[int, str, float]] = field(default_factory=dict)  # id -> seq, symbol, …
     acknowledged_fills: set[str] = field(default_factory=set)
-    frozen: set[str] = field(default_factory=set)  # scopes; nobody asked to end it since
+    frozen: set[str] = field(default_factory=set)  # scopes without a later call to end the freeze
     loosened: dict[str, int] = field(default_factory=dict)  # scope -> calls to end a freeze
     cancels: dict[str, Cancel] = field(default_factory=dict)
     withdrawn: set[str] = field(default_factory=set)
@@ -115,13 +115,13 @@ class Truth:
             self.acknowledged_seq = commit.entries[-1].seq
 
     def acknowledged_fill(self, fill: ev.Fill) -> None:
-        """A bot was told that its fill is taken."""
+        """A fill is acknowledged to a bot."""
         if fill.id not in self.durable_ids:
             raise Violation(f"fill {fill.id} is acknowledged and not durable")
         self.acknowledged_fills.add(fill.id)
 
     def acknowledged_freeze(self, scope: str, reason: str, loosened: int) -> None:
-        """An operator was told that a scope is frozen, and was asked before so many loosenings."""
+        """A freeze is acknowledged to an operator; ``began`` counts earlier calls to end one."""
         if reason not in self.durable_ids:
             raise Violation(f"the freeze of {scope} is acknowledged and not durable")
         if self.loosened.get(scope, 0) == loosened:
@@ -134,7 +134,7 @@ class Truth:
             raise Violation("a write fails beside a full reserve")
 
     def process_ended(self, now_ns: int) -> None:
-        """The process is gone; what it granted lapses."""
+        """The process has ended; its leases lapse."""
         self.engine = None
         if self.has_failed:
             for entry in [one.entries[-1] for one in self.unwritten if _shuts(one)][:1]:
@@ -147,7 +147,7 @@ class Truth:
     # -- what must hold ---------------------------------------------------------------------------
 
     def check_gate(self, gate: Gate, scopes: list[str], now_ns: int) -> None:
-        """What a reader sees at this instant against everything that bounds it."""
+        """Check the levels that a reader sees against everything that bounds them."""
         self.checks += 1
         account = level_of(gate, "account")
         for scope in scopes:
@@ -171,7 +171,7 @@ class Truth:
                 raise Violation(f"{scope} is at level {seen} on a disk that hangs")
 
     def check_allowed(self, scope: str, now_ns: int) -> None:
-        """A check was answered with allowed: its gate was open, or opens with the next renewal."""
+        """Check an allowed answer: its gate is open, or opens with the next renewal."""
         if now_ns - self.open_ns.get(scope, -self.lease_ns) <= self.lease_ns:
             return
         hangs = self.waiting_since_ns and now_ns - self.waiting_since_ns[0] > self.lease_ns
@@ -179,7 +179,7 @@ class Truth:
             raise Violation(f"a check over {scope} is allowed, and its gate is shut")
 
     def check_lineage(self, found: list[Entry], accepted: str) -> None:
-        """A start replays exactly what was written, and at least what was acknowledged."""
+        """Check that a start replays what was written, and at least what was acknowledged."""
         if [entry.seq for entry in found] != list(range(1, len(found) + 1)):
             raise Violation("the journal has a hole")
         for entry in found:
@@ -193,7 +193,7 @@ class Truth:
             )
 
     def restarted(self, entries: int, accepted: str) -> None:
-        """A start goes on from this many entries; what is after them never was."""
+        """A start continues from this many entries; later ones are discarded."""
         del self.lineage[entries:]
         self.fills = {id_: fill for id_, fill in self.fills.items() if fill[0] <= entries}
         self.durable_ids.update(self.fills)
@@ -208,7 +208,7 @@ class Truth:
                 self.cancels.clear()
 
     def check_start(self, engine: Engine, was_killed: bool) -> None:
-        """A start after a kill cancels; its positions are the sum of the fills, each once."""
+        """Check that a start after a kill cancels, and that positions are the sums of fills."""
         view = engine.view()
         limits = [one.limit for one in view.cancel]
         if was_killed and self.cancels_kept and "unclean_start" not in limits:
@@ -229,8 +229,8 @@ class Truth:
             raise Violation(f"positions are {found}, the entries' fills add up to {wanted}")
 
     def owed(self, taken: dict[str, dict[str, float]]) -> list[str]:
-        """The incidents of which a target has taken nothing; later ones of the account count."""
-        # An operator who ends an incident of the account by force ends what went before, too.
+        """Return the incidents that no target has received; later ones of the account count."""
+        # A forced end of an incident of the account ends the earlier ones too.
         forced_at = max(
             (self.cancels[i].at for i in self.withdrawn if self._is_account(i)), default=-1
         )
@@ -249,7 +249,7 @@ class Truth:
         return incident in self.cancels and self.cancels[incident].scope == "account"
 
     def _covers(self, delivery_id: str, taken_at: float, cancel: Cancel) -> bool:
-        """Whether it cancelled the whole account when no order could be placed any more."""
+        """Whether it cancelled the whole account after the last possible order."""
         other = self.cancels.get(delivery_id.rsplit("_", 2)[0])
         return other is not None and other.scope == "account" and taken_at >= cancel.shut_at
 

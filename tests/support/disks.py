@@ -1,4 +1,4 @@
-"""Disks of a test's own: mounted in a mount namespace that ends with the test.
+"""Disks for one test, mounted in a mount namespace that ends with the test.
 
 A sidecar that is started with :meth:`Disk.prefix` sees the disk at its state directory; the test
 itself reads it through ``/proc``.
@@ -51,31 +51,31 @@ class Disk:
         return cls(directory, f"mount -o loop {image}")
 
     def start(self, sidecar: Sidecar) -> Sidecar:
-        """Start a sidecar whose state directory is this disk; returns it when it listens."""
+        """Start a sidecar whose state directory is this disk; return when it listens."""
         sidecar.state_dir = self.seen
         return sidecar.start(prefix=self.prefix)
 
     @property
     def prefix(self) -> tuple[str, ...]:
-        """The words before a command that runs it where the disk is mounted."""
+        """The prefix of a command that runs it where the disk is mounted."""
         process = f"--target={self._keeper.pid}"
         return ("nsenter", process, "--mount", "--root", f"--wd={self.directory}")
 
     @property
     def seen(self) -> Path:
-        """Where the test finds the disk's files."""
+        """The path of the disk's files for the test."""
         return Path(f"/proc/{self._keeper.pid}/root{self.directory}")
 
     def hang(self) -> None:
-        """Let every write wait until :meth:`go_on`."""
+        """Block every write until :meth:`go_on`."""
         subprocess.run([*self.prefix, "fsfreeze", "-f", str(self.directory)], check=True)
 
     def go_on(self) -> None:
-        """Let the writes that wait, and all later ones, go on."""
+        """Unblock the writes."""
         subprocess.run([*self.prefix, "fsfreeze", "-u", str(self.directory)], check=False)
 
     def fill(self) -> None:
-        """Take all the space that is left."""
+        """Use all the remaining space."""
         with (self.seen / "filler").open("ab", buffering=0) as file, suppress(OSError):
             for size in (65_536, 4_096, 1):
                 with suppress(OSError):
@@ -83,7 +83,7 @@ class Disk:
                         pass
 
     def make_room(self) -> None:
-        """Give back what :meth:`fill` took."""
+        """Free the space that :meth:`fill` used."""
         (self.seen / "filler").unlink()
 
     def close(self) -> None:

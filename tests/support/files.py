@@ -1,4 +1,4 @@
-"""Files as a deployment makes them, whatever the umask of the machine."""
+"""Files with the modes of a deployment, whatever the umask of the machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def private(path: Path | str, text: str) -> Path:
-    """Write a file that only its owner can read; its path."""
+    """Write a file that only its owner can read; return its path."""
     file = Path(path)
     file.touch()
     file.chmod(0o600)

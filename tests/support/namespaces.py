@@ -1,4 +1,4 @@
-"""Mount namespaces: what a test mounts is gone when its process ends."""
+"""Mount namespaces: mounts of a test end with its process."""
 
 from __future__ import annotations
 

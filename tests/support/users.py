@@ -1,4 +1,4 @@
-"""Other users of this machine, as processes that really run as them."""
+"""Processes of other users of this machine."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ OWNER, STRANGER = 54_321, 54_322
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run as other users")
 
 
-# Modules are loaded before the user changes, who may not enter where this Python lives. The
-# working directory is not where modules come from, as for the installed command.
+# Modules are loaded before the user changes: it may lack access to this Python's files. The
+# working directory is not a source of modules, as for the installed command.
 _SCRIPT = f"""
 import os, sys
 sys.path[:0] = [{str(ROOT)!r}]
@@ -37,7 +37,7 @@ riskmon.cli.main()
 def riskmon(
     *arguments: str, cwd: Path, user: int | None = None, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """`riskmon` with these arguments and nothing else in its environment, until it ends."""
+    """Run `riskmon` with these arguments and only this environment until it ends."""
     return subprocess.run(
         [*program(user), *arguments],
         cwd=cwd,
@@ -50,7 +50,7 @@ def riskmon(
 
 
 def program(user: int | None = None) -> list[str]:
-    """The beginning of a command line that runs `riskmon` as this user."""
+    """Return the prefix of a command line that runs `riskmon` as this user."""
     return [sys.executable, "-I", "-c", _SCRIPT, str(os.geteuid() if user is None else user)]
 
 
@@ -84,7 +84,7 @@ def shared_directory(owner: int = OWNER) -> Iterator[Path]:
         yield place
 
 
-# As above: what the reader needs is loaded before the user changes.
+# As above: the reader's modules are loaded before the user changes.
 _GATE_SCRIPT = f"""
 import os, sys
 sys.path[:0] = [{str(ROOT)!r}]
@@ -99,7 +99,7 @@ with Gate.open(gate, owner=owner or None) as opened:
 
 
 def read_gate(gate: str | Path, *, user: int, owner: str = "") -> tuple[bool, str]:
-    """Whether a bot of this user may trade by the gate, and what is wrong with its file."""
+    """Return whether a bot of this user may trade by the gate, and the fault of its file."""
     command = [sys.executable, "-I", "-c", _GATE_SCRIPT, str(gate), owner, str(user)]
     said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     allowed, _, fault = said.rstrip("\n").partition(" ")

@@ -1,1 +1,1 @@
-"""Breakers: one state machine for each (limit, scope), incidents, and gate levels."""
+"""Breakers: one state machine for each (limit, scope), their incidents, and gate levels."""

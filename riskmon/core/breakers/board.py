@@ -11,15 +11,15 @@ from bisect import insort
 from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
-from msgspec import Struct, field
 
 from riskmon.core.book.calendar import Calendar
-from riskmon.core.breakers.bounds import Bounds, BoundsState
+from riskmon.core.breakers.bounds import Bounds
 from riskmon.core.breakers.breaker import Breaker
 from riskmon.core.breakers.cancels import Cancels
 from riskmon.core.breakers.observers import Observers
 from riskmon.core.breakers.rules import WITHOUT_LIMIT, Rule, removed, rule_of
-from riskmon.core.breakers.transitions import BreakerState, Cause
+from riskmon.core.breakers.state import BoardState, BreakerState
+from riskmon.core.breakers.transitions import Cause
 from riskmon.core.config import EngineConfig
 from riskmon.core.decisions import ALLOW, Decision, StateName, Violation
 from riskmon.core.limits.facts import Facts
@@ -37,21 +37,6 @@ from riskmon.core.timers import (
 
 # What each limit keeps of each scope's samples or orders, encoded.
 Measures = dict[str, dict[str, msgspec.Raw]]
-
-
-class BoardState(Struct):
-    """Everything that is kept of all breakers."""
-
-    epoch: str = "0"
-    incidents_made: int = 0
-    operations_made: int = 0
-    generation: int = 0
-    scopes: dict[str, int] = field(default_factory=dict)  # -> time of its first event, 0: none yet
-    breakers: dict[str, dict[str, BreakerState]] = field(default_factory=dict)  # limit -> scope
-    freeze_total: dict[str, int] = field(
-        default_factory=lambda: {"edge_collapse": 0, "manual": 0, "limit_violation": 0}
-    )
-    bounds: BoundsState = field(default_factory=BoundsState)
 
 
 class Board:
@@ -83,7 +68,7 @@ class Board:
         self._measures = measures  # of the limits that are not made yet
         self._levels: dict[str, int] = {}
         self._levels_version = 0
-        self._stale_levels: dict[str, None] = {}  # scopes
+        self.stale_levels: dict[str, None] = {}  # scopes
         self._breakers: dict[tuple[str, str], Breaker[Limit]] = {}  # by limit and scope
         self.by_scope: dict[str, list[Breaker[Limit]]] = {}
         self.half_open: dict[Breaker[Limit], None] = {}
@@ -140,7 +125,7 @@ class Board:
             breaker = self.find(rule.name, scope) or self._make(rule, scope)
             if isinstance(breaker.limit, StateLimit):
                 topics += breaker.limit.topics
-        self._stale_levels[scope] = None
+        self.stale_levels[scope] = None
         return topics
 
     def _make(self, rule: Rule, scope: str) -> Breaker[Limit]:
@@ -279,35 +264,10 @@ class Board:
         else:
             self._rebind(rule for rule in self.rules.values() if rule.is_size)
 
-    # -- what breakers share ----------------------------------------------------------------------
-
-    def next_generation(self) -> int:
-        """The number of the account's next change."""
-        self.state.generation += 1
-        return self.state.generation
-
-    def next_incident_id(self) -> str:
-        """An id that no incident had."""
-        self.state.incidents_made += 1
-        return f"inc_{self.state.epoch}_{self.state.incidents_made}"
-
-    def next_operation_id(self) -> str:
-        """An id that no operator's call had."""
-        self.state.operations_made += 1
-        return f"op_{self.state.epoch}_{self.state.operations_made}"
-
-    def first_event_ns(self, scope: str) -> int:
-        """When the scope's first event came; 0: none yet."""
-        return self.state.scopes.get(scope, 0)
-
-    def on_level(self, scope: str) -> None:
-        """A breaker may have changed the level of its scope."""
-        self._stale_levels[scope] = None
-
     def on_move(self, breaker: Breaker[Limit], before: StateName, cause: Cause) -> None:
         """A breaker changed its state."""
         state = breaker.state
-        self.on_level(state.scope)
+        self.stale_levels[state.scope] = None
         if before == "half_open":
             del self.half_open[breaker]
         if state.state == "half_open":
@@ -333,9 +293,9 @@ class Board:
     @property
     def levels(self) -> dict[str, int]:
         """The level of each scope; the account's is folded into every other."""
-        stale = self._stale_levels
+        stale = self.stale_levels
         if stale:
-            self._stale_levels = {}
+            self.stale_levels = {}
             if "account" in stale and self._relevel("account", ALLOW):
                 stale = dict.fromkeys(self.state.scopes)
             account = self._levels.get("account", ALLOW)

@@ -9,28 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from msgspec import Struct, field
-
 from riskmon.core.book.calendar import Zone
 from riskmon.core.breakers.rules import Rule
+from riskmon.core.breakers.state import BoundsState, OnProbation
 from riskmon.core.limits.policy import Probation
 from riskmon.core.limits.schedule import bound_at, next_change_ns
 from riskmon.core.timers import NEVER_NS, TimerKey
-
-
-class OnProbation(Struct):
-    """Until when (engine time) a success holds the size limits at ``ratio``."""
-
-    ratio: float
-    until_ns: int
-
-
-class BoundsState(Struct):
-    """Between which two dates the bounds stay as they are, and the probations that last."""
-
-    from_wall_ns: int = 0
-    until_wall_ns: int = 0
-    probations: dict[str, OnProbation] = field(default_factory=dict)  # "limit|scope"
 
 
 class Bounds:

@@ -18,7 +18,8 @@ from zlib import crc32
 from riskmon.core.book.calendar import Calendar
 from riskmon.core.breakers.cancels import Cancels
 from riskmon.core.breakers.rules import Rule
-from riskmon.core.breakers.transitions import SHUT, TRANSITIONS, BreakerState, Cause
+from riskmon.core.breakers.state import BoardState, BreakerState
+from riskmon.core.breakers.transitions import SHUT, TRANSITIONS, Cause
 from riskmon.core.decisions import (
     ALLOW,
     HALT,
@@ -62,22 +63,12 @@ class Account(Protocol):
     timers: Timers
     calendar: Calendar
     cancels: Cancels
+    state: BoardState
     rechecks: dict[Breaker[Limit], None]  # to be evaluated before the instant is over
-
-    def next_generation(self) -> int:
-        """The number of the account's next change."""
-
-    def next_incident_id(self) -> str:
-        """An id that no incident had."""
-
-    def first_event_ns(self, scope: str) -> int:
-        """When the scope's first event came; 0: none yet."""
+    stale_levels: dict[str, None]  # scopes whose level may have changed
 
     def emit(self, decision: Decision) -> None:
         """Add a decision to the step's outcome."""
-
-    def on_level(self, scope: str) -> None:
-        """A breaker may have changed the level of its scope."""
 
     def on_move(self, breaker: Breaker[Limit], before: StateName, cause: Cause) -> None:
         """A breaker changed its state."""
@@ -235,7 +226,7 @@ class Breaker(Generic[L_co]):
             state.past = 0
             if state.blocking:
                 state.blocking = False
-                self._account.on_level(state.scope)
+                self._account.stale_levels[state.scope] = None
         elif counts:
             state.past += 1
             if state.past == needed or (state.past > needed and self._has_yet_to_act()):
@@ -258,7 +249,7 @@ class Breaker(Generic[L_co]):
             self.open(self.breach, self.limit.describe(value or 0.0, self.bound), value=value)
         elif self.rule.holds:
             self.state.blocking = True
-            self._account.on_level(self.state.scope)
+            self._account.stale_levels[self.state.scope] = None
             self._arm_recheck()
 
     @property
@@ -310,7 +301,7 @@ class Breaker(Generic[L_co]):
             state.unknown_since_ns = None
             self._set_halted(halted=False)  # until a reload it had to be known
             return
-        if state.unknown_since_ns is None and account.first_event_ns(state.scope):
+        if state.unknown_since_ns is None and account.state.scopes.get(state.scope):
             state.unknown_since_ns = account.now_ns
         if state.unknown_since_ns is None:
             return
@@ -329,8 +320,8 @@ class Breaker(Generic[L_co]):
         if halted == state.halted:
             return
         state.halted = halted
-        state.generation = self._account.next_generation()
-        self._account.on_level(state.scope)
+        state.generation = self._account.state.next_generation()
+        self._account.stale_levels[state.scope] = None
         self._account.emit(
             UnknownLimit(
                 limit=self.rule.name,
@@ -379,12 +370,12 @@ class Breaker(Generic[L_co]):
         closed_ns = account.now_ns - state.since_ns if before == "closed" else 0
         if isinstance(recover, Recovery) and closed_ns >= recover.max * 1e9:
             state.trips_in_row = 0  # waits start anew
-        state.move(cause, account.next_generation(), account.now_ns, account.wall_ns)
+        state.move(cause, account.state.next_generation(), account.now_ns, account.wall_ns)
         return before
 
     def _begin_incident(self, value: float | None, by: str | None) -> None:
         state, account, params = self.state, self._account, self.rule.params
-        state.incident = account.next_incident_id()
+        state.incident = account.state.next_incident_id()
         record = Record(
             id=state.incident,
             kind="freeze" if state.state == "frozen" else "trip",

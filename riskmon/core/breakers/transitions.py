@@ -16,8 +16,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from msgspec import Struct, field
-
 from riskmon.core.decisions import StateName
 
 Cause = Literal[
@@ -68,42 +66,3 @@ LOOSENS: dict[str, frozenset[StateName]] = {
 }
 
 SHUT: frozenset[StateName] = frozenset({"open", "frozen"})
-
-
-class BreakerState(Struct):
-    """What is kept of a breaker. ``*_ns`` is engine time unless its name says wall."""
-
-    limit: str
-    scope: str
-    state: StateName = "closed"
-    generation: int = 0
-    since_ns: int = 0
-    since_wall_ns: int = 0
-    reason: str = ""
-    incident: str | None = None  # of the latest trip or freeze, until it ends
-    bound: float | None = None
-    value: float | None = None  # of a state limit, as last evaluated
-    past: int = 0  # evaluations past the bound, in a row
-    warned: bool = False
-    blocking: bool = False  # past its bound, and holds its scope at reduce_only
-    halted: bool = False  # its value is unknown, and has been for the grace
-    unknown: str | None = None
-    unknown_since_ns: int | None = None
-    clear_since_ns: int | None = None
-    until_ns: int | None = None  # end of the wait, or of the time out of service
-    trips_in_row: int = 0
-    good: int = 0  # good probes
-    permits_ns: list[int] = field(default_factory=list)  # when permits were given
-    breaches_total: int = 0
-    trips_total: int = 0
-    last_trip_wall_ns: int | None = None
-
-    def move(self, cause: Cause, generation: int, now_ns: int, wall_ns: int) -> None:
-        """Apply a ``cause`` that ``TRANSITIONS`` holds for the present state."""
-        self.state = TRANSITIONS[self.state, cause]
-        self.generation = generation
-        self.since_ns, self.since_wall_ns = now_ns, wall_ns
-        self.past = self.good = 0
-        self.blocking = False
-        self.until_ns = self.clear_since_ns = None
-        self.permits_ns.clear()
