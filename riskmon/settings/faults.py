@@ -150,8 +150,8 @@ def as_json(data: Mapping[str, Any]) -> str:
     return json.dumps(data, default=_plain)
 
 
-def _plain(value: date | time | Path) -> str:
-    return str(value) if isinstance(value, Path) else value.isoformat()
+def _plain(value: date | time) -> str:
+    return value.isoformat()
 
 
 def _found(error: ValidationError, data: Any, kind: type[Any], known: Iterable[str]) -> list[Found]:

@@ -37,7 +37,7 @@ from riskmon.settings.faults import Fault, Found, Keys, SettingsError, as_json
 from riskmon.settings.legacy_env import notes as older_notes
 from riskmon.settings.legacy_env import older
 from riskmon.settings.model import FileSettings
-from riskmon.settings.schema import is_list, is_mapping, keys_of, paths, step
+from riskmon.settings.schema import is_list, is_mapping, keys_of, members, paths, step
 from riskmon.system.permissions import Unsafe, read_config
 
 PREFIX = "RISKMON_"
@@ -64,9 +64,14 @@ class _Tables(BaseSettings):
     )
 
 
+def _written(kind: Any) -> Any:
+    # A path stays text until the validation: `` and ``~/x`` have a meaning of their own.
+    return str if Path in members(kind) else kind
+
+
 _KINDS: dict[str, Any] = {**keys_of(FileSettings), "limits": LIMIT_TABLES}
 _skip: Any = SkipValidation  # a subscript that mypy does not take for a type
-_FIELDS: dict[str, Any] = {key: (_skip[kind], None) for key, kind in _KINDS.items()}
+_FIELDS: dict[str, Any] = {key: (_skip[_written(kind)], None) for key, kind in _KINDS.items()}
 _Merged: Any = create_model("_Merged", __base__=_Tables, **_FIELDS)
 
 
@@ -87,7 +92,7 @@ class _Variables(EnvSettingsSource):
     ) -> FieldInfo | None:
         """The type behind a key; None where there is no such key."""
         kind = _behind(field.annotation if field else None, key, self._kinds)
-        return FieldInfo.from_annotation(kind) if kind else None
+        return FieldInfo.from_annotation(_written(kind)) if kind else None
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         """Decode JSON; other text stays, and is a fault of the validation."""

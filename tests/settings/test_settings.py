@@ -220,6 +220,7 @@ def test_dotenv_fills_in_what_it_names() -> None:
         ("RISKMON_MAX_SCOPES", "12", "max_scopes", 12),
         ("RISKMON_HTTP__LISTEN", "[::1]:80", "http.listen", "[::1]:80"),
         ("RISKMON_HTTP__INSECURE", "True", "http.insecure", True),
+        ("RISKMON_HTTP__UNIX", "", "http.unix", None),
         ("RISKMON_HTTP__INSECURE", "1", "http.insecure", True),
         ("RISKMON_HTTP__UNIX_GROUP", "0", "http.unix_group", "0"),
         ("RISKMON_HTTP__HOSTS", '["b"]', "http.hosts", ("b",)),
