@@ -28,7 +28,7 @@ help:
 	@echo 'make test-full  make test, and the tests that need docker-compose'
 	@echo 'make simulate   5,000 seeds of the simulation; ARGS="FIRST END" for others'
 	@echo 'make lint       lint and types'
-	@echo 'make bench      the benchmarks'
+	@echo 'make bench      the benchmarks; with ARGS="--against COMMIT engine", compared with a commit'
 	@echo 'make dashboards build the JSON of the dashboards from their YAML'
 	@echo 'make docs       write the tables of docs/reference from the code, and build the site'
 	@echo 'make pin        update the pinned versions of all dependencies'

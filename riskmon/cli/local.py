@@ -132,11 +132,12 @@ def backup(file: Path, config: Path | None, overwrite: bool) -> int:
 @config_option
 def restore(file: Path, config: Path | None) -> int:
     """Put the state in FILE back; the sidecar must not run."""
+    from riskmon.core.engine import Engine
     from riskmon.journal import JournalError, restore
 
     settings = _load(config)
     try:
-        kept = restore(file, settings.state_dir, settings.gate)
+        kept = restore(file, settings.state_dir, settings.gate, decode_snapshot=Engine.restore)
     except JournalError as fault:
         raise click.ClickException(str(fault)) from fault
     click.echo(f"{settings.state_dir} holds the state of {file}")

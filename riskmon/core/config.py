@@ -94,6 +94,10 @@ def load(plain: Mapping[str, object]) -> EngineConfig:
 
 
 def _limit(stored: _StoredLimit) -> LimitConfig:
+    if stored.kind not in LIMITS:
+        raise msgspec.ValidationError(
+            f"limit `{stored.name}` is of the unknown kind `{stored.kind}`"
+        )
     params = dict(stored.params)
     _rename_slots(params, "from", "from_")
     return LimitConfig(

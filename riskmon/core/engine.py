@@ -115,7 +115,10 @@ class Engine:
 
     @classmethod
     def restore(cls, data: bytes) -> Engine:
-        """The engine that :meth:`snapshot` was taken of."""
+        """The engine that :meth:`snapshot` was taken of, by this version or an earlier one.
+
+        Raises msgspec.DecodeError for other bytes, NewerState for the snapshot of a later version.
+        """
         config, state = decode(data)
         engine = cls(config, state)
         if state.now_ns:

@@ -21,9 +21,10 @@ from riskmon.core.breakers.state import BoardState
 from riskmon.core.config import EngineConfig, dump, load
 from riskmon.core.limits.facts import EdgeReport
 from riskmon.core.timers import TimerKey
+from riskmon.core.version import STATE_VERSION, refuse_newer
 
 
-class State(Struct):
+class State(Struct, forbid_unknown_fields=True):
     """The state of an engine."""
 
     now_ns: int = 0
@@ -46,22 +47,35 @@ class State(Struct):
     blocked: dict[str, int] = field(default_factory=dict)  # limit -> orders it refused
 
 
-class _Snapshot(Struct):
+class _Snapshot(Struct, kw_only=True):
+    version: int = 1  # release 0.1.0 wrote none
     config: dict[str, Any]  # as `dump` gives it
     state: State
 
 
 def encode(config: EngineConfig, state: State, measures: Measures) -> bytes:
     """A snapshot: the state with what the limits measure, and the configuration in force."""
-    return msgspec.msgpack.encode(_Snapshot(dump(config), replace(state, measures=measures)))
+    state = replace(state, measures=measures)
+    snapshot = _Snapshot(version=STATE_VERSION, config=dump(config), state=state)
+    return msgspec.msgpack.encode(snapshot)
 
 
 def decode(data: bytes) -> tuple[EngineConfig, State]:
-    """The configuration and the state of a snapshot."""
+    """The configuration and the state of a snapshot, of this version or an earlier one.
+
+    Raises msgspec.DecodeError for other bytes, NewerState for the snapshot of a later version.
+    """
+    refuse_newer(data)
     snapshot = msgspec.msgpack.decode(data, type=_Snapshot)
     state = snapshot.state
+    if snapshot.version == 1:
+        _name_scopes(state)
+    return load(snapshot.config), state
+
+
+def _name_scopes(state: State) -> None:
+    """Store samples under their scopes: version 1 stored those of a venue under its name alone."""
     for limit, measures in state.measures.items():
         scopes = state.board.breakers.get(limit, {})
-        if any(scope not in scopes for scope in measures):  # release 0.1.0 named the venue alone
+        if any(scope not in scopes for scope in measures):
             state.measures[limit] = {f"venue:{name}": raw for name, raw in measures.items()}
-    return load(snapshot.config), state

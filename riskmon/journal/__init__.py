@@ -15,6 +15,10 @@ damaged, the replay takes longer and no state is lost. The size of the files is 
 deletes the oldest entries first, in slices between commits, and never an entry that the newest
 snapshot needs.
 
+The journal holds the state version that wrote it (:mod:`riskmon.core.version`). A start on an
+earlier version's journal makes a copy of it first, restores, replays, and writes a snapshot, which
+makes it a journal of this version. Only the version that wrote an entry replays it exactly.
+
 A write that fails ends the journal: after a failed sync the content of the disk is unknown, so
 every later commit fails too. The sidecar shuts its gate and exits; the next start reads what the
 disk holds.
@@ -23,11 +27,12 @@ disk holds.
 from riskmon.journal.check import Report, check_state
 from riskmon.journal.commit import Commit, Entry, Unencodable, encoded
 from riskmon.journal.copies import backup, restore
-from riskmon.journal.file import JournalError, JournalLost, take
+from riskmon.journal.file import OTHER_VERSION, JournalError, JournalLost, take
 from riskmon.journal.reading import entries
 from riskmon.journal.running import Journal, Recovered
 
 __all__ = [
+    "OTHER_VERSION",
     "Commit",
     "Entry",
     "Journal",

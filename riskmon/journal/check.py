@@ -14,12 +14,14 @@ import msgspec
 from msgspec import Struct, field
 
 from riskmon.core.decisions import Record, Transition
-from riskmon.journal.commit import Input, decoded
+from riskmon.core.version import STATE_VERSION
+from riskmon.journal.commit import Input, UnknownFormat, decoded
 from riskmon.journal.file import (
     JOURNAL_NAME,
     LOCK_NAME,
     JournalError,
     JournalLost,
+    journal_version,
     log_of,
     open_reader,
     translated_errors,
@@ -80,6 +82,7 @@ def check_state(
                 for note in compare(db, path, end, marks.found):
                     if note.level == logging.INFO or end.identity is None:
                         report.notes.append(note.text)
+                report.notes += _version_notes(db, path)
                 report.notes.append(
                     f"the last entry of {path} is {end.last_seq} of {rfc3339(end.wall_ns)}"
                 )
@@ -111,6 +114,16 @@ def _check(
         )
 
 
+def _version_notes(db: apsw.Connection, path: Path) -> list[str]:
+    version = journal_version(db)
+    if version >= STATE_VERSION:
+        return []
+    return [
+        f"{path} has state version {version}: a start keeps a copy beside it, then writes version "
+        f"{STATE_VERSION}"
+    ]
+
+
 def _entry_faults(db: apsw.Connection) -> Iterator[str]:
     """Yield a text for each gap and each damaged entry after the pruned ones."""
     expected_seq = pruned_seq(db) + 1
@@ -122,6 +135,8 @@ def _entry_faults(db: apsw.Connection) -> Iterator[str]:
             decoded(Input(seq, now_ns, wall_ns, events))
         except (msgspec.DecodeError, UnicodeDecodeError) as fault:
             yield f"entry {seq} is damaged ({fault})"
+        except UnknownFormat as fault:
+            yield f"entry {seq} is undamaged and cannot be read by this riskmon ({fault})"
         expected_seq = seq + 1
 
 
@@ -144,7 +159,7 @@ def _snapshot_fault(crc: int, data: bytes, decode: Callable[[bytes], object]) ->
     try:
         decode(data)
     except Exception as fault:
-        return f"cannot be read ({fault})"
+        return f"is undamaged and cannot be read by this riskmon ({fault})"
     return ""
 
 

@@ -14,6 +14,7 @@ from msgspec.structs import astuple
 
 from riskmon.core.decisions import Decision, Record, Transition
 from riskmon.core.events import Event
+from riskmon.core.version import STATE_VERSION
 from riskmon.delivery import Delivery, Status
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -119,14 +120,25 @@ _NUMBERS = struct.Struct("<qqq")
 _decode = msgspec.msgpack.Decoder(list[Event]).decode
 
 
+class UnknownFormat(Exception):
+    """An entry that matches its checksum and cannot be decoded: another version wrote it."""
+
+
 def decoded(row: Input) -> list[Event]:
-    """Decode the events of a row. Raises msgspec.DecodeError or UnicodeDecodeError for damage."""
+    """Decode the events of a row.
+
+    Raises msgspec.DecodeError or UnicodeDecodeError for damage, :class:`UnknownFormat` for an
+    undamaged row that this version cannot decode.
+    """
     if row.events[:1] != bytes([_SEALED]):
         return _decode(row.events)
     body = memoryview(row.events)[_SEAL.size :]
     if len(row.events) < _SEAL.size or _crc(row, body) != _SEAL.unpack_from(row.events)[1]:
         raise msgspec.DecodeError("it does not match its checksum")
-    return _decode(body)
+    try:
+        return _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        raise UnknownFormat(str(fault)) from fault
 
 
 def _sealed(entry: Entry, body: bytes) -> bytes:
@@ -189,6 +201,8 @@ def insert(db: apsw.Connection, rows: Rows, last_seq: int) -> int:
 
 def _insert_snapshot(db: apsw.Connection, seq: int, data: bytes) -> None:
     db.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?)", (seq, zlib.crc32(data), data))
+    # The journal of an earlier version becomes one of this version with its first snapshot.
+    db.execute(f"PRAGMA user_version = {STATE_VERSION}")
     db.execute(
         "DELETE FROM snapshots WHERE seq NOT IN"
         " (SELECT seq FROM snapshots ORDER BY seq DESC LIMIT 2)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from riskmon.journal.file import (
     verify,
 )
 from riskmon.journal.mark import IDENTITY_BYTES, Mark, Marks, mark_paths, sync_directory
-from riskmon.journal.reading import End, end_of, last_valid_seq
+from riskmon.journal.reading import End, end_of, last_valid_seq, newest_snapshot
 
 
 def backup(state_dir: Path, file: Path, *, overwrite: bool = False) -> None:
@@ -41,18 +41,25 @@ def backup(state_dir: Path, file: Path, *, overwrite: bool = False) -> None:
             _copy(source, draft)
 
 
-def restore(file: Path, state_dir: Path, gate: Path | None = None) -> Path | None:
+def restore(
+    file: Path,
+    state_dir: Path,
+    gate: Path | None = None,
+    *,
+    decode_snapshot: Callable[[bytes], object],
+) -> Path | None:
     """Replace the journal in ``state_dir`` by the backup ``file``.
 
     Returns the path under which the replaced journal is kept, None when there was none. Both
     marks, in ``state_dir`` and beside ``gate``, are rewritten for the restored journal. The next
     start counts as unclean, because the events since the backup are unknown. Raises
-    :class:`JournalError`, and changes nothing, when a sidecar runs there or ``file`` is damaged.
+    :class:`JournalError`, and changes nothing, when a sidecar runs there, ``file`` is damaged, or
+    ``decode_snapshot`` raises for its newest snapshot.
     """
     target = state_dir / JOURNAL_NAME
     lock = take(state_dir)
     try:
-        _verify_backup(file)
+        _verify_backup(file, decode_snapshot)
         with translated_errors(file), closing(open_reader(file)) as source:  # noqa: SIM117
             with translated_errors(target), _draft(target) as draft:
                 _copy(source, draft)
@@ -65,13 +72,22 @@ def restore(file: Path, state_dir: Path, gate: Path | None = None) -> Path | Non
         os.close(lock)
 
 
-def _verify_backup(file: Path) -> None:
+def _verify_backup(file: Path, decode_snapshot: Callable[[bytes], object]) -> None:
     try:
         with translated_errors(file), closing(open_reader(file)) as source:
             verify(source, "PRAGMA integrity_check")
+            seq, snapshot = newest_snapshot(source, file)
     except JournalLost as fault:
         raise JournalError(
             f"{fault.what}: the state is unchanged; name another copy made by `riskmon backup FILE`"
+        ) from fault
+    try:
+        if snapshot is not None:
+            decode_snapshot(snapshot)
+    except Exception as fault:
+        raise JournalError(
+            f"the snapshot at entry {seq} of {file} cannot be read by this riskmon ({fault}): the "
+            "state is unchanged; name another copy, or run the version that made this one"
         ) from fault
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import apsw
 import msgspec
 
+from riskmon.core.version import STATE_VERSION
 from riskmon.journal.mark import sync_directory
 from riskmon.system import lock_file
 from riskmon.system.lock_file import CannotLock, LockHeld
@@ -23,7 +24,6 @@ from riskmon.system.permissions import Unsafe, check_directory, make_directory
 
 JOURNAL_NAME = "journal.db"
 LOCK_NAME = "lock"
-SCHEMA_VERSION = 1
 
 _IDENTITY_KEYS = ("identity_high", "identity_low")  # rows of meta, whose values are integers
 
@@ -53,7 +53,7 @@ CREATE INDEX outbox_pending ON outbox (incident) WHERE status = 'pending';
 CREATE INDEX outbox_by_time ON outbox (created_ns);
 INSERT INTO meta VALUES ('clean', 1), ('pruned_seq', 0);
 PRAGMA application_id = {_APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
+PRAGMA user_version = {STATE_VERSION};
 COMMIT;
 """  # noqa: S608 - two numbers from above
 _BUSY_MS = 5_000
@@ -62,6 +62,11 @@ _BUSY_MS = 5_000
 REMEDIES = (
     "restore a backup with `riskmon restore FILE`, or start with the entries that are left and a "
     "frozen account with `riskmon run --accept-loss`"
+)
+# For a state that is undamaged and that this version cannot read.
+OTHER_VERSION = (
+    "run the version that wrote it, or restore a backup that this version can read with "
+    "`riskmon restore FILE`"
 )
 
 
@@ -177,12 +182,17 @@ def identify(db: apsw.Connection, path: Path) -> None:
         raise JournalError(
             f"{path} is a database of another program: move it away, or set another state_dir"
         )
-    version = number(db, "PRAGMA user_version")
-    if version > SCHEMA_VERSION:
+    version = journal_version(db)
+    if version > STATE_VERSION:
         raise JournalError(
-            f"{path} was written by a newer riskmon (journal version {version}, this one reads "
-            f"{SCHEMA_VERSION}): run that version, or restore an older backup"
+            f"{path} was written by a newer riskmon (state version {version}, this one reads up to "
+            f"{STATE_VERSION}): {OTHER_VERSION}"
         )
+
+
+def journal_version(db: apsw.Connection) -> int:
+    """Return the state version that wrote a journal."""
+    return number(db, "PRAGMA user_version")
 
 
 def number(db: apsw.Connection, query: str, *bindings: str | int) -> int:

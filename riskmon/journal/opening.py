@@ -26,6 +26,7 @@ from riskmon.journal.file import (
 )
 from riskmon.journal.mark import IDENTITY_BYTES, Found, Mark, Marks
 from riskmon.journal.reading import End, end_of, last_valid_seq, wall_ns_of
+from riskmon.journal.upgrade import back_up_earlier
 from riskmon.system.clock import rfc3339
 
 _CURE_MOVED = "; set that state_dir, or another gate"
@@ -68,6 +69,8 @@ def open_writer(path: Path, marks: Marks, *, accept_loss: bool) -> Opened:
         end, kept = replace_lost(path)
         where = f"the previous file is kept as {kept}" if kept else "there was no file to keep"
         _log.warning("loss accepted: %s; %s", lost, where)
+    if end is not None and not lost:  # the files of a lost journal are kept anyway
+        back_up_earlier(path)
     identity = (end and end.identity) or os.urandom(IDENTITY_BYTES)
     mark = Mark(identity, os.path.realpath(path.parent), *(end[1:] if end else (0, 0)))
     if not lost:

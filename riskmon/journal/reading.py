@@ -12,8 +12,16 @@ from typing import NamedTuple
 import apsw
 import msgspec
 
-from riskmon.journal.commit import Entry, Input, decoded
-from riskmon.journal.file import JournalLost, identity_of, number, open_reader, translated_errors
+from riskmon.journal.commit import Entry, Input, UnknownFormat, decoded
+from riskmon.journal.file import (
+    OTHER_VERSION,
+    JournalError,
+    JournalLost,
+    identity_of,
+    number,
+    open_reader,
+    translated_errors,
+)
 
 _log = logging.getLogger("riskmon.journal")
 
@@ -96,7 +104,8 @@ def read(
     """Iterate over the entries after ``after_seq``.
 
     Raises :class:`JournalLost` at the first entry that is damaged or does not follow its
-    predecessor. The first entry must be ``expected_seq`` unless that is None.
+    predecessor, and another :class:`JournalError` at the first that this version cannot read. The
+    first entry must be ``expected_seq`` unless that is None.
     """
     query = "SELECT seq, now_ns, wall_ns, events FROM inputs WHERE seq > ? ORDER BY seq"
     with translated_errors(path):
@@ -107,6 +116,11 @@ def read(
                 events = decoded(Input(seq, now_ns, wall_ns, blob))
             except (msgspec.DecodeError, UnicodeDecodeError) as fault:
                 raise JournalLost(f"entry {seq} of {path} is damaged ({fault})") from fault
+            except UnknownFormat as fault:
+                raise JournalError(
+                    f"entry {seq} of {path} is undamaged and cannot be read by this riskmon "
+                    f"({fault}): {OTHER_VERSION}"
+                ) from fault
             yield Entry(seq, now_ns, wall_ns, events)
             expected_seq = seq + 1
 

@@ -14,10 +14,18 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from riskmon.core.decisions import Record
+from riskmon.core.decisions import Record, Transition
+from riskmon.core.version import STATE_VERSION
 from riskmon.delivery import Delivery
 from riskmon.journal.commit import Commit, Entry, Rows, rows_of
-from riskmon.journal.file import JOURNAL_NAME, JournalError, open_reader, take, translated_errors
+from riskmon.journal.file import (
+    JOURNAL_NAME,
+    JournalError,
+    journal_version,
+    open_reader,
+    take,
+    translated_errors,
+)
 from riskmon.journal.mark import Marks, mark_paths
 from riskmon.journal.pruning import Prune
 from riskmon.journal.reading import entries_since, newest_snapshot
@@ -28,6 +36,7 @@ _GROUP_MAX = 1_024  # commits in one transaction
 
 _log = logging.getLogger("riskmon.journal")
 _decode_record = msgspec.json.Decoder(Record).decode
+_decode_transition = msgspec.json.Decoder(Transition).decode
 
 
 class Recovered(NamedTuple):
@@ -38,7 +47,7 @@ class Recovered(NamedTuple):
     ``undelivered``: pending deliveries, oldest first. ``lost``: the loss that this start accepts,
     empty for none; the first commit must contain the freeze. ``storage_failed``: a write of an
     earlier run failed, so that a trip may be lost; call :meth:`Journal.clear_storage_failure` once
-    the breaker that halts the account is durable.
+    the breaker that halts the account is durable. ``version``: the state version of the journal.
     """
 
     snapshot: bytes | None
@@ -49,6 +58,7 @@ class Recovered(NamedTuple):
     undelivered: list[Delivery]
     lost: str = ""
     storage_failed: bool = False
+    version: int = STATE_VERSION
 
 
 Done = Callable[[BaseException | None], None]
@@ -123,6 +133,7 @@ class Journal:
         Raises :class:`JournalError`, also during the iteration over ``entries``, for damage.
         """
         with self._reading, translated_errors(self._path):
+            version = journal_version(self._reader)
             snapshot_seq, snapshot = newest_snapshot(self._reader, self._path)
             last = self._reader.execute(
                 "SELECT seq, now_ns FROM inputs ORDER BY seq DESC LIMIT 1"
@@ -143,7 +154,18 @@ class Journal:
             undelivered=undelivered,
             lost=self._writer.lost,
             storage_failed=self._writer.storage_failed,
+            version=version,
         )
+
+    def last_transitions(self) -> list[Transition]:
+        """Read the last recorded transition of each breaker. Reads the whole table."""
+        query = "SELECT transition FROM transitions ORDER BY rowid"
+        last: dict[tuple[str, str], Transition] = {}
+        with self._reading, translated_errors(self._path):
+            for (text,) in self._reader.execute(query):
+                transition = _decode_transition(text)
+                last[transition.limit, transition.scope] = transition
+        return list(last.values())
 
     def submit(self, commit: Commit, done: Done) -> None:
         """Queue a commit for the writer thread. Never blocks; may be called from any thread.

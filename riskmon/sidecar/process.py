@@ -47,6 +47,7 @@ from riskmon.sidecar.open_files import TooFewFiles, connection_caps, raise_limit
 from riskmon.sidecar.refusals import Refusals
 from riskmon.sidecar.start import (
     CannotStart,
+    freezes_after_upgrade,
     listen,
     open_state,
     operator_token,
@@ -172,7 +173,8 @@ class Sidecar:
             epoch=epoch, unclean=recovered.unclean, storage_failed=recovered.storage_failed
         )
         config_event = ev.Configured(config=dump(config))
-        await sequencer.step([config_event, start, *_freeze_after(recovered.lost)])
+        freezes = freezes_after_upgrade(engine, recovered, journal)
+        await sequencer.step([config_event, start, *_freeze_after(recovered.lost), *freezes])
         if recovered.storage_failed:
             journal.clear_storage_failure()
         if journal.out_of_room:

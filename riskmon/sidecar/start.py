@@ -15,9 +15,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from riskmon.core import events as ev
 from riskmon.core.engine import Engine
+from riskmon.core.version import STATE_VERSION, snapshot_version
 from riskmon.gate_writer import GateInUse, GateWriter
-from riskmon.journal import Journal, JournalError, JournalLost, Recovered, take
+from riskmon.journal import OTHER_VERSION, Journal, JournalError, Recovered, take
 from riskmon.settings import Http, Settings
 from riskmon.system.permissions import Unsafe, open_secret, read_secret
 from riskmon.web import App, Running, serve
@@ -40,9 +42,10 @@ async def replay(
     config = settings.engine_config()
     try:
         engine = Engine.restore(recovered.snapshot) if recovered.snapshot else Engine(config)
-    except Exception as fault:
-        raise JournalLost(
-            f"the newest snapshot in {settings.state_dir} is damaged ({fault})"
+    except Exception as fault:  # it matches its checksum: it is not damaged
+        raise JournalError(
+            f"the newest snapshot in {settings.state_dir} cannot be read by this riskmon "
+            f"({fault}): {OTHER_VERSION}"
         ) from fault
     turn_due = 0.0
     for entry in recovered.entries:
@@ -50,8 +53,8 @@ async def replay(
             engine.step(entry.events, now_ns=entry.now_ns, wall_ns=entry.wall_ns)
         except Exception as fault:
             raise JournalError(
-                f"entry {entry.seq} in {settings.state_dir} cannot be replayed ({fault!r}): run "
-                "the version that wrote it, or put a copy back with `riskmon restore FILE`"
+                f"entry {entry.seq} in {settings.state_dir} cannot be replayed ({fault!r}): "
+                f"{OTHER_VERSION}"
             ) from fault
         if time.monotonic() >= turn_due:
             await asyncio.sleep(0)
@@ -69,6 +72,33 @@ async def replay(
             f"{settings.max_scopes}: raise max_scopes"
         )
     return engine
+
+
+def freezes_after_upgrade(
+    engine: Engine, recovered: Recovered, journal: Journal
+) -> list[ev.Operate]:
+    """Return a freeze for each breaker that an earlier version left open and a replay did not.
+
+    What follows the last snapshot of an earlier version is replayed by this engine, which may
+    evaluate it otherwise. The journal holds the transitions that were decided then: a scope that
+    was shut stays shut until an operator ends the freeze.
+    """
+    snapshot = recovered.snapshot
+    version = snapshot_version(snapshot) if snapshot else recovered.version
+    if version == STATE_VERSION:
+        return []
+    states = {(one.limit, one.scope): one.state for one in engine.view().breakers}
+    freezes = []
+    for last in journal.last_transitions():
+        state = states.get((last.limit, last.scope), "closed")
+        if last.after in ("open", "frozen", "half_open") and state in ("closed", "disabled"):
+            what = f"{last.limit} over {last.scope} was {last.after}, and is {state}"
+            reason = f"{what} after the upgrade from state version {version}: {last.reason}"
+            scope = last.scope if last.scope in engine.levels else "account"
+            freezes.append(
+                ev.Operate(action="freeze", scope=scope, reason=reason, by="riskmon run")
+            )
+    return freezes
 
 
 def operator_token(state_dir: Path) -> str:

@@ -21,7 +21,7 @@ from riskmon.core.events import Event
 from riskmon.journal import entries
 
 STATES = sorted((Path(__file__).parent.parent / "fixtures").glob("state-*"))
-FULL = [path for path in STATES if path.name.endswith("full")]
+FULL = [path for path in STATES if path.name not in ("state-0.1.0", "state-0.1.0-with-marks")]
 EVENTS_IN_FULL = {
     "balance", "balances", "cancel_answered", "cancel_sent", "cash_flow", "check", "configured",
     "edge", "error", "fill", "heartbeat", "latency", "open_orders", "operate", "order", "pnl",

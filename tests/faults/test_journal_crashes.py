@@ -66,7 +66,7 @@ def restored():
 PREPARED = {"first": first, "upgraded": upgraded, "lost": lost, "restored": restored}
 DONE = {
     "first": run, "upgraded": run, "lost": lambda: run(True),
-    "restored": lambda: restore(root / "copy", state, gate),
+    "restored": lambda: restore(root / "copy", state, gate, decode_snapshot=bytes),
 }
 
 def child(step):

@@ -401,7 +401,7 @@ def test_restore_writes_both_marks(state: State, tmp_path: Path) -> None:
     shutil.rmtree(state.dir)
     assert state.start() is None
     state.dir.mkdir(mode=0o700, exist_ok=True)
-    restore(tmp_path / "copy", state.dir, state.gate)
+    restore(tmp_path / "copy", state.dir, state.gate, decode_snapshot=bytes)
     events = state.start()
     assert events is not None
     assert isinstance(events[-1], Operate)

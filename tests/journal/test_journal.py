@@ -508,7 +508,7 @@ def test_newer_journal_is_refused(tmp_path: Path) -> None:
     with apsw.Connection(str(tmp_path / "journal.db")) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
-    with pytest.raises(JournalError, match=r"newer riskmon \(journal version 99"):
+    with pytest.raises(JournalError, match=r"newer riskmon \(state version 99"):
         Journal.open(tmp_path)
 
 
@@ -742,7 +742,7 @@ def test_backup_of_a_running_journal_and_back(tmp_path: Path) -> None:
     journal.close(clean=True)
     assert [each.seq for each in entries(tmp_path / "copy")] == [1, 2]
 
-    kept = restore(tmp_path / "copy", tmp_path / "state")
+    kept = restore(tmp_path / "copy", tmp_path / "state", decode_snapshot=bytes)
     found, seqs = reopened(tmp_path / "state")
     assert (found.snapshot, seqs, [each.id for each in found.undelivered]) == (b"one", [2], ["d1"])
     assert found.unclean
@@ -785,7 +785,7 @@ def test_restore_refuses_while_a_sidecar_runs(tmp_path: Path) -> None:
     backup(tmp_path / "state", tmp_path / "copy")
     journal = Journal.open(tmp_path / "state")
     with pytest.raises(JournalError, match="in use"):
-        restore(tmp_path / "copy", tmp_path / "state")
+        restore(tmp_path / "copy", tmp_path / "state", decode_snapshot=bytes)
     journal.close(clean=True)
     assert {path.name for path in (tmp_path / "state").iterdir()} == {
         *("lock", "mark", "reserve", "journal.db"),
@@ -800,7 +800,7 @@ def test_restore_refuses_a_damaged_backup(tmp_path: Path) -> None:
     body[-40_000:-20_000] = os.urandom(20_000)
     (tmp_path / "copy").write_bytes(body)
     with pytest.raises(JournalError, match=r"copy is damaged \(.*\): the state is unchanged"):
-        restore(tmp_path / "copy", tmp_path / "state")
+        restore(tmp_path / "copy", tmp_path / "state", decode_snapshot=bytes)
     assert numbers(tmp_path / "state") == list(range(1, 50))
 
 
@@ -818,7 +818,7 @@ def test_restore_keeps_the_log_of_a_killed_sidecar(tmp_path: Path) -> None:
         timeout=PATIENCE_SECONDS,
     )
     assert run.returncode == 9
-    kept = restore(tmp_path / "copy", tmp_path / "state")
+    kept = restore(tmp_path / "copy", tmp_path / "state", decode_snapshot=bytes)
     assert kept is not None
     assert numbers(tmp_path / "state") == [1]
     assert [each.seq for each in entries(kept)] == [1, 2]
@@ -828,7 +828,7 @@ def test_restore_into_an_empty_directory(tmp_path: Path) -> None:
     """A backup can be restored on a new machine."""
     write(tmp_path / "state", Commit(entries=[entry(1)]))
     backup(tmp_path / "state", tmp_path / "copy")
-    assert restore(tmp_path / "copy", tmp_path / "new") is None
+    assert restore(tmp_path / "copy", tmp_path / "new", decode_snapshot=bytes) is None
     assert reopened(tmp_path / "new")[1] == [1]
 
 
