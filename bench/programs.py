@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -75,6 +75,33 @@ async def _relay(url: str) -> None:
         await listener.serve_forever()
 
 
+async def _serve(kind: str) -> None:
+    """Answer POST /v1/events by aiohttp's low-level server, or by its Application."""
+
+    async def handle(request: web.BaseRequest) -> web.Response:
+        await request.read()
+        return web.Response(body=b"{}")
+
+    @web.middleware
+    async def authorize(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        return await handler(request)
+
+    loop = asyncio.get_running_loop()
+    if kind == "server":
+        listener = await loop.create_server(web.Server(handle, access_log=None), "127.0.0.1", 0)
+    else:
+        app = web.Application(middlewares=[authorize])
+        app.router.add_post("/v1/events", handle)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        assert runner.server is not None
+        listener = await loop.create_server(runner.server, "127.0.0.1", 0)
+    print(listener.sockets[0].getsockname()[1], flush=True)
+    await listener.serve_forever()
+
+
 class Program:
     """A process of this module, whose first line of output is its port."""
 
@@ -102,7 +129,7 @@ class Program:
 
 @contextmanager
 def program(*arguments: str) -> Iterator[Program]:
-    """Run `receive` or `relay URL` until the end of the block."""
+    """Run `receive`, `relay URL` or `serve server|application` until the end of the block."""
     started = Program(*arguments)
     try:
         yield started
@@ -167,7 +194,15 @@ class Connection:
 
     def call(self, request: bytes) -> bytes:
         """Send a request and return the body of its 200 answer. Raises RuntimeError for others."""
+        self.send(request)
+        return self.answer()
+
+    def send(self, request: bytes) -> None:
+        """Send a request."""
         self._sock.sendall(request)
+
+    def answer(self) -> bytes:
+        """Return the body of the next answer, a 200. Raises RuntimeError for others."""
         data = b""
         while True:
             data += self._sock.recv(65_536)
@@ -194,6 +229,15 @@ def post(path: str, body: bytes, token: str = "") -> bytes:
     return head.encode() + body
 
 
+async def _main(name: str, *arguments: str) -> None:
+    if name == "relay":
+        await _relay(*arguments)
+    elif name == "serve":
+        await _serve(*arguments)
+    else:
+        await _receive()
+
+
 if __name__ == "__main__":
     with suppress(KeyboardInterrupt):
-        asyncio.run(_receive() if sys.argv[1] == "receive" else _relay(sys.argv[2]))
+        asyncio.run(_main(*sys.argv[1:]))

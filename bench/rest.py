@@ -6,11 +6,12 @@ import os
 import time
 from pathlib import Path
 
-from bench.programs import program, sidecar
+from bench.programs import Connection, Program, post, program, sidecar
 
 SECONDS = 20.0
 RSS_MB, CPU_PERCENT = 80.0, 2.0
 _TICKS = os.sysconf("SC_CLK_TCK")
+_ROUNDS, _CONNECTIONS, _REQUESTS = 100, 32, 25
 
 CONFIG = """
 [http]
@@ -40,7 +41,45 @@ def run() -> list[tuple[str, str]]:
             f"rest: sidecar, processor time over {SECONDS:g} s",
             f"{cpu:.2f} % (target {CPU_PERCENT:g})",
         ),
+        *_server_figures(),
     ]
+
+
+def _server_figures() -> list[tuple[str, str]]:
+    """The processor time of a request by aiohttp's low-level server and by its Application.
+
+    riskmon uses the low-level server. The Application has one route and one middleware. Both serve
+    in turns, so that the load of other processes affects both alike.
+    """
+    with program("serve", "server") as server, program("serve", "application") as application:
+        programs = (server, application)
+        before = [_cpu_seconds(served.pid) for served in programs]
+        for _ in range(_ROUNDS):
+            for served in programs:
+                _send_requests(served)
+        low, high = (
+            (_cpu_seconds(served.pid) - start) / (_ROUNDS * _CONNECTIONS * _REQUESTS)
+            for served, start in zip(programs, before, strict=True)
+        )
+    return [
+        ("http: a request by aiohttp's low-level server", f"{low * 1e6:.0f} µs"),
+        (
+            "http: a request by aiohttp's Application",
+            f"{high * 1e6:.0f} µs, {high / low:.2f} × low-level server",
+        ),
+    ]
+
+
+def _send_requests(server: Program) -> None:
+    request = post("/v1/events", b'{"type":"heartbeat","venue":"kraken"}')
+    connections = [Connection(server.port) for _ in range(_CONNECTIONS)]
+    for _ in range(_REQUESTS):
+        for connection in connections:
+            connection.send(request)
+        for connection in connections:
+            connection.answer()
+    for connection in connections:
+        connection.close()
 
 
 def _cpu_seconds(pid: int) -> float:

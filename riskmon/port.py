@@ -1,12 +1,12 @@
-"""What the sidecar offers to the HTTP edge: calls, their results, and the exceptions they raise.
+"""The interface between the HTTP server and the sidecar: calls, results and exceptions.
 
-The sequencer and the sidecar return and raise these, and the edge translates them into responses.
-Neither imports the other.
+The sequencer and the sidecar return and raise these; the HTTP server turns them into answers. So
+neither imports the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -26,15 +26,15 @@ from riskmon.core.view import FiguresView, View
 
 
 class QueueFull(Exception):
-    """The queue of events is full; the sender may try again."""
+    """The queue of events is full; the sender may repeat the request."""
 
 
 class NotDurable(Exception):
-    """Nothing can be made durable, so nothing is acknowledged."""
+    """The journal cannot be written, so that nothing may be acknowledged."""
 
 
 class Unwritable(Exception):
-    """The request has a value that the journal cannot encode; it had no effect."""
+    """The request contains a value that the journal cannot encode; it had no effect."""
 
 
 class NotReady(Exception):
@@ -42,9 +42,9 @@ class NotReady(Exception):
 
 
 class Accepted(Struct, frozen=True, kw_only=True):
-    """A durable batch. The sender may trade for ``lease`` seconds from when it sent the batch.
+    """The answer to a durable batch. Its sender may trade for ``lease`` seconds from the sending.
 
-    ``levels`` is the name of the level by scope; it may be encoded already.
+    ``levels`` is the level's name by scope, as a dict or encoded in JSON.
     """
 
     accepted: int
@@ -54,8 +54,8 @@ class Accepted(Struct, frozen=True, kw_only=True):
     levels: dict[str, str] | msgspec.Raw
 
 
-class Fault(Protocol):
-    """A fault of the configuration: its key path, what is wrong, and what to do."""
+class ConfigFault(Protocol):
+    """A fault of the configuration: its key path, the fault, and a hint."""
 
     @property
     def path(self) -> str: ...
@@ -67,20 +67,20 @@ class Fault(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Reloaded:
-    """The result of a reload; with any fault the old configuration stays in force."""
+    """The result of a reload; with a fault, the previous configuration stays in force."""
 
-    faults: Sequence[Fault] = ()
-    needs_restart: Sequence[str] = ()  # key paths that changed and need a restart
+    faults: Sequence[ConfigFault] = ()
+    needs_restart: Sequence[str] = ()  # changed key paths that take effect after a restart
 
 
 class Refusal(Struct, frozen=True, kw_only=True):
-    """An operator's call that the edge refuses before it reads the body."""
+    """An operator's call that is refused for a missing right, before its body is read."""
 
     reason: Literal["unauthorized", "forbidden"]
     action: str  # "freeze", …, "reload"
     detail: str
-    caller: str  # the name of the token or peer; "" when it is not known
-    peer: str  # its address or uid
+    caller: str  # the name of the token or peer; "" if unknown
+    peer: str  # the peer's address or uid
 
 
 class PortfolioNow(FiguresView, tag_field="type", tag="portfolio", frozen=True, kw_only=True):
@@ -90,7 +90,7 @@ class PortfolioNow(FiguresView, tag_field="type", tag="portfolio", frozen=True, 
 
 
 class Shutdown(Struct, tag_field="type", tag="shutdown", frozen=True, kw_only=True):
-    """The sidecar ends, and the gate is shut. ``clean``: in order, not after a failure."""
+    """The sidecar stops and the gate is shut. ``clean`` is False after a failure."""
 
     at_ns: int  # UTC ns since 1970
     clean: bool
@@ -101,17 +101,17 @@ Change = View | PortfolioNow | Transition | Warned | UnknownLimit | Shutdown
 
 
 class Port(Protocol):
-    """The sidecar as the edge sees it. To be called on the event loop of the edge only."""
+    """The sidecar as the HTTP server calls it, on the server's event loop only."""
 
     def ingest(self, events: list[Reported]) -> Awaitable[Accepted]:
-        """Apply a validated batch; return when it is durable.
+        """Process a parsed batch as a whole; return when it is durable.
 
         Raises ``QueueFull``, ``TooManyScopes``, ``NotDurable`` or ``NotReady``.
         """
         ...
 
     def check(self, order: Check) -> Awaitable[CheckAnswer]:
-        """Whether an order may be sent. Raises as :meth:`ingest` does."""
+        """Return whether the order may be sent. Raises as :meth:`ingest` does."""
         ...
 
     def operate(self, call: Operate) -> Awaitable[OperateAnswer]:
@@ -119,30 +119,31 @@ class Port(Protocol):
         ...
 
     def view(self) -> Awaitable[View]:
-        """The engine after a complete batch. Raises ``NotReady``."""
+        """Return the engine's view between two batches; raises ``NotReady`` before the start."""
         ...
 
     def audit(self, limit: int, before: int | None, refusals: bool) -> Awaitable[list[Record]]:
-        """At most ``limit`` records of the audit trail, newest first, before ``before`` (UTC ns).
+        """Return at most ``limit`` records of the audit trail, newest first.
 
-        ``refusals`` includes the calls that were refused for lack of a right.
+        With ``before``, only records older than that time (UTC, ns since 1970). Calls that were
+        refused for a missing right are included if ``refusals``.
         """
         ...
 
     def metrics(self, accept: str) -> Awaitable[tuple[bytes, str]]:
-        """The metrics' page and its media type, for an ``Accept`` header ("" without one)."""
+        """Return the metrics page and its media type, for an ``Accept`` header ("" if absent)."""
         ...
 
     def ready(self) -> str | None:
-        """None when ready, else the reason."""
+        """Return None if the sidecar is ready, else the reason."""
         ...
 
     def reload(self) -> Awaitable[Reloaded]:
-        """Read the configuration again."""
+        """Reload the configuration."""
         ...
 
-    def subscribe(self) -> AsyncIterator[Change]:
-        """The state and the portfolio, then each change; ``Shutdown`` is the last."""
+    def subscribe(self) -> AsyncGenerator[Change]:
+        """Yield the state and the portfolio, then each change; ``Shutdown`` is the last."""
         ...
 
     def rejected(self, reason: str) -> None:
@@ -150,9 +151,9 @@ class Port(Protocol):
         ...
 
     def refused(self, refusal: Refusal) -> None:
-        """Add a refused call to the audit trail."""
+        """Append a refused call to the audit trail."""
         ...
 
     def accept_paused(self) -> None:
-        """Count a pause in accepting connections for lack of descriptors."""
+        """Count a pause in accepting connections, caused by a lack of descriptors."""
         ...

@@ -1,4 +1,4 @@
-"""The feed of changes to readers of the stream; without readers the engine is not polled."""
+"""The changes that readers of the stream get, and the engine at rest without readers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WARNING = Warned(limit="edge", scope="account", active=True, utilization=0.9, at
 
 
 class Account:
-    """An engine whose account holds the reference only, and its feed."""
+    """An engine whose account has the reference asset only, and its feed."""
 
     def __init__(self) -> None:
         self.engine, self.now_ns, self.looks = Engine(), SECOND_NS, 0
@@ -28,39 +28,39 @@ class Account:
         self.changes = Feed(self.look, poll_seconds=PAUSE_SECONDS, drain_seconds=0.05)
 
     def look(self) -> Engine:
-        """The engine, once it is there."""
+        """Return the engine, once it exists."""
         self.looks += 1
         if not self.ready:
             raise NotReady("the journal is being replayed")
         return self.engine
 
     def hold(self, usdt: float) -> None:
-        """A venue reports so much."""
+        """Report the balance of a venue."""
         self.now_ns += SECOND_NS
         report = ev.Balances(venue="kraken", assets={"USDT": ev.AssetBalance(free=usdt)})
         self.engine.step([report], now_ns=self.now_ns, wall_ns=self.now_ns)
 
     def follow(self) -> Any:
-        """A reader, to be used with `async with`."""
+        """Return a subscription, to be used with `async with`."""
         changes = self.changes.subscribe()
         return aclosing(changes)
 
 
 async def following(changes: AsyncIterator[Change]) -> Change:
-    """The next change."""
+    """Return the next change."""
     async with asyncio.timeout(5):
         return await anext(changes)
 
 
 async def equity(changes: AsyncIterator[Change]) -> float | None:
-    """The next change's equity; it must be the portfolio."""
+    """Return the equity of the next change, which must be the portfolio."""
     change = await following(changes)
     assert isinstance(change, PortfolioNow)
     return change.equity
 
 
-async def test_reader_gets_what_is_there_first() -> None:
-    """The whole state, then the portfolio's figures, each as the engine shows them."""
+async def test_a_new_reader_gets_the_state_first() -> None:
+    """A new reader gets the state, then the portfolio's figures."""
     account = Account()
     account.hold(100)
     async with account.follow() as changes:
@@ -74,8 +74,8 @@ async def test_reader_gets_what_is_there_first() -> None:
     assert second.equity == 100
 
 
-async def test_a_burst_is_sent_as_its_last_change() -> None:
-    """Of a thousand changes at once only the last is sent."""
+async def test_a_burst_is_sent_as_its_last_state() -> None:
+    """Of a thousand changes of figures at once only the last is sent."""
     account = Account()
     account.hold(100)
     async with account.follow() as changes:
@@ -84,12 +84,12 @@ async def test_a_burst_is_sent_as_its_last_change() -> None:
         for usdt in range(1_000):
             account.hold(1_000 + usdt)
         assert await equity(changes) == 1_999
-        account.changes.publish(WARNING)  # nothing of the burst is left before it
+        account.changes.publish(WARNING)  # no change of the burst is queued before it
         assert await following(changes) == WARNING
 
 
-async def test_unchanged_figures_are_not_sent() -> None:
-    """Events that change no figure send nothing, however often the engine is polled."""
+async def test_unchanged_figures_are_sent_once() -> None:
+    """Events that change no figure send nothing."""
     account = Account()
     account.hold(100)
     async with account.follow() as changes:
@@ -103,8 +103,8 @@ async def test_unchanged_figures_are_not_sent() -> None:
         assert await following(changes) == WARNING
 
 
-async def test_the_engine_is_not_polled_without_readers() -> None:
-    """The engine is not polled before the first reader and after the last one."""
+async def test_without_readers_the_engine_is_not_polled() -> None:
+    """The engine is polled only while there is a reader."""
     account = Account()
     account.hold(100)
     account.changes.publish(WARNING)
@@ -119,8 +119,8 @@ async def test_the_engine_is_not_polled_without_readers() -> None:
     assert account.looks == looks
 
 
-async def test_each_reader_has_its_own_last() -> None:
-    """A later reader gets the current state; the first does not get it twice."""
+async def test_each_reader_has_its_own_last_figures() -> None:
+    """A later reader gets the present figures; the first one does not get them twice."""
     account = Account()
     account.hold(100)
     async with account.follow() as early:
@@ -134,7 +134,7 @@ async def test_each_reader_has_its_own_last() -> None:
 
 
 async def test_reader_during_the_replay_gets_the_state_after_it() -> None:
-    """A stream may begin before the engine exists."""
+    """A reader that subscribes during the replay gets the state after it."""
     account = Account()
     account.ready = False
     async with account.follow() as changes:
@@ -173,8 +173,8 @@ async def test_only_changes_of_state_are_sent() -> None:
         assert await following(changes) == WARNING
 
 
-async def test_shutdown_is_the_last_to_everyone() -> None:
-    """The latest figures, then the end, and the iterators are over; no one can join."""
+async def test_shutdown_is_the_last_change() -> None:
+    """Readers get the last figures, the shutdown, then the end; later readers get nothing."""
     account = Account()
     account.hold(100)
     async with account.follow() as one, account.follow() as other:
@@ -200,8 +200,8 @@ async def test_shutdown_is_the_last_to_everyone() -> None:
         assert [change async for change in late] == []
 
 
-async def test_a_reader_that_does_not_read_does_not_delay_the_end() -> None:
-    """A reader that does not take the last event delays the end for a moment only."""
+async def test_end_does_not_wait_for_a_stalled_reader() -> None:
+    """A reader that does not take the shutdown event delays the end by drain_seconds at most."""
     account = Account()
     async with account.follow() as changes:
         await following(changes)
@@ -209,8 +209,8 @@ async def test_a_reader_that_does_not_read_does_not_delay_the_end() -> None:
             await account.changes.end(clean=True, reason="stopped in order")
 
 
-async def test_a_reader_that_falls_behind_is_dropped() -> None:
-    """The queue of a reader is bounded; the other readers continue."""
+async def test_a_reader_that_falls_behind_is_removed() -> None:
+    """A slow reader is removed at a bounded number of changes; the others are not affected."""
     account = Account()
     async with account.follow() as slow, account.follow() as quick:
         for changes in (slow, quick):
@@ -225,7 +225,7 @@ async def test_a_reader_that_falls_behind_is_dropped() -> None:
 
 
 async def test_a_reader_gets_the_state_when_the_lease_is_withheld() -> None:
-    """The state at halt with the reason, and again when the lease is renewed."""
+    """The state is sent when the lease is withheld, with the reason, and when it is renewed."""
     account = Account()
     withheld: list[Withheld] = []
     account.changes = Feed(

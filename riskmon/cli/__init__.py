@@ -1,7 +1,7 @@
-"""The commands. What they do stands elsewhere; here are their options and exit codes.
+"""The commands: their options and exit codes. The work is done by the packages below.
 
-0 done; 1 trading was halted, or the request was refused; 2 bad usage or configuration; 3 the
-sidecar cannot be reached; 4 an internal failure.
+Exit codes: 0 done; 1 trading was halted, or the request was refused; 2 bad usage or configuration;
+3 the sidecar cannot be reached; 4 an internal failure.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DONE, REFUSED, BAD_USAGE, UNREACHABLE, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 13
 
 
 class _Commands(click.Group):
-    """All commands; the reference OMS, which brings an HTTP server, when it is asked for."""
+    """All commands. That of the reference OMS, which imports aiohttp, is imported on use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), "oms"])
@@ -54,24 +54,23 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _open_standard_streams() -> None:
-    """Open /dev/null in the place of each closed descriptor from 0 to 2.
+    """Open /dev/null for each closed descriptor from 0 to 2.
 
-    The next file or socket would get the free number: the journal, say, into which the log would
-    then be written.
+    Otherwise the next opened file gets the free number; the log could be written into the journal.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
-    # Python leaves out the stream of a descriptor that is closed at its start.
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+    # Python sets the stream of a descriptor that is closed at its start to None.
     sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command; its exit code. Every failure is one line on stderr."""
+    """Run one command and return its exit code. A failure is one line on stderr."""
     try:
         code = commands.main(arguments, prog_name="riskmon", standalone_mode=False)
         sys.stdout.flush()
@@ -79,13 +78,13 @@ def run(arguments: list[str]) -> int:
         fault.show()
         return BAD_USAGE
     except Refused as fault:
-        return _say(fault, REFUSED)
+        return _print_error(fault, REFUSED)
     except Unreachable as fault:
-        return _say(fault, UNREACHABLE)
+        return _print_error(fault, UNREACHABLE)
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has gone; Python must not stumble over it again as it ends.
+        # The reader closed the pipe; without this, Python's flush at exit would raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except Exception as fault:
@@ -97,17 +96,18 @@ def _failed(fault: Exception, arguments: list[str]) -> int:
     from riskmon.settings import SettingsError
 
     if isinstance(fault, SettingsError):
-        return _say(fault, BAD_USAGE)
+        return _print_error(fault, BAD_USAGE)
     if "--debug" in arguments:
         traceback.print_exception(fault)
         return INTERNAL
     cause = " ".join(str(fault).split())
-    return _say(
-        f"internal failure: {type(fault).__name__}: {cause} (riskmon --debug … shows where)",
+    return _print_error(
+        f"internal failure: {type(fault).__name__}: {cause} (riskmon --debug … prints the "
+        "traceback)",
         INTERNAL,
     )
 
 
-def _say(message: object, code: int) -> int:
+def _print_error(message: object, code: int) -> int:
     print(f"riskmon: {message}", file=sys.stderr)
     return code

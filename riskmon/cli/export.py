@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 _PACKAGE = Path(__file__).parent.parent
-# In an installed package; in a checkout they stand beside it.
+# The first is that of an installed package, the second that of a checkout.
 _PLACES = (_PACKAGE / "share", _PACKAGE.parent)
 _FILES = (
     "dashboards/**/*.json",
@@ -25,13 +25,16 @@ def export(directory: Path, force: bool) -> int:
     """Write dashboards, rules and the Alertmanager example to DIR."""
     root = next((place for place in _PLACES if (place / "alerts").is_dir()), None)
     if root is None:
-        raise click.ClickException("this installation is without its files: install riskmon anew")
+        raise click.ClickException(
+            "the installation has no dashboards and rules: reinstall riskmon"
+        )
     sources = [path for pattern in _FILES for path in sorted(root.glob(pattern))]
     copies = [(source, directory / source.relative_to(root)) for source in sources]
-    there = [str(target) for _, target in copies if target.exists()]
-    if there and not force:
+    existing = [str(target) for _, target in copies if target.exists()]
+    if existing and not force:
         raise click.ClickException(
-            f"{', '.join(there)} would be replaced: name another directory, or give --force"
+            f"files exist: {', '.join(existing)}; choose another directory, or replace them with "
+            "--force"
         )
     for source, target in copies:
         _copy(source, target)

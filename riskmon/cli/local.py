@@ -1,16 +1,19 @@
-"""The commands that work on this machine: the sidecar itself, its configuration and its state."""
+"""The local commands: the sidecar, its configuration, its state and the demonstration."""
 
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from riskmon.cli.operating import config_option
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imported on use: the other commands start faster
+    from riskmon.outbox.queue import Drill
     from riskmon.settings import Settings
 
 _BACKUP = click.Path(dir_okay=False, path_type=Path)
@@ -27,7 +30,7 @@ def _load(config: Path | None) -> Settings:
 @click.option(
     "--accept-loss",
     is_flag=True,
-    help="Start although entries of the journal are lost, with the account frozen.",
+    help="Start although journal entries are lost; the account starts frozen.",
 )
 def run(config: Path | None, accept_loss: bool) -> int:
     """Run the sidecar."""
@@ -40,7 +43,7 @@ def run(config: Path | None, accept_loss: bool) -> int:
 @click.command("check-config")
 @config_option
 def check_config(config: Path | None) -> int:
-    """Name every fault of the configuration; exits 2 if there is any."""
+    """Validate the configuration; list every fault and exit with 2 if there is one."""
     settings = _load(config)
     click.echo(f"{settings.source or 'no file: defaults and the environment'}: no fault")
     for limit in settings.limits:
@@ -54,7 +57,7 @@ def check_config(config: Path | None) -> int:
 
 @click.command()
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="The times in JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the times in JSON.")
 def drill(config: Path | None, as_json: bool) -> int:
     """Send a signed drill to every cancel target; nothing is cancelled."""
     import asyncio
@@ -63,21 +66,22 @@ def drill(config: Path | None, as_json: bool) -> int:
 
     settings = _load(config)
     if not settings.cancel:
-        raise click.UsageError("there is no [[cancel]] target in the configuration")
-    drills = [one._asdict() for one in asyncio.run(_drill(settings))]
+        raise click.UsageError("the configuration has no [[cancel]] target")
+    drills = asyncio.run(_drill(settings))
+    rows = [drill._asdict() for drill in drills]
     if as_json:
-        show_json(drills)
+        show_json(msgspec.json.encode(rows))
     else:
-        show_drills(console(), drills)
-    return 0 if all(one["ok"] for one in drills) else 1
+        show_drills(console(), rows)
+    return 0 if all(drill.ok for drill in drills) else 1
 
 
-async def _drill(settings: Settings) -> list[Any]:
+async def _drill(settings: Settings) -> list[Drill]:
     from riskmon.outbox.queue import Outbox
 
     outbox = Outbox(settings.cancel, lambda _: None)
     try:
-        return list(await outbox.drill(settings.account))
+        return await outbox.drill(settings.account)
     finally:
         await outbox.close()
 
@@ -85,10 +89,12 @@ async def _drill(settings: Settings) -> list[Any]:
 @click.command()
 @click.argument("name")
 @click.option("--role", required=True, type=click.Choice(["read", "ingest", "operator"]))
-@click.option("--expires", type=click.DateTime(["%Y-%m-%d"]), help="The first day it is refused.")
-@click.option("--json", "as_json", is_flag=True, help="In JSON.")
-def token(name: str, role: str, expires: Any, as_json: bool) -> int:
-    """Make a token for NAME and print the line for the configuration."""
+@click.option(
+    "--expires", type=click.DateTime(["%Y-%m-%d"]), help="First day on which it is refused (UTC)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the token in JSON.")
+def token(name: str, role: str, expires: datetime | None, as_json: bool) -> int:
+    """Generate a token for NAME and print its line for the configuration."""
     import secrets
 
     from riskmon.auth.tokens import token_hash
@@ -103,9 +109,9 @@ def token(name: str, role: str, expires: Any, as_json: bool) -> int:
         return 0
     pairs = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in entry.items()]
     pairs += [f"{key} = {value}" for key, value in until.items()]
-    click.echo("The token, shown this once:", err=True)
+    click.echo("The token; it is not stored and cannot be shown again:", err=True)
     click.echo(secret)
-    click.echo("For [http] in the configuration, or one more table in its list:", err=True)
+    click.echo("Add to [http] in the configuration, or append to its list of tokens:", err=True)
     click.echo(f"tokens = [{{ {', '.join(pairs)} }}]")
     return 0
 
@@ -115,7 +121,7 @@ def token(name: str, role: str, expires: Any, as_json: bool) -> int:
 @config_option
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 def backup(file: Path, config: Path | None, overwrite: bool) -> int:
-    """Copy the state to FILE, while the sidecar runs or not."""
+    """Copy the state to FILE; the sidecar may run."""
     from riskmon.journal import JournalError, backup
 
     settings = _load(config)
@@ -123,7 +129,7 @@ def backup(file: Path, config: Path | None, overwrite: bool) -> int:
         backup(settings.state_dir, file, overwrite=overwrite)
     except JournalError as fault:
         raise click.ClickException(str(fault)) from fault
-    click.echo(f"{settings.state_dir} is copied to {file}")
+    click.echo(f"copied the state in {settings.state_dir} to {file}")
     return 0
 
 
@@ -131,7 +137,7 @@ def backup(file: Path, config: Path | None, overwrite: bool) -> int:
 @click.argument("file", type=_BACKUP)
 @config_option
 def restore(file: Path, config: Path | None) -> int:
-    """Put the state in FILE back; the sidecar must not run."""
+    """Restore the state from FILE; the sidecar must not run."""
     from riskmon.core.engine import Engine
     from riskmon.journal import JournalError, restore
 
@@ -140,16 +146,16 @@ def restore(file: Path, config: Path | None) -> int:
         kept = restore(file, settings.state_dir, settings.gate, decode_snapshot=Engine.restore)
     except JournalError as fault:
         raise click.ClickException(str(fault)) from fault
-    click.echo(f"{settings.state_dir} holds the state of {file}")
+    click.echo(f"restored the state in {settings.state_dir} from {file}")
     if kept:
-        click.echo(f"what was there is kept as {kept}")
+        click.echo(f"the previous state is kept as {kept}")
     return 0
 
 
 @click.command("check-state")
 @config_option
 def check_state(config: Path | None) -> int:
-    """Verify journal, marks and snapshots, and change nothing; exits 2 for any finding."""
+    """Verify journal, marks and snapshots without a change; exit with 2 for any finding."""
     from riskmon.core.engine import Engine
     from riskmon.journal import check_state
 
@@ -167,9 +173,9 @@ def check_state(config: Path | None) -> int:
 
 
 @click.command()
-@click.option("--keep", is_flag=True, help="Leave everything running at the end.")
+@click.option("--keep", is_flag=True, help="Keep the programs running until Ctrl-C.")
 def demo(keep: bool) -> int:
-    """Play the whole story on this machine; exits 1 when trading was halted."""
+    """Run the demonstration on this machine; exit with 1 when trading was halted."""
     from riskmon.demo import run
 
     return run(keep=keep)

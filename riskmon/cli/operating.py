@@ -1,36 +1,40 @@
-"""The commands that ask or change a running sidecar."""
+"""The commands that read or change the state of a running sidecar.
+
+They import rich on use: `run` and the other local commands do not need it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
 
 import click
 
+from riskmon.cli.answers import Changed, Incidents, State
 from riskmon.cli.remote import Refused, Remote
 from riskmon.core.breakers.transitions import LOOSENS
 from riskmon.system.permissions import Unsafe, read_secret
 
-_ADDRESSED = LOOSENS
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 config_option = click.option(
-    "--config", "config", type=_FILE, metavar="FILE", help="The configuration [riskmon.toml]."
+    "--config", "config", type=_FILE, metavar="FILE", help="The configuration file [riskmon.toml]."
 )
 
 
 def connected(command: Callable[..., int]) -> Callable[..., int]:
-    """Give ``command`` the sidecar that its options name, and whether JSON is wanted."""
+    """Return ``command`` with the options that name a sidecar, which it gets as a Remote."""
 
     @config_option
     @click.option(
         "--url",
-        help="http://, https:// or unix:// [http.unix of the configuration, else http.listen].",
+        help="URL of the sidecar, http://, https:// or unix:// [http.unix, else http.listen].",
     )
-    @click.option("--token-file", type=_FILE, help="[operator.token in the state directory].")
-    @click.option("--json", "as_json", is_flag=True, help="The answer in JSON.")
+    @click.option(
+        "--token-file", type=_FILE, help="File with the token [operator.token in state_dir]."
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Print the answer in JSON.")
     @wraps(command)
     def with_remote(
         *,
@@ -38,14 +42,16 @@ def connected(command: Callable[..., int]) -> Callable[..., int]:
         url: str | None,
         token_file: Path | None,
         as_json: bool,
-        **options: Any,
+        **options: object,
     ) -> int:
         remote = _remote(config, url, token_file)
         try:
             return command(remote, as_json=as_json, **options)
         except Refused as refusal:
             if as_json:
-                _tables().show_json(refusal.body)
+                from riskmon.cli.tables import show_json
+
+                show_json(refusal.body)
             raise
 
     return with_remote
@@ -54,7 +60,7 @@ def connected(command: Callable[..., int]) -> Callable[..., int]:
 def _remote(config: Path | None, url: str | None, token_file: Path | None) -> Remote:
     certificate = None
     if url is None or token_file is None:
-        # With both given a faulty configuration must not keep anyone from freezing.
+        # With both options the configuration is not read: a fault in it must not prevent a freeze.
         from riskmon.settings import load
 
         settings = load(config)
@@ -77,62 +83,71 @@ def _token(file: Path, *, named: bool) -> str | None:
     except FileNotFoundError:
         if named:
             raise click.UsageError(f"--token-file {file} does not exist") from None
-        return None  # no sidecar has started here: let it say what it needs
+        return None  # no sidecar has started here; the one at --url may need none
     except Unsafe as fault:
         raise click.UsageError(str(fault)) from None
     except (OSError, UnicodeDecodeError) as fault:
-        what = fault.strerror if isinstance(fault, OSError) else "it is not text"
+        cause = fault.strerror if isinstance(fault, OSError) else "it is not UTF-8"
         raise click.UsageError(
-            f"cannot read the token in {file}: {what}; run this as the sidecar's user, "
-            "or name another --token-file"
+            f"cannot read the token in {file}: {cause}; run the command as the sidecar's user, "
+            "or give another --token-file"
         ) from None
     if not token.isascii() or not token.isprintable():
-        raise click.UsageError(f"{file} holds no token: it must be one line of printable ASCII")
+        raise click.UsageError(f"{file} contains no token: a token is one line of printable ASCII")
     return token
 
 
 @click.command()
 @connected
 def status(remote: Remote, *, as_json: bool) -> int:
-    """Show the level, the breakers and what is unknown."""
-    state = remote.get("/v1/state")
+    """Show the level, the breakers and the unknown limits."""
+    from riskmon.cli.tables import console, show_json, show_state
+
+    answer = remote.get("/v1/state")
     if as_json:
-        _tables().show_json(state)
+        show_json(answer)
     else:
-        _tables().show_state(_tables().console(), state)
+        show_state(console(), remote.decode(answer, State))
     return 0
 
 
 @click.command()
-@click.option("--count", type=click.IntRange(1, 1000), default=50, show_default=True)
-@click.option("--no-refusals", is_flag=True, help="Leave out calls without a right.")
+@click.option(
+    "--count",
+    type=click.IntRange(1, 1000),
+    default=50,
+    show_default=True,
+    help="Number of records.",
+)
+@click.option("--no-refusals", is_flag=True, help="Omit calls refused for a missing right.")
 @connected
 def incidents(remote: Remote, *, as_json: bool, count: int, no_refusals: bool) -> int:
     """Show the audit trail, newest first."""
+    from riskmon.cli.tables import console, show_incidents, show_json
+
     answer = remote.get(f"/v1/incidents?limit={count}{'&refusals=false' * no_refusals}")
     if as_json:
-        _tables().show_json(answer)
-        return 0
-    records = answer.get("incidents", []) if isinstance(answer, dict) else answer
-    _tables().show_incidents(_tables().console(), records)
+        show_json(answer)
+    else:
+        show_incidents(console(), remote.decode(answer, Incidents).incidents)
     return 0
 
 
 def _scoped(command: Callable[..., int]) -> Callable[..., int]:
     for option in (
         click.argument("scope", default="account"),
-        click.option("--reason", required=True, help="Why; it is kept in the audit trail."),
-        click.option("--limit", help="Only this limit's breaker."),
+        click.option("--reason", required=True, help="The reason; the audit trail contains it."),
+        click.option("--limit", help="Only the breaker of this limit."),
     ):
         command = option(command)
     return connected(command)
 
 
-def _guarded(command: Callable[..., int]) -> Callable[..., int]:
+def _loosening(command: Callable[..., int]) -> Callable[..., int]:
     for option in (
-        click.option("--generation", type=int, help="The generation seen [the one shown now]."),
+        click.option("--generation", type=int, help="The generation seen [the current one]."),
         click.option("--force", is_flag=True, help="Even while a cancel is unconfirmed."),
-        click.option("--preview", is_flag=True, help="Only tell what would happen."),
+        click.option("--preview", is_flag=True, help="Show the effect without a change."),
         click.option(
             "--rebase", is_flag=True, help="Make current equity the new capital and peak."
         ),
@@ -143,73 +158,77 @@ def _guarded(command: Callable[..., int]) -> Callable[..., int]:
 
 @click.command()
 @_scoped
-def freeze(remote: Remote, **options: Any) -> int:
-    """Halt SCOPE and cancel its orders, until an operator ends it."""
-    return _change(remote, "freeze", **options)
+def freeze(remote: Remote, *, as_json: bool, **options: object) -> int:
+    """Halt SCOPE and cancel its orders until an operator ends the freeze."""
+    return _change(remote, "freeze", as_json=as_json, **options)
 
 
 @click.command()
 @_scoped
-def trip(remote: Remote, **options: Any) -> int:
+def trip(remote: Remote, *, as_json: bool, **options: object) -> int:
     """Open the breakers of SCOPE and cancel its orders."""
-    return _change(remote, "trip", **options)
+    return _change(remote, "trip", as_json=as_json, **options)
 
 
 @click.command()
-@_guarded
-def unfreeze(remote: Remote, **options: Any) -> int:
+@_loosening
+def unfreeze(remote: Remote, *, as_json: bool, **options: object) -> int:
     """End the freezes of SCOPE."""
-    return _change_seen(remote, "unfreeze", **options)
+    return _change_shown(remote, "unfreeze", as_json=as_json, **options)
 
 
 @click.command()
-@_guarded
-def reset(remote: Remote, **options: Any) -> int:
+@_loosening
+def reset(remote: Remote, *, as_json: bool, **options: object) -> int:
     """Close the open breakers of SCOPE."""
-    return _change_seen(remote, "reset", **options)
+    return _change_shown(remote, "reset", as_json=as_json, **options)
 
 
 @click.command()
-@click.option("--for", "for", type=click.FloatRange(min=0, min_open=True), help="Seconds [3600].")
+@click.option(
+    "--for", "for", type=click.FloatRange(min=0, min_open=True), help="Duration in seconds [3600]."
+)
 @_scoped
-def disable(remote: Remote, **options: Any) -> int:
-    """Let the closed breakers of SCOPE rest for a while."""
-    return _change(remote, "disable", **options)
+def disable(remote: Remote, *, as_json: bool, **options: object) -> int:
+    """Disable the closed breakers of SCOPE for a time."""
+    return _change(remote, "disable", as_json=as_json, **options)
 
 
 @click.command()
 @_scoped
-def enable(remote: Remote, **options: Any) -> int:
-    """End the rest of disabled breakers."""
-    return _change(remote, "enable", **options)
+def enable(remote: Remote, *, as_json: bool, **options: object) -> int:
+    """Enable the disabled breakers of SCOPE."""
+    return _change(remote, "enable", as_json=as_json, **options)
 
 
 COMMANDS = (status, freeze, unfreeze, trip, reset, disable, enable, incidents)
 
 
-def _change_seen(
-    remote: Remote, action: str, *, generation: int | None, as_json: bool, **options: Any
+def _change_shown(
+    remote: Remote, action: str, *, as_json: bool, generation: object, **options: object
 ) -> int:
-    """A change that must name the generation seen: what it addresses is shown first."""
+    """Change breakers at the generation given; without one, show them at the current one first."""
     if generation is None:
-        state = remote.get("/v1/state")
-        generation = state["generation"]
+        from riskmon.cli.tables import console, show_breakers
+
+        state = remote.decode(remote.get("/v1/state"), State)
+        generation = state.generation
         addressed = [
             breaker
-            for breaker in state["breakers"]
-            if breaker["scope"] == options["scope"]
-            and options["limit"] in (None, breaker["limit"])
-            and breaker["state"] in _ADDRESSED[action]
+            for breaker in state.breakers
+            if breaker.scope == options["scope"]
+            and options["limit"] in (None, breaker.limit)
+            and breaker.state in LOOSENS[action]
         ]
         if not as_json:
-            _tables().console().print(
-                f"seen at generation {generation}:" if addressed else "none is shut"
-            )
-            _tables().show_breakers(_tables().console(), addressed)
-    return _change(remote, action, generation=generation, as_json=as_json, **options)
+            console().print(f"generation {generation}{':' if addressed else ': no such breaker'}")
+            show_breakers(console(), addressed)
+    return _change(remote, action, as_json=as_json, generation=generation, **options)
 
 
-def _change(remote: Remote, action: str, *, as_json: bool, **options: Any) -> int:
+def _change(remote: Remote, action: str, *, as_json: bool, **options: object) -> int:
+    from riskmon.cli.tables import console, show_breakers, show_json, show_violations
+
     body = {
         key: value for key, value in options.items() if value is not None and value is not False
     }
@@ -217,23 +236,14 @@ def _change(remote: Remote, action: str, *, as_json: bool, **options: Any) -> in
         answer = remote.post(f"/v1/{action}", body)
     except Refused as refusal:
         if not as_json:
-            _tables().show_blames(
-                _tables().console(stderr=True), refusal.body.get("would_trip") or []
-            )
+            show_violations(console(stderr=True), refusal.problem.would_trip)
         raise
     if as_json:
-        _tables().show_json(answer)
+        show_json(answer)
         return 0
-    done = "would " + action if options.get("preview") else action
-    _tables().console().print(
-        f"{done} {options['scope']}: {answer.get('detail') or 'done'}", markup=False
-    )
-    _tables().show_breakers(_tables().console(), answer.get("breakers") or [])
-    _tables().show_blames(_tables().console(), answer.get("would_trip") or [])
+    changed = remote.decode(answer, Changed)
+    done = f"would {action}" if options.get("preview") else action
+    console().print(f"{done} {options['scope']}: {changed.detail or 'done'}", markup=False)
+    show_breakers(console(), changed.breakers)
+    show_violations(console(), changed.would_trip)
     return 0
-
-
-def _tables() -> Any:
-    from riskmon.cli import tables  # brings rich, which `run` does not need
-
-    return tables

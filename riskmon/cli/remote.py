@@ -6,43 +6,49 @@ import json
 import os
 import socket
 import ssl
+from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
+
+import msgspec
 
 from riskmon.auth import proof
 from riskmon.auth.proof import Unsigned
+from riskmon.cli.answers import Refusal
 from riskmon.system.unix_socket import address_of, peer_uid
+
+T = TypeVar("T")
 
 _TIMEOUT_SECONDS = 10.0
 _BODY_BYTES_MAX = 64_000_000
 
 
 class Unreachable(Exception):
-    """No sidecar answers there."""
+    """No sidecar answers at the URL."""
 
 
-class _Question(NamedTuple):
+class _Request(NamedTuple):
     method: str
     path: str
     body: bytes
 
 
-class _Answer(NamedTuple):
+class _Response(NamedTuple):
     status: int
     signature: str
     body: bytes
 
 
 class Refused(Exception):
-    """The sidecar refuses; ``body`` is its answer."""
+    """The sidecar refused the request; ``body`` is its answer, ``problem`` its content."""
 
-    def __init__(self, status: int, body: dict[str, Any]) -> None:
-        detail = body.get("detail") or body.get("title") or "no reason given"
-        near = f"; near: {', '.join(body['near'])}" if body.get("near") else ""
+    def __init__(self, status: int, body: bytes, problem: Refusal) -> None:
+        detail = problem.detail or problem.title or "no reason given"
+        near = f"; near: {', '.join(problem.near)}" if problem.near else ""
         super().__init__(f"refused ({status}): {detail}{near}")
-        self.status, self.body = status, body
+        self.body, self.problem = body, problem
 
 
 class _UnixConnection(HTTPConnection):
@@ -57,18 +63,18 @@ class _UnixConnection(HTTPConnection):
             self.sock.connect(address)
 
     def is_trusted(self) -> bool:
-        """Whether this user or root listens there."""
+        """Return whether the listening process runs as this user or root."""
         return peer_uid(self.sock) in (0, os.geteuid())
 
 
 class Remote:
-    """One sidecar: `http://…`, `https://…` or `unix:///path.sock`; ValueError for any other URL.
+    """One sidecar at `http://…`, `https://…` or `unix:///path.sock`; else raises ValueError.
 
     The token is sent over TLS, and over a Unix socket of this user or of root. Elsewhere it signs
-    the request, and the answer counts only if the token signs that too.
+    the request, and an answer that it does not sign is discarded.
 
-    ``certificate`` is the sidecar's own, when the configuration names it: it is then trusted
-    under any name. Without it the system's authorities decide.
+    ``certificate`` is the sidecar's own from the configuration; it is trusted under any host name.
+    Without it, the certificate is verified with the system's authorities.
     """
 
     def __init__(self, url: str, token: str | None, certificate: Path | None = None) -> None:
@@ -81,20 +87,27 @@ class Remote:
         self._prefix = "" if is_unix else parts.path.rstrip("/")
         self._token, self._certificate = token, certificate
 
-    def get(self, path: str) -> Any:
-        """The JSON answer of a GET."""
+    def get(self, path: str) -> bytes:
+        """Return the JSON answer of a GET."""
         return self._call("GET", path, b"")
 
-    def post(self, path: str, body: dict[str, Any]) -> Any:
-        """The JSON answer of a POST."""
+    def post(self, path: str, body: Mapping[str, object]) -> bytes:
+        """Return the JSON answer of a POST."""
         return self._call("POST", path, json.dumps(body).encode())
 
-    def _call(self, method: str, path: str, body: bytes) -> Any:
+    def decode(self, answer: bytes, kind: type[T]) -> T:
+        """Return the content of an answer. Raises Unreachable if it is not a sidecar's."""
+        try:
+            return msgspec.json.decode(answer, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise Unreachable(f"the server at {self.url} is no riskmon sidecar: {error}") from None
+
+    def _call(self, method: str, path: str, body: bytes) -> bytes:
         try:
             connection = self._connection()
             try:
                 connection.connect()
-                answer = self._asked(connection, _Question(method, path, body))
+                response = self._authenticated(connection, _Request(method, path, body))
             finally:
                 connection.close()
         except Unsigned as error:
@@ -102,38 +115,38 @@ class Remote:
         except (OSError, HTTPException) as error:
             cause = str(error) or type(error).__name__
             raise Unreachable(f"no sidecar answers at {self.url}: {cause}") from error
-        return self._content(answer)
+        return self._content(response)
 
-    def _asked(self, connection: HTTPConnection, question: _Question) -> _Answer:
+    def _authenticated(self, connection: HTTPConnection, request: _Request) -> _Response:
         if self._token is None:
-            return self._sent(connection, question, {})
+            return self._send(connection, request, {})
         if isinstance(connection, HTTPSConnection) or (
             isinstance(connection, _UnixConnection) and connection.is_trusted()
         ):
-            return self._sent(connection, question, {"Authorization": f"Bearer {self._token}"})
+            return self._send(connection, request, {"Authorization": f"Bearer {self._token}"})
         key = proof.key_of(self._token)
-        challenge = self._sent(connection, _Question("POST", proof.CHALLENGE_PATH, b""), {})
+        challenge = self._send(connection, _Request("POST", proof.CHALLENGE_PATH, b""), {})
         nonce = proof.nonce_in(challenge.body) if challenge.status == 200 else None
         if nonce is None:
             raise Unreachable(
-                f"what answers at {self.url} (status {challenge.status}) is no riskmon sidecar "
-                "that proves its answers"
+                f"the server at {self.url} (status {challenge.status}) is no riskmon sidecar "
+                "that signs its answers"
             )
-        answer = self._sent(connection, question, proof.request_headers(key, nonce, *question))
-        if not proof.signs_answer(key, answer.signature, nonce, answer.status, answer.body):
-            raise Unsigned(self.url, answer.status)
-        return answer
+        response = self._send(connection, request, proof.request_headers(key, nonce, *request))
+        if not proof.signs_answer(key, response.signature, nonce, response.status, response.body):
+            raise Unsigned(self.url, response.status)
+        return response
 
-    def _sent(
-        self, connection: HTTPConnection, question: _Question, headers: dict[str, str]
-    ) -> _Answer:
-        method, path, body = question
+    def _send(
+        self, connection: HTTPConnection, request: _Request, headers: dict[str, str]
+    ) -> _Response:
+        method, path, body = request
         if body:
             headers = {**headers, "Content-Type": "application/json"}
         connection.request(method, self._prefix + path, body or None, headers)
         response = connection.getresponse()
         signature = response.headers.get(proof.SIGNATURE, "")
-        return _Answer(response.status, signature, response.read(_BODY_BYTES_MAX))
+        return _Response(response.status, signature, response.read(_BODY_BYTES_MAX))
 
     def _connection(self) -> HTTPConnection:
         if self._parts.scheme == "unix":
@@ -145,13 +158,13 @@ class Remote:
         context.check_hostname = self._certificate is None
         return HTTPSConnection(host, port, timeout=_TIMEOUT_SECONDS, context=context)
 
-    def _content(self, answer: _Answer) -> Any:
+    def _content(self, response: _Response) -> bytes:
         try:
-            body = json.loads(answer.body)
+            json.loads(response.body)
         except ValueError:
             raise Unreachable(
-                f"what answers at {self.url} is no riskmon sidecar (status {answer.status})"
+                f"the server at {self.url} is no riskmon sidecar (status {response.status})"
             ) from None
-        if 200 <= answer.status < 300:
-            return body
-        raise Refused(answer.status, body if isinstance(body, dict) else {})
+        if 200 <= response.status < 300:
+            return response.body
+        raise Refused(response.status, response.body, self.decode(response.body, Refusal))

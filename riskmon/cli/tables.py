@@ -1,15 +1,17 @@
-"""What people read of a sidecar's answers."""
+"""The output of the commands: a sidecar's answers as tables on the terminal, or as JSON."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
+from msgspec.structs import asdict
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from riskmon.cli.answers import Breaker, Cancel, Record, State, Violation
 
 _COLORS = {
     "allow": "green",
@@ -24,97 +26,99 @@ _COLORS = {
 
 
 def console(*, stderr: bool = False) -> Console:
-    """The terminal; in a pipe lines are not folded, so that a program can find words in them."""
+    """Return the terminal; lines to a pipe are not wrapped, so that programs can search them."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 400)
 
 
-def show_json(answer: Any) -> None:
-    """The answer as it is, for programs."""
-    print(json.dumps(answer, indent=2, ensure_ascii=False))
+def show_json(answer: bytes) -> None:
+    """Print the JSON of an answer, indented."""
+    print(json.dumps(json.loads(answer), indent=2, ensure_ascii=False))
 
 
-def show_state(console: Console, state: Mapping[str, Any]) -> None:
-    """The account, its breakers, and what stands in the way of trading."""
+def show_state(console: Console, state: State) -> None:
+    """Print the account, its breakers, unknown limits and cancels."""
     console.print(
-        f"account [bold]{_text(state.get('account'))}[/]: {_colored(state.get('level'))}, "
-        f"generation {_text(state.get('generation'))}"
+        f"account [bold]{_text(state.account)}[/]: {_colored(state.level)}, "
+        f"generation {state.generation}"
     )
-    if withheld := (state.get("gate") or {}).get("withheld"):
-        console.print(f"[red]the lease is withheld[/] ({_row(withheld, ('reason', 'detail'))})")
-    portfolio = state.get("portfolio") or {}
-    if portfolio.get("equity") is not None:
-        console.print(f"equity {_text(portfolio['equity'])} {_text(portfolio.get('reference'))}")
-    show_breakers(console, state.get("breakers") or [])
-    for unknown in state.get("unknown") or []:
-        console.print(f"[yellow]unknown[/] {_row(unknown, ('limit', 'scope', 'reason'))}")
-    for cancel in state.get("cancel") or []:
-        console.print(f"cancel {_row(cancel, ('incident', 'scope', 'limit'))}: {_end(cancel)}")
-
-
-def _end(cancel: Mapping[str, Any]) -> str:
-    if not cancel.get("targets"):
-        return "[red]no target[/]"  # nobody was asked, so nothing is outstanding either
-    return "confirmed" if cancel.get("confirmed") else "[red]not confirmed[/]"
-
-
-def show_breakers(console: Console, breakers: Sequence[Mapping[str, Any]]) -> None:
-    """One line for each breaker."""
-    _show(console, ("limit", "scope", "state", "generation", "since", "reason"), breakers)
-
-
-def show_incidents(console: Console, records: Sequence[Mapping[str, Any]]) -> None:
-    """The audit trail, newest first."""
-    if not records:
-        console.print("nothing has happened yet")
-    columns = ("at", "kind", "action", "scope", "limit", "reason", "by", "peer", "outcome", "id")
-    _show(console, columns, records)
-
-
-def show_drills(console: Console, drills: Iterable[Mapping[str, Any]]) -> None:
-    """Each target with its time to acknowledge."""
-    _show(console, ("target", "ok", "seconds", "detail"), list(drills))
-
-
-def show_blames(console: Console, blames: Iterable[Mapping[str, Any]]) -> None:
-    """What would trip again at once."""
-    for blame in blames:
+    if withheld := state.gate.withheld:
         console.print(
-            f"  {_row(blame, ('limit', 'scope'))}: "
-            f"{_text(blame.get('value'))} against {_text(blame.get('bound'))}"
+            f"[red]the lease is withheld[/] ({_joined(withheld.reason, withheld.detail)})"
+        )
+    if state.portfolio.equity is not None:
+        console.print(f"equity {_text(state.portfolio.equity)} {_text(state.portfolio.reference)}")
+    show_breakers(console, state.breakers)
+    for unknown in state.unknown:
+        console.print(f"[yellow]unknown[/] {_joined(unknown.limit, unknown.scope, unknown.reason)}")
+    for cancel in state.cancel:
+        names = _joined(cancel.incident, cancel.scope, cancel.limit)
+        console.print(f"cancel {names}: {_cancel_status(cancel)}")
+
+
+def _cancel_status(cancel: Cancel) -> str:
+    if not cancel.targets:
+        return "[red]no target[/]"  # without a target, no confirmation is outstanding
+    return "confirmed" if cancel.confirmed else "[red]not confirmed[/]"
+
+
+def show_breakers(console: Console, breakers: Sequence[Breaker]) -> None:
+    """Print one line for each breaker."""
+    _show(console, [asdict(breaker) for breaker in breakers])
+
+
+def show_incidents(console: Console, records: Sequence[Record]) -> None:
+    """Print the audit trail, newest first."""
+    if not records:
+        console.print("no incidents")
+    _show(console, [asdict(record) for record in records])
+
+
+def show_drills(console: Console, drills: Sequence[Mapping[str, object]]) -> None:
+    """Print each target with its time to acknowledge."""
+    _show(console, drills)
+
+
+def show_violations(console: Console, violations: Iterable[Violation]) -> None:
+    """Print the violations that would trip a breaker again at once."""
+    for violation in violations:
+        console.print(
+            f"  {_joined(violation.limit, violation.scope)}: "
+            f"value {_text(violation.value)}, bound {_text(violation.bound)}"
         )
 
 
-def _show(console: Console, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    used = [name for name in columns if any(row.get(name) not in (None, "") for row in rows)]
-    if not used:
+def _show(console: Console, rows: Sequence[Mapping[str, object]]) -> None:
+    """Print rows with the same fields as a table; a column without any value is omitted."""
+    if not rows:
         return
+    used = [name for name in rows[0] if any(row[name] not in (None, "") for row in rows)]
     table = Table(box=None, pad_edge=False)
     for name in used:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(name, row.get(name)) for name in used))
+        table.add_row(*(_cell(name, row[name]) for name in used))
     console.print(table)
 
 
-def _cell(name: str, value: Any) -> str:
+def _cell(name: str, value: object) -> str:
     if name == "ok":
         return "[green]yes[/]" if value else "[red]no[/]"
-    if name == "seconds":
-        return "" if value is None else f"{value:.4f}"
+    if name == "seconds" and isinstance(value, float):
+        return f"{value:.4f}"
     return _colored(value) if name == "state" else _text(value)
 
 
-def _colored(word: Any) -> str:
+def _colored(word: object) -> str:
     color = _COLORS.get(str(word))
     return f"[{color}]{_text(word)}[/]" if color else _text(word)
 
 
-def _row(row: Mapping[str, Any], names: Sequence[str]) -> str:
-    return " ".join(_text(row[name]) for name in names if row.get(name))
+def _joined(*texts: str) -> str:
+    return " ".join(_text(text) for text in texts if text)
 
 
-def _text(value: Any) -> str:
-    # A reason may hold anything: nothing in it is markup or moves the cursor.
-    text = "" if value is None else str(value)
+def _text(value: object) -> str:
+    # A reason may contain any text: it must not act as markup or control the terminal.
+    text = f"{value:.15g}" if isinstance(value, float) else "" if value is None else str(value)
     return escape("".join(char if char.isprintable() else "?" for char in text))

@@ -1,4 +1,4 @@
-"""What a bot imports: Client for asyncio, SyncClient for threads, TradingHalted to catch."""
+"""The clients that a bot imports: Client for asyncio, SyncClient for threads, TradingHalted."""
 
 from __future__ import annotations
 

@@ -1,18 +1,19 @@
-"""What it takes to send an order: levels and their leases, and the order as it is asked about."""
+"""The conditions for sending an order: leases by scope, and the request of `POST /v1/check`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, NotRequired, TypedDict
 
 import msgspec
 
-from riskmon.client.reports import Amount, Side, boottime_ns
+from riskmon.client.reports import Amount, Side
 from riskmon.gate import ACCOUNT, Level
+from riskmon.system.clock import boot_ns
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """One limit that refuses an order, with its value and bound in the limit's own unit."""
+    """A limit that refuses an order, with its value and bound in the limit's own unit."""
 
     limit: str
     scope: str
@@ -22,7 +23,7 @@ class Reason(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """The answer to `check`: may this order go out, at which level, and if not, why."""
+    """The answer to `check`: whether the order may be sent, the level, and the refusing limits."""
 
     allowed: bool
     level: str
@@ -32,8 +33,8 @@ class Verdict(msgspec.Struct, frozen=True):
 class TradingHalted(Exception):
     """No order may be sent: the gate of `scope` is at `level` ("halt", "reduce_only", "probe").
 
-    `reasons` are the limits that refused, where the sidecar was asked; `hint` tells more where
-    there is more to tell.
+    `reasons` are the limits that refused the order, if the sidecar checked it. `hint` adds the
+    cause where it is known: a missing gate file, an unreachable sidecar, a missing argument.
     """
 
     def __init__(
@@ -50,42 +51,43 @@ class TradingHalted(Exception):
         return ": ".join(filter(None, (f"{self.scope} is at {self.level}", limits, self.hint)))
 
 
-class Taken(msgspec.Struct, frozen=True):
-    """What an accepted batch is answered with: levels by scope, good for `lease` seconds."""
+class LeaseGrant(msgspec.Struct, frozen=True):
+    """The part of the answer to a batch that grants levels by scope for `lease` seconds."""
 
     lease: float
     levels: dict[str, str]
 
 
 class Leases:
-    """The levels that the last answers gave, each until its lease ends."""
+    """The level of each scope that the last answers granted, with its deadline."""
 
     def __init__(self) -> None:
-        self._held: dict[str, tuple[Level, int]] = {}
+        self._leases: dict[str, tuple[Level, int]] = {}
 
-    def take(self, taken: Taken, sent_ns: int) -> None:
-        """Hold what an answer gives, from when its request was sent (CLOCK_BOOTTIME)."""
-        deadline_ns = sent_ns + int(taken.lease * 1e9)
-        for scope, name in taken.levels.items():
+    def renew(self, grant: LeaseGrant, sent_ns: int) -> None:
+        """Apply the grant of a request that was sent at `sent_ns` (CLOCK_BOOTTIME)."""
+        deadline_ns = sent_ns + int(grant.lease * 1e9)
+        for scope, name in grant.levels.items():
             level = Level.__members__.get(name.upper(), Level.HALT)
-            held = self._held.get(scope)
-            # Of answers that overtook each other the later request's counts, or the stricter.
-            if held is None or deadline_ns >= held[1] or level < held[0]:
-                self._held[scope] = (level, deadline_ns)
+            current = self._leases.get(scope)
+            # Answers may arrive out of order: the later request or the lower level counts.
+            if current is None or deadline_ns >= current[1] or level < current[0]:
+                self._leases[scope] = (level, deadline_ns)
 
     def lowest(self, names: Mapping[str, str]) -> tuple[Level, str]:
-        """The lowest level of the account and these scopes, and the first scope that has it."""
-        now_ns = boottime_ns()
-        held = ((scope, self._held.get(scope, (Level.HALT, 0))) for scope in _scopes(names))
+        """Return the lowest level of the account and these scopes, and the first scope with it."""
+        now_ns = boot_ns()
+        leases = ((scope, self._leases.get(scope, (Level.HALT, 0))) for scope in _scopes(names))
         levels = [
-            (level if now_ns < end_ns else Level.HALT, scope) for scope, (level, end_ns) in held
+            (level if now_ns < deadline_ns else Level.HALT, scope)
+            for scope, (level, deadline_ns) in leases
         ]
-        return min(levels, key=lambda found: found[0])
+        return min(levels, key=lambda pair: pair[0])
 
-    def lapsed(self, names: Mapping[str, str]) -> bool:
-        """Whether any of them has no lease at all, so that an answer could give it one."""
-        now_ns = boottime_ns()
-        return any(self._held.get(scope, (0, 0))[1] <= now_ns for scope in _scopes(names))
+    def has_lapsed(self, names: Mapping[str, str]) -> bool:
+        """Return whether one of the scopes has no lease that is still valid."""
+        now_ns = boot_ns()
+        return any(self._leases.get(scope, (0, 0))[1] <= now_ns for scope in _scopes(names))
 
 
 def _scopes(names: Mapping[str, str]) -> list[str]:
@@ -93,12 +95,37 @@ def _scopes(names: Mapping[str, str]) -> list[str]:
 
 
 def level_name(level: Level) -> str:
-    """The level as the sidecar's answers spell it."""
+    """Return the level as the sidecar's answers spell it."""
     return level.name.lower()
 
 
-class Order(NamedTuple):
-    """What a guard or a check knows of the order that is about to go out."""
+class GuardFields(TypedDict, total=False):
+    """The fields of an order that `guard` takes, besides its venue."""
+
+    symbol: str | None
+    strategy: str | None
+    side: Side | None
+    quantity: Amount | None
+    price: Amount | None
+    reduce_only: bool
+
+
+class CheckFields(TypedDict):
+    """The fields of an order that `check` takes."""
+
+    venue: str
+    symbol: str
+    side: Side
+    quantity: Amount
+    price: Amount
+    id: NotRequired[str | None]
+    strategy: NotRequired[str | None]
+    reduce_only: NotRequired[bool]
+    simulate: NotRequired[bool]
+
+
+class CheckRequest(NamedTuple):
+    """The body of `POST /v1/check`; from a guard, fields may be missing."""
 
     venue: str
     symbol: str | None = None
@@ -112,22 +139,22 @@ class Order(NamedTuple):
 
     @property
     def scopes(self) -> dict[str, str]:
-        """The names of its scopes by their kinds."""
+        """The names of the order's scopes by their kinds."""
         names = {"venue": self.venue, "symbol": self.symbol, "strategy": self.strategy}
         return {kind: name for kind, name in names.items() if name is not None}
 
     @property
     def missing(self) -> list[str]:
-        """What a check needs and this order does not tell."""
-        needed = {
+        """The required fields that have no value."""
+        required = {
             "symbol": self.symbol,
             "side": self.side,
             "quantity": self.quantity,
             "price": self.price,
         }
-        return [name for name, value in needed.items() if value is None]
+        return [name for name, value in required.items() if value is None]
 
     def body(self) -> bytes:
-        """The question for `POST /v1/check`."""
+        """Return the request in JSON."""
         fields = self._asdict().items()
         return msgspec.json.encode({k: v for k, v in fields if v is not None and v is not False})

@@ -1,15 +1,14 @@
-"""What a bot reports: one method for each event type, and the bounded queue behind them.
+"""The events that a bot reports: one method for each type, and the bounded queue of events.
 
-The queue keeps three lanes in one order. When it is full, the oldest latency makes room, then the
-oldest price: a newer one of either tells more. Everything else is a fact that nobody will tell
-again, and is kept however long the sidecar is away.
+The queue has three lanes: latencies, prices and facts. A full queue drops the oldest latency, and
+if there is none the oldest price: a newer one replaces either. All other events are facts that are
+reported once; they are kept for as long as the sidecar cannot be reached.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -17,6 +16,8 @@ from decimal import Decimal
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
+
+from riskmon.system.clock import boot_ns
 
 Amount = int | float | str | Decimal
 Side = Literal["buy", "sell"]
@@ -29,31 +30,29 @@ _LATE_NS = 1_000_000_000
 _MESSAGE_MAX = 200
 
 
-def boottime_ns() -> int:
-    """Now on CLOCK_BOOTTIME, which also counts while the machine sleeps."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-
-
 class Report(NamedTuple):
-    """One queued event, already encoded: later changes by the caller cannot reach it."""
+    """One queued event, encoded at once: later changes of the caller's objects do not matter."""
 
     sequence: int
     body: bytes
     queued_ns: int
-    judged_live: bool
+    is_live: bool  # a latency without `at`: the sidecar takes its arrival for its time
 
     def wire(self, now_ns: int) -> bytes:
-        """The event as sent. A latency that had to wait says when it was measured, so that
-        the samples of an outage do not pass for the exchange's present speed."""
+        """Return the event as it is sent.
+
+        A live latency that has waited gets an `at`, so that the samples of an outage do not count
+        as the exchange's present latency.
+        """
         waited_ns = now_ns - self.queued_ns
-        if not self.judged_live or waited_ns < _LATE_NS:
+        if not self.is_live or waited_ns < _LATE_NS:
             return self.body
         at = datetime.now(UTC) - timedelta(microseconds=waited_ns // 1000)
         return self.body[:-1] + b',"at":' + _encode(at) + b"}"
 
 
 class Rejected(NamedTuple):
-    """An event that the sidecar refused, the field at fault and what it said."""
+    """An event that the sidecar refused, the invalid field and the refusal's detail."""
 
     event: bytes
     field: str | None
@@ -61,7 +60,7 @@ class Rejected(NamedTuple):
 
 
 class ReportQueue:
-    """Events that wait to be sent, oldest first; safe to fill from any thread."""
+    """Events that wait to be sent, oldest first; `put` may be called from any thread."""
 
     def __init__(self, capacity: int) -> None:
         self.dropped = 0
@@ -75,12 +74,12 @@ class ReportQueue:
     def __len__(self) -> int:
         return self._size
 
-    def put(self, kind: str, body: bytes, *, judged_live: bool) -> bool:
-        """Queue one event; True when the queue was empty before."""
+    def put(self, kind: str, body: bytes, *, is_live: bool) -> bool:
+        """Queue one event; return whether the queue was empty before."""
         with self._lock:
             was_empty = self._size == 0
             self._sequence += 1
-            report = Report(self._sequence, body, boottime_ns(), judged_live)
+            report = Report(self._sequence, body, boot_ns(), is_live)
             self._lanes[_LANES.get(kind, _FACT)].append(report)
             self._size += 1
             if self._size > self._capacity:
@@ -88,13 +87,13 @@ class ReportQueue:
             return was_empty
 
     def take(self, reports_max: int, bytes_max: int) -> list[Report]:
-        """The next batch in the order of queueing: at least one event when there is any."""
+        """Remove and return the oldest events; at least one if there is any."""
         batch: list[Report] = []
         length = 0
         with self._lock:
             while self._size and len(batch) < reports_max:
                 lane = min((lane for lane in self._lanes if lane), key=lambda lane: lane[0])
-                length += len(lane[0].body) + 48  # room for a comma and a late `at`
+                length += len(lane[0].body) + 48  # for a comma and an added `at`
                 if batch and length > bytes_max:
                     break
                 batch.append(lane.popleft())
@@ -102,7 +101,7 @@ class ReportQueue:
         return batch
 
     def reject(self, report: Report, field: str | None, detail: str) -> None:
-        """Keep what was refused, for the bot's author to read."""
+        """Log a refused event and keep it in `rejected`."""
         self.rejected.append(Rejected(report.body, field, detail))
         _log.error("event refused, field %s: %s: %s", field, detail, report.body.decode())
 
@@ -115,27 +114,30 @@ class ReportQueue:
                 return
 
 
-class Wake(Protocol):
-    """Have what was queued sent; `was_empty` when nobody was told of anything before it."""
+class StartSending(Protocol):
+    """Start to send the queue; `was_empty` if it was empty before the last event."""
 
     def __call__(self, *, was_empty: bool) -> None: ...
 
 
 class Reports:
-    """The events of a bot, as methods that only queue: none waits, none raises for the network.
+    """One method for each event type. It queues the event; it never waits and never raises OSError.
 
-    Every method takes `at`, the time when it happened (with zone), where that is not now.
-    Amounts, quantities and prices may be numbers, Decimals or decimal strings.
+    Every method takes `at`, the time of the event with its zone, if that is not now. Amounts,
+    quantities and prices may be numbers, Decimals or decimal strings.
     """
 
-    def __init__(self, queue: ReportQueue, wake: Wake) -> None:
+    def __init__(self, queue: ReportQueue, start_sending: StartSending) -> None:
         self._queue = queue
-        self._tell = wake
+        self._on_queued = start_sending
         self._closed = False
 
     @property
     def dropped(self) -> int:
-        """Latencies and prices that a full queue let go, and events reported after closing."""
+        """The number of latencies and prices dropped from a full queue, and of late events.
+
+        A late event is one that is reported after the client was closed.
+        """
         return self._queue.dropped
 
     @property
@@ -149,8 +151,8 @@ class Reports:
             _log.error("%s reported after the client was closed: %s", kind, fields)
             return
         event = {"type": kind} | {name: v for name, v in fields.items() if v is not None}
-        judged_live = kind == "latency" and "at" not in event
-        self._tell(was_empty=self._queue.put(kind, _encode(event), judged_live=judged_live))
+        is_live = kind == "latency" and "at" not in event
+        self._on_queued(was_empty=self._queue.put(kind, _encode(event), is_live=is_live))
 
     def latency(
         self,
@@ -161,7 +163,7 @@ class Reports:
         strategy: str | None = None,
         at: datetime | None = None,
     ) -> None:
-        """An answer of the venue that came, and how long it took."""
+        """Report a successful request and its duration."""
         self._report(
             "latency", venue=venue, seconds=seconds, operation=operation, strategy=strategy, at=at
         )
@@ -176,7 +178,7 @@ class Reports:
         strategy: str | None = None,
         at: datetime | None = None,
     ) -> None:
-        """A request that failed, where known after how many seconds and why."""
+        """Report a failed request; if known, its duration and message."""
         self._report(
             "error",
             venue=venue,
@@ -196,7 +198,7 @@ class Reports:
         locked: Amount | None = None,
         at: datetime | None = None,
     ) -> None:
-        """What one asset's balance is now; other assets stay as they were."""
+        """Report the balance of one asset; those of other assets do not change."""
         self._report("balance", venue=venue, asset=asset, free=free, locked=locked, at=at)
 
     def balances(
@@ -206,13 +208,13 @@ class Reports:
         assets: Mapping[str, Mapping[str, Amount]],
         at: datetime | None = None,
     ) -> None:
-        """All balances, `{asset: {"free": …, "locked": …}}`: an asset left out is 0."""
+        """Report all balances, `{asset: {"free": …, "locked": …}}`: an absent asset is 0."""
         self._report("balances", venue=venue, assets=assets, at=at)
 
     def price(
         self, *, symbol: str, price: Amount, venue: str | None = None, at: datetime | None = None
     ) -> None:
-        """The symbol's current price."""
+        """Report the symbol's current price."""
         self._report("price", symbol=symbol, price=price, venue=venue, at=at)
 
     def fill(
@@ -230,7 +232,7 @@ class Reports:
         order_id: str | None = None,
         at: datetime | None = None,
     ) -> None:
-        """A trade of one's own. Its id makes it count once, however often it is reported."""
+        """Report a fill of an own order. Further reports of the same id are duplicates."""
         self._report(
             "fill",
             id=id,
@@ -260,7 +262,7 @@ class Reports:
         strategy: str | None = None,
         at: datetime | None = None,
     ) -> None:
-        """An order that now rests, or no longer does."""
+        """Report an order that now rests, or that is closed."""
         self._report(
             "order",
             id=id,
@@ -285,7 +287,7 @@ class Reports:
         contract_size: Amount | None = None,
         at: datetime | None = None,
     ) -> None:
-        """The position as the venue has it; it replaces what the fills added up to."""
+        """Report the position at the venue; it replaces the sum of the fills."""
         self._report(
             "position",
             venue=venue,
@@ -299,21 +301,21 @@ class Reports:
     def pnl(
         self, *, amount: Amount, id: str, strategy: str | None = None, at: datetime | None = None
     ) -> None:
-        """Profit (or loss, below 0) realised elsewhere, in the reference currency."""
+        """Report profit (or loss, below 0) realised elsewhere, in the reference currency."""
         self._report("pnl", amount=amount, id=id, strategy=strategy, at=at)
 
     def cash_flow(
         self, *, venue: str, asset: str, amount: Amount, id: str, at: datetime | None = None
     ) -> None:
-        """A deposit, or a withdrawal (below 0), so that it counts as neither profit nor loss."""
+        """Report a deposit, or a withdrawal (below 0); it is neither profit nor loss."""
         self._report("cash_flow", venue=venue, asset=asset, amount=amount, id=id, at=at)
 
     def edge(self, *, bps: float, strategy: str | None = None, at: datetime | None = None) -> None:
-        """The edge that the strategy expects, in basis points."""
+        """Report the expected edge of the strategy in basis points."""
         self._report("edge", bps=bps, strategy=strategy, at=at)
 
     def open_orders(self, *, venue: str, count: int, at: datetime | None = None) -> None:
-        """How many orders rest at the venue: 0 confirms a cancel."""
+        """Report the number of orders that rest at the venue: 0 confirms a cancel."""
         self._report("open_orders", venue=venue, count=count, at=at)
 
     def heartbeat(
@@ -325,7 +327,7 @@ class Reports:
         final: bool = False,
         at: datetime | None = None,
     ) -> None:
-        """The bot lives; `final` says that the strategy ends as planned."""
+        """Report that the bot runs; with `final`, that the strategy ends as planned."""
         self._report(
             "heartbeat",
             venue=venue,

@@ -1,43 +1,31 @@
-"""The client for bots without asyncio: the same client, on a loop in a thread of its own."""
+"""The client for bots without asyncio: a Client on an event loop in a thread of its own."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from threading import Thread
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
-from riskmon.client.asynchronous import DEFAULT_URL, Client, timed
-from riskmon.client.permit import Order, Verdict
-from riskmon.client.reports import Amount, Reports, Side
-from riskmon.gate import Gate
+from riskmon.client.asynchronous import DEFAULT_URL, Client, ClientOptions, timed
+from riskmon.client.permit import CheckFields, CheckRequest, GuardFields, Verdict
+from riskmon.client.reports import Reports
 
 _T = TypeVar("_T")
 
 
 class SyncClient(Reports):
-    """`Client` for threads: any of them may report, ask and guard. Close it at the end.
+    """`Client` for threads: every thread may report, check and guard. Close it at the end.
 
-    Reports never wait. `check`, and `guard(order=True)` when the gate is not open, wait for the
-    sidecar, two seconds at most. Create it after a fork: its thread stays with the parent.
+    It takes the arguments of `Client`. Reports never wait. `check` waits for the sidecar, and so
+    does `guard(order=True)` when the gate is not open, for at most two seconds. Create it after a
+    fork: the child process does not have its thread.
     """
 
-    def __init__(
-        self,
-        url: str = DEFAULT_URL,
-        *,
-        token: str | None = None,
-        verify: bool = False,
-        gate: Gate | str | os.PathLike[str] | None = None,
-        owner: str | int | None = None,
-        queue_max: int = 100_000,
-    ) -> None:
-        self._client = Client(
-            url, token=token, verify=verify, gate=gate, owner=owner, queue_max=queue_max
-        )
-        super().__init__(self._client._queue, self._wake)
+    def __init__(self, url: str = DEFAULT_URL, **options: Unpack[ClientOptions]) -> None:
+        self._client = Client(url, **options)
+        super().__init__(self._client._queue, self._start_sending)
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="riskmon-client", daemon=True)
         self._thread.start()
@@ -49,11 +37,11 @@ class SyncClient(Reports):
         self.close()
 
     def flush(self, max_seconds: float = 2.0) -> bool:
-        """Wait until the sidecar has everything reported so far; False when the time is over."""
+        """Wait until the sidecar has accepted all events so far; return False on a timeout."""
         return self._wait_for(self._client.flush(max_seconds))
 
     def close(self, max_seconds: float = 2.0) -> None:
-        """Send what is queued, for at most `max_seconds`, and close; a second call does nothing."""
+        """Send the queue for at most `max_seconds` and close; a second call does nothing."""
         if self._closed:
             return
         self._closed = True
@@ -65,25 +53,12 @@ class SyncClient(Reports):
     def allows(
         self, *, venue: str | None = None, symbol: str | None = None, strategy: str | None = None
     ) -> bool:
-        """As `Client.allows`."""
+        """Return whether an order may be sent now; see `Client.allows`."""
         return self._client.allows(venue=venue, symbol=symbol, strategy=strategy)
 
-    def check(
-        self,
-        *,
-        venue: str,
-        symbol: str,
-        side: Side,
-        quantity: Amount,
-        price: Amount,
-        id: str | None = None,
-        strategy: str | None = None,
-        reduce_only: bool = False,
-        simulate: bool = False,
-    ) -> Verdict:
-        """As `Client.check`, with the same errors."""
-        order = Order(venue, symbol, side, quantity, price, id, strategy, reduce_only, simulate)
-        return self._wait_for(self._client._ask(order))
+    def check(self, **order: Unpack[CheckFields]) -> Verdict:
+        """Check an order; the arguments, the answer and the errors are those of `Client.check`."""
+        return self._wait_for(self._client.check(**order))
 
     @contextmanager
     def guard(
@@ -92,24 +67,20 @@ class SyncClient(Reports):
         venue: str,
         operation: str | None = None,
         order: bool = False,
-        symbol: str | None = None,
-        strategy: str | None = None,
-        side: Side | None = None,
-        quantity: Amount | None = None,
-        price: Amount | None = None,
-        reduce_only: bool = False,
+        **fields: Unpack[GuardFields],
     ) -> Iterator[None]:
-        """As `Client.guard`."""
-        if order and not self.allows(venue=venue, symbol=symbol, strategy=strategy):
-            asked = Order(venue, symbol, side, quantity, price, None, strategy, reduce_only)
-            self._wait_for(self._client._permit(asked))
-        with timed(self, venue, operation, strategy):
+        """Report the duration of the body or its exception; see `Client.guard`."""
+        request = CheckRequest(venue, **fields)
+        # An open gate needs no call to the other thread.
+        if order and not self._client.allows(**request.scopes):
+            self._wait_for(self._client._require_permit(request))
+        with timed(self, venue, operation, request.strategy):
             yield
 
-    def _wake(self, *, was_empty: bool) -> None:
-        # Crossing to the other thread costs a system call; once is enough until it has looked.
+    def _start_sending(self, *, was_empty: bool) -> None:
+        # A call to the other thread costs a system call; one is enough until the queue is empty.
         if was_empty:
-            self._loop.call_soon_threadsafe(lambda: self._client._wake(was_empty=True))
+            self._loop.call_soon_threadsafe(lambda: self._client._start_sending(was_empty=True))
 
     def _wait_for(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()

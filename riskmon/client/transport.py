@@ -1,4 +1,4 @@
-"""The line to the sidecar: one POST and its answer, over TCP or a Unix socket."""
+"""The transport to the sidecar: one POST and its reply, over TCP or a Unix socket."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import aiohttp
 import msgspec
 
 from riskmon.auth import proof
-from riskmon.client.reports import boottime_ns
+from riskmon.system.clock import boot_ns
 from riskmon.system.unix_socket import address_of
 
 _NONCES_MAX = 8
-_NONCE_KEPT_NS = (proof.NONCE_SECONDS - 2) * 1_000_000_000  # it must still reach the sidecar
+_NONCE_KEPT_NS = (proof.NONCE_SECONDS - 2) * 1_000_000_000  # leaves 2 s for the request
 _RETRY_AFTER_MAX_SECONDS = 30.0
 
 
-class Problem(msgspec.Struct, frozen=True):
-    """A refusal in problem+json: the event at fault, counted from 0, where one is."""
+class ProblemDocument(msgspec.Struct, frozen=True):
+    """A refusal in problem+json; `index` is the invalid event's, counted from 0."""
 
     type: str = ""
     index: int | None = None
@@ -32,25 +32,25 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Reply(NamedTuple):
-    """What the sidecar said to one request."""
+    """The sidecar's answer to one request."""
 
     status: int
     body: bytes
     retry_after_seconds: float
 
     @property
-    def problem(self) -> Problem:
+    def problem(self) -> ProblemDocument:
         try:
-            return msgspec.json.decode(self.body, type=Problem)
+            return msgspec.json.decode(self.body, type=ProblemDocument)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            return Problem(detail=self.body[:200].decode(errors="replace"))
+            return ProblemDocument(detail=self.body[:200].decode(errors="replace"))
 
     @property
-    def blames_an_event(self) -> bool:
-        """Whether the same batch would be refused again, because of an event in it."""
+    def is_final(self) -> bool:
+        """Whether a repetition of the same batch would be refused too, because of one event."""
         if self.status in (400, 413):
             return True
-        # Scopes do not become fewer: waiting would only hold up all that is queued behind.
+        # The number of scopes does not fall: waiting would only delay the rest of the queue.
         return self.status == 429 and self.problem.type.endswith(":too_many_scopes")
 
     def __str__(self) -> str:
@@ -61,8 +61,8 @@ class Reply(NamedTuple):
 class Transport:
     """Posts JSON to `url`, which is `http://…`, `https://…` or `unix:///path/to.sock`.
 
-    With `verify`, over `http://`, the token signs each request and is not sent, and an answer that
-    it does not sign is none. ValueError for `verify` without a token.
+    With `verify`, over `http://`, the token signs each request and is not sent; an answer that it
+    does not sign raises :class:`proof.Unsigned`. ValueError for `verify` without a token.
     """
 
     def __init__(self, url: str, token: str | None, *, verify: bool = False) -> None:
@@ -80,7 +80,7 @@ class Transport:
         self._open = ExitStack()
 
     async def post(self, path: str, body: bytes, max_seconds: float) -> Reply:
-        """One request, never repeated here; ConnectionError when no answer came in time."""
+        """Send one request and return its reply; ConnectionError without one in `max_seconds`."""
         try:
             if self._session is None:
                 self._session = self._new_session()
@@ -110,35 +110,35 @@ class Transport:
             self._base + path, data=body, headers=headers, allow_redirects=False
         ) as response:
             retry_after = _seconds(response.headers.get("Retry-After", ""))
-            answer = Reply(response.status, await response.read(), retry_after)
-            return answer, response.headers
+            reply = Reply(response.status, await response.read(), retry_after)
+            return reply, response.headers
 
     async def _send_signed(self, key: bytes, path: str, body: bytes) -> Reply:
         nonce = self._kept_nonce() or await self._new_nonce()
-        sent_ns = boottime_ns()
+        sent_ns = boot_ns()
         signed = proof.request_headers(key, nonce, "POST", path, body)
-        answer, headers = await self._send(path, body, signed)
+        reply, headers = await self._send(path, body, signed)
         if not proof.signs_answer(
-            key, headers.get(proof.SIGNATURE, ""), nonce, answer.status, answer.body
+            key, headers.get(proof.SIGNATURE, ""), nonce, reply.status, reply.body
         ):
-            raise proof.Unsigned(self.url, answer.status)
+            raise proof.Unsigned(self.url, reply.status)
         if proof.is_nonce(following := headers.get(proof.NONCE)):
             self._nonces.append((following, sent_ns))
-        return answer
+        return reply
 
     def _kept_nonce(self) -> str | None:
-        """A nonce that came with an earlier answer and is still good."""
+        """Return a valid nonce from an earlier answer; None without one."""
         while self._nonces:
             nonce, got_ns = self._nonces.pop()
-            if boottime_ns() - got_ns < _NONCE_KEPT_NS:
+            if boot_ns() - got_ns < _NONCE_KEPT_NS:
                 return nonce
         return None
 
     async def _new_nonce(self) -> str:
-        answer, _ = await self._send(proof.CHALLENGE_PATH, b"", {})
-        nonce = proof.nonce_in(answer.body) if answer.status == 200 else None
+        reply, _ = await self._send(proof.CHALLENGE_PATH, b"", {})
+        nonce = proof.nonce_in(reply.body) if reply.status == 200 else None
         if nonce is None:
-            raise proof.Unsigned(self.url, answer.status)
+            raise proof.Unsigned(self.url, reply.status)
         return nonce
 
     def _new_session(self) -> aiohttp.ClientSession:
@@ -149,7 +149,7 @@ class Transport:
         if self._socket:
             address = self._open.enter_context(address_of(Path(self._socket)))
             connector = aiohttp.UnixConnector(address)
-        timeout = aiohttp.ClientTimeout(total=None)  # `post` has its own
+        timeout = aiohttp.ClientTimeout(total=None)  # `post` sets its own
         return aiohttp.ClientSession(headers=headers, connector=connector, timeout=timeout)
 
 
@@ -160,5 +160,5 @@ def _is_unix(url: str) -> bool:
 def _seconds(retry_after: str) -> float:
     try:
         return min(max(float(retry_after), 0.0), _RETRY_AFTER_MAX_SECONDS)
-    except ValueError:  # absent, or a date: the usual pause will do
+    except ValueError:  # absent or a date: the usual pause applies
         return 0.0

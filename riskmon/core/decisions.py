@@ -29,7 +29,7 @@ Recovers = Literal["by itself", "by an operator"]
 
 
 class Transition(_Decision, tag="transition", frozen=True):
-    """A change of a breaker's state. Times are UTC ns since 1970."""
+    """A change of a breaker's state."""
 
     limit: str
     scope: str
@@ -37,7 +37,7 @@ class Transition(_Decision, tag="transition", frozen=True):
     after: StateName
     generation: int
     reason: str
-    at_ns: int
+    at_ns: int  # UTC ns since 1970, as all times here
     incident: str | None = None
     value: float | None = None
     bound: float | None = None

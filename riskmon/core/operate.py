@@ -145,7 +145,7 @@ def _permit_disabling(call: Operate, breakers: list[Breaker[Limit]]) -> None:
 def _permit_rebasing(book: Portfolio, call: Operate) -> None:
     if call.action not in LOOSENS:
         raise _RefusedError(409, f"`rebase` goes with reset and unfreeze, not with {call.action}")
-    equity = book.judged
+    equity = book.settled_equity
     if isinstance(equity, Unknown):
         raise _RefusedError(409, f"cannot rebase, equity is unknown: {equity.reason}")
     if equity <= 0:

@@ -161,7 +161,7 @@ def _cancel(incident: Incident) -> CancelView:
 
 def figures(book: Portfolio) -> FiguresView:
     """The account's figures, without what it holds."""
-    state, settled = book.state, book.judged
+    state, settled = book.state, book.settled_equity
     known = not isinstance(settled, Unknown)
     unit_value = state.settled_unit_value
     return FiguresView(

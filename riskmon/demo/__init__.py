@@ -1,15 +1,15 @@
-"""The demonstration: a simulated exchange, a small bot, and the story that they tell."""
+"""The demonstration: a simulated exchange, a small bot, the sidecar and the reference OMS."""
 
 from __future__ import annotations
 
 
 def run(*, keep: bool = False) -> int:
-    """Tell the story on this terminal; `keep` leaves everything running until Ctrl-C.
+    """Run the demonstration on this terminal; `keep` keeps the programs running until Ctrl-C.
 
-    Gives the exit code: 1 when trading was halted, as it should be, 0 when it never was, 4 when
-    a program did not start or the story broke off, 130 when it was interrupted.
+    Returns the exit code: 1 when trading was halted, which is the expected result; 0 when it was
+    not; 4 when a program failed or a step took too long; 130 after an interrupt.
     """
-    # Imported here: the exchange and the bot are modules of this package and need none of it.
-    from riskmon.demo.story import tell
+    # Imported on use: the exchange and the bot are modules of this package that do not need it.
+    from riskmon.demo import scenario
 
-    return tell(keep=keep)
+    return scenario.run(keep=keep)

@@ -1,13 +1,13 @@
-"""A simulated exchange: a real HTTP server with one book, whose answers can be made slow.
+"""A simulated exchange: an HTTP server with one order book and an adjustable delay.
 
 POST   /orders          {symbol, side, quantity, price} -> the order, with its id
-DELETE /orders/ID       cancel one
-DELETE /orders          cancel all, or all of ?symbol=
-GET    /orders          what rests, of all or of ?symbol=
+DELETE /orders/ID       cancel one order
+DELETE /orders          cancel all orders, or those of ?symbol=
+GET    /orders          the resting orders, all or those of ?symbol=
 GET    /balances        free and locked by asset
 GET    /fills           the fills after the first ?after=
 GET    /ticker          the middle price
-GET    /control         the delay, and how many orders were ever placed
+GET    /control         the delay, and the number of orders placed so far
 PUT    /control         {delay_seconds}: every call above takes this long, ± 10 %
 """
 
@@ -47,8 +47,8 @@ class Control(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True)
-class Order:
-    """An order that rests; `asset` and `locked` say what is set aside for it."""
+class RestingOrder:
+    """An order that rests. `locked` is the amount of `asset` that is set aside for it."""
 
     id: str
     symbol: str
@@ -65,53 +65,53 @@ class Order:
         return self.quantity * self.price if self.side == "buy" else self.quantity
 
 
-class Refused(Exception):
-    """An order that this exchange does not take, and why."""
+class Invalid(Exception):
+    """The exchange refuses a request; the message is the reason."""
 
 
 @dataclass
-class Book:
+class OrderBook:
     """Orders, balances and fills; no clock and no network."""
 
     price: float = START_PRICE
-    orders: dict[str, Order] = field(default_factory=dict)
+    orders: dict[str, RestingOrder] = field(default_factory=dict)
     balances: dict[str, float] = field(default_factory=lambda: {QUOTE: 6_750.0, BASE: 0.05})
     fills: list[dict[str, object]] = field(default_factory=list)
     placed: int = 0
 
     def locked(self, asset: str) -> float:
-        """What the resting orders set aside of an asset."""
+        """Return the amount of an asset that is set aside for resting orders."""
         return sum(order.locked for order in self.orders.values() if order.asset == asset)
 
-    def place(self, new: NewOrder) -> Order:
-        """Let an order rest. Raises Refused."""
+    def place(self, new: NewOrder) -> RestingOrder:
+        """Add a resting order and return it. Raises Invalid."""
         if new.symbol != SYMBOL or new.side not in ("buy", "sell"):
-            raise Refused(f"this exchange has {SYMBOL}, to buy or sell")
+            raise Invalid(f"symbol must be {SYMBOL}, side must be buy or sell")
         if new.quantity <= 0 or new.price <= 0:
-            raise Refused("quantity and price are above 0")
-        order = Order(f"O{self.placed + 1}", new.symbol, new.side, new.quantity, new.price)
+            raise Invalid("quantity and price must be above 0")
+        order = RestingOrder(f"O{self.placed + 1}", new.symbol, new.side, new.quantity, new.price)
         if self.locked(order.asset) + order.locked > self.balances[order.asset]:
-            raise Refused(f"not enough {order.asset}")
+            raise Invalid(f"the free balance of {order.asset} is too small")
         self.placed += 1
         self.orders[order.id] = order
         return order
 
     def cancel(self, symbol: str | None) -> int:
-        """Cancel all orders, or all of a symbol; gives their number."""
-        gone = [order.id for order in self.orders.values() if symbol in (None, order.symbol)]
-        for order_id in gone:
+        """Cancel all orders, or those of a symbol; return their number."""
+        canceled = [order.id for order in self.orders.values() if symbol in (None, order.symbol)]
+        for order_id in canceled:
             del self.orders[order_id]
-        return len(gone)
+        return len(canceled)
 
     def move(self, price: float) -> None:
-        """Let the price reach a new value, and fill what it crosses."""
+        """Set the price and fill the orders that it crosses."""
         self.price = price
         for order in list(self.orders.values()):
             crossed = order.price >= price if order.side == "buy" else order.price <= price
             if crossed:
                 self._fill(self.orders.pop(order.id))
 
-    def _fill(self, order: Order) -> None:
+    def _fill(self, order: RestingOrder) -> None:
         worth = order.quantity * order.price
         sign = 1 if order.side == "buy" else -1
         self.balances[BASE] += sign * order.quantity
@@ -121,15 +121,15 @@ class Book:
 
 
 class Exchange:
-    """The book behind HTTP."""
+    """The HTTP server of an order book."""
 
-    def __init__(self, book: Book, delay_seconds: float) -> None:
+    def __init__(self, book: OrderBook, delay_seconds: float) -> None:
         self._book = book
         self._delay_seconds = delay_seconds
 
     def app(self) -> web.Application:
-        """The routes, and the task that moves the price."""
-        app = web.Application(middlewares=[self._slowly])
+        """Return the application: the routes, and the task that moves the price."""
+        app = web.Application(middlewares=[self._delay])
         app.router.add_post("/orders", self._place)
         app.router.add_delete("/orders/{id}", self._cancel_one)
         app.router.add_delete("/orders", self._cancel_all)
@@ -139,11 +139,11 @@ class Exchange:
         app.router.add_get("/ticker", self._ticker)
         app.router.add_get("/control", self._show_control)
         app.router.add_put("/control", self._control)
-        app.cleanup_ctx.append(self._moving)
+        app.cleanup_ctx.append(self._move_price)
         return app
 
     @web.middleware
-    async def _slowly(
+    async def _delay(
         self,
         request: web.Request,
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
@@ -152,16 +152,16 @@ class Exchange:
             await asyncio.sleep(self._delay_seconds * random.uniform(0.9, 1.1))
         try:
             return await handler(request)
-        except (Refused, msgspec.MsgspecError) as error:
+        except (Invalid, msgspec.MsgspecError) as error:
             return web.json_response({"error": str(error)}, status=400)
 
-    async def _moving(self, _: web.Application) -> AsyncIterator[None]:
+    async def _move_price(self, _: web.Application) -> AsyncIterator[None]:
         async def move() -> None:
             for _ in itertools.count():
                 await asyncio.sleep(_MOVE_SECONDS)
-                # Never far from the start: the story is about latency, not about a crash.
-                home = (START_PRICE - self._book.price) * 0.05
-                self._book.move(self._book.price + home + random.gauss(0, START_PRICE * 5e-5))
+                # The price stays near its start, so that only the latency limit can trip.
+                drift = (START_PRICE - self._book.price) * 0.05
+                self._book.move(self._book.price + drift + random.gauss(0, START_PRICE * 5e-5))
 
         task = asyncio.create_task(move())
         yield
@@ -175,7 +175,7 @@ class Exchange:
     async def _cancel_one(self, request: web.Request) -> web.Response:
         order = self._book.orders.pop(request.match_info["id"], None)
         if order is None:
-            return web.json_response({"error": "no such order rests"}, status=404)
+            return web.json_response({"error": "there is no such order"}, status=404)
         return web.json_response(asdict(order))
 
     async def _cancel_all(self, request: web.Request) -> web.Response:
@@ -196,7 +196,7 @@ class Exchange:
     async def _fills(self, request: web.Request) -> web.Response:
         after = request.query.get("after", "0")
         if not after.isdecimal():
-            raise Refused("after is a number of fills")
+            raise Invalid("after must be a number of fills")
         return web.json_response(self._book.fills[int(after) :])
 
     async def _ticker(self, _: web.Request) -> web.Response:
@@ -208,22 +208,23 @@ class Exchange:
         )
 
     async def _control(self, request: web.Request) -> web.Response:
-        asked = msgspec.json.decode(await request.read(), type=Control)
-        if not 0 <= asked.delay_seconds <= 60:
-            raise Refused("delay_seconds is 0 to 60")
-        self._delay_seconds = asked.delay_seconds
+        control = msgspec.json.decode(await request.read(), type=Control)
+        if not 0 <= control.delay_seconds <= 60:
+            raise Invalid("delay_seconds must be from 0 to 60")
+        self._delay_seconds = control.delay_seconds
         return await self._show_control(request)
 
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=0, help="0 for any, which is then printed.")
-@click.option("--delay", default=0.005, show_default=True, help="Seconds that an answer takes.")
+@click.option("--port", default=0, help="The port; 0 for any free one, which is printed.")
+@click.option("--delay", default=0.005, show_default=True, help="Delay of each answer in seconds.")
 def main(host: str, port: int, delay: float) -> None:
     """Serve a simulated exchange until interrupted."""
 
     async def serve() -> None:
-        runner = web.AppRunner(Exchange(Book(), delay).app(), access_log=None, shutdown_timeout=1)
+        app = Exchange(OrderBook(), delay).app()
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await runner.setup()
         try:
             await web.TCPSite(runner, host, port).start()

@@ -1,4 +1,4 @@
-"""Subprocesses that say what they do in JSON lines, and that never outlive the story."""
+"""The demonstration's subprocesses: they print JSON lines and end with the demonstration."""
 
 from __future__ import annotations
 
@@ -17,67 +17,68 @@ from typing import Any, Self
 
 import riskmon
 
-Line = dict[str, Any]
+Message = dict[str, Any]
 _STOP_SECONDS = 4.0
 
 
-class Broken(Exception):
-    """A program ended or stayed silent: the story cannot go on. Says which, and why."""
+class DemoFailed(Exception):
+    """A program ended, or did not do its step in time; the message names it and the cause."""
 
 
 class Program:
-    """One running program; its stdout is read as it comes."""
+    """One running program; a thread reads the JSON lines on its stdout."""
 
     def __init__(self, name: str, arguments: list[str], directory: Path) -> None:
         self.name = name
         self._stderr = directory / f"{name}.err"
-        self._lines: list[Line] = []
-        self._news = threading.Condition()
+        self._messages: list[Message] = []
+        self._changed = threading.Condition()
         with self._stderr.open("wb") as stderr:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                cwd=directory,  # where no .env or riskmon.toml of the user's lies
+                cwd=directory,  # has no .env or riskmon.toml of the user's
                 env=_environment(),
-                start_new_session=True,  # Ctrl-C is for the story, which then ends them in order
+                start_new_session=True,  # Ctrl-C reaches the demonstration only, which stops them
             )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def lines(self, event: str) -> list[Line]:
-        """What it has said so far of one kind."""
-        with self._news:
-            return [line for line in self._lines if line.get("event") == event]
+    def messages(self, event: str) -> list[Message]:
+        """Return the messages of one event that the program has printed so far."""
+        with self._changed:
+            return [message for message in self._messages if message.get("event") == event]
 
     def wait_for(
-        self, event: str, max_seconds: float, accept: Callable[[Line], bool] = lambda _: True
-    ) -> Line | None:
-        """The first line of this kind that is accepted, or None when the time is over.
+        self, event: str, max_seconds: float, accept: Callable[[Message], bool] = lambda _: True
+    ) -> Message | None:
+        """Return the first accepted message of this event; None after `max_seconds`.
 
-        Raises Broken when the program has ended.
+        Raises DemoFailed when the program has ended.
         """
         deadline = time.monotonic() + max_seconds
         while True:
-            with self._news:
-                found = [line for line in self._lines if line.get("event") == event]
-                if match := next(filter(accept, found), None):
+            with self._changed:
+                if match := next(filter(accept, self.messages(event)), None):
                     return match
-                self._news.wait(0.05)
+                self._changed.wait(0.05)
             self.require_running()
             if time.monotonic() > deadline:
                 return None
 
     def require_running(self) -> None:
-        """Raise Broken, with what it said last, when the program has ended."""
+        """Raise DemoFailed, with the end of its stderr, if the program has ended."""
         code = self._process.poll()
         if code is not None:
-            said = self._stderr.read_text("utf-8", errors="replace").strip()[-2_000:]
-            raise Broken(f"{self.name} ended with exit code {code}: {said or 'it said nothing'}")
+            stderr = self._stderr.read_text("utf-8", errors="replace").strip()[-2_000:]
+            raise DemoFailed(
+                f"{self.name} ended with exit code {code}: {stderr or 'nothing on stderr'}"
+            )
 
     def stop(self) -> None:
-        """End it, kindly at first."""
+        """Terminate the program; kill it when it does not end in time."""
         self._process.terminate()
         try:
             self._process.wait(_STOP_SECONDS)
@@ -87,30 +88,30 @@ class Program:
         self._reader.join(1)
 
     def _read(self) -> None:
-        assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for above
+        assert self._process.stdout is not None  # noqa: S101 - Popen opened a pipe
         with self._process.stdout as stdout:
             for raw in stdout:
                 try:
-                    line = json.loads(raw)
+                    message = json.loads(raw)
                 except ValueError:
-                    continue  # not every program speaks JSON
-                if isinstance(line, dict):
-                    with self._news:
-                        self._lines.append(line)
-                        self._news.notify_all()
+                    continue  # not every line is JSON
+                if isinstance(message, dict):
+                    with self._changed:
+                        self._messages.append(message)
+                        self._changed.notify_all()
 
 
 class Programs:
-    """All of the story's programs: leaving the context ends every one of them."""
+    """The programs of the demonstration; the exit of the context stops all of them."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._running: list[Program] = []
 
     def start(self, name: str, *arguments: str) -> Program:
-        """Start `python -m` with these arguments, in the story's directory."""
-        # A Ctrl-C between the start and the list would leave a program that nobody knows.
-        with held_signals() as caught:
+        """Start `python -m` with these arguments in the demonstration's directory."""
+        # A Ctrl-C between the start and the append would leave a program that is never stopped.
+        with deferred_signals() as caught:
             program = Program(name, list(arguments), self._directory)
             self._running.append(program)
         if caught:
@@ -118,7 +119,7 @@ class Programs:
         return program
 
     def require_running(self) -> None:
-        """Raise Broken when any of them has ended."""
+        """Raise DemoFailed if one of the programs has ended."""
         for program in self._running:
             program.require_running()
 
@@ -131,16 +132,16 @@ class Programs:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # A second Ctrl-C must not leave anything behind; this takes a few seconds at most.
-        with held_signals():
-            # The youngest first: the bot says farewell to a sidecar that still listens.
+        # A second Ctrl-C must not leave programs running; the stop takes a few seconds at most.
+        with deferred_signals():
+            # In reverse order: the bot sends its last heartbeat to a sidecar that still runs.
             for program in reversed(self._running):
                 program.stop()
 
 
 @contextmanager
-def held_signals() -> Iterator[list[int]]:
-    """Keep the signals that would end the story from interrupting; gives those that came."""
+def deferred_signals() -> Iterator[list[int]]:
+    """Collect SIGINT, SIGTERM and SIGHUP in the yielded list instead of raising an exception."""
     caught: list[int] = []
     before = {
         number: signal.signal(number, lambda number, _: caught.append(number))

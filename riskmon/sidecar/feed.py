@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -54,7 +54,7 @@ class Feed:
         self._no_readers = asyncio.Event()
         self._ended = False
 
-    async def subscribe(self) -> AsyncIterator[Change]:
+    async def subscribe(self) -> AsyncGenerator[Change]:
         """Yield the state and the portfolio, then each change.
 
         Ends after the shutdown event, or when the reader falls ``READER_CHANGES`` behind.

@@ -13,7 +13,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -347,8 +347,8 @@ class Sidecar:
         """Count a pause of accepting connections."""
         self.recorder.accept_pauses += 1
 
-    def subscribe(self) -> AsyncIterator[Change]:
-        """The state, then each change, for one reader of the stream."""
+    def subscribe(self) -> AsyncGenerator[Change]:
+        """Yield the state, then each change, for one reader of the stream."""
         return self._feed.subscribe()
 
     def _publish(self, decision: Decision) -> None:

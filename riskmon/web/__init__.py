@@ -1,7 +1,8 @@
-"""The HTTP edge: events in, operators' calls, the state and the status page.
+"""The HTTP interface: events, operators' calls, the state, the stream and the status page.
 
-``make_app(port, access)`` gives the application and ``serve(app, ...)`` its listeners. What lies
-behind it is a :class:`Port`, so that this package knows neither the engine nor the journal.
+``make_app(port, access)`` returns the application, ``serve(app, ...)`` starts its listeners. The
+application calls the sidecar only through a :class:`Port`; this package does not depend on the
+engine or the journal.
 """
 
 from __future__ import annotations

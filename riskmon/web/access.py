@@ -1,7 +1,7 @@
-"""Who may do what: tokens, the peer's uid on the Unix socket, and which Host and Origin.
+"""Authorization: tokens, the peer's uid on the Unix socket, and the accepted Host and Origin.
 
-``operator`` may do everything; ``read`` and ``ingest`` exclude each other, so that a bot's token
-shows nobody's positions, and a dashboard's cannot invent fills.
+The role ``operator`` has all rights. ``read`` and ``ingest`` do not include each other: a bot's
+token cannot read positions, and a dashboard's token cannot report fills.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from riskmon.web.problems import Problem
 
 NONE, READ, INGEST, OPERATE = 0, 1, 2, 4
 RIGHTS: dict[Role, int] = {"read": READ, "ingest": INGEST, "operator": READ | INGEST | OPERATE}
-_NEEDS = {READ: "read", INGEST: "ingest", OPERATE: "operator"}
+_ROLE_OF_RIGHT = {READ: "read", INGEST: "ingest", OPERATE: "operator"}
 
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{0,5})?\Z", re.ASCII)
 _BEARER = re.compile(r"bearer +([\x21-\x7e]+) *\Z", re.IGNORECASE)
-_MAX_KNOWN_HOSTS = 256
+_MAX_ACCEPTED_HOSTS = 256  # accepted Host headers that are remembered
 
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """The rules of one application. ``operator_hash`` is of the operator's token file."""
+    """The configured rules. ``operator_hash`` is the hash of the token in operator.token."""
 
     operator_hash: str
     tokens: tuple[Token, ...] = ()
@@ -41,9 +41,9 @@ class Access:
 
 
 class Peer(NamedTuple):
-    """Who holds a connection, as the kernel tells it."""
+    """The other end of a connection, as the kernel reports it."""
 
-    key: str  # what its connections are counted by
+    key: str  # connections with the same key share the caps of one peer
     name: str = ""  # its address or uid, for the audit trail
     unix: bool = False
     uid: int | None = None
@@ -51,15 +51,15 @@ class Peer(NamedTuple):
 
 
 class Caller(NamedTuple):
-    """The sender of a request: its name (of token or peer), its rights, its peer's address."""
+    """The sender of a request: the name of its token or peer, its rights, its peer's address."""
 
     name: str
     rights: int
     peer: str
 
 
-class Door:
-    """Decides by an :class:`Access`; ``clock_ns`` gives UTC ns since 1970."""
+class Authorizer:
+    """Checks requests against an :class:`Access`."""
 
     def __init__(self, access: Access) -> None:
         self.access = access
@@ -69,36 +69,36 @@ class Door:
         self._named = frozenset(map(_bare, access.hosts))
         local = {"localhost", "127.0.0.1", "[::1]", _bare(access.listen)}
         self._hosts = self._named | local
-        self._known: set[str] = set()
+        self._accepted: set[str] = set()
 
     def check_site(self, headers: CIMultiDictProxy[str], peer: Peer) -> None:
-        """403 for a Host that is not ours (a rebound name) or another site's Origin."""
+        """Raise a 403 for a Host that is not accepted (DNS rebinding) or another site's Origin."""
         host = headers.get(hdrs.HOST, "")
-        if host not in self._known and not peer.unix:
+        if host not in self._accepted and not peer.unix:
             name = host_name(host)
             if name not in self._hosts and not is_address(name):
                 raise Problem(
-                    "forbidden", f"Host {host!r} is not accepted here: add its name to http.hosts"
+                    "forbidden", f"Host {host!r} is not accepted: add its name to http.hosts"
                 )
-            if len(self._known) >= _MAX_KNOWN_HOSTS:
-                self._known.clear()
-            self._known.add(host)
+            if len(self._accepted) >= _MAX_ACCEPTED_HOSTS:
+                self._accepted.clear()
+            self._accepted.add(host)
         origin = headers.get(hdrs.ORIGIN)
-        if origin is not None and not self._is_ours(origin, host):
+        if origin is not None and not self._is_same_site(origin, host):
             raise Problem("forbidden", f"Origin {origin!r} is another site")
 
-    def _is_ours(self, origin: str, host: str) -> bool:
-        # Another port of this machine is another site, unless a proxy's name is configured.
+    def _is_same_site(self, origin: str, host: str) -> bool:
+        # Another port of this machine is another site, except under a configured name.
         scheme, _, authority = origin.lower().partition("://")
         if scheme not in ("http", "https"):
             return False
         return authority == host.lower() or host_name(authority) in self._named
 
     def by_key_id(self, name: str) -> tuple[bytes, Token] | None:
-        """The key and the token of a signed request; None where it is not known."""
+        """Return the key and the token for the key id of a signed request; None if unknown."""
         return self._by_key_id.get(name)
 
-    def admit(
+    def authorize(
         self,
         headers: CIMultiDictProxy[str],
         peer: Peer,
@@ -106,9 +106,9 @@ class Door:
         now_ns: int,
         signer: Token | None = None,
     ) -> Caller:
-        """The caller, if it has the right ``needed``; else 401 or 403.
+        """Return the caller if it has the right ``needed``; else raise a 401 or 403.
 
-        ``signer`` is the token that signed the request; else it is in the headers.
+        ``signer`` is the token that signed the request; without one, the token is in the headers.
         """
         name, rights = self._by_peer(peer)
         given = _BEARER.match(headers.get(hdrs.AUTHORIZATION, ""))
@@ -121,9 +121,10 @@ class Door:
         if rights & needed:
             return Caller(name, rights, peer.name)
         if token is None and not peer.unix:
-            raise unauthorized(self._cure(needed))
+            raise unauthorized(self._hint(needed))
         refusal = Problem(
-            "forbidden", f"{name} may not do this: it takes the role {_NEEDS[needed]}"
+            "forbidden",
+            f"{name} has no right to this: it requires the role {_ROLE_OF_RIGHT[needed]}",
         )
         refusal.caller = name
         raise refusal
@@ -135,22 +136,22 @@ class Door:
             return f"uid:{peer.uid}", RIGHTS[self.access.unix_roles.get(peer.uid, "ingest")]
         if peer.loopback and not self.access.tokens:
             return "local", READ | INGEST
-        return "nobody", NONE
+        return "anonymous", NONE
 
     def _find(self, secret: str) -> Token:
         key = key_of(secret)
         found = None
-        for known, token in self._tokens:  # all of them: the time tells nothing
+        for known, token in self._tokens:  # always all, so that the time reveals nothing
             if compare_digest(known, key):
                 found = token
         if found is None:
-            raise unauthorized("the token is not known here", "invalid_token")
+            raise unauthorized("the token is unknown", "invalid_token")
         return found
 
-    def _cure(self, needed: int) -> str:
+    def _hint(self, needed: int) -> str:
         if needed == OPERATE:
-            return "operating takes `Authorization: Bearer` with the operator's token"
-        return f"send `Authorization: Bearer` with a token of the role {_NEEDS[needed]}"
+            return "operating requires `Authorization: Bearer` with the operator's token"
+        return f"send `Authorization: Bearer` with a token of the role {_ROLE_OF_RIGHT[needed]}"
 
 
 def _refuse_expired(token: Token, now_ns: int) -> None:
@@ -161,13 +162,13 @@ def _refuse_expired(token: Token, now_ns: int) -> None:
 
 
 def host_name(authority: str) -> str | None:
-    """The name in a Host header, in lower case; None when it is not one."""
+    """Return the host in a Host header, in lower case; None for an invalid header."""
     found = _AUTHORITY.match(authority.lower())
     return found[1] if found else None
 
 
 def is_address(host: str | None) -> bool:
-    """Whether a host is an IP address as a Host header has it: no name service can rebind it."""
+    """Return whether a host in a Host header is an IP address, which DNS cannot rebind."""
     if host is None:
         return False
     try:
@@ -183,6 +184,6 @@ def _bare(host: str) -> str:
 
 
 def unauthorized(detail: str, error: str | None = None) -> Problem:
-    """The refusal of a request without a valid token."""
+    """Return the 401 of a request without a valid token."""
     challenge = 'Bearer realm="riskmon"' + (f', error="{error}"' if error else "")
     return Problem("unauthorized", detail, headers={"WWW-Authenticate": challenge})

@@ -1,4 +1,4 @@
-"""The bounds that the HTTP edge keeps by itself."""
+"""The caps that the HTTP server enforces."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Caps:
-    """What one peer, one request and all together may take. Durations in seconds."""
+    """The caps on connections, streams, sizes and durations (in seconds)."""
 
     connections: int = 512  # over TCP
     peer_connections: int = 128  # of one address
@@ -21,10 +21,10 @@ class Caps:
     call_bytes: int = 65_536  # of an operator's call, and of a check
     header_bytes: int = 8_190  # of one field, and of the request line
     headers: int = 64
-    head_seconds: float = 10.0  # for a whole head to arrive, TLS included
-    body_seconds: float = 10.0  # for a whole body to arrive
-    write_seconds: float = 10.0  # for an answer to be taken
+    head_seconds: float = 10.0  # until a whole head has arrived, TLS handshake included
+    body_seconds: float = 10.0  # until a whole body has arrived
+    write_seconds: float = 10.0  # until the peer has read an answer
     idle_seconds: float = 75.0  # between two requests
-    linger_seconds: float = 1.0  # for what is left of a refused body
-    close_seconds: float = 1.0  # for requests under way at the end
-    stream_pause_seconds: float = 15.0  # a stream without news sends a comment
+    linger_seconds: float = 1.0  # until the rest of a refused body has arrived
+    close_seconds: float = 1.0  # for requests in progress at the shutdown
+    stream_pause_seconds: float = 15.0  # without changes, a stream sends a comment this often

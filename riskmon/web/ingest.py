@@ -1,4 +1,4 @@
-"""What bots send: events, and the question whether an order may go."""
+"""The endpoints for bots: events and checks of orders."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from riskmon.core.fields import BadEvents, Number, check_id, check_name, divisor
 from riskmon.core.parsing import Parsing
 from riskmon.web.access import Caller
 from riskmon.web.body import JSON, NDJSON, media_type, read_body, read_json
-from riskmon.web.edge import Edge
+from riskmon.web.context import Context
 from riskmon.web.problems import answer, bad_events
 
 _LARGE_BYTES = 65_536
 
 
-async def events(edge: Edge, request: web.BaseRequest, _caller: Caller) -> web.Response:
-    """``POST /v1/events``: a batch, whole or not at all."""
+async def events(context: Context, request: web.BaseRequest, _caller: Caller) -> web.Response:
+    """Answer ``POST /v1/events``: accept a batch as a whole, or refuse it as a whole."""
     is_json = media_type(request, JSON, NDJSON) == JSON
-    body = await read_body(request, edge.caps, edge.caps.body_bytes)
-    now_ns = edge.clock_ns()
+    body = await read_body(request, context.caps, context.caps.body_bytes)
+    now_ns = context.clock_ns()
     try:
         parsing = Parsing(body, now_ns, lines=not is_json)
         if len(body) <= _LARGE_BYTES:
             batch = parsing.finish()
         else:
-            async with edge.parsing_large:
+            async with context.parsing_large:
                 for _ in parsing:
                     # The other callbacks of the event loop run here. A thread would hold the
                     # interpreter's lock for longer than a piece takes.
@@ -36,11 +36,11 @@ async def events(edge: Edge, request: web.BaseRequest, _caller: Caller) -> web.R
                 batch = parsing.events
     except BadEvents as fault:
         raise bad_events(fault) from None
-    return answer(await edge.port.ingest(batch))
+    return answer(await context.port.ingest(batch))
 
 
-class _Order(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """An order as it is asked about; amounts as numbers or decimal strings."""
+class _CheckBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The body of a check; amounts are numbers or decimal strings."""
 
     venue: str
     symbol: str
@@ -53,32 +53,32 @@ class _Order(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     simulate: bool = False
 
 
-_ORDER = msgspec.json.Decoder(_Order)
+_CHECK = msgspec.json.Decoder(_CheckBody)
 
 
-async def check(edge: Edge, request: web.BaseRequest, _caller: Caller) -> web.Response:
-    """``POST /v1/check``: may this order be sent?"""
-    order = await read_json(request, edge.caps, _ORDER)
+async def check(context: Context, request: web.BaseRequest, _caller: Caller) -> web.Response:
+    """Answer ``POST /v1/check``: whether an order may be sent."""
+    body = await read_json(request, context.caps, _CHECK)
     try:
-        question = _checked(order)
+        order = _validated(body)
     except BadEvents as fault:
         raise bad_events(fault) from None
-    return answer(await edge.port.check(question))
+    return answer(await context.port.check(order))
 
 
-def _checked(order: _Order) -> Check:
-    check_name(order.venue, "venue")
-    check_name(order.symbol, "symbol")
-    check_name(order.strategy, "strategy")
-    check_id(order.id, "id")
+def _validated(body: _CheckBody) -> Check:
+    check_name(body.venue, "venue")
+    check_name(body.symbol, "symbol")
+    check_name(body.strategy, "strategy")
+    check_id(body.id, "id")
     return Check(
-        venue=order.venue,
-        symbol=order.symbol,
-        side=order.side,
-        quantity=positive(order.quantity, "quantity"),
-        price=divisor(order.price, "price"),
-        id=order.id,
-        strategy=order.strategy,
-        reduce_only=order.reduce_only,
-        simulate=order.simulate,
+        venue=body.venue,
+        symbol=body.symbol,
+        side=body.side,
+        quantity=positive(body.quantity, "quantity"),
+        price=divisor(body.price, "price"),
+        id=body.id,
+        strategy=body.strategy,
+        reduce_only=body.reduce_only,
+        simulate=body.simulate,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -13,28 +13,28 @@ from riskmon.core.fields import BadEvents
 
 
 class Kind(NamedTuple):
-    """The status of a kind of refusal and its title, which never varies."""
+    """The status and the fixed title of a kind of refusal."""
 
     status: int
     title: str
 
 
 KINDS = {
-    "malformed": Kind(400, "The request cannot be taken as it is"),
+    "malformed": Kind(400, "The request is malformed"),
     "bad_configuration": Kind(400, "The configuration has faults"),
-    "unauthorized": Kind(401, "A valid token is needed"),
+    "unauthorized": Kind(401, "A valid token is required"),
     "forbidden": Kind(403, "Not allowed"),
-    "not_found": Kind(404, "There is no such thing"),
-    "method": Kind(405, "The method does not fit the path"),
+    "not_found": Kind(404, "Not found"),
+    "method": Kind(405, "The path does not support the method"),
     "timeout": Kind(408, "The request did not arrive in time"),
     "conflict": Kind(409, "The state does not allow it"),
     "too_large": Kind(413, "The body is too large"),
-    "media_type": Kind(415, "The body's media type is not taken here"),
+    "media_type": Kind(415, "The body's media type is not supported"),
     "expectation": Kind(417, "The expectation cannot be met"),
-    "queue_full": Kind(429, "Too much has come in"),
+    "queue_full": Kind(429, "The queue is full"),
     "too_many_scopes": Kind(429, "Too many scopes"),
-    "internal": Kind(500, "An internal failure"),
-    "not_durable": Kind(503, "Nothing can be written"),
+    "internal": Kind(500, "Internal failure"),
+    "not_durable": Kind(503, "The journal cannot be written"),
     "not_ready": Kind(503, "Not ready"),
     "too_many_connections": Kind(503, "Too many connections"),
 }
@@ -42,22 +42,22 @@ _TYPE = istr("Content-Type")
 
 
 class Problem(Exception):
-    """A request is refused. ``more`` are further members of the document, without the Nones."""
+    """A request is refused. ``more`` are further members of the document; None is omitted."""
 
     def __init__(
-        self, kind: str, detail: str, *, headers: dict[str, str] | None = None, **more: Any
+        self, kind: str, detail: str, *, headers: dict[str, str] | None = None, **more: object
     ) -> None:
         super().__init__(detail)
-        # A header can hold bytes that are no UTF-8, which aiohttp turns into lone surrogates.
+        # A header can contain invalid UTF-8, which aiohttp decodes to lone surrogates.
         self.kind, self.detail = kind, detail.encode(errors="backslashreplace").decode()
         self.status, self.title = KINDS[kind]
         self.headers = headers or {}
         self.more = {key: value for key, value in more.items() if value is not None}
         self.closes = False
-        self.caller = ""  # the name of a known caller that is refused
+        self.caller = ""  # the name of the refused caller, if known
 
     def body(self) -> bytes:
-        """The document, in JSON."""
+        """Return the document in JSON."""
         return msgspec.json.encode(
             {
                 "type": f"urn:riskmon:problem:{self.kind}",
@@ -69,7 +69,7 @@ class Problem(Exception):
         )
 
     def response(self) -> web.Response:
-        """The answer that says so."""
+        """Return the answer to the request."""
         headers = CIMultiDict(SAFE)
         headers[_TYPE] = "application/problem+json"
         headers.update(self.headers)
@@ -91,13 +91,13 @@ _JSON: CIMultiDict[str] = CIMultiDict({**SAFE, "Content-Type": "application/json
 _encode = msgspec.json.Encoder().encode
 
 
-def answer(content: Any) -> web.Response:
-    """200 with ``content`` in JSON."""
+def answer(content: object) -> web.Response:
+    """Return a 200 with ``content`` in JSON."""
     return web.Response(body=_encode(content), headers=_JSON)
 
 
 def bad_events(fault: BadEvents) -> Problem:
-    """The refusal of a batch, with the place of its first fault."""
+    """Return the refusal of a batch, with the place of its first fault."""
     return Problem(
         "malformed",
         fault.detail,
@@ -114,7 +114,7 @@ _BYTE = re.compile(r"\(byte (\d+)\)")
 
 
 def bad_json(fault: msgspec.MsgspecError | UnicodeDecodeError, body: bytes) -> Problem:
-    """The refusal of a body that is not JSON (``offset``) or does not fit (``field``)."""
+    """Return the refusal of a body that is not JSON (``offset``) or is invalid (``field``)."""
     text = str(fault)
     if isinstance(fault, msgspec.ValidationError):
         place, named = _PLACE.search(text), _NAMED.search(text)

@@ -1,4 +1,4 @@
-"""What anyone may look at: the state, the audit trail, metrics, health and the status page."""
+"""The endpoints for reading: the state, the audit trail, metrics, health and the status page."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
-import msgspec
 from aiohttp import web
+from msgspec.structs import asdict
 from multidict import CIMultiDict
 
 from riskmon.core.events import datetime_ns
 from riskmon.core.view import BreakerView, View
 from riskmon.system.clock import rfc3339
 from riskmon.web.access import Caller
-from riskmon.web.edge import Edge
+from riskmon.web.context import Context
 from riskmon.web.problems import SAFE, Problem, answer
 
 _PAGE_MAX = 1_000
@@ -27,44 +27,57 @@ _PAGE_DEFAULT = 100
 _MAX_NS = 2**63 - 1
 
 
-def shown(item: msgspec.Struct | Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a struct or a mapping; each time `x_ns` becomes `x` in RFC 3339."""
-    if isinstance(item, msgspec.Struct):
-        pairs = [(name, getattr(item, name)) for name in item.__struct_fields__]
-    else:
-        pairs = list(item.items())
+def with_rfc3339(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields with each time ``x_ns`` as ``x`` in RFC 3339."""
     return {
         name.removesuffix("_ns"): rfc3339(value)
         if name.endswith("_ns") and value is not None
         else value
-        for name, value in pairs
+        for name, value in fields.items()
     }
 
 
-_BREAKER = (
-    *("limit", "kind", "scope", "state", "generation", "reason", "incident", "on_breach"),
-    *("category", "recovers", "trips_total"),
-)
-_LIMIT = (
-    *("limit", "kind", "scope", "value", "bound", "utilization", "warning_ratio", "warning"),
-    *("unknown", "on_breach", "breaches_total"),
-)
+def _time(wall_ns: int | None) -> str | None:
+    return None if wall_ns is None else rfc3339(wall_ns)
 
 
-def _breaker(breaker: BreakerView) -> dict[str, Any]:
-    row = {name: getattr(breaker, name) for name in _BREAKER}
-    for name in ("since", "last_trip", "until"):
-        ns = getattr(breaker, name + "_ns")
-        row[name] = None if ns is None else rfc3339(ns)
-    return row
+def _breaker(breaker: BreakerView) -> dict[str, object]:
+    return {
+        "limit": breaker.limit,
+        "kind": breaker.kind,
+        "scope": breaker.scope,
+        "state": breaker.state,
+        "generation": breaker.generation,
+        "reason": breaker.reason,
+        "incident": breaker.incident,
+        "on_breach": breaker.on_breach,
+        "category": breaker.category,
+        "recovers": breaker.recovers,
+        "trips_total": breaker.trips_total,
+        "since": _time(breaker.since_ns),
+        "last_trip": _time(breaker.last_trip_ns),
+        "until": _time(breaker.until_ns),
+    }
 
 
-def _limit(breaker: BreakerView) -> dict[str, Any]:
-    return {name: getattr(breaker, name) for name in _LIMIT}
+def _limit(breaker: BreakerView) -> dict[str, object]:
+    return {
+        "limit": breaker.limit,
+        "kind": breaker.kind,
+        "scope": breaker.scope,
+        "value": breaker.value,
+        "bound": breaker.bound,
+        "utilization": breaker.utilization,
+        "warning_ratio": breaker.warning_ratio,
+        "warning": breaker.warning,
+        "unknown": breaker.unknown,
+        "on_breach": breaker.on_breach,
+        "breaches_total": breaker.breaches_total,
+    }
 
 
 def document(view: View) -> dict[str, Any]:
-    """The body of ``GET /v1/state``."""
+    """Return the body of ``GET /v1/state``."""
     return {
         "account": view.account,
         "generation": view.generation,
@@ -75,39 +88,39 @@ def document(view: View) -> dict[str, Any]:
         "latency": view.latency,
         "portfolio": view.portfolio,
         "gate": {"levels": view.levels, "withheld": view.withheld},
-        "cancel": [shown(c) for c in view.cancel],
+        "cancel": [with_rfc3339(asdict(cancel)) for cancel in view.cancel],
         "unknown": view.unknown,
     }
 
 
-async def state(edge: Edge, _request: web.BaseRequest, _caller: Caller) -> web.Response:
-    """``GET /v1/state``."""
-    return answer(document(await edge.port.view()))
+async def state(context: Context, _request: web.BaseRequest, _caller: Caller) -> web.Response:
+    """Answer ``GET /v1/state``."""
+    return answer(document(await context.port.view()))
 
 
-async def incidents(edge: Edge, request: web.BaseRequest, _caller: Caller) -> web.Response:
-    """``GET /v1/incidents?limit=&before=&refusals=``: newest first.
+async def incidents(context: Context, request: web.BaseRequest, _caller: Caller) -> web.Response:
+    """Answer ``GET /v1/incidents?limit=&before=&refusals=`` with a page, newest first.
 
-    ``next`` is the next ``before``; ``refusals=false`` leaves out what a flood of calls without a
-    right makes.
+    ``next`` is ``before`` of the next page. ``refusals=false`` omits the calls that were refused
+    for a missing right, of which there may be many.
     """
-    asked = request.query
-    if strange := set(asked) - {"limit", "before", "refusals"}:
-        raise Problem("malformed", f"{min(strange)} is not a parameter here", field=min(strange))
-    limit = _page_size(asked.get("limit"))
-    refusals = asked.get("refusals", "true")
+    query = request.query
+    if unknown := set(query) - {"limit", "before", "refusals"}:
+        raise Problem("malformed", f"unknown parameter {min(unknown)}", field=min(unknown))
+    limit = _page_size(query.get("limit"))
+    refusals = query.get("refusals", "true")
     if refusals not in ("true", "false"):
-        raise Problem("malformed", "refusals is true or false", field="refusals")
-    records = await edge.port.audit(limit, _before(asked.get("before")), refusals == "true")
+        raise Problem("malformed", "refusals must be true or false", field="refusals")
+    records = await context.port.audit(limit, _before(query.get("before")), refusals == "true")
     more = str(records[-1].at_ns) if len(records) >= limit else None
-    return answer({"incidents": [shown(record) for record in records], "next": more})
+    return answer({"incidents": [with_rfc3339(asdict(record)) for record in records], "next": more})
 
 
 def _page_size(text: str | None) -> int:
     if text is None:
         return _PAGE_DEFAULT
     if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= _PAGE_MAX:
-        raise Problem("malformed", f"limit is a number from 1 to {_PAGE_MAX}", field="limit")
+        raise Problem("malformed", f"limit must be a number from 1 to {_PAGE_MAX}", field="limit")
     return int(text)
 
 
@@ -118,14 +131,14 @@ def _before(text: str | None) -> int | None:
     if at_ns is None or not 0 <= at_ns <= _MAX_NS:
         raise Problem(
             "malformed",
-            "before is a time as 2026-01-02T03:04:05Z from 1970 to 2262, or a page's `next`",
+            "before must be a time such as 2026-01-02T03:04:05Z, or `next` of a page",
             field="before",
         )
     return at_ns
 
 
 def _instant_ns(text: str) -> int | None:
-    """UTC ns of a number of them or of a time with its zone; None for neither."""
+    """Return UTC ns, given as a number or as a time with its zone; None for other texts."""
     if re.fullmatch(r"[0-9]{1,19}", text):
         return int(text)
     try:
@@ -135,27 +148,27 @@ def _instant_ns(text: str) -> int | None:
         return None
 
 
-async def metrics(edge: Edge, request: web.BaseRequest, _caller: Caller) -> web.Response:
-    """``GET /metrics``, in the format that Accept asks for."""
-    page, content_type = await edge.port.metrics(request.headers.get("Accept", ""))
+async def metrics(context: Context, request: web.BaseRequest, _caller: Caller) -> web.Response:
+    """Answer ``GET /metrics`` in the format that the Accept header selects."""
+    page, content_type = await context.port.metrics(request.headers.get("Accept", ""))
     return web.Response(body=page, headers={**SAFE, "Content-Type": content_type})
 
 
-async def healthy(_edge: Edge, _request: web.BaseRequest, _caller: Caller) -> web.Response:
-    """``GET /-/healthy``: the loop turns."""
+async def healthy(_context: Context, _request: web.BaseRequest, _caller: Caller) -> web.Response:
+    """Answer ``GET /-/healthy``: the event loop runs."""
     return web.Response(text="riskmon is healthy.\n", headers=SAFE)
 
 
-async def ready(edge: Edge, _request: web.BaseRequest, _caller: Caller) -> web.Response:
-    """``GET /-/ready``: it has caught up, and can write."""
-    why = edge.port.ready()
-    if why is not None:
-        raise Problem("not_ready", why, headers={"Retry-After": "1"})
+async def ready(context: Context, _request: web.BaseRequest, _caller: Caller) -> web.Response:
+    """Answer ``GET /-/ready``: the journal is replayed and can be written."""
+    reason = context.port.ready()
+    if reason is not None:
+        raise Problem("not_ready", reason, headers={"Retry-After": "1"})
     return web.Response(text="riskmon is ready.\n", headers=SAFE)
 
 
-async def page(_edge: Edge, _request: web.BaseRequest, _caller: Caller) -> web.Response:
-    """``GET /``: the status page, which holds no data: it fetches them as any reader."""
+async def page(_context: Context, _request: web.BaseRequest, _caller: Caller) -> web.Response:
+    """Answer ``GET /`` with the status page. It has no data: its script reads ``/v1/state``."""
     body, headers = _page()
     return web.Response(body=body, headers=headers)
 
@@ -165,8 +178,8 @@ def _page() -> tuple[bytes, CIMultiDict[str]]:
     body = files("riskmon.web").joinpath("page.html").read_bytes()
     policy = (
         "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-        f"frame-ancestors 'none'; style-src {_allowed(body, b'style')}; "
-        f"script-src {_allowed(body, b'script')}"
+        f"frame-ancestors 'none'; style-src {_hashes(body, b'style')}; "
+        f"script-src {_hashes(body, b'script')}"
     )
     headers = CIMultiDict(SAFE)
     headers["Content-Type"] = "text/html; charset=utf-8"
@@ -175,7 +188,7 @@ def _page() -> tuple[bytes, CIMultiDict[str]]:
     return body, headers
 
 
-def _allowed(body: bytes, tag: bytes) -> str:
-    """The hashes of the page's inline blocks: nothing else may run or style it."""
+def _hashes(body: bytes, tag: bytes) -> str:
+    """Return the hashes of the page's inline blocks, the only scripts and styles that may apply."""
     blocks = re.findall(rb"<%b>(.*?)</%b>" % (tag, tag), body, re.DOTALL)
     return " ".join(f"'sha256-{b64encode(sha256(block).digest()).decode()}'" for block in blocks)

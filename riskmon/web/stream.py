@@ -1,14 +1,15 @@
-"""``GET /v1/stream``: the state, then each change of it, as server-sent events."""
+"""The endpoint ``GET /v1/stream``: the state, then each change, as server-sent events."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing, nullcontext
-from typing import Any, Literal
+from contextlib import aclosing
+from typing import Literal
 
 import msgspec
 from aiohttp import web
+from msgspec.structs import asdict
 from multidict import CIMultiDict
 
 from riskmon.core.breakers.transitions import SHUT
@@ -16,9 +17,9 @@ from riskmon.core.decisions import Transition
 from riskmon.core.view import View
 from riskmon.port import Change
 from riskmon.web.access import Caller
-from riskmon.web.edge import Edge, connection_of
+from riskmon.web.context import Context, connection_of
 from riskmon.web.problems import SAFE, Problem
-from riskmon.web.show import document, shown
+from riskmon.web.show import document, with_rfc3339
 
 _HEADERS: CIMultiDict[str] = CIMultiDict(
     {**SAFE, "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
@@ -27,36 +28,34 @@ _HEADERS: CIMultiDict[str] = CIMultiDict(
 ChangeKind = Literal["trigger", "reset", "recovery", "probe", "disable", "enable"]
 
 
-async def stream(edge: Edge, request: web.BaseRequest, _caller: Caller) -> web.StreamResponse:
-    """Send changes until the reader goes, falls behind, or the server stops."""
+async def stream(context: Context, request: web.BaseRequest, _caller: Caller) -> web.StreamResponse:
+    """Send changes until the reader disconnects or falls behind, or the server stops."""
     if request.method == "HEAD":
         return web.Response(headers=_HEADERS)
     key = connection_of(request).peer.key
-    _refuse_crowd(len(edge.streams), edge.caps.streams, "")
-    of_peer = sum(other == key for other in edge.streams.values())
-    _refuse_crowd(of_peer, edge.caps.peer_streams, f" from {key}")
+    _require_below(len(context.streams), context.caps.streams, "")
+    of_peer = sum(other == key for other in context.streams.values())
+    _require_below(of_peer, context.caps.peer_streams, f" from {key}")
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    edge.streams[ended] = key
+    context.streams[ended] = key
     try:
-        changes = edge.port.subscribe()
-        closing: Any = aclosing(changes) if hasattr(changes, "aclose") else nullcontext()
-        async with closing:
-            return await _send(edge, request, changes, ended)
+        async with aclosing(context.port.subscribe()) as changes:
+            return await _send(context, request, changes, ended)
     finally:
-        del edge.streams[ended]
+        del context.streams[ended]
 
 
-def _refuse_crowd(count: int, most: int, whose: str) -> None:
+def _require_below(count: int, most: int, whose: str) -> None:
     if count >= most:
         raise Problem(
             "too_many_connections",
-            f"{count} streams{whose} are open already",
+            f"{count} streams{whose} are already open",
             headers={"Retry-After": "5"},
         )
 
 
 async def _send(
-    edge: Edge,
+    context: Context,
     request: web.BaseRequest,
     changes: AsyncIterator[Change],
     ended: asyncio.Future[None],
@@ -64,26 +63,26 @@ async def _send(
     response = web.StreamResponse(headers=_HEADERS)
     connection_of(request).ended = ended
     await response.prepare(request)
-    await _write(edge, request, response, b"retry: 2000\n\n")
-    # A task, because a timeout that cancelled the iterator's step would end the iterator.
+    await _write(context, request, response, b"retry: 2000\n\n")
+    # A task, because a timeout that cancels a step of the iterator would end the iterator.
     step = asyncio.ensure_future(_next(changes))
     try:
         while True:
-            waited: set[asyncio.Future[Any]] = {step, ended}
+            waited: set[asyncio.Future[Change | None] | asyncio.Future[None]] = {step, ended}
             await asyncio.wait(
                 waited,
-                timeout=edge.caps.stream_pause_seconds,
+                timeout=context.caps.stream_pause_seconds,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if ended.done():
                 break
             if not step.done():
-                await _write(edge, request, response, b": still here\n\n")
+                await _write(context, request, response, b": keep-alive\n\n")
                 continue
             change = step.result()
             if change is None:
                 break
-            await _write(edge, request, response, encoded(change))
+            await _write(context, request, response, encoded(change))
             step = asyncio.ensure_future(_next(changes))
     finally:
         step.cancel()
@@ -97,11 +96,11 @@ async def _next(changes: AsyncIterator[Change]) -> Change | None:
 
 
 async def _write(
-    edge: Edge, request: web.BaseRequest, response: web.StreamResponse, data: bytes
+    context: Context, request: web.BaseRequest, response: web.StreamResponse, data: bytes
 ) -> None:
-    """Write, or cut off a reader who does not read: it must not keep changes in memory."""
+    """Write, or abort the connection of a reader that does not read: its changes use memory."""
     try:
-        async with asyncio.timeout(edge.caps.write_seconds):
+        async with asyncio.timeout(context.caps.write_seconds):
             await response.write(data)
     except TimeoutError:
         if request.transport is not None:
@@ -110,21 +109,21 @@ async def _write(
 
 
 def encoded(change: Change) -> bytes:
-    """One event; its id is the generation where there is one."""
+    """Return a change as a server-sent event; its id is the generation if it has one."""
     if isinstance(change, View):
         name, fields = "state", document(change)
     else:
-        name, fields = str(change.__struct_config__.tag), shown(change)
+        name, fields = str(change.__struct_config__.tag), with_rfc3339(asdict(change))
     if isinstance(change, Transition):
         fields["change"] = _kind(change)
     generation = fields.get("generation")
-    place = b"" if generation is None else b"id: %d\n" % generation
+    event_id = b"" if generation is None else b"id: %d\n" % generation
     data = msgspec.json.encode({"type": name, **fields})
-    return b"event: %b\n%bdata: %b\n\n" % (name.encode(), place, data)
+    return b"event: %b\n%bdata: %b\n\n" % (name.encode(), event_id, data)
 
 
 def _kind(change: Transition) -> ChangeKind:
-    """What a transition is, for a reader who has no table of the breakers' states."""
+    """Return the kind of a transition, for readers that do not interpret breaker states."""
     if change.after in SHUT:
         return "trigger"
     if change.after == "half_open":

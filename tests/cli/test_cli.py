@@ -40,17 +40,17 @@ STATE = {"account": "main", "generation": 7, "level": "halt", "breakers": BREAKE
 
 
 class Sidecar(BaseHTTPRequestHandler):
-    """Answers as a sidecar does, and keeps what it was asked."""
+    """Answers as a sidecar does and records the requests."""
 
     asked: ClassVar[list[tuple[str, str | None, Any]]] = []
     answers: ClassVar[dict[str, tuple[int, Any]]] = {}
 
     def do_GET(self) -> None:
-        """Any GET."""
+        """Answer a GET."""
         self._answer(None)
 
     def do_POST(self) -> None:
-        """Any POST."""
+        """Answer a POST."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path == proof.CHALLENGE_PATH:
             self._send(200, b'{"nonce":"0123456789abcdef","seconds":10}', None)
@@ -66,7 +66,7 @@ class Sidecar(BaseHTTPRequestHandler):
         self._send(status, text, signer)
 
     def _signer(self) -> str | None:
-        """The token that signed the request."""
+        """Return the token that signed the request."""
         headers = dict(self.headers.items())
         return next(
             (
@@ -88,22 +88,22 @@ class Sidecar(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing on stderr."""
+        """Log nothing."""
 
 
 class UnixServer(HTTPServer):
-    """The same on a Unix socket."""
+    """An HTTP server on a Unix socket."""
 
     address_family = socket.AF_UNIX
 
     def server_bind(self) -> None:
-        """Without the name of a host, which a path has not."""
+        """Bind without a host name, which a socket's path does not have."""
         self.socket.bind(self.server_address)
         self.server_name, self.server_port = "localhost", 0
 
 
 def serving(server: HTTPServer) -> Iterator[HTTPServer]:
-    """The server, until the test is over."""
+    """Run the server until the test ends."""
     Sidecar.asked.clear()
     done = {"detail": "1 breaker", "generation": 8, "level": "halt", "breakers": BREAKERS[1:]}
     Sidecar.answers.clear()
@@ -128,7 +128,7 @@ def serving(server: HTTPServer) -> Iterator[HTTPServer]:
 def program(
     *arguments: str, cwd: Path, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """`python -m riskmon` with these arguments, until it ends."""
+    """Run `python -m riskmon` with these arguments until it ends."""
     return subprocess.run(
         [sys.executable, "-m", "riskmon", *arguments],
         cwd=cwd,
@@ -142,14 +142,14 @@ def program(
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    """A sidecar on a port of its own."""
+    """The URL of a sidecar on a port of its own."""
     for server in serving(HTTPServer(("127.0.0.1", 0), Sidecar)):
         yield f"http://127.0.0.1:{server.server_address[1]}"
 
 
 @pytest.fixture
 def closed_url() -> Iterator[str]:
-    """A port that is taken, and where nobody listens."""
+    """The URL of a bound port on which no process listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -157,7 +157,7 @@ def closed_url() -> Iterator[str]:
 
 @pytest.fixture
 def token_file(tmp_path: Path) -> Path:
-    """An operator's token."""
+    """A file with the operator's token."""
     file = tmp_path / "given.token"
     private(file, "secret-token\n")
     return file
@@ -165,7 +165,7 @@ def token_file(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No configuration of this machine takes part."""
+    """Keep the machine's own configuration out of the tests."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("riskmon.settings.sources.FILES", (Path("riskmon.toml"),))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -176,22 +176,22 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("action", ["freeze", "trip", "enable", "disable"])
 def test_a_change_sends_scope_reason_and_token(action: str, url: str, token_file: Path) -> None:
-    """What was written goes out, signed by the operator's token, and nothing else."""
+    """The command sends exactly its arguments, signed by the operator's token."""
     arguments = [action, "venue:kraken", "--reason", "slow", "--limit", "latency_p99"]
     assert run([*arguments, "--url", url, "--token-file", str(token_file)]) == 0
     body = {"scope": "venue:kraken", "reason": "slow", "limit": "latency_p99"}
     assert Sidecar.asked == [(f"/v1/{action}", "signed by secret-token", body)]
 
 
-def test_disable_says_for_how_long(url: str, token_file: Path) -> None:
-    """The leave of a breaker in seconds goes out under the name `for`."""
+def test_disable_sends_its_duration(url: str, token_file: Path) -> None:
+    """The duration in seconds is sent as `for`."""
     arguments = ["disable", "--reason", "maintenance", "--for", "60"]
     assert run([*arguments, "--url", url, "--token-file", str(token_file)]) == 0
     assert Sidecar.asked[0][2] == {"scope": "account", "reason": "maintenance", "for": 60}
 
 
 def test_a_sidecar_on_a_unix_socket(tmp_path: Path, token_file: Path) -> None:
-    """--url takes a socket's path."""
+    """--url accepts the path of a socket."""
     path = tmp_path / "sock"
     for _ in serving(UnixServer(str(path), Sidecar)):  # type: ignore[arg-type]
         arguments = ["freeze", "--reason", "x", "--url", f"unix://{path}"]
@@ -199,16 +199,16 @@ def test_a_sidecar_on_a_unix_socket(tmp_path: Path, token_file: Path) -> None:
     assert Sidecar.asked[0][:2] == ("/v1/freeze", "Bearer secret-token")
 
 
-def test_unfreeze_shows_and_sends_what_was_seen(
+def test_unfreeze_shows_and_sends_the_current_generation(
     url: str, token_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without --generation it looks first, shows what it addresses, and sends what it saw."""
+    """Without --generation the state is read, shown and its generation sent."""
     arguments = ["unfreeze", "--reason", "over", "--url", url, "--token-file", str(token_file)]
     assert run(arguments) == 0
     assert [path for path, _, _ in Sidecar.asked] == ["/v1/state", "/v1/unfreeze"]
     assert Sidecar.asked[1][2] == {"scope": "account", "reason": "over", "generation": 7}
     shown = capsys.readouterr().out
-    assert "seen at generation 7" in shown
+    assert "generation 7:" in shown
     assert "manual" in shown
     assert "latency_p99" not in shown
 
@@ -226,8 +226,8 @@ def test_reset_shows_no_frozen_breaker(
     assert "manual" not in shown
 
 
-def test_reset_takes_the_generation_that_is_given(url: str, token_file: Path) -> None:
-    """With --generation nothing is fetched; 0 is a generation; flags go out as they are."""
+def test_reset_sends_the_generation_that_is_given(url: str, token_file: Path) -> None:
+    """With --generation the state is not read; 0 is a generation; flags are sent unchanged."""
     arguments = ["reset", "--reason", "x", "--generation", "0", "--force", "--rebase", "--preview"]
     assert run([*arguments, "--url", url, "--token-file", str(token_file)]) == 0
     assert [path for path, _, _ in Sidecar.asked] == ["/v1/reset"]
@@ -243,44 +243,49 @@ def test_reset_takes_the_generation_that_is_given(url: str, token_file: Path) ->
 
 @pytest.mark.parametrize("action", ["freeze", "unfreeze", "trip", "reset", "disable", "enable"])
 def test_a_change_needs_a_reason(action: str, url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a reason nothing is sent, and the code is that of bad usage."""
+    """Without a reason nothing is sent; the exit code is that of bad usage."""
     assert run([action, "--url", url]) == 2
     assert Sidecar.asked == []
     assert "--reason" in capsys.readouterr().err
 
 
-def test_a_refusal_is_told_and_exits_1(
+def test_a_refusal_is_printed_and_exits_1(
     url: str, token_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The sidecar's own words, and what would trip again."""
+    """The sidecar's detail is printed, and the limits that would trip again."""
     would_trip = [{"limit": "loss", "scope": "account", "value": 9, "bound": 5}]
     Sidecar.answers["/v1/reset"] = (409, {"detail": "it would trip", "would_trip": would_trip})
     arguments = ["reset", "--reason", "x", "--url", url, "--token-file", str(token_file)]
     assert run(arguments) == 1
     told = capsys.readouterr().err
     assert "riskmon: refused (409): it would trip" in told
-    assert "loss account: 9 against 5" in told
+    assert "loss account: value 9, bound 5" in told
     assert run([*arguments, "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["would_trip"] == would_trip
 
 
-def test_where_nobody_listens_exits_3(closed_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line says where nobody answered."""
+def test_an_unreachable_sidecar_exits_3(
+    closed_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line names the URL that does not answer."""
     assert run(["status", "--url", closed_url]) == 3
     told = capsys.readouterr().err
     assert told.startswith(f"riskmon: no sidecar answers at {closed_url}: ")
     assert told.count("\n") == 1
 
 
-def test_another_server_is_no_sidecar(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Something else on the port counts as out of reach."""
-    Sidecar.answers["/v1/state"] = (200, b"<html>")
+@pytest.mark.parametrize("answer", [b"<html>", ["unforeseen"], {"breakers": 1}])
+def test_another_server_is_no_sidecar(
+    answer: object, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An answer that is not a sidecar's exits with 3."""
+    Sidecar.answers["/v1/state"] = (200, answer)
     assert run(["status", "--url", url]) == 3
     assert "no riskmon sidecar" in capsys.readouterr().err
 
 
 def test_url_and_token_come_from_the_configuration(url: str, tmp_path: Path) -> None:
-    """The listener and the state directory tell where to go and what to show."""
+    """The URL and the token come from the listener and the state directory of the configuration."""
     private(tmp_path / "operator.token", "from-state")
     listen = url.removeprefix("http://")
     Path("my.toml").write_text(f'state_dir = "{tmp_path}"\n[http]\nunix = ""\nlisten = "{listen}"')
@@ -288,8 +293,8 @@ def test_url_and_token_come_from_the_configuration(url: str, tmp_path: Path) -> 
     assert Sidecar.asked[0][1] == "signed by from-state"
 
 
-def test_a_faulty_configuration_keeps_nobody_from_freezing(url: str, token_file: Path) -> None:
-    """With the URL and the token given, the configuration is not even read."""
+def test_an_invalid_configuration_does_not_prevent_a_freeze(url: str, token_file: Path) -> None:
+    """With --url and --token-file the configuration is not read."""
     Path("riskmon.toml").write_text("not toml")
     assert run(["freeze", "--reason", "x", "--url", url]) == 2
     arguments = ["freeze", "--reason", "x", "--url", url, "--token-file", str(token_file)]
@@ -297,27 +302,25 @@ def test_a_faulty_configuration_keeps_nobody_from_freezing(url: str, token_file:
 
 
 def test_reading_without_a_token(url: str) -> None:
-    """Where no sidecar has made a token yet, reading is tried without one."""
+    """Without a token file, the state is read without a token."""
     assert run(["status", "--url", url]) == 0
     assert Sidecar.asked[0][1] is None
 
 
 @pytest.mark.parametrize("given", ["ftp://x", "127.0.0.1:9788", "http://", "unix://", "http://h:x"])
 def test_a_bad_url_is_bad_usage(given: str, token_file: Path) -> None:
-    """What no sidecar can have is refused before anything is sent."""
+    """An invalid URL is refused before a request."""
     assert run(["status", "--url", given, "--token-file", str(token_file)]) == 2
 
 
-def test_a_token_file_that_is_named_must_be_there(
-    url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A wrong path is bad usage, not a call without a token."""
+def test_a_given_token_file_must_exist(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A missing --token-file is bad usage, not a call without a token."""
     assert run(["status", "--url", url, "--token-file", "nowhere"]) == 2
     assert "nowhere does not exist" in capsys.readouterr().err
 
 
 def test_status_and_incidents_for_people(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Tables name every breaker; brackets in a reason are no markup."""
+    """Tables contain every breaker; brackets in a reason are not markup."""
     assert run(["status", "--url", url]) == 0
     shown = capsys.readouterr().out
     assert "account main: halt, generation 7" in shown
@@ -327,7 +330,7 @@ def test_status_and_incidents_for_people(url: str, capsys: pytest.CaptureFixture
 
 
 def test_status_and_incidents_for_programs(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """--json is the sidecar's answer."""
+    """--json prints the sidecar's answer."""
     assert run(["status", "--url", url, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == STATE
     assert run(["incidents", "--url", url, "--json"]) == 0
@@ -337,7 +340,7 @@ def test_status_and_incidents_for_programs(url: str, capsys: pytest.CaptureFixtu
 def test_a_reason_cannot_write_to_the_terminal(
     url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What a bot put into a reason moves no cursor and changes no color."""
+    """Control characters in a reason are not printed."""
     breaker = {**BREAKERS[0], "reason": "\x1b[2Jgone"}
     Sidecar.answers["/v1/state"] = (200, {**STATE, "breakers": [breaker]})
     assert run(["status", "--url", url]) == 0
@@ -352,7 +355,7 @@ def test_a_reason_cannot_write_to_the_terminal(
 def test_check_config_names_every_fault(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Five faults are named at once, each with its key path, and the code is 2."""
+    """All five faults are listed with their key paths; the exit code is 2."""
     monkeypatch.chdir(ROOT / "tests" / "settings" / "config")
     assert run(["check-config", "--config", "five_faults.toml"]) == 2
     expected = Path("five_faults.txt").read_text()
@@ -361,8 +364,8 @@ def test_check_config_names_every_fault(
     assert all(f"  {key}: " in expected for key in keys)
 
 
-def test_check_config_of_a_good_one(capsys: pytest.CaptureFixture[str]) -> None:
-    """It says which limits are on, and warns when nobody would cancel."""
+def test_check_config_of_a_valid_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    """It lists the enabled limits and warns of a missing cancel target."""
     Path("riskmon.toml").write_text("[limits.latency_p99]\nmax = 0.3")
     assert run(["check-config"]) == 0
     told = capsys.readouterr()
@@ -371,7 +374,7 @@ def test_check_config_of_a_good_one(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_run_refuses_a_faulty_configuration(capsys: pytest.CaptureFixture[str]) -> None:
-    """The sidecar does not start on a guess."""
+    """An invalid configuration ends `run` with 2."""
     Path("riskmon.toml").write_text("lease = 0")
     assert run(["run"]) == 2
     assert "lease: must be at least 0.05" in capsys.readouterr().err
@@ -379,12 +382,12 @@ def test_run_refuses_a_faulty_configuration(capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.parametrize("arguments", [["frezee"], ["status", "--nonsense"], ["token", "x"]])
 def test_bad_usage_exits_2(arguments: list[str]) -> None:
-    """An unknown command or option, or a missing one."""
+    """An unknown command or option, or a missing option, exits with 2."""
     assert run(arguments) == 2
 
 
 def test_a_token_and_its_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """The line holds the hash of the token, never the token, and the configuration takes it."""
+    """The line contains the token's hash, not the token, and is a valid configuration."""
     assert run(["token", 'bot "1"', "--role", "ingest", "--expires", "2027-01-01"]) == 0
     secret, line = capsys.readouterr().out.splitlines()
     assert secret not in line
@@ -395,15 +398,15 @@ def test_a_token_and_its_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_drill_without_targets_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing to drill is told, not a success."""
+    """A drill without a cancel target is bad usage."""
     assert run(["drill"]) == 2
     assert "[[cancel]]" in capsys.readouterr().err
 
 
-def test_a_drill_that_nobody_takes_exits_1(
+def test_a_drill_without_an_acknowledgement_exits_1(
     closed_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A target that does not acknowledge is a failure, named."""
+    """A target that does not acknowledge is listed as failed."""
     target = f'[[cancel]]\nname = "oms"\nurl = "{closed_url}/c"\nsecret = "{SECRET}"'
     Path("riskmon.toml").write_text(target)
     assert run(["drill", "--json"]) == 1
@@ -413,7 +416,7 @@ def test_a_drill_that_nobody_takes_exits_1(
 def test_a_drill_prints_the_time_of_each_target(
     url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The target gets a drill, not a cancel, and its time is shown."""
+    """The target receives a drill, not a cancel; its time is printed."""
     Sidecar.answers["/c"] = (200, {"status": "done", "canceled": 0, "open_orders": 0})
     target = f'[[cancel]]\nname = "oms"\nurl = "{url}/c"\nsecret = "{SECRET}"'
     Path("riskmon.toml").write_text(target)
@@ -426,7 +429,7 @@ def test_a_drill_prints_the_time_of_each_target(
 
 
 def test_backup_and_restore(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A copy while the journal is in use; not back into one that is; and back afterwards."""
+    """A backup works while the journal is in use; a restore only when it is not."""
     Path("riskmon.toml").write_text(f'state_dir = "{tmp_path / "s"}"')
     journal = Journal.open(tmp_path / "s")
     try:
@@ -446,8 +449,8 @@ def test_backup_and_restore(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 # -- export ---------------------------------------------------------------------------------------
 
 
-def test_export_writes_what_a_monitoring_server_takes(capsys: pytest.CaptureFixture[str]) -> None:
-    """The rules and the example arrive as they are, and nothing is replaced without --force."""
+def test_export_writes_rules_and_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    """The files are copied unchanged; existing ones are replaced only with --force."""
     assert run(["export", "out"]) == 0
     told = capsys.readouterr().out.split()
     rules = Path("out/alerts/rules/riskmon.yml")
@@ -463,7 +466,7 @@ def test_export_writes_what_a_monitoring_server_takes(capsys: pytest.CaptureFixt
 
 
 def test_export_of_an_installed_package(tmp_path: Path) -> None:
-    """Where only the package is installed, its own share/ is the source."""
+    """In an installed package, its share/ is the source."""
     site = tmp_path / "site"
     shutil.copytree(ROOT / "riskmon", site / "riskmon")
     shutil.copytree(ROOT / "alerts", site / "riskmon" / "share" / "alerts")
@@ -472,8 +475,8 @@ def test_export_of_an_installed_package(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "alerts" / "rules" / "riskmon.yml").exists()
 
 
-def test_export_to_where_nothing_can_be_written(capsys: pytest.CaptureFixture[str]) -> None:
-    """One line names the file."""
+def test_export_to_an_unwritable_place(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line names the file that cannot be written."""
     Path("out").write_text("")
     assert run(["export", "out/deeper"]) == 2
     told = capsys.readouterr().err
@@ -484,9 +487,15 @@ def test_export_to_where_nothing_can_be_written(capsys: pytest.CaptureFixture[st
 # -- the program ----------------------------------------------------------------------------------
 
 
-def test_an_internal_failure_is_one_line(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What nobody foresaw exits 4; the traceback comes with --debug only."""
-    Sidecar.answers["/v1/state"] = (200, ["unforeseen"])
+def test_an_internal_failure_is_one_line(
+    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unexpected exception exits with 4; the traceback is printed with --debug only."""
+
+    def fail(*_: object) -> None:
+        raise AttributeError("unexpected")
+
+    monkeypatch.setattr("riskmon.cli.tables.show_state", fail)
     assert run(["status", "--url", url]) == 4
     told = capsys.readouterr().err
     assert told.startswith("riskmon: internal failure: AttributeError: ")
@@ -496,7 +505,7 @@ def test_an_internal_failure_is_one_line(url: str, capsys: pytest.CaptureFixture
 
 
 def test_the_program_exits_with_the_code(tmp_path: Path) -> None:
-    """`python -m riskmon` hands the code to the shell, with no traceback."""
+    """`python -m riskmon` exits with the command's code and without a traceback."""
     (tmp_path / "riskmon.toml").write_text("lease = 0")
     process = program("check-config", cwd=tmp_path)
     assert process.returncode == 2
@@ -505,7 +514,7 @@ def test_the_program_exits_with_the_code(tmp_path: Path) -> None:
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever asks for help sees what there is."""
+    """--help lists every command."""
     assert run(["--help"]) == 0
     shown = capsys.readouterr().out
     names = "run check-config status freeze unfreeze trip reset disable enable incidents drill "

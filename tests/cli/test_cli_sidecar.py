@@ -1,4 +1,4 @@
-"""The commands against a sidecar that really runs, and what keeps one from starting."""
+"""The commands against a running sidecar, and the faults that prevent its start."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def told(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Any, str]]:
-    """Run a command with --json: its exit code, its answer and what it says on stderr."""
+    """Run a command with --json; return its exit code, its answer and its stderr."""
 
     def tell(*arguments: str) -> tuple[int, Any, str]:
         code = run([*arguments, "--json"])
@@ -68,7 +68,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Any, st
 
 
 def breakers(state: Any, scope: str) -> dict[str, str]:
-    """The states of a scope's breakers by their limits."""
+    """Return the states of a scope's breakers by limit."""
     return {b["limit"]: b["state"] for b in state["breakers"] if b["scope"] == scope}
 
 
@@ -76,7 +76,7 @@ def breakers(state: Any, scope: str) -> dict[str, str]:
 
 
 def test_freeze_and_unfreeze(start: Start, told: Told) -> None:
-    """A freeze halts the account until it is ended with the generation that was seen."""
+    """A freeze halts the account until an unfreeze with the seen generation."""
     start()
     code, state, _ = told("status")
     assert (code, state["level"]) == (0, "allow")
@@ -95,7 +95,7 @@ def test_freeze_and_unfreeze(start: Start, told: Told) -> None:
 
 
 def test_trip_reset_disable_and_enable(start: Start, told: Told) -> None:
-    """Each of them does to one breaker what its name says."""
+    """Each command has its effect on one breaker."""
     sidecar = start()
     venue = ("venue:kraken", "--reason", "x", "--limit", "latency_p99")
     code, _, err = told("trip", *venue)
@@ -113,7 +113,7 @@ def test_trip_reset_disable_and_enable(start: Start, told: Told) -> None:
 
 
 def test_an_open_breaker_cannot_be_disabled(start: Start, told: Told) -> None:
-    """That is refused, while a second freeze is not."""
+    """Disabling an open breaker is refused; a second freeze is not."""
     start()
     assert told("freeze", "--reason", "x")[0] == 0
     assert told("freeze", "--reason", "again")[0] == 0
@@ -122,14 +122,14 @@ def test_an_open_breaker_cannot_be_disabled(start: Start, told: Told) -> None:
 
 
 def test_over_a_unix_socket(start: Start, told: Told) -> None:
-    """The second listener takes the same commands."""
+    """The commands work over the Unix socket."""
     start(unix=f'unix = "{Path.cwd() / "sock"}"')
     assert told("freeze", "--reason", "x", "--url", f"unix://{Path.cwd() / 'sock'}")[0] == 0
     assert told("status")[1]["level"] == "halt"
 
 
 def test_drill_and_freeze_with_the_reference_oms(start: Start, told: Told) -> None:
-    """A drill is acknowledged in a measured time; a cancel that it confirms needs no --force."""
+    """A drill's time is measured; after a confirmed cancel --force is not needed."""
     private("secret", SECRET)
     options = ("--listen", "127.0.0.1:0", "--secret-file", "secret")
     oms = subprocess.Popen(
@@ -155,7 +155,7 @@ def test_drill_and_freeze_with_the_reference_oms(start: Start, told: Told) -> No
 
 
 def test_an_unconfirmed_cancel_keeps_a_freeze(start: Start, told: Told) -> None:
-    """Orders may rest where nobody cancelled them: it takes --force."""
+    """A freeze whose cancel is not confirmed ends only with --force."""
     start(
         f'[[cancel]]\nname = "oms"\nurl = "http://127.0.0.1:{free_port()}/c"\nsecret = "{SECRET}"'
     )
@@ -167,8 +167,8 @@ def test_an_unconfirmed_cancel_keeps_a_freeze(start: Start, told: Told) -> None:
     assert told("status")[1]["level"] == "allow"
 
 
-def test_what_would_trip_again_stays(start: Start, told: Told) -> None:
-    """The limit that is still broken is named with its value; --rebase starts from what is left."""
+def test_a_limit_that_would_trip_again_is_not_reset(start: Start, told: Told) -> None:
+    """The violation is printed with its value; --rebase makes the present equity the capital."""
     sidecar = start('[portfolio]\ninitial_capital = 1000\nvenues = ["kraken"]')
     sidecar.events({"type": "balances", "venue": "kraken", "assets": {"USDT": {"free": 900}}})
     assert breakers(told("status")[1], "account")["portfolio_loss"] == "open"
@@ -181,7 +181,7 @@ def test_what_would_trip_again_stays(start: Start, told: Told) -> None:
 
 
 def test_near_names_of_a_scope_and_a_limit(start: Start, told: Told) -> None:
-    """A slip of the finger is answered with what was likely meant."""
+    """The refusal of an unknown name lists similar names."""
     sidecar = start()
     sidecar.events({"type": "latency", "venue": "kraken", "operation": "add", "seconds": 0.1})
     code, _, err = told("freeze", "venue:krakn", "--reason", "x")
@@ -192,7 +192,7 @@ def test_near_names_of_a_scope_and_a_limit(start: Start, told: Told) -> None:
 
 
 def test_incidents_survive_a_restart(start: Start, told: Told) -> None:
-    """The audit trail names who, why and what was refused, also after the sidecar was stopped."""
+    """The audit trail contains caller, reason and refusals, also after a restart."""
     first = start()
     told("freeze", "--reason", "first drill")
     told("unfreeze", "--reason", "too early", "--generation", "0")
@@ -212,7 +212,7 @@ def test_incidents_survive_a_restart(start: Start, told: Told) -> None:
 
 
 def test_tables_of_a_real_sidecar(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
-    """What people read has the breaker and the reason, and that nobody was asked to cancel."""
+    """The tables contain the breaker, its reason, and that there is no cancel target."""
     start()
     assert run(["freeze", "--reason", "for [people]"]) == 0
     assert run(["status"]) == 0
@@ -224,7 +224,7 @@ def test_tables_of_a_real_sidecar(start: Start, capsys: pytest.CaptureFixture[st
 
 
 def test_without_the_operators_token_nothing_is_changed(start: Start, told: Told) -> None:
-    """Another token is refused, and the gate stays as it is.
+    """Another token is refused and the gate does not change.
 
     Over the Unix socket the sidecar refuses it; elsewhere its answer proves nothing.
     """
@@ -239,7 +239,7 @@ def test_without_the_operators_token_nothing_is_changed(start: Start, told: Told
 def test_backup_of_a_running_sidecar(
     start: Start, told: Told, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It can be put back once the sidecar has stopped, and a freeze comes back with it."""
+    """A backup of a running sidecar can be restored after its stop; it contains the freeze."""
     sidecar = start()
     told("freeze", "--reason", "drill")
     assert run(["backup", "copy.db"]) == 0
@@ -275,7 +275,7 @@ def refused(config: Path) -> str:
 
 
 def test_a_port_in_use(tmp_path: Path) -> None:
-    """The address is named, and what to do."""
+    """The line names the address and the remedy."""
     with socket.create_server(("127.0.0.1", 0)) as used:
         port = used.getsockname()[1]
         sidecar = Sidecar(tmp_path, http=f'listen = "127.0.0.1:{port}"')
@@ -284,8 +284,8 @@ def test_a_port_in_use(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["state", "gate"])
-def test_places_that_cannot_be_used(place: str, tmp_path: Path) -> None:
-    """A state directory that is a file, and a gate that is a directory."""
+def test_unusable_paths(place: str, tmp_path: Path) -> None:
+    """A state directory that is a file and a gate that is a directory are refused."""
     sidecar = configured(tmp_path)
     at = {"state": sidecar.state_dir, "gate": sidecar.gate_path}[place]
     at.touch() if place == "state" else at.mkdir()
@@ -293,7 +293,7 @@ def test_places_that_cannot_be_used(place: str, tmp_path: Path) -> None:
 
 
 def test_a_second_sidecar_leaves_the_first_alone(start: Start, told: Told) -> None:
-    """It does not start on the same state, and the first one still trades."""
+    """A second sidecar on the same state does not start; the first one is not affected."""
     sidecar = start()
     assert "in use by another riskmon" in refused(sidecar.config)
     assert told("status")[1]["level"] == "allow"

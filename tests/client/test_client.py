@@ -1,4 +1,4 @@
-"""The client against a small sidecar of its own: real sockets, the answers written by the test."""
+"""The clients against a small HTTP server whose answers the tests determine."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ import pytest
 from aiohttp import web
 
 from riskmon.client import Client, SyncClient, TradingHalted
-from riskmon.client.reports import ReportQueue, boottime_ns
+from riskmon.client.reports import ReportQueue
 from riskmon.core.parsing import parse_json
 from riskmon.gate import Gate, Level
 from riskmon.gate_writer import GateWriter
+from riskmon.system.clock import boot_ns
 
 Reply = Callable[[Any], Awaitable[web.Response] | web.Response]
 ORDER: dict[str, Any] = {"symbol": "BTC/USDT", "side": "buy", "quantity": 1, "price": "65000"}
@@ -29,19 +30,19 @@ KNOWN = {"account": "allow", "symbol:BTC/USDT": "allow"}
 
 
 def taken(lease: float = 60.0, **levels: str) -> web.Response:
-    """An accepted batch; `kraken="halt"` sets the level of that venue."""
+    """Return the answer to an accepted batch; `kraken="halt"` sets the level of that venue."""
     scopes = {name if name == "account" else f"venue:{name}": v for name, v in levels.items()}
     answer = {"accepted": 1, "duplicates": 0, "generation": 7, "lease": lease}
     return web.json_response({**answer, "levels": {**KNOWN, **scopes}})
 
 
 def problem(status: int, **fields: object) -> web.Response:
-    """A refusal as problem+json."""
+    """Return a refusal in problem+json."""
     return web.json_response(fields, status=status, content_type="application/problem+json")
 
 
 class Sidecar:
-    """Keeps what it was sent; answers with the next reply, or the default once they are used."""
+    """Records its requests; answers with the next reply, or with the default after the last one."""
 
     def __init__(self) -> None:
         self.bodies: list[Any] = []
@@ -113,17 +114,17 @@ def gate_file(tmp_path: Path) -> Iterator[GateWriter]:
 
 
 def open_gate(file: GateWriter, **levels: Level) -> None:
-    """Renew every lease for a minute, venues at these levels."""
+    """Renew every lease for a minute, with these levels of the venues."""
     for venue in levels:
         file.add(f"venue:{venue}")
     by_scope = {f"venue:{venue}": level for venue, level in levels.items()}
-    file.renew(boottime_ns() + 50 * 10**9, by_scope, 1)
+    file.renew(boot_ns() + 50 * 10**9, by_scope, 1)
 
 
 async def test_every_event_is_one_that_the_sidecar_accepts(
     client: Client, sidecar: Sidecar
 ) -> None:
-    """All event methods send the names and types of the events' own definition, in order."""
+    """All event methods send events that the sidecar's parser accepts, in order."""
     at = datetime.now(UTC)
     client.latency(venue="kraken", seconds=0.1, operation="add", strategy="mm1", at=at)
     client.error(venue="kraken", operation="add", seconds=1.0, message="a\nb", strategy="mm1")
@@ -148,10 +149,8 @@ async def test_every_event_is_one_that_the_sidecar_accepts(
     assert len(parse_json(json.dumps(sidecar.accepted).encode(), now_ns)) == 13
 
 
-async def test_what_piles_up_goes_in_batches_of_a_thousand(
-    client: Client, sidecar: Sidecar
-) -> None:
-    """A backlog is sent in few requests, none over the size that the sidecar takes."""
+async def test_a_backlog_is_sent_in_batches_of_a_thousand(client: Client, sidecar: Sidecar) -> None:
+    """A backlog is sent in few requests, none over the size that the sidecar accepts."""
     for count in range(2_500):
         client.open_orders(venue="kraken", count=count)
     assert await client.flush()
@@ -159,10 +158,10 @@ async def test_what_piles_up_goes_in_batches_of_a_thousand(
     assert [len(body) for body in sidecar.bodies] == [1_000, 1_000, 500]
 
 
-async def test_a_refused_batch_loses_only_the_event_at_fault(
+async def test_a_refused_batch_loses_only_the_invalid_event(
     client: Client, sidecar: Sidecar
 ) -> None:
-    """The event that a 400 names is kept in `rejected`; the others are sent again."""
+    """The event that a 400 names is moved to `rejected`; the others are sent again."""
     sidecar.replies = [lambda _: problem(400, index=1, field="count", detail="below 0")]
     for count in (0, -1, 2):
         client.open_orders(venue="kraken", count=count)
@@ -174,10 +173,10 @@ async def test_a_refused_batch_loses_only_the_event_at_fault(
 
 
 @pytest.mark.parametrize("status", [400, 413, 429])
-async def test_a_refusal_without_an_index_is_narrowed_down(
+async def test_a_refusal_without_an_index_halves_the_batch(
     client: Client, sidecar: Sidecar, status: int
 ) -> None:
-    """Halving finds the one event that the sidecar will not have, so that it blocks no other."""
+    """Halving finds the one invalid event; all others are accepted."""
     kind = "urn:riskmon:problem:too_many_scopes"
     sidecar.default = lambda body: (
         problem(status, type=kind) if any(event["count"] == 3 for event in body) else taken()
@@ -190,10 +189,10 @@ async def test_a_refusal_without_an_index_is_narrowed_down(
 
 
 @pytest.mark.parametrize("status", [401, 408, 429, 500, 503])
-async def test_a_batch_is_kept_until_it_is_taken(
+async def test_a_batch_is_repeated_until_it_is_accepted(
     client: Client, sidecar: Sidecar, status: int
 ) -> None:
-    """Whatever is not the event's own fault is tried again with the same event."""
+    """After a refusal that no event caused, the same batch is sent again."""
     refusal = problem(status, detail="later")
     refusal.headers["Retry-After"] = "0.01"
     sidecar.replies = [lambda _: refusal]
@@ -204,8 +203,8 @@ async def test_a_batch_is_kept_until_it_is_taken(
     assert client.rejected == ()
 
 
-async def test_retry_after_is_waited_for(client: Client, sidecar: Sidecar) -> None:
-    """A sidecar that names a time is not asked before it."""
+async def test_retry_after_is_respected(client: Client, sidecar: Sidecar) -> None:
+    """The client sends no request before the time in Retry-After."""
     times: list[float] = []
 
     def later(_: object) -> web.Response:
@@ -224,13 +223,13 @@ async def test_retry_after_is_waited_for(client: Client, sidecar: Sidecar) -> No
     assert times[1] - times[0] >= 0.4
 
 
-async def test_facts_outlive_a_full_queue_and_a_dead_sidecar(sidecar: Sidecar) -> None:
-    """While nobody listens the oldest latencies go first, then prices; every fact arrives."""
+async def test_facts_survive_a_full_queue_and_a_dead_sidecar(sidecar: Sidecar) -> None:
+    """A full queue drops the oldest latencies, then prices; every fact arrives later."""
     async with sidecar.serve() as url:
         port = int(url.rsplit(":", 1)[1])
     async with Client(url, queue_max=4) as client:
         client.fill(id="T0", venue="kraken", **ORDER)
-        await asyncio.sleep(0)  # let the sender take the first, so that the rest queue behind it
+        await asyncio.sleep(0)  # the sender takes the first event; the rest stays in the queue
         client.price(symbol="BTC/USDT", price=1)
         for seconds in (1, 2, 3, 4):
             client.latency(venue="kraken", seconds=seconds)
@@ -248,13 +247,13 @@ async def test_facts_outlive_a_full_queue_and_a_dead_sidecar(sidecar: Sidecar) -
     assert client.dropped == 6
 
 
-def test_a_late_latency_says_when_it_was_measured() -> None:
-    """After an outage old samples carry `at`, and cannot pass for the exchange's present speed."""
+def test_a_late_latency_has_the_time_of_its_measurement() -> None:
+    """After an outage old samples have `at`, so that they do not count as present latencies."""
     queue = ReportQueue(10)
-    queue.put("latency", b'{"type":"latency","venue":"kraken","seconds":0.1}', judged_live=True)
-    queue.put("heartbeat", b'{"type":"heartbeat"}', judged_live=False)
+    queue.put("latency", b'{"type":"latency","venue":"kraken","seconds":0.1}', is_live=True)
+    queue.put("heartbeat", b'{"type":"heartbeat"}', is_live=False)
     late, fact = queue.take(10, 10_000)
-    now_ns = boottime_ns()
+    now_ns = boot_ns()
     assert "at" not in json.loads(late.wire(now_ns))
     at = datetime.fromisoformat(json.loads(late.wire(now_ns + 60 * 10**9))["at"])
     assert 59 < (datetime.now(UTC) - at).total_seconds() < 120
@@ -264,13 +263,13 @@ def test_a_late_latency_says_when_it_was_measured() -> None:
 async def test_closing_ends_in_time_without_a_sidecar(
     sidecar: Sidecar, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A bot can stop while nobody listens; what was not sent is said, and so is a late report."""
+    """Without a sidecar, closing ends in time with an error; a later report is dropped."""
     async with sidecar.serve() as url:
         pass
     client = Client(url)
     client.heartbeat(venue="kraken")
     await client.aclose(0.05)
-    assert "closed before the sidecar had every event" in caplog.text
+    assert "closed before the sidecar had accepted every event" in caplog.text
     client.heartbeat(venue="kraken")
     assert client.dropped == 1
 
@@ -278,21 +277,21 @@ async def test_closing_ends_in_time_without_a_sidecar(
 async def test_closing_ends_when_a_cancel_is_lost(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A request that goes on after one cancel, as the HTTP library's can, ends at the next."""
+    """A request that survives one cancel, as aiohttp's can, ends at the next."""
 
     async def lost(*_: object) -> None:
         with suppress(asyncio.CancelledError):
             await asyncio.sleep(60)
         await asyncio.sleep(60)
 
-    monkeypatch.setattr(client._line, "post", lost)
+    monkeypatch.setattr(client._transport, "post", lost)
     client.heartbeat(venue="kraken")
     async with asyncio.timeout(2):
         await client.aclose(0.05)
 
 
 async def test_guard_reports_a_latency(client: Client, sidecar: Sidecar) -> None:
-    """A body that ends well is one sample with its operation and strategy."""
+    """A body without an exception is reported as a latency with operation and strategy."""
     async with client.guard(venue="kraken", operation="ping", strategy="mm1"):
         await asyncio.sleep(0.01)
     assert await client.flush()
@@ -307,7 +306,7 @@ async def test_guard_reports_a_latency(client: Client, sidecar: Sidecar) -> None
 
 
 async def test_guard_reports_an_error_and_raises_it_again(client: Client, sidecar: Sidecar) -> None:
-    """A body that raises is an error with its duration and a short message."""
+    """A body that raises is reported as an error with its duration and a short message."""
     with pytest.raises(OSError, match="refused"):
         async with client.guard(venue="kraken", operation="ping"):
             raise OSError("refused\n" + "x" * 1_000)
@@ -319,8 +318,8 @@ async def test_guard_reports_an_error_and_raises_it_again(client: Client, sideca
     assert len(event["message"]) <= 200
 
 
-async def test_guard_is_silent_about_a_bot_that_stops(client: Client, sidecar: Sidecar) -> None:
-    """A body cancelled at once is no error of the exchange; a guard that refuses is none either."""
+async def test_guard_does_not_report_a_stopping_bot(client: Client, sidecar: Sidecar) -> None:
+    """A body that is cancelled at once is not reported, nor one that raises TradingHalted."""
 
     async def request() -> None:
         async with client.guard(venue="kraken"):
@@ -338,10 +337,8 @@ async def test_guard_is_silent_about_a_bot_that_stops(client: Client, sidecar: S
     assert sidecar.accepted == []
 
 
-async def test_the_gate_file_decides_about_orders(
-    url: str, sidecar: Sidecar, gate_file: GateWriter
-) -> None:
-    """With a gate, an order passes or is refused by it, and the scope to blame is named."""
+async def test_the_gate_file_decides(url: str, sidecar: Sidecar, gate_file: GateWriter) -> None:
+    """With a gate, its level allows or refuses an order, and the exception names the scope."""
     open_gate(gate_file, kraken=Level.ALLOW, mexc=Level.HALT)
     with Gate.open(gate_file.path) as gate:
         async with Client(url, gate=gate) as client:
@@ -350,43 +347,43 @@ async def test_the_gate_file_decides_about_orders(
             assert client.allows(venue="kraken")
             with pytest.raises(TradingHalted) as halted:
                 async with client.guard(venue="mexc", symbol="BTC/USDT", order=True):
-                    pytest.fail("an order went out through a shut gate")
+                    pytest.fail("an order passed a shut gate")
             assert (halted.value.level, halted.value.scope) == ("halt", "symbol:BTC/USDT")
             with pytest.raises(TradingHalted) as halted:
                 async with client.guard(venue="mexc", order=True):
-                    pytest.fail("an order went out through a shut gate")
+                    pytest.fail("an order passed a shut gate")
             assert (halted.value.level, halted.value.scope) == ("halt", "venue:mexc")
     assert sidecar.checks == []
 
 
-async def test_a_shut_account_is_to_blame_for_its_venues(url: str, gate_file: GateWriter) -> None:
-    """When the whole account is halted, the refusal says so."""
+async def test_a_halted_account_is_the_named_scope(url: str, gate_file: GateWriter) -> None:
+    """When the account is halted, the exception names the account, not the venue."""
     gate_file.add("venue:kraken")
     async with Client(url, gate=str(gate_file.path)) as client:
         with pytest.raises(TradingHalted) as halted:
             async with client.guard(venue="kraken", order=True):
-                pytest.fail("an order went out through a shut gate")
+                pytest.fail("an order passed a shut gate")
     assert halted.value.scope == "account"
 
 
-async def test_a_refusal_says_what_is_wrong_with_the_gates_file(url: str, tmp_path: Path) -> None:
-    """A missing file is named, at the default path of the owner too."""
+async def test_a_missing_gate_file_is_named(url: str, tmp_path: Path) -> None:
+    """The exception names a missing gate file, also at the default path of the owner."""
     missing = tmp_path / "missing.gate"
     for gate, path in ((missing, missing), ("main", "/dev/shm/riskmon-54321/main.gate")):
         async with Client(url, gate=gate, owner=54_321) as client:
             with pytest.raises(TradingHalted) as halted:
                 async with client.guard(venue="kraken", order=True):
-                    pytest.fail("an order went out without a gate")
+                    pytest.fail("an order passed without a gate")
         assert str(halted.value) == f"account is at halt: there is no file {path}"
     for kind in (Client, SyncClient):
         with pytest.raises(ValueError, match="owner 'rismkon' has no passwd entry here"):
             kind(url, gate="main", owner="rismkon")
 
 
-async def test_the_first_order_makes_its_venue_known(
+async def test_the_first_order_registers_its_venue(
     url: str, sidecar: Sidecar, gate_file: GateWriter
 ) -> None:
-    """A venue without a record is reported first; the sidecar gives it one, and the order goes."""
+    """A venue without a record is registered by a heartbeat before its first order."""
     open_gate(gate_file)
 
     def register(_: object) -> web.Response:
@@ -402,10 +399,10 @@ async def test_the_first_order_makes_its_venue_known(
     assert sidecar.bodies[0] == {"type": "heartbeat", "venue": "kraken"}
 
 
-async def test_without_a_gate_the_lease_of_the_answers_decides(
+async def test_without_a_gate_the_leases_of_the_answers_decide(
     client: Client, sidecar: Sidecar
 ) -> None:
-    """A remote bot asks once, trades while the lease runs, and stops when an answer says halt."""
+    """A remote bot registers once, trades during its lease, and stops at an answer with halt."""
     assert not client.allows(venue="kraken")
     async with client.guard(venue="kraken", order=True):
         pass
@@ -416,12 +413,12 @@ async def test_without_a_gate_the_lease_of_the_answers_decides(
     assert await client.flush()
     with pytest.raises(TradingHalted) as halted:
         async with client.guard(venue="kraken", order=True):
-            pytest.fail("an order went out without a lease")
+            pytest.fail("an order passed without a lease")
     assert (halted.value.level, halted.value.scope) == ("halt", "venue:kraken")
 
 
-async def test_a_lease_counts_from_when_it_was_asked_for(client: Client, sidecar: Sidecar) -> None:
-    """An answer that was longer under way than its lease allows nothing."""
+async def test_a_lease_counts_from_the_request(client: Client, sidecar: Sidecar) -> None:
+    """An answer that takes longer than its lease allows nothing."""
 
     async def slow(_: object) -> web.Response:
         await asyncio.sleep(0.3)
@@ -437,19 +434,19 @@ async def test_a_lease_counts_from_when_it_was_asked_for(client: Client, sidecar
 
 
 async def test_an_unreachable_sidecar_allows_no_order(sidecar: Sidecar) -> None:
-    """No answer is a halt, and the refusal says why there was none."""
+    """Without an answer trading is halted, and the exception has the cause."""
     async with sidecar.serve() as url:
         pass
     async with Client(url) as client:
         with pytest.raises(TradingHalted, match="cannot be reached"):
             async with client.guard(venue="kraken", order=True):
-                pytest.fail("an order went out without a lease")
+                pytest.fail("an order passed without a lease")
         with pytest.raises(ConnectionError, match="cannot be reached"):
             await client.check(venue="kraken", **ORDER)
 
 
-async def test_level_probe_asks_for_a_permit(client: Client, sidecar: Sidecar) -> None:
-    """At level probe an order goes with a permit, and is refused with the limits' reasons."""
+async def test_level_probe_checks_the_order(client: Client, sidecar: Sidecar) -> None:
+    """At level probe an order passes when its check allows it, else it is refused with reasons."""
     sidecar.default = lambda _: taken(kraken="probe")
     async with client.guard(venue="kraken", order=True, strategy=None, **ORDER):
         pass
@@ -460,32 +457,32 @@ async def test_level_probe_asks_for_a_permit(client: Client, sidecar: Sidecar) -
     )
     with pytest.raises(TradingHalted) as halted:
         async with client.guard(venue="kraken", order=True, **ORDER):
-            pytest.fail("an order went out without a permit")
+            pytest.fail("an order passed without a permit")
     assert halted.value.level == "halt"
     assert [(r.limit, r.value, r.bound) for r in halted.value.reasons] == [
         ("latency_p99", 0.3, 0.2)
     ]
     with pytest.raises(TradingHalted, match="side, quantity, price"):
         async with client.guard(venue="kraken", symbol="BTC/USDT", order=True):
-            pytest.fail("an order went out without a permit")
+            pytest.fail("an order passed without a permit")
 
 
-async def test_reduce_only_orders_ask_at_level_reduce_only(
+async def test_level_reduce_only_checks_reduce_only_orders(
     client: Client, sidecar: Sidecar
 ) -> None:
-    """At level reduce_only only orders that say they reduce are asked about, others refused."""
+    """At level reduce_only, reduce-only orders are checked and others are refused."""
     sidecar.default = lambda _: taken(kraken="reduce_only")
     with pytest.raises(TradingHalted, match="reduce_only"):
         async with client.guard(venue="kraken", order=True, **ORDER):
-            pytest.fail("an order went out that does not reduce")
+            pytest.fail("an order passed that does not reduce")
     assert sidecar.checks == []
     async with client.guard(venue="kraken", order=True, reduce_only=True, **ORDER):
         pass
     assert sidecar.checks == [{"venue": "kraken", "reduce_only": True, **ORDER}]
 
 
-async def test_check_gives_a_typed_answer(client: Client, sidecar: Sidecar) -> None:
-    """The answer's fields are attributes; a faulty question is a ValueError with the reason."""
+async def test_check_returns_a_typed_answer(client: Client, sidecar: Sidecar) -> None:
+    """The answer has typed fields; a refused request is a ValueError with the detail."""
     verdict = await client.check(venue="kraken", simulate=True, **ORDER)
     assert (verdict.allowed, verdict.level, verdict.reasons) == (True, "probe", ())
     assert sidecar.checks[0]["simulate"] is True
@@ -493,12 +490,12 @@ async def test_check_gives_a_typed_answer(client: Client, sidecar: Sidecar) -> N
     with pytest.raises(ValueError, match="side is buy or sell"):
         await client.check(venue="kraken", **ORDER)
     sidecar.verdict = lambda _: web.Response(text="not JSON")
-    with pytest.raises(ConnectionError, match="cannot be read"):
+    with pytest.raises(ConnectionError, match="cannot be parsed"):
         await client.check(venue="kraken", **ORDER)
 
 
 async def test_a_unix_socket_and_a_token(sidecar: Sidecar, tmp_path: Path) -> None:
-    """The same requests go over a Unix socket, with the token as a bearer."""
+    """The same requests are sent over a Unix socket, with a bearer token."""
     async with (
         sidecar.serve(unix=tmp_path / "main.sock") as url,
         Client(url, token="secret") as client,
@@ -508,8 +505,8 @@ async def test_a_unix_socket_and_a_token(sidecar: Sidecar, tmp_path: Path) -> No
     assert sidecar.headers == ["Bearer secret"]
 
 
-async def test_sync_client_takes_reports_from_many_threads(url: str, sidecar: Sidecar) -> None:
-    """Ten threads report and guard at once; every event arrives once."""
+async def test_sync_client_reports_from_many_threads(url: str, sidecar: Sidecar) -> None:
+    """Ten threads report and guard concurrently; every event arrives once."""
 
     def bot(number: int, client: SyncClient) -> None:
         for count in range(50):
@@ -533,7 +530,7 @@ async def test_sync_client_takes_reports_from_many_threads(url: str, sidecar: Si
 
 
 async def test_sync_guard_and_check(url: str, sidecar: Sidecar) -> None:
-    """SyncClient refuses, permits and asks as Client does."""
+    """SyncClient refuses, allows and checks as Client does."""
 
     def run() -> None:
         with SyncClient(url) as client:
@@ -548,7 +545,7 @@ async def test_sync_guard_and_check(url: str, sidecar: Sidecar) -> None:
                 pytest.raises(TradingHalted),
                 client.guard(venue="kraken", order=True),
             ):
-                pytest.fail("an order went out without a lease")
+                pytest.fail("an order passed without a lease")
             with pytest.raises(ZeroDivisionError), client.guard(venue="kraken"):
                 raise ZeroDivisionError
         client.close()

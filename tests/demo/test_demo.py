@@ -1,4 +1,4 @@
-"""The demo's parts as the processes that they are, and its whole story."""
+"""The programs of the demonstration as processes, and the whole scenario."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ import pytest
 from aiohttp import web
 
 from riskmon.core.parsing import parse_json
-from riskmon.demo.exchange import Book, NewOrder, Refused
-from riskmon.demo.programs import Broken, Program, Programs
+from riskmon.demo.exchange import Invalid, NewOrder, OrderBook
+from riskmon.demo.programs import DemoFailed, Program, Programs
 from tests.support import ROOT
 
 
 def order(side: str = "buy", quantity: float = 0.01, price: float = 64_000) -> NewOrder:
-    """A new order for the book."""
+    """Return a new order for the book."""
     return NewOrder("BTC/USDT", side, quantity, price)
 
 
-def test_the_book_fills_what_the_price_crosses() -> None:
-    """A buy below the price fills when the price falls to it, and moves both balances."""
-    book = Book()
+def test_the_book_fills_orders_that_the_price_crosses() -> None:
+    """A buy order fills when the price falls to it, and changes both balances."""
+    book = OrderBook()
     buy, sell = book.place(order()), book.place(order("sell", price=66_000))
     assert (book.locked("USDT"), book.locked("BTC")) == (640, 0.01)
     book.move(64_000)
@@ -42,19 +42,19 @@ def test_the_book_fills_what_the_price_crosses() -> None:
     assert (fill["order_id"], fill["side"], fill["fee"]) == (buy.id, "buy", pytest.approx(0.128))
 
 
-def test_the_book_refuses_what_it_cannot_hold() -> None:
-    """An order beyond the free balance, or of nothing, never rests."""
-    book = Book()
+def test_the_book_refuses_invalid_orders() -> None:
+    """An order over the free balance, or without a quantity or price, is refused."""
+    book = OrderBook()
     book.place(order(quantity=0.1))
     for bad in (order(quantity=0.1), order("short"), order(quantity=0), order(price=-1)):
-        with pytest.raises(Refused):
+        with pytest.raises(Invalid):
             book.place(bad)
     assert len(book.orders) == 1
 
 
 def test_cancelling_a_symbol_leaves_the_others() -> None:
-    """Cancel-all counts what it took, and takes only the symbol asked."""
-    book = Book()
+    """Cancel-all returns the number of canceled orders, and cancels only those of the symbol."""
+    book = OrderBook()
     book.place(order())
     book.place(order("sell", price=66_000))
     assert book.cancel("ETH/USDT") == 0
@@ -69,14 +69,14 @@ def programs(tmp_path: Path) -> Iterator[Programs]:
 
 
 def url_of(program: Program) -> str:
-    """Where a program says that it listens."""
+    """Return the URL on which a program listens."""
     line = program.wait_for("listening", 10)
     assert line is not None
     return str(line["url"])
 
 
 class Levels:
-    """As much of a sidecar as the bot needs: it takes events and says a level."""
+    """The part of a sidecar that the bot uses: it accepts events and answers with a level."""
 
     def __init__(self) -> None:
         self.level = "allow"
@@ -107,7 +107,7 @@ async def sidecar() -> AsyncIterator[Levels]:
 
 
 async def get(url: str, method: str = "GET", **body: object) -> Any:
-    """One call of the simulated exchange."""
+    """Call the simulated exchange."""
     async with (
         aiohttp.ClientSession() as session,
         session.request(method, url, json=body or None) as response,
@@ -116,7 +116,7 @@ async def get(url: str, method: str = "GET", **body: object) -> Any:
 
 
 async def test_the_exchange_over_http(programs: Programs) -> None:
-    """Orders come and go by the calls that the bot and the OMS use, and faults are told."""
+    """The endpoints place and cancel orders, and refuse invalid calls."""
     url = url_of(programs.start("exchange", "riskmon.demo.exchange", "--delay", "0"))
     new = {"symbol": "BTC/USDT", "side": "buy", "quantity": 0.001, "price": 60_000}
     first, second = [(await get(f"{url}/orders", "POST", **new))[1]["id"] for _ in range(2)]
@@ -134,7 +134,7 @@ async def test_the_exchange_over_http(programs: Programs) -> None:
 
 
 async def test_no_program_outlives_its_context(tmp_path: Path) -> None:
-    """Whatever ends the story ends its programs; one that ends by itself says why."""
+    """Leaving the context stops the programs; an ended one is reported with its stderr."""
 
     def break_off(programs: Programs) -> str:
         with suppress(ZeroDivisionError), programs:
@@ -147,13 +147,13 @@ async def test_no_program_outlives_its_context(tmp_path: Path) -> None:
         await get(f"{url}/control")
     with Programs(tmp_path) as programs:
         broken = programs.start("exchange", "riskmon.demo.exchange", "--delay", "long")
-        with pytest.raises(Broken, match=r"exchange ended with exit code 2: [^§]*'long'"):
+        with pytest.raises(DemoFailed, match=r"exchange ended with exit code 2: [^§]*'long'"):
             await asyncio.to_thread(broken.wait_for, "listening", 10)
 
 
 @pytest.mark.slow
 async def test_the_bot_stops_at_a_shut_gate(programs: Programs, sidecar: Levels) -> None:
-    """The bot reports as it trades, sends no order while halted, and goes on when it may."""
+    """The bot reports its events, places no order while halted, and resumes afterwards."""
     exchange = await asyncio.to_thread(url_of, programs.start("ex", "riskmon.demo.exchange"))
     urls = ("--exchange", exchange, "--riskmon", sidecar.url)
     bot = programs.start("bot", "riskmon.demo.bot", *urls)
@@ -162,7 +162,7 @@ async def test_the_bot_stops_at_a_shut_gate(programs: Programs, sidecar: Levels)
     halted = await asyncio.to_thread(bot.wait_for, "halted", 5)
     assert halted is not None
     assert (halted["level"], halted["scope"]) == ("halt", "venue:simex")
-    await asyncio.sleep(0.1)  # what was under way may still arrive
+    await asyncio.sleep(0.1)  # requests in progress may still arrive
     before = (await get(f"{exchange}/control"))[1]["orders_placed"]
     await asyncio.sleep(0.5)
     assert (await get(f"{exchange}/control"))[1]["orders_placed"] == before > 0
@@ -173,8 +173,8 @@ async def test_the_bot_stops_at_a_shut_gate(programs: Programs, sidecar: Levels)
 
 
 @pytest.mark.slow
-def test_the_whole_story(tmp_path: Path) -> None:
-    """The demo halts trading and exits 1; the book is empty, and its times are measured.
+def test_the_whole_scenario(tmp_path: Path) -> None:
+    """The demo halts trading and exits with 1; the book is empty, and the times are measured.
 
     With `--keep` all still runs after the story, so that the exchange and the sidecar can be asked
     themselves. What the story measured began before, and ended after, what the sidecar measured.
@@ -192,7 +192,7 @@ def test_the_whole_story(tmp_path: Path) -> None:
         assert story.stdout is not None
         for line in story.stdout:
             told += line
-            if re.search(r"\bstate +/", line):  # the last line of what stays up
+            if re.search(r"\bstate +/", line):  # the last line about the running programs
                 break
         assert story.poll() is None, told
         exchange = first(r"exchange +(http\S+)/orders", told)
@@ -206,8 +206,8 @@ def test_the_whole_story(tmp_path: Path) -> None:
         ]
         assert state["cancel"][0]["confirmed"]
         page = asyncio.run(text(f"{riskmon}/metrics"))
-        gate_ms = float(first(r"gate shut, as another process reads it +([0-9.]+) ms", told))
-        cancel_ms = float(first(r"cancel received by the OMS +([0-9.]+) ms", told))
+        gate_ms = float(first(r"until another process reads a shut gate +([0-9.]+) ms", told))
+        cancel_ms = float(first(r"until the OMS receives the cancel +([0-9.]+) ms", told))
         for name, told_ms in (("gate", gate_ms), ("cancel", cancel_ms)):
             measured = f"riskmon_breach_to_{name}_seconds"
             assert float(first(rf"{measured}_count\S* (\S+)", page)) == 1
@@ -225,13 +225,13 @@ def test_the_whole_story(tmp_path: Path) -> None:
 
 
 def first(pattern: str, text: str) -> str:
-    """What the pattern's group finds first."""
+    """Return the first match of the pattern's group."""
     found = re.search(pattern, text)
     assert found, f"no {pattern!r} in: {text}"
     return found[1]
 
 
 async def text(url: str) -> str:
-    """A page as it is."""
+    """Return the body of a page."""
     async with aiohttp.ClientSession() as session, session.get(url) as response:
         return await response.text()

@@ -1,4 +1,4 @@
-"""The metrics page: every promised metric, its labels, its zeros, and a loop that never waits."""
+"""The metrics page: every promised metric, its labels, initial zeros, and rendering in slices."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from riskmon.metrics import Metrics, Recorder
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
-# What users were promised: each metric's type and labels, `account` apart.
+# The documented type and labels of each metric, without `account`.
 PROMISED = {
     "riskmon_build_info": ("gauge", "version"),
     "riskmon_limit_value": ("gauge", "limit scope"),
@@ -84,7 +84,7 @@ PROMISED = {
 
 
 def breaker(limit: str = "latency_p99", scope: str = "venue:kraken", **more: Any) -> BreakerView:
-    """A closed breaker that has seen nothing yet, but for what is named."""
+    """Return the view of a closed breaker without samples; ``more`` replaces fields."""
     quiet: dict[str, Any] = {
         "limit": limit,
         "kind": limit,
@@ -112,14 +112,14 @@ def breaker(limit: str = "latency_p99", scope: str = "venue:kraken", **more: Any
 
 
 def portfolio(**more: Any) -> PortfolioView:
-    """A portfolio of which nothing is known, but for what is named."""
+    """Return the view of an unknown portfolio; ``more`` replaces fields."""
     fields: dict[str, Any] = dict.fromkeys(PortfolioView.__struct_fields__)
     nothing = {"reference": "USDT", "settled": False, "balances": [], "positions": []}
     return PortfolioView(**(fields | nothing | {"unpriced": []} | more))
 
 
 def fresh(**more: Any) -> View:
-    """What an engine shows that has seen no event, but for what is named."""
+    """Return the view of an engine without events; ``more`` replaces fields."""
     nothing: dict[str, Any] = {
         "account": "main",
         "generation": 1,
@@ -143,7 +143,7 @@ def fresh(**more: Any) -> View:
 
 
 def busy() -> View:
-    """What an engine shows that has a value for every gauge."""
+    """Return a view with a value for every gauge."""
     return fresh(
         levels={"account": "allow", "venue:kraken": "halt", "symbol:BTC/USDT": "probe"},
         breakers=[
@@ -201,20 +201,20 @@ def busy() -> View:
 
 @dataclass
 class Waiting:
-    """What an outbox holds for one target."""
+    """The pending deliveries of one target."""
 
     pending: int = 0
     oldest_pending_ns: int | None = None
 
 
 class Outbox:
-    """An outbox at rest, but for one target's deliveries."""
+    """An outbox with the pending deliveries of one target."""
 
     def __init__(self, oms: Waiting | None = None) -> None:
         self.oms = oms or Waiting()
 
     def stats(self) -> Mapping[str, Waiting]:
-        """Give both targets'."""
+        """Return the pending deliveries of both targets."""
         return {"oms": self.oms, "second": Waiting()}
 
 
@@ -224,12 +224,12 @@ REASONS = ("malformed", "queue_full", "timeout")
 
 
 def begun() -> Recorder:
-    """Counts of a sidecar that has just begun."""
+    """Return the counts of a sidecar that has just started."""
     return Recorder(targets=TARGETS, results=RESULTS, reasons=REASONS)
 
 
 def busy_recorder() -> Recorder:
-    """Counts of a sidecar that has seen something of everything."""
+    """Return counts with a value for every gauge."""
     recorder = begun()
     recorder.observe([Latency(venue="kraken", operation="add_order", seconds=0.2)])
     recorder.cycle(0.001, 3_500_000_000)
@@ -239,14 +239,14 @@ def busy_recorder() -> Recorder:
 async def page(
     view: View, recorder: Recorder | None = None, outbox: Outbox | None = None, accept: str = ""
 ) -> str:
-    """Give the page of this view and these counts."""
+    """Return the page of this view and these counts."""
     recorder = recorder or begun()
     body, _ = await Metrics("main", lambda: view, recorder, outbox or Outbox()).render(accept)
     return body.decode()
 
 
 def series(families: Iterable[Metric]) -> dict[str, dict[tuple[str, ...], float]]:
-    """Give values by sample name and labels as `name=value`, without the account, sorted."""
+    """Return values by sample name and sorted labels as `name=value`, without the account."""
     found: dict[str, dict[tuple[str, ...], float]] = {}
     for family in families:
         for sample in family.samples:
@@ -256,7 +256,7 @@ def series(families: Iterable[Metric]) -> dict[str, dict[tuple[str, ...], float]
 
 
 async def values(*args: Any, **kwargs: Any) -> dict[str, dict[tuple[str, ...], float]]:
-    """Give the page, read."""
+    """Return the values of the page."""
     return series(parse_text(await page(*args, **kwargs)))
 
 
@@ -266,7 +266,7 @@ async def values(*args: Any, **kwargs: Any) -> dict[str, dict[tuple[str, ...], f
 async def test_every_promised_metric_with_its_labels(
     accept: str, parse: Callable[[str], Iterable[Metric]]
 ) -> None:
-    """Each metric has its type and exactly its labels, `account` first among them, and no more."""
+    """Each metric has its type and exactly its labels and `account`; there is no other metric."""
     text = await page(busy(), busy_recorder(), Outbox(Waiting(2, 10**9)), accept)
     found = {}
     for family in parse(text):
@@ -282,7 +282,7 @@ async def test_every_promised_metric_with_its_labels(
 
 
 async def test_values_come_from_view_and_counts() -> None:
-    """What the engine and the sidecar know stands on the page, in base units."""
+    """The page contains the values of the view and of the counts, in base units."""
     got = await values(busy(), busy_recorder(), Outbox(Waiting(2, 1_250_000_000)))
     p99 = ("limit=latency_p99", "scope=venue:kraken")
     edge = ("limit=edge", "scope=account")
@@ -320,7 +320,7 @@ async def test_values_come_from_view_and_counts() -> None:
 
 
 async def test_a_breaker_has_one_current_state() -> None:
-    """Of a breaker's five states one is 1 and the others are 0."""
+    """The current state of a breaker is 1, its other states are 0."""
     states = (await values(busy()))["riskmon_breaker_state"]
     assert len(states) == 10
     assert sorted(label[2] for label, value in states.items() if value) == [
@@ -329,8 +329,8 @@ async def test_a_breaker_has_one_current_state() -> None:
     ]
 
 
-async def test_counters_and_histograms_begin_at_zero() -> None:
-    """Before any event each counter and histogram has its known label sets, all at 0."""
+async def test_counters_and_histograms_start_at_zero() -> None:
+    """Before the first event each counter and histogram has its known label sets at 0."""
     got = await values(fresh())
     counted = {n: t for n, (t, _) in PROMISED.items() if t != "gauge"}
     for name, type_ in counted.items():
@@ -346,7 +346,7 @@ async def test_counters_and_histograms_begin_at_zero() -> None:
 
 
 async def test_a_gauge_without_a_value_is_absent() -> None:
-    """What is not known has no series: it is never shown as 0."""
+    """An unknown value has no series; it is not 0."""
     got = await values(fresh())
     for name in (
         "riskmon_limit_value",
@@ -363,14 +363,14 @@ async def test_a_gauge_without_a_value_is_absent() -> None:
 
 
 async def test_a_manual_breaker_has_no_bound() -> None:
-    """An operator's own freeze shows its state, but no warning ratio of a bound that is none."""
+    """The breaker of an operator's freeze has a state, but no bound and no warning ratio."""
     got = await values(fresh(breakers=[breaker("manual", "account", bound=None)]))
     assert "riskmon_breaker_state" in got
     assert not {"riskmon_limit_bound", "riskmon_limit_warning_ratio"} & set(got)
 
 
 async def test_latencies_enter_histogram_and_window() -> None:
-    """A sample on a bound counts in that bound's bucket; quantiles are nearest rank."""
+    """A sample equal to a bound counts in its bucket; quantiles are by nearest rank."""
     recorder = Recorder()
     samples = [Latency(venue="v", operation="o", seconds=s / 1000) for s in range(2, 201, 2)]
     recorder.observe(samples)
@@ -387,8 +387,8 @@ async def test_latencies_enter_histogram_and_window() -> None:
     }
 
 
-async def test_what_the_engine_does_not_judge_is_counted() -> None:
-    """Probes and latencies that come too late reach the metrics like any other."""
+async def test_samples_that_the_engine_ignores_are_counted() -> None:
+    """Probes and late latencies count in the metrics."""
     recorder = Recorder()
     late = datetime(2026, 1, 2, tzinfo=UTC)
     recorder.observe(
@@ -404,8 +404,8 @@ async def test_what_the_engine_does_not_judge_is_counted() -> None:
     }
 
 
-async def test_the_window_forgets_what_is_older_than_a_thousand_samples() -> None:
-    """After a thousand good samples no bad one is left in the quantiles."""
+async def test_the_window_has_the_last_thousand_samples() -> None:
+    """Samples before the last thousand do not count in the quantiles."""
     recorder = Recorder()
     recorder.observe([Latency(venue="v", seconds=9.0) for _ in range(700)])
     recorder.observe([Latency(venue="v", seconds=0.1) for _ in range(1_000)])
@@ -415,7 +415,7 @@ async def test_the_window_forgets_what_is_older_than_a_thousand_samples() -> Non
 
 
 async def test_errors_and_events_are_counted() -> None:
-    """An error counts by venue and operation, its seconds as a latency, each event by type."""
+    """An error counts by venue and operation, its duration as a latency, each event by type."""
     recorder = Recorder()
     batch: Sequence[Event] = [
         Error(venue="kraken", operation="add_order"),
@@ -433,7 +433,7 @@ async def test_errors_and_events_are_counted() -> None:
 
 
 async def test_operations_past_the_bound_count_as_other() -> None:
-    """Invented operations cannot grow the page without end."""
+    """Beyond max_scopes, further operations of a venue share the label `other`."""
     recorder = Recorder(max_scopes=2)
     recorder.observe([Latency(venue="v", operation=f"op{n}", seconds=0.1) for n in range(5)])
     counts = (await values(fresh(levels={}), recorder))["riskmon_exchange_latency_seconds_count"]
@@ -445,7 +445,7 @@ async def test_operations_past_the_bound_count_as_other() -> None:
 
 
 async def test_the_sidecars_own_counts() -> None:
-    """Refusals, deliveries, the loop's times and the last reload reach the page."""
+    """Refusals, deliveries, durations and the last reload are on the page."""
     recorder = begun()
     recorder.rejected("queue_full")
     recorder.rejected("something new")
@@ -469,7 +469,7 @@ async def test_the_sidecars_own_counts() -> None:
 
 
 async def test_the_process_is_on_the_page() -> None:
-    """Memory, processor and garbage collection as every Python program shows them."""
+    """The page contains the usual metrics of the process and of garbage collection."""
     got = await values(fresh())
     assert got["process_resident_memory_bytes"][()] > 0
     assert "process_cpu_seconds_total" in got
@@ -486,7 +486,7 @@ async def test_the_process_is_on_the_page() -> None:
     ],
 )
 async def test_the_format_follows_accept(accept: str, type_: str) -> None:
-    """Only OpenMetrics ends with its mark; no series tells when a counter was made."""
+    """OpenMetrics ends with its mark, text does not; there are no `_created` series."""
     body, content_type = await Metrics("main", fresh, Recorder()).render(accept)
     assert content_type.startswith(type_)
     assert body.endswith(b"# EOF\n") == (type_ != "text/plain")
@@ -495,7 +495,7 @@ async def test_the_format_follows_accept(accept: str, type_: str) -> None:
 
 
 def crowd(count: int) -> View:
-    """A view of many limits: nine series each."""
+    """Return a view of many limits, with nine series each."""
     return fresh(
         levels={},
         breakers=[breaker(scope=f"venue:v{n}", value=0.1, utilization=0.5) for n in range(count)],
@@ -506,7 +506,7 @@ def crowd(count: int) -> View:
 async def test_a_sliced_page_is_one_page(
     accept: str, parse: Callable[[str], Iterable[Metric]]
 ) -> None:
-    """A family of several slices keeps one heading and loses no series."""
+    """A family that is rendered in slices has one heading and all its series."""
     text = await page(crowd(1_200), accept=accept)
     families = {family.name: family for family in parse(text)}
     assert len(families["riskmon_limit_value"].samples) == 1_200
@@ -515,7 +515,7 @@ async def test_a_sliced_page_is_one_page(
 
 
 async def test_the_loop_turns_between_slices() -> None:
-    """While a page of ten thousand series is made, others run at least once in 500 series."""
+    """While ten thousand series are rendered, other tasks run at least once in 500 series."""
     turns = 0
 
     async def others() -> None:
@@ -531,7 +531,7 @@ async def test_the_loop_turns_between_slices() -> None:
 
 
 async def test_a_page_is_of_one_instant() -> None:
-    """What happens while a page is made is on the next one, whole."""
+    """Events during the rendering of a page are on the next page only."""
     recorder = begun()
     recorder.observe([Latency(venue="kraken", seconds=0.1)])
     metrics = Metrics("main", lambda: crowd(200), recorder)
@@ -552,7 +552,7 @@ async def test_a_page_is_of_one_instant() -> None:
 
 
 async def test_scrapes_at_once_share_a_page() -> None:
-    """Ten scrapers cost one look at the engine; one that leaves takes nothing from the others."""
+    """Ten concurrent scrapes read the view once; a cancelled one does not affect the others."""
     looks = 0
 
     def look() -> View:
@@ -571,8 +571,8 @@ async def test_scrapes_at_once_share_a_page() -> None:
     assert looks == 2
 
 
-async def test_promtool_finds_nothing_new(tool: Callable[[str], Path]) -> None:
-    """Names, units and help texts are as Prometheus's own linter wants them.
+async def test_promtool_accepts_the_page(tool: Callable[[str], Path]) -> None:
+    """promtool accepts names, units and help texts.
 
     Its one complaint is known: a window's quantiles cannot be a summary, which never forgets.
     """

@@ -12,8 +12,6 @@ import pytest
 
 from tests.support.documents import ROOT, read
 
-pytestmark = pytest.mark.slow
-
 SECTIONS = re.findall(
     r"^### an? (\w+)\n(?:(?!^### ).)*?^```diff\n(.*?)^```$",
     read(ROOT / "CONTRIBUTING.md"),
@@ -49,11 +47,12 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_every_way_to_extend_has_a_diff() -> None:
-    """A metric, an alert, an endpoint and a command are shown."""
+    """A limit, an event, a metric, an alert, an endpoint and a command are shown."""
     names = [name for name, _ in SECTIONS]
-    assert names == ["metric", "alert", "endpoint", "command"]
+    assert names == ["limit", "event", "metric", "alert", "endpoint", "command"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "diff"), SECTIONS, ids=[name for name, _ in SECTIONS])
 def test_the_diff_applies_and_its_tests_pass(name: str, diff: str, checkout: Path) -> None:
     """Applied to this checkout, the diff passes the tests that it touches and is documented."""

@@ -31,7 +31,7 @@ ARROWS: dict[str, set[str]] = {
     "client": {"auth", "gate", "system"},
     "core": set(),
     "delivery": set(),
-    "demo": {"client", "gate", "log", "riskmon"},
+    "demo": {"client", "core", "gate", "log", "riskmon", "system"},
     "gate": set(),
     "gate_writer": {"gate", "system"},
     "journal": {"core", "delivery", "system"},

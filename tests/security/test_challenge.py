@@ -352,7 +352,7 @@ async def test_a_nonce_is_for_one_request() -> None:
         short = await resent(s, BOSS, "A" * 16, FREEZE_CALL)
     assert (again.status, again.json["detail"]) == (
         401,
-        "the nonce was used: each is for one request",
+        "the nonce was already used: each is valid for one request",
     )
     assert foreign.status == short.status == 401
     assert len(s.port.operations) == 1
@@ -369,7 +369,7 @@ def test_a_nonce_lasts_ten_seconds() -> None:
     challenges.use(early)
     now_ns += 1
     for nonce in (early, late):
-        with pytest.raises(Problem, match="the nonce has ended"):
+        with pytest.raises(Problem, match="the nonce has expired"):
             challenges.use(nonce)
 
 

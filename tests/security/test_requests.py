@@ -86,7 +86,7 @@ async def test_long_unix_path(tmp_path: Path) -> None:
     assert len(str(path)) > ADDRESS_BYTES
     for _ in range(2):
         running = await serve(make_app(MemoryPort(), OPEN), host=None, unix=path)
-        with pytest.raises(OSError, match="another process listens there") as refused:
+        with pytest.raises(OSError, match="another process listens on the socket") as refused:
             await serve(make_app(MemoryPort(), OPEN), host=None, unix=path)
         assert (refused.value.errno, refused.value.filename) == (errno.EADDRINUSE, str(path))
         with address_of(path) as short, socket.socket(socket.AF_UNIX) as client:
@@ -106,7 +106,7 @@ def test_occupied_unix_path_is_named(tmp_path: Path) -> None:
         holder.listen()
         assert sidecar.launch().wait() == 2
         assert f"cannot listen on the Unix socket {tmp_path}/sock" in sidecar.output()
-        assert "another process listens there" in sidecar.output()
+        assert "another process listens on the socket" in sidecar.output()
 
 
 @pytest.mark.slow
@@ -115,7 +115,7 @@ def test_file_in_place_of_the_unix_socket_is_kept(tmp_path: Path) -> None:
     (tmp_path / "sock").write_text("precious")
     with Sidecar(tmp_path) as sidecar:
         assert sidecar.launch().wait() == 2
-        assert f"{tmp_path}/sock (a file that is no socket is there)" in sidecar.output()
+        assert f"{tmp_path}/sock (the path is a file that is not a socket)" in sidecar.output()
     assert (tmp_path / "sock").read_text() == "precious"
 
 

@@ -1,9 +1,9 @@
-"""An honest port in memory: what the edge hands over is kept, and nothing else happens."""
+"""A port in memory, which records the calls of the HTTP server."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -54,7 +54,7 @@ class ConfigFault:
 
 
 class MemoryPort:
-    """Keeps what it is given; ``failure`` is raised instead, when set."""
+    """Records its calls; raises ``failure`` if it is set."""
 
     def __init__(self) -> None:
         self.batches: list[list[Reported]] = []
@@ -73,7 +73,7 @@ class MemoryPort:
 
     @property
     def untouched(self) -> bool:
-        """Whether nothing has come in."""
+        """Whether no call was recorded."""
         return not (self.batches or self.checks or self.operations)
 
     async def ingest(self, events: list[Reported]) -> Accepted:
@@ -114,7 +114,7 @@ class MemoryPort:
     async def reload(self) -> Reloaded:
         return self.reloaded
 
-    async def subscribe(self) -> AsyncIterator[Change]:
+    async def subscribe(self) -> AsyncGenerator[Change]:
         queue: asyncio.Queue[Change | None] = asyncio.Queue()
         self.subscribers.add(queue)
         try:
@@ -149,7 +149,7 @@ class Site:
     unix_session: aiohttp.ClientSession | None = None
 
     def url(self, path: str) -> str:
-        """The address of ``path``."""
+        """Return the URL of ``path``."""
         return f"http://127.0.0.1:{self.tcp}{path}"
 
     async def ask(
@@ -163,7 +163,7 @@ class Site:
         json: Any = None,
         over_unix: bool = False,
     ) -> Answer:
-        """One request and its whole answer."""
+        """Send one request and return its whole answer."""
         sent = dict(headers or {})
         if token is not None:
             sent["Authorization"] = f"Bearer {token}"
@@ -187,7 +187,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Answer:
-    """A status, headers and a body."""
+    """The status, the headers and the body of an answer."""
 
     status: int
     headers: Mapping[str, str]
@@ -195,7 +195,7 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """The body, decoded."""
+        """The decoded body."""
         import json
 
         return json.loads(self.body)
@@ -209,7 +209,7 @@ GUARDED = Access(operator_hash=token_hash(OPERATOR), tokens=TOKENS)
 async def site(
     access: Access = OPEN, *, caps: Caps | None = None, unix: Path | None = None
 ) -> AsyncIterator[Site]:
-    """A server on a port of the system's choice, and on ``unix`` if it is given."""
+    """Run a server on a free port, and on ``unix`` if it is given."""
     port = MemoryPort()
     app = make_app(port, access, caps=caps, clock_ns=lambda: NOW_NS)
     running = await serve(app, port=0, unix=unix)
@@ -229,7 +229,7 @@ async def site(
 
 
 def members(items: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Every key of every item."""
+    """Return every key of every item."""
     return {key for item in items for key in item}
 
 

@@ -1,4 +1,4 @@
-"""Who may do what: tokens and roles, the Unix socket's peers, Host and Origin."""
+"""Authorization: tokens and roles, peers of the Unix socket, Host and Origin."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from riskmon.auth.peers import is_loopback
 from riskmon.auth.tokens import Role, Token, token_hash
 from riskmon.settings.faults import validated
 from riskmon.web import Access
-from riskmon.web.access import INGEST, OPERATE, READ, Door, Peer, host_name
+from riskmon.web.access import INGEST, OPERATE, READ, Authorizer, Peer, host_name
 from riskmon.web.problems import Problem
 from tests.support.memory_port import (
     BOSS,
@@ -37,7 +37,7 @@ CALLS = {
     "page": ("GET", "/", None),
 }
 
-# Of each caller: the status of read, ingest and operate.
+# For each caller: the status of a read, an ingest and an operate request.
 OPEN_DOOR = {None: (200, 200, 401), OPERATOR: (200, 200, 200), "wrong": (401, 401, 401)}
 GUARDED_DOOR = {
     None: (401, 401, 401),
@@ -58,7 +58,7 @@ GUARDED_DOOR = {
     ],
 )
 async def test_roles(access: Access, token: str | None, expected: tuple[int, int, int]) -> None:
-    """Each role may do its own and nothing else; health and the page take none."""
+    """Each role has its own rights only; health checks and the page require none."""
     read, ingest, operate = expected
     wanted = {
         "read": read,
@@ -85,16 +85,16 @@ async def test_roles(access: Access, token: str | None, expected: tuple[int, int
     assert len(s.port.operations) == (operate == 200)
 
 
-async def test_operations_bear_the_name_of_the_caller() -> None:
-    """The audit trail learns which token operated."""
+async def test_operations_have_the_name_of_the_caller() -> None:
+    """The call that reaches the engine names the token of the operator."""
     async with site(GUARDED) as s:
         for token in (BOSS, OPERATOR):
             await s.ask("POST", "/v1/freeze", token=token, json={"scope": "account", "reason": "x"})
     assert [call.by for call in s.port.operations] == ["boss", "operator"]
 
 
-async def test_refusals_name_the_cure() -> None:
-    """A missing, an expired and a too weak token are told apart."""
+async def test_refusals_name_the_required_role() -> None:
+    """A missing, an expired and an insufficient token have different refusals."""
     async with site(GUARDED) as s:
         none = await s.ask("GET", "/v1/state")
         old = await s.ask("GET", "/v1/state", token=EXPIRED)
@@ -102,11 +102,11 @@ async def test_refusals_name_the_cure() -> None:
     assert none.json["detail"] == "send `Authorization: Bearer` with a token of the role read"
     assert old.json["detail"] == "the token of old has expired"
     assert 'error="invalid_token"' in old.headers["WWW-Authenticate"]
-    assert weak.json["detail"] == "bot-1 may not do this: it takes the role read"
+    assert weak.json["detail"] == "bot-1 has no right to this: it requires the role read"
 
 
 async def test_rejected_batches_are_counted_by_reason() -> None:
-    """Each refused batch of events is counted under what refused it."""
+    """Each refused batch of events is counted under the kind of its refusal."""
     async with site(GUARDED) as s:
         for token, host in ((None, "localhost"), (GRAFANA, "localhost"), (BOT, "evil.example")):
             await s.ask(
@@ -117,15 +117,15 @@ async def test_rejected_batches_are_counted_by_reason() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["Basic Ym90OnNlY3JldA==", "Bearer", "bot-secret", ""])
-async def test_other_authorizations_are_none(scheme: str) -> None:
-    """What is no bearer token counts as no token."""
+async def test_other_authorization_schemes_are_ignored(scheme: str) -> None:
+    """An Authorization header of another scheme counts as a missing token."""
     async with site(GUARDED) as s:
         got = await s.ask("GET", "/v1/state", headers={"Authorization": scheme})
     assert got.status == 401
 
 
-async def test_granting_replaces_the_tokens() -> None:
-    """After a reload a withdrawn token opens nothing, and a new one does."""
+async def test_new_rules_replace_the_tokens() -> None:
+    """After a reload a removed token is refused and a new one is accepted."""
     new = Token(name="new", role="read", hash=token_hash("new-secret"))
     async with site(GUARDED) as s:
         s.app.grant(replace(GUARDED, tokens=(new,)))
@@ -135,7 +135,7 @@ async def test_granting_replaces_the_tokens() -> None:
 
 
 def test_token_hash_must_be_a_hash() -> None:
-    """A plain token in the place of its hash is refused, and not repeated."""
+    """A plain token in place of its hash is refused, and the error does not contain it."""
     _, (fault,) = validated(Token, {"name": "bot", "role": "ingest", "hash": "hunter2"})
     assert fault.message == "must be `sha256:` and 64 hexadecimal digits"
     assert "hunter2" not in str(fault)
@@ -157,7 +157,7 @@ def test_token_hash_must_be_a_hash() -> None:
 async def test_unix_peers_have_the_role_of_their_uid(
     access: Access, role: Role | None, expected: tuple[int, int, int], tmp_path: Path
 ) -> None:
-    """The kernel's word for the peer's uid decides, whatever the Host; others may ingest."""
+    """The uid that the kernel reports determines the role, under any Host; others may ingest."""
     roles: dict[int, Role] = {os.getuid() if role else os.getuid() + 1: role or "operator"}
     async with site(replace(access, unix_roles=roles), unix=tmp_path / "main.sock") as s:
         statuses = []
@@ -171,8 +171,8 @@ async def test_unix_peers_have_the_role_of_their_uid(
     assert [call.by for call in s.port.operations] == [f"uid:{os.getuid()}"] * (expected[2] == 200)
 
 
-async def test_token_raises_a_unix_peer(tmp_path: Path) -> None:
-    """A bearer token adds its role to that of the uid, and never takes one away."""
+async def test_a_token_adds_to_the_role_of_a_uid(tmp_path: Path) -> None:
+    """A bearer token adds its role to that of the uid and never removes a right."""
     async with site(GUARDED, unix=tmp_path / "main.sock") as s:
         method, path, body = CALLS["operate"]
         await s.ask(method, path, json=body, token=BOSS, over_unix=True)
@@ -209,7 +209,7 @@ NAMED = replace(OPEN, hosts=("risk.example", "riskmon"), listen="10.1.2.3")
     ],
 )
 async def test_host(host: str, accepted: bool) -> None:
-    """Names of this server and addresses are accepted, with any port: a rebound name is not."""
+    """Names of this server and addresses are accepted with any port; a rebound name is refused."""
     async with site(NAMED) as s:
         raw = b"GET /v1/state HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n"
         got = await s.raw(raw % host.encode())
@@ -217,7 +217,7 @@ async def test_host(host: str, accepted: bool) -> None:
 
 
 async def test_missing_host_is_refused() -> None:
-    """A request that names no host is not known to be meant for this server."""
+    """A request without a Host is refused."""
     async with site() as s:
         got = await s.raw(b"GET /v1/state HTTP/1.0\r\n\r\n")
     assert got.startswith(b"HTTP/1.0 403 ")
@@ -239,7 +239,7 @@ async def test_missing_host_is_refused() -> None:
     ],
 )
 async def test_origin(host: str, origin: str, accepted: bool) -> None:
-    """A page of another site reaches nothing, not even with the operator's token."""
+    """A page of another site is refused, even with the operator's token."""
     method, path, body = CALLS["operate"]
     async with site(NAMED) as s:
         got = await s.ask(
@@ -250,7 +250,7 @@ async def test_origin(host: str, origin: str, accepted: bool) -> None:
 
 
 async def test_every_path_refuses_a_foreign_host() -> None:
-    """Health and the page too: a rebound name learns nothing."""
+    """Health checks and the page too: a rebound name gets no answer of the sidecar."""
     async with site() as s:
         statuses = [
             (await s.ask("GET", path, headers={"Host": "evil.example"})).status
@@ -259,21 +259,21 @@ async def test_every_path_refuses_a_foreign_host() -> None:
     assert statuses == [403] * 5
 
 
-# -- peers that a test cannot be ----------------------------------------------------------------
+# -- peers that a test cannot imitate -------------------------------------------------------------
 
 
 def admitted(access: Access, peer: Peer, needed: int, token: str | None = None) -> str:
-    """The name that a peer gets, or the status of its refusal."""
+    """Return the caller's name, or the status of its refusal."""
     headers = CIMultiDict({"Authorization": f"Bearer {token}"} if token else {})
     try:
-        return Door(access).admit(CIMultiDictProxy(headers), peer, needed, NOW_NS).name
+        return Authorizer(access).authorize(CIMultiDictProxy(headers), peer, needed, NOW_NS).name
     except Problem as problem:
         return str(problem.status)
 
 
 @pytest.mark.parametrize("needed", [READ, INGEST, OPERATE])
-def test_strangers_need_a_token(needed: int) -> None:
-    """Beyond loopback nothing is open, tokens configured or not."""
+def test_remote_peers_need_a_token(needed: int) -> None:
+    """A remote peer needs a token, even if none is configured."""
     far = Peer(key="192.0.2.1")
     assert admitted(OPEN, far, needed) == "401"
     assert admitted(GUARDED, far, needed) == "401"
@@ -281,7 +281,7 @@ def test_strangers_need_a_token(needed: int) -> None:
 
 
 def test_peer_without_uid_may_ingest() -> None:
-    """Where the kernel names no uid, the peer has the least role."""
+    """A peer whose uid the kernel does not report may only ingest."""
     peer = Peer(key="uid:None", unix=True)
     assert admitted(OPEN, peer, INGEST) == "a peer without a uid"
     assert admitted(OPEN, peer, READ) == "403"
@@ -303,7 +303,7 @@ def test_peer_without_uid_may_ingest() -> None:
     ],
 )
 def test_loopback(address: str, expected: bool) -> None:
-    """An address is loopback in each of its spellings."""
+    """A loopback address is recognised in each of its notations."""
     assert is_loopback(address) is expected
 
 
@@ -312,5 +312,5 @@ def test_loopback(address: str, expected: bool) -> None:
     [("A.b:80", "a.b"), ("[::1]:9", "[::1]"), ("", None), ("a b", None), ("a:b", None)],
 )
 def test_host_name(authority: str, name: str | None) -> None:
-    """The name of a Host header is read strictly."""
+    """An invalid Host header has no name."""
     assert host_name(authority) == name

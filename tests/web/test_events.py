@@ -1,4 +1,4 @@
-"""``POST /v1/events`` and ``/v1/check``: what is taken, and the exact answer to each fault."""
+"""``POST /v1/events`` and ``/v1/check``: accepted bodies, and the exact answer to each fault."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from riskmon.core.events import Balances, Check, Fill, Heartbeat, Latency
 from riskmon.port import NotDurable, NotReady, QueueFull
 from riskmon.web import Caps
 from riskmon.web.access import Caller
-from riskmon.web.edge import Edge
+from riskmon.web.context import Context
 from riskmon.web.ingest import events
 from tests.support.memory_port import MemoryPort, site
 
 JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
 LATENCY = b'{"type":"latency","venue":"kraken","seconds":0.183}'
-TITLE = "The request cannot be taken as it is"
+TITLE = "The request is malformed"
 
 
 def malformed(detail: str, **place: Any) -> dict[str, Any]:
-    """The whole document of a refused body."""
+    """Return the problem document of a refused body."""
     return {
         "type": "urn:riskmon:problem:malformed",
         "title": TITLE,
@@ -38,7 +38,7 @@ def malformed(detail: str, **place: Any) -> dict[str, Any]:
 
 
 async def test_object_is_a_batch_of_one() -> None:
-    """A single object is taken, and the answer is the contract's, member by member."""
+    """A single object is accepted; the answer has exactly the promised members."""
     async with site() as s:
         got = await s.ask("POST", "/v1/events", headers=JSON, body=LATENCY)
     assert (got.status, got.headers["Content-Type"]) == (200, "application/json")
@@ -66,7 +66,7 @@ async def test_array_keeps_its_order() -> None:
 
 
 async def test_ndjson_passes_over_empty_lines() -> None:
-    """An object a line is a batch, with or without a last newline."""
+    """One object per line is a batch, with or without a final newline; empty lines are skipped."""
     body = LATENCY + b'\n\n{"type":"heartbeat","venue":"mexc"}\r\n'
     async with site() as s:
         got = await s.ask("POST", "/v1/events", headers=NDJSON, body=body)
@@ -172,10 +172,10 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("headers", "body", "place", "told"), FAULTS)
-async def test_fault_is_told_with_its_place_and_takes_nothing(
+async def test_an_invalid_batch_is_refused_with_the_place_of_the_fault(
     headers: dict[str, str], body: bytes, place: dict[str, Any], told: str
 ) -> None:
-    """A faulty batch is a 400 problem with the place of its first fault; nothing of it is taken."""
+    """An invalid batch is a 400 with the place of its first fault; no event of it is accepted."""
     async with site() as s:
         got = await s.ask("POST", "/v1/events", headers=headers, body=body)
     assert (got.status, got.headers["Content-Type"]) == (400, "application/problem+json")
@@ -186,8 +186,8 @@ async def test_fault_is_told_with_its_place_and_takes_nothing(
     assert s.port.rejections == ["malformed"]
 
 
-async def test_deep_nesting_is_only_a_fault() -> None:
-    """A body of a hundred thousand brackets is refused as any other that does not fit."""
+async def test_deep_nesting_is_refused() -> None:
+    """A body of a hundred thousand brackets is refused like any other invalid one."""
     async with site() as s:
         deep = b'{"type":"heartbeat","venue":' + b"[" * 100_000
         got = await s.ask("POST", "/v1/events", headers=JSON, body=deep)
@@ -200,7 +200,7 @@ async def test_deep_nesting_is_only_a_fault() -> None:
     ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1", ""],
 )
 async def test_other_media_types_are_415(content_type: str) -> None:
-    """What is neither JSON nor NDJSON in UTF-8 is refused by its name, unread."""
+    """A body that is neither JSON nor NDJSON in UTF-8 is refused by its media type, unread."""
     async with site() as s:
         got = await s.ask(
             "POST", "/v1/events", headers={"Content-Type": content_type}, body=LATENCY
@@ -213,7 +213,7 @@ async def test_other_media_types_are_415(content_type: str) -> None:
 
 
 async def test_charset_utf_8_is_taken() -> None:
-    """The one charset that JSON has may be named."""
+    """The charset UTF-8 may be named."""
     async with site() as s:
         headers = {"Content-Type": 'Application/JSON; charset="UTF-8"'}
         got = await s.ask("POST", "/v1/events", headers=headers, body=LATENCY)
@@ -221,7 +221,7 @@ async def test_charset_utf_8_is_taken() -> None:
 
 
 async def test_compressed_body_is_415() -> None:
-    """A compressed body is refused before anything is unpacked."""
+    """A compressed body is refused before it is decompressed."""
     bomb = gzip.compress(b" " * 50_000_000)
     async with site() as s:
         headers = {**JSON, "Content-Encoding": "gzip"}
@@ -230,8 +230,8 @@ async def test_compressed_body_is_415() -> None:
     assert "gzip" in got.json["detail"]
 
 
-async def test_body_of_exactly_the_bound_is_taken() -> None:
-    """1 MiB is taken; the bound is on the bytes of the body."""
+async def test_body_of_exactly_the_cap_is_accepted() -> None:
+    """A body of 1 MiB is accepted; the cap counts the bytes of the body."""
     body = LATENCY + b" " * (1_048_576 - len(LATENCY))
     async with site() as s:
         got = await s.ask("POST", "/v1/events", headers=JSON, body=body)
@@ -239,7 +239,7 @@ async def test_body_of_exactly_the_bound_is_taken() -> None:
 
 
 async def test_announced_length_over_the_bound_is_413() -> None:
-    """A length over 1 MiB is refused before the body is read, and the connection closes."""
+    """A Content-Length over 1 MiB is refused before the body is read; the connection closes."""
     head = (
         b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: 1048577\r\n\r\n{"
@@ -253,7 +253,7 @@ async def test_announced_length_over_the_bound_is_413() -> None:
 
 
 async def test_chunked_body_over_the_bound_is_413() -> None:
-    """A body that never says its length is counted as it comes."""
+    """A body without a Content-Length is counted as it arrives."""
 
     async def endless() -> Any:
         for _ in range(40):
@@ -268,8 +268,8 @@ async def test_chunked_body_over_the_bound_is_413() -> None:
     assert s.port.untouched
 
 
-async def test_chunked_body_is_taken() -> None:
-    """A body in chunks is a body."""
+async def test_chunked_body_is_accepted() -> None:
+    """A body in chunks is accepted like any other."""
 
     async def chunks() -> Any:
         yield LATENCY[:10]
@@ -285,7 +285,7 @@ async def test_chunked_body_is_taken() -> None:
 
 
 async def test_broken_chunks_are_400() -> None:
-    """A chunk whose size is no number makes no batch of what came before it."""
+    """With an invalid chunk size, the chunks before it are not accepted as a batch."""
     head = (
         b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -299,13 +299,13 @@ async def test_broken_chunks_are_400() -> None:
         later = await reader.read()
         writer.close()
     assert at_once.split(b" ")[1] == b"400"
-    # After the head, the parser keeps its error until the body is given up.
+    # After the head, the parser reports its error when the body times out.
     assert later.split(b" ")[1] in (b"400", b"408")
     assert s.port.untouched
 
 
 async def test_slow_body_is_408() -> None:
-    """A body that stops arriving is given up, and the connection closes."""
+    """A body that does not arrive in time is refused, and the connection closes."""
     head = (
         b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: 100\r\n\r\n" + LATENCY[:20]
@@ -319,8 +319,8 @@ async def test_slow_body_is_408() -> None:
     assert s.port.rejections == ["timeout"]
 
 
-async def test_client_that_waits_is_told_to_continue() -> None:
-    """`Expect: 100-continue` is answered before the body, and the batch is taken."""
+async def test_expect_100_continue() -> None:
+    """`Expect: 100-continue` is answered before the body arrives; the batch is accepted."""
     head = (
         b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Connection: close\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(LATENCY)
@@ -356,10 +356,10 @@ async def test_client_that_waits_is_told_to_continue() -> None:
         ),
     ],
 )
-async def test_what_cannot_be_taken_now_may_be_tried_again(
+async def test_a_temporary_refusal_has_retry_after(
     path: str, body: bytes, failure: Exception, answer: tuple[int, str, str]
 ) -> None:
-    """A full queue, too many scopes and an unwritable disk each say when to come again."""
+    """A full queue, too many scopes and an unwritable disk are answered with Retry-After."""
     async with site() as s:
         s.port.failure = failure
         got = await s.ask("POST", path, headers=JSON, body=body)
@@ -371,7 +371,7 @@ async def test_what_cannot_be_taken_now_may_be_tried_again(
 
 
 async def test_failure_shows_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    """What nobody foresaw is a 500 without a word of the code; the log has the rest."""
+    """An unexpected exception is a 500 without details of the code; the log has the traceback."""
     async with site() as s:
         s.port.failure = RuntimeError("secret cause")
         got = await s.ask("POST", "/v1/events", headers=JSON, body=LATENCY)
@@ -381,8 +381,8 @@ async def test_failure_shows_no_traceback(caplog: pytest.LogCaptureFixture) -> N
     assert "secret cause" in caplog.text
 
 
-async def test_large_batch_is_read_beside_the_loop() -> None:
-    """A batch of 10,000 events arrives whole, its last fault too."""
+async def test_large_batch_is_parsed_whole() -> None:
+    """A batch of 10,000 events is accepted whole; a fault in its last event is found."""
     good = b"[" + b",".join([LATENCY] * 10_000) + b"]"
     bad = good[:-1] + b',{"type":"latency","venue":"kraken","seconds":-1}]'
     async with site() as s:
@@ -394,7 +394,7 @@ async def test_large_batch_is_read_beside_the_loop() -> None:
 
 
 async def test_check_answers_with_its_reasons() -> None:
-    """An order in decimal strings is asked about as numbers, and each reason is told."""
+    """Decimal strings in an order arrive as numbers; the answer contains each reason."""
     body = (
         b'{"venue":"kraken","symbol":"BTC/USDT","side":"sell","quantity":"0.10","price":"65000",'
         b'"id":"o-1","strategy":"mm1","reduce_only":true,"simulate":true}'
@@ -447,8 +447,8 @@ async def test_check_answers_with_its_reasons() -> None:
         ('"leverage":3', "leverage"),
     ],
 )
-async def test_faulty_check_names_its_field(change: str, field: str) -> None:
-    """A faulty order is refused with the field at fault; of two values the last stands."""
+async def test_invalid_check_names_its_field(change: str, field: str) -> None:
+    """An invalid order is refused with the field at fault; a duplicate key is one."""
     order = '{"venue":"kraken","symbol":"BTC/USDT","side":"buy","quantity":1,"price":1,'
     async with site() as s:
         got = await s.ask("POST", "/v1/check", headers=JSON, body=(order + change + "}").encode())
@@ -457,10 +457,10 @@ async def test_faulty_check_names_its_field(change: str, field: str) -> None:
 
 
 async def test_large_bodies_are_parsed_one_after_the_other() -> None:
-    """However many arrive at once, a turn of the event loop parses one piece of one of them."""
+    """With several at once, a turn of the event loop parses one piece of one of them."""
     loop = asyncio.get_running_loop()
     body = b"[" + b",".join([LATENCY] * 15_000) + b"]"
-    edge = Edge(port=MemoryPort(), caps=Caps(), clock_ns=lambda: 1_767_323_045_678_000_000)
+    context = Context(port=MemoryPort(), caps=Caps(), clock_ns=lambda: 1_767_323_045_678_000_000)
     turns = 0
 
     async def count() -> None:
@@ -480,7 +480,7 @@ async def test_large_bodies_are_parsed_one_after_the_other() -> None:
                 make_mocked_request("POST", "/v1/events", headers=JSON, payload=content)
             )
         turns = 0
-        await asyncio.gather(*(events(edge, request, Caller("", 0, "")) for request in requests))
+        await asyncio.gather(*(events(context, request, Caller("", 0, "")) for request in requests))
         return turns
 
     counting = asyncio.create_task(count())

@@ -32,7 +32,7 @@ SHOWN = {
 
 @pytest.mark.parametrize("action", ACTIONS)
 async def test_call_reaches_the_engine_whole(action: str) -> None:
-    """Every member of the body arrives, and the answer is the new state."""
+    """Every member of the body arrives; the answer is the new state."""
     body = {
         "scope": "venue:kraken",
         "reason": " maintenance ",
@@ -75,8 +75,8 @@ async def test_call_reaches_the_engine_whole(action: str) -> None:
     ]
 
 
-async def test_disable_lasts_an_hour_unless_told() -> None:
-    """Without `for` a limit comes back after 3600 seconds."""
+async def test_disable_lasts_an_hour_by_default() -> None:
+    """Without `for` a breaker is disabled for 3600 seconds."""
     async with site() as s:
         await s.ask("POST", "/v1/disable", token=OPERATOR, json={"scope": "account", "reason": "x"})
     assert s.port.operations[0].for_seconds == 3600.0
@@ -104,8 +104,8 @@ async def test_disable_lasts_an_hour_unless_told() -> None:
         ({"by": "someone else"}, "by"),
     ],
 )
-async def test_faulty_call_names_its_field(action: str, change: dict[str, Any], field: str) -> None:
-    """A call without a reason, or with anything strange in it, does nothing."""
+async def test_bad_call_names_its_field(action: str, change: dict[str, Any], field: str) -> None:
+    """An invalid call is refused with the field at fault, and does not reach the engine."""
     body = {"scope": "account", "reason": "why", "generation": 7, **change}
     async with site() as s:
         got = await s.ask("POST", f"/v1/{action}", token=OPERATOR, json=body)
@@ -115,7 +115,7 @@ async def test_faulty_call_names_its_field(action: str, change: dict[str, Any], 
 
 @pytest.mark.parametrize("missing", ["scope", "reason"])
 async def test_scope_and_reason_are_needed(missing: str) -> None:
-    """Neither is guessed."""
+    """A call without a scope or a reason is refused."""
     body = {"scope": "account", "reason": "why"}
     del body[missing]
     async with site() as s:
@@ -126,7 +126,7 @@ async def test_scope_and_reason_are_needed(missing: str) -> None:
 
 @pytest.mark.parametrize("action", ACTIONS)
 async def test_loosening_needs_the_generation_seen(action: str) -> None:
-    """Only who has seen the state may unfreeze or reset; a freeze needs nothing."""
+    """Unfreeze and reset require a generation; the other actions do not."""
     async with site() as s:
         got = await s.ask(
             "POST", f"/v1/{action}", token=OPERATOR, json={"scope": "account", "reason": "why"}
@@ -138,7 +138,7 @@ async def test_loosening_needs_the_generation_seen(action: str) -> None:
 
 
 async def test_body_must_be_json() -> None:
-    """A form, as any page of the web could send it, operates nothing."""
+    """An HTML form, which a page of another site can send, is refused."""
     async with site() as s:
         form = await s.ask(
             "POST",
@@ -160,7 +160,7 @@ async def test_body_must_be_json() -> None:
 
 
 async def test_unknown_scope_is_404_with_near_names() -> None:
-    """A misspelt name is answered with those that it may have meant."""
+    """The answer to an unknown name contains similar names."""
     async with site() as s:
         s.port.operated = OperateAnswer(
             status=404, detail="there is no scope venue:krakn", near=["venue:kraken"]
@@ -171,15 +171,15 @@ async def test_unknown_scope_is_404_with_near_names() -> None:
     assert got.status == 404
     assert got.json == {
         "type": "urn:riskmon:problem:not_found",
-        "title": "There is no such thing",
+        "title": "Not found",
         "status": 404,
         "detail": "there is no scope venue:krakn",
         "near": ["venue:kraken"],
     }
 
 
-async def test_conflict_names_what_stands_in_the_way() -> None:
-    """A refused loosening tells the state, and what would trip at once."""
+async def test_conflict_has_the_state_and_the_violations() -> None:
+    """A refused reset is answered with the state and the limits that would trip at once."""
     blame = Violation(
         limit="portfolio_loss", scope="account", value=0.06, bound=0.05, utilization=1.2
     )
@@ -206,7 +206,7 @@ async def test_conflict_names_what_stands_in_the_way() -> None:
 
 
 async def test_operation_that_cannot_be_written_is_503() -> None:
-    """An operator learns that nothing was done."""
+    """A call that cannot be written to the journal is answered with 503."""
     async with site() as s:
         s.port.failure = NotDurable("the disk is full")
         got = await s.ask(
@@ -216,8 +216,8 @@ async def test_operation_that_cannot_be_written_is_503() -> None:
     assert s.port.rejections == []
 
 
-async def test_reload_names_what_waits_for_a_restart() -> None:
-    """A good file is in force, but for the keys that need a restart."""
+async def test_reload_names_keys_that_need_a_restart() -> None:
+    """A valid file takes effect; keys that need a restart are listed."""
     async with site() as s:
         s.port.reloaded = Reloaded(needs_restart=("http.listen",))
         got = await s.ask("POST", "/-/reload", token=OPERATOR)
@@ -225,7 +225,7 @@ async def test_reload_names_what_waits_for_a_restart() -> None:
 
 
 async def test_bad_reload_lists_every_fault() -> None:
-    """A bad file is a 400 with all faults at once."""
+    """An invalid file is a 400 with all faults."""
     fault = ConfigFault("limits.latency_p99.max", "must be above 0", "write 0.2")
     async with site() as s:
         s.port.reloaded = Reloaded(faults=(fault, fault))

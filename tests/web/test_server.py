@@ -1,4 +1,4 @@
-"""The listeners: bounds on connections, heads and idleness, the Unix socket, TLS, the end."""
+"""The listeners: caps on connections, heads and idle time, the Unix socket, TLS, shutdown."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ GET = b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n"
     ],
 )
 async def test_half_requests_are_closed(sent: bytes) -> None:
-    """Who connects and does not finish a head is cut off without an answer."""
+    """A connection whose head does not arrive in time is closed without an answer."""
     async with site(caps=Caps(head_seconds=0.1)) as s:
         assert await s.raw(sent) == b""
 
 
 async def test_idle_connections_are_closed() -> None:
-    """A connection is kept between requests, but not for ever."""
+    """A connection is kept between requests until the idle time is over."""
     async with site(caps=Caps(idle_seconds=0.1)) as s:
         got = await s.raw(GET + GET)
     assert got.count(b"HTTP/1.1 200 OK") == 2
@@ -53,8 +53,8 @@ async def test_idle_connections_are_closed() -> None:
         pytest.param(GET[:-2] + b"Host: evil.example\r\n\r\n", id="two hosts"),
     ],
 )
-async def test_what_is_no_request_is_a_400_problem(sent: bytes) -> None:
-    """Heads past the bounds and bytes that are not HTTP are refused, and the connection closes."""
+async def test_invalid_http_is_a_400_problem(sent: bytes) -> None:
+    """Heads over the caps and bytes that are not HTTP are refused; the connection closes."""
     async with site() as s:
         got = await s.raw(sent)
         healthy = await s.ask("GET", "/-/healthy")
@@ -66,8 +66,8 @@ async def test_what_is_no_request_is_a_400_problem(sent: bytes) -> None:
     assert healthy.status == 200
 
 
-async def test_one_peer_holds_a_bounded_number_of_connections() -> None:
-    """One too many beside streams is refused; when one closes there is room again."""
+async def test_connections_of_one_peer_are_capped() -> None:
+    """At the cap, with streams open, a connection is refused; after one closes it is accepted."""
     async with site(caps=Caps(peer_connections=2, spare_connections=0)) as s:
         held = [await asyncio.open_connection("127.0.0.1", s.tcp) for _ in range(2)]
         for reader, writer in held:
@@ -86,8 +86,8 @@ async def test_one_peer_holds_a_bounded_number_of_connections() -> None:
     assert b"too_many_connections" in refused
 
 
-async def test_connections_are_bounded_in_all(tmp_path: Path) -> None:
-    """Each listener has a bound of its own."""
+async def test_connections_of_a_listener_are_capped(tmp_path: Path) -> None:
+    """Each listener has its own cap on connections."""
     path = tmp_path / "main.sock"
     async with site(caps=Caps(connections=1, spare_connections=0), unix=path) as s:
         reader, writer = await asyncio.open_connection("127.0.0.1", s.tcp)
@@ -99,7 +99,7 @@ async def test_connections_are_bounded_in_all(tmp_path: Path) -> None:
 
 
 async def test_peer_that_does_not_read_its_answer_is_cut_off() -> None:
-    """Answers are not kept for ever for someone who does not take them."""
+    """A connection whose peer does not read its answer is aborted."""
     async with site(caps=Caps(write_seconds=0.1)) as s:
         _, writer = await asyncio.open_connection("127.0.0.1", s.tcp, limit=1024)
         assert isinstance(writer.transport, asyncio.Transport)
@@ -117,7 +117,7 @@ async def test_peer_that_does_not_read_its_answer_is_cut_off() -> None:
 
 
 async def test_port_in_use_is_an_oserror() -> None:
-    """The second server on a port says so, and leaves nothing behind."""
+    """A second server on a port raises OSError and leaves no socket open."""
     async with site() as s:
         app = make_app(MemoryPort(), OPEN)
         with pytest.raises(OSError, match=str(s.tcp)) as refused:
@@ -125,8 +125,8 @@ async def test_port_in_use_is_an_oserror() -> None:
     assert refused.value.errno == errno.EADDRINUSE
 
 
-async def test_unix_socket_is_for_its_owner_and_goes_with_the_server(tmp_path: Path) -> None:
-    """Only its owner can connect unless `unix_mode` says otherwise; the file goes at the end."""
+async def test_unix_socket_has_its_mode_and_is_removed_at_the_end(tmp_path: Path) -> None:
+    """The socket has mode 0600 or `unix_mode`; its file is removed with the server."""
     path = tmp_path / "main.sock"
     async with site(unix=path) as s:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -136,7 +136,7 @@ async def test_unix_socket_is_for_its_owner_and_goes_with_the_server(tmp_path: P
 
 
 async def test_stale_unix_socket_is_replaced(tmp_path: Path) -> None:
-    """The file that a killed sidecar left is no obstacle."""
+    """The socket file of a killed sidecar is replaced."""
     path = tmp_path / "main.sock"
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
@@ -145,7 +145,7 @@ async def test_stale_unix_socket_is_replaced(tmp_path: Path) -> None:
 
 
 async def test_unix_socket_of_a_living_process_is_kept(tmp_path: Path) -> None:
-    """Another sidecar's socket is never taken from it."""
+    """The socket of a running sidecar is not replaced."""
     path = tmp_path / "main.sock"
     async with site(unix=path) as s:
         with pytest.raises(OSError, match="another process") as refused:
@@ -155,7 +155,7 @@ async def test_unix_socket_of_a_living_process_is_kept(tmp_path: Path) -> None:
 
 
 async def test_file_in_place_of_the_socket_is_kept(tmp_path: Path) -> None:
-    """What is no socket is never removed."""
+    """A file that is not a socket is not removed."""
     path = tmp_path / "main.sock"
     path.write_text("precious")
     with pytest.raises(OSError, match=r"main\.sock"):
@@ -164,7 +164,7 @@ async def test_file_in_place_of_the_socket_is_kept(tmp_path: Path) -> None:
 
 
 async def test_successors_socket_survives_the_close(tmp_path: Path) -> None:
-    """A server removes its own socket only, not one that has taken its place."""
+    """A server removes its own socket file only, not one that replaced it."""
     path = tmp_path / "main.sock"
     async with site(unix=path):
         path.unlink()
@@ -188,7 +188,7 @@ async def test_unix_alone(tmp_path: Path) -> None:
 
 
 async def test_close_frees_the_port_and_the_connections() -> None:
-    """After the end nobody is connected and the port can be bound again."""
+    """After the close no connection is open and the port can be bound again."""
     app = make_app(MemoryPort(), OPEN)
     running = await serve(app, port=0)
     assert running.port is not None
@@ -203,8 +203,8 @@ async def test_close_frees_the_port_and_the_connections() -> None:
     await again.close()
 
 
-async def test_request_under_way_is_answered_before_the_end() -> None:
-    """A batch that was handed over is acknowledged although the server is closing."""
+async def test_request_in_progress_is_answered_before_the_end() -> None:
+    """A batch that is being processed is acknowledged while the server closes."""
     port = MemoryPort()
     handed, may_go = asyncio.Event(), asyncio.Event()
     ingest = port.ingest
@@ -233,7 +233,7 @@ async def test_request_under_way_is_answered_before_the_end() -> None:
 
 
 async def test_tls(tmp_path: Path) -> None:
-    """With a certificate the server speaks TLS, and a handshake that hangs gives way."""
+    """With a certificate the server uses TLS; a handshake that hangs loses its slot."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("openssl is missing: nothing makes a certificate for this test")
@@ -261,7 +261,7 @@ async def test_tls(tmp_path: Path) -> None:
         writer.write(GET)
         assert b" 200 " in await reader.readline()
         writer.close()
-        with suppress(ConnectionError):  # the older of the two has given way
+        with suppress(ConnectionError):  # the older of the two is closed
             assert await silent[0][0].read() == b""
         for _, hanging in silent:
             hanging.close()
@@ -274,7 +274,7 @@ async def test_tls(tmp_path: Path) -> None:
 
 
 async def test_no_descriptor_is_left() -> None:
-    """A hundred connections and their server leave no open file behind."""
+    """A hundred connections and their server leave no descriptor open."""
 
     def opened() -> int:
         return len([*Path("/proc/self/fd").iterdir()])

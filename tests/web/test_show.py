@@ -1,4 +1,4 @@
-"""The state, the audit trail, metrics, health, the page, and paths that are none."""
+"""The state, the audit trail, metrics, health checks, the page, and unknown paths."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.memory_port import GUARDED, NOW_NS, site
 AT = "2026-01-02T03:04:05.678Z"
 
 
-async def test_state_has_the_contracts_members() -> None:
+async def test_state_has_the_promised_members() -> None:
     """The whole document, with every time in RFC 3339."""
     async with site() as s:
         got = await s.ask("GET", "/v1/state")
@@ -103,7 +103,7 @@ async def test_state_has_the_contracts_members() -> None:
 
 
 async def test_state_before_there_is_one_is_503() -> None:
-    """While the journal is replayed there is nothing to show."""
+    """While the journal is replayed the state is a 503."""
     async with site() as s:
         s.port.failure = NotReady("the journal is being replayed")
         got = await s.ask("GET", "/v1/state")
@@ -111,7 +111,7 @@ async def test_state_before_there_is_one_is_503() -> None:
 
 
 def records(count: int) -> list[Record]:
-    """Records of an audit trail, newest first."""
+    """Return records of an audit trail, newest first."""
     return [
         Record(
             id=f"inc_{n}",
@@ -126,7 +126,7 @@ def records(count: int) -> list[Record]:
 
 
 async def test_incidents_are_records_with_times() -> None:
-    """A record's every member is shown, its times in RFC 3339."""
+    """The answer has every member of a record, times in RFC 3339."""
     async with site() as s:
         s.port.records = records(1)
         got = await s.ask("GET", "/v1/incidents")
@@ -171,8 +171,8 @@ async def test_incidents_page_by_page() -> None:
         ("refusals=0", "refusals"),
     ],
 )
-async def test_faulty_page_names_its_parameter(query: str, field: str) -> None:
-    """A parameter that is not understood is refused, never ignored."""
+async def test_invalid_page_names_its_parameter(query: str, field: str) -> None:
+    """An unknown or invalid parameter is refused."""
     async with site() as s:
         got = await s.ask("GET", f"/v1/incidents?{query}")
     assert (got.status, got.json["field"]) == (400, field)
@@ -190,14 +190,14 @@ async def test_faulty_page_names_its_parameter(query: str, field: str) -> None:
     ],
 )
 async def test_metrics_by_accept(accept: str, content_type: str) -> None:
-    """The scraper gets the format that it asks for."""
+    """The Accept header selects the format."""
     async with site() as s:
         got = await s.ask("GET", "/metrics", headers={"Accept": accept})
     assert (got.status, got.headers["Content-Type"]) == (200, content_type)
 
 
 async def test_health_and_readiness() -> None:
-    """Healthy while it answers; ready only when it is, with the reason else."""
+    """Healthy is always 200; ready is 200, or 503 with the reason."""
     async with site(GUARDED) as s:
         healthy = await s.ask("GET", "/-/healthy")
         ready = await s.ask("GET", "/-/ready")
@@ -221,7 +221,7 @@ async def test_head_is_get_without_a_body(path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/v1", "/v1/events/", "/favicon.ico", "/v1/state%2f", "//"])
 async def test_unknown_path_is_404(path: str) -> None:
-    """What is not there is a problem document too."""
+    """The answer to an unknown path is a problem document."""
     async with site() as s:
         got = await s.raw(
             b"GET %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % path.encode()
@@ -242,15 +242,15 @@ async def test_unknown_path_is_404(path: str) -> None:
     ],
 )
 async def test_other_method_is_405(method: str, path: str, allow: str) -> None:
-    """The answer names the methods that there are."""
+    """The answer lists the supported methods."""
     async with site() as s:
         got = await s.ask(method, path)
     assert (got.status, got.headers["Allow"]) == (405, allow)
     assert got.json["type"] == "urn:riskmon:problem:method"
 
 
-async def test_page_may_run_only_its_own_script() -> None:
-    """The page's policy names the hash of each of its inline blocks and allows nothing else."""
+async def test_page_allows_only_its_own_script() -> None:
+    """The page's policy contains the hash of each inline block and allows no other source."""
     async with site(GUARDED) as s:
         got = await s.ask("GET", "/")
     assert (got.status, got.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
@@ -266,13 +266,13 @@ async def test_page_may_run_only_its_own_script() -> None:
         hashes = [base64.b64encode(hashlib.sha256(b.encode()).digest()).decode() for b in blocks]
         assert policy[f"{tag}-src"] == " ".join(f"'sha256-{digest}'" for digest in hashes)
         assert len(blocks) == 1
-    assert not re.search(r"\s(style|on\w+)=", page)  # what the policy would block
+    assert not re.search(r"\s(style|on\w+)=", page)  # the policy would block them
     assert "http://" not in page
     assert "https://" not in page
 
 
-async def test_page_holds_no_data() -> None:
-    """Nothing of the account stands in the page: it is the same for every one."""
+async def test_page_contains_no_data() -> None:
+    """The page contains no data of the account."""
     async with site(GUARDED) as s:
         first = await s.ask("GET", "/")
         s.port.failure = NotReady("nothing to show")

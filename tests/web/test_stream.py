@@ -53,7 +53,7 @@ FIGURES: dict[str, Any] = {
 
 
 async def following(s: Site) -> aiohttp.ClientResponse:
-    """An open stream whose subscription has begun."""
+    """Open a stream and wait until it is subscribed."""
     response = await s.session.get(s.url("/v1/stream"))
     assert await message(response) == ["retry: 2000"]
     await eventually_async(lambda: s.port.subscribers)
@@ -61,7 +61,7 @@ async def following(s: Site) -> aiohttp.ClientResponse:
 
 
 async def sent(change: Change) -> tuple[list[str], dict[str, Any]]:
-    """The lines of an event before its data, and the data, as a reader gets them."""
+    """Send a change; return the event's lines before its data, and the data."""
     async with site() as s:
         response = await following(s)
         (queue,) = s.port.subscribers
@@ -73,7 +73,7 @@ async def sent(change: Change) -> tuple[list[str], dict[str, Any]]:
 
 
 async def message(response: aiohttp.ClientResponse) -> list[str]:
-    """The lines of the next message."""
+    """Return the lines of the next message."""
     async with asyncio.timeout(5):
         return (await response.content.readuntil(b"\n\n")).decode().splitlines()[:-1]
 
@@ -136,16 +136,16 @@ async def test_changes_are_sent_as_they_happen() -> None:
         ("disabled", "closed", None, "enable"),
     ],
 )
-async def test_transition_says_what_it_is(
+async def test_transition_has_its_kind(
     before: StateName, after: StateName, by: str | None, change: str
 ) -> None:
-    """A reader tells a trigger from a reset without knowing the breakers' states."""
+    """Each transition has its kind: trigger, probe, recovery, reset, disable or enable."""
     _, data = await sent(msgspec.structs.replace(TRIP, before=before, after=after, by=by))
     assert data["change"] == change
 
 
 async def test_state_is_an_event() -> None:
-    """It has what the state's own endpoint answers, and begins the ids."""
+    """The event has the document of /v1/state; its id is the generation."""
     lines, data = await sent(VIEW)
     async with site() as s:
         state = (await s.ask("GET", "/v1/state")).json
@@ -154,14 +154,14 @@ async def test_state_is_an_event() -> None:
 
 
 async def test_portfolio_is_an_event() -> None:
-    """It has the figures of the state's portfolio; what is unknown is null."""
+    """The event has the figures of the state's portfolio; an unknown figure is null."""
     lines, data = await sent(PortfolioNow(at_ns=NOW_NS, **FIGURES))
     assert lines == ["event: portfolio"]
     assert data == {"type": "portfolio", "at": "2026-01-02T03:04:05.678Z", **FIGURES}
 
 
 async def test_shutdown_is_an_event() -> None:
-    """It says whether the end is in order, and why it comes."""
+    """The event has the reason of the shutdown and whether it is clean."""
     lines, data = await sent(Shutdown(at_ns=NOW_NS, clean=True, reason="stopped in order"))
     assert lines == ["event: shutdown"]
     assert data == {
@@ -173,31 +173,31 @@ async def test_shutdown_is_an_event() -> None:
 
 
 async def test_quiet_stream_stays_open() -> None:
-    """Without news a comment goes out, and the next change still arrives."""
+    """Without changes a comment is sent; the next change still arrives."""
     async with site(caps=Caps(stream_pause_seconds=0.02)) as s:
         response = await following(s)
-        assert await message(response) == [": still here"]
-        assert await message(response) == [": still here"]
+        assert await message(response) == [": keep-alive"]
+        assert await message(response) == [": keep-alive"]
         (queue,) = s.port.subscribers
         queue.put_nowait(TRIP)
-        lines = [": still here"]
-        while lines == [": still here"]:
+        lines = [": keep-alive"]
+        while lines == [": keep-alive"]:
             lines = await message(response)
         response.close()
     assert lines[0] == "event: transition"
 
 
-async def test_reader_that_goes_is_forgotten() -> None:
-    """The subscription ends with the connection, without waiting for the next write."""
+async def test_disconnected_reader_is_unsubscribed() -> None:
+    """The subscription ends with the connection, before the next write."""
     async with site() as s:
         response = await following(s)
         response.close()
         await eventually_async(lambda: not s.port.subscribers)
-        await eventually_async(lambda: not s.app.edge.streams)
+        await eventually_async(lambda: not s.app.context.streams)
 
 
 async def test_end_of_changes_ends_the_stream() -> None:
-    """A subscription that is over closes its stream."""
+    """The end of the subscription closes the stream."""
     async with site() as s:
         response = await following(s)
         (queue,) = s.port.subscribers
@@ -209,7 +209,7 @@ async def test_end_of_changes_ends_the_stream() -> None:
 
 
 async def test_stop_ends_streams_at_once() -> None:
-    """Closing the server does not wait for those who only listen."""
+    """Closing the server does not wait for streams."""
     async with asyncio.timeout(5), site(caps=Caps(close_seconds=60)) as s:
         response = await following(s)
     response.close()
@@ -217,7 +217,7 @@ async def test_stop_ends_streams_at_once() -> None:
 
 
 async def test_new_rules_end_streams() -> None:
-    """A reader whose token was withdrawn keeps nothing open."""
+    """New rules end open streams."""
     async with site() as s:
         response = await following(s)
         s.app.grant(GUARDED)
@@ -228,19 +228,19 @@ async def test_new_rules_end_streams() -> None:
     assert again.status == 401
 
 
-async def test_streams_are_bounded() -> None:
-    """One stream too many is told to come later; after one ends there is room again."""
+async def test_streams_are_capped() -> None:
+    """At the cap a stream is refused with Retry-After; after one ends it is accepted."""
     async with site(caps=Caps(streams=1)) as s:
         first = await following(s)
         refused = await s.ask("GET", "/v1/stream")
         first.close()
-        await eventually_async(lambda: not s.app.edge.streams)
+        await eventually_async(lambda: not s.app.context.streams)
         (await following(s)).close()
     assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
 
 
-async def test_streams_of_one_peer_are_bounded(tmp_path: Path) -> None:
-    """A peer that holds its share is refused; another peer is not."""
+async def test_streams_of_one_peer_are_capped(tmp_path: Path) -> None:
+    """A peer at its cap is refused; another peer is not."""
     path = tmp_path / "main.sock"
     async with site(OPEN, caps=Caps(peer_streams=1), unix=path) as s:
         first = await following(s)
@@ -256,7 +256,7 @@ async def test_streams_of_one_peer_are_bounded(tmp_path: Path) -> None:
 
 
 async def test_stream_takes_a_token_in_a_header() -> None:
-    """The page follows with its token, as it reads the state."""
+    """A stream accepts a bearer token, which the status page sends."""
     async with site(GUARDED) as s:
         headers = {"Authorization": f"Bearer {GRAFANA}"}
         async with s.session.get(s.url("/v1/stream"), headers=headers) as response:
@@ -264,7 +264,7 @@ async def test_stream_takes_a_token_in_a_header() -> None:
 
 
 async def test_reader_that_does_not_read_is_cut_off() -> None:
-    """Changes for a reader who stands still are not kept for ever."""
+    """The connection of a reader that does not read is aborted."""
     async with site(caps=Caps(write_seconds=0.1)) as s:
         _, writer = await asyncio.open_connection("127.0.0.1", s.tcp, limit=1024)
         assert isinstance(writer.transport, asyncio.Transport)

@@ -139,7 +139,7 @@ class Portfolio:
     # -- queries ----------------------------------------------------------------------------------
 
     @property
-    def judged(self) -> float | Unknown:
+    def settled_equity(self) -> float | Unknown:
         """The last settled equity."""
         return self.state.settled_equity
 

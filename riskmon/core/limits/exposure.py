@@ -149,14 +149,14 @@ class ConcentrationLimit(SizeLimit):
 
     def value(self, facts: Facts) -> float | Unknown:
         """The ratio."""
-        largest, equity = facts.book.exposures.largest_notional(), facts.book.judged
+        largest, equity = facts.book.exposures.largest_notional(), facts.book.settled_equity
         if isinstance(largest, Unknown):
             return largest
         return equity if isinstance(equity, Unknown) else _ratio(largest, equity)
 
     def size(self, facts: Facts, order: Intent) -> Size | Unknown:
         """The ratio before and after an order."""
-        sizes, equity = order.notionals, facts.book.judged
+        sizes, equity = order.notionals, facts.book.settled_equity
         largest = facts.book.exposures.largest_notional()
         if isinstance(sizes, Unknown):
             return sizes

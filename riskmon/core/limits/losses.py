@@ -93,7 +93,7 @@ class PortfolioLossLimit(StateLimit):
 
     def value(self, facts: Facts) -> float | Unknown:
         """The loss as a ratio."""
-        settled = facts.book.judged
+        settled = facts.book.settled_equity
         return settled if isinstance(settled, Unknown) else facts.book.loss()
 
 
@@ -108,7 +108,7 @@ class DrawdownLimit(StateLimit):
 
     def value(self, facts: Facts) -> float | Unknown:
         """The drawdown as a ratio."""
-        settled = facts.book.judged
+        settled = facts.book.settled_equity
         return settled if isinstance(settled, Unknown) else facts.book.drawdown()
 
 

@@ -14,8 +14,6 @@ from msgspec import Struct
 
 from riskmon.core.quantiles import nearest_rank
 
-__all__ = ["CountWindow", "RateWindow", "Statistics", "TimeWindow", "nearest_rank", "statistics"]
-
 
 class _Window(Struct):
     """Samples, with how many of them are above ``bound`` and above ``near``."""

@@ -1,0 +1,114 @@
+"""The parts of a sidecar's answers that the commands print or need."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+
+class Breaker(Struct):
+    """A breaker, of the state or addressed by a change."""
+
+    limit: str
+    scope: str
+    state: str
+    generation: int | None = None
+    since: str | None = None
+    reason: str = ""
+
+
+class Violation(Struct):
+    """A limit whose breaker would trip again at once."""
+
+    limit: str
+    scope: str
+    value: float | None = None
+    bound: float | None = None
+
+
+class Withheld(Struct):
+    """The reason why the lease is not renewed."""
+
+    reason: str
+    detail: str = ""
+
+
+class Gate(Struct):
+    """The part of the gate's state that is printed."""
+
+    withheld: Withheld | None = None
+
+
+class Portfolio(Struct):
+    """The part of the portfolio that is printed."""
+
+    equity: float | None = None
+    reference: str = ""
+
+
+class UnknownLimit(Struct):
+    """A limit that cannot be evaluated."""
+
+    limit: str
+    scope: str
+    reason: str = ""
+
+
+class Cancel(Struct):
+    """An incident whose cancel is in progress."""
+
+    incident: str
+    scope: str
+    limit: str
+    confirmed: bool = False
+    targets: dict[str, str] = field(default_factory=dict)
+
+
+class State(Struct):
+    """The answer of ``GET /v1/state``."""
+
+    account: str
+    generation: int
+    level: str
+    breakers: list[Breaker] = field(default_factory=list)
+    gate: Gate = field(default_factory=Gate)
+    portfolio: Portfolio = field(default_factory=Portfolio)
+    unknown: list[UnknownLimit] = field(default_factory=list)
+    cancel: list[Cancel] = field(default_factory=list)
+
+
+class Record(Struct):
+    """A record of the audit trail; the fields are the columns of its table."""
+
+    at: str | None = None
+    kind: str | None = None
+    action: str | None = None
+    scope: str | None = None
+    limit: str | None = None
+    reason: str | None = None
+    by: str | None = None
+    peer: str | None = None
+    outcome: str | None = None
+    id: str | None = None
+
+
+class Incidents(Struct):
+    """The answer of ``GET /v1/incidents``."""
+
+    incidents: list[Record]
+
+
+class Changed(Struct):
+    """The answer to an operator's call."""
+
+    detail: str = ""
+    breakers: list[Breaker] = field(default_factory=list)
+    would_trip: list[Violation] = field(default_factory=list)
+
+
+class Refusal(Struct):
+    """A problem document."""
+
+    detail: str | None = None
+    title: str | None = None
+    near: list[str] = field(default_factory=list)
+    would_trip: list[Violation] = field(default_factory=list)
