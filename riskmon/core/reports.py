@@ -153,9 +153,7 @@ class Reports:
 
     def on_fill(self, event: ev.Fill) -> None:
         self._record(event.venue, "fill", event.strategy)
-        scope = "symbol:" + event.symbol
-        if not self.state.board.scopes.get(scope):
-            self.register(scope)
+        self.register("symbol:" + event.symbol)
         if not self._is_new(f"fill|{event.venue}|{event.symbol}|{event.side}|{event.id}"):
             return
         self._book.on_fill(event)
