@@ -13,6 +13,7 @@ import textwrap
 import tokenize
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from types import NoneType, UnionType
@@ -138,6 +139,7 @@ def _comments(table: type) -> dict[str, str]:
     return found
 
 
+@cache
 def _own_comments(table: type) -> dict[str, str]:
     source = textwrap.dedent(inspect.getsource(table))
     lines = source.splitlines()
