@@ -74,8 +74,7 @@ class Engine:
         self.state = state if state is not None else State()
         self._outcome = Outcome()
         self._version_before = 0  # changes of levels under earlier configurations
-        self._configure(config or EngineConfig(limits=default_limits()))
-        self._internal: dict[type[ev.Event], Handler] = {
+        self._handlers: dict[type[ev.Event], Handler] = {
             ev.Tick: lambda event: None,
             ev.Start: self._on_start,
             ev.Stop: self._on_stop,
@@ -85,6 +84,7 @@ class Engine:
             ev.CancelSent: lambda event: self._cancels.on_sent(event, self.state.now_ns),
             ev.CancelAnswered: self._on_cancel_answered,
         }
+        self._configure(config or EngineConfig(limits=default_limits()))
 
     # -- what callers use -------------------------------------------------------------------------
 
@@ -201,6 +201,7 @@ class Engine:
             wall_ns=state.wall_ns,
         )
         self._reports = Reports(state, config, self._board, self._facts)
+        self._handlers |= self._reports.handlers
         self._book.follow(self._losses())
         for venue in config.portfolio.venues:
             self._board.register("venue:" + venue, first=False)
@@ -235,8 +236,7 @@ class Engine:
         if len(self._board.rechecks) > rechecks:  # what time alone changed holds before the events
             yield from self._evaluate()
         run: list[ev.Latency] = []  # latencies in a row, which are applied together
-        reports, work = self._reports, 0
-        reported, internal = reports.handlers, self._internal
+        handlers, work = self._handlers, 0
         for event in events:
             if type(event) is ev.Latency:
                 run.append(event)
@@ -244,18 +244,18 @@ class Engine:
             if run:
                 yield from self._apply_run(run)
                 run = []
-            kind = type(event)
-            pieces = (reported.get(kind) or internal[kind])(event)
+            pieces = handlers[type(event)](event)
             if pieces is not None:
                 yield from pieces
             if self._book.enters:
                 yield from self._book.refreshing_within()
             work += 1
+            reports = self._reports  # those of a new configuration, if this event brought one
             if work + reports.registered >= AT_ONCE:
                 yield work + reports.registered
                 work, reports.registered = 0, 0
         if len(run) == 1:
-            reports.on_latencies(run)
+            self._reports.on_latencies(run)
         elif run:
             yield from self._apply_run(run)
         yield from self._evaluate()

@@ -9,7 +9,7 @@ import pytest
 from riskmon.core import events as ev
 from riskmon.core.admission import TooManyScopes
 from riskmon.core.book.config import PortfolioConfig
-from riskmon.core.config import EngineConfig, LimitConfig, default_limits
+from riskmon.core.config import EngineConfig, LimitConfig, default_limits, dump
 from riskmon.core.decisions import LEVEL_NAMES, Record, Sweep, Transition
 from riskmon.core.engine import Engine
 from riskmon.core.limits import LIMITS
@@ -125,6 +125,15 @@ def test_a_whole_incident() -> None:
     assert record.ended_by == "3 good probes"
     assert world.view.cancel == []
     assert [c.after for c in world.transitions] == ["open", "half_open", "closed"]
+
+
+@pytest.mark.parametrize("sample", [latency(9.0), error()], ids=["latency", "error"])
+def test_a_sample_after_a_configuration_in_one_step_counts(sample: ev.Event) -> None:
+    """A sample that follows a reload in the same step counts in the steps after it."""
+    world = World(latency_limit(min_samples=2), limit("error_streak", max=2, breaches=1))
+    world.step(ev.Configured(config=dump(world.config)), sample)
+    world.step(sample)
+    assert world.level("venue:kraken") == "halt"
 
 
 def test_time_never_goes_back() -> None:
