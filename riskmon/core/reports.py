@@ -95,24 +95,20 @@ class Reports:
             self.duplicates += 1
         return new
 
-    def _observe(self, event: ev.Latency | ev.Error | ev.Fill | ev.Price) -> None:
-        """Deliver a sample, unless it is late, to the limits that read it."""
-        if event.at is None or not self._is_late(event.at):
-            self._deliver(event)
+    def _observe(self, sample: Sample, scope: str) -> None:
+        """Deliver a sample to the limits over a scope that read it."""
+        board = self._board
+        breakers = board.observers.of(type(sample), scope)
+        if breakers:
+            if board.half_open:
+                probe(breakers, sample)
+            observe(breakers, sample, board.now_ns)
 
     def _observe_closes(self) -> None:
         positions = self._book.positions
         closes, positions.closes = positions.closes, []
         for close in closes:
-            self._deliver(close)
-
-    def _deliver(self, sample: Sample) -> None:
-        board = self._board
-        breakers = board.observers.of(sample)
-        if breakers:
-            if board.half_open:
-                probe(breakers, sample)
-            observe(breakers, sample, board.now_ns)
+            self._observe(close, "strategy:" + close.strategy)
 
     # -- one type each ----------------------------------------------------------------------------
 
@@ -132,10 +128,13 @@ class Reports:
     def on_latency(self, event: ev.Latency | ev.Error) -> None:
         stream = "latency" if isinstance(event, ev.Latency) else "error"
         self._record(event.venue, stream, event.strategy)
+        if event.at is not None and self._is_late(event.at):
+            return
+        scope = "venue:" + event.venue
         if event.operation != ev.PROBE:
-            self._observe(event)
-        elif event.at is None or not self._is_late(event.at):
-            probe(self._board.observers.of(event), event)
+            self._observe(event, scope)
+        else:
+            probe(self._board.observers.of(type(event), scope), event)
 
     def on_balance(self, event: ev.Balance) -> None:
         self._record(event.venue, "balance")
@@ -148,9 +147,11 @@ class Reports:
     def on_price(self, event: ev.Price) -> None:
         if event.venue is not None:
             self._record(event.venue, "price")
-        self.register("symbol:" + event.symbol)
+        scope = "symbol:" + event.symbol
+        self.register(scope)
         self._book.on_price(event)
-        self._observe(event)
+        if event.at is None or not self._is_late(event.at):
+            self._observe(event, scope)
 
     def on_fill(self, event: ev.Fill) -> None:
         self._record(event.venue, "fill", event.strategy)
@@ -162,7 +163,9 @@ class Reports:
         self._book.on_fill(event)
         if event.order_id is not None:
             self._orders.on_fill(event)
-        self._observe(event)
+        if event.at is None or not self._is_late(event.at):
+            self._observe(event, "venue:" + event.venue)
+            self._observe(event, scope)
         if self._book.positions.closes:
             self._observe_closes()
 
