@@ -155,9 +155,7 @@ class Reports:
 
     def on_fill(self, event: ev.Fill) -> None:
         self._record(event.venue, "fill", event.strategy)
-        scope = "symbol:" + event.symbol
-        if not self.state.board.scopes.get(scope):
-            self.register(scope)
+        self.register("symbol:" + event.symbol)
         if not self._is_new(f"fill|{event.venue}|{event.symbol}|{event.side}|{event.id}"):
             return
         self._book.on_fill(event)
@@ -165,7 +163,7 @@ class Reports:
             self._orders.on_fill(event)
         if event.at is None or not self._is_late(event.at):
             self._observe(event, "venue:" + event.venue)
-            self._observe(event, scope)
+            self._observe(event, "symbol:" + event.symbol)
         if self._book.positions.closes:
             self._observe_closes()
 
