@@ -20,6 +20,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import annotated_types as at
 
+from riskmon.core.constraints import Check
+
 _PLAIN = {
     str: "text",
     bool: "boolean",
@@ -72,7 +74,7 @@ def type_text(hint: Any) -> str:
         return f"list of {_plural(type_text(arguments[0]))}"
     if origin is dict:
         return f"table of {_plural(type_text(arguments[1]))}"
-    return _PLAIN.get(hint, "table" if is_dataclass(hint) else hint.__name__)
+    return _PLAIN.get(hint, "table" if is_dataclass(get_origin(hint) or hint) else hint.__name__)
 
 
 def _plural(kind: str) -> str:
@@ -81,8 +83,9 @@ def _plural(kind: str) -> str:
 
 def _table_in(hint: Any) -> type | None:
     """Return the dataclass that a type is or contains."""
-    if is_dataclass(hint) and isinstance(hint, type):
-        return hint
+    table = get_origin(hint) or hint
+    if is_dataclass(table) and isinstance(table, type):
+        return table
     return next(filter(None, map(_table_in, get_args(hint))), None)
 
 
@@ -112,13 +115,15 @@ def _constraints(hint: Any) -> Iterator[str]:
 def _constraint(mark: object) -> Iterator[str]:
     match mark:
         case at.Gt(gt=bound):
-            yield f"> {bound:,g}"
+            yield f"> {bound:,.10g}"
         case at.Ge(ge=bound):
-            yield f"≥ {bound:,g}"
+            yield f"≥ {bound:,.10g}"
         case at.Lt(lt=bound):
-            yield f"< {bound:,g}"
+            yield f"< {bound:,.10g}"
         case at.Le(le=bound):
-            yield f"≤ {bound:,g}"
+            yield f"≤ {bound:,.10g}"
+        case Check(rule=rule) if rule:
+            yield rule.partition("\n")[0].removeprefix("must be ")
         case at.GroupedMetadata():
             for part in mark:
                 yield from _constraint(part)

@@ -23,10 +23,9 @@ from riskmon.cli import commands as riskmon_commands
 from riskmon.core.decisions import LEVEL_NAMES
 from riskmon.core.events import Reported
 from riskmon.core.limits import LIMITS
-from riskmon.core.limits.policy import Policy, Probation, Recovery
+from riskmon.core.limits.policy import Ceiling, Probation, Recovery
 from riskmon.core.view import View
 from riskmon.metrics.table import TABLE
-from riskmon.outbox.target import CancelTarget
 from riskmon.outbox.webhook import RESULTS
 from riskmon.port import Change
 from riskmon.settings.model import FileSettings
@@ -89,7 +88,6 @@ def configuration() -> str:
     sections = [
         ("Top level", FileSettings),
         *_tables(FileSettings, ""),
-        ("`[[cancel]]`", CancelTarget),
     ]
     return "\n".join(
         f"### {title}\n\n{_prose(model.__doc__)}\n\n{_key_table(model)}"
@@ -106,7 +104,7 @@ def _tables(model: type, path: str) -> Iterator[tuple[str, type]]:
     for key in keys_of(model):
         if key.table is not None:
             name = f"{path}{key.name}"
-            yield (f"`{name}`" if key.kind.startswith("list") else f"`[{name}]`"), key.table
+            yield (f"`[[{name}]]`" if key.kind.startswith("list") else f"`[{name}]`"), key.table
             yield from _tables(key.table, f"{name}.")
 
 
@@ -140,14 +138,20 @@ def _recovery(recover: object) -> str:
     return f"half-open after {recover.after:g} s"
 
 
+def common_keys() -> list[Key]:
+    """Return the keys that every kind takes, but its bound."""
+    return [key for key in keys_of(Ceiling) if key.name != "max"]
+
+
 def limit_parameters() -> str:
     """Return the keys that only some kinds take, or with a default of their own."""
-    common = {key.name: key for key in keys_of(Policy)}
+    common = {key.name: key for key in common_keys()}
     rows = [
         (f"`{kind}`", *_row(key))
         for kind, limit in LIMITS.items()
         for key in keys_of(limit.Params)
-        if key != common.get(key.name) and key.name not in ("per", "recover", "on_breach")
+        if key != common.get(key.name)
+        and key.name not in ("per", "recover", "on_breach", "schedule")
     ]
     return table(("kind", *KEY_HEAD), rows)
 
@@ -275,7 +279,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "delivery-results": delivery_results,
     "events": events,
     "levels": levels,
-    "limit-keys": lambda: table(KEY_HEAD, map(_row, keys_of(Policy))),
+    "limit-keys": lambda: table(KEY_HEAD, map(_row, common_keys())),
     "limit-parameters": limit_parameters,
     "limits": limits,
     "metrics": metrics,

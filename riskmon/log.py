@@ -35,7 +35,7 @@ _log = logging.getLogger("riskmon.log")
 
 @dataclass(frozen=True, kw_only=True)
 class LogSettings:
-    """What is logged, and how."""
+    """The level and the format of the log."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 

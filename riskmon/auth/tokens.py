@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from hashlib import sha256
-from typing import Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from riskmon.core.constraints import refuse
+from riskmon.core.constraints import TABLE, UsedOnce, must
 
 Role = Literal["read", "ingest", "operator"]
 
@@ -20,32 +20,30 @@ def token_hash(token: str) -> str:
     return "sha256:" + sha256(token.encode()).hexdigest()
 
 
+def _is_printable(name: str) -> bool:
+    return bool(name) and name.isprintable()
+
+
+def _has_zone(expires: datetime | date | None) -> bool:
+    return not isinstance(expires, datetime) or expires.tzinfo is not None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Token:
     """One who may call. ``hash`` is that of the secret; ``expires`` ends its validity."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
 
-    name: str
+    name: Annotated[str, must(_is_printable, "must be printable text"), UsedOnce()]
     role: Role
-    hash: str  # by token_hash()
-    expires: datetime | date | None = None  # a date is its first instant, UTC
-
-    def __post_init__(self) -> None:
-        expires = self.expires
-        refuse(
-            (not self.name or not self.name.isprintable(), "name", "must be printable text"),
-            (
-                not _HASH.match(self.hash),
-                "hash",
-                "must be `sha256:` and 64 hexadecimal digits: `riskmon token` prints it",
-            ),
-            (
-                isinstance(expires, datetime) and expires.tzinfo is None,
-                "expires",
-                "must carry a zone, as 2027-01-01T00:00:00Z does, or be a date",
-            ),
-        )
+    hash: Annotated[
+        str,
+        must(_HASH.match, "must be `sha256:` and 64 hexadecimal digits\n`riskmon token` prints it"),
+    ]
+    expires: Annotated[
+        datetime | date | None,
+        must(_has_zone, "must carry a zone, as 2027-01-01T00:00:00Z does, or be a date"),
+    ] = None  # a date is its first instant, UTC
 
     @property
     def key(self) -> bytes:

@@ -5,41 +5,17 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from riskmon.core.constraints import refuse
+from annotated_types import MinLen
+
+from riskmon.core.constraints import TABLE, UsedOnce, must
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}\Z")
 
 
-@dataclass(frozen=True, kw_only=True)
-class CancelTarget:
-    """A receiver of cancels. Each of ``secret`` signs, so that a new one can be rotated in."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
-
-    name: str
-    url: str
-    secret: tuple[str, ...] = field(repr=False)
-    markets: Literal["spot", "perp", "all"] = "all"
-    confirm: Literal["answer", "delivery"] = "answer"
-
-    def __post_init__(self) -> None:
-        refuse(
-            (not _NAME.match(self.name), "name", "must be 1 to 40 of A-Z a-z 0-9 _ . -"),
-            (not _is_web(self.url), "url", "must be an http:// or https:// address"),
-            (not self.secret, "secret", "is missing"),
-            (
-                not all(map(_is_webhook_secret, self.secret)),
-                "secret",
-                "must be `whsec_` and 24 to 64 bytes in base64: "
-                'make one with `echo "whsec_$(openssl rand -base64 32)"`',
-            ),
-        )
-
-
-def _is_web(url: str) -> bool:
+def _is_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
         # Reading the attribute `port` raises ValueError for an invalid port.
@@ -54,3 +30,26 @@ def _is_webhook_secret(secret: str) -> bool:
         return prefix == "whsec" and 24 <= len(b64decode(encoded, validate=True)) <= 64
     except ValueError:
         return False
+
+
+_Secret = Annotated[
+    str,
+    must(
+        _is_webhook_secret,
+        "must be `whsec_` and 24 to 64 bytes in base64\n"
+        'make one with `echo "whsec_$(openssl rand -base64 32)"`',
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelTarget:
+    """A receiver of cancels. Each of ``secret`` signs, so that a new one can be rotated in."""
+
+    __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
+
+    name: Annotated[str, must(_NAME.match, "must be 1 to 40 of A-Z a-z 0-9 _ . -"), UsedOnce()]
+    url: Annotated[str, must(_is_url, "must be an http:// or https:// address")]
+    secret: Annotated[tuple[_Secret, ...], MinLen(1)] = field(repr=False)
+    markets: Literal["spot", "perp", "all"] = "all"
+    confirm: Literal["answer", "delivery"] = "answer"

@@ -1,8 +1,8 @@
-"""One file and the environment to frozen settings; every fault at once.
+"""The settings: one TOML file, ``.env`` and the environment, validated, as frozen dataclasses.
 
-:func:`load` reads a TOML file, ``.env`` and the environment. What a key may be stands in the
-dataclasses of :mod:`riskmon.settings.model`, in the portfolio's of :mod:`riskmon.core.config` and
-in the parameters of each limit; nothing here knows a limit's kind by its name.
+:func:`load` reads them and raises every fault at once. The keys, with their types, constraints and
+defaults, are the dataclasses of :mod:`riskmon.settings.model`, those of core that they contain, and
+the parameters of each kind of limit.
 """
 
 from __future__ import annotations
@@ -13,27 +13,24 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from riskmon.core.constraints import is_account
 from riskmon.gate import gate_path
 from riskmon.settings import sources
-from riskmon.settings.cancel import read_targets
-from riskmon.settings.checks import check_values
+from riskmon.settings.cancel import of_secret, read_secrets
 from riskmon.settings.faults import (
     Fault,
     Found,
     SettingsError,
     in_order,
     validated,
-    without_infinities,
     written,
 )
-from riskmon.settings.legacy_env import add_older, notes
-from riskmon.settings.limits import is_scope, read_limits
+from riskmon.settings.limits import read_limits
 from riskmon.settings.model import (
     FileSettings,
     Http,
     JournalSettings,
     Settings,
-    is_account,
 )
 from riskmon.settings.sources import Raw
 
@@ -66,22 +63,20 @@ _RESTART = (
 
 
 def load(path: Path | None = None, env: Mapping[str, str] | None = None) -> Settings:
-    """The settings of ``path`` and ``env`` (default: of this process), or :class:`SettingsError`.
+    """Return the settings of ``path`` and ``env`` (default: of this process).
+
+    Raises :class:`SettingsError`.
 
     Without a path the file is ``./riskmon.toml``, else ``/etc/riskmon/riskmon.toml``, else none.
-    ``.env`` in the working directory stands between the file and the environment.
+    A variable in ``.env`` of the working directory overrides the file, and one of ``env`` both.
     """
     file = path or sources.find_file()
-    raw = Raw(sources.read_file(file, searched=path is None) if file else {}, source=file)
+    data = sources.read_file(file, searched=path is None) if file else {}
     environment = {**sources.read_dotenv(sources.DOTENV), **(os.environ if env is None else env)}
-    named = _limits_named(raw.data, environment)
-    found = add_older(raw, environment, named)
-    found += sources.add_variables(raw, environment)
-    places = deepcopy(raw.data)
-    found += without_infinities(raw.data)
-    settings, more = _settings(raw, environment)
-    found = in_order([*found, *more], places)
-    if settings is None or found:
+    raw = sources.read(data, environment)
+    settings, found = _settings(raw, environment, file)
+    if settings is None or raw.faults:
+        found = in_order([*raw.faults, *found], raw.data)
         raise SettingsError([_fault(raw, fault) for fault in found], file)
     return settings
 
@@ -98,33 +93,20 @@ def _value(settings: Settings, path: str) -> Any:
     return value
 
 
-def _limits_named(data: dict[str, Any], environment: Mapping[str, str]) -> set[str]:
-    limits = data.get("limits")
-    prefix = sources.variable_of(("limits", ""))
-    return {
-        *(limits if isinstance(limits, dict) else ()),
-        *(n.removeprefix(prefix).split("__")[0].lower() for n in environment if prefix in n),
-    }
-
-
-def _settings(raw: Raw, environment: Mapping[str, str]) -> tuple[Settings | None, list[Found]]:
-    data = dict(raw.data)
-    limits, limit_faults = read_limits(data.pop("limits", {}))
-    targets, target_faults = read_targets(data.pop("cancel", []))
-    value_faults = check_values(data)
-    homeless = _add_places(data, environment)
-    plain, found = validated(FileSettings, data, known=("limits", "cancel"))
-    told = {fault.keys for fault in homeless}
-    found = [*homeless, *(fault for fault in found if fault.keys not in told)]
-    told = {fault.keys for fault in found}
-    found += [fault for fault in value_faults if fault.keys not in told]
-    found += [*limit_faults, *target_faults]
+def _settings(
+    raw: Raw, environment: Mapping[str, str], source: Path | None
+) -> tuple[Settings | None, list[Found]]:
+    data = deepcopy(raw.data)
+    limits, found = read_limits(data.pop("limits", {}))
+    found += read_secrets(data)
+    found += _add_places(data, environment)
+    plain, faults = validated(FileSettings, data, known=("limits",))
+    known = {fault.keys for fault in found}
+    faults = [of_secret(fault, raw.data) for fault in faults]
+    found += [fault for fault in faults if fault.keys not in known]
     if found or plain is None:
         return None, found
-    lines = (*notes(raw), *sources.notes(raw))
-    return Settings(
-        **vars(plain), limits=limits, cancel=targets, notes=lines, source=raw.source
-    ), []
+    return Settings(**vars(plain), limits=limits, notes=tuple(raw.notes), source=source), []
 
 
 def _add_places(data: dict[str, Any], environment: Mapping[str, str]) -> list[Found]:

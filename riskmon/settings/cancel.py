@@ -1,84 +1,71 @@
-"""``[[cancel]]``: who cancels orders, and the secrets that sign what they are sent."""
+"""The secrets of ``[[cancel]]``, which sign what the targets receive."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from riskmon.outbox.target import CancelTarget
-from riskmon.settings.checks import named_twice
-from riskmon.settings.faults import Found, Keys, validated
+from riskmon.settings.faults import Found
 from riskmon.system.permissions import Unsafe, read_secret
 
 
-def read_targets(tables: Any) -> tuple[tuple[CancelTarget, ...], list[Found]]:
-    """The cancel targets, and every fault; secrets are read from their files."""
+def read_secrets(data: dict[str, Any]) -> list[Found]:
+    """Set ``secret`` of each table to a list, read from ``secret_file`` if that is given."""
+    tables = data.get("cancel", [])
     if not isinstance(tables, list):
-        return (), [Found(("cancel",), "must be a list of tables", "write [[cancel]]")]
-    targets: list[CancelTarget] = []
-    found = named_twice("cancel", tables)
+        data["cancel"] = []
+        return [Found(("cancel",), "must be a list of tables", "write [[cancel]]")]
+    found = []
     for index, table in enumerate(tables):
-        at: Keys = ("cancel", index)
-        if not isinstance(table, dict):
-            found.append(Found(at, "must be a table"))
-            continue
-        target, faults = _read(at, table)
-        found += faults
-        targets += [target] if target else []
-    return tuple(targets), found
+        if isinstance(table, dict):
+            try:
+                table["secret"] = _secrets(table)
+            except ValueError as fault:
+                message, _, hint = str(fault).partition("\n")
+                found.append(Found(("cancel", index, "secret_file"), message, hint))
+            table.pop("secret_file", None)
+    return found
 
 
-def _read(at: Keys, table: dict[str, Any]) -> tuple[CancelTarget | None, list[Found]]:
-    rest, found = with_secrets(at, table)
-    target, faults = validated(CancelTarget, rest, at, known=("secret_file",))
-    # A secret that could not be read is not missing as well.
-    faults = [f for f in faults if not (found and f.keys == (*at, "secret"))]
-    found += [_at_file(f) if "secret_file" in table else f for f in faults]
-    return (None if found else target), found
+def of_secret(fault: Found, data: dict[str, Any]) -> Found:
+    """Return a fault of a secret with the key that gave it in ``data``."""
+    match fault.keys:
+        case ("cancel", int(at), "secret", *_):
+            table = data["cancel"][at]
+            if "secret_file" in table or "secret" not in table:
+                return fault._replace(keys=("cancel", at, "secret_file"))
+            if not isinstance(table["secret"], list):
+                return fault._replace(keys=("cancel", at, "secret"))
+    return fault
 
 
-def with_secrets(at: Keys, table: dict[str, Any]) -> tuple[dict[str, Any], list[Found]]:
-    """``table`` with ``secret`` as a list, out of ``secret`` or the files of ``secret_file``."""
-    rest = dict(table)
-    files = _as_list(rest.pop("secret_file", None))
-    if "secret" not in rest and files is None:
-        hint = "write the path of a file that holds it"
-        rest["secret"] = []
-        return rest, [Found((*at, "secret_file"), "is missing", hint)]
+def _secrets(table: dict[str, Any]) -> list[Any]:
+    secret, files = table.get("secret"), table.get("secret_file")
+    if secret is None and files is None:
+        raise ValueError("is missing\nwrite the path of a file that holds it")
+    if secret is not None and files is not None:
+        raise ValueError("stands beside `secret`\nkeep one of them")
     if files is None:
-        rest["secret"] = _as_list(rest["secret"])
-        return rest, []
-    if "secret" in rest:
-        return rest, [Found((*at, "secret_file"), "stands beside `secret`", "keep one of them")]
-    rest["secret"], found = [], []
-    for file in files:
-        try:
-            rest["secret"] += _secrets_in(file)
-        except Unsafe as fault:
-            found.append(Found((*at, "secret_file"), fault.why, fault.cure))
-        except (OSError, ValueError, RuntimeError) as fault:
-            what = (fault.strerror if isinstance(fault, OSError) else None) or str(fault)
-            found.append(Found((*at, "secret_file"), f"cannot be read: {what}"))
-    return rest, found
+        return _as_list(secret)
+    return [word for file in _as_list(files) for word in _words(file)]
 
 
-def _secrets_in(file: Any) -> list[str]:
+def _words(file: Any) -> list[str]:
     if not isinstance(file, str):
-        raise ValueError("it must be a path, or a list of paths")
+        raise ValueError("must be a path, or a list of paths")
     try:
-        secrets = read_secret(Path(file).expanduser()).decode().split()
+        words = read_secret(Path(file).expanduser()).decode().split()
+    except Unsafe as refused:
+        raise ValueError(f"{refused.why}\n{refused.cure}") from None
     except UnicodeDecodeError:
-        raise ValueError("it is not UTF-8") from None
-    if not secrets:
-        raise ValueError("it is empty")
-    return secrets
+        raise ValueError("cannot be read: it is not UTF-8") from None
+    except (OSError, ValueError, RuntimeError) as error:
+        what = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ValueError(f"cannot be read: {what}") from None
+    if not words:
+        raise ValueError("cannot be read: it is empty")
+    return words
 
 
-def _as_list(value: Any) -> list[Any] | None:
-    return value if isinstance(value, list) or value is None else [value]
-
-
-def _at_file(fault: Found) -> Found:
-    if fault.keys[-1] != "secret":
-        return fault
-    return fault._replace(keys=(*fault.keys[:-1], "secret_file"))
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

@@ -1,4 +1,4 @@
-"""``[limits.*]``: each table is validated by the parameters of its kind, found in the one table."""
+"""``[limits.*]``: each table is validated as the parameters of its kind."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import re
 from typing import Any
 
 from riskmon.core.config import LimitConfig, default_limits
-from riskmon.core.fields import BadEvents, check_name
 from riskmon.core.limits import LIMITS
 from riskmon.settings.faults import MISSING, Found, Keys, near, validated
 
 _NAME = re.compile(r"[a-z0-9_]+\Z")
-_SCOPES = ("venue", "symbol", "strategy")
 
 
 def read_limits(tables: Any) -> tuple[tuple[LimitConfig, ...], list[Found]]:
@@ -45,9 +43,9 @@ def _read(name: str, table: Any) -> tuple[LimitConfig | None, list[Found]]:
         )
     rest = {key: value for key, value in table.items() if key != "kind"}
     params, faults = validated(LIMITS[kind].Params, rest, at, known=("kind",))
-    found += [*faults, *_bad_scopes(at, table.get("overrides"))]
+    found += faults
     if table.get("enabled") is False:
-        # What is off needs no bound.
+        # A limit that is off needs no bound.
         found = [fault for fault in found if fault.message != MISSING]
     if found or params is None:
         return None, found
@@ -60,26 +58,3 @@ def _unknown(at: Keys, kind: Any, *, named: bool) -> Found:
         return Found((*at, "kind"), "unknown kind of limit", hint)
     hint = near(str(at[-1]), LIMITS)
     return Found(at, "unknown kind of limit", f"{hint} (a name of your own needs a `kind`)")
-
-
-def _bad_scopes(at: Keys, overrides: Any) -> list[Found]:
-    scopes = overrides if isinstance(overrides, dict) else {}
-    return [
-        Found(
-            (*at, "overrides", scope),
-            "unknown scope",
-            "write account, venue:NAME, symbol:NAME or strategy:NAME",
-        )
-        for scope in scopes
-        if not is_scope(scope)
-    ]
-
-
-def is_scope(scope: str) -> bool:
-    """Whether ``scope`` is ``account``, or ``venue:``, ``symbol:`` or ``strategy:`` and a name."""
-    kind, _, name = scope.partition(":")
-    try:
-        check_name(name or "-", "name")
-    except BadEvents:
-        return False
-    return scope == "account" or (kind in _SCOPES and bool(name))

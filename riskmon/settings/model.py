@@ -1,114 +1,52 @@
-"""What the configuration holds: frozen dataclasses, checked when they are made.
-
-They are validated as they stand, so that a key, its type and its default are written once.
-"""
+"""The tables of the configuration: frozen dataclasses with their keys, types and defaults."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from grp import getgrnam
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge, Gt, Le
 
 from riskmon.auth.peers import is_loopback
 from riskmon.auth.tokens import Role, Token
 from riskmon.core.book.config import PortfolioConfig
-from riskmon.core.config import EngineConfig, LimitConfig
-from riskmon.core.constraints import refuse
+from riskmon.core.config import (
+    CancelOrKeep,
+    CheckTtl,
+    EngineConfig,
+    Lease,
+    LimitConfig,
+)
+from riskmon.core.constraints import TABLE, Account, Count
 from riskmon.log import LogSettings
 from riskmon.outbox.target import CancelTarget
-
-FORBID: dict[str, Any] = {"extra": "forbid"}
-
-_ACCOUNT = re.compile(r"[a-z0-9_-]{1,40}\Z")
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?\Z")
-_MODE = re.compile(r"0?[0-7]{3}\Z")
-_LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.%a-z]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})\Z")
+from riskmon.settings import types
 
 
 @dataclass(frozen=True, kw_only=True)
 class Http:
     """Where the sidecar listens, and who may call it."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
 
-    listen: str = "127.0.0.1:9788"
-    hosts: tuple[str, ...] = ()  # more accepted Host names
+    listen: types.Address = "127.0.0.1:9788"
+    hosts: tuple[types.HostName, ...] = ()  # more accepted Host names
     unix: Path | None = None
-    unix_mode: str = "0600"
-    unix_group: str | int | None = None
-    unix_roles: dict[int, Role] = field(default_factory=dict)  # by the peer's uid
-    tokens: tuple[Token, ...] = ()
+    unix_mode: types.Mode = "0600"
+    unix_group: types.Group = None
+    unix_roles: dict[types.UserId, Role] = field(default_factory=dict)  # by the peer's uid
+    tokens: Annotated[tuple[Token, ...], types.NeededTokens] = ()
     insecure: bool = False
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
-    max_connections: int = 512
-
-    def __post_init__(self) -> None:
-        refuse(
-            (
-                not _is_address(self.listen),
-                "listen",
-                "must be HOST:PORT, such as 127.0.0.1:9788 or [::1]:9788",
-            ),
-            *(
-                (
-                    not _HOST.match(host),
-                    f"hosts.{at}",
-                    "must be a host name without scheme",
-                )
-                for at, host in enumerate(self.hosts)
-            ),
-            (
-                not _MODE.match(self.unix_mode),
-                "unix_mode",
-                'must be the octal digits of a mode in quotes, such as "0660"',
-            ),
-            (
-                not _is_group(self.unix_group),
-                "unix_group",
-                "is no group of this machine: write its name or its number",
-            ),
-            *((uid < 0, f"unix_roles.{uid}", "must be a user's number") for uid in self.unix_roles),
-            (not 1 <= self.max_connections <= 65_536, "max_connections", "must be 1 to 65536"),
-            (
-                self.tls_certificate is not None and self.tls_key is None,
-                "tls_key",
-                "is missing: `tls_certificate` needs its key",
-            ),
-            (
-                self.tls_key is not None and self.tls_certificate is None,
-                "tls_certificate",
-                "is missing: `tls_key` needs its certificate",
-            ),
-        )
-        self._refuse_exposure()
-
-    def _refuse_exposure(self) -> None:
-        if self.is_loopback:
-            return
-        refuse(
-            (
-                not self.tokens,
-                "tokens",
-                f"are needed to listen on {self.host}, beyond loopback: "
-                "`riskmon token NAME --role ROLE` makes one",
-            ),
-            (
-                self.tls_certificate is None and not self.insecure,
-                "tls_certificate",
-                f"is needed to listen on {self.host}, beyond loopback: set it and `tls_key`, or "
-                "`insecure = true` where something else encrypts",
-            ),
-        )
+    tls_certificate: types.Certificate = None
+    tls_key: types.CertificateKey = None
+    max_connections: Annotated[int, Ge(1), Le(65_536)] = 512
 
     @property
     def host(self) -> str:
         """The address to bind, without brackets."""
-        found = _LISTEN.match(self.listen)
-        return (found[1] or found[2]) if found else ""
+        return types.host_of(self.listen)
 
     @property
     def unix_gid(self) -> int | None:
@@ -137,52 +75,33 @@ class Http:
 
 @dataclass(frozen=True, kw_only=True)
 class JournalSettings:
-    """How much of the past is kept: days, and bytes on the disk."""
+    """How much history the journal keeps: days, and bytes on the disk."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
 
-    keep_days: float = 30
-    max_bytes: int = 2_000_000_000
-
-    def __post_init__(self) -> None:
-        refuse(
-            (
-                not 0 < self.keep_days <= 36_500,
-                "keep_days",
-                "must be above 0 and at most 36500 days",
-            ),
-            (not self.max_bytes >= 1_000_000, "max_bytes", "must be 1000000 or above"),
-        )
+    keep_days: Annotated[float, Gt(0), Le(36_500)] = 30
+    max_bytes: Annotated[int, Ge(1_000_000)] = 2_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileSettings:
-    """The keys that need nothing but themselves. ``lease`` and ``check_ttl`` in seconds."""
+    """The keys of the file but ``limits``. ``lease`` and ``check_ttl`` in seconds."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
 
-    account: str = "main"
-    state_dir: Path
-    gate: Path
-    lease: float = 0.5
-    max_scopes: int = 1024
-    check_ttl: float = 5.0
-    on_unclean_start: Literal["cancel", "keep"] = "cancel"
-    on_stop: Literal["cancel", "keep"] = "keep"
+    account: Account = "main"
+    state_dir: types.Directory
+    gate: types.File
+    lease: Lease = 0.5
+    max_scopes: Count = 1024
+    check_ttl: CheckTtl = 5.0
+    on_unclean_start: CancelOrKeep = "cancel"
+    on_stop: CancelOrKeep = "keep"
     http: Http = field(default_factory=Http)
     portfolio: PortfolioConfig = field(default_factory=PortfolioConfig)
     journal: JournalSettings = field(default_factory=JournalSettings)
     log: LogSettings = field(default_factory=LogSettings)
-
-    def __post_init__(self) -> None:
-        refuse(
-            (not is_account(self.account), "account", "must be 1 to 40 of a-z 0-9 _ -"),
-            (not 0.05 <= self.lease <= 60, "lease", "must be from 0.05 to 60 seconds"),
-            (not 1 <= self.max_scopes <= 1_000_000, "max_scopes", "must be from 1 to 1000000"),
-            (not 0 < self.check_ttl <= 3_600, "check_ttl", "must be above 0 and at most 3600 s"),
-            (self.state_dir == Path(), "state_dir", "must be a directory"),
-            (self.gate == Path(), "gate", "must be a file"),
-        )
+    cancel: tuple[CancelTarget, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,12 +113,11 @@ class Settings(FileSettings):
     """
 
     limits: tuple[LimitConfig, ...] = ()
-    cancel: tuple[CancelTarget, ...] = field(default=(), repr=False)  # it holds secrets
     notes: tuple[str, ...] = ()
     source: Path | None = None
 
     def engine_config(self) -> EngineConfig:
-        """The part that decides."""
+        """The part that the engine reads."""
         return EngineConfig(
             account=self.account,
             lease=self.lease,
@@ -212,7 +130,7 @@ class Settings(FileSettings):
         )
 
     def warnings(self) -> list[str]:
-        """What is allowed and yet hardly meant."""
+        """What is allowed and is probably not intended."""
         found = []
         if not self.cancel:
             found.append("no [[cancel]] target: a trip shuts the gate, but resting orders stay")
@@ -222,28 +140,3 @@ class Settings(FileSettings):
                 f"({self.http.listen})"
             )
         return found
-
-
-def is_account(name: str) -> bool:
-    """Whether ``name`` can be an account's."""
-    return bool(_ACCOUNT.match(name))
-
-
-def _is_address(text: str) -> bool:
-    found = _LISTEN.match(text)
-    if not found or int(found[3]) > 65_535:
-        return False
-    try:
-        return not found[1] or ip_address(found[1].partition("%")[0]).version == 6
-    except ValueError:
-        return False
-
-
-def _is_group(group: str | int | None) -> bool:
-    if isinstance(group, str) and not group.isdecimal():
-        try:
-            getgrnam(group)
-        except (KeyError, ValueError):
-            return False
-        return True
-    return group is None or 0 <= int(group) < 2**32 - 1

@@ -1,4 +1,4 @@
-"""Which keys there are, read from the dataclasses that hold them."""
+"""The keys of a configuration, read from its dataclasses."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ def members(kind: Any) -> tuple[Any, ...]:
 
 @cache
 def keys_of(kind: Any) -> Mapping[str, Any]:
-    """The keys of a table with their types; none for what is no table."""
-    if not is_dataclass(kind):
+    """The keys of a table with their types; none for any other type."""
+    table = get_origin(kind) or kind  # of a generic one
+    if not is_dataclass(table):
         return {}
-    hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in fields(kind)}
+    hints = get_type_hints(table)
+    return {field.metadata.get("alias", field.name): hints[field.name] for field in fields(table)}
 
 
 def step(kind: Any, key: str | int) -> Any:
@@ -47,13 +48,18 @@ def keys_at(kind: Any, keys: Keys) -> list[str]:
     return [key for member in members(type_at(kind, keys)) for key in keys_of(member)]
 
 
+def is_list(kind: Any) -> bool:
+    """Whether it is a list, whose members have no keys."""
+    return any(get_origin(member) in (tuple, list) for member in members(kind))
+
+
 def is_mapping(kind: Any) -> bool:
-    """Whether its keys are the operator's own words."""
+    """Whether it is a table whose keys are not fixed."""
     return any(get_origin(member) is dict for member in members(kind))
 
 
 def paths(kind: Any) -> Iterator[tuple[str, ...]]:
-    """Every key path of a table, down to what is no table."""
+    """Every key path of a table that does not end at a table."""
     for key, inner in keys_of(kind).items():
         tables = [member for member in members(inner) if is_dataclass(member)]
         if len(tables) < len(members(inner)):

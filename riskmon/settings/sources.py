@@ -1,7 +1,15 @@
-"""Where settings come from: one TOML file, `.env`, and the environment, later ones first.
+"""The sources of the settings: a TOML file, `.env` and the environment; a later one wins.
 
-A variable is a key path in capitals: ``RISKMON_`` and ``__`` between levels. Its text becomes
-what its key takes; a list or a table is written as JSON, and a list is replaced whole.
+pydantic-settings merges the sources, splits the name of a variable at ``__`` and converts its text
+to the type of its key; a list or a table is written as JSON, and a list is replaced whole. Own code
+does what its sources do not:
+
+* the TOML source ignores a missing file and reads one that other users can write;
+* the environment source ignores unknown variables, stops at the first text that is not JSON,
+  converts the keys of a mapping to lower case (assets are in capitals), and finds the keys of
+  pydantic's classes only, not those of dataclasses, nor those that a limit has by its kind.
+
+Nothing is validated here: :func:`riskmon.settings.faults.validated` does it, in strict mode.
 """
 
 from __future__ import annotations
@@ -11,23 +19,31 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, NamedTuple
+
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+from pydantic import SkipValidation, create_model
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings.sources import EnvSettingsSource, InitSettingsSource
 
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Policy
-from riskmon.outbox.target import CancelTarget
-from riskmon.settings.faults import Fault, Found, Keys, SettingsError
+from riskmon.settings.faults import Fault, Found, Keys, SettingsError, as_json
+from riskmon.settings.legacy_env import notes as older_notes
+from riskmon.settings.legacy_env import older
 from riskmon.settings.model import FileSettings
-from riskmon.settings.schema import is_mapping, keys_of, members, paths, type_at
+from riskmon.settings.schema import is_list, is_mapping, keys_of, members, paths, step
 from riskmon.system.permissions import Unsafe, read_config
 
 PREFIX = "RISKMON_"
 FILES = (Path("riskmon.toml"), Path("/etc/riskmon/riskmon.toml"))
 DOTENV = Path(".env")
+LIMIT_TABLES = dict[str, Policy]
 
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\Z")
 # What Kubernetes sets for a Service that is named riskmon, and for one named riskmon-NAME.
@@ -38,28 +54,99 @@ _KUBERNETES = re.compile(
 _KUBERNETES_URL = re.compile(r"RISKMON_([A-Z0-9_]+_)?PORT=(tcp|udp|sctp)://.+")
 
 
-@dataclass
-class Raw:
-    """What was read: the merged tables, and which variable set a key path.
+class _Tables(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        case_sensitive=True,  # _keys() converts to lower case
+        strict=True,  # converts the text of a variable to the type of its key
+        extra="allow",  # an unknown key of the file is a fault of its validation
+    )
 
-    ``kubernetes`` are variables that were ignored, because Kubernetes sets them for a Service.
-    """
+
+def _written(kind: Any) -> Any:
+    # A path stays text until the validation: `` and ``~/x`` have a meaning of their own.
+    return str if Path in members(kind) else kind
+
+
+_KINDS: dict[str, Any] = {**keys_of(FileSettings), "limits": LIMIT_TABLES}
+_skip: Any = SkipValidation  # a subscript that mypy does not take for a type
+_FIELDS: dict[str, Any] = {key: (_skip[_written(kind)], None) for key, kind in _KINDS.items()}
+_Merged: Any = create_model("_Merged", __base__=_Tables, **_FIELDS)
+
+
+class _Variables(EnvSettingsSource):
+    """The variables by their key paths, with the types of core's dataclasses."""
+
+    def __init__(self, texts: Mapping[Keys, str], kinds: Mapping[str, str]) -> None:
+        # A table's JSON comes before its keys.
+        self._texts = dict(sorted(texts.items(), key=lambda item: len(item[0])))
+        self._kinds = kinds
+        super().__init__(_Merged)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return {PREFIX + "__".join(map(str, keys)): text for keys, text in self._texts.items()}
+
+    def next_field(
+        self, field: FieldInfo | Any | None, key: str, case_sensitive: bool | None = None
+    ) -> FieldInfo | None:
+        """The type behind a key; None where there is no such key."""
+        kind = _behind(field.annotation if field else None, key, self._kinds)
+        return FieldInfo.from_annotation(_written(kind)) if kind else None
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """Decode JSON; other text stays, and is a fault of the validation."""
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except (ValueError, RecursionError):
+            return value
+
+
+class Raw(NamedTuple):
+    """The merged tables, the variable that set each key path, and lines for the log."""
 
     data: dict[str, Any]
-    variables: dict[Keys, str] = field(default_factory=dict)
-    kubernetes: list[str] = field(default_factory=list)
-    source: Path | None = None
+    variables: dict[Keys, str]
+    faults: list[Found]
+    notes: list[str]
 
     def variable(self, keys: Keys) -> str | None:
         """The variable that set what stands at ``keys``, or around it."""
-        for depth in range(len(keys), 0, -1):
-            if keys[:depth] in self.variables:
-                return self.variables[keys[:depth]]
-        return None
+        around = (keys[:depth] for depth in range(len(keys), 0, -1))
+        return next((self.variables[keys] for keys in around if keys in self.variables), None)
+
+
+def read(data: dict[str, Any], environment: Mapping[str, str]) -> Raw:
+    """Return a file's tables with the older variables and the ``RISKMON_`` ones laid over them."""
+    names = {_keys(name): name for name in environment if name.startswith(PREFIX)}
+    texts = {keys: environment[name] for keys, name in names.items() if _is_text(environment[name])}
+    kinds = _kinds(data.get("limits"), _Variables(texts, {})().get("limits"))
+    unknown = [names[keys] for keys in names if type_of(keys, kinds) is None]
+    ignored = sorted(name for name in unknown if _is_kubernetes(name, environment[name]))
+    legacy = older(environment, set(kinds))
+    sources = (
+        _Variables({keys: texts[keys] for keys in texts if names[keys] not in unknown}, kinds),
+        InitSettingsSource(_Merged, legacy.data),
+        InitSettingsSource(_Merged, data),
+    )
+    merged = _Merged(_build_sources=(sources, {}))
+    found = {key: value for key, value in merged if key in merged.model_fields_set}
+    # In the order of the file, which is that of its faults.
+    plain = json.loads(as_json({key: found[key] for key in (*data, *found)}))
+    faults = [
+        Found((name,), "unknown variable", _cure(name)) for name in unknown if name not in ignored
+    ]
+    faults += [Found((names[keys],), "is not UTF-8") for keys in names if keys not in texts]
+    variables = {**legacy.variables, **names}
+    notes = older_notes(variables)
+    if ignored:
+        line = f"ignored, because Kubernetes sets them for a Service: {', '.join(ignored)}"
+        notes.append(line)
+    return Raw(plain, variables, [*legacy.faults, *faults], notes)
 
 
 def find_file() -> Path | None:
-    """The first of the usual places that holds a file."""
+    """Return the first of FILES that exists."""
     return next((place for place in FILES if _exists(place)), None)
 
 
@@ -94,11 +181,11 @@ def _content(path: Path, *, searched: bool) -> bytes:
 
 
 def read_file(path: Path, *, searched: bool = False) -> dict[str, Any]:
-    """The tables of a TOML file; :class:`SettingsError` with its one fault.
+    """Return the tables of a TOML file; raise :class:`SettingsError` with its one fault.
 
     ``searched`` is a file that was found by :func:`find_file` and not named.
     """
-    # What stands in /etc was put there by root.
+    # Only root can write to /etc.
     content = _content(path, searched=searched and not path.is_absolute())
     try:
         text = content.decode()
@@ -127,13 +214,12 @@ def _unreadable(path: Path, place: str, what: str) -> SettingsError:
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
-    """The variables of a `.env`, ``${OTHER}`` filled in; an unreadable line of ours is a fault."""
+    """Return the variables of a `.env`, with each ``${OTHER}`` replaced.
+
+    A line that cannot be parsed is a fault if it names a variable of riskmon.
+    """
     if not _exists(path):
         return {}
-    # Slow to import, and seldom needed.
-    from dotenv import dotenv_values
-    from dotenv.parser import parse_stream
-
     try:
         text = _content(path, searched=True).decode()
     except UnicodeDecodeError:
@@ -147,44 +233,24 @@ def read_dotenv(path: Path) -> dict[str, str]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Both, table by table; what stands in ``above`` wins."""
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        merged[key] = merge(old, value) if both else value  # type: ignore[arg-type]
-    return merged
+def _is_text(value: str) -> bool:
+    """Whether a variable is UTF-8: Python replaces other bytes by surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
-def put(data: dict[str, Any], keys: Keys, value: Any) -> None:
-    """Set what stands at ``keys``, making the tables on the way."""
-    for key in keys[:-1]:
-        if not isinstance(data.get(str(key)), dict):
-            data[str(key)] = {}
-        data = data[str(key)]
-    data[str(keys[-1])] = value
-
-
-def add_variables(raw: Raw, environment: Mapping[str, str]) -> list[Found]:
-    """Lay every ``RISKMON_`` variable over what is there; a fault for each that is unknown."""
-    found = []
-    texts: list[tuple[Keys, str, str]] = [
-        (_keys(name), name, text) for name, text in environment.items() if name.startswith(PREFIX)
-    ]
-    # A `kind` says what the other keys of its limit are; a table's JSON comes before its keys.
-    texts.sort(key=lambda item: (item[0][-1] != "kind", len(item[0]), item[1]))
-    for keys, name, text in texts:
-        kind = type_of(keys, raw.data)
-        if kind is None and _is_kubernetes(name, text):
-            raw.kubernetes.append(name)
-            continue
-        if kind is None:
-            found.append(Found((name,), "unknown variable", _cure(name)))
-            continue
-        raw.data = merge(raw.data, _nested(keys, typed(text, kind)))
-        raw.variables[keys] = name
-    return found
+def _kinds(*tables: Any) -> dict[str, str]:
+    """The kind of each limit that one of the tables names."""
+    kinds: dict[str, str] = {}
+    for table in tables:
+        for name, limit in table.items() if isinstance(table, dict) else ():
+            kinds.setdefault(name, name)
+            if isinstance(limit, dict) and isinstance(limit.get("kind"), str):
+                kinds[name] = limit["kind"]
+    return kinds
 
 
 def _is_kubernetes(name: str, text: str) -> bool:
@@ -193,80 +259,43 @@ def _is_kubernetes(name: str, text: str) -> bool:
     return known is not None and "__" not in name
 
 
-def type_of(keys: Keys, data: Mapping[str, Any]) -> Any:
+def _behind(kind: Any, key: str, kinds: Mapping[str, str]) -> Any:
+    """The type behind a key of a ``kind``; no variable names a member of a list."""
+    if kind == LIMIT_TABLES:
+        name = kinds.get(key, key)
+        return LIMITS[name].Params if name in LIMITS else Policy
+    return None if is_list(kind) else step(kind, key)
+
+
+def type_of(keys: Keys, kinds: Mapping[str, str]) -> Any:
     """The type that the configuration has at a key path, or None where there is no such key."""
     match keys:
-        case ("limits",):
-            return dict[str, Policy]
-        case ("limits", name, *rest):
-            table = data.get("limits", {})
-            limit_table = table.get(name) if isinstance(table, dict) else None
-            kind = limit_table.get("kind", name) if isinstance(limit_table, dict) else name
-            limit = LIMITS[kind].Params if isinstance(kind, str) and kind in LIMITS else Policy
-            return str if rest == ["kind"] else type_at(limit, tuple(rest))
-        case ("cancel", *rest):
-            return type_at(tuple[CancelTarget, ...], tuple(rest)) if not rest else None
-        case _:
-            return type_at(FileSettings, keys)
-
-
-def _nested(keys: Keys, value: Any) -> dict[str, Any]:
-    data: dict[str, Any] = {}
-    put(data, keys, value)
-    return data
-
-
-def typed(text: str, kind: Any) -> Any:
-    """A variable's text as the value that a ``kind`` takes; text that is none stays text."""
-    kinds = members(kind)
-    if text.lstrip()[:1] in ("[", "{"):
-        tables = any(keys_of(k) or get_origin(k) in (dict, tuple, list) for k in kinds)
-        return _json(text) if tables else text
-    if bool in kinds and text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    if float in kinds or int in kinds:
-        value = _json(text)
-        return value if type(value) in (int, float) else text
-    return text
-
-
-def variable_of(keys: Keys) -> str:
-    """The variable that sets what stands at ``keys``."""
-    return PREFIX + "__".join(str(key) for key in keys).upper()
-
-
-def notes(raw: Raw) -> list[str]:
-    """A line for the log that names the variables which were ignored, if there are any."""
-    if not raw.kubernetes:
-        return []
-    names = ", ".join(sorted(raw.kubernetes))
-    return [f"ignored, because Kubernetes sets them for a Service: {names}"]
+        case ("limits", _, "kind"):
+            return str
+        case (first, *rest):
+            kind = _KINDS.get(str(first))
+            for key in rest:
+                kind = _behind(kind, str(key), kinds)
+            return kind
+    return None
 
 
 def _keys(name: str) -> Keys:
     words = name.removeprefix(PREFIX).split("__")
     keys: list[str] = []
     for word in words:
-        # A mapping's keys are the operator's own words: assets are written in capitals.
+        # The keys of a mapping keep their case: assets are written in capitals.
         own = bool(keys) and keys != ["limits"] and is_mapping(type_of(tuple(keys), {}))
         keys.append(word if own else word.lower())
     return tuple(keys)
 
 
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=str)
-    except (ValueError, RecursionError):
-        return text
-
-
 def _cure(name: str) -> str:
-    known: list[Keys] = [("cancel",), *paths(FileSettings)]
-    for kind, limit in LIMITS.items():
-        known += [("limits", kind, *path) for path in paths(limit.Params)]
+    known: list[Keys] = [*paths(FileSettings)]
+    known += [("limits", kind, *path) for kind in LIMITS for path in paths(LIMITS[kind].Params)]
     # Without the prefix, which makes all of them alike.
-    names = {variable_of(keys).removeprefix(PREFIX) for keys in known}
-    alike = get_close_matches(name.removeprefix(PREFIX), names, n=2, cutoff=0.7)
+    words = {"__".join(map(str, keys)).upper() for keys in known}
+    alike = get_close_matches(name.removeprefix(PREFIX), words, n=2, cutoff=0.7)
     if alike:
         return f"did you mean {' or '.join(f'`{PREFIX}{word}`' for word in alike)}?"
     return "unset it, or write a key path in capitals with `__` between levels"

@@ -25,6 +25,7 @@ from riskmon.core.engine import Engine
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Recovery
 from riskmon.core.view import BreakerView, PortfolioView, View
+from riskmon.settings.faults import validated, written
 
 SECOND = 10**9
 BEGIN_WALL_NS = 1_767_323_045 * SECOND  # 2026-01-02T03:04:05Z
@@ -40,6 +41,11 @@ def limit(kind: str, name: str = "", *, written: bool = False, **params: Any) ->
     return LimitConfig(
         name=name or kind, kind=kind, params=LIMITS[kind].Params(**params), written=written
     )
+
+
+def faults(table: type[Any], **values: Any) -> list[str]:
+    """What the settings find wrong with a table of these values, each fault with its key path."""
+    return [f"{written(found.keys)}: {found.message}" for found in validated(table, values)[1]]
 
 
 def latency_limit(**params: Any) -> LimitConfig:

@@ -38,9 +38,9 @@ def test_the_defaults() -> None:
     limits = {one.name: one.params for one in default_limits()}
     assert set(limits) == {"latency_p99", "error_streak", "error_rate", "portfolio_loss"}
     assert not any(one.written for one in default_limits())
-    assert limits["latency_p99"].bounds() == [("max", 0.2)]
-    assert limits["error_streak"].bounds() == [("max", 5)]
-    assert limits["portfolio_loss"].bounds() == [("max", 0.05)]
+    assert limits["latency_p99"].bound == 0.2
+    assert limits["error_streak"].bound == 5
+    assert limits["portfolio_loss"].bound == 0.05
     assert limits["portfolio_loss"].warn == 0.6
     assert limits["latency_p99"].breaches == 5
     assert Engine().view().level == "allow"

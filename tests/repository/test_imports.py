@@ -66,7 +66,6 @@ LATE = {
     "riskmon": "a bot's `import riskmon` stays light (PEP 562)",
     "riskmon.cli": "each command loads only what it needs",
     "riskmon.demo": "the exchange and the bot of the demo need none of its scenario",
-    "riskmon.settings": "python-dotenv is slow to import and seldom needed",
 }
 
 

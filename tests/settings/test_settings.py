@@ -220,6 +220,9 @@ def test_dotenv_fills_in_what_it_names() -> None:
         ("RISKMON_MAX_SCOPES", "12", "max_scopes", 12),
         ("RISKMON_HTTP__LISTEN", "[::1]:80", "http.listen", "[::1]:80"),
         ("RISKMON_HTTP__INSECURE", "True", "http.insecure", True),
+        ("RISKMON_HTTP__UNIX", "", "http.unix", None),
+        ("RISKMON_HTTP__INSECURE", "1", "http.insecure", True),
+        ("RISKMON_HTTP__UNIX_GROUP", "0", "http.unix_group", "0"),
         ("RISKMON_HTTP__HOSTS", '["b"]', "http.hosts", ("b",)),
         ("RISKMON_HTTP__UNIX_ROLES__1000", "read", "http.unix_roles", {1000: "read"}),
         ("RISKMON_PORTFOLIO__PEGS__USD", "1", "portfolio.pegs", {"USD": 1.0}),
@@ -275,9 +278,11 @@ def test_limits_from_the_environment_alone() -> None:
         ("RISKMON_", "x", "RISKMON_: unknown variable"),
         ("RISKMON_LEASE__X", "1", "RISKMON_LEASE__X: unknown variable"),
         ("RISKMON_CANCEL__0__SECRET", "x", "RISKMON_CANCEL__0__SECRET: unknown variable"),
+        ("RISKMON_HTTP__TOKENS__0__NAME", "x", "RISKMON_HTTP__TOKENS__0__NAME: unknown variable"),
         ("RISKMON_NOTES", "[]", "RISKMON_NOTES: unknown variable"),
+        ("RISKMON_ACCOUNT", "\udcff", "RISKMON_ACCOUNT: is not UTF-8"),
         ("RISKMON_LEASE", "", "lease: must be a number (from RISKMON_LEASE)"),
-        ("RISKMON_LEASE", "NaN", "lease: must be a number (from RISKMON_LEASE)"),
+        ("RISKMON_LEASE", "NaN", "lease: must be a finite number (from RISKMON_LEASE)"),
         ("RISKMON_HTTP__HOSTS", "a,b", "http.hosts: must be a list (from RISKMON_HTTP__HOSTS)"),
         ("RISKMON_HTTP__HOSTS", "[a", "http.hosts: must be a list (from RISKMON_HTTP__HOSTS)"),
         (
@@ -290,6 +295,40 @@ def test_limits_from_the_environment_alone() -> None:
 def test_a_bad_variable_is_named(name: str, text: str, fault: str) -> None:
     """An unknown RISKMON_ variable is a fault, and a bad value names where it came from."""
     assert faults(**{name: text}) == [fault]
+
+
+def test_a_contradiction_is_named_beside_other_faults_of_its_table() -> None:
+    """A check of two fields needs those two alone to be valid, and sees a default as well."""
+    found = faults("""
+        [http]
+        listen = "0.0.0.0:1"
+        hosts = ["a/b"]
+        [limits.latency_p99]
+        window = 50
+        warn = "high"
+        windw = 1
+        recover = { after = 400, jitter = 2 }
+    """)
+    assert sorted(found) == [
+        "http.hosts[0]: must be a host name without scheme",
+        "http.tls_certificate: is needed to listen on 0.0.0.0, beyond loopback",
+        "http.tokens: are needed to listen on 0.0.0.0, beyond loopback",
+        "limits.latency_p99.min_samples: cannot be above `window`",
+        "limits.latency_p99.recover.jitter: must be at most 1",
+        "limits.latency_p99.recover.max: must be at least `after`",
+        "limits.latency_p99.warn: must be a number",
+        "limits.latency_p99.windw: unknown key",
+    ]
+
+
+def test_a_kind_given_as_json_types_the_other_variables_of_its_limit() -> None:
+    """Whichever variable comes first."""
+    found = settings(
+        RISKMON_LIMITS__SLOW__MAX="0.4",
+        RISKMON_LIMITS__SLOW='{"kind": "latency_p99", "window": 200}',
+    )
+    params = limit(found, "slow").params
+    assert (params.max, params.window) == (0.4, 200)
 
 
 def test_faults_of_file_and_environment_come_together() -> None:

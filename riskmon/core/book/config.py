@@ -1,66 +1,53 @@
-"""How holdings become equity: the configuration of the book."""
+"""The configuration of the book: how holdings become equity."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from difflib import get_close_matches
+from typing import Annotated, ClassVar
+from zoneinfo import ZoneInfo, available_timezones
 
-from riskmon.core.constraints import MAX_SECONDS, TOO_LONG, refuse
+from annotated_types import Ge
+
+from riskmon.core.constraints import TABLE, Check, Name, Positive, Seconds, TimeOfDay
+
+
+def _zone_fault(name: str) -> str | None:
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, KeyError):
+        alike = get_close_matches(name, sorted(available_timezones()), n=2, cutoff=0.7)
+        meant = " or ".join(f"`{zone}`" for zone in alike)
+        hint = f"did you mean {meant}?" if alike else "write it as Europe/Berlin or UTC"
+        return f"is not an IANA time zone\n{hint}"
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaxAge:
     """Seconds after which a value is no longer known."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
 
-    price: float = 300.0
-    balance: float = 900.0
-    edge: float = 300.0
-
-    def __post_init__(self) -> None:
-        refuse(
-            *(
-                (not getattr(self, key) > 0, key, "must be above 0 seconds")
-                for key in ("price", "balance", "edge")
-            ),
-            *(
-                (getattr(self, key) > MAX_SECONDS, key, TOO_LONG)
-                for key in ("price", "balance", "edge")
-            ),
-        )
+    price: Seconds = 300.0
+    balance: Seconds = 900.0
+    edge: Seconds = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class PortfolioConfig:
     """How holdings become equity. Amounts in the reference currency, durations in seconds."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
 
-    reference: str = "USDT"
-    initial_capital: float | None = None  # default: the first complete equity, then kept
-    venues: tuple[str, ...] = ()  # equity is unknown until each has reported
-    day_start: str = "00:00"
-    timezone: str = "UTC"
-    ignore: tuple[str, ...] = ()
-    pegs: dict[str, float] = field(default_factory=dict)
-    dust: float = 1.0
+    reference: Name = "USDT"
+    initial_capital: Positive | None = None  # default: the first complete equity, then kept
+    venues: tuple[Name, ...] = ()  # equity is unknown until each has reported
+    day_start: TimeOfDay = "00:00"
+    timezone: Annotated[str, Check(_zone_fault)] = "UTC"
+    ignore: tuple[Name, ...] = ()
+    pegs: dict[Name, Positive] = field(default_factory=dict)
+    dust: Annotated[float, Ge(0)] = 1.0
     max_age: MaxAge = field(default_factory=MaxAge)
-    unknown_grace: float = 30.0
-    unrealised_included: tuple[str, ...] = ()  # venues whose balance holds unrealised P&L
-
-    def __post_init__(self) -> None:
-        refuse(
-            (
-                self.initial_capital is not None and not self.initial_capital > 0,
-                "initial_capital",
-                "must be above 0",
-            ),
-            (not self.dust >= 0, "dust", "must be 0 or above"),
-            (not self.unknown_grace > 0, "unknown_grace", "must be above 0 seconds"),
-            (self.unknown_grace > MAX_SECONDS, "unknown_grace", TOO_LONG),
-            *(
-                (not price > 0, f"pegs.{asset}", "must be above 0")
-                for asset, price in self.pegs.items()
-            ),
-        )
+    unknown_grace: Seconds = 30.0
+    unrealised_included: tuple[Name, ...] = ()  # venues whose balance holds unrealised P&L

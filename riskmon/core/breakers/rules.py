@@ -137,8 +137,8 @@ def rule_of(config: LimitConfig) -> Rule:
         category=kind.category,
         params=params,
         measures=kind,
-        bound=next(value for _, value in params.bounds() if value is not None),
-        slots=params.slots() if params.schedule else (),
+        bound=params.bound,
+        slots=params.slots(),
         must_know=config.written and acts and params.on_unknown != "ignore",
         is_timed=issubclass(kind, StateLimit)
         and kind.next_change_ns is not StateLimit.next_change_ns,

@@ -8,16 +8,15 @@ from typing import Literal
 
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import StateLimit
-from riskmon.core.limits.policy import OnBreach, Policy
+from riskmon.core.limits.policy import Floor, OnBreach
 from riskmon.core.topics import EDGE
 from riskmon.core.unknown import Unknown
 
 
 @dataclass(frozen=True, kw_only=True)
-class EdgeParams(Policy):
+class EdgeParams(Floor):
     """``min`` in basis points: the edge must not fall below it."""
 
-    min: float
     per: Literal["strategy", "account"] = "strategy"
     on_breach: OnBreach = "freeze"
 

@@ -5,37 +5,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import ge
-from typing import Literal
+from typing import Annotated, Literal
 
+from annotated_types import Ge
 from msgspec import Raw
 
-from riskmon.core.constraints import refuse
+from riskmon.core.constraints import Check, Count, Positive, is_whole, must
 from riskmon.core.events import PROBE, Error, Fill, Latency
 from riskmon.core.limits.limit import Evaluation, Sample, SampleLimit
-from riskmon.core.limits.policy import HALF_OPEN, Policy, Recovery
+from riskmon.core.limits.policy import (
+    HALF_OPEN,
+    NOT_ABOVE_WINDOW,
+    Bound,
+    Ceiling,
+    Recover,
+    Recovery,
+)
+from riskmon.core.limits.schedule import CeilingSlots
 from riskmon.core.limits.windows import RateWindow
 
 OPERATIONS_MAX = 256  # of a scope with errors in a row; further ones are counted as OTHER
 OTHER = "other"
+_WHOLE = must(is_whole, "must be a whole number of errors")
+_AT_MOST_ONE: Check[float] = must(
+    lambda bound: bound <= 1, "must be a ratio of at most 1\n0.5 is 50 %"
+)
 COOLDOWN = Recovery(after=300.0, multiplier=1.0, max=300.0, jitter=0.0, probes=0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ErrorStreakParams(Policy):
+class ErrorStreakParams(Ceiling):
     """``max`` errors in a row; a latency above ``slow`` seconds counts as an error."""
 
-    max: float = 5
+    max: Annotated[Bound, _WHOLE] = 5
+    schedule: CeilingSlots[Annotated[Positive, _WHOLE]] = ()
     per: Literal["venue", "account"] = "venue"
     operation: str | None = None
-    slow: float | None = None
-    recover: Literal["operator", "clear", "period"] | Recovery = COOLDOWN
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        refuse(
-            (self.max != int(self.max), "max", "must be a whole number of errors"),
-            (self.slow is not None and not self.slow > 0, "slow", "must be above 0 seconds"),
-        )
+    slow: Positive | None = None
+    recover: Recover = COOLDOWN
 
 
 class _Longest:
@@ -149,29 +156,17 @@ class ErrorStreakLimit(SampleLimit):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ErrorRateParams(Policy):
+class ErrorRateParams(Ceiling):
     """``max`` is a ratio of the last ``window`` requests; above ``slow`` seconds is an error."""
 
-    max: float = 0.5
+    max: Annotated[Bound, _AT_MOST_ONE] = 0.5
+    schedule: CeilingSlots[Annotated[Positive, _AT_MOST_ONE]] = ()
     per: Literal["venue"] = "venue"
     operation: str | None = None
-    slow: float | None = None
-    window: int = 100
-    min_samples: int = 20
-    recover: Literal["operator", "clear", "period"] | Recovery = HALF_OPEN
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        refuse(
-            (not self.max <= 1, "max", "must be a ratio of at most 1: 0.5 is 50 %"),
-            (not 1 <= self.window <= 1_000_000, "window", "must be from 1 to 1000000 requests"),
-            (
-                not 1 <= self.min_samples <= self.window,
-                "min_samples",
-                "must be from 1 to `window`",
-            ),
-            (self.slow is not None and not self.slow > 0, "slow", "must be above 0 seconds"),
-        )
+    slow: Positive | None = None
+    window: Count = 100
+    min_samples: Annotated[int, Ge(1), NOT_ABOVE_WINDOW] = 20
+    recover: Recover = HALF_OPEN
 
 
 class ErrorRateLimit(SampleLimit):

@@ -12,29 +12,27 @@ from typing import Literal
 
 from riskmon.core.limits.facts import Facts, Intent
 from riskmon.core.limits.limit import Size, SizeLimit
-from riskmon.core.limits.policy import OnBreach, Policy, Recovery
+from riskmon.core.limits.policy import Ceiling, OnBreach, Recover
 from riskmon.core.topics import EQUITY, EXPOSURE
 from riskmon.core.unknown import Unknown
 
 
 @dataclass(frozen=True, kw_only=True)
-class SymbolSizeParams(Policy):
+class SymbolSizeParams(Ceiling):
     """``max`` over each symbol."""
 
-    max: float
     per: Literal["symbol"] = "symbol"
     on_breach: OnBreach = "block"
-    recover: Literal["operator", "clear", "period"] | Recovery = "clear"
+    recover: Recover = "clear"
 
 
 @dataclass(frozen=True, kw_only=True)
-class AccountSizeParams(Policy):
+class AccountSizeParams(Ceiling):
     """``max`` over all symbols."""
 
-    max: float
     per: Literal["account"] = "account"
     on_breach: OnBreach = "block"
-    recover: Literal["operator", "clear", "period"] | Recovery = "clear"
+    recover: Recover = "clear"
 
 
 class PositionLimit(SizeLimit):

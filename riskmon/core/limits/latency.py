@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from annotated_types import Ge
 from msgspec import Raw
 
-from riskmon.core.constraints import refuse
+from riskmon.core.constraints import Count, DaySeconds
 from riskmon.core.events import PROBE, Error, Latency
 from riskmon.core.limits.limit import NOT_PAST, Evaluation, Sample, SampleLimit
-from riskmon.core.limits.policy import HALF_OPEN, Policy, Recovery
+from riskmon.core.limits.policy import HALF_OPEN, NOT_ABOVE_WINDOW, Bound, Ceiling, Recover
 from riskmon.core.limits.windows import CountWindow, TimeWindow
 from riskmon.core.quantiles import nearest_rank
 
@@ -19,34 +20,17 @@ Window = CountWindow | TimeWindow
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatencyP99Params(Policy):
+class LatencyP99Params(Ceiling):
     """``max`` in seconds; the window is the last ``window`` samples, or of ``seconds``."""
 
-    max: float = 0.2
+    max: Bound = 0.2
     per: Literal["venue"] = "venue"
     operation: str | None = None  # only this one's samples
-    window: int = 1_000
-    seconds: float | None = None
-    min_samples: int = 100
-    breaches: int = 5
-    recover: Literal["operator", "clear", "period"] | Recovery = HALF_OPEN
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        refuse(
-            (not 1 <= self.window <= 1_000_000, "window", "must be from 1 to 1000000 samples"),
-            (
-                self.seconds is not None and not 0 < self.seconds <= 86_400,
-                "seconds",
-                "must be above 0 and at most a day",
-            ),
-            (not self.min_samples >= 1, "min_samples", "must be 1 or above"),
-            (
-                self.seconds is None and self.min_samples > self.window,
-                "min_samples",
-                "cannot be above `window`: the limit would never be judged",
-            ),
-        )
+    window: Count = 1_000
+    seconds: DaySeconds | None = None
+    min_samples: Annotated[int, Ge(1), NOT_ABOVE_WINDOW] = 100
+    breaches: Count = 5
+    recover: Recover = HALF_OPEN
 
 
 class LatencyP99Limit(SampleLimit):

@@ -5,67 +5,50 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from operator import ge
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from riskmon.core.book.positions import Close
-from riskmon.core.constraints import refuse
+from riskmon.core.constraints import Positive, Share, is_whole, must
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import Evaluation, Sample, SampleLimit, StateLimit
-from riskmon.core.limits.policy import Policy, Recovery
+from riskmon.core.limits.policy import BELOW_ONE, Bound, Ceiling, Policy, Recover, Recovery
+from riskmon.core.limits.schedule import CeilingSlots
 from riskmon.core.topics import EQUITY, VENUE_EQUITY
 from riskmon.core.unknown import Unknown
 
 COOLDOWN = Recovery(after=3_600.0, multiplier=1.0, max=3_600.0, jitter=0.0, probes=0)
 CALENDAR = ("day", "week")
 HOURS_MIN, HOURS_MAX = 1 / 60, 168.0  # rolling hours are kept by the minute, for a week at most
+_WHOLE = must(is_whole, "must be a whole number of losses")
 _HOURS = re.compile(r"(\d+|\d*\.\d+)h?\Z", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PortfolioLossParams(Policy):
+class PortfolioLossParams(Ceiling):
     """``max`` is a ratio of the initial capital, net of cash flows."""
 
-    max: float = 0.05
+    max: Annotated[Bound, BELOW_ONE] = 0.05
+    schedule: CeilingSlots[Annotated[Positive, BELOW_ONE]] = ()
     per: Literal["account"] = "account"
-    warn: float = 0.6
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        refuse((not self.max < 1, "max", "must be a ratio below 1: 0.05 is 5 %"))
+    warn: Share = 0.6
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawdownParams(Policy):
+class DrawdownParams(Ceiling):
     """``max`` is a ratio of the peak, net of cash flows."""
 
-    max: float
+    max: Annotated[Bound, BELOW_ONE]
+    schedule: CeilingSlots[Annotated[Positive, BELOW_ONE]] = ()
     per: Literal["account"] = "account"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        refuse((not self.max < 1, "max", "must be a ratio below 1: 0.05 is 5 %"))
-
 
 @dataclass(frozen=True, kw_only=True)
-class FixedLossParams(Policy):
+class FixedLossParams(Ceiling):
     """``max`` in the reference currency; ``trailing`` measures from the period's best point."""
 
-    max: float
     per: Literal["account", "venue", "strategy"] = "account"
     trailing: bool = False
-    recover: Literal["operator", "clear", "period"] | Recovery = "period"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossParams(FixedLossParams):
-    """``period`` is ``day``, ``week``, or the last hours: ``"24h"`` or 24."""
-
-    period: float | str = "day"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        wrong = _canonical(self.period) is None
-        refuse((wrong, "period", 'must be "day", "week", or hours up to 168, such as "24h"'))
+    recover: Recover = "period"
 
 
 def _canonical(period: float | str) -> str | None:
@@ -79,16 +62,23 @@ def _canonical(period: float | str) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossStreakParams(Policy):
+class LossParams(FixedLossParams):
+    """``period`` is ``day``, ``week``, or the last hours: ``"24h"`` or 24."""
+
+    period: Annotated[
+        float | str,
+        must(_canonical, 'must be "day", "week", or hours up to 168, such as "24h"'),
+    ] = "day"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossStreakParams(Ceiling):
     """``max`` losing closes in a row."""
 
-    max: float
+    max: Annotated[Bound, _WHOLE]
+    schedule: CeilingSlots[Annotated[Positive, _WHOLE]] = ()
     per: Literal["strategy"] = "strategy"
-    recover: Literal["operator", "clear", "period"] | Recovery = COOLDOWN
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        refuse((self.max != int(self.max), "max", "must be a whole number of losses"))
+    recover: Recover = COOLDOWN
 
 
 class PortfolioLossLimit(StateLimit):

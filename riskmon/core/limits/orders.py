@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from annotated_types import Ge, Le
 from msgspec import Struct, field
 
-from riskmon.core.constraints import refuse
+from riskmon.core.constraints import Beside, DaySeconds, Positive
 from riskmon.core.limits.facts import Facts, Intent
 from riskmon.core.limits.limit import OrderLimit
-from riskmon.core.limits.policy import OnBreach, Policy, Recovery
+from riskmon.core.limits.policy import Bound, Ceiling, OnBreach, Recover
+from riskmon.core.limits.schedule import CeilingSlots
 from riskmon.core.unknown import Unknown
 
 MAX_TIMES = 1_000  # that are remembered of one order: more than any bound asks for
 
 
 @dataclass(frozen=True, kw_only=True)
-class OrderParams(Policy):
+class OrderParams(Ceiling):
     """``max`` of one order, over each symbol."""
 
-    max: float
     per: Literal["symbol"] = "symbol"
     on_breach: OnBreach = "block"
-    recover: Literal["operator", "clear", "period"] | Recovery = "operator"
+    recover: Recover = "operator"
 
 
 class OrderNotionalLimit(OrderLimit):
@@ -68,17 +70,12 @@ class PriceCollarLimit(OrderLimit):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MessageRateParams(Policy):
+class MessageRateParams(Ceiling):
     """``max`` orders per second in the long run, ``burst`` at once."""
 
-    max: float
     per: Literal["venue", "strategy"] = "venue"
-    burst: float = 10.0
+    burst: Annotated[float, Ge(1)] = 10.0
     on_breach: OnBreach = "block"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        refuse((not self.burst >= 1, "burst", "must be 1 order or above"))
 
 
 class Bucket(Struct):
@@ -115,26 +112,15 @@ class MessageRateLimit(OrderLimit):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RepeatOrdersParams(Policy):
+class RepeatOrdersParams(Ceiling):
     """``max`` identical orders in ``seconds``; ``freeze_at`` of them freeze the strategy."""
 
-    max: float
+    max: Annotated[Bound, Le(MAX_TIMES)]
+    schedule: CeilingSlots[Annotated[Positive, Le(MAX_TIMES)]] = ()
     per: Literal["strategy"] = "strategy"
-    seconds: float = 10.0
-    freeze_at: float | None = None
+    seconds: DaySeconds = 10.0
+    freeze_at: Annotated[float | None, Beside("max", operator.gt, "must be above `max`")] = None
     on_breach: OnBreach = "block"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        refuse(
-            (not self.max <= MAX_TIMES, "max", f"must be at most {MAX_TIMES} orders"),
-            (not 0 < self.seconds <= 86_400, "seconds", "must be above 0 and at most a day"),
-            (
-                self.freeze_at is not None and not self.freeze_at > self.max,
-                "freeze_at",
-                "must be above `max`",
-            ),
-        )
 
 
 class Repeats(Struct):

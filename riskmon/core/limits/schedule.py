@@ -1,25 +1,22 @@
 """Bounds by time of day.
 
-A schedule is written as ``[{ from = "22:00", to = "06:00", max = 0.5 }]`` (``min`` for a floor) and
-kept as it is written: ``from`` cannot be the name of a field. A slot holds while the clock on the
-wall of the portfolio's zone shows a time from ``from`` up to, but not including, ``to``, over
-midnight too. So an hour that a daylight-saving night skips holds no slot, and one that it repeats
-holds its slots twice.
+A schedule is written as ``[{ from = "22:00", to = "06:00", max = 0.5 }]`` (``min`` for a floor). A
+slot holds while the wall clock of the portfolio's zone shows a time from ``from`` up to, but not
+including, ``to``, over midnight too. So an hour that a daylight-saving night skips holds no slot,
+and one that it repeats holds its slots twice.
 """
 
 from __future__ import annotations
 
-import re
+import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import isfinite
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Generic, TypeVar
 
 from riskmon.core.book.calendar import DAY_SECONDS, SECOND_NS, Zone
+from riskmon.core.constraints import TABLE, Beside, Check, Positive, TimeOfDay
 
-Written = dict[str, str | float]  # from, to, and max or min
-
-_TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)\Z")
-_SUCH_AS = "must be a time of day, such as 00:00 or 17:30"
+B = TypeVar("B")
 
 
 @dataclass(frozen=True)
@@ -37,57 +34,58 @@ class Slot:
         return seconds >= self.from_seconds or seconds < self.to_seconds
 
 
-def slots(written: Sequence[Written], key: str) -> tuple[Slot, ...]:
-    """The slots of a schedule without faults; ``key`` is ``max`` or ``min``."""
-    return tuple(
-        Slot(_seconds(one["from"]) or 0, _seconds(one["to"]) or 0, float(one[key]))
-        for one in written
-    )
+@dataclass(frozen=True, kw_only=True)
+class _Hours:
+    """A slot as it is written, without its bound."""
 
+    __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
 
-def faults(written: Sequence[Written], key: str) -> list[tuple[str, str]]:
-    """(key path, what is wrong) of everything that is."""
-    found = [fault for at, one in enumerate(written) for fault in _faults(at, one, key)]
-    return found or _overlaps(slots(written, key))
-
-
-def _faults(at: int, one: Written, key: str) -> list[tuple[str, str]]:
-    found = [
-        (f"schedule.{at}.{name}", f"unknown key: known here: from, {key}, to")
-        for name in one
-        if name not in ("from", "to", key)
+    from_: TimeOfDay = field(metadata={"alias": "from"})
+    to: Annotated[
+        TimeOfDay,
+        Beside(
+            "from_",
+            operator.ne,
+            "must differ from `from`\nthe bound beside `schedule` holds the rest of the day",
+        ),
     ]
-    for name in ("from", "to"):
-        if name not in one:
-            found.append((f"schedule.{at}.{name}", "is missing"))
-        elif _seconds(one[name]) is None:
-            found.append((f"schedule.{at}.{name}", _SUCH_AS))
-    bound = one.get(key)
-    if bound is None:
-        found.append((f"schedule.{at}.{key}", "is missing"))
-    elif isinstance(bound, str):
-        found.append((f"schedule.{at}.{key}", "must be a number: write it without quotes"))
-    elif not (bound > 0 and isfinite(bound)):
-        found.append((f"schedule.{at}.{key}", "must be above 0"))
-    if not found and one["from"] == one["to"]:
-        what = f"must differ from `from`: `{key}` beside `schedule` holds the rest of the day"
-        found.append((f"schedule.{at}.to", what))
-    return found
+
+    def timed(self, bound: float) -> Slot:
+        """Return the slot in seconds of the day, with its bound."""
+        return Slot(_seconds(self.from_), _seconds(self.to), bound)
 
 
-def _overlaps(each: Sequence[Slot]) -> list[tuple[str, str]]:
+@dataclass(frozen=True, kw_only=True)
+class CeilingSlot(_Hours, Generic[B]):
+    """A slot of a limit with ``max``."""
+
+    max: B
+
+
+@dataclass(frozen=True, kw_only=True)
+class FloorSlot(_Hours):
+    """A slot of a limit with ``min``."""
+
+    min: Positive
+
+
+def _seconds(time: str) -> int:
+    hours, _, minutes = time.partition(":")
+    return int(hours) * 3_600 + int(minutes) * 60
+
+
+def _overlap(written: Sequence[_Hours]) -> str | None:
     # Two slots overlap exactly when one of them holds where the other begins.
-    return [
-        (f"schedule.{at}", f"overlaps slot {before}: one bound at a time")
-        for at, slot in enumerate(each)
-        for before, other in enumerate(each[:at])
-        if slot.holds(other.from_seconds) or other.holds(slot.from_seconds)
-    ]
+    slots = [hours.timed(0) for hours in written]
+    for at, slot in enumerate(slots):
+        for before, other in enumerate(slots[:at]):
+            if slot.holds(other.from_seconds) or other.holds(slot.from_seconds):
+                return f"slots {before} and {at} overlap\none bound at a time"
+    return None
 
 
-def _seconds(time: str | float) -> int | None:
-    found = _TIME.match(time) if isinstance(time, str) else None
-    return int(found[1]) * 3_600 + int(found[2]) * 60 if found else None
+CeilingSlots = Annotated[tuple[CeilingSlot[B], ...], Check(_overlap)]
+FloorSlots = Annotated[tuple[FloorSlot, ...], Check(_overlap)]
 
 
 def bound_at(each: Sequence[Slot], zone: Zone, wall_ns: int) -> float | None:

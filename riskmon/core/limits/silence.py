@@ -8,58 +8,43 @@ more evaluations in a row, once a second from then on. ``max = 5`` with ``breach
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
-from riskmon.core.constraints import MAX_SECONDS, TOO_LONG, refuse
+from annotated_types import Le
+
+from riskmon.core.constraints import MAX_SECONDS, Scope, Seconds, must
 from riskmon.core.events import STREAMS
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import StateLimit
-from riskmon.core.limits.policy import Policy, Recovery
+from riskmon.core.limits.policy import Bound, Ceiling, Policy, Recover
+from riskmon.core.limits.schedule import CeilingSlots
 from riskmon.core.topics import EVENTS, HEARTBEAT
 
+_STREAM = must(STREAMS.__contains__, f"must be one of {', '.join(STREAMS)}")
+
 
 @dataclass(frozen=True, kw_only=True)
-class StalenessParams(Policy):
+class StalenessParams(Ceiling):
     """``max`` in seconds; ``streams`` are types of events, () is any."""
 
-    max: float
+    max: Annotated[Bound, Le(MAX_SECONDS)]
+    overrides: dict[Scope, Seconds] = field(default_factory=dict)  # by scope, at any time of day
+    schedule: CeilingSlots[Seconds] = ()
     per: Literal["venue"] = "venue"
-    streams: tuple[str, ...] = ()
-    recover: Literal["operator", "clear", "period"] | Recovery = "clear"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _refuse_too_long(self)
-        refuse(
-            *(
-                (stream not in STREAMS, "streams", f"{stream!r} is none of {', '.join(STREAMS)}")
-                for stream in self.streams
-            )
-        )
+    streams: tuple[Annotated[str, _STREAM], ...] = ()
+    recover: Recover = "clear"
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeartbeatParams(Policy):
+class HeartbeatParams(Ceiling):
     """``max`` in seconds."""
 
-    max: float
+    max: Annotated[Bound, Le(MAX_SECONDS)]
+    overrides: dict[Scope, Seconds] = field(default_factory=dict)  # by scope, at any time of day
+    schedule: CeilingSlots[Seconds] = ()
     per: Literal["strategy"] = "strategy"
-    recover: Literal["operator", "clear", "period"] | Recovery = "clear"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _refuse_too_long(self)
-
-
-def _refuse_too_long(params: StalenessParams | HeartbeatParams) -> None:
-    refuse(
-        (params.max > MAX_SECONDS, "max", TOO_LONG),
-        *(
-            (bound > MAX_SECONDS, f"overrides.{scope}", TOO_LONG)
-            for scope, bound in params.overrides.items()
-        ),
-    )
+    recover: Recover = "clear"
 
 
 class _SilenceLimit(StateLimit):

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import fsum, log, sqrt
-from typing import Literal
+from typing import Annotated, Literal
 
+from annotated_types import Ge, Le
 from msgspec import Raw, Struct
 
-from riskmon.core.constraints import refuse
 from riskmon.core.events import Fill, Price
 from riskmon.core.limits.limit import Evaluation, Sample, SampleLimit
-from riskmon.core.limits.policy import HALF_OPEN, Policy, Recovery
+from riskmon.core.limits.policy import HALF_OPEN, NOT_ABOVE_WINDOW, Ceiling, Recover
 
 SOURCES_MAX = 64  # of a symbol, with a series each; further ones are one series, OTHER
 OTHER = "other"
@@ -29,26 +29,13 @@ MINUTE_NS = 60 * 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
-class VolatilityParams(Policy):
+class VolatilityParams(Ceiling):
     """``max`` as a ratio a minute; ``window`` in minutes; ``min_samples`` in returns."""
 
-    max: float
     per: Literal["symbol"] = "symbol"
-    window: int = 30
-    min_samples: int = 10
-    recover: Literal["operator", "clear", "period"] | Recovery = HALF_OPEN
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        refuse(
-            (not 2 <= self.window <= 1_440, "window", "must be from 2 to 1440 minutes"),
-            (not self.min_samples >= 2, "min_samples", "must be 2 or above"),
-            (
-                self.min_samples > self.window,
-                "min_samples",
-                "cannot be above `window`: the limit would never be judged",
-            ),
-        )
+    window: Annotated[int, Ge(2), Le(1_440)] = 30
+    min_samples: Annotated[int, Ge(2), NOT_ABOVE_WINDOW] = 10
+    recover: Recover = HALF_OPEN
 
 
 class Series(Struct):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,10 +14,10 @@ from riskmon.core.book.calendar import Zone
 from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.config import LimitConfig, dump
 from riskmon.core.config import load as load_config
-from riskmon.core.constraints import ParamFaults
 from riskmon.core.engine import Engine
+from riskmon.core.limits.errors import ErrorStreakParams
 from riskmon.core.limits.policy import Probation
-from riskmon.core.limits.schedule import Slot, bound_at, next_change_ns
+from riskmon.core.limits.schedule import CeilingSlot, FloorSlot, Slot, bound_at, next_change_ns
 from tests.core import (
     BEGIN_WALL_NS,
     SECOND,
@@ -24,6 +25,7 @@ from tests.core import (
     balances,
     error,
     exact,
+    faults,
     latency,
     latency_limit,
     limit,
@@ -33,9 +35,15 @@ from tests.core import (
     run,
 )
 
+
+def slot(begin: str, end: str, bound: float) -> CeilingSlot[float]:
+    """A slot of a schedule."""
+    return CeilingSlot(from_=begin, to=end, max=bound)
+
+
 # The world begins at 03:20:45 UTC.
-NIGHT = {"from": "22:00", "to": "06:00", "max": 0.02}
-NOON = {"from": "12:00", "to": "13:00", "max": 0.03}
+NIGHT = slot("22:00", "06:00", 0.02)
+NOON = slot("12:00", "13:00", 0.03)
 KRAKEN = PortfolioConfig(initial_capital=1_000.0)
 SYMBOL = "BTC/USDT:USDT"
 
@@ -60,7 +68,7 @@ def loss_bound(world: World) -> float | None:
     return world.breaker("portfolio_loss", "account").bound
 
 
-def scheduled_loss(*slots: dict[str, Any], **params: Any) -> LimitConfig:
+def scheduled_loss(*slots: CeilingSlot[float], **params: Any) -> LimitConfig:
     """A portfolio loss of 5 %, and less at times."""
     return loss_limit(schedule=slots or (NIGHT, NOON), **params)
 
@@ -133,8 +141,8 @@ def test_a_bound_that_widens_clears() -> None:
 
 def test_an_override_holds_at_any_time() -> None:
     """An override of a scope holds in every slot; other scopes follow the schedule."""
-    slot = {"from": "22:00", "to": "06:00", "max": 0.1}
-    world = World(latency_limit(overrides={"venue:kraken": 0.3}, schedule=(slot,)))
+    night = slot("22:00", "06:00", 0.1)
+    world = World(latency_limit(overrides={"venue:kraken": 0.3}, schedule=(night,)))
     world.step(latency(0.01), latency(0.01, "mexc"))
     assert world.breaker("latency_p99").bound == 0.3
     assert world.breaker("latency_p99", "venue:mexc").bound == 0.1
@@ -145,8 +153,8 @@ def test_an_override_holds_at_any_time() -> None:
 
 def test_sample_limits_follow_the_schedule() -> None:
     """A window is counted again under the new bound; a latency trip needs another slow sample."""
-    slot = {"from": "12:00", "to": "13:00", "max": 0.1}
-    world = World(latency_limit(schedule=(slot,)))
+    noon = slot("12:00", "13:00", 0.1)
+    world = World(latency_limit(schedule=(noon,)))
     world.each([latency(0.15)] * 3)
     hours(world, "12:00")
     assert world.breaker("latency_p99").warning
@@ -157,8 +165,8 @@ def test_sample_limits_follow_the_schedule() -> None:
 
 def test_a_streak_is_evaluated_at_the_boundary() -> None:
     """Three errors in a row trip when the bound becomes three."""
-    slot = {"from": "12:00", "to": "13:00", "max": 3}
-    world = World(limit("error_streak", schedule=(slot,)))
+    noon = slot("12:00", "13:00", 3)
+    world = World(limit("error_streak", schedule=(noon,)))
     world.each([error()] * 3)
     hours(world, "11:59")
     assert world.state("error_streak") == "closed"
@@ -168,8 +176,8 @@ def test_a_streak_is_evaluated_at_the_boundary() -> None:
 
 def test_a_floor_is_scheduled_by_min() -> None:
     """An edge of 15 bps is enough by day, and freezes when the minimum of the night is 20."""
-    slot = {"from": "22:00", "to": "06:00", "min": 20.0}
-    world = World(limit("edge", min=10.0, per="account", schedule=(slot,)))
+    night = FloorSlot(from_="22:00", to="06:00", min=20.0)
+    world = World(limit("edge", min=10.0, per="account", schedule=(night,)))
     hours(world, "21:58")
     world.step(ev.Edge(bps=15.0))
     assert world.state("edge", "account") == "closed"
@@ -179,7 +187,7 @@ def test_a_floor_is_scheduled_by_min() -> None:
 
 def test_a_new_scope_gets_the_current_bound() -> None:
     """A venue whose first event comes at night begins with the night's bound."""
-    world = World(latency_limit(schedule=({**NIGHT, "max": 0.1},)))
+    world = World(latency_limit(schedule=(replace(NIGHT, max=0.1),)))
     world.step(latency(0.01))
     assert world.breaker("latency_p99").bound == 0.1
 
@@ -199,7 +207,7 @@ def test_a_reload_adds_and_removes_a_schedule() -> None:
 @pytest.mark.parametrize("seconds", [-7_200, 7_200, 86_400 * 3])
 def test_a_step_of_the_date_is_followed(seconds: int) -> None:
     """After an NTP step the bound is that of the new date with the next event, and stays right."""
-    world = World(scheduled_loss({"from": "02:00", "to": "04:00", "max": 0.02}))
+    world = World(scheduled_loss(slot("02:00", "04:00", 0.02)))
     assert loss_bound(world) == 0.02
 
     def at(now_ns: int) -> float | None:
@@ -262,7 +270,7 @@ NIGHTS: dict[str, tuple[str, str, list[tuple[str, float]]]] = {
 def test_daylight_saving(night: str) -> None:
     """Boundaries follow the local wall clock, through deadlines of the engine alone."""
     begin, end, expected = NIGHTS[night]
-    world = World(scheduled_loss({"from": begin, "to": end, "max": 0.02}), portfolio=BERLIN)
+    world = World(scheduled_loss(slot(begin, end, 0.02)), portfolio=BERLIN)
     seen = []
     for when, _ in expected:
         until(world, when)
@@ -287,33 +295,31 @@ def test_the_next_change_misses_none() -> None:
 @pytest.mark.parametrize(
     ("schedule", "expected"),
     [
-        ([{"from": "22:00", "max": 1.0}], "schedule.0.to: is missing"),
-        ([{"to": "22:00", "max": 1.0}], "schedule.0.from: is missing"),
-        ([{"from": "22:00", "to": "06:00"}], "schedule.0.max: is missing"),
-        ([{"from": "24:00", "to": "06:00", "max": 1}], "schedule.0.from: must be a time of day"),
-        ([{"from": "6:00", "to": "07:00", "max": 1}], "schedule.0.from: must be a time of day"),
-        ([{"from": 22.0, "to": "06:00", "max": 1}], "schedule.0.from: must be a time of day"),
-        ([{"from": "06:00", "to": "06:00", "max": 1}], "schedule.0.to: must differ from `from`"),
-        ([{"from": "05:00", "to": "06:00", "max": "1"}], "schedule.0.max: must be a number"),
-        ([{"from": "05:00", "to": "06:00", "max": 0.0}], "schedule.0.max: must be above 0"),
-        ([{"from": "05:00", "to": "06:00", "max": 1.5}], "schedule.0.max: must be a whole"),
-        ([{"from": "05:00", "to": "06:00", "max": 1, "mx": 1}], "schedule.0.mx: unknown key"),
+        ([{"from": "22:00", "max": 1.0}], "schedule[0].to: is missing"),
+        ([{"to": "22:00", "max": 1.0}], "schedule[0].from: is missing"),
+        ([{"from": "22:00", "to": "06:00"}], "schedule[0].max: is missing"),
+        ([{"from": "24:00", "to": "06:00", "max": 1}], "schedule[0].from: must be a time of day"),
+        ([{"from": "6:00", "to": "07:00", "max": 1}], "schedule[0].from: must be a time of day"),
+        ([{"from": 22.0, "to": "06:00", "max": 1}], "schedule[0].from: must be text"),
+        ([{"from": "06:00", "to": "06:00", "max": 1}], "schedule[0].to: must differ from `from`"),
+        ([{"from": "05:00", "to": "06:00", "max": "1"}], "schedule[0].max: must be a number"),
+        ([{"from": "05:00", "to": "06:00", "max": 0.0}], "schedule[0].max: must be above 0"),
+        ([{"from": "05:00", "to": "06:00", "max": 1.5}], "schedule[0].max: must be a whole"),
+        ([{"from": "05:00", "to": "06:00", "max": 1, "mx": 1}], "schedule[0].mx: unknown key"),
         (
             [
                 {"from": "22:00", "to": "06:00", "max": 1},
                 {"from": "06:00", "to": "07:00", "max": 1},
                 {"from": "05:59", "to": "06:00", "max": 1},
             ],
-            "schedule.2: overlaps slot 0",
+            "schedule: slots 0 and 2 overlap",
         ),
     ],
 )
 def test_bad_schedules_are_refused(schedule: Any, expected: str) -> None:
     """Each fault names its key path and what is wrong."""
-    with pytest.raises(ParamFaults) as refused:
-        limit("error_streak", schedule=tuple(schedule))
-    (fault,) = refused.value.faults
-    assert ": ".join(fault).startswith(expected)
+    (fault,) = faults(ErrorStreakParams, schedule=schedule)
+    assert fault.startswith(expected)
 
 
 def test_a_configuration_with_both_survives_the_journal() -> None:
@@ -506,7 +512,7 @@ def test_schedule_and_probation_together() -> None:
     """The ratio applies to the bound of the current slot."""
     world = World(
         latency_limit(probation=Probation(seconds=20_000.0)),
-        limit("position", max=10.0, schedule=({**NIGHT, "max": 4.0},)),
+        limit("position", max=10.0, schedule=(replace(NIGHT, max=4.0),)),
     )
     world.step(price(SYMBOL, 1.0), latency(0.01))
     succeed(world)
@@ -530,7 +536,7 @@ def _on_probation() -> World:
 
 
 def _over_boundaries() -> World:
-    world = losing(scheduled_loss(breaches=2), latency_limit(schedule=({**NIGHT, "max": 0.1},)))
+    world = losing(scheduled_loss(breaches=2), latency_limit(schedule=(replace(NIGHT, max=0.1),)))
     for clock in ("05:00", "06:00", "12:00", "12:30", "22:30"):
         hours(world, clock)
         world.step(latency(0.15), balances(USDT=975.0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -15,11 +14,12 @@ from riskmon.core import events as ev
 from riskmon.core.book.config import MaxAge, PortfolioConfig
 from riskmon.core.breakers.transitions import TRANSITIONS
 from riskmon.core.config import LimitConfig
-from riskmon.core.constraints import ParamFaults
 from riskmon.core.decisions import Record, Transition, UnknownLimit, Warned
 from riskmon.core.engine import Engine
 from riskmon.core.limits import LIMITS
+from riskmon.core.limits.latency import LatencyP99Params
 from riskmon.core.limits.policy import Probation, Recovery
+from riskmon.core.limits.silence import HeartbeatParams, StalenessParams
 from tests.core import (
     OMS,
     SECOND,
@@ -27,6 +27,7 @@ from tests.core import (
     balances,
     error,
     exact,
+    faults,
     fill,
     latency,
     latency_limit,
@@ -1015,22 +1016,35 @@ def test_a_good_probe_leaves_no_breach_behind() -> None:
 
 
 @pytest.mark.parametrize(
-    "made",
+    ("table", "values", "fault"),
     [
-        lambda: Recovery(after=1.0, max=float("inf")),
-        lambda: Recovery(after=1e300, max=1e300),
-        lambda: latency_limit(hold=float("inf")),
-        lambda: Probation(seconds=1e10),
-        lambda: limit("staleness", max=1e10),
-        lambda: limit("heartbeat", max=5.0, overrides={"strategy:mm": 1e10}),
-        lambda: PortfolioConfig(unknown_grace=float("inf")),
-        lambda: PortfolioConfig(max_age=MaxAge(balance=1e10)),
+        (Recovery, {"after": 1.0, "max": float("inf")}, "max: must be a finite number"),
+        (Recovery, {"after": 1e300, "max": 1e300}, "max: must be at most 1000000000"),
+        (LatencyP99Params, {"hold": float("inf")}, "hold: must be a finite number"),
+        (Probation, {"seconds": 1e10}, "seconds: must be at most 1000000000"),
+        (StalenessParams, {"max": 1e10}, "max: must be at most 1000000000"),
+        (
+            HeartbeatParams,
+            {"max": 5.0, "overrides": {"strategy:mm": 1e10}},
+            'overrides."strategy:mm": must be at most 1000000000',
+        ),
+        (
+            PortfolioConfig,
+            {"unknown_grace": float("inf")},
+            "unknown_grace: must be a finite number",
+        ),
+        (
+            PortfolioConfig,
+            {"max_age": {"balance": 1e10}},
+            "max_age.balance: must be at most 1000000000",
+        ),
     ],
 )
-def test_a_duration_that_cannot_be_counted_is_refused(made: Callable[[], object]) -> None:
+def test_a_duration_that_cannot_be_counted_is_refused(
+    table: type[Any], values: dict[str, Any], fault: str
+) -> None:
     """A duration that does not fit into 64 bits of nanoseconds is refused when it is configured."""
-    with pytest.raises(ParamFaults, match="at most 1e9 seconds"):
-        made()
+    assert faults(table, **values) == [fault]
 
 
 # -- unknown, and clear by itself, in every state ---------------------------------------------

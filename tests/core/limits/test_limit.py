@@ -13,13 +13,14 @@ from riskmon.core.engine import Engine
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import Evaluation, Sample, SampleLimit, StateLimit
-from riskmon.core.limits.policy import Policy
+from riskmon.core.limits.policy import Ceiling
+from riskmon.core.limits.schedule import CeilingSlot
 from tests.core import World, latency, limit
 from tests.core.breakers.test_bounds import hours
 
 
 @dataclass(frozen=True, kw_only=True)
-class CountParams(Policy):
+class CountParams(Ceiling):
     """``max`` samples."""
 
     max: float = 3
@@ -107,7 +108,7 @@ def test_a_limit_on_a_topic_that_never_changes_is_refused(monkeypatch: pytest.Mo
 
 def test_a_schedule_lowers_the_bound_of_a_losing_streak() -> None:
     """A streak that is past the bound of the night trips when the night begins."""
-    night = {"from": "22:00", "to": "03:00", "max": 2}
+    night = CeilingSlot(from_="22:00", to="03:00", max=2.0)
     world = World(limit("loss_streak", max=5, schedule=(night,)))
     world.step(*(ev.Pnl(amount=-1.0, id=str(n), strategy="mm") for n in range(3)))
     assert world.state("loss_streak", "strategy:mm") == "closed"
@@ -117,7 +118,7 @@ def test_a_schedule_lowers_the_bound_of_a_losing_streak() -> None:
 
 def test_a_bound_that_rises_trips_nothing() -> None:
     """A streak within the new bound stays where it is."""
-    night = {"from": "22:00", "to": "03:00", "max": 9}
+    night = CeilingSlot(from_="22:00", to="03:00", max=9.0)
     world = World(limit("loss_streak", max=5, schedule=(night,)))
     world.step(*(ev.Pnl(amount=-1.0, id=str(n), strategy="mm") for n in range(4)))
     hours(world, "22:00")

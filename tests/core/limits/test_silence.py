@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from riskmon.core import events as ev
-from riskmon.core.constraints import ParamFaults
+from riskmon.core.limits.silence import StalenessParams
 from riskmon.core.timers import NEVER_NS
-from tests.core import OMS, SECOND, World, balances, error, fill, latency, limit, price
+from tests.core import OMS, SECOND, World, balances, error, faults, fill, latency, limit, price
 
 VENUE = "venue:kraken"
 MM = "strategy:mm"
@@ -162,8 +162,8 @@ def test_a_stream_that_never_came_is_missed_from_the_first_event_on() -> None:
 
 def test_only_types_that_name_a_venue_are_streams() -> None:
     """A stream that no event of a venue belongs to is refused."""
-    with pytest.raises(ParamFaults, match="'pnl' is none of"):
-        limit("staleness", max=1.0, streams=("pnl",))
+    (fault,) = faults(StalenessParams, max=1.0, streams=["price", "pnl"])
+    assert fault.startswith("streams[1]: must be one of")
 
 
 def test_it_recovers_after_an_event_and_the_confirmed_cancel() -> None:
