@@ -26,7 +26,7 @@ That is why live running, recovery after a crash, replay and backtests are one c
 6. Return an :class:`~riskmon.core.decisions.Outcome`: answers, and decisions in the order in which
    they were made. The levels of the gate are state (``Engine.levels``), not messages.
 
-A step may be cut into pieces (``instant``); the result does not depend on the cuts.
+A step may be cut into pieces (``engine.Instant``); the result does not depend on the cuts.
 
 **A breaker** is one limit over one scope. Its *limit* (``limits``) measures: a state limit is a
 function of the book, a sample limit of samples, an order limit judges one order. Its *state*
@@ -39,6 +39,6 @@ breakers of the account, and the level that they leave to each scope.
 and from the configuration when an engine is restored.
 
 Imports go one way: ``book``, then ``limits``, then ``breakers``, then ``reports``, ``checks``,
-``operate`` and ``viewing``, then ``engine``. ``events`` and ``decisions`` are all inputs and all
+``operate`` and ``view``, then ``engine``. ``events`` and ``decisions`` are all inputs and all
 outputs; ``admission`` refuses a batch that names more than there is room for.
 """

@@ -28,6 +28,14 @@ EXAMINED_OF_ONE = 8  # to examine so many is as much work as to apply one
 
 Row = tuple[str, ...]
 
+# The tables, by the words for their rows.
+_ASSETS = "assets"
+_BALANCES = "balances of venues"
+_PRICES = "prices of symbols at venues"
+_POSITIONS = "positions"
+_OF_STRATEGIES = "assets of strategies"
+_ORDERS = "permitted orders"
+
 # The kinds of scopes that each type of event names, with what reads the name.
 Names = tuple[tuple[str, Callable[[ev.Event], str | None]], ...]
 _SCOPES_OF: dict[type[ev.Event], Names] = {
@@ -89,11 +97,11 @@ class Admission:
         counts = Counter(map(type, events))
         if ev.Balances in counts:
             counts[ev.Balances] = sum(len(one.assets) for one in events if type(one) is ev.Balances)
-        needed: dict[str, int] = {}
+        needed: Counter[str] = Counter()
         for kind, count in counts.items():
-            for table, rows in _ROWS_OF.get(kind, ()):
-                needed[table] = needed.get(table, 0) + rows * count
-        self._sizes = {table: _size(table, self._book, self._orders) for table in needed}
+            for table in _TABLES_OF.get(kind, ()):
+                needed[table] += count
+        self._sizes = {table: self._size(table) for table in needed}
         return any(self._sizes[table] + rows > self._max_rows for table, rows in needed.items())
 
     def _note(self, event: ev.Event) -> Iterator[int]:
@@ -105,18 +113,34 @@ class Admission:
                 self._refuse(table, len(new.get(table, ())))
                 yield AT_ONCE // EXAMINED_OF_ONE
 
+    def _size(self, table: str) -> int:
+        """How many rows a table has."""
+        state = self._book.state
+        if table == _ASSETS:
+            return len(self._book.worths.holders)
+        if table == _BALANCES:
+            venues = state.venues.venues.values()
+            return sum(len(one.assets) + len(one.gone_wall_ns) for one in venues)
+        if table == _PRICES:
+            return self._book.prices.marked
+        if table == _POSITIONS:
+            return len(state.positions.positions)
+        if table == _OF_STRATEGIES:
+            return sum(len(one.amounts) for one in state.positions.strategies.values())
+        return len(self._orders.reserved)
+
     def _is_known(self, table: str, row: Row) -> bool:
         state = self._book.state
-        if table == "assets":
+        if table == _ASSETS:
             return row[0] in self._book.worths.holders
-        if table == "balances":
+        if table == _BALANCES:
             venue = state.venues.venues.get(row[0])
             return venue is not None and (row[1] in venue.assets or row[1] in venue.gone_wall_ns)
-        if table == "prices":
+        if table == _PRICES:
             return row[1] in state.prices.marks.get(row[0], ())
-        if table == "positions":
+        if table == _POSITIONS:
             return "|".join(row) in state.positions.positions
-        if table == "strategies":
+        if table == _OF_STRATEGIES:
             ledger = state.positions.strategies.get(row[0])
             return ledger is not None and row[1] in ledger.amounts
         return row[0] in self._orders.reserved
@@ -135,74 +159,48 @@ class Admission:
         size = self._sizes.get(table, 0)
         if size + new > self._max_rows:
             raise TooManyScopes(
-                f"{new} new {_WORDS[table]} beside {size}, and only {self._max_rows} "
+                f"{new} new {table} beside {size}, and only {self._max_rows} "
                 f"({ROWS} x max_scopes) allowed: raise max_scopes"
             )
 
 
-_WORDS = {
-    "assets": "assets",
-    "balances": "balances of venues",
-    "prices": "prices of symbols at venues",
-    "positions": "positions",
-    "strategies": "assets of strategies",
-    "orders": "permitted orders",
+# The tables that an event of a type may need a row in, two in one named twice; `Balances`: for each
+# asset.
+_TABLES_OF: dict[type[ev.Event], tuple[str, ...]] = {
+    ev.Balance: (_BALANCES, _ASSETS),
+    ev.Balances: (_BALANCES, _ASSETS),
+    ev.CashFlow: (_BALANCES, _ASSETS),
+    ev.Price: (_PRICES,),
+    ev.Fill: (_PRICES, _POSITIONS, _POSITIONS, _OF_STRATEGIES, _ASSETS),
+    ev.Position: (_POSITIONS,),
+    ev.Check: (_ORDERS,),
 }
-
-
-# The rows that an event of a type may need at the most: `balances`, for each asset.
-_ROWS_OF: dict[type[ev.Event], tuple[tuple[str, int], ...]] = {
-    ev.Balance: (("balances", 1), ("assets", 1)),
-    ev.Balances: (("balances", 1), ("assets", 1)),
-    ev.CashFlow: (("balances", 1), ("assets", 1)),
-    ev.Price: (("prices", 1),),
-    ev.Fill: (("prices", 1), ("positions", 2), ("strategies", 1), ("assets", 1)),
-    ev.Position: (("positions", 1),),
-    ev.Check: (("orders", 1),),
-}
-
-
-def _size(table: str, book: Portfolio, orders: ReservationsState) -> int:
-    """How many rows a table has."""
-    state = book.state
-    if table == "assets":
-        return len(book.worths.holders)
-    if table == "balances":
-        venues = state.venues.venues.values()
-        return sum(len(one.assets) + len(one.gone_wall_ns) for one in venues)
-    if table == "prices":
-        return book.prices.marked
-    if table == "positions":
-        return len(state.positions.positions)
-    if table == "strategies":
-        return sum(len(one.amounts) for one in state.positions.strategies.values())
-    return len(orders.reserved)
 
 
 def _rows(event: ev.Event, book: Portfolio) -> Iterator[tuple[str, Row]]:
     """The rows that an event may need."""
     if isinstance(event, ev.Price):
-        yield "prices", (event.symbol, event.venue or "")
+        yield _PRICES, (event.symbol, event.venue or "")
     elif isinstance(event, (ev.Balance, ev.CashFlow)):
-        yield "balances", (event.venue, event.asset)
-        yield "assets", (event.asset,)
+        yield _BALANCES, (event.venue, event.asset)
+        yield _ASSETS, (event.asset,)
     elif isinstance(event, ev.Balances):
         held = book.state.venues.venues.get(event.venue)
         known = held.assets if held is not None else {}
         for asset, amount in event.assets.items():
             if asset not in known and (amount.free or amount.locked):
-                yield "balances", (event.venue, asset)
-                yield "assets", (asset,)
+                yield _BALANCES, (event.venue, asset)
+                yield _ASSETS, (asset,)
     elif isinstance(event, ev.Position):
-        yield "positions", (event.venue, event.symbol, "")
+        yield _POSITIONS, (event.venue, event.symbol, "")
     elif isinstance(event, ev.Fill):
-        yield "prices", (event.symbol, event.venue)
-        yield "positions", (event.venue, event.symbol, "")
+        yield _PRICES, (event.symbol, event.venue)
+        yield _POSITIONS, (event.venue, event.symbol, "")
         if event.strategy:
-            yield "positions", (event.venue, event.symbol, event.strategy)
+            yield _POSITIONS, (event.venue, event.symbol, event.strategy)
             if event.fee_asset:
-                yield "strategies", (event.strategy, event.fee_asset)
+                yield _OF_STRATEGIES, (event.strategy, event.fee_asset)
         if event.fee_asset:
-            yield "assets", (event.fee_asset,)
+            yield _ASSETS, (event.fee_asset,)
     elif isinstance(event, ev.Check) and event.id is not None:
-        yield "orders", (event.id,)
+        yield _ORDERS, (event.id,)

@@ -76,12 +76,11 @@ def _lowers(facts: Facts, intent: Intent) -> bool:
 def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[str]) -> list[Violation]:
     """The limits that the order would take past their bounds."""
     found: list[Violation | None] = []
+    counts = not intent.order.simulate
     for scope in scopes:
         for sizing in board.sizing.get(scope, ()):
-            if sizing.state.state == "disabled":
-                continue
             size = sizing.limit.size(facts, intent)
-            if isinstance(size, Unknown):
+            if type(size) is Unknown:
                 # Whatever the size is, an order that closes lowers it.
                 found.append(None if _lowers(facts, intent) else _unknown(sizing))
                 continue
@@ -91,22 +90,21 @@ def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[str]) -> 
         for ordering in board.ordering.get(scope, ()):
             if ordering.state.state == "disabled":
                 continue
-            bound = ordering.bound
-            value = ordering.limit.judge(facts, intent, bound)
-            if not intent.order.simulate:
-                count = ordering.limit.record(facts, intent)
-                if count is not None:
-                    reason = ordering.limit.describe(count, bound)
-                    ordering.open("breach_freeze", reason, value=count)
-            if isinstance(value, Unknown):
+            judging, bound = ordering.limit, ordering.bound
+            value = judging.judge(facts, intent, bound)
+            if counts and (count := judging.record(facts, intent)) is not None:
+                ordering.open("breach_freeze", judging.describe(count, bound), value=count)
+            if type(value) is Unknown:
                 found.append(_unknown(ordering))
-            elif ordering.limit.is_past(value, bound):
+            elif judging.is_past(value, bound):
                 found.append(_exceed(intent, ordering, value))
     return [one for one in found if one is not None]
 
 
 def _exceed(intent: Intent, breaker: Breaker[Limit], value: float) -> Violation | None:
     """The order would take a limit past its bound: count the breach, and trip if it trips."""
+    if breaker.state.state == "disabled":
+        return None
     if not intent.order.simulate:
         breaker.state.breaches_total += 1
         if breaker.rule.shuts and breaker.state.state in ("closed", "half_open"):
@@ -119,7 +117,8 @@ def _exceed(intent: Intent, breaker: Breaker[Limit], value: float) -> Violation 
 
 def _unknown(breaker: Breaker[Limit]) -> Violation | None:
     """A limit whose value with the order is unknown refuses it."""
-    if breaker.rule.params.on_unknown == "ignore" or not breaker.rule.refuses:
+    rule = breaker.rule
+    if breaker.state.state == "disabled" or rule.params.on_unknown == "ignore" or not rule.refuses:
         return None
     return breaker.violated_by(None, None)
 
@@ -128,11 +127,12 @@ def _admit(board: Board, facts: Facts, intent: Intent, scopes: list[str]) -> Non
     """Reserve a permitted order, and count it in the limits on orders."""
     notional = None if isinstance(intent.notional, Unknown) else abs(intent.notional)
     facts.orders.reserve(intent.order, notional, facts.now_ns)
-    for scope in scopes:
-        for breaker in board.ordering.get(scope, ()):
-            breaker.limit.commit(facts, intent, breaker.bound)
-            if board.half_open:
-                breaker.probe(good=True)  # a good order is the only sample of such a limit
+    permitted = [breaker for scope in scopes for breaker in board.ordering.get(scope, ())]
+    for breaker in permitted:
+        breaker.limit.commit(facts, intent, breaker.bound)
+    if board.half_open:
+        for breaker in permitted:
+            breaker.probe(good=True)  # a good order is the only sample of such a limit
 
 
 def _take_permits(board: Board, scopes: list[str], *, simulate: bool) -> list[Violation]:

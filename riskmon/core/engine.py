@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from riskmon.core import events as ev
 from riskmon.core.admission import Admission
@@ -25,7 +26,6 @@ from riskmon.core.breakers.rules import STOP, STORAGE, UNCLEAN_START
 from riskmon.core.checks import check, checked_scopes
 from riskmon.core.config import EngineConfig, default_limits, load
 from riskmon.core.decisions import Decision, Outcome, Record, RecordKind
-from riskmon.core.instant import Instant
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import SizeLimit, StateLimit
 from riskmon.core.limits.losses import LossLimit
@@ -34,8 +34,7 @@ from riskmon.core.reports import Handler, Reports
 from riskmon.core.state import State, decode, encode
 from riskmon.core.timers import BREAKER_TIMERS, CHANGE, RESERVATION, SWEEP, TimerKey, Timers
 from riskmon.core.topics import EQUITY, EVENTS, HEARTBEAT, VENUE_EQUITY, scope_name
-from riskmon.core.view import FiguresView, View
-from riskmon.core.viewing import figures, view
+from riskmon.core.view import FiguresView, View, figures, view
 
 AT_ONCE = 16  # units of work that are not interrupted, at the least
 RUN_MAX = 500  # latencies in a row that are applied at once …
@@ -44,6 +43,28 @@ RESTART_MAX = 4  # a start comes with the configuration, and nothing else
 _STORAGE_FAILED = (
     "a write of the journal failed: a trip or a freeze may be lost; check positions and orders"
 )
+
+
+class Instant:
+    """An instant that is applied in pieces: advance it until it is over.
+
+    Work is counted in units, each of some microseconds: an event, a new amount, an asset or a
+    symbol that is derived again, a limit that is evaluated. So the pieces do not depend on a clock.
+    """
+
+    def __init__(self, pieces: Iterator[int], outcome: Outcome) -> None:
+        self._pieces = pieces
+        self._outcome = outcome
+        self.work = 0  # units that are done
+
+    def advance(self, budget: int) -> Outcome | None:
+        """Do at least one and about ``budget`` units of work; the outcome when all is done."""
+        until = self.work + budget
+        for done in self._pieces:
+            self.work += done
+            if self.work >= until:
+                return None
+        return self._outcome
 
 
 class Engine:
@@ -61,7 +82,7 @@ class Engine:
             ev.Configured: self._on_configured,
             ev.Operate: self._on_operate,
             ev.Check: self._on_check,
-            ev.CancelSent: self._on_cancel_sent,
+            ev.CancelSent: lambda event: self._cancels.on_sent(event, self.state.now_ns),
             ev.CancelAnswered: self._on_cancel_answered,
         }
 
@@ -107,7 +128,8 @@ class Engine:
         :class:`TooManyScopes` as :meth:`admit` does, and changes nothing then.
         """
         self._outcome = Outcome()
-        return Instant(self._admitted(events, now_ns, wall_ns), self._outcome)
+        pieces = chain(self._admission(events), self._instant(events, now_ns, wall_ns))
+        return Instant(pieces, self._outcome)
 
     def snapshot(self) -> bytes:
         """The whole state, with the configuration in force."""
@@ -196,10 +218,6 @@ class Engine:
         self._outcome.decisions.append(decision)
 
     # -- an instant -------------------------------------------------------------------------------
-
-    def _admitted(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> Iterator[int]:
-        yield from self._admission(events)
-        yield from self._instant(events, now_ns, wall_ns)
 
     def _admission(self, events: Sequence[ev.Event]) -> Iterator[int]:
         state = self.state
@@ -338,14 +356,9 @@ class Engine:
             self._board.without_limit(STOP, "account").open("trip", "riskmon is stopping")
 
     def _record(self, kind: RecordKind, record_id: str, reason: str) -> None:
+        at_ns, generation = self.state.wall_ns, self.generation
         self._emit(
-            Record(
-                id=record_id,
-                kind=kind,
-                at_ns=self.state.wall_ns,
-                generation=self.generation,
-                reason=reason,
-            )
+            Record(id=record_id, kind=kind, at_ns=at_ns, generation=generation, reason=reason)
         )
 
     def _on_configured(self, event: ev.Configured) -> None:
@@ -384,9 +397,6 @@ class Engine:
             for reason in answer.reasons:
                 state.blocked[reason.limit] = state.blocked.get(reason.limit, 0) + 1
         self._outcome.answers.append(answer)
-
-    def _on_cancel_sent(self, event: ev.CancelSent) -> None:
-        self._cancels.on_sent(event, self.state.now_ns)
 
     def _on_cancel_answered(self, event: ev.CancelAnswered) -> None:
         state = self.state

@@ -4,7 +4,7 @@ Two families share one tagged union, so that one journal holds both:
 
 * reports from outside (``Latency`` … ``Heartbeat``): the body of ``POST /v1/events``, which
   :mod:`riskmon.core.parsing` decodes; ``validate`` checks what the decoder cannot (names, ids and
-  amounts, by the rules of :mod:`riskmon.core.fields`);
+  amounts, by the rules of :mod:`riskmon.core.fields`) and makes each amount a float;
 * events that the sidecar adds (``Tick`` … ``CancelAnswered``): time, starts, configuration,
   operators' calls, checks of orders, and the progress of a cancel.
 """
@@ -21,6 +21,7 @@ from riskmon.core.fields import (
     Amount,
     check_id,
     check_name,
+    check_names,
     divisor,
     divisor_or_zero,
     finite,
@@ -52,10 +53,6 @@ class _Reported(
 ):
     at: datetime | None = None  # when it happened; without it, the time of its arrival
 
-    def validate(self) -> None:
-        """Raise ``BadEvents`` for a field that breaks its rule; make each amount a float."""
-        raise NotImplementedError
-
 
 class Latency(_Reported, tag="latency"):
     """One timed answer of a venue; ``seconds`` from request to answer."""
@@ -66,9 +63,7 @@ class Latency(_Reported, tag="latency"):
     strategy: str | None = None
 
     def validate(self) -> None:
-        check_name(self.venue, "venue")
-        check_name(self.operation, "operation")
-        check_name(self.strategy, "strategy")
+        check_names(venue=self.venue, operation=self.operation, strategy=self.strategy)
         self.seconds = not_negative(self.seconds, "seconds")
 
 
@@ -82,9 +77,7 @@ class Error(_Reported, tag="error"):
     strategy: str | None = None
 
     def validate(self) -> None:
-        check_name(self.venue, "venue")
-        check_name(self.operation, "operation")
-        check_name(self.strategy, "strategy")
+        check_names(venue=self.venue, operation=self.operation, strategy=self.strategy)
         if self.seconds is not None:
             self.seconds = not_negative(self.seconds, "seconds")
 
@@ -98,8 +91,7 @@ class Balance(_Reported, tag="balance"):
     locked: Amount = 0.0
 
     def validate(self) -> None:
-        check_name(self.venue, "venue")
-        check_name(self.asset, "asset")
+        check_names(venue=self.venue, asset=self.asset)
         self.free = finite(self.free, "free")
         self.locked = finite(self.locked, "locked")
 
@@ -129,8 +121,7 @@ class Price(_Reported, tag="price"):
     venue: str | None = None
 
     def validate(self) -> None:
-        check_name(self.symbol, "symbol")
-        check_name(self.venue, "venue")
+        check_names(symbol=self.symbol, venue=self.venue)
         self.price = divisor(self.price, "price")
 
 
@@ -149,10 +140,9 @@ class Fill(_Reported, tag="fill"):
     order_id: str | None = None
 
     def validate(self) -> None:
-        check_name(self.venue, "venue")
-        check_name(self.symbol, "symbol")
-        check_name(self.fee_asset, "fee_asset")
-        check_name(self.strategy, "strategy")
+        check_names(
+            venue=self.venue, symbol=self.symbol, fee_asset=self.fee_asset, strategy=self.strategy
+        )
         self.quantity = positive(self.quantity, "quantity")
         self.price = divisor(self.price, "price")
         self.fee = finite(self.fee, "fee")
@@ -174,9 +164,7 @@ class Order(_Reported, tag="order"):
     strategy: str | None = None
 
     def validate(self) -> None:
-        check_name(self.venue, "venue")
-        check_name(self.symbol, "symbol")
-        check_name(self.strategy, "strategy")
+        check_names(venue=self.venue, symbol=self.symbol, strategy=self.strategy)
         if self.quantity is not None:
             self.quantity = positive(self.quantity, "quantity")
         if self.remaining is not None:
@@ -196,8 +184,7 @@ class Position(_Reported, tag="position"):
     contract_size: Amount | None = None
 
     def validate(self) -> None:
-        check_name(self.venue, "venue")
-        check_name(self.symbol, "symbol")
+        check_names(venue=self.venue, symbol=self.symbol)
         self.quantity = finite(self.quantity, "quantity")
         self.entry_price = divisor_or_zero(self.entry_price, "entry_price")
         if self.contract_size is not None:
@@ -226,8 +213,7 @@ class CashFlow(_Reported, tag="cash_flow"):
     id: str
 
     def validate(self) -> None:
-        check_name(self.venue, "venue")
-        check_name(self.asset, "asset")
+        check_names(venue=self.venue, asset=self.asset)
         self.amount = finite(self.amount, "amount")
         check_id(self.id, "id")
 
@@ -262,9 +248,7 @@ class Heartbeat(_Reported, tag="heartbeat"):
     final: bool = False
 
     def validate(self) -> None:
-        check_name(self.venue, "venue")
-        check_name(self.symbol, "symbol")
-        check_name(self.strategy, "strategy")
+        check_names(venue=self.venue, symbol=self.symbol, strategy=self.strategy)
 
 
 Reported = (
@@ -284,18 +268,10 @@ Reported = (
 )
 
 # The types of events that name a venue.
-STREAMS = (
-    "latency",
-    "error",
-    "balance",
-    "balances",
-    "price",
-    "fill",
-    "order",
-    "position",
-    "cash_flow",
-    "open_orders",
-    "heartbeat",
+STREAMS = tuple(
+    str(kind.__struct_config__.tag)
+    for kind in Reported.__args__
+    if "venue" in kind.__struct_fields__
 )
 
 # -- added by the sidecar -----------------------------------------------------------------------

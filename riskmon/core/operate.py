@@ -8,16 +8,18 @@ names it. ``freeze`` alone is never refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Literal
+
+from msgspec.structs import replace
 
 from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.breakers.board import Board
 from riskmon.core.breakers.breaker import Breaker
 from riskmon.core.breakers.rules import MANUAL, WITHOUT_LIMIT
 from riskmon.core.breakers.state import BreakerState
-from riskmon.core.breakers.transitions import LOOSENS, TRANSITIONS, Cause
+from riskmon.core.breakers.transitions import LOOSENS, TRANSITIONS
 from riskmon.core.constraints import MAX_SECONDS
 from riskmon.core.decisions import (
     LEVEL_NAMES,
@@ -51,15 +53,15 @@ _FIRST: dict[str, dict[StateName, str]] = {
 class _RefusedError(Exception):
     def __init__(
         self,
-        status: Literal[404, 409],
         detail: str,
+        status: Literal[404, 409] = 409,
         *,
-        near: Sequence[str] = (),
-        would_trip: Sequence[Violation] = (),
+        near: list[str] | None = None,
+        would_trip: list[Violation] | None = None,
     ) -> None:
-        super().__init__(detail)
-        self.status, self.detail = status, detail
-        self.near, self.would_trip = list(near), list(would_trip)
+        self.answer = OperateAnswer(
+            status=status, detail=detail, near=near or [], would_trip=would_trip or []
+        )
 
 
 def operate(board: Board, book: Portfolio, call: Operate) -> OperateAnswer:
@@ -70,23 +72,40 @@ def operate(board: Board, book: Portfolio, call: Operate) -> OperateAnswer:
         _permit(board, book, call, breakers)
         detail = _left_alone(call, breakers)
         if not call.preview:
-            _ACTIONS[call.action](board, book, call, breakers)
-        answer = _answer(board, call, breakers, detail)
+            _carry_out(book, call, breakers)
+        answer = OperateAnswer(status=200, detail=detail)
     except _RefusedError as refusal:
-        answer = _answer(board, call, breakers, refusal.detail, refusal)
+        answer = refusal.answer
+    answer = replace(
+        answer,
+        generation=board.state.generation,
+        level=LEVEL_NAMES[board.levels.get(call.scope, 0)],
+        breakers=[_shown(breaker) for breaker in breakers],
+    )
     if not call.preview and (call.recorded or answer.status == 200):
         _record(board, call, answer)
     return answer
+
+
+def _carry_out(book: Portfolio, call: Operate, breakers: list[Breaker[Limit]]) -> None:
+    if call.rebase and call.action in LOOSENS:
+        book.rebase()
+    for breaker in breakers:
+        if call.action in ("freeze", "trip"):
+            breaker.open(call.action, call.reason, by=call.by)
+        elif call.action == "disable":
+            breaker.disable(call.for_seconds, call.by)
+        else:
+            breaker.close(call.action, call.reason, by=call.by)
 
 
 # -- addressed breakers ----------------------------------------------------------------------------
 
 
 def _addressed(board: Board, call: Operate) -> list[Breaker[Limit]]:
-    if call.scope not in board.state.scopes:
-        raise _RefusedError(
-            404, f"no scope {call.scope!r}", near=_near(call.scope, board.state.scopes)
-        )
+    scopes = board.state.scopes
+    if call.scope not in scopes:
+        raise _RefusedError(f"no scope {call.scope!r}", 404, near=_near(call.scope, scopes))
     if call.action in ("freeze", "trip") and call.limit in (None, MANUAL):
         if call.preview and board.find(MANUAL, call.scope) is None:
             rule, state = WITHOUT_LIMIT[MANUAL], BreakerState(MANUAL, call.scope)
@@ -97,10 +116,8 @@ def _addressed(board: Board, call: Operate) -> list[Breaker[Limit]]:
         return [breaker for breaker in here if _concerns(call.action, breaker)]
     found = [breaker for breaker in here if breaker.rule.name == call.limit]
     if not found:
-        known = [breaker.rule.name for breaker in here]
-        raise _RefusedError(
-            404, f"no limit {call.limit!r} over {call.scope}", near=_near(call.limit, known)
-        )
+        near = _near(call.limit, [breaker.rule.name for breaker in here])
+        raise _RefusedError(f"no limit {call.limit!r} over {call.scope}", 404, near=near)
     return found
 
 
@@ -125,7 +142,7 @@ def _permit(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker
         if breaker.state.state in barred
     ]
     if wrong:
-        raise _RefusedError(409, "; ".join(wrong))
+        raise _RefusedError("; ".join(wrong))
     if call.action == "disable":
         _permit_disabling(call, breakers)
     if call.rebase and call.action != "freeze":
@@ -137,19 +154,19 @@ def _permit(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker
 def _permit_disabling(call: Operate, breakers: list[Breaker[Limit]]) -> None:
     pseudo = [b for b in breakers if b.rule.name in WITHOUT_LIMIT]
     if pseudo:
-        raise _RefusedError(409, f"{_names(pseudo)} is no limit: it is never out of service")
+        raise _RefusedError(f"{_names(pseudo)} is no limit: it is never out of service")
     if not 0 < call.for_seconds <= MAX_SECONDS:
-        raise _RefusedError(409, "`for` must be above 0 and at most 1e9 seconds")
+        raise _RefusedError("`for` must be above 0 and at most 1e9 seconds")
 
 
 def _permit_rebasing(book: Portfolio, call: Operate) -> None:
     if call.action not in LOOSENS:
-        raise _RefusedError(409, f"`rebase` goes with reset and unfreeze, not with {call.action}")
+        raise _RefusedError(f"`rebase` goes with reset and unfreeze, not with {call.action}")
     equity = book.settled_equity
     if isinstance(equity, Unknown):
-        raise _RefusedError(409, f"cannot rebase, equity is unknown: {equity.reason}")
+        raise _RefusedError(f"cannot rebase, equity is unknown: {equity.reason}")
     if equity <= 0:
-        raise _RefusedError(409, f"cannot rebase: equity is {equity:g}, and capital is above 0")
+        raise _RefusedError(f"cannot rebase: equity is {equity:g}, and capital is above 0")
 
 
 def _left_alone(call: Operate, breakers: list[Breaker[Limit]]) -> str:
@@ -166,16 +183,15 @@ def _left_alone(call: Operate, breakers: list[Breaker[Limit]]) -> str:
 
 def _permit_loosening(board: Board, call: Operate, breakers: list[Breaker[Limit]]) -> None:
     if call.generation is None:
-        raise _RefusedError(409, "give the generation that you have seen (GET /v1/state)")
+        raise _RefusedError("give the generation that you have seen (GET /v1/state)")
     changed = [b for b in breakers if b.state.generation > call.generation]
     if changed:
         raise _RefusedError(
-            409, f"{_names(changed)} changed since generation {call.generation}: look again"
+            f"{_names(changed)} changed since generation {call.generation}: look again"
         )
     unconfirmed = [b for b in breakers if not board.cancels.is_confirmed(b.state.incident)]
     if unconfirmed and not call.force:
         raise _RefusedError(
-            409,
             f"the cancel of {_names(unconfirmed)} is not confirmed: orders may rest; "
             "wait, or use force",
         )
@@ -183,7 +199,6 @@ def _permit_loosening(board: Board, call: Operate, breakers: list[Breaker[Limit]
     if again:
         what = ", ".join(f"{blame.limit} over {blame.scope}" for blame in again)
         raise _RefusedError(
-            409,
             f"{what} would trip again at once: let the cause pass"
             f"{', or rebase' if not call.rebase else ''}",
             would_trip=again,
@@ -192,49 +207,12 @@ def _permit_loosening(board: Board, call: Operate, breakers: list[Breaker[Limit]
 
 def _would_trip(call: Operate, breaker: Breaker[Limit]) -> Violation | None:
     limit, value = breaker.limit, breaker.state.value
-    if not isinstance(limit, StateLimit) or value is None:
+    if not (breaker.rule.shuts and isinstance(limit, StateLimit)) or value is None:
         return None
-    if call.rebase and EQUITY in limit.topics:
+    if (call.rebase and EQUITY in limit.topics) or not limit.is_past(value, breaker.bound):
         return None
-    return (
-        breaker.violation() if breaker.rule.shuts and limit.is_past(value, breaker.bound) else None
-    )
+    return breaker.violation()
 
-
-# -- changes ---------------------------------------------------------------------------------------
-
-
-def _shut(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker[Limit]]) -> None:
-    cause: Cause = "freeze" if call.action == "freeze" else "trip"
-    for breaker in breakers:
-        breaker.open(cause, call.reason, by=call.by)
-
-
-def _loosen(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker[Limit]]) -> None:
-    if call.rebase:
-        book.rebase()
-    for breaker in breakers:
-        breaker.close(call.action, call.reason, by=call.by)
-
-
-def _disable(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker[Limit]]) -> None:
-    for breaker in breakers:
-        breaker.disable(call.for_seconds, call.by)
-
-
-def _enable(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker[Limit]]) -> None:
-    for breaker in breakers:
-        breaker.close("enable", call.reason, by=call.by)
-
-
-_ACTIONS = {
-    "freeze": _shut,
-    "trip": _shut,
-    "unfreeze": _loosen,
-    "reset": _loosen,
-    "disable": _disable,
-    "enable": _enable,
-}
 
 # -- answers ---------------------------------------------------------------------------------------
 
@@ -243,35 +221,22 @@ def _names(breakers: list[Breaker[Limit]]) -> str:
     return ", ".join(f"{breaker.rule.name} over {breaker.state.scope}" for breaker in breakers)
 
 
-def _answer(
-    board: Board,
-    call: Operate,
-    breakers: list[Breaker[Limit]],
-    detail: str,
-    refusal: _RefusedError | None = None,
-) -> OperateAnswer:
-    return OperateAnswer(
-        status=200 if refusal is None else refusal.status,
-        detail=detail,
-        generation=board.state.generation,
-        level=LEVEL_NAMES[board.levels.get(call.scope, 0)],
-        breakers=[
-            AddressedBreaker(
-                limit=breaker.rule.name,
-                scope=breaker.state.scope,
-                state=breaker.state.state,
-                generation=breaker.state.generation,
-                reason=breaker.state.reason,
-                incident=breaker.state.incident,
-            )
-            for breaker in breakers
-        ],
-        near=[] if refusal is None else refusal.near,
-        would_trip=[] if refusal is None else refusal.would_trip,
+def _shown(breaker: Breaker[Limit]) -> AddressedBreaker:
+    state = breaker.state
+    return AddressedBreaker(
+        limit=breaker.rule.name,
+        scope=state.scope,
+        state=state.state,
+        generation=state.generation,
+        reason=state.reason,
+        incident=state.incident,
     )
 
 
 def _record(board: Board, call: Operate, answer: OperateAnswer) -> None:
+    outcome = answer.detail
+    if answer.status == 200:
+        outcome = f"done: {outcome}" if outcome else "done"
     board.emit(
         Record(
             id=board.state.next_operation_id(),
@@ -284,10 +249,6 @@ def _record(board: Board, call: Operate, answer: OperateAnswer) -> None:
             by=call.by,
             peer=call.peer,
             action=call.action,
-            outcome=answer.detail if answer.status != 200 else _done(answer.detail),
+            outcome=outcome,
         )
     )
-
-
-def _done(detail: str) -> str:
-    return f"done: {detail}" if detail else "done"

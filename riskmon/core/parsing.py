@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import chain
 
 import msgspec
 
@@ -46,7 +47,7 @@ class Parsing:
         self.events: list[Reported] = []
         self._body = body
         self._wall_ns = wall_ns
-        self._pieces = self._parse(lines=lines)
+        self._pieces = chain(self._decode_lines() if lines else self._decode(), self._check())
 
     def __iter__(self) -> Iterator[None]:
         return self._pieces
@@ -57,15 +58,7 @@ class Parsing:
             pass
         return self.events
 
-    def _parse(self, *, lines: bool) -> Iterator[None]:
-        if lines:
-            yield from self._decode_lines()
-        else:
-            self._decode()
-        yield
-        yield from self._check()
-
-    def _decode(self) -> None:
+    def _decode(self) -> Iterator[None]:
         body = self._body
         is_array = body.lstrip(b" \t\r\n").startswith(b"[")
         try:
@@ -78,6 +71,7 @@ class Parsing:
             raise BadEvents("not UTF-8", offset=_utf8_offset(body)) from fault
         except RecursionError:
             raise BadEvents("nested too deeply for an event", index=0) from None
+        yield
 
     def _decode_lines(self) -> Iterator[None]:
         events = self.events
@@ -96,6 +90,7 @@ class Parsing:
                 raise BadEvents(f"line {number} is not UTF-8", line=number) from None
             except RecursionError:
                 raise BadEvents(f"line {number} is nested too deeply", line=number) from None
+        yield
 
     def _check(self) -> Iterator[None]:
         """Check what the decoder cannot: names, ids, amounts, times."""
@@ -140,7 +135,7 @@ _PATH = re.compile(r" - at `\$(?:\[(\d+)\])?\.?([^`]*)`\Z")
 _NAMED = re.compile(r"field `([^`]+)`")
 
 
-def _misfit(message: str, index: int | None = None) -> BadEvents:
+def _misfit(message: str, index: int = 0) -> BadEvents:
     """Return the fault that msgspec describes, with the place taken out of its text."""
     path = _PATH.search(message)
     field = None
@@ -150,8 +145,6 @@ def _misfit(message: str, index: int | None = None) -> BadEvents:
         field = path[2] or None
     if named := _NAMED.search(message):
         field = f"{field}.{named[1]}" if field else named[1]
-    if index is None:
-        index = 0
     return BadEvents(message, index=index, field=field)
 
 

@@ -8,6 +8,7 @@ the instant, by the topics that are marked here and in the book.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from riskmon.core import events as ev
@@ -17,6 +18,7 @@ from riskmon.core.breakers.board import Board
 from riskmon.core.breakers.observers import is_run, observe, probe
 from riskmon.core.config import EngineConfig
 from riskmon.core.limits.facts import EdgeReport, Facts
+from riskmon.core.limits.limit import Sample
 from riskmon.core.state import State
 from riskmon.core.topics import EDGE, EVENTS, HEARTBEAT, subject
 
@@ -81,10 +83,9 @@ class Reports:
         if self._any_staleness:
             self._book.dirty[f"{EVENTS}:{venue}"] = True
 
-    def _is_late(self, event: ev.Reported) -> bool:
+    def _is_late(self, at: datetime) -> bool:
         """Whether it happened too long ago to be a sample of now."""
-        at = event.at
-        return at is not None and self.state.wall_ns - ev.datetime_ns(at) > LATE_NS
+        return self.state.wall_ns - ev.datetime_ns(at) > LATE_NS
 
     def _is_new(self, key: str) -> bool:
         """Whether a fact is reported for the first time; duplicates are counted."""
@@ -95,21 +96,22 @@ class Reports:
         return new
 
     def _observe(self, event: ev.Latency | ev.Error | ev.Fill | ev.Price) -> None:
-        if event.at is None or not self._is_late(event):
-            board = self._board
-            breakers = board.observers.of(event)
-            if board.half_open:
-                probe(breakers, event)
-            observe(breakers, event, board.now_ns)
+        """Deliver a sample, unless it is late, to the limits that read it."""
+        if event.at is None or not self._is_late(event.at):
+            self._deliver(event)
 
     def _observe_closes(self) -> None:
-        positions, board = self._book.positions, self._board
+        positions = self._book.positions
         closes, positions.closes = positions.closes, []
         for close in closes:
-            breakers = board.observers.of(close)
-            if board.half_open:
-                probe(breakers, close)
-            observe(breakers, close, board.now_ns)
+            self._deliver(close)
+
+    def _deliver(self, sample: Sample) -> None:
+        board = self._board
+        breakers = board.observers.of(sample)
+        if board.half_open:
+            probe(breakers, sample)
+        observe(breakers, sample, board.now_ns)
 
     # -- one type each ----------------------------------------------------------------------------
 
@@ -127,26 +129,22 @@ class Reports:
         self._board.observers.observe_run(run, by_venue, self._board.now_ns)
 
     def on_latency(self, event: ev.Latency | ev.Error) -> None:
-        """A request that was answered, or failed."""
         stream = "latency" if isinstance(event, ev.Latency) else "error"
         self._record(event.venue, stream, event.strategy)
         if event.operation != ev.PROBE:
             self._observe(event)
-        elif not self._is_late(event):
+        elif event.at is None or not self._is_late(event.at):
             probe(self._board.observers.of(event), event)
 
     def on_balance(self, event: ev.Balance) -> None:
-        """One asset of a venue."""
         self._record(event.venue, "balance")
         self._book.on_balance(event)
 
     def on_balances(self, event: ev.Balances) -> Iterator[int]:
-        """All assets of a venue."""
         self._record(event.venue, "balances")
         return self._book.on_balances(event)
 
     def on_price(self, event: ev.Price) -> None:
-        """A price of a symbol."""
         if event.venue is not None:
             self._record(event.venue, "price")
         self.register("symbol:" + event.symbol)
@@ -154,7 +152,6 @@ class Reports:
         self._observe(event)
 
     def on_fill(self, event: ev.Fill) -> None:
-        """An execution."""
         self._record(event.venue, "fill", event.strategy)
         scope = "symbol:" + event.symbol
         if not self.state.board.scopes.get(scope):
@@ -169,19 +166,16 @@ class Reports:
             self._observe_closes()
 
     def on_order(self, event: ev.Order) -> None:
-        """A change of an order."""
         self._record(event.venue, "order", event.strategy)
         self.register("symbol:" + event.symbol)
         self._orders.on_order(event)
 
     def on_position(self, event: ev.Position) -> None:
-        """A position as the venue states it."""
         self._record(event.venue, "position")
         self.register("symbol:" + event.symbol)
         self._book.on_position(event)
 
     def on_pnl(self, event: ev.Pnl) -> None:
-        """P&L realised elsewhere."""
         self.register("account" if event.strategy is None else "strategy:" + event.strategy)
         if self._is_new(f"pnl|{event.id}"):
             self._book.on_pnl(event)
@@ -212,7 +206,6 @@ class Reports:
             self._board.on_confirmed(incident)
 
     def on_heartbeat(self, event: ev.Heartbeat) -> None:
-        """A heartbeat: it registers what it names."""
         for scope in scopes_of(event):
             self.register(scope)
         if event.venue is not None:

@@ -36,7 +36,6 @@ class Timers:
 
     @property
     def next_ns(self) -> int:
-        """When the next timer is due."""
         return self._heap[0][0] if self._heap else NEVER_NS
 
     def arm(self, key: TimerKey, due_ns: int) -> None:
@@ -48,7 +47,6 @@ class Timers:
             heappush(self._heap, (due_ns, key))
 
     def disarm(self, key: TimerKey) -> None:
-        """Remove a timer."""
         self.armed_ns.pop(key, None)
 
     def due(self) -> Iterator[TimerKey]:

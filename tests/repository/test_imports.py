@@ -58,7 +58,7 @@ LAYERS = (
     ("book",),
     ("limits",),
     ("breakers",),
-    ("engine", "reports", "state", "checks", "operate", "viewing"),
+    ("engine", "reports", "state", "checks", "operate", "view"),
 )
 
 # Where imports stand inside functions, and why; all others stand at the top of a module.

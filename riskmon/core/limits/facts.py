@@ -40,8 +40,7 @@ class Sizes(Struct):
 class Intent(Struct):
     """An order that is being checked; ``quantity`` signed, ``notional`` signed in the reference.
 
-    ``notional`` and ``notionals`` may be unknown. ``earlier`` is what its id
-    has reserved already: the order takes its place.
+    ``earlier`` is what its id has reserved already: the order takes its place.
     """
 
     order: Check
@@ -80,8 +79,7 @@ class Facts:
             notional = notional if isinstance(notional, Unknown) else -notional
         if not self.sized:
             return Intent(order, symbol, quantity, notional, earlier, _NO_SIZES, _NO_SIZES)
-        pending = self.orders.pending.get(symbol) or _NO_PENDING
-        quantities = self._quantities(symbol, quantity, pending, earlier)
+        quantities = self._quantities(symbol, quantity, earlier)
         known = self.book.exposures.net_notional(symbol)
         notionals: Sizes | Unknown
         if isinstance(notional, Unknown):
@@ -89,31 +87,31 @@ class Facts:
         elif isinstance(known, Unknown):
             notionals = known
         else:
-            notionals = self._notionals(symbol, notional, pending, earlier)
+            notionals = self._notionals(symbol, notional, earlier)
         return Intent(order, symbol, quantity, notional, earlier, quantities, notionals)
 
-    def _quantities(
-        self, symbol: str, change: float, pending: Pending, earlier: Reservation | None
-    ) -> Sizes:
+    def _quantities(self, symbol: str, change: float, earlier: Reservation | None) -> Sizes:
         held = self.book.exposures.of(symbol).quantity
-        own, rest = self.commitments.of(symbol).quantity, self.commitments.state.quantity
+        own, total = self.commitments.of(symbol).quantity, self.commitments.state.quantity
+        pending = self.orders.pending.get(symbol) or _NO_PENDING
         buys, sells = pending.buys.value, pending.sells.value
-        if earlier is None:
-            return _sizes(held, buys, sells, change, own, rest.value - own)
-        buys, sells = _without(buys, sells, earlier, earlier.left)
-        return _sizes(held, buys, sells, change, excess(held, buys, sells), rest.value - own)
+        others = total.value - own
+        if earlier is not None:
+            buys, sells = _without(buys, sells, earlier, earlier.left)
+            own = excess(held, buys, sells)
+        return _sizes(held, buys, sells, change, own, others)
 
-    def _notionals(
-        self, symbol: str, change: float, pending: Pending, earlier: Reservation | None
-    ) -> Sizes:
+    def _notionals(self, symbol: str, change: float, earlier: Reservation | None) -> Sizes:
         held = self.book.exposures.of(symbol).notional
-        own, rest = self.commitments.of(symbol).notional, self.commitments.state.notional
+        own, total = self.commitments.of(symbol).notional, self.commitments.state.notional
+        pending = self.orders.pending.get(symbol) or _NO_PENDING
         buys, sells = pending.buys_notional.value, pending.sells_notional.value
-        if earlier is None:
-            return _sizes(held, buys, sells, change, own, rest.value - own)
-        left = (earlier.notional or 0.0) * earlier.left / earlier.quantity
-        buys, sells = _without(buys, sells, earlier, left)
-        return _sizes(held, buys, sells, change, excess(held, buys, sells), rest.value - own)
+        others = total.value - own
+        if earlier is not None:
+            left = (earlier.notional or 0.0) * earlier.left / earlier.quantity
+            buys, sells = _without(buys, sells, earlier, left)
+            own = excess(held, buys, sells)
+        return _sizes(held, buys, sells, change, own, others)
 
 
 _NO_SIZES = Sizes(0.0, 0.0, 0.0, 0.0)
