@@ -13,6 +13,8 @@ from msgspec import Struct, field
 
 StateName = Literal["closed", "half_open", "open", "frozen", "disabled"]
 HaltReason = Literal["breach", "unknown", "operator", "start", "stop", "storage"]
+Recovers = Literal["by itself", "by an operator"]
+RecordKind = Literal["trip", "freeze", "operation", "refusal", "start", "stop", "reload"]
 CancelScope = Literal["all", "entries"]  # of the resting orders
 CancelState = Literal["pending", "sent", "delivered", "confirmed"]
 
@@ -23,9 +25,6 @@ LEVEL_NAMES: tuple[LevelName, ...] = ("halt", "reduce_only", "probe", "allow")
 
 class _Decision(Struct, tag_field="type", kw_only=True, frozen=True):
     pass
-
-
-Recovers = Literal["by itself", "by an operator"]
 
 
 class Transition(_Decision, tag="transition", frozen=True):
@@ -67,9 +66,6 @@ class UnknownLimit(_Decision, tag="unknown", frozen=True):
     reason: str
     generation: int
     at_ns: int
-
-
-RecordKind = Literal["trip", "freeze", "operation", "refusal", "start", "stop", "reload"]
 
 
 class Record(_Decision, tag="record", frozen=True):

@@ -21,7 +21,6 @@ from riskmon.core.fields import (
     Amount,
     check_id,
     check_name,
-    check_names,
     divisor,
     divisor_or_zero,
     finite,
@@ -63,7 +62,9 @@ class Latency(_Reported, tag="latency"):
     strategy: str | None = None
 
     def validate(self) -> None:
-        check_names(venue=self.venue, operation=self.operation, strategy=self.strategy)
+        check_name(self.venue, "venue")
+        check_name(self.operation, "operation")
+        check_name(self.strategy, "strategy")
         self.seconds = not_negative(self.seconds, "seconds")
 
 
@@ -77,7 +78,9 @@ class Error(_Reported, tag="error"):
     strategy: str | None = None
 
     def validate(self) -> None:
-        check_names(venue=self.venue, operation=self.operation, strategy=self.strategy)
+        check_name(self.venue, "venue")
+        check_name(self.operation, "operation")
+        check_name(self.strategy, "strategy")
         if self.seconds is not None:
             self.seconds = not_negative(self.seconds, "seconds")
 
@@ -91,7 +94,8 @@ class Balance(_Reported, tag="balance"):
     locked: Amount = 0.0
 
     def validate(self) -> None:
-        check_names(venue=self.venue, asset=self.asset)
+        check_name(self.venue, "venue")
+        check_name(self.asset, "asset")
         self.free = finite(self.free, "free")
         self.locked = finite(self.locked, "locked")
 
@@ -121,7 +125,8 @@ class Price(_Reported, tag="price"):
     venue: str | None = None
 
     def validate(self) -> None:
-        check_names(symbol=self.symbol, venue=self.venue)
+        check_name(self.symbol, "symbol")
+        check_name(self.venue, "venue")
         self.price = divisor(self.price, "price")
 
 
@@ -140,9 +145,10 @@ class Fill(_Reported, tag="fill"):
     order_id: str | None = None
 
     def validate(self) -> None:
-        check_names(
-            venue=self.venue, symbol=self.symbol, fee_asset=self.fee_asset, strategy=self.strategy
-        )
+        check_name(self.venue, "venue")
+        check_name(self.symbol, "symbol")
+        check_name(self.fee_asset, "fee_asset")
+        check_name(self.strategy, "strategy")
         self.quantity = positive(self.quantity, "quantity")
         self.price = divisor(self.price, "price")
         self.fee = finite(self.fee, "fee")
@@ -164,7 +170,9 @@ class Order(_Reported, tag="order"):
     strategy: str | None = None
 
     def validate(self) -> None:
-        check_names(venue=self.venue, symbol=self.symbol, strategy=self.strategy)
+        check_name(self.venue, "venue")
+        check_name(self.symbol, "symbol")
+        check_name(self.strategy, "strategy")
         if self.quantity is not None:
             self.quantity = positive(self.quantity, "quantity")
         if self.remaining is not None:
@@ -184,7 +192,8 @@ class Position(_Reported, tag="position"):
     contract_size: Amount | None = None
 
     def validate(self) -> None:
-        check_names(venue=self.venue, symbol=self.symbol)
+        check_name(self.venue, "venue")
+        check_name(self.symbol, "symbol")
         self.quantity = finite(self.quantity, "quantity")
         self.entry_price = divisor_or_zero(self.entry_price, "entry_price")
         if self.contract_size is not None:
@@ -213,7 +222,8 @@ class CashFlow(_Reported, tag="cash_flow"):
     id: str
 
     def validate(self) -> None:
-        check_names(venue=self.venue, asset=self.asset)
+        check_name(self.venue, "venue")
+        check_name(self.asset, "asset")
         self.amount = finite(self.amount, "amount")
         check_id(self.id, "id")
 
@@ -248,7 +258,9 @@ class Heartbeat(_Reported, tag="heartbeat"):
     final: bool = False
 
     def validate(self) -> None:
-        check_names(venue=self.venue, symbol=self.symbol, strategy=self.strategy)
+        check_name(self.venue, "venue")
+        check_name(self.symbol, "symbol")
+        check_name(self.strategy, "strategy")
 
 
 Reported = (

@@ -63,13 +63,6 @@ def check_name(name: str | None, field: str) -> None:
     _valid_names.add(name)
 
 
-def check_names(**names: str | None) -> None:
-    """Check names by the fields that hold them, as :func:`check_name` does."""
-    for field, name in names.items():
-        if name is not None and name not in _valid_names:
-            check_name(name, field)
-
-
 def check_id(value: str | None, field: str) -> None:
     """Check the id of a fill, order, flow or P&L; None is absent."""
     if value is not None and not (0 < len(value) <= 128 and value.isprintable()):

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Literal
 
+from msgspec import convert
 from msgspec.structs import replace
 
 from riskmon.core.book.portfolio import Portfolio
@@ -42,8 +43,8 @@ _FIRST: dict[str, dict[StateName, str]] = {
     "unfreeze": {"open": _RESET, "half_open": _RESET, "disabled": _ENABLE},
     "reset": {"frozen": "unfreeze it", "disabled": _ENABLE},
     "disable": {
-        "open": f"{_RESET} first",
-        "half_open": f"{_RESET} first",
+        "open": "reset it first",
+        "half_open": "reset it first",
         "frozen": "unfreeze it first",
     },
     "enable": {"open": _RESET, "half_open": _RESET, "frozen": "unfreeze it"},
@@ -80,7 +81,7 @@ def operate(board: Board, book: Portfolio, call: Operate) -> OperateAnswer:
         answer,
         generation=board.state.generation,
         level=LEVEL_NAMES[board.levels.get(call.scope, 0)],
-        breakers=[_shown(breaker) for breaker in breakers],
+        breakers=convert([b.state for b in breakers], list[AddressedBreaker], from_attributes=True),
     )
     if not call.preview and (call.recorded or answer.status == 200):
         _record(board, call, answer)
@@ -97,6 +98,27 @@ def _carry_out(book: Portfolio, call: Operate, breakers: list[Breaker[Limit]]) -
             breaker.disable(call.for_seconds, call.by)
         else:
             breaker.close(call.action, call.reason, by=call.by)
+
+
+def _record(board: Board, call: Operate, answer: OperateAnswer) -> None:
+    outcome = answer.detail
+    if answer.status == 200:
+        outcome = f"done: {outcome}" if outcome else "done"
+    board.emit(
+        Record(
+            id=board.state.next_operation_id(),
+            kind="operation",
+            at_ns=board.wall_ns,
+            scope=call.scope,
+            limit=call.limit,
+            generation=answer.generation,
+            reason=call.reason,
+            by=call.by,
+            peer=call.peer,
+            action=call.action,
+            outcome=outcome,
+        )
+    )
 
 
 # -- addressed breakers ----------------------------------------------------------------------------
@@ -195,60 +217,21 @@ def _permit_loosening(board: Board, call: Operate, breakers: list[Breaker[Limit]
             f"the cancel of {_names(unconfirmed)} is not confirmed: orders may rest; "
             "wait, or use force",
         )
-    again = [blame for b in breakers if (blame := _would_trip(call, b)) is not None]
+    again = [breaker for breaker in breakers if _would_trip(call, breaker)]
     if again:
-        what = ", ".join(f"{blame.limit} over {blame.scope}" for blame in again)
+        or_rebase = "" if call.rebase else ", or rebase"
         raise _RefusedError(
-            f"{what} would trip again at once: let the cause pass"
-            f"{', or rebase' if not call.rebase else ''}",
-            would_trip=again,
+            f"{_names(again)} would trip again at once: let the cause pass{or_rebase}",
+            would_trip=[breaker.violation() for breaker in again],
         )
 
 
-def _would_trip(call: Operate, breaker: Breaker[Limit]) -> Violation | None:
+def _would_trip(call: Operate, breaker: Breaker[Limit]) -> bool:
     limit, value = breaker.limit, breaker.state.value
     if not (breaker.rule.shuts and isinstance(limit, StateLimit)) or value is None:
-        return None
-    if (call.rebase and EQUITY in limit.topics) or not limit.is_past(value, breaker.bound):
-        return None
-    return breaker.violation()
-
-
-# -- answers ---------------------------------------------------------------------------------------
+        return False
+    return limit.is_past(value, breaker.bound) and not (call.rebase and EQUITY in limit.topics)
 
 
 def _names(breakers: list[Breaker[Limit]]) -> str:
     return ", ".join(f"{breaker.rule.name} over {breaker.state.scope}" for breaker in breakers)
-
-
-def _shown(breaker: Breaker[Limit]) -> AddressedBreaker:
-    state = breaker.state
-    return AddressedBreaker(
-        limit=breaker.rule.name,
-        scope=state.scope,
-        state=state.state,
-        generation=state.generation,
-        reason=state.reason,
-        incident=state.incident,
-    )
-
-
-def _record(board: Board, call: Operate, answer: OperateAnswer) -> None:
-    outcome = answer.detail
-    if answer.status == 200:
-        outcome = f"done: {outcome}" if outcome else "done"
-    board.emit(
-        Record(
-            id=board.state.next_operation_id(),
-            kind="operation",
-            at_ns=board.wall_ns,
-            scope=call.scope,
-            limit=call.limit,
-            generation=answer.generation,
-            reason=call.reason,
-            by=call.by,
-            peer=call.peer,
-            action=call.action,
-            outcome=outcome,
-        )
-    )

@@ -20,10 +20,10 @@ from riskmon.core.config import EngineConfig
 from riskmon.core.decisions import (
     ALLOW,
     LEVEL_NAMES,
+    AddressedBreaker,
     CancelState,
     HaltReason,
     Recovers,
-    StateName,
 )
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.latency import LatencyP99Limit
@@ -34,17 +34,11 @@ from riskmon.core.topics import scope_name
 from riskmon.core.unknown import Unknown
 
 
-class BreakerView(Struct, frozen=True, kw_only=True):
+class BreakerView(AddressedBreaker, frozen=True, kw_only=True):
     """One (limit, scope): its latest evaluation and its state machine."""
 
-    limit: str
     kind: str
-    scope: str
-    state: StateName
-    generation: int
     since_ns: int
-    reason: str
-    incident: str | None
     value: float | None
     bound: float | None
     utilization: float | None
