@@ -227,15 +227,10 @@ class Engine:
     def _instant(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> Iterator[int]:
         """Apply an instant; yields the work of each piece as soon as it is done."""
         self._set_time(events, now_ns, wall_ns)
-        rechecks = len(self._board.rechecks)
         if self._timers.next_ns <= self.state.now_ns:
-            for key in self._timers.due():
-                yield from self._on_timer(key)
-                yield 1
-        if len(self._board.rechecks) > rechecks:  # what time alone changed holds before the events
-            yield from self._evaluate()
+            yield from self._run_timers()
         run: list[ev.Latency] = []  # latencies in a row, which are applied together
-        reports, work = self._reports, 0
+        reports, work, duplicates = self._reports, 0, self.state.duplicates_total
         reported, internal = reports.handlers, self._internal
         for event in events:
             if type(event) is ev.Latency:
@@ -248,6 +243,8 @@ class Engine:
             pieces = (reported.get(kind) or internal[kind])(event)
             if pieces is not None:
                 yield from pieces
+            if kind is ev.Configured:  # which made new parts
+                reports, reported = self._reports, self._reports.handlers
             if self._book.enters:
                 yield from self._book.refreshing_within()
             work += 1
@@ -259,7 +256,7 @@ class Engine:
         elif run:
             yield from self._apply_run(run)
         yield from self._evaluate()
-        self._outcome.duplicates, self._reports.duplicates = self._reports.duplicates, 0
+        self._outcome.duplicates = self.state.duplicates_total - duplicates
         if self._commitments.touched:
             self._commitments.refresh()
 
@@ -275,6 +272,15 @@ class Engine:
         if len(events) < RESTART_MAX and ev.Start in map(type, events):
             state.started_ns = facts.started_ns = now_ns  # before due timers
         board.follow_date()
+
+    def _run_timers(self) -> Iterator[int]:
+        """Run the timers that are due; what they change holds before the events."""
+        rechecks = len(self._board.rechecks)
+        for key in self._timers.due():
+            yield from self._on_timer(key)
+            yield 1
+        if len(self._board.rechecks) > rechecks:
+            yield from self._evaluate()
 
     def _on_timer(self, key: TimerKey) -> Iterator[int]:
         kind, name, _ = key
