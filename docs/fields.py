@@ -1,7 +1,7 @@
 """Describe the keys of a configuration table: type, default, constraint and meaning.
 
 Types, defaults and constraints come from the dataclass's annotations. The meaning of a key is the
-comment beside its field.
+comment beside its field or above it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import textwrap
 import tokenize
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from types import NoneType, UnionType
@@ -130,7 +131,7 @@ def _constraint(mark: object) -> Iterator[str]:
 
 
 def _comments(table: type) -> dict[str, str]:
-    """Return the comment beside each field, those of inherited fields too."""
+    """Return the comment of each field, those of inherited fields too."""
     found: dict[str, str] = {}
     for base in reversed(table.__mro__):
         if is_dataclass(base):
@@ -138,20 +139,23 @@ def _comments(table: type) -> dict[str, str]:
     return found
 
 
+@cache
 def _own_comments(table: type) -> dict[str, str]:
     source = textwrap.dedent(inspect.getsource(table))
-    by_line = {
+    lines = source.splitlines()
+    comments = {
         token.start[0]: token.string.lstrip("# ")
         for token in tokenize.generate_tokens(StringIO(source).readline)
         if token.type == tokenize.COMMENT
     }
+    found = {}
     (body,) = (node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
-    return {
-        node.target.id: " ".join(
-            by_line[line]
-            for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
-            if line in by_line
-        )
-        for node in body
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-    }
+    for node in body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            first = node.lineno
+            while lines[first - 2].lstrip().startswith("#"):
+                first -= 1
+            beside = range(first, (node.end_lineno or node.lineno) + 1)
+            if comment := " ".join(comments[line] for line in beside if line in comments):
+                found[node.target.id] = comment
+    return found

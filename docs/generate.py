@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import get_args
 
@@ -70,6 +70,7 @@ def _prose(docstring: str | None) -> str:
 KEY_HEAD = ("key", "type", "default", "constraint", "meaning")
 
 
+SHOWN_WITH_KINDS = ("per", "recover", "on_breach", "schedule")
 # Defaults that depend on the account, the user or another key.
 COMPUTED = {
     "state_dir": "`~/.local/state/riskmon/ACCOUNT`",
@@ -146,13 +147,14 @@ def common_keys() -> list[Key]:
 def limit_parameters() -> str:
     """Return the keys that only some kinds take, or with a default of their own."""
     common = {key.name: key for key in common_keys()}
-    rows = [
-        (f"`{kind}`", *_row(key))
-        for kind, limit in LIMITS.items()
-        for key in keys_of(limit.Params)
-        if key != common.get(key.name)
-        and key.name not in ("per", "recover", "on_breach", "schedule")
-    ]
+    rows = []
+    for kind, limit in LIMITS.items():
+        for key in keys_of(limit.Params):
+            if key == common.get(key.name) or key.name in SHOWN_WITH_KINDS:
+                continue
+            is_bound = key.name in ("max", "min")
+            meaning = _prose(limit.Params.__doc__) if is_bound else key.meaning
+            rows.append((f"`{kind}`", *_row(replace(key, meaning=meaning))))
     return table(("kind", *KEY_HEAD), rows)
 
 

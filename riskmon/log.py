@@ -39,8 +39,8 @@ class LogSettings:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"  # the lowest that is logged
+    format: Literal["text", "json"] = "text"  # of its lines
 
 
 class _Text(logging.Formatter):

@@ -34,8 +34,10 @@ class Token:
 
     __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
 
+    # names the caller in the audit trail
     name: Annotated[str, must(_is_printable, "must be printable text"), UsedOnce()]
-    role: Role
+    role: Role  # what it may do
+    # of the token itself
     hash: Annotated[
         str,
         must(_HASH.match, "must be `sha256:` and 64 hexadecimal digits\n`riskmon token` prints it"),

@@ -74,8 +74,7 @@ class Engine:
         self.state = state if state is not None else State()
         self._outcome = Outcome()
         self._version_before = 0  # changes of levels under earlier configurations
-        self._configure(config or EngineConfig(limits=default_limits()))
-        self._internal: dict[type[ev.Event], Handler] = {
+        self._handlers: dict[type[ev.Event], Handler] = {
             ev.Tick: lambda event: None,
             ev.Start: self._on_start,
             ev.Stop: self._on_stop,
@@ -85,6 +84,7 @@ class Engine:
             ev.CancelSent: lambda event: self._cancels.on_sent(event, self.state.now_ns),
             ev.CancelAnswered: self._on_cancel_answered,
         }
+        self._configure(config or EngineConfig(limits=default_limits()))
 
     # -- what callers use -------------------------------------------------------------------------
 
@@ -201,6 +201,7 @@ class Engine:
             wall_ns=state.wall_ns,
         )
         self._reports = Reports(state, config, self._board, self._facts)
+        self._handlers |= self._reports.handlers
         self._book.follow(self._losses())
         for venue in config.portfolio.venues:
             self._board.register("venue:" + venue, first=False)
@@ -227,11 +228,15 @@ class Engine:
     def _instant(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> Iterator[int]:
         """Apply an instant; yields the work of each piece as soon as it is done."""
         self._set_time(events, now_ns, wall_ns)
+        rechecks = len(self._board.rechecks)
         if self._timers.next_ns <= self.state.now_ns:
-            yield from self._run_timers()
+            for key in self._timers.due():
+                yield from self._on_timer(key)
+                yield 1
+        if len(self._board.rechecks) > rechecks:  # what time alone changed holds before the events
+            yield from self._evaluate()
         run: list[ev.Latency] = []  # latencies in a row, which are applied together
-        reports, work, duplicates = self._reports, 0, self.state.duplicates_total
-        reported, internal = reports.handlers, self._internal
+        handlers, work, duplicates = self._handlers, 0, self.state.duplicates_total
         for event in events:
             if type(event) is ev.Latency:
                 run.append(event)
@@ -239,20 +244,18 @@ class Engine:
             if run:
                 yield from self._apply_run(run)
                 run = []
-            kind = type(event)
-            pieces = (reported.get(kind) or internal[kind])(event)
+            pieces = handlers[type(event)](event)
             if pieces is not None:
                 yield from pieces
-            if kind is ev.Configured:  # which made new parts
-                reports, reported = self._reports, self._reports.handlers
             if self._book.enters:
                 yield from self._book.refreshing_within()
             work += 1
+            reports = self._reports  # those of a new configuration, if this event brought one
             if work + reports.registered >= AT_ONCE:
                 yield work + reports.registered
                 work, reports.registered = 0, 0
         if len(run) == 1:
-            reports.on_latencies(run)
+            self._reports.on_latencies(run)
         elif run:
             yield from self._apply_run(run)
         yield from self._evaluate()
@@ -272,15 +275,6 @@ class Engine:
         if len(events) < RESTART_MAX and ev.Start in map(type, events):
             state.started_ns = facts.started_ns = now_ns  # before due timers
         board.follow_date()
-
-    def _run_timers(self) -> Iterator[int]:
-        """Run the timers that are due; what they change holds before the events."""
-        rechecks = len(self._board.rechecks)
-        for key in self._timers.due():
-            yield from self._on_timer(key)
-            yield 1
-        if len(self._board.rechecks) > rechecks:
-            yield from self._evaluate()
 
     def _on_timer(self, key: TimerKey) -> Iterator[int]:
         kind, name, _ = key

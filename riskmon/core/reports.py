@@ -107,9 +107,10 @@ class Reports:
     def _deliver(self, sample: Sample) -> None:
         board = self._board
         breakers = board.observers.of(sample)
-        if board.half_open:
-            probe(breakers, sample)
-        observe(breakers, sample, board.now_ns)
+        if breakers:
+            if board.half_open:
+                probe(breakers, sample)
+            observe(breakers, sample, board.now_ns)
 
     # -- one type each ----------------------------------------------------------------------------
 

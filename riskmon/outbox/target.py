@@ -48,8 +48,11 @@ class CancelTarget:
 
     __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
 
+    # in metrics and logs
     name: Annotated[str, must(_NAME.match, "must be 1 to 40 of A-Z a-z 0-9 _ . -"), UsedOnce()]
+    # where the webhook is sent
     url: Annotated[str, must(_is_url, "must be an http:// or https:// address")]
+    # `whsec_…`; or `secret_file`, a file with one on each line
     secret: Annotated[tuple[_Secret, ...], MinLen(1)] = field(repr=False)
-    markets: Literal["spot", "perp", "all"] = "all"
-    confirm: Literal["answer", "delivery"] = "answer"
+    markets: Literal["spot", "perp", "all"] = "all"  # which orders to cancel: passed on
+    confirm: Literal["answer", "delivery"] = "answer"  # what confirms a cancel

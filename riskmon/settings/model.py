@@ -31,17 +31,17 @@ class Http:
 
     __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
 
-    listen: types.Address = "127.0.0.1:9788"
+    listen: types.Address = "127.0.0.1:9788"  # beyond loopback: tokens, and TLS or `insecure`
     hosts: tuple[types.HostName, ...] = ()  # more accepted Host names
-    unix: Path | None = None
-    unix_mode: types.Mode = "0600"
-    unix_group: types.Group = None
+    unix: Path | None = None  # a Unix socket beside it; `""`: none
+    unix_mode: types.Mode = "0600"  # who can connect to it
+    unix_group: types.Group = None  # a name or a number
     unix_roles: dict[types.UserId, Role] = field(default_factory=dict)  # by the peer's uid
-    tokens: Annotated[tuple[Token, ...], types.NeededTokens] = ()
-    insecure: bool = False
-    tls_certificate: types.Certificate = None
-    tls_key: types.CertificateKey = None
-    max_connections: Annotated[int, Ge(1), Le(65_536)] = 512
+    tokens: Annotated[tuple[Token, ...], types.NeededTokens] = ()  # `riskmon token` prints an entry
+    insecure: bool = False  # plain TCP beyond loopback, where something else encrypts
+    tls_certificate: types.Certificate = None  # a PEM file
+    tls_key: types.CertificateKey = None  # a PEM file
+    max_connections: Annotated[int, Ge(1), Le(65_536)] = 512  # over TCP, at a time
 
     @property
     def host(self) -> str:
@@ -79,8 +79,9 @@ class JournalSettings:
 
     __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
 
+    # events and refusals; the audit trail is kept
     keep_days: Annotated[float, Gt(0), Le(36_500)] = 30
-    max_bytes: Annotated[int, Ge(1_000_000)] = 2_000_000_000
+    max_bytes: Annotated[int, Ge(1_000_000)] = 2_000_000_000  # journal and log together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,19 +90,20 @@ class FileSettings:
 
     __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
 
-    account: Account = "main"
-    state_dir: types.Directory
-    gate: types.File
-    lease: Lease = 0.5
-    max_scopes: Count = 1024
-    check_ttl: CheckTtl = 5.0
+    account: Account = "main"  # the name in metrics, webhooks and paths
+    state_dir: types.Directory  # the journal, the operator's token and the socket
+    gate: types.File  # the gate file
+    lease: Lease = 0.5  # seconds
+    max_scopes: Count = 1024  # of scopes; of other names and of pairs 8 times as many
+    check_ttl: CheckTtl = 5.0  # seconds that an allowed order counts without a report of it
+    # after a kill: cancel the whole account, or keep its orders
     on_unclean_start: CancelOrKeep = "cancel"
-    on_stop: CancelOrKeep = "keep"
+    on_stop: CancelOrKeep = "keep"  # cancel the whole account, or keep its orders
     http: Http = field(default_factory=Http)
     portfolio: PortfolioConfig = field(default_factory=PortfolioConfig)
     journal: JournalSettings = field(default_factory=JournalSettings)
     log: LogSettings = field(default_factory=LogSettings)
-    cancel: tuple[CancelTarget, ...] = field(default=(), repr=False)
+    cancel: tuple[CancelTarget, ...] = field(default=(), repr=False)  # where cancels are sent
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -128,6 +128,15 @@ def test_a_whole_incident() -> None:
     assert [c.after for c in world.transitions] == ["open", "half_open", "closed"]
 
 
+@pytest.mark.parametrize("sample", [latency(9.0), error()], ids=["latency", "error"])
+def test_a_sample_after_a_configuration_in_one_step_counts(sample: ev.Event) -> None:
+    """A sample that follows a reload in the same step counts in the steps after it."""
+    world = World(latency_limit(min_samples=2), limit("error_streak", max=2, breaches=1))
+    world.step(ev.Configured(config=dump(world.config)), sample)
+    world.step(sample)
+    assert world.level("venue:kraken") == "halt"
+
+
 def test_time_never_goes_back() -> None:
     """A step of the clock backwards changes no wait."""
     world = World(limit("error_streak", max=1))

@@ -20,7 +20,6 @@ from tests.support.documents import DOCS, blocks, name_of, read, rows, ticked
 REFERENCE = DOCS / "reference"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", pages(), ids=name_of)
 def test_the_generated_tables_are_those_of_the_code(page: Path) -> None:
     """Every command, option, path, event, limit, metric, alert and key is in its table."""
@@ -70,3 +69,10 @@ def test_kinds_that_are_explained_exist() -> None:
     named = [name for line in re.findall(r"^- (.*?):", text, re.MULTILINE) for name in ticked(line)]
     assert named
     assert set(named) <= set(LIMITS)
+
+
+@pytest.mark.parametrize("name", ["configuration", "limits"])
+def test_every_key_has_a_meaning(name: str) -> None:
+    """No key of the configuration or of a limit is listed without saying what it does."""
+    text = read(REFERENCE / f"{name}.md")
+    assert [line for line in text.splitlines() if re.search(r"\| +\|$", line)] == []

@@ -29,9 +29,9 @@ class MaxAge:
 
     __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
 
-    price: Seconds = 300.0
-    balance: Seconds = 900.0
-    edge: Seconds = 300.0
+    price: Seconds = 300.0  # of an asset or symbol
+    balance: Seconds = 900.0  # of a venue's reports
+    edge: Seconds = 300.0  # of a strategy or the account
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +40,14 @@ class PortfolioConfig:
 
     __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
 
-    reference: Name = "USDT"
+    reference: Name = "USDT"  # the currency of all money
     initial_capital: Positive | None = None  # default: the first complete equity, then kept
     venues: tuple[Name, ...] = ()  # equity is unknown until each has reported
-    day_start: TimeOfDay = "00:00"
-    timezone: Annotated[str, Check(_zone_fault)] = "UTC"
-    ignore: tuple[Name, ...] = ()
-    pegs: dict[Name, Positive] = field(default_factory=dict)
-    dust: Annotated[float, Ge(0)] = 1.0
+    day_start: TimeOfDay = "00:00"  # of the trading day
+    timezone: Annotated[str, Check(_zone_fault)] = "UTC"  # an IANA name
+    ignore: tuple[Name, ...] = ()  # assets left out of equity
+    pegs: dict[Name, Positive] = field(default_factory=dict)  # asset: its price
+    dust: Annotated[float, Ge(0)] = 1.0  # a holding worth less keeps its last price
     max_age: MaxAge = field(default_factory=MaxAge)
-    unknown_grace: Seconds = 30.0
+    unknown_grace: Seconds = 30.0  # seconds that a written limit may be unknown
     unrealised_included: tuple[Name, ...] = ()  # venues whose balance holds unrealised P&L

@@ -40,8 +40,8 @@ class ErrorStreakParams(Ceiling):
     max: Annotated[Bound, _WHOLE] = 5
     schedule: CeilingSlots[Annotated[Positive, _WHOLE]] = ()
     per: Literal["venue", "account"] = "venue"
-    operation: str | None = None
-    slow: Positive | None = None
+    operation: str | None = None  # only this operation's samples
+    slow: Positive | None = None  # a latency above it, in seconds, is an error
     recover: Recover = COOLDOWN
 
 
@@ -162,10 +162,10 @@ class ErrorRateParams(Ceiling):
     max: Annotated[Bound, _AT_MOST_ONE] = 0.5
     schedule: CeilingSlots[Annotated[Positive, _AT_MOST_ONE]] = ()
     per: Literal["venue"] = "venue"
-    operation: str | None = None
-    slow: Positive | None = None
-    window: Count = 100
-    min_samples: Annotated[int, Ge(1), NOT_ABOVE_WINDOW] = 20
+    operation: str | None = None  # only this operation's samples
+    slow: Positive | None = None  # a latency above it, in seconds, is an error
+    window: Count = 100  # the last requests
+    min_samples: Annotated[int, Ge(1), NOT_ABOVE_WINDOW] = 20  # with fewer it is not evaluated
     recover: Recover = HALF_OPEN
 
 

@@ -25,11 +25,11 @@ class LatencyP99Params(Ceiling):
 
     max: Bound = 0.2
     per: Literal["venue"] = "venue"
-    operation: str | None = None  # only this one's samples
-    window: Count = 1_000
-    seconds: DaySeconds | None = None
-    min_samples: Annotated[int, Ge(1), NOT_ABOVE_WINDOW] = 100
-    breaches: Count = 5
+    operation: str | None = None  # only this operation's samples
+    window: Count = 1_000  # the last samples
+    seconds: DaySeconds | None = None  # instead of `window`: the samples of so many seconds
+    min_samples: Annotated[int, Ge(1), NOT_ABOVE_WINDOW] = 100  # with fewer it is not evaluated
+    breaches: Count = 5  # slow samples before it acts
     recover: Recover = HALF_OPEN
 
 

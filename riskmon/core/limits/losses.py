@@ -47,7 +47,7 @@ class FixedLossParams(Ceiling):
     """``max`` in the reference currency; ``trailing`` measures from the period's best point."""
 
     per: Literal["account", "venue", "strategy"] = "account"
-    trailing: bool = False
+    trailing: bool = False  # measure from the period's best point
     recover: Recover = "period"
 
 
@@ -63,8 +63,9 @@ def _canonical(period: float | str) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class LossParams(FixedLossParams):
-    """``period`` is ``day``, ``week``, or the last hours: ``"24h"`` or 24."""
+    """``max`` in the reference currency; ``period`` can be hours: ``"24h"`` or 24."""
 
+    # the last hours, or the trading day or week
     period: Annotated[
         float | str,
         must(_canonical, 'must be "day", "week", or hours up to 168, such as "24h"'),

@@ -74,7 +74,7 @@ class MessageRateParams(Ceiling):
     """``max`` orders per second in the long run, ``burst`` at once."""
 
     per: Literal["venue", "strategy"] = "venue"
-    burst: Annotated[float, Ge(1)] = 10.0
+    burst: Annotated[float, Ge(1)] = 10.0  # orders at once
     on_breach: OnBreach = "block"
 
 
@@ -118,7 +118,8 @@ class RepeatOrdersParams(Ceiling):
     max: Annotated[Bound, Le(MAX_TIMES)]
     schedule: CeilingSlots[Annotated[Positive, Le(MAX_TIMES)]] = ()
     per: Literal["strategy"] = "strategy"
-    seconds: DaySeconds = 10.0
+    seconds: DaySeconds = 10.0  # in which identical orders are counted
+    # this many identical orders freeze the strategy
     freeze_at: Annotated[float | None, Beside("max", operator.gt, "must be above `max`")] = None
     on_breach: OnBreach = "block"
 

@@ -58,11 +58,12 @@ class Recovery:
 
     __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
 
-    after: Positive = 30.0
-    multiplier: Annotated[float, Ge(1)] = 2.0
+    after: Positive = 30.0  # seconds
+    multiplier: Annotated[float, Ge(1)] = 2.0  # for each trip in a row
+    # seconds
     max: Annotated[Seconds, Beside("after", operator.ge, "must be at least `after`")] = 300.0
-    jitter: Annotated[float, Ge(0), Le(1)] = 0.1
-    probes: Annotated[int, Ge(0), Le(1_000)] = 3
+    jitter: Annotated[float, Ge(0), Le(1)] = 0.1  # added to the wait, as a ratio of it
+    probes: Annotated[int, Ge(0), Le(1_000)] = 3  # good samples that close it; 0 closes at once
 
     def seconds(self, trips_in_row: int) -> float:
         """The wait after so many trips in a row, without jitter, at most ``max``."""
@@ -78,8 +79,8 @@ class Probation:
 
     __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
 
-    ratio: Share = 0.5
-    seconds: Seconds = 600.0
+    ratio: Share = 0.5  # of the bounds of size limits
+    seconds: Seconds = 600.0  # from the half-open success on
 
 
 HALF_OPEN = Recovery()
@@ -92,20 +93,20 @@ class Policy:
 
     __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
 
-    enabled: bool = True
+    enabled: bool = True  # `false` switches it off
     per: ScopeKind = "account"  # each of these has the limit
     warn: Share = 0.8  # of the bound
-    on_breach: OnBreach = "trip"
-    recover: Recover = "operator"
+    on_breach: OnBreach = "trip"  # what a breach does
+    recover: Recover = "operator"  # what closes the breaker
     breaches: Count = 1  # evaluations past the bound, in a row, before it acts
     clear: Share = 1.0  # of the bound: a state limit must be below it before a breaker closes
     hold: Annotated[float, Ge(0), Le(MAX_SECONDS)] = 0.0  # seconds that it must stay clear
-    cancels: Literal["all", "entries"] = "all"
-    flatten: bool = False
-    level: Literal["halt", "reduce_only"] = "halt"
-    on_unknown: Literal["halt", "ignore"] = "halt"
+    cancels: Literal["all", "entries"] = "all"  # passed on to the cancel target
+    flatten: bool = False  # passed on to the cancel target
+    level: Literal["halt", "reduce_only"] = "halt"  # what the shut gate still allows
+    on_unknown: Literal["halt", "ignore"] = "halt"  # `ignore` exempts the limit
     overrides: dict[Scope, Positive] = field(default_factory=dict)  # by scope, at any time of day
-    probation: Probation | None = None
+    probation: Probation | None = None  # smaller sizes after a half-open success
 
     @property
     def bound(self) -> float:

@@ -26,13 +26,13 @@ _STREAM = must(STREAMS.__contains__, f"must be one of {', '.join(STREAMS)}")
 
 @dataclass(frozen=True, kw_only=True)
 class StalenessParams(Ceiling):
-    """``max`` in seconds; ``streams`` are types of events, () is any."""
+    """``max`` in seconds; ``streams`` are types of events; empty: any."""
 
     max: Annotated[Bound, Le(MAX_SECONDS)]
     overrides: dict[Scope, Seconds] = field(default_factory=dict)  # by scope, at any time of day
     schedule: CeilingSlots[Seconds] = ()
     per: Literal["venue"] = "venue"
-    streams: tuple[Annotated[str, _STREAM], ...] = ()
+    streams: tuple[Annotated[str, _STREAM], ...] = ()  # event types that count; all by default
     recover: Recover = "clear"
 
 

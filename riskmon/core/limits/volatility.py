@@ -33,8 +33,8 @@ class VolatilityParams(Ceiling):
     """``max`` as a ratio a minute; ``window`` in minutes; ``min_samples`` in returns."""
 
     per: Literal["symbol"] = "symbol"
-    window: Annotated[int, Ge(2), Le(1_440)] = 30
-    min_samples: Annotated[int, Ge(2), NOT_ABOVE_WINDOW] = 10
+    window: Annotated[int, Ge(2), Le(1_440)] = 30  # minutes
+    min_samples: Annotated[int, Ge(2), NOT_ABOVE_WINDOW] = 10  # with fewer it is not evaluated
     recover: Recover = HALF_OPEN
 
 
