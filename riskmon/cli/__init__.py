@@ -1,7 +1,7 @@
 """The commands: their options and exit codes. The work is done by the packages below.
 
 Exit codes: 0 done; 1 trading was halted, or the request was refused; 2 bad usage or configuration;
-3 the sidecar cannot be reached; 4 an internal failure.
+3 the sidecar cannot be reached; 4 an internal failure; 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations

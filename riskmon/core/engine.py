@@ -255,7 +255,7 @@ class Engine:
                 yield work + reports.registered
                 work, reports.registered = 0, 0
         if len(run) == 1:
-            self._reports.on_latencies(run)
+            self._reports.on_latency(run[0])
         elif run:
             yield from self._apply_run(run)
         yield from self._evaluate()

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.documents import DOCS, rows, ticked
+
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "riskmon"
 
@@ -163,6 +165,14 @@ def _reachable(arrows: Graph, module: str) -> set[str]:
 def part(module: str) -> str:
     """The part of riskmon that a module belongs to: the first name below the root."""
     return module.split(".")[1] if "." in module else module
+
+
+def test_the_documentation_lists_these_imports() -> None:
+    """The table of packages in docs/ has each part with what it imports of riskmon."""
+    table = rows(DOCS / "explanation" / "architecture.md", "package")
+    listed = {ticked(row[0])[0]: set(ticked(row[2])) for row in table}
+    parts = ARROWS.keys() - {"riskmon", "__main__"}
+    assert listed == {part: ARROWS[part] - {"riskmon"} for part in parts}
 
 
 def test_imports_are_read_in_every_form(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from docs.generate import BLOCKS, pages, rendered
-from riskmon.cli import BAD_USAGE, DONE, INTERNAL, REFUSED, UNREACHABLE
+from riskmon.cli import BAD_USAGE, DONE, INTERNAL, INTERRUPTED, REFUSED, UNREACHABLE
 from riskmon.core.limits import LIMITS
 from riskmon.outbox.target import CancelTarget
 from riskmon.settings.model import FileSettings
@@ -46,7 +46,7 @@ def test_an_outdated_table_is_rendered_anew() -> None:
 def test_every_exit_code_is_documented() -> None:
     """The codes that the commands end with are those of the table."""
     named = [int(row[0]) for row in rows(REFERENCE / "commands.md", "exit code")]
-    assert named == [DONE, REFUSED, BAD_USAGE, UNREACHABLE, INTERNAL]
+    assert named == [DONE, REFUSED, BAD_USAGE, UNREACHABLE, INTERNAL, INTERRUPTED]
 
 
 def test_every_change_of_a_transition_is_documented() -> None:
