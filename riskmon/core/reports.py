@@ -38,7 +38,6 @@ class Reports:
         self._board, self._facts = board, facts
         self._book, self._orders, self._cancels = facts.book, facts.orders, board.cancels
         self.registered = 0  # work of the scopes that were registered since it was set to 0
-        self.duplicates = 0  # since it was set to 0
         # Whether a limit depends on every event of its venue.
         self._any_staleness = any(subject(topic) == EVENTS for topic in board.watching)
         self.handlers: dict[type[ev.Event], Handler] = {
@@ -92,7 +91,6 @@ class Reports:
         new = self.state.seen.is_new(key, self.state.now_ns)
         if not new:
             self.state.duplicates_total += 1
-            self.duplicates += 1
         return new
 
     def _observe(self, sample: Sample, scope: str) -> None:
