@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import annotated_types as at
 
-from riskmon.core.constraints import Check
+from riskmon.core.constraints import Constraint
 
 _PLAIN = {
     str: "text",
@@ -123,7 +123,7 @@ def _constraint(mark: object) -> Iterator[str]:
             yield f"< {bound:,.10g}"
         case at.Le(le=bound):
             yield f"≤ {bound:,.10g}"
-        case Check(rule=rule) if rule:
+        case Constraint(rule=rule) if rule:
             yield rule.partition("\n")[0].removeprefix("must be ")
         case at.GroupedMetadata():
             for part in mark:

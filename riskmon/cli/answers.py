@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 
-class Breaker(Struct):
+class ShownBreaker(Struct):
     """A breaker, of the state or addressed by a change."""
 
     limit: str
@@ -16,7 +16,7 @@ class Breaker(Struct):
     reason: str = ""
 
 
-class Violation(Struct):
+class ShownViolation(Struct):
     """A limit whose breaker would trip again at once."""
 
     limit: str
@@ -25,27 +25,27 @@ class Violation(Struct):
     bound: float | None = None
 
 
-class Withheld(Struct):
+class ShownWithheld(Struct):
     """The reason why the lease is not renewed."""
 
     reason: str
     detail: str = ""
 
 
-class Gate(Struct):
+class ShownGate(Struct):
     """The part of the gate's state that is printed."""
 
-    withheld: Withheld | None = None
+    withheld: ShownWithheld | None = None
 
 
-class Portfolio(Struct):
+class ShownPortfolio(Struct):
     """The part of the portfolio that is printed."""
 
     equity: float | None = None
     reference: str = ""
 
 
-class UnknownLimit(Struct):
+class ShownUnknownLimit(Struct):
     """A limit that cannot be evaluated."""
 
     limit: str
@@ -63,20 +63,20 @@ class Cancel(Struct):
     targets: dict[str, str] = field(default_factory=dict)
 
 
-class State(Struct):
+class ShownState(Struct):
     """The answer of ``GET /v1/state``."""
 
     account: str
     generation: int
     level: str
-    breakers: list[Breaker] = field(default_factory=list)
-    gate: Gate = field(default_factory=Gate)
-    portfolio: Portfolio = field(default_factory=Portfolio)
-    unknown: list[UnknownLimit] = field(default_factory=list)
+    breakers: list[ShownBreaker] = field(default_factory=list)
+    gate: ShownGate = field(default_factory=ShownGate)
+    portfolio: ShownPortfolio = field(default_factory=ShownPortfolio)
+    unknown: list[ShownUnknownLimit] = field(default_factory=list)
     cancel: list[Cancel] = field(default_factory=list)
 
 
-class Record(Struct):
+class ShownRecord(Struct):
     """A record of the audit trail; the fields are the columns of its table."""
 
     at: str | None = None
@@ -94,21 +94,21 @@ class Record(Struct):
 class Incidents(Struct):
     """The answer of ``GET /v1/incidents``."""
 
-    incidents: list[Record]
+    incidents: list[ShownRecord]
 
 
 class Changed(Struct):
     """The answer to an operator's call."""
 
     detail: str = ""
-    breakers: list[Breaker] = field(default_factory=list)
-    would_trip: list[Violation] = field(default_factory=list)
+    breakers: list[ShownBreaker] = field(default_factory=list)
+    would_trip: list[ShownViolation] = field(default_factory=list)
 
 
-class Refusal(Struct):
+class ShownRefusal(Struct):
     """A problem document."""
 
     detail: str | None = None
     title: str | None = None
     near: list[str] = field(default_factory=list)
-    would_trip: list[Violation] = field(default_factory=list)
+    would_trip: list[ShownViolation] = field(default_factory=list)

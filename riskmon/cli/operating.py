@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from riskmon.cli.answers import Changed, Incidents, State
+from riskmon.cli.answers import Changed, Incidents, ShownState
 from riskmon.cli.remote import Refused, Remote
 from riskmon.core.breakers.transitions import LOOSENS
 from riskmon.system.permissions import Unsafe, read_secret
@@ -107,7 +107,7 @@ def status(remote: Remote, *, as_json: bool) -> int:
     if as_json:
         show_json(answer)
     else:
-        show_state(console(), remote.decode(answer, State))
+        show_state(console(), remote.decode(answer, ShownState))
     return 0
 
 
@@ -211,7 +211,7 @@ def _change_shown(
     if generation is None:
         from riskmon.cli.tables import console, show_breakers
 
-        state = remote.decode(remote.get("/v1/state"), State)
+        state = remote.decode(remote.get("/v1/state"), ShownState)
         generation = state.generation
         addressed = [
             breaker

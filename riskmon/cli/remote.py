@@ -16,7 +16,7 @@ import msgspec
 
 from riskmon.auth import proof
 from riskmon.auth.proof import Unsigned
-from riskmon.cli.answers import Refusal
+from riskmon.cli.answers import ShownRefusal
 from riskmon.system.unix_socket import address_of, peer_uid
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class _Response(NamedTuple):
 class Refused(Exception):
     """The sidecar refused the request; ``body`` is its answer, ``problem`` its content."""
 
-    def __init__(self, status: int, body: bytes, problem: Refusal) -> None:
+    def __init__(self, status: int, body: bytes, problem: ShownRefusal) -> None:
         detail = problem.detail or problem.title or "no reason given"
         near = f"; near: {', '.join(problem.near)}" if problem.near else ""
         super().__init__(f"refused ({status}): {detail}{near}")
@@ -167,4 +167,4 @@ class Remote:
             ) from None
         if 200 <= response.status < 300:
             return response.body
-        raise Refused(response.status, response.body, self.decode(response.body, Refusal))
+        raise Refused(response.status, response.body, self.decode(response.body, ShownRefusal))

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from riskmon.cli.answers import Breaker, Cancel, Record, State, Violation
+from riskmon.cli.answers import Cancel, ShownBreaker, ShownRecord, ShownState, ShownViolation
 
 _COLORS = {
     "allow": "green",
@@ -36,7 +36,7 @@ def show_json(answer: bytes) -> None:
     print(json.dumps(json.loads(answer), indent=2, ensure_ascii=False))
 
 
-def show_state(console: Console, state: State) -> None:
+def show_state(console: Console, state: ShownState) -> None:
     """Print the account, its breakers, unknown limits and cancels."""
     console.print(
         f"account [bold]{_text(state.account)}[/]: {_colored(state.level)}, "
@@ -62,12 +62,12 @@ def _cancel_status(cancel: Cancel) -> str:
     return "confirmed" if cancel.confirmed else "[red]not confirmed[/]"
 
 
-def show_breakers(console: Console, breakers: Sequence[Breaker]) -> None:
+def show_breakers(console: Console, breakers: Sequence[ShownBreaker]) -> None:
     """Print one line for each breaker."""
     _show(console, [asdict(breaker) for breaker in breakers])
 
 
-def show_incidents(console: Console, records: Sequence[Record]) -> None:
+def show_incidents(console: Console, records: Sequence[ShownRecord]) -> None:
     """Print the audit trail, newest first."""
     if not records:
         console.print("no incidents")
@@ -79,7 +79,7 @@ def show_drills(console: Console, drills: Sequence[Mapping[str, object]]) -> Non
     _show(console, drills)
 
 
-def show_violations(console: Console, violations: Iterable[Violation]) -> None:
+def show_violations(console: Console, violations: Iterable[ShownViolation]) -> None:
     """Print the violations that would trip a breaker again at once."""
     for violation in violations:
         console.print(

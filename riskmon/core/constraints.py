@@ -47,7 +47,7 @@ class _Info(Protocol):
 
 
 @dataclass(frozen=True)
-class Check(Generic[T]):
+class Constraint(Generic[T]):
     """A constraint on one value: ``fault`` returns what is wrong with it, or None.
 
     The second line of a fault, if it has one, is the hint: what to do.
@@ -70,9 +70,9 @@ class Check(Generic[T]):
         return {"type": "function-after", "function": function, "schema": handler(source)}
 
 
-def must(holds: Callable[[T], object], fault: str) -> Check[T]:
+def must(holds: Callable[[T], object], fault: str) -> Constraint[T]:
     """Return the constraint that ``holds`` is true of a value; ``fault`` says what it must be."""
-    return Check(lambda value: None if holds(value) else fault, fault)
+    return Constraint(lambda value: None if holds(value) else fault, fault)
 
 
 @dataclass(frozen=True)

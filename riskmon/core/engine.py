@@ -30,7 +30,7 @@ from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import SizeLimit, StateLimit
 from riskmon.core.limits.losses import LossLimit
 from riskmon.core.operate import operate
-from riskmon.core.reports import Handler, Reports
+from riskmon.core.reports import Handler, ReportedEvents
 from riskmon.core.state import State, decode, encode
 from riskmon.core.timers import BREAKER_TIMERS, CHANGE, RESERVATION, SWEEP, TimerKey, Timers
 from riskmon.core.topics import EQUITY, EVENTS, HEARTBEAT, VENUE_EQUITY, scope_name
@@ -200,7 +200,7 @@ class Engine:
             now_ns=state.now_ns,
             wall_ns=state.wall_ns,
         )
-        self._reports = Reports(state, config, self._board, self._facts)
+        self._reports = ReportedEvents(state, config, self._board, self._facts)
         self._handlers |= self._reports.handlers
         self._book.follow(self._losses())
         for venue in config.portfolio.venues:

@@ -29,7 +29,7 @@ REGISTERED = 4  # a new scope is as much work as so many events
 Handler = Callable[[Any], Iterator[int] | None]
 
 
-class Reports:
+class ReportedEvents:
     """Applies reported events to the parts of an engine."""
 
     def __init__(self, state: State, config: EngineConfig, board: Board, facts: Facts) -> None:

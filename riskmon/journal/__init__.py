@@ -24,7 +24,7 @@ every later commit fails too. The sidecar shuts its gate and exits; the next sta
 disk holds.
 """
 
-from riskmon.journal.check import Report, check_state
+from riskmon.journal.check import StateReport, check_state
 from riskmon.journal.commit import Commit, Entry, Unencodable, encoded
 from riskmon.journal.copies import backup, restore
 from riskmon.journal.file import OTHER_VERSION, JournalError, JournalLost, take
@@ -39,7 +39,7 @@ __all__ = [
     "JournalError",
     "JournalLost",
     "Recovered",
-    "Report",
+    "StateReport",
     "Unencodable",
     "backup",
     "check_state",

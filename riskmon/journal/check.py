@@ -37,7 +37,7 @@ _decode_record = msgspec.json.Decoder(Record).decode
 _decode_transition = msgspec.json.Decoder(Transition).decode
 
 
-class Report(Struct):
+class StateReport(Struct):
     """The result of a check.
 
     ``findings`` are faults, ``notes`` further information. ``running`` is the id of the process
@@ -55,12 +55,12 @@ class Report(Struct):
 
 def check_state(
     state_dir: Path, gate: Path | None, decode_snapshot: Callable[[bytes], object]
-) -> Report:
+) -> StateReport:
     """Verify the journal in ``state_dir``, its marks and its snapshots.
 
     A sidecar may be running there. ``decode_snapshot`` raises for bytes that are not a snapshot.
     """
-    report, path = Report(), state_dir / JOURNAL_NAME
+    report, path = StateReport(), state_dir / JOURNAL_NAME
     with _locked(state_dir, report), _without_new_files(path, report):
         # The marks are read before the journal. A sidecar writes the journal first, so a mark that
         # is read here is never ahead of the journal.
@@ -92,7 +92,7 @@ def check_state(
 
 
 def _check(
-    db: apsw.Connection, path: Path, report: Report, decode_snapshot: Callable[[bytes], object]
+    db: apsw.Connection, path: Path, report: StateReport, decode_snapshot: Callable[[bytes], object]
 ) -> None:
     db.execute("BEGIN")  # one consistent state of the journal while a sidecar writes
     found = [row[0] for row in db.execute(f"PRAGMA integrity_check({_FINDINGS_MAX})")]
@@ -164,7 +164,7 @@ def _snapshot_fault(crc: int, data: bytes, decode: Callable[[bytes], object]) ->
 
 
 @contextmanager
-def _locked(state_dir: Path, report: Report) -> Iterator[None]:
+def _locked(state_dir: Path, report: StateReport) -> Iterator[None]:
     """Prevent the start of a sidecar during the check, or report the one that is running."""
     try:
         file = os.open(state_dir / LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -182,7 +182,7 @@ def _locked(state_dir: Path, report: Report) -> Iterator[None]:
 
 
 @contextmanager
-def _without_new_files(path: Path, report: Report) -> Iterator[None]:
+def _without_new_files(path: Path, report: StateReport) -> Iterator[None]:
     """Remove the files that SQLite creates to read a journal that no sidecar has open."""
     extra = [log_of(path), path.with_name(f"{path.name}-shm")]
     existing = [one for one in extra if one.exists()]

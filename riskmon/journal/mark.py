@@ -52,7 +52,7 @@ class Mark(Struct, frozen=True, array_like=True):
     wall_ns: int
 
 
-class Found(NamedTuple):
+class FoundMark(NamedTuple):
     """The content of one mark's file: a mark, or the reason why there is none."""
 
     path: Path
@@ -92,18 +92,18 @@ class MarkFile:
         return made
 
     @classmethod
-    def open(cls, path: Path) -> tuple[MarkFile | None, Found]:
+    def open(cls, path: Path) -> tuple[MarkFile | None, FoundMark]:
         """Open the file at the path and read its mark; the file is None without a valid mark."""
         try:
             handle = os.open(path, _FLAGS)
         except (FileNotFoundError, NotADirectoryError):
-            return None, Found(path, None, "is missing", missing=True)
+            return None, FoundMark(path, None, "is missing", missing=True)
         except OSError as error:
-            return None, Found(path, None, f"cannot be opened ({error.strerror})")
+            return None, FoundMark(path, None, f"cannot be opened ({error.strerror})")
         try:
             found, serial = _read(path, handle)
         except OSError as error:
-            found, serial = Found(path, None, f"cannot be read ({error.strerror})"), 0
+            found, serial = FoundMark(path, None, f"cannot be read ({error.strerror})"), 0
         if found.mark is None:
             os.close(handle)
             return None, found
@@ -147,7 +147,7 @@ class Marks:
         self._guard = threading.Lock()  # protects the list of open files
         self._mark: Mark | None = None
         self._failed_paths: set[Path] = set()
-        found: list[Found] = []
+        found: list[FoundMark] = []
         for path in paths:
             file, one = MarkFile.open(path)
             self._files.append(file)
@@ -275,22 +275,22 @@ def _decode(slot: bytes) -> tuple[int, Mark] | None:
         return None
 
 
-def _read(path: Path, handle: int) -> tuple[Found, int]:
+def _read(path: Path, handle: int) -> tuple[FoundMark, int]:
     """Read an open file. Return its content and the serial of its newer valid slot."""
     status = os.fstat(handle)
     if not stat.S_ISREG(status.st_mode):
-        return Found(path, None, "is not a regular file"), 0
+        return FoundMark(path, None, "is not a regular file"), 0
     if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return Found(path, None, "belongs to another user, or others can write it"), 0
+        return FoundMark(path, None, "belongs to another user, or others can write it"), 0
     if status.st_size != _FILE_BYTES:
-        return Found(path, None, f"has {status.st_size} bytes, not {_FILE_BYTES}"), 0
+        return FoundMark(path, None, f"has {status.st_size} bytes, not {_FILE_BYTES}"), 0
     failed = os.pread(handle, len(_NOT_FAILED), _FLAG_OFFSET) != _NOT_FAILED
     slots = (_decode(os.pread(handle, _SLOT_BYTES, at)) for at in (0, _SLOT_BYTES))
     valid = [slot for slot in slots if slot is not None]
     if not valid:
-        return Found(path, None, "has no slot with a valid checksum", storage_failed=failed), 0
+        return FoundMark(path, None, "has no slot with a valid checksum", storage_failed=failed), 0
     serial, mark = max(valid, key=lambda slot: slot[0])
-    return Found(path, mark, storage_failed=failed), serial
+    return FoundMark(path, mark, storage_failed=failed), serial
 
 
 def _write_all(handle: int, data: bytes, offset: int) -> None:

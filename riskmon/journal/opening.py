@@ -24,7 +24,7 @@ from riskmon.journal.file import (
     translated_errors,
     verify,
 )
-from riskmon.journal.mark import IDENTITY_BYTES, Found, Mark, Marks
+from riskmon.journal.mark import IDENTITY_BYTES, FoundMark, Mark, Marks
 from riskmon.journal.reading import End, end_of, last_valid_seq, wall_ns_of
 from riskmon.journal.upgrade import back_up_earlier
 from riskmon.system.clock import rfc3339
@@ -106,7 +106,7 @@ def sync_file(path: Path) -> None:
         os.close(handle)
 
 
-def examine(path: Path, found: Sequence[Found], *, thorough: bool) -> End | None:
+def examine(path: Path, found: Sequence[FoundMark], *, thorough: bool) -> End | None:
     """Return the end of the journal at ``path``, None for a new one. Changes nothing.
 
     Raises :class:`JournalLost` for a loss; with ``thorough`` also for damage that otherwise only a
@@ -122,7 +122,7 @@ def examine(path: Path, found: Sequence[Found], *, thorough: bool) -> End | None
         raise JournalDamaged(f"{damage.what}; it contained {_span(1, last)}") from damage
 
 
-def _examine(path: Path, found: Sequence[Found], *, thorough: bool) -> End | None:
+def _examine(path: Path, found: Sequence[FoundMark], *, thorough: bool) -> End | None:
     has_log = log_of(path).exists()
     # Before SQLite opens the file: SQLite deletes a log beside an empty database file.
     if is_absent_or_empty(path):
@@ -153,7 +153,7 @@ def is_absent_or_empty(path: Path) -> bool:
     return not path.exists() or path.stat().st_size == 0
 
 
-def compare(db: apsw.Connection, path: Path, end: End, found: Sequence[Found]) -> list[Note]:
+def compare(db: apsw.Connection, path: Path, end: End, found: Sequence[FoundMark]) -> list[Note]:
     """Compare the end of a journal with its marks. Raises :class:`JournalLost`."""
     marks = [(one.path, one.mark) for one in found if one.mark is not None]
     for mark_path, mark in marks:
@@ -203,7 +203,7 @@ def _compare_one(db: apsw.Connection, path: Path, end: End, mark_path: Path, mar
         )
 
 
-def _refuse_unless_new(path: Path, found: Sequence[Found], *, has_log: bool) -> None:
+def _refuse_unless_new(path: Path, found: Sequence[FoundMark], *, has_log: bool) -> None:
     """Raise :class:`JournalLost` when a journal without tables is not a new one."""
     marks = [(one.path, one.mark) for one in found if one.mark is not None]
     for mark_path, mark in sorted(marks, key=lambda pair: -pair[1].last_seq):

@@ -29,7 +29,7 @@ from riskmon.core.book.tracks import Best
 from riskmon.core.config import EngineConfig, LimitConfig
 from riskmon.core.decisions import LEVEL_NAMES, CheckAnswer, Violation
 from riskmon.core.limits.orders import MessageRateLimit
-from riskmon.core.reports import Reports
+from riskmon.core.reports import ReportedEvents
 from riskmon.core.view import PortfolioView
 from tests.core import BEGIN_WALL_NS, SECOND, World, balance, balances, flow, limit, price
 from tests.core.reference.orders import STANDING, Answer, Desk
@@ -577,7 +577,7 @@ MANY = [check(0.5, each) for each in (90.0, 100.0, 110.0, 120.0)]
 SUMMER = [step("gain", amount=-20.0, strategy=None), step("wait", seconds=91_800.0)]
 
 FAULTS = [
-    pytest.param(FEE, Reports, "on_fill", without_fees, id="a fee is forgotten"),
+    pytest.param(FEE, ReportedEvents, "on_fill", without_fees, id="a fee is forgotten"),
     pytest.param(FLIP, BookPosition, "fill", keeping_the_entry, id="a flip keeps the entry"),
     pytest.param(FILLED, Reservations, "on_fill", nothing, id="a fill releases nothing"),
     pytest.param(UNREPORTED, Reservations, "on_timer", nothing, id="an order is never given up"),

@@ -12,7 +12,7 @@ import pytest
 from riskmon.core.decisions import Record
 from riskmon.core.engine import Engine
 from riskmon.core.events import Latency
-from riskmon.journal import Commit, Entry, Journal, Report, check_state
+from riskmon.journal import Commit, Entry, Journal, StateReport, check_state
 from tests.journal.test_journal import commit
 
 
@@ -33,7 +33,7 @@ def places(tmp_path: Path) -> tuple[Path, Path]:
     return state, gate
 
 
-def check(places: tuple[Path, Path]) -> Report:
+def check(places: tuple[Path, Path]) -> StateReport:
     """Return the report, and assert that no file was changed, created or removed."""
     before = contents(places)
     report = check_state(*places, Engine.restore)

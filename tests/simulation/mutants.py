@@ -16,7 +16,7 @@ import msgspec
 from riskmon.core.book.seen import Seen
 from riskmon.core.decisions import LEVEL_NAMES
 from riskmon.journal import Journal, Recovered, opening
-from riskmon.journal.mark import Found, MarkFile, Marks
+from riskmon.journal.mark import FoundMark, MarkFile, Marks
 from riskmon.journal.reading import End
 from riskmon.journal.reserve import Reserve
 from riskmon.sequencer import Sequencer
@@ -99,7 +99,7 @@ def ignore_marks() -> Iterator[None]:
     """A start accepts a journal that ends before its marks."""
     examine = opening.examine
 
-    def broken(path: Path, found: list[Found], *, thorough: bool) -> End | None:
+    def broken(path: Path, found: list[FoundMark], *, thorough: bool) -> End | None:
         return examine(path, (), thorough=thorough)
 
     with (

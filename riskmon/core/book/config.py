@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from annotated_types import Ge
 
-from riskmon.core.constraints import TABLE, Check, Name, Positive, Seconds, TimeOfDay
+from riskmon.core.constraints import TABLE, Constraint, Name, Positive, Seconds, TimeOfDay
 
 
 def _zone_fault(name: str) -> str | None:
@@ -44,7 +44,7 @@ class PortfolioConfig:
     initial_capital: Positive | None = None  # default: the first complete equity, then kept
     venues: tuple[Name, ...] = ()  # equity is unknown until each has reported
     day_start: TimeOfDay = "00:00"  # of the trading day
-    timezone: Annotated[str, Check(_zone_fault)] = "UTC"  # an IANA name
+    timezone: Annotated[str, Constraint(_zone_fault)] = "UTC"  # an IANA name
     ignore: tuple[Name, ...] = ()  # assets left out of equity
     pegs: dict[Name, Positive] = field(default_factory=dict)  # asset: its price
     dust: Annotated[float, Ge(0)] = 1.0  # a holding worth less keeps its last price

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge
 from msgspec import Raw
 
-from riskmon.core.constraints import Check, Count, Positive, is_whole, must
+from riskmon.core.constraints import Constraint, Count, Positive, is_whole, must
 from riskmon.core.events import PROBE, Error, Fill, Latency
 from riskmon.core.limits.limit import Evaluation, Sample, SampleLimit
 from riskmon.core.limits.policy import (
@@ -27,7 +27,7 @@ from riskmon.core.limits.windows import RateWindow
 OPERATIONS_MAX = 256  # of a scope with errors in a row; further ones are counted as OTHER
 OTHER = "other"
 _WHOLE = must(is_whole, "must be a whole number of errors")
-_AT_MOST_ONE: Check[float] = must(
+_AT_MOST_ONE: Constraint[float] = must(
     lambda bound: bound <= 1, "must be a ratio of at most 1\n0.5 is 50 %"
 )
 COOLDOWN = Recovery(after=300.0, multiplier=1.0, max=300.0, jitter=0.0, probes=0)

@@ -18,7 +18,7 @@ from riskmon.core.constraints import (
     MAX_SECONDS,
     TABLE,
     Beside,
-    Check,
+    Constraint,
     Count,
     Positive,
     Scope,
@@ -38,7 +38,7 @@ Bound = Annotated[
         "this limit",
     ),
 ]
-BELOW_ONE: Check[float] = must(lambda bound: bound < 1, "must be a ratio below 1\n0.05 is 5 %")
+BELOW_ONE: Constraint[float] = must(lambda bound: bound < 1, "must be a ratio below 1\n0.05 is 5 %")
 
 NOT_ABOVE_WINDOW: Beside[float] = Beside(
     "window",

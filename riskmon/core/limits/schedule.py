@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Generic, TypeVar
 
 from riskmon.core.book.calendar import DAY_SECONDS, SECOND_NS, Zone
-from riskmon.core.constraints import TABLE, Beside, Check, Positive, TimeOfDay
+from riskmon.core.constraints import TABLE, Beside, Constraint, Positive, TimeOfDay
 
 B = TypeVar("B")
 
@@ -84,8 +84,8 @@ def _overlap(written: Sequence[_Hours]) -> str | None:
     return None
 
 
-CeilingSlots = Annotated[tuple[CeilingSlot[B], ...], Check(_overlap)]
-FloorSlots = Annotated[tuple[FloorSlot, ...], Check(_overlap)]
+CeilingSlots = Annotated[tuple[CeilingSlot[B], ...], Constraint(_overlap)]
+FloorSlots = Annotated[tuple[FloorSlot, ...], Constraint(_overlap)]
 
 
 def bound_at(each: Sequence[Slot], zone: Zone, wall_ns: int) -> float | None:
