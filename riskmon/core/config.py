@@ -50,7 +50,7 @@ class EngineConfig:
 def default_limits() -> tuple[LimitConfig, ...]:
     """The limits that are on without a configuration."""
     return tuple(
-        LimitConfig(name=kind, kind=kind, params=limit.Params())
+        LimitConfig(name=kind, kind=kind, params=msgspec.convert({}, limit.Params))
         for kind, limit in LIMITS.items()
         if limit.on_by_default
     )

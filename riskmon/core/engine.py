@@ -236,7 +236,7 @@ class Engine:
         if len(self._board.rechecks) > rechecks:  # what time alone changed holds before the events
             yield from self._evaluate()
         run: list[ev.Latency] = []  # latencies in a row, which are applied together
-        handlers, work = self._handlers, 0
+        handlers, work, duplicates = self._handlers, 0, self.state.duplicates_total
         for event in events:
             if type(event) is ev.Latency:
                 run.append(event)
@@ -255,11 +255,11 @@ class Engine:
                 yield work + reports.registered
                 work, reports.registered = 0, 0
         if len(run) == 1:
-            self._reports.on_latencies(run)
+            self._reports.on_latency(run[0])
         elif run:
             yield from self._apply_run(run)
         yield from self._evaluate()
-        self._outcome.duplicates, self._reports.duplicates = self._reports.duplicates, 0
+        self._outcome.duplicates = self.state.duplicates_total - duplicates
         if self._commitments.touched:
             self._commitments.refresh()
 

@@ -38,7 +38,6 @@ class Reports:
         self._board, self._facts = board, facts
         self._book, self._orders, self._cancels = facts.book, facts.orders, board.cancels
         self.registered = 0  # work of the scopes that were registered since it was set to 0
-        self.duplicates = 0  # since it was set to 0
         # Whether a limit depends on every event of its venue.
         self._any_staleness = any(subject(topic) == EVENTS for topic in board.watching)
         self.handlers: dict[type[ev.Event], Handler] = {
@@ -92,21 +91,16 @@ class Reports:
         new = self.state.seen.is_new(key, self.state.now_ns)
         if not new:
             self.state.duplicates_total += 1
-            self.duplicates += 1
         return new
 
-    def _observe(self, event: ev.Latency | ev.Error | ev.Fill | ev.Price) -> None:
-        """Deliver a sample, unless it is late, to the limits that read it."""
-        if event.at is None or not self._is_late(event.at):
-            self._deliver(event)
-
-    def _observe_closes(self) -> None:
+    def _deliver_closes(self) -> None:
         positions = self._book.positions
         closes, positions.closes = positions.closes, []
         for close in closes:
             self._deliver(close)
 
     def _deliver(self, sample: Sample) -> None:
+        """Deliver a sample to the limits that read it."""
         board = self._board
         breakers = board.observers.of(sample)
         if breakers:
@@ -132,10 +126,12 @@ class Reports:
     def on_latency(self, event: ev.Latency | ev.Error) -> None:
         stream = "latency" if isinstance(event, ev.Latency) else "error"
         self._record(event.venue, stream, event.strategy)
-        if event.operation != ev.PROBE:
-            self._observe(event)
-        elif event.at is None or not self._is_late(event.at):
+        if event.at is not None and self._is_late(event.at):
+            return
+        if event.operation == ev.PROBE:
             probe(self._board.observers.of(event), event)
+        else:
+            self._deliver(event)
 
     def on_balance(self, event: ev.Balance) -> None:
         self._record(event.venue, "balance")
@@ -150,21 +146,21 @@ class Reports:
             self._record(event.venue, "price")
         self.register("symbol:" + event.symbol)
         self._book.on_price(event)
-        self._observe(event)
+        if event.at is None or not self._is_late(event.at):
+            self._deliver(event)
 
     def on_fill(self, event: ev.Fill) -> None:
         self._record(event.venue, "fill", event.strategy)
-        scope = "symbol:" + event.symbol
-        if not self.state.board.scopes.get(scope):
-            self.register(scope)
+        self.register("symbol:" + event.symbol)
         if not self._is_new(f"fill|{event.venue}|{event.symbol}|{event.side}|{event.id}"):
             return
         self._book.on_fill(event)
         if event.order_id is not None:
             self._orders.on_fill(event)
-        self._observe(event)
+        if event.at is None or not self._is_late(event.at):
+            self._deliver(event)
         if self._book.positions.closes:
-            self._observe_closes()
+            self._deliver_closes()
 
     def on_order(self, event: ev.Order) -> None:
         self._record(event.venue, "order", event.strategy)
@@ -180,7 +176,7 @@ class Reports:
         self.register("account" if event.strategy is None else "strategy:" + event.strategy)
         if self._is_new(f"pnl|{event.id}"):
             self._book.on_pnl(event)
-            self._observe_closes()
+            self._deliver_closes()
 
     def on_cash_flow(self, event: ev.CashFlow) -> Iterator[int]:
         """A deposit or withdrawal: it enters at the unit value before it."""

@@ -76,6 +76,8 @@ def decode(data: bytes) -> tuple[EngineConfig, State]:
 def _name_scopes(state: State) -> None:
     """Store samples under their scopes: version 1 stored those of a venue under its name alone."""
     for limit, measures in state.measures.items():
-        scopes = state.board.breakers.get(limit, {})
-        if any(scope not in scopes for scope in measures):
-            state.measures[limit] = {f"venue:{name}": raw for name, raw in measures.items()}
+        scopes = state.board.breakers.get(limit, {})  # none, while the limit is disabled
+        for name in [name for name in measures if name not in scopes]:
+            venue = f"venue:{name}"
+            if venue in state.board.scopes:
+                measures[venue] = measures.pop(name)

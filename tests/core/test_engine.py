@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
 import pytest
@@ -364,3 +365,17 @@ def test_a_rolling_loss_of_unknown_equity_ends_its_step() -> None:
         world.step(balances("kraken", USDT=10_000.0))
     assert world.portfolio.equity is None
     assert world.breaker("loss", "account").unknown is not None
+
+
+def test_a_configuration_takes_effect_within_its_step() -> None:
+    """What follows a configuration in one step has the result that it has in a step of its own."""
+    limits = (limit("position", max=1.0), limit("error_rate", max=0.5, min_samples=1))
+    first = (error(), fill("buy", 2.0, 1.0, "BTC/USDT", id="1"))
+    then = (error(), fill("buy", 2.0, 1.0, "BTC/USDT", id="1"), price("BTC/USDT", 3.0), error())
+    worlds = [World(), World()]
+    reload = ev.Configured(config=dump(replace(worlds[0].config, limits=limits)))
+    together = worlds[0].step(*first, reload, *then)
+    apart = [worlds[1].step(*events) for events in ((*first, reload), then)]
+    assert together.duplicates == sum(outcome.duplicates for outcome in apart) == 1
+    assert worlds[0].view == worlds[1].view
+    assert worlds[0].breaker("position", "symbol:BTC/USDT").value == 2.0

@@ -65,7 +65,7 @@ class Board:
         for rule in self.rules.values():
             self._rules_per.setdefault(rule.params.per, []).append(rule)
         self._bounds = Bounds(state.bounds, self.rules.values(), config.portfolio.timezone)
-        self._measures = measures  # of the limits that are not made yet
+        self._measures = measures  # of the limits that are not made yet, or disabled
         self._levels: dict[str, int] = {}
         self._levels_version = 0
         self.stale_levels: dict[str, None] = {}  # scopes
@@ -138,11 +138,11 @@ class Board:
 
     def _add(self, rule: Rule, state: BreakerState) -> Breaker[Limit]:
         """Make a breaker and enter it where it is found."""
-        scope = state.scope
+        scope, measure = state.scope, None
         if rule.measures is not None:
             state.bound = self._bounds.of(rule, scope, self.wall_ns)
             state.blocking = state.blocking and rule.holds
-        measure = self._measures.get(rule.name, {}).pop(scope, None)
+            measure = self._measures.get(rule.name, {}).pop(scope, None)
         breaker = self._breaker(rule, rule.limit(scope, state.bound or 0.0, measure), state)
         self._breakers[rule.name, scope] = breaker
         # In the order of their names: a restored board must number its changes as this one does.
@@ -183,8 +183,8 @@ class Board:
                 breaker.state.since_ns, breaker.state.since_wall_ns = self.now_ns, self.wall_ns
 
     def measures(self) -> Measures:
-        """What the limits keep of their samples, for a snapshot."""
-        kept: Measures = {}
+        """What the limits keep of their samples, disabled ones too, for a snapshot."""
+        kept = {name: dict(scopes) for name, scopes in self._measures.items() if scopes}
         for breaker in self:
             limit = breaker.limit
             if isinstance(limit, (SampleLimit, OrderLimit)) and limit.measure is not None:

@@ -103,10 +103,11 @@ class Breaker(Generic[L_co]):
         return ALLOW
 
     def value(self, now_ns: int | None = None) -> float | None:
-        """The value, now or at ``now_ns``; None: unknown, or there is none yet."""
+        """The value, now or at ``now_ns``; None: unknown, there is none yet, or of an order."""
         if isinstance(self.limit, SampleLimit):
             return self.limit.value(self._account.now_ns if now_ns is None else now_ns)
-        return self.state.value
+        # A reload may leave an order limit the state that a state limit of the same name had.
+        return None if isinstance(self.limit, OrderLimit) else self.state.value
 
     @property
     def recovers(self) -> Recovers:

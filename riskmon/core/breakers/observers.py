@@ -30,6 +30,8 @@ class Observers:
     def of(self, event: Sample) -> Observing:
         """The breakers that observe an event."""
         kind = type(event)
+        if not self._over[kind]:
+            return ()
         if isinstance(event, (Latency, Error)):
             names = (kind, event.venue, "")
         elif isinstance(event, Fill):

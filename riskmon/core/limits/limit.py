@@ -10,7 +10,7 @@
 * :class:`Unmeasured` measures nothing: the breakers that an operator, a start or a stop opens.
 
 Every kind of limit is a class of one of these shapes, with its parameters (a frozen dataclass that
-extends :class:`~riskmon.core.limits.policy.Policy`) and an entry in
+extends :class:`~riskmon.core.limits.policy.Ceiling` or ``Floor``) and an entry in
 :data:`riskmon.core.limits.LIMITS`.
 """
 
@@ -26,7 +26,7 @@ from msgspec import Raw, msgpack
 from riskmon.core.book.positions import Close
 from riskmon.core.events import Error, Fill, Latency, Price
 from riskmon.core.limits.facts import Facts, Intent
-from riskmon.core.limits.policy import Policy, ScopeKind
+from riskmon.core.limits.policy import Ceiling, Floor, Policy, ScopeKind
 from riskmon.core.topics import scope_name
 from riskmon.core.unknown import Unknown
 
@@ -73,7 +73,7 @@ class Limit:
 
     kind: ClassVar[str]
     category: ClassVar[Category]
-    Params: ClassVar[type[Policy]]
+    Params: ClassVar[type[Ceiling] | type[Floor]]
     reason: ClassVar[str] = ""  # of a trip or a refusal, by ``value``, ``bound`` and the ``limit``
     on_by_default: ClassVar[bool] = False
     # Whether a value (the first) is past its bound.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
 
 from riskmon.core import events as ev
@@ -14,6 +15,7 @@ from riskmon.core.book.config import MaxAge, PortfolioConfig
 from riskmon.core.breakers.transitions import TRANSITIONS
 from riskmon.core.config import LimitConfig
 from riskmon.core.decisions import Record, Transition, UnknownLimit, Warned
+from riskmon.core.engine import Engine
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.latency import LatencyP99Params
 from riskmon.core.limits.policy import Probation, Recovery
@@ -709,6 +711,55 @@ def test_a_reload_keeps_what_was_measured() -> None:
     world.step(latency(0.6))
     assert world.state("latency_p99") == "open"
     assert world.breaker("latency_p99").value == 1.0
+
+
+def lost(number: int) -> ev.Pnl:
+    return ev.Pnl(amount=-1.0, id=str(number), strategy="mm")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_disabled_limit_keeps_what_was_measured(version: int) -> None:
+    """A reload that disables a limit, a restart, and one that enables it lose no sample."""
+    world = World(limit("loss_streak", max=3.0), latency_limit(window=3, min_samples=2))
+    world.step(lost(1), lost(2), latency(1.0))
+    off = replace(limit("loss_streak", max=3.0).params, enabled=False)
+    disabled = replace(world.config.limits[0], params=off)
+    quiet = replace(world.config.limits[1], params=replace(latency_limit().params, enabled=False))
+    world.configure(disabled, quiet)
+    snapshot = msgspec.msgpack.decode(world.engine.snapshot())
+    if version == 1:  # release 0.1.0 stored no version, and the samples of a venue under its name
+        del snapshot["version"]
+        measures = snapshot["state"]["measures"]
+        measures["latency_p99"]["kraken"] = measures["latency_p99"].pop("venue:kraken")
+    world.engine = Engine.restore(msgspec.msgpack.encode(snapshot))
+    world.configure(limit("loss_streak", max=3.0), latency_limit(window=3, min_samples=2))
+    world.step(lost(3), latency(1.0))
+    assert world.state("loss_streak", "strategy:mm") == "open"
+    assert world.state("latency_p99") == "open"
+
+
+def test_a_removed_breaker_leaves_what_its_limit_measured() -> None:
+    """A limit that is disabled while its breaker is open measures on when it is enabled again."""
+    world = World(limit("loss_streak", max=2.0))
+    world.step(lost(1))
+    world.operate("trip", "strategy:mm", limit="loss_streak")
+    off = replace(limit("loss_streak", max=2.0).params, enabled=False)
+    world.configure(replace(world.config.limits[0], params=off))
+    world.configure(limit("loss_streak", max=2.0))
+    assert world.breaker("loss_streak", "strategy:mm").value == 1.0
+
+
+def test_a_limit_on_orders_has_no_value_of_another_kind() -> None:
+    """A reload gives the name of a size limit to one on orders: the size is not its value."""
+    world = World(limit("position", "size", max=1.0))
+    world.step(fill("buy", 5.0, 1.0, "BTC/USDT"))
+    assert world.breaker("size", "symbol:BTC/USDT").value == 5.0
+    world.configure(limit("order_quantity", "size", max=1.0, on_breach="trip", recover="clear"))
+    assert world.breaker("size", "symbol:BTC/USDT").value is None
+    world.check(quantity=2.0)
+    assert world.state("size", "symbol:BTC/USDT") == "open"
+    world.wait(2)
+    assert world.state("size", "symbol:BTC/USDT") == "closed"
 
 
 # -- unknown ----------------------------------------------------------------------------------

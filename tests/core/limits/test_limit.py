@@ -13,7 +13,7 @@ from riskmon.core.engine import Engine
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import Evaluation, Sample, SampleLimit, StateLimit
-from riskmon.core.limits.policy import Ceiling
+from riskmon.core.limits.policy import Ceiling, Floor
 from riskmon.core.limits.schedule import CeilingSlot
 from tests.core import World, latency, limit
 from tests.core.breakers.test_bounds import hours
@@ -123,3 +123,12 @@ def test_a_bound_that_rises_trips_nothing() -> None:
     world.step(*(ev.Pnl(amount=-1.0, id=str(n), strategy="mm") for n in range(4)))
     hours(world, "22:00")
     assert world.state("loss_streak", "strategy:mm") == "closed"
+
+
+@pytest.mark.parametrize("kind", LIMITS)
+def test_a_floor_is_a_minimum_in_all_respects(kind: str) -> None:
+    """The key of the bound, what is past it, and its utilization agree on the side."""
+    measures = LIMITS[kind]
+    assert measures.floor is issubclass(measures.Params, Floor)
+    assert measures.is_past(0.5, 1.0) is measures.floor
+    assert measures.is_past(1.5, 1.0) is not measures.floor
