@@ -30,14 +30,14 @@ def _has_zone(expires: datetime | date | None) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """One who may call. ``hash`` is that of the secret; ``expires`` ends its validity."""
+    """The token of a caller. ``hash`` is its SHA-256; ``expires`` ends its validity."""
 
     __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
 
     # names the caller in the audit trail
     name: Annotated[str, must(_is_printable, "must be printable text"), UsedOnce()]
     role: Role  # what it may do
-    # of the token itself
+    # the SHA-256 of the token
     hash: Annotated[
         str,
         must(_HASH.match, "must be `sha256:` and 64 hexadecimal digits\n`riskmon token` prints it"),

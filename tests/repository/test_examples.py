@@ -244,7 +244,7 @@ def test_the_tutorial(tmp_path: Path) -> None:
     sidecar = Sidecar(tmp_path)
     sidecar.config.write_text(config)  # the tutorial's, from the working directory
     own["RISKMON_HTTP__LISTEN"] = "127.0.0.1:0"
-    with sidecar.start(config=False, environment=own):
+    with sidecar.start(config=False, variables=own):
         url = f"http://127.0.0.1:{sidecar.port}"
         changed = bot.replace("http://127.0.0.1:9788", url).replace(
             'gate="tutorial"', f'gate="{tmp_path}/t.gate"'
