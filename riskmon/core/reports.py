@@ -93,20 +93,20 @@ class Reports:
             self.state.duplicates_total += 1
         return new
 
-    def _deliver_closes(self) -> None:
-        positions = self._book.positions
-        closes, positions.closes = positions.closes, []
-        for close in closes:
-            self._deliver(close)
-
-    def _deliver(self, sample: Sample) -> None:
-        """Deliver a sample to the limits that read it."""
+    def _observe(self, sample: Sample, scope: str) -> None:
+        """Deliver a sample to the limits over a scope that read it."""
         board = self._board
-        breakers = board.observers.of(sample)
+        breakers = board.observers.of(type(sample), scope)
         if breakers:
             if board.half_open:
                 probe(breakers, sample)
             observe(breakers, sample, board.now_ns)
+
+    def _observe_closes(self) -> None:
+        positions = self._book.positions
+        closes, positions.closes = positions.closes, []
+        for close in closes:
+            self._observe(close, "strategy:" + close.strategy)
 
     # -- one type each ----------------------------------------------------------------------------
 
@@ -128,10 +128,11 @@ class Reports:
         self._record(event.venue, stream, event.strategy)
         if event.at is not None and self._is_late(event.at):
             return
-        if event.operation == ev.PROBE:
-            probe(self._board.observers.of(event), event)
+        scope = "venue:" + event.venue
+        if event.operation != ev.PROBE:
+            self._observe(event, scope)
         else:
-            self._deliver(event)
+            probe(self._board.observers.of(type(event), scope), event)
 
     def on_balance(self, event: ev.Balance) -> None:
         self._record(event.venue, "balance")
@@ -144,10 +145,11 @@ class Reports:
     def on_price(self, event: ev.Price) -> None:
         if event.venue is not None:
             self._record(event.venue, "price")
-        self.register("symbol:" + event.symbol)
+        scope = "symbol:" + event.symbol
+        self.register(scope)
         self._book.on_price(event)
         if event.at is None or not self._is_late(event.at):
-            self._deliver(event)
+            self._observe(event, scope)
 
     def on_fill(self, event: ev.Fill) -> None:
         self._record(event.venue, "fill", event.strategy)
@@ -158,9 +160,10 @@ class Reports:
         if event.order_id is not None:
             self._orders.on_fill(event)
         if event.at is None or not self._is_late(event.at):
-            self._deliver(event)
+            self._observe(event, "venue:" + event.venue)
+            self._observe(event, "symbol:" + event.symbol)
         if self._book.positions.closes:
-            self._deliver_closes()
+            self._observe_closes()
 
     def on_order(self, event: ev.Order) -> None:
         self._record(event.venue, "order", event.strategy)
@@ -176,7 +179,7 @@ class Reports:
         self.register("account" if event.strategy is None else "strategy:" + event.strategy)
         if self._is_new(f"pnl|{event.id}"):
             self._book.on_pnl(event)
-            self._deliver_closes()
+            self._observe_closes()
 
     def on_cash_flow(self, event: ev.CashFlow) -> Iterator[int]:
         """A deposit or withdrawal: it enters at the unit value before it."""

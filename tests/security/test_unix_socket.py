@@ -38,7 +38,7 @@ def test_the_commands_use_the_socket_in_the_state_directory(tmp_path: Path) -> N
         sidecar.config.write_text(text)
         # Variables of Kubernetes for a Service are ignored, with one line.
         sidecar.start(
-            environment={
+            variables={
                 "RISKMON_PORT": "tcp://10.0.0.1:9788",
                 "RISKMON_METRICS_SERVICE_HOST": "10.0.0.2",
                 "RISKMON_METRICS_PORT_9788_TCP": "tcp://10.0.0.2:9788",

@@ -120,6 +120,7 @@ class Board:
         self.state.scopes.setdefault(scope, 0)
         if first and not self.state.scopes[scope]:
             self.state.scopes[scope] = self.now_ns
+        self.observers.register(scope)
         topics: list[str] = []
         for rule in self._rules_per.get(scope.partition(":")[0], ()):
             breaker = self.find(rule.name, scope) or self._make(rule, scope)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from riskmon.core.breakers.breaker import Breaker
-from riskmon.core.events import PROBE, Error, Fill, Latency, Price
+from riskmon.core.events import PROBE, Latency
 from riskmon.core.limits.limit import DELIVERED, Sample, SampleLimit
 
 Observing = Sequence[Breaker[SampleLimit]]
@@ -13,41 +13,36 @@ RUN_MIN = 4  # latencies in a row that are worth being added together
 
 
 class Observers:
-    """The breakers that observe each type of sample, by the scopes that it names."""
+    """The breakers that observe each type of sample, by the scope that it names.
+
+    Those over the account observe what any venue sends: they are in the list of each.
+    """
 
     def __init__(self) -> None:
         self._over: dict[type[Sample], dict[str, list[Breaker[SampleLimit]]]] = {
-            kind: {} for kind in DELIVERED
+            kind: {"account": []} for kind in DELIVERED
         }
-        self._of_names: dict[tuple[type[Sample], str, str], Observing] = {}
+
+    def register(self, scope: str) -> None:
+        """Begin the lists of a scope."""
+        scope_kind = scope.partition(":")[0]
+        for kind, over in self._over.items():
+            if scope_kind in DELIVERED[kind]:
+                over.setdefault(scope, [*over["account"]] if scope_kind == "venue" else [])
 
     def add(self, breaker: Breaker[SampleLimit]) -> None:
-        """Deliver to a breaker what its limit reads."""
+        """Deliver to a breaker what its limit reads; its scope is registered."""
         for kind in breaker.limit.reads:
-            self._over[kind].setdefault(breaker.state.scope, []).append(breaker)
-        self._of_names.clear()
+            over = self._over[kind]
+            over[breaker.state.scope].append(breaker)
+            if breaker.state.scope == "account":
+                for scope in over:
+                    if scope.startswith("venue:"):
+                        over[scope].append(breaker)
 
-    def of(self, event: Sample) -> Observing:
-        """The breakers that observe an event."""
-        kind = type(event)
-        if not self._over[kind]:
-            return ()
-        if isinstance(event, (Latency, Error)):
-            names = (kind, event.venue, "")
-        elif isinstance(event, Fill):
-            names = (kind, event.venue, event.symbol)
-        elif isinstance(event, Price):
-            names = (kind, "", event.symbol)
-        else:
-            names = (kind, event.strategy, "")
-        found = self._of_names.get(names)
-        if found is None:
-            found = self._of_names[names] = self._find(event)
-        return found
-
-    def _find(self, event: Sample) -> Observing:
-        over = self._over[type(event)]
-        return [breaker for scope in _scopes(event) for breaker in over.get(scope, ())]
+    def of(self, kind: type[Sample], scope: str) -> Observing:
+        """The breakers that observe samples of a type that name a scope."""
+        return self._over[kind].get(scope, ())
 
     def observe_run(
         self, run: Sequence[Latency], by_venue: Mapping[str, Sequence[Latency]], now_ns: int
@@ -60,7 +55,7 @@ class Observers:
         singly = {
             venue: [
                 breaker
-                for breaker in self.of(same[0])
+                for breaker in self.of(Latency, "venue:" + venue)
                 if not breaker.limit.observe_run(same, now_ns)
             ]
             for venue, same in by_venue.items()
@@ -93,12 +88,3 @@ def observe(breakers: Iterable[Breaker[SampleLimit]], event: Sample, now_ns: int
         evaluation = breaker.limit.observe(event, now_ns)
         if evaluation is not None:
             breaker.observe(evaluation)
-
-
-def _scopes(event: Sample) -> tuple[str, ...]:
-    """The scopes that a sample is delivered to, as ``DELIVERED`` says."""
-    if isinstance(event, (Latency, Error)):
-        return "account", "venue:" + event.venue
-    if isinstance(event, Fill):
-        return "account", "venue:" + event.venue, "symbol:" + event.symbol
-    return ("symbol:" + event.symbol if isinstance(event, Price) else "strategy:" + event.strategy,)
