@@ -28,7 +28,7 @@ from riskmon.core.decisions import (
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.latency import LatencyP99Limit
 from riskmon.core.limits.limit import Limit, StateLimit
-from riskmon.core.limits.windows import statistics
+from riskmon.core.limits.windows import Statistics, statistics
 from riskmon.core.state import State
 from riskmon.core.topics import scope_name
 from riskmon.core.unknown import Unknown
@@ -55,19 +55,12 @@ class BreakerView(AddressedBreaker, frozen=True, kw_only=True):
     holds: HaltReason | None = None  # why it holds its scope below allow; None: it does not
 
 
-class LatencyView(Struct, frozen=True, kw_only=True):
-    """Statistics of a latency window, in seconds (nearest rank)."""
+class LatencyView(Statistics, frozen=True, kw_only=True):
+    """Statistics of a latency window, in seconds."""
 
     venue: str
     operation: str | None
     limit: str
-    count: int
-    mean: float
-    min: float
-    max: float
-    p50: float
-    p95: float
-    p99: float
 
 
 class BalanceView(Struct, frozen=True, kw_only=True):

@@ -211,7 +211,7 @@ def _count_above(samples: list[float], bound: float) -> int:
     return sum(1 for sample in samples if sample > bound)
 
 
-class Statistics(Struct):
+class Statistics(Struct, frozen=True):
     """Statistics of samples; the percentiles are nearest-rank."""
 
     count: int
