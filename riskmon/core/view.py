@@ -44,7 +44,7 @@ class BreakerView(AddressedBreaker, frozen=True, kw_only=True):
     utilization: float | None
     warning_ratio: float
     warning: bool
-    unknown: str | None  # why the value cannot be told, when it should be
+    unknown: str | None  # why the value cannot be determined, when it must be
     breaches_total: int
     trips_total: int
     last_trip_ns: int | None

@@ -220,7 +220,7 @@ class Board:
             breaker.on_change_due(facts)
 
     def on_confirmed(self, incident: str) -> None:
-        """A cancel is confirmed: let the breakers that waited for it recover."""
+        """A cancel is confirmed: recover the breakers that waited for it."""
         for breaker in list(self):
             if breaker.state.incident == incident:
                 breaker.recover()

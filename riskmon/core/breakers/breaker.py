@@ -407,7 +407,7 @@ class Breaker(Generic[L_co]):
         elif recover == "period" and self.limit.period in CALENDAR_PERIODS:
             _, end_wall_ns = self._account.calendar.span(self.limit.period, self._account.wall_ns)
             end_ns = now_ns + end_wall_ns - self._account.wall_ns
-            # A loss minutes before the period's end is not forgiven by it.
+            # A loss minutes before the period's end does not recover at that end.
             self._set_until(max(end_ns, now_ns + PERIOD_LEAST_NS))
 
     def _set_until(self, until_ns: int) -> None:

@@ -48,7 +48,7 @@ class Rule:
 
     @property
     def holds(self) -> bool:
-        """Whether its scope stands at reduce_only while it is past its bound."""
+        """Whether its scope is at reduce_only while it is past its bound."""
         return self.params.on_breach in ("block", "reduce")
 
     @property

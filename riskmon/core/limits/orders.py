@@ -16,7 +16,7 @@ from riskmon.core.limits.policy import Bound, Ceiling, OnBreach, Recover
 from riskmon.core.limits.schedule import CeilingSlots
 from riskmon.core.unknown import Unknown
 
-MAX_TIMES = 1_000  # that are remembered of one order: more than any bound asks for
+MAX_TIMES = 1_000  # that are kept of one order: the highest bound
 
 
 @dataclass(frozen=True, kw_only=True)

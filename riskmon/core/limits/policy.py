@@ -75,7 +75,7 @@ class Recovery:
 
 @dataclass(frozen=True, kw_only=True)
 class Probation:
-    """After a half-open success, size limits stand at ``ratio`` of their bound for ``seconds``."""
+    """After a half-open success, size limits have ``ratio`` of their bound for ``seconds``."""
 
     __pydantic_config__: ClassVar[dict[str, bool | str]] = TABLE
 

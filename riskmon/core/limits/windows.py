@@ -2,7 +2,7 @@
 
 The nearest-rank P99 of n samples is the ⌈0.99 n⌉-th smallest. It is above a bound exactly when at
 least n − ⌈0.99 n⌉ + 1 samples are, that is when *more than* ⌊n / 100⌋ samples are above it. So one
-counter decides, whatever the size of the window; the P99 itself is computed when someone reads it.
+counter decides, whatever the size of the window; the P99 itself is computed when it is read.
 """
 
 from __future__ import annotations
