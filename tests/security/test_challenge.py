@@ -139,7 +139,7 @@ def test_a_relay_changes_nothing(
         assert out == ""
         assert "is not signed with the token" in err
     else:
-        assert "the body is not the one of Riskmon-Digest" in err
+        assert "the body does not match Riskmon-Digest" in err
     relay.mode("honest")
     assert relay.command("status") == 0
     state = json.loads(capsys.readouterr().out)
