@@ -17,6 +17,13 @@ from zlib import crc32
 
 from riskmon.core.book.calendar import Calendar
 from riskmon.core.breakers.cancels import Cancels
+from riskmon.core.breakers.messages import (
+    incident,
+    recovers,
+    transition,
+    unknown_limit,
+    warned,
+)
 from riskmon.core.breakers.rules import Rule
 from riskmon.core.breakers.state import BoardState, BreakerState
 from riskmon.core.breakers.transitions import SHUT, TRANSITIONS, Cause
@@ -26,13 +33,9 @@ from riskmon.core.decisions import (
     PROBE,
     REDUCE_ONLY,
     Decision,
-    Record,
     Recovers,
     StateName,
-    Transition,
-    UnknownLimit,
     Violation,
-    Warned,
 )
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import (
@@ -112,8 +115,7 @@ class Breaker(Generic[L_co]):
     @property
     def recovers(self) -> Recovers:
         """Who ends its trips."""
-        by_itself = self.rule.params.recover != "operator" and self.state.state != "frozen"
-        return "by itself" if by_itself else "by an operator"
+        return recovers(self.rule, self.state)
 
     @property
     def probes(self) -> int:
@@ -279,17 +281,8 @@ class Breaker(Generic[L_co]):
             return
         state.warned = near
         value = self.value()
-        self._account.emit(
-            Warned(
-                limit=self.rule.name,
-                scope=state.scope,
-                active=near,
-                utilization=self.limit.utilization(value, state.bound) or 0.0,
-                at_ns=self._account.wall_ns,
-                value=value,
-                bound=state.bound,
-            )
-        )
+        utilization = self.limit.utilization(value, state.bound) or 0.0
+        self._account.emit(warned(state, value, utilization, self._account.wall_ns))
 
     # -- unknown values ---------------------------------------------------------------------------
 
@@ -323,16 +316,7 @@ class Breaker(Generic[L_co]):
         state.halted = halted
         state.generation = self._account.state.next_generation()
         self._account.stale_levels[state.scope] = None
-        self._account.emit(
-            UnknownLimit(
-                limit=self.rule.name,
-                scope=state.scope,
-                halted=halted,
-                reason=state.unknown or "known again",
-                generation=state.generation,
-                at_ns=self._account.wall_ns,
-            )
-        )
+        self._account.emit(unknown_limit(state, self._account.wall_ns))
 
     # -- opening ----------------------------------------------------------------------------------
 
@@ -377,20 +361,7 @@ class Breaker(Generic[L_co]):
     def _begin_incident(self, value: float | None, by: str | None) -> None:
         state, account, params = self.state, self._account, self.rule.params
         state.incident = account.state.next_incident_id()
-        record = Record(
-            id=state.incident,
-            kind="freeze" if state.state == "frozen" else "trip",
-            at_ns=account.wall_ns,
-            scope=state.scope,
-            limit=self.rule.name,
-            generation=state.generation,
-            reason=state.reason,
-            value=value,
-            bound=state.bound,
-            by=by,
-            category=self.rule.category,
-            recovers=self.recovers,
-        )
+        record = incident(self.rule, state, value, by, account.wall_ns)
         account.cancels.begin(
             record, cancels=params.cancels, flatten=params.flatten, now_ns=account.now_ns
         )
@@ -543,22 +514,15 @@ class Breaker(Generic[L_co]):
     def _emit(
         self, before: StateName, reason: str, by: str | None, value: float | None = None
     ) -> None:
-        state = self.state
         self._account.emit(
-            Transition(
-                limit=self.rule.name,
-                scope=state.scope,
-                before=before,
-                after=state.state,
-                generation=state.generation,
-                reason=reason or state.reason,
-                at_ns=self._account.wall_ns,
-                incident=state.incident,
-                value=value,
-                bound=state.bound,
+            transition(
+                self.rule,
+                self.state,
+                before,
+                reason=reason,
                 by=by,
-                category=self.rule.category,
-                recovers=self.recovers,
+                value=value,
+                at_ns=self._account.wall_ns,
             )
         )
 

@@ -83,41 +83,24 @@ class Rule:
         return kind(self.params, scope)
 
 
-# Rules that no configuration names: an operator's own, that of a start after a kill, that of an
-# orderly stop with `on_stop = "cancel"`, and that of a start after a write that failed. Those of a
-# start after a kill and of a stop close when their cancel is confirmed, the others by an operator.
+# Causes that no configuration names, each with its category, the reason of its halt, and whether it
+# recovers by itself (when its cancel is confirmed): an operator, a start after a kill, an orderly
+# stop with `on_stop = "cancel"`, and a start after a write that failed.
+_CAUSES: tuple[tuple[str, str, HaltReason, bool], ...] = (
+    (MANUAL, "operator", "operator", False),
+    (UNCLEAN_START, "riskmon", "start", True),
+    (STOP, "riskmon", "stop", True),
+    (STORAGE, "riskmon", "storage", False),
+)
 WITHOUT_LIMIT: dict[str, Rule] = {
-    rule.name: rule
-    for rule in (
-        Rule(
-            name=MANUAL,
-            kind=MANUAL,
-            category="operator",
-            params=Policy(recover="operator"),
-            halt_reason="operator",
-        ),
-        Rule(
-            name=UNCLEAN_START,
-            kind=UNCLEAN_START,
-            category="riskmon",
-            params=Policy(recover="clear"),
-            halt_reason="start",
-        ),
-        Rule(
-            name=STOP,
-            kind=STOP,
-            category="riskmon",
-            params=Policy(recover="clear"),
-            halt_reason="stop",
-        ),
-        Rule(
-            name=STORAGE,
-            kind=STORAGE,
-            category="riskmon",
-            params=Policy(recover="operator"),
-            halt_reason="storage",
-        ),
+    name: Rule(
+        name=name,
+        kind=name,
+        category=category,
+        params=Policy(recover="clear" if by_itself else "operator"),
+        halt_reason=halt_reason,
     )
+    for name, category, halt_reason, by_itself in _CAUSES
 }
 
 
