@@ -153,7 +153,9 @@ class ReportedEvents:
 
     def on_fill(self, event: ev.Fill) -> None:
         self._record(event.venue, "fill", event.strategy)
-        self.register("symbol:" + event.symbol)
+        symbol = "symbol:" + event.symbol
+        if not self.state.board.scopes.get(symbol):
+            self.register(symbol)
         if not self._is_new(f"fill|{event.venue}|{event.symbol}|{event.side}|{event.id}"):
             return
         self._book.on_fill(event)
@@ -161,7 +163,7 @@ class ReportedEvents:
             self._orders.on_fill(event)
         if event.at is None or not self._is_late(event.at):
             self._observe(event, "venue:" + event.venue)
-            self._observe(event, "symbol:" + event.symbol)
+            self._observe(event, symbol)
         if self._book.positions.closes:
             self._observe_closes()
 
