@@ -16,6 +16,7 @@ from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.breakers.board import Board
 from riskmon.core.breakers.breaker import Breaker
 from riskmon.core.breakers.cancels import Cancels, Incident
+from riskmon.core.breakers.messages import recovers
 from riskmon.core.config import EngineConfig
 from riskmon.core.decisions import (
     ALLOW,
@@ -248,7 +249,7 @@ def _breaker(board: Board, breaker: Breaker[Limit], facts: Facts, cancels: Cance
         last_trip_ns=state.last_trip_wall_ns,
         on_breach=rule.params.on_breach,
         category=rule.category,
-        recovers=breaker.recovers,
+        recovers=recovers(breaker.rule, breaker.state),
         until_ns=None if state.until_ns is None else state.until_ns + to_wall_ns,
         holds=_holds(breaker, cancels),
     )

@@ -19,7 +19,6 @@ from riskmon.core.book.calendar import Calendar
 from riskmon.core.breakers.cancels import Cancels
 from riskmon.core.breakers.messages import (
     incident,
-    recovers,
     transition,
     unknown_limit,
     warned,
@@ -33,7 +32,6 @@ from riskmon.core.decisions import (
     PROBE,
     REDUCE_ONLY,
     Decision,
-    Recovers,
     StateName,
     Violation,
 )
@@ -111,11 +109,6 @@ class Breaker(Generic[L_co]):
             return self.limit.value(self._account.now_ns if now_ns is None else now_ns)
         # A reload may leave an order limit the state that a state limit of the same name had.
         return None if isinstance(self.limit, OrderLimit) else self.state.value
-
-    @property
-    def recovers(self) -> Recovers:
-        """Who ends its trips."""
-        return recovers(self.rule, self.state)
 
     @property
     def probes(self) -> int:
