@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction as F
+from typing import NamedTuple
 
-from tests.core.reference.flows import Change, Leg, Take, find, has_lapsed, in_transit, legs
+from tests.core.reference.flows import Change, Leg, Take, equal, has_lapsed, in_transit, legs, moved
 from tests.core.reference.history import SECOND, Event, History, Rules, Told, seconds
 from tests.core.reference.holdings import Due, Holdings
 from tests.core.reference.positions import Place
@@ -35,6 +36,19 @@ class Moment:
     worth: dict[tuple[tuple[str, int], ...], F | None] = field(default_factory=dict)  # a memory
 
 
+class Settling(NamedTuple):
+    """Reports that settled: of a venue, after an event number and up to another.
+
+    The assets that are ``entering`` came into view with them.
+    """
+
+    moment: Moment
+    venue: str
+    since: int
+    until: int
+    entering: list[str]
+
+
 @dataclass
 class Point:
     """The account at the end of an instant; equity None is unknown."""
@@ -54,7 +68,7 @@ class Account:
         self.history = History(rules)
         self.now = 0
         self.moments: list[Moment] = []
-        self.changes: list[Change] = []
+        self.settlings: list[Settling] = []
         self.takes: list[Take] = []
         self._known = Holdings(rules, [], 0)
         self._line: tuple[tuple[int, int], list[Point]] = ((0, 0), [])
@@ -128,17 +142,32 @@ class Account:
             if started and before is not None and after is not None:
                 moment.entries.append(after - before)
             return
+        entering = []
         for asset in holdings.assets(venue):
-            change = holdings.change(venue, asset, since, until)
-            rate = holdings.positions.prices.last_rate(asset) or F(0)
-            if not change:
-                continue
             if started and self._enters(venue, asset, since, until):
-                moment.entries.append(change * rate)
-                self.raised += change * rate
-            else:
-                one = Change(moment.number, self.now, venue, asset, change, rate)
-                self.changes.append(one)
+                rate = holdings.positions.prices.last_rate(asset) or F(0)
+                value = holdings.change(venue, asset, since, until) * rate
+                moment.entries.append(value)
+                self.raised += value
+                entering.append(asset)
+        if started:
+            self.settlings.append(Settling(moment, venue, since, until, entering))
+
+    @property
+    def changes(self) -> list[Change]:
+        """What no effect explains of each settled report, by what is known now, the oldest first.
+
+        A fill that is told late so explains a change of before.
+        """
+        return [change for one in self.settlings for change in self._unexplained(one)]
+
+    def _unexplained(self, settling: Settling) -> Iterable[Change]:
+        moment, venue, since, until, entering = settling
+        for asset in self.holdings.assets(venue):
+            change = self.holdings.change(venue, asset, since, until)
+            if change and asset not in entering:
+                rate = moment.holdings.positions.prices.last_rate(asset) or F(0)
+                yield Change(moment.number, moment.now, venue, asset, change, rate)
 
     def _enters(self, venue: str, asset: str, since: int, until: int) -> bool:
         """Whether the first report of an asset comes soon after the venue's first balance."""
@@ -151,19 +180,20 @@ class Account:
         return soon and named[0] in new
 
     def _match(self) -> None:
-        """Match what is pending, the oldest first."""
+        """Match what is pending, the oldest first: with an equal change, else with a near one."""
         moment = self.moments[-1]
         if not self.points():
             return
-        done = {one.leg.name for one in self.takes}
-        for leg in legs(self.history.told):
-            if leg.name in done or has_lapsed(self.rules, leg, self.now):
-                continue
+        for leg in self.pending():
             if leg.venue not in moment.settled:
                 rate = moment.holdings.positions.prices.last_rate(leg.asset) or F(0)
                 self.takes.append(Take(leg, moment.number, leg.amount, rate))
-            elif (take := find(leg, self.changes, self.takes)) is not None:
-                self.takes.append(take)
+        changes = self.changes if self.pending() else []
+        for find in (equal, moved):
+            for leg in self.pending():
+                take = find(leg, changes, self.takes)
+                if take is not None:
+                    self.takes.append(take)
 
     # -- equity
 

@@ -53,19 +53,26 @@ def agrees(one: F, other: F) -> bool:
     return abs(one - other) <= CLOSE * max(abs(one), abs(other), F(1))
 
 
+class Beside(NamedTuple):
+    """What may explain a report besides effects: flows, and the reports of other assets."""
+
+    flows: Sequence[F] = ()
+    says: Verdict = lambda *_: None
+
+
 def contained(reports: Sequence[Report], effects: Sequence[Effect], number: int) -> frozenset[int]:
     """What the report with this place in its chain contains, with no other asset beside it."""
-    return read(reports, effects, number, lambda *_: None).contained
+    return read(reports, effects, number, Beside()).contained
 
 
 def read(
-    reports: Sequence[Report], effects: Sequence[Effect], number: int, says: Verdict
+    reports: Sequence[Report], effects: Sequence[Effect], number: int, beside: Beside
 ) -> Reading:
-    """Read one report of a chain; ``says`` is asked only where nothing agrees exactly."""
+    """Read one report of a chain; other assets are asked only where nothing agrees exactly."""
     if number == 0:
         return first(reports[0], effects)
-    before = read(reports, effects, number - 1, says).contained
-    return following(reports[number], reports[number - 1].amount, before, effects, says)
+    before = read(reports, effects, number - 1, beside).contained
+    return following(reports[number], reports[number - 1].amount, before, effects, beside)
 
 
 def first(report: Report, effects: Sequence[Effect]) -> Reading:
@@ -78,21 +85,19 @@ def following(
     amount: F,
     before: frozenset[int],
     effects: Sequence[Effect],
-    says: Verdict,
+    beside: Beside,
 ) -> Reading:
     """A report after one of ``amount`` that contains ``before``."""
     rest = sorted((e for e in effects if e.number not in before), key=lambda e: (e.at, e.number))
     sure = [e for e in rest if e.at < report.at - slack(report, e)]
     between = [e for e in rest if abs(e.at - report.at) <= slack(report, e)]
     projected = amount + sum((e.amount for e in sure), F(0))
-    k, exact = nearest(report.amount, projected, between)
+    k, exact = nearest(report.amount, projected, between, beside.flows)
     if not exact and between:
-        told = {
-            e.number: verdict for e in between if (verdict := says(report, e.number)) is not None
-        }
-        inside = [e for e in between if told.get(e.number)]
+        told = {e.number: beside.says(report, e.number) for e in between}
+        inside = [e for e in between if told[e.number]]
         projected += sum((e.amount for e in inside), F(0))
-        open_ = [e for e in between if e.number not in told]
+        open_ = [e for e in between if told[e.number] is None]
         k, _ = nearest(report.amount, projected, open_)
         taken = [*inside, *open_[:k]]
     else:
@@ -100,13 +105,19 @@ def following(
     return Reading(before | {e.number for e in (*sure, *taken)}, exact)
 
 
-def nearest(amount: F, projected: F, between: Sequence[Effect]) -> tuple[int, bool]:
-    """The smallest number of effects with which a projection comes nearest; whether it agrees."""
+def nearest(
+    amount: F, projected: F, between: Sequence[Effect], flows: Sequence[F] = ()
+) -> tuple[int, bool]:
+    """The smallest number of effects with which a projection comes nearest; whether it agrees.
+
+    One that agrees together with a flow agrees, too: the flow is the rest of what was reported.
+    """
     sums = [projected]
     for effect in between:
         sums.append(sums[-1] + effect.amount)
-    for k, reached in enumerate(sums):
-        if agrees(reached, amount):
-            return k, True
+    for flow in (F(0), *flows):
+        for k, reached in enumerate(sums):
+            if agrees(reached + flow, amount):
+                return k, True
     distance = min(abs(reached - amount) for reached in sums)
     return next(k for k, reached in enumerate(sums) if abs(reached - amount) == distance), False

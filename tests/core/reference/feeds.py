@@ -129,11 +129,18 @@ class Venue:
         dated = self.feeds.balances_dated
         for number, event in enumerate(events):
             late = delay * (20.0 if dated else 4.0) + number * gap * 0.3
-            feed = None if dated else f"{event.get('asset')} of {self.name}"
+            feed = None if dated else f"balances of {self.name}"
             stamped = self.wire.dated(event, dated=dated)
             self.wire.send(stamped, delay=late, feed=feed)
             if twice and dated:
                 self.wire.send(stamped, delay=late + 3.0)
+
+    def tell_all_balances(self, told: Event) -> None:
+        """Everything that is held, in one batch with an event about it."""
+        dated = self.feeds.balances_dated
+        feed = None if dated else f"balances of {self.name}"
+        held = self.wire.dated(self.all_balances(), dated=dated)
+        self.wire.send(told, held, delay=0.0, feed=feed)
 
     def tell_positions(self, delay: float, *, whole: bool) -> None:
         """The contracts."""

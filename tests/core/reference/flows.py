@@ -77,18 +77,25 @@ def has_lapsed(rules: Rules, leg: Leg, now: int) -> bool:
     return now - leg.told.now >= seconds(wait)
 
 
-def find(leg: Leg, changes: Sequence[Change], takes: Sequence[Take]) -> Take | None:
-    """The change that a leg explains: an equal one, else one of the venue's value."""
-    here = [one for one in changes if one.venue == leg.venue and one.now >= leg.told.at - BEFORE]
-    for one in here:
-        left = remaining(one, takes)
-        if one.asset == leg.asset and left and abs(left - leg.amount) <= NEAR * abs(leg.amount):
-            return Take(leg, one.moment, left, one.rate)
-    for moment in sorted({one.moment for one in here if one.now > leg.told.at - AHEAD}):
+def equal(leg: Leg, changes: Sequence[Change], takes: Sequence[Take]) -> Take | None:
+    """The earliest change of the asset that equals a leg: units move by the change itself."""
+    for one in changes:
+        if (one.venue, one.asset) == (leg.venue, leg.asset) and one.now >= leg.told.at - BEFORE:
+            left = remaining(one, takes)
+            if left and abs(left - leg.amount) <= NEAR * abs(leg.amount):
+                return Take(leg, one.moment, left, one.rate)
+    return None
+
+
+def moved(leg: Leg, changes: Sequence[Change], takes: Sequence[Take]) -> Take | None:
+    """The earliest change in which the venue's value moves by at least half of a leg."""
+    since = leg.told.at - AHEAD if leg.told.dated else leg.told.now
+    here = [one for one in changes if one.venue == leg.venue and one.now >= since]
+    for moment in sorted({one.moment for one in here}):
         parts = [one for one in here if one.moment == moment]
-        moved = sum((remaining(one, takes) * one.rate for one in parts), F(0))
+        value = sum((remaining(one, takes) * one.rate for one in parts), F(0))
         rates = [one.rate for one in parts if one.asset == leg.asset]
-        if rates and moved * leg.amount > 0 and abs(moved) * 2 >= abs(leg.amount * rates[0]):
+        if rates and value * leg.amount > 0 and abs(value) * 2 >= abs(leg.amount * rates[0]):
             return Take(leg, moment, leg.amount, rates[0])
     return None
 

@@ -12,8 +12,16 @@ from fractions import Fraction as F
 from functools import cache
 from typing import NamedTuple
 
-from tests.core.reference.containment import Effect, Reading, Report, agrees, first, following
-from tests.core.reference.flows import NEAR, legs
+from tests.core.reference.containment import (
+    Beside,
+    Effect,
+    Reading,
+    Report,
+    agrees,
+    first,
+    following,
+)
+from tests.core.reference.flows import legs
 from tests.core.reference.history import SECOND, Rules, Told, read_symbol
 from tests.core.reference.positions import Place, Positions
 
@@ -44,20 +52,9 @@ class Holdings:
     # -- what was reported
 
     def reports(self, venue: str) -> list[Told]:
-        """The balance reports of a venue that count."""
-        found: list[Told] = []
-        for one in self.told:
-            mine = one.kind in ("balance", "balances") and one.event["venue"] == venue
-            if mine and self._is_newest(one, found):
-                found.append(one)
-        return found
-
-    def _is_newest(self, one: Told, found: list[Told]) -> bool:
-        """Whether no report of the asset (of any asset, for all of them) is newer."""
-        if one.kind == "balance":
-            asset = one.event["asset"]
-            found = [e for e in found if e.kind == "balances" or e.event["asset"] == asset]
-        return all(one.at >= earlier.at for earlier in found)
+        """The balance reports of a venue of which at least one asset counts."""
+        counting = {r.number for asset in self.assets(venue) for r in self.chain(venue, asset)}
+        return [one for one in self.told if one.number in counting]
 
     def venues(self) -> list[str]:
         """The venues that have reported a balance."""
@@ -87,10 +84,15 @@ class Holdings:
         return [name for name in names if name not in self.rules.ignore]
 
     def chain(self, venue: str, asset: str) -> list[Report]:
-        """What was reported of one asset, in order; not named by `balances` is 0."""
-        found = []
-        for one in self.reports(venue):
+        """What was reported of one asset, in order, without what is older than the one before.
+
+        What `balances` do not name is 0.
+        """
+        found: list[Report] = []
+        for one in self._balance_events():
             event = one.event
+            if event["venue"] != venue or (found and one.at < found[-1].at):
+                continue
             if one.kind == "balance" and event["asset"] == asset:
                 amount = one.amount("free") + one.amount("locked")
                 found.append(Report(one.at, one.dated, amount, one.number))
@@ -161,27 +163,27 @@ class Holdings:
         def says(report: Report, effect: int) -> bool | None:
             return self._beside(venue, asset, report, effect)
 
-        return following(chain[index], chain[index - 1].amount, before, effects, says)
+        told = (leg for leg in legs(self.told) if (leg.venue, leg.asset) == (venue, asset))
+        beside = Beside([leg.amount for leg in told], says)
+        return following(chain[index], chain[index - 1].amount, before, effects, beside)
 
     def _beside(self, venue: str, asset: str, report: Report, effect: int) -> bool | None:
-        """Whether an exact report of another asset, at most 1 s away, contains an effect."""
+        """Whether the nearest exact report of another asset, at most 1 s away, contains it."""
         question = (venue, asset, report.number)
         if question in self._asked:
             return None
         self._asked.add(question)
-        try:
-            for other in self.assets(venue):
-                moved = {one.number for one in self.effects(venue, other)}
-                if other == asset or effect not in moved:
-                    continue
-                for index, beside in enumerate(self.chain(venue, other)):
-                    if abs(beside.at - report.at) <= ASIDE and index:
-                        reading = self._reading(venue, other, index)
-                        if reading.exact:
-                            return effect in reading.contained
-            return None
-        finally:
-            self._asked.remove(question)
+        found: list[tuple[int, bool]] = []
+        for other in self.assets(venue):
+            moved = {one.number for one in self.effects(venue, other)}
+            chain = self.chain(venue, other) if other != asset and effect in moved else []
+            for index, beside in enumerate(chain):
+                apart = abs(beside.at - report.at)
+                if index and apart <= ASIDE:
+                    reading = self._reading(venue, other, index)
+                    found += [(apart, effect in reading.contained)] if reading.exact else []
+        self._asked.remove(question)
+        return min(found, key=lambda one: one[0])[1] if found else None
 
     def contained(self, venue: str, asset: str, last: int) -> frozenset[int]:
         """The effects in the last report of an asset up to an event number."""
@@ -245,7 +247,7 @@ class Holdings:
             if first or abs(change * rate) <= F(self.rules.dust):
                 continue
             told = (one for one in legs(self.told) if (one.venue, one.asset) == (venue, asset))
-            is_flow = any(abs(one.amount - change) <= NEAR * abs(change) for one in told)
+            is_flow = any(abs((one.amount - change) * rate) <= F(self.rules.dust) for one in told)
             if self.positions.held(place).quantity and not is_flow:
                 return True
         return False

@@ -14,7 +14,8 @@ What the contract leaves open is left out. Flows of one epoch and venue go in on
 flow that is told after its balance is the only one there: which of two flows a change belongs to
 cannot be told from one of them. Contracts are not traded within an epoch at a venue where money
 moves: what realised P&L and a flow add to one balance is one amount. Withdrawals that are told
-after their balance are smaller than the bounds: they are losses until then.
+after their balance are smaller than the bounds: they are losses until then. A flow that is told
+after its balance and has no ``at`` is alone in that balance, or it is not matched.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ class Reports(RuleBasedStateMachine):
             *({"type": "positions", "venue": n, "positions": m} for n, m in members.items()),
             *(self.venues[name].all_balances() for name in REPORTING),
         )
+        self.wire.advance(10.0)
         self._compare()
 
     # -- trading
@@ -145,6 +147,7 @@ class Reports(RuleBasedStateMachine):
         held = self.truth.positions[venue, symbol].quantity if symbol != SPOT else F(0)
         fee = F(0) if self.flowing else F(1, 4) / (1_024 if symbol == INVERSE else 1)
         self.counts["close"] += held * signed < 0
+        self.wire.advance(0.001)  # so that no two things happen at the same time
         return self.truth.trade(venue, symbol, signed, fee)
 
     def _report(self, venue: Venue, delay: float, gap: float, *, twice: bool) -> None:
@@ -154,11 +157,13 @@ class Reports(RuleBasedStateMachine):
     @rule(venue=st.sampled_from("ab"), delay=fractions, gap=fractions)
     def poll(self, venue: str, delay: float, gap: float) -> None:
         """Balances are asked for."""
+        self.wire.advance(0.001)
         self.venues[venue].tell_balances(delay, gap)
 
     @rule(venue=st.sampled_from("ab"), delay=fractions, whole=st.booleans())
     def poll_positions(self, venue: str, delay: float, *, whole: bool) -> None:
         """Positions are asked for."""
+        self.wire.advance(0.001)
         self.venues[venue].tell_positions(delay, whole=whole)
         self.counts["position report"] += 1
 
@@ -166,6 +171,7 @@ class Reports(RuleBasedStateMachine):
     @rule(sixteenths=st.sampled_from((-1, 1, 2, 4)))
     def price(self, sixteenths: int) -> None:
         """The price moves, unless that would be a drawdown of more than 3 %."""
+        self.wire.advance(0.001)
         before = self.truth.price
         self.truth.price += sixteenths * F(1_000, 64)
         self.peak = max(self.peak, self.truth.unit_value)
@@ -177,6 +183,7 @@ class Reports(RuleBasedStateMachine):
     @rule(venue=st.sampled_from("ab"), amount=st.sampled_from((-2, 1)), delay=fractions)
     def fund(self, venue: str, amount: int, delay: float) -> None:
         """Funding is paid or received."""
+        self.wire.advance(0.001)
         self.truth.fund(venue, F(amount))
         self._report(self.venues[venue], delay, 0.0, twice=False)
 
@@ -205,12 +212,16 @@ class Reports(RuleBasedStateMachine):
         amount = sign * self._share(share)
         if not self._may_move(venue, amount, late=when == "late"):
             return
+        if when == "late" and not dated:
+            self.wire.flush()
+            self.wire.advance(6.0)
         self.flows += 1
         told = {"type": "cash_flow", "id": f"f{self.flows}", "venue": venue, "asset": "USDT"}
         told["amount"] = float(amount)  # type: ignore[assignment]
         if when == "announced":
             self.wire.send(self.wire.dated(told, dated=dated), delay=0.0)
             self.wire.advance(min(seconds, 30.0))
+        self.wire.advance(0.001)
         self.truth.flow(venue, amount)
         one = self.venues[venue]
         if when == "before":
@@ -218,7 +229,7 @@ class Reports(RuleBasedStateMachine):
             self.wire.advance(min(seconds, 30.0))
         elif when == "with":
             stamped = self.wire.dated(told, dated=dated)
-            self.wire.send(stamped, one.all_balances(), delay=0.0)
+            one.tell_all_balances(stamped)
         one.tell_balances(0.0, 0.0)
         if when == "late":
             self.late = True
