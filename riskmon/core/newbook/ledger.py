@@ -296,20 +296,15 @@ class Ledger:
         self._stale = max(0, self._stale - reports)
 
     def _merge(self, at_ns: int) -> None:
-        """Drop the last report if the next one, of ``at_ns``, replaces it; or the one before."""
+        """Drop a report that the next one, of ``at_ns``, replaces or makes superfluous."""
         state = self.state
         reports, last = state.reports, len(state.reports) - 1
         if last >= 1 and reports[last].at_ns == at_ns and state.settled < last:
             del reports[last]
             self._stale = min(self._stale, last)
-        elif last < 1 or self.is_stale:
-            return
-        elif (reports[last].amount, reports[last].contains) == (
-            reports[last - 1].amount,
-            reports[last - 1].contains,
-        ):
-            del reports[last - 1]  # nothing changed between them
-            state.settled -= state.settled >= last
+        elif last >= 2 and not self.is_stale and _same(reports[last - 2 :]):
+            del reports[last - 1]  # of reports that say the same, the first and the last are kept
+            state.settled -= state.settled >= last - 1
             self._stale = last
 
     def _fold(self, now_ns: int) -> None:
@@ -330,6 +325,10 @@ class Ledger:
             state.before += total
         del effects[: old - first]
         self._add_up()
+
+
+def _same(reports: Sequence[Report]) -> bool:
+    return len({(one.amount, one.contains) for one in reports}) == 1
 
 
 def _at_ns(one: Known) -> int:
