@@ -64,7 +64,7 @@ class Parsing:
         try:
             self.events = _ARRAY.decode(body) if is_array else [_OBJECT.decode(body)]
         except msgspec.ValidationError as fault:
-            raise _misfit(str(fault)) from None
+            raise misfit(str(fault)) from None
         except msgspec.DecodeError as fault:
             raise BadEvents(f"not JSON: {fault}", offset=_offset(str(fault), len(body))) from None
         except UnicodeDecodeError as fault:
@@ -83,7 +83,7 @@ class Parsing:
             try:
                 events.append(_OBJECT.decode(line))
             except msgspec.ValidationError as fault:
-                raise _misfit(str(fault), len(events)) from None
+                raise misfit(str(fault), len(events)) from None
             except msgspec.DecodeError as fault:
                 raise BadEvents(f"line {number} is not JSON: {fault}", line=number) from None
             except UnicodeDecodeError:
@@ -135,7 +135,7 @@ _PATH = re.compile(r" - at `\$(?:\[(\d+)\])?\.?([^`]*)`\Z")
 _NAMED = re.compile(r"field `([^`]+)`")
 
 
-def _misfit(message: str, index: int = 0) -> BadEvents:
+def misfit(message: str, index: int = 0) -> BadEvents:
     """Return the fault that msgspec describes, with the place taken out of its text."""
     path = _PATH.search(message)
     field = None

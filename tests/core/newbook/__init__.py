@@ -1,1 +1,1 @@
-"""Tests of the book: positions, money, equity and trading periods."""
+"""Tests of riskmon.core.book."""

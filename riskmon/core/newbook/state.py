@@ -1,0 +1,34 @@
+"""The facts of the book: what a snapshot stores. All else is derived from them."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from riskmon.core.newbook.equity import EquityState
+from riskmon.core.newbook.flows import FlowsState
+from riskmon.core.newbook.history import HistoryState
+from riskmon.core.newbook.holdings import HoldingsState
+from riskmon.core.newbook.money import Fixed
+from riskmon.core.newbook.periods import PeriodsState
+from riskmon.core.newbook.positions import PositionsState
+from riskmon.core.newbook.prices import PriceState
+
+
+class PortfolioState(Struct):
+    """Prices, balances, positions, flows, units, and the history of equity."""
+
+    prices: PriceState = field(default_factory=PriceState)
+    positions: PositionsState = field(default_factory=PositionsState)
+    holdings: HoldingsState = field(default_factory=HoldingsState)
+    flows: FlowsState = field(default_factory=FlowsState)
+    equity: EquityState = field(default_factory=EquityState)
+    periods: PeriodsState = field(default_factory=PeriodsState)
+    histories: dict[str, HistoryState] = field(default_factory=dict)  # by scope
+    # Net flows of each venue since its first settled report, at their value when they entered.
+    entered: dict[str, Fixed] = field(default_factory=dict)
+    # Flows at venues that report no balances: venue -> asset -> amount.
+    flowed: dict[str, dict[str, Fixed]] = field(default_factory=dict)
+    unpriced_ns: dict[str, int] = field(default_factory=dict)  # asset -> since when
+    left_out: dict[str, bool] = field(default_factory=dict)  # assets without a price
+    absent: dict[str, bool] = field(default_factory=dict)  # silent venues that left as a flow
+    differences: dict[str, dict[str, int]] = field(default_factory=dict)  # venue -> kind -> count
