@@ -6,13 +6,10 @@ balances are reported, with its realised and unrealised P&L and the flows there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from riskmon.core.newbook.config import PortfolioConfig
 from riskmon.core.newbook.equity import Equity
 from riskmon.core.newbook.holdings import Holdings
 from riskmon.core.newbook.instruments import instrument
-from riskmon.core.newbook.money import Fixed
 from riskmon.core.newbook.positions import BookPosition, Positions
 from riskmon.core.newbook.rates import Rates
 from riskmon.core.newbook.state import PortfolioState
