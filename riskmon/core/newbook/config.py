@@ -47,6 +47,8 @@ class PortfolioConfig:
     timezone: Annotated[str, Constraint(_zone_fault)] = "UTC"  # an IANA name
     ignore: tuple[Name, ...] = ()  # assets left out of equity
     pegs: dict[Name, Positive] = field(default_factory=dict)  # asset: its price
+    # A reported price further from the peg, as a ratio of it, counts instead of the peg.
+    peg_tolerance: Annotated[float, Ge(0)] = 0.02
     dust: Annotated[float, Ge(0)] = 1.0  # a holding worth less keeps its last price
     max_age: MaxAge = field(default_factory=MaxAge)
     unknown_grace: Seconds = 30.0  # seconds that a written limit may be unknown
