@@ -11,7 +11,6 @@ from annotated_types import Ge
 
 from riskmon.core.constraints import TABLE, Constraint, Name, Positive, Seconds, TimeOfDay
 
-
 # The dollar and the coins that are worth one.
 DOLLARS = frozenset(
     {"USD", "USDT", "USDC", "USDD", "USDE", "USDP", "USDS", "BUSD", "DAI", "FDUSD", "GUSD"}
