@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -17,7 +17,6 @@ class PartKind(Enum):
     FLOWED = auto()  # an asset, by flows at a venue that reports no balances
     REALISED = auto()  # P&L in an asset, at a venue that reports no balances
     UNREALISED = auto()  # P&L of a position
-    TRANSIT = auto()  # an asset between two venues
 
 
 class Part(NamedTuple):
@@ -45,7 +44,7 @@ class VenueValue:
 
 
 class Values:
-    """The value of each venue, derived; ``""`` is what is between venues."""
+    """The value of each venue, derived."""
 
     def __init__(self) -> None:
         self.venues: dict[str, VenueValue] = {}
@@ -65,12 +64,10 @@ class Values:
                 del one.unknown[part]
         self.changed[venue] = None
 
-    def clear(self, venue: str, kinds: tuple[PartKind, ...]) -> None:
-        """Remove the parts of some kinds."""
-        one = self.venues.get(venue)
-        if one is not None:
-            for part in [p for p in (*one.total.parts, *one.unknown) if p.kind in kinds]:
-                self.set(venue, part, 0.0)
+    def clear(self, venue: str) -> None:
+        """Remove all parts of a venue."""
+        self.venues.pop(venue, None)
+        self.changed[venue] = None
 
     def of(self, venue: str) -> float | Unknown:
         """Return the value of a venue."""
@@ -82,7 +79,7 @@ class Values:
         one = self.venues.get(venue)
         return 0.0 if one is None else one.total.value
 
-    def sum(self, venues: Iterator[str]) -> float | Unknown:
+    def sum(self, venues: Iterable[str]) -> float | Unknown:
         """Return the sum over some venues; Unknown while a part of one is."""
         scaled = 0
         for name in venues:
