@@ -8,7 +8,15 @@ import msgspec
 from aiohttp import web
 
 from riskmon.core.events import Check, Side
-from riskmon.core.fields import BadEvents, Number, check_id, check_name, divisor, positive
+from riskmon.core.fields import (
+    BadEvents,
+    Number,
+    check_covered,
+    check_name,
+    divisor,
+    identifier,
+    positive,
+)
 from riskmon.core.parsing import Parsing
 from riskmon.web.access import Caller
 from riskmon.web.body import JSON, NDJSON, media_type, read_body, read_json
@@ -36,7 +44,11 @@ async def events(context: Context, request: web.BaseRequest, _caller: Caller) ->
                 batch = parsing.events
     except BadEvents as fault:
         raise bad_events(fault) from None
-    return answer(await context.port.ingest(batch))
+    accepted = await context.port.ingest(batch)
+    if members := parsing.members.dropped:
+        context.port.rejected("member", members)
+        accepted = msgspec.structs.replace(accepted, warnings=tuple(parsing.members.warnings))
+    return answer(accepted)
 
 
 class _CheckBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -47,7 +59,7 @@ class _CheckBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     side: Side
     quantity: Number
     price: Number
-    id: str | None = None
+    id: str | int | None = None
     strategy: str | None = None
     reduce_only: bool = False
     simulate: bool = False
@@ -68,16 +80,15 @@ async def check(context: Context, request: web.BaseRequest, _caller: Caller) -> 
 
 def _validated(body: _CheckBody) -> Check:
     check_name(body.venue, "venue")
-    check_name(body.symbol, "symbol")
+    check_covered(body.symbol, "symbol")
     check_name(body.strategy, "strategy")
-    check_id(body.id, "id")
     return Check(
         venue=body.venue,
         symbol=body.symbol,
         side=body.side,
         quantity=positive(body.quantity, "quantity"),
         price=divisor(body.price, "price"),
-        id=body.id,
+        id=None if body.id is None else identifier(body.id, "id"),
         strategy=body.strategy,
         reduce_only=body.reduce_only,
         simulate=body.simulate,
