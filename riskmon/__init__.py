@@ -11,17 +11,32 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from riskmon.client import Client, SyncClient, TradingHalted
-    from riskmon.core.engine import Engine
+    from riskmon.core.fields import BadEvents
+    from riskmon.engine import Engine, Outcome
     from riskmon.gate import Gate
+    from riskmon.settings import SettingsError
 
     __version__: str
 
-__all__ = ["Client", "Engine", "Gate", "SyncClient", "TradingHalted", "__version__"]
+__all__ = [
+    "BadEvents",
+    "Client",
+    "Engine",
+    "Gate",
+    "Outcome",
+    "SettingsError",
+    "SyncClient",
+    "TradingHalted",
+    "__version__",
+]
 
 _MODULES = {
+    "BadEvents": "riskmon.core.fields",
     "Client": "riskmon.client",
-    "Engine": "riskmon.core.engine",
+    "Engine": "riskmon.engine",
     "Gate": "riskmon.gate",
+    "Outcome": "riskmon.engine",
+    "SettingsError": "riskmon.settings",
     "SyncClient": "riskmon.client",
     "TradingHalted": "riskmon.client",
 }

@@ -1,27 +1,37 @@
-"""The names of what state limits depend on: a topic changes, and its limits are evaluated.
-
-A topic is a subject, alone or with a name: ``equity``, ``symbol:BTC/USDT``.
-"""
+"""What state limits depend on: a topic changes, and the limits that depend on it are evaluated."""
 
 from __future__ import annotations
 
-EQUITY = "equity"  # of the account
-EXPOSURE = "exposure"  # of all symbols
-VENUE_EQUITY = "venue_equity"
-SYMBOL = "symbol"  # its position
-STRATEGY = "strategy"  # its P&L
-EDGE = "edge"  # the last edge of a strategy, or with an empty name of the account
-EVENTS = "events"  # the events of a venue
-HEARTBEAT = "heartbeat"  # of a strategy
-
-SUBJECTS = frozenset({EQUITY, EXPOSURE, VENUE_EQUITY, SYMBOL, STRATEGY, EDGE, EVENTS, HEARTBEAT})
+from enum import StrEnum
+from functools import lru_cache
+from typing import NamedTuple
 
 
-def subject(topic: str) -> str:
-    """The subject of a topic."""
-    return topic.partition(":")[0]
+class Subject(StrEnum):
+    """What changed."""
+
+    EQUITY = "equity"  # of the account
+    EXPOSURE = "exposure"  # of all symbols
+    VENUE_EQUITY = "venue_equity"
+    SYMBOL = "symbol"  # its position
+    STRATEGY = "strategy"  # its P&L
+    EDGE = "edge"  # the last edge of a strategy, or with an empty name of the account
+    EVENTS = "events"  # the events of a venue
+    HEARTBEAT = "heartbeat"  # of a strategy
 
 
-def scope_name(scope: str) -> str:
-    """The name in a scope: ``kraken`` of ``venue:kraken``, empty for the account."""
-    return scope.partition(":")[2]
+class Topic(NamedTuple):
+    """A subject, and the name of the one that it is about; empty: the account."""
+
+    subject: Subject
+    name: str = ""
+
+
+EQUITY = Topic(Subject.EQUITY)
+EXPOSURE = Topic(Subject.EXPOSURE)
+
+
+@lru_cache(maxsize=1 << 15)  # every event names one; this takes a fifth of making it
+def topic(subject: Subject, name: str) -> Topic:
+    """The topic of a subject and a name."""
+    return Topic(subject, name)

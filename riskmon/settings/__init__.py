@@ -42,6 +42,7 @@ __all__ = [
     "SettingsError",
     "is_scope",
     "load",
+    "loads",
     "reload_differences",
 ]
 
@@ -73,11 +74,27 @@ def load(path: Path | None = None, env: Mapping[str, str] | None = None) -> Sett
     file = path or sources.find_file()
     data = sources.read_file(file, searched=path is None) if file else {}
     environment = {**sources.read_dotenv(sources.DOTENV), **(os.environ if env is None else env)}
+    return _loaded(data, environment, file)
+
+
+def loads(text: str) -> Settings:
+    """Return the settings of a TOML text alone: neither ``.env`` nor the environment is read.
+
+    Raises :class:`SettingsError`.
+    """
+    # Nothing is written, so that the default places need no home directory.
+    return _loaded(sources.parsed(text, "the text"), {"HOME": "/"}, "the text")
+
+
+def _loaded(
+    data: dict[str, Any], environment: Mapping[str, str], source: Path | str | None
+) -> Settings:
     raw = sources.read(data, environment)
+    file = source if isinstance(source, Path) else None
     settings, found = _settings(raw, environment, file)
     if settings is None or raw.faults:
         found = in_order([*raw.faults, *found], raw.data)
-        raise SettingsError([_fault(raw, fault) for fault in found], file)
+        raise SettingsError([_fault(raw, fault) for fault in found], source)
     return settings
 
 

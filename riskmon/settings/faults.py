@@ -65,9 +65,9 @@ class Fault:
 
 
 class SettingsError(Exception):
-    """The configuration has faults: all of them are in ``faults``; ``source`` is its file."""
+    """The configuration has faults: they are in ``faults``; ``source`` is its file, or text."""
 
-    def __init__(self, faults: Iterable[Fault], source: Path | None = None) -> None:
+    def __init__(self, faults: Iterable[Fault], source: Path | str | None = None) -> None:
         self.faults = list(faults)
         self.source = source
         super().__init__(self.__str__())

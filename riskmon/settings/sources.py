@@ -193,22 +193,27 @@ def read_file(path: Path, *, searched: bool = False) -> dict[str, Any]:
         before = content[: fault.start]
         line, column = before.count(b"\n") + 1, fault.start - before.rfind(b"\n")
         raise _unreadable(path, f"line {line}, column {column}", "is not UTF-8") from None
+    return parsed(text, path)
+
+
+def parsed(text: str, source: Path | str) -> dict[str, Any]:
+    """Return the tables of TOML; raise :class:`SettingsError` with its one fault."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as fault:
         found = _PLACE.search(str(fault))
         what = str(fault)[: found.start()] if found else str(fault)
         place = f"line {found[1]}, column {found[2]}" if found and found[1] else _end_of(text)
-        raise _unreadable(path, place, what) from None
+        raise _unreadable(source, place, what) from None
     except RecursionError:
-        raise _unreadable(path, "somewhere", "too many brackets inside each other") from None
+        raise _unreadable(source, "somewhere", "too many brackets inside each other") from None
 
 
 def _end_of(text: str) -> str:
     return f"line {text.count(chr(10)) + 1}, column {len(text) - text.rfind(chr(10))}"
 
 
-def _unreadable(path: Path, place: str, what: str) -> SettingsError:
+def _unreadable(path: Path | str, place: str, what: str) -> SettingsError:
     fault = Fault(place, f"cannot be parsed: {what[0].lower()}{what[1:]}")
     return SettingsError([fault], path)
 

@@ -7,16 +7,8 @@ import asyncio
 import msgspec
 from aiohttp import web
 
-from riskmon.core.events import Check, Side
-from riskmon.core.fields import (
-    BadEvents,
-    Number,
-    check_covered,
-    check_name,
-    divisor,
-    identifier,
-    positive,
-)
+from riskmon.core.calls import CheckBody, checked_order
+from riskmon.core.fields import BadEvents
 from riskmon.core.parsing import Parsing
 from riskmon.web.access import Caller
 from riskmon.web.body import JSON, NDJSON, media_type, read_body, read_json
@@ -51,45 +43,14 @@ async def events(context: Context, request: web.BaseRequest, _caller: Caller) ->
     return answer(accepted)
 
 
-class _CheckBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The body of a check; amounts are numbers or decimal strings."""
-
-    venue: str
-    symbol: str
-    side: Side
-    quantity: Number
-    price: Number
-    id: str | int | None = None
-    strategy: str | None = None
-    reduce_only: bool = False
-    simulate: bool = False
-
-
-_CHECK = msgspec.json.Decoder(_CheckBody)
+_CHECK = msgspec.json.Decoder(CheckBody)
 
 
 async def check(context: Context, request: web.BaseRequest, _caller: Caller) -> web.Response:
     """Answer ``POST /v1/check``: whether an order may be sent."""
     body = await read_json(request, context.caps, _CHECK)
     try:
-        order = _validated(body)
+        order = checked_order(body)
     except BadEvents as fault:
         raise bad_events(fault) from None
     return answer(await context.port.check(order))
-
-
-def _validated(body: _CheckBody) -> Check:
-    check_name(body.venue, "venue")
-    check_covered(body.symbol, "symbol")
-    check_name(body.strategy, "strategy")
-    return Check(
-        venue=body.venue,
-        symbol=body.symbol,
-        side=body.side,
-        quantity=positive(body.quantity, "quantity"),
-        price=divisor(body.price, "price"),
-        id=None if body.id is None else identifier(body.id, "id"),
-        strategy=body.strategy,
-        reduce_only=body.reduce_only,
-        simulate=body.simulate,
-    )

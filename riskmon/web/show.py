@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any
 
 from aiohttp import web
 from msgspec.structs import asdict
 from multidict import CIMultiDict
 
+from riskmon import document
 from riskmon.core.events import datetime_ns
-from riskmon.core.view import BreakerView, View
-from riskmon.system.clock import rfc3339
 from riskmon.web.access import Caller
 from riskmon.web.context import Context
 from riskmon.web.problems import SAFE, Problem, answer
@@ -27,75 +24,9 @@ _PAGE_DEFAULT = 100
 _MAX_NS = 2**63 - 1
 
 
-def with_rfc3339(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields with each time ``x_ns`` as ``x`` in RFC 3339."""
-    return {
-        name.removesuffix("_ns"): rfc3339(value)
-        if name.endswith("_ns") and value is not None
-        else value
-        for name, value in fields.items()
-    }
-
-
-def _time(wall_ns: int | None) -> str | None:
-    return None if wall_ns is None else rfc3339(wall_ns)
-
-
-def _breaker(breaker: BreakerView) -> dict[str, object]:
-    return {
-        "limit": breaker.limit,
-        "kind": breaker.kind,
-        "scope": breaker.scope,
-        "state": breaker.state,
-        "generation": breaker.generation,
-        "reason": breaker.reason,
-        "incident": breaker.incident,
-        "on_breach": breaker.on_breach,
-        "category": breaker.category,
-        "recovers": breaker.recovers,
-        "trips_total": breaker.trips_total,
-        "since": _time(breaker.since_ns),
-        "last_trip": _time(breaker.last_trip_ns),
-        "until": _time(breaker.until_ns),
-    }
-
-
-def _limit(breaker: BreakerView) -> dict[str, object]:
-    return {
-        "limit": breaker.limit,
-        "kind": breaker.kind,
-        "scope": breaker.scope,
-        "value": breaker.value,
-        "bound": breaker.bound,
-        "utilization": breaker.utilization,
-        "warning_ratio": breaker.warning_ratio,
-        "warning": breaker.warning,
-        "unknown": breaker.unknown,
-        "on_breach": breaker.on_breach,
-        "breaches_total": breaker.breaches_total,
-    }
-
-
-def document(view: View) -> dict[str, Any]:
-    """Return the body of ``GET /v1/state``."""
-    return {
-        "account": view.account,
-        "generation": view.generation,
-        "at": rfc3339(view.at_ns),
-        "level": view.level,
-        "breakers": [_breaker(b) for b in view.breakers],
-        "limits": [_limit(b) for b in view.breakers],
-        "latency": view.latency,
-        "portfolio": view.portfolio,
-        "gate": {"levels": view.levels, "withheld": view.withheld},
-        "cancel": [with_rfc3339(asdict(cancel)) for cancel in view.cancel],
-        "unknown": view.unknown,
-    }
-
-
 async def state(context: Context, _request: web.BaseRequest, _caller: Caller) -> web.Response:
     """Answer ``GET /v1/state``."""
-    return answer(document(await context.port.view()))
+    return answer(document.state(await context.port.view()))
 
 
 async def incidents(context: Context, request: web.BaseRequest, _caller: Caller) -> web.Response:
@@ -113,7 +44,9 @@ async def incidents(context: Context, request: web.BaseRequest, _caller: Caller)
         raise Problem("malformed", "refusals must be true or false", field="refusals")
     records = await context.port.audit(limit, _before(query.get("before")), refusals == "true")
     more = str(records[-1].at_ns) if len(records) >= limit else None
-    return answer({"incidents": [with_rfc3339(asdict(record)) for record in records], "next": more})
+    return answer(
+        {"incidents": [document.with_rfc3339(asdict(record)) for record in records], "next": more}
+    )
 
 
 def _page_size(text: str | None) -> int:

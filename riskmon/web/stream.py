@@ -5,27 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Literal
 
 import msgspec
 from aiohttp import web
-from msgspec.structs import asdict
 from multidict import CIMultiDict
 
-from riskmon.core.breakers.transitions import SHUT
-from riskmon.core.decisions import Transition
+from riskmon import document
 from riskmon.core.view import View
 from riskmon.port import Change
 from riskmon.web.access import Caller
 from riskmon.web.context import Context, connection_of
 from riskmon.web.problems import SAFE, Problem
-from riskmon.web.show import document, with_rfc3339
 
 _HEADERS: CIMultiDict[str] = CIMultiDict(
     {**SAFE, "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 )
-
-ChangeKind = Literal["trigger", "reset", "recovery", "probe", "disable", "enable"]
 
 
 async def stream(context: Context, request: web.BaseRequest, _caller: Caller) -> web.StreamResponse:
@@ -111,25 +105,10 @@ async def _write(
 def encoded(change: Change) -> bytes:
     """Return a change as a server-sent event; its id is the generation if it has one."""
     if isinstance(change, View):
-        name, fields = "state", document(change)
+        fields = {"type": "state", **document.state(change)}
     else:
-        name, fields = str(change.__struct_config__.tag), with_rfc3339(asdict(change))
-    if isinstance(change, Transition):
-        fields["change"] = _kind(change)
+        fields = document.decision(change)
     generation = fields.get("generation")
     event_id = b"" if generation is None else b"id: %d\n" % generation
-    data = msgspec.json.encode({"type": name, **fields})
-    return b"event: %b\n%bdata: %b\n\n" % (name.encode(), event_id, data)
-
-
-def _kind(change: Transition) -> ChangeKind:
-    """Return the kind of a transition, for readers that do not interpret breaker states."""
-    if change.after in SHUT:
-        return "trigger"
-    if change.after == "half_open":
-        return "probe"
-    if change.after == "disabled":
-        return "disable"
-    if change.before == "disabled":
-        return "enable"
-    return "recovery" if change.by is None else "reset"
+    data = msgspec.json.encode(fields)
+    return b"event: %b\n%bdata: %b\n\n" % (fields["type"].encode(), event_id, data)

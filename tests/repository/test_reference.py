@@ -11,10 +11,10 @@ import pytest
 from docs.generate import BLOCKS, pages, rendered
 from riskmon.cli import BAD_USAGE, DONE, INTERNAL, INTERRUPTED, REFUSED, UNREACHABLE
 from riskmon.core.limits import LIMITS
+from riskmon.document import ChangeKind
 from riskmon.outbox.target import CancelTarget
 from riskmon.settings.model import FileSettings
 from riskmon.settings.schema import keys_of, paths
-from riskmon.web.stream import ChangeKind
 from tests.support.documents import DOCS, blocks, name_of, read, rows, ticked
 
 REFERENCE = DOCS / "reference"

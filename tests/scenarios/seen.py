@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
+from riskmon import document
 from riskmon.core.view import View
-from riskmon.web.show import document
 
 _OF_A_BREAKER = ("state", "reason", "trips_total", "incident")
 _OF_A_LIMIT = ("value", "bound", "utilization", "warning")
@@ -22,7 +22,7 @@ def shown(view: View) -> dict[str, Any]:
         for one in view.breakers
     }
     counters = {name: getattr(view, name) for name in _COUNTERS}
-    return {**msgspec.to_builtins(document(view)), **counters, "wait": waits}
+    return {**msgspec.to_builtins(document.state(view)), **counters, "wait": waits}
 
 
 def seen(state: dict[str, Any], what: str, *of: str) -> object:

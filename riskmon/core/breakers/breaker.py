@@ -26,6 +26,7 @@ from riskmon.core.breakers.messages import (
 from riskmon.core.breakers.rules import Rule
 from riskmon.core.breakers.state import BoardState, BreakerState
 from riskmon.core.breakers.transitions import SHUT, TRANSITIONS, Cause
+from riskmon.core.clock import Clock, Instant
 from riskmon.core.decisions import (
     ALLOW,
     HALT,
@@ -44,7 +45,8 @@ from riskmon.core.limits.limit import (
     StateLimit,
 )
 from riskmon.core.limits.policy import Recovery
-from riskmon.core.timers import CHANGE, GRACE, RECHECK, RECOVERY, Timers
+from riskmon.core.scopes import Scope
+from riskmon.core.timers import Timer, TimerKey, Timers
 from riskmon.core.unknown import Unknown
 
 RECHECK_NS = 10**9  # how often an open window limit is evaluated that closes when it is clear
@@ -56,17 +58,16 @@ L_co = TypeVar("L_co", bound=Limit, covariant=True)
 
 
 class Account(Protocol):
-    """What a breaker shares with all others of its account. Times as in the engine."""
+    """What a breaker shares with all others of its account."""
 
-    now_ns: int
-    wall_ns: int
+    clock: Clock
     grace_ns: int
     timers: Timers
     calendar: Calendar
     cancels: Cancels
     state: BoardState
     rechecks: dict[Breaker[Limit], None]  # to be evaluated before the instant is over
-    stale_levels: dict[str, None]  # scopes whose level may have changed
+    stale_levels: dict[Scope, None]  # those whose level may have changed
 
     def emit(self, decision: Decision) -> None:
         """Add a decision to the step's outcome."""
@@ -106,7 +107,7 @@ class Breaker(Generic[L_co]):
     def value(self, now_ns: int | None = None) -> float | None:
         """The value, now or at ``now_ns``; None: unknown, there is none yet, or of an order."""
         if isinstance(self.limit, SampleLimit):
-            return self.limit.value(self._account.now_ns if now_ns is None else now_ns)
+            return self.limit.value(self._instant.now_ns if now_ns is None else now_ns)
         # A reload may leave an order limit the state that a state limit of the same name had.
         return None if isinstance(self.limit, OrderLimit) else self.state.value
 
@@ -164,14 +165,14 @@ class Breaker(Generic[L_co]):
     def reevaluate(self, facts: Facts) -> None:
         """Evaluate though nothing that the limit reads changed: its bound or its state did."""
         if _is_state(self):
-            self._account.timers.disarm(self._key(CHANGE))
+            self._account.timers.disarm(self._key(Timer.CHANGE))
             self.evaluate(facts)
         elif isinstance(self.limit, SampleLimit):
-            self.observe(self.limit.evaluate(self._account.now_ns))
+            self.observe(self.limit.evaluate(self._instant.now_ns))
 
     def _arm_next_change(self: Breaker[StateLimit], facts: Facts) -> None:
         # An armed timer stands: when it is due, it is armed again for the time that holds then.
-        timers, key = self._account.timers, self._key(CHANGE)
+        timers, key = self._account.timers, self._key(Timer.CHANGE)
         if key not in timers.armed_ns:
             due_ns = self.limit.next_change_ns(facts, self.bound)
             if due_ns is not None:
@@ -232,7 +233,7 @@ class Breaker(Generic[L_co]):
                 and isinstance(self.limit, StateLimit)
                 and self.limit.grows_with_time
             ):
-                self._arm(CHANGE, self._account.now_ns + RECHECK_NS)
+                self._arm(Timer.CHANGE, self._instant.now_ns + RECHECK_NS)
 
     def _has_yet_to_act(self) -> bool:
         """Whether a reload made the limit one that acts while it was past its bound."""
@@ -275,7 +276,7 @@ class Breaker(Generic[L_co]):
         state.warned = near
         value = self.value()
         utilization = self.limit.utilization(value, state.bound) or 0.0
-        self._account.emit(warned(state, value, utilization, self._account.wall_ns))
+        self._account.emit(warned(state, value, utilization, self._instant.wall_ns))
 
     # -- unknown values ---------------------------------------------------------------------------
 
@@ -289,14 +290,14 @@ class Breaker(Generic[L_co]):
             self._set_halted(halted=False)  # until a reload it had to be known
             return
         if state.unknown_since_ns is None and account.state.scopes.get(state.scope):
-            state.unknown_since_ns = account.now_ns
+            state.unknown_since_ns = self._instant.now_ns
         if state.unknown_since_ns is None:
             return
         due_ns = state.unknown_since_ns + account.grace_ns
-        if account.now_ns >= due_ns:
+        if self._instant.now_ns >= due_ns:
             self._set_halted(halted=True)
         elif not state.halted:
-            self._arm(GRACE, due_ns)
+            self._arm(Timer.GRACE, due_ns)
 
     def _mark_known(self) -> None:
         self.state.unknown = self.state.unknown_since_ns = None
@@ -309,7 +310,7 @@ class Breaker(Generic[L_co]):
         state.halted = halted
         state.generation = self._account.state.next_generation()
         self._account.stale_levels[state.scope] = None
-        self._account.emit(unknown_limit(state, self._account.wall_ns))
+        self._account.emit(unknown_limit(state, self._instant.wall_ns))
 
     # -- opening ----------------------------------------------------------------------------------
 
@@ -327,10 +328,10 @@ class Breaker(Generic[L_co]):
             return False
         state.trips_in_row += 1
         state.trips_total += 1
-        state.last_trip_wall_ns = account.wall_ns
+        state.last_trip_wall_ns = self._instant.wall_ns
         state.reason = reason
         if state.incident is not None:
-            account.cancels.end(state.incident, f"{state.state} again", account.wall_ns)
+            account.cancels.end(state.incident, f"{state.state} again")
         self._begin_incident(value, by)
         if state.state == "open":
             self._wait()
@@ -345,23 +346,21 @@ class Breaker(Generic[L_co]):
         before = state.state
         if (before, cause) not in TRANSITIONS:
             return None
-        closed_ns = account.now_ns - state.since_ns if before == "closed" else 0
+        closed_ns = self._instant.now_ns - state.since_ns if before == "closed" else 0
         if isinstance(recover, Recovery) and closed_ns >= recover.max * 1e9:
             state.trips_in_row = 0  # waits start anew
-        state.move(cause, account.state.next_generation(), account.now_ns, account.wall_ns)
+        state.move(cause, account.state.next_generation(), self._instant)
         return before
 
     def _begin_incident(self, value: float | None, by: str | None) -> None:
         state, account, params = self.state, self._account, self.rule.params
         state.incident = account.state.next_incident_id()
-        record = incident(self.rule, state, value, by, account.wall_ns)
-        account.cancels.begin(
-            record, cancels=params.cancels, flatten=params.flatten, now_ns=account.now_ns
-        )
+        record = incident(self.rule, state, value, by, self._instant.wall_ns)
+        account.cancels.begin(record, cancels=params.cancels, flatten=params.flatten)
 
     def _wait(self) -> None:
         """Set the end of an open breaker's wait, if its recovery has one."""
-        recover, now_ns = self.rule.params.recover, self._account.now_ns
+        recover, now_ns = self.rule.params.recover, self._instant.now_ns
         if isinstance(recover, Recovery):
             seconds = recover.seconds(self.state.trips_in_row)
             # The jitter comes from the incident's id, so that a replay waits as long.
@@ -369,14 +368,14 @@ class Breaker(Generic[L_co]):
             seconds = min(recover.max, seconds * (1 + recover.jitter * chance))
             self._set_until(now_ns + int(seconds * 1e9))
         elif recover == "period" and self.limit.period in CALENDAR_PERIODS:
-            _, end_wall_ns = self._account.calendar.span(self.limit.period, self._account.wall_ns)
-            end_ns = now_ns + end_wall_ns - self._account.wall_ns
+            _, end_wall_ns = self._account.calendar.span(self.limit.period, self._instant.wall_ns)
+            end_ns = now_ns + end_wall_ns - self._instant.wall_ns
             # A loss minutes before the period's end does not recover at that end.
             self._set_until(max(end_ns, now_ns + PERIOD_LEAST_NS))
 
     def _set_until(self, until_ns: int) -> None:
         self.state.until_ns = until_ns
-        self._arm(RECOVERY, until_ns)
+        self._arm(Timer.RECOVERY, until_ns)
 
     # -- closing ----------------------------------------------------------------------------------
 
@@ -390,7 +389,7 @@ class Breaker(Generic[L_co]):
             self.forget()
         if state.state == "closed":
             if state.incident is not None:
-                account.cancels.end(state.incident, by or reason, account.wall_ns)
+                account.cancels.end(state.incident, by or reason)
                 state.incident = None
             if before == "frozen" or cause == "reset":
                 state.trips_in_row = 0
@@ -406,7 +405,7 @@ class Breaker(Generic[L_co]):
         before = self._move("disable")
         if before is None:
             return False
-        self._set_until(self._account.now_ns + int(seconds * 1e9))
+        self._set_until(self._instant.now_ns + int(seconds * 1e9))
         self._emit(before, f"out of service for {seconds:g} s", by)
         self._account.on_move(self, before, "disable")
         return True
@@ -421,7 +420,7 @@ class Breaker(Generic[L_co]):
 
     def recover(self) -> None:
         """Leave ``open`` if all that the limit's recovery needs is there."""
-        state, params, now_ns = self.state, self.rule.params, self._account.now_ns
+        state, params, now_ns = self.state, self.rule.params, self._instant.now_ns
         if state.state != "open" or params.recover == "operator":
             return
         if not self._account.cancels.is_confirmed(state.incident):
@@ -430,7 +429,7 @@ class Breaker(Generic[L_co]):
             return
         if not self.is_clear():
             if state.clear_since_ns is not None:
-                self._arm(RECOVERY, state.clear_since_ns + int(params.hold * 1e9))
+                self._arm(Timer.RECOVERY, state.clear_since_ns + int(params.hold * 1e9))
             self._arm_recheck()
         elif isinstance(params.recover, Recovery) and params.recover.probes:
             self.close("wait_over", "the wait is over: probing")
@@ -443,7 +442,7 @@ class Breaker(Generic[L_co]):
         if isinstance(self.limit, StateLimit):
             since_ns = self.state.clear_since_ns
             return since_ns is not None and (
-                self._account.now_ns - since_ns >= int(params.hold * 1e9)
+                self._instant.now_ns - since_ns >= int(params.hold * 1e9)
             )
         if params.recover != "clear":
             return True
@@ -456,7 +455,7 @@ class Breaker(Generic[L_co]):
         if state.value is not None and not self.limit.is_clear(state.value, self.bound, ratio):
             state.clear_since_ns = None
         elif state.clear_since_ns is None:
-            state.clear_since_ns = self._account.now_ns
+            state.clear_since_ns = self._instant.now_ns
 
     def _check_clear(self) -> None:
         """An order or an operator may trip what is clear: no evaluation would recover it."""
@@ -465,13 +464,16 @@ class Breaker(Generic[L_co]):
             return
         self._track_clear()
         if self.state.clear_since_ns is not None and self.state.until_ns is None:
-            self._arm(RECOVERY, self._account.now_ns + int(self.rule.params.hold * 1e9))
+            self._arm(
+                Timer.RECOVERY,
+                self._instant.now_ns + int(self.rule.params.hold * 1e9),
+            )
 
     def _arm_recheck(self) -> None:
         """Evaluate again in a while what may clear with time, without a sample."""
         waits = self.state.blocking or self.rule.params.recover == "clear"
         if waits and isinstance(self.limit, (SampleLimit, OrderLimit)):
-            self._arm(RECHECK, self._account.now_ns + RECHECK_NS)
+            self._arm(Timer.RECHECK, self._instant.now_ns + RECHECK_NS)
 
     def on_recheck_due(self) -> None:
         """A window may have cleared with time."""
@@ -489,8 +491,8 @@ class Breaker(Generic[L_co]):
     def on_recovery_due(self) -> None:
         """A wait, or the time out of service, is over."""
         state = self.state
-        if state.until_ns is not None and self._account.now_ns < state.until_ns:
-            self._arm(RECOVERY, state.until_ns)  # the timer was of an earlier wait
+        if state.until_ns is not None and self._instant.now_ns < state.until_ns:
+            self._arm(Timer.RECOVERY, state.until_ns)  # the timer was of an earlier wait
         elif state.state == "open":
             self.recover()
         elif state.state == "disabled":
@@ -498,10 +500,14 @@ class Breaker(Generic[L_co]):
 
     # -- timers and decisions ---------------------------------------------------------------------
 
-    def _key(self, kind: str) -> tuple[str, str, str]:
-        return kind, self.rule.name, self.state.scope
+    def _key(self, kind: Timer) -> TimerKey:
+        return TimerKey(kind, self.rule.name, self.state.scope)
 
-    def _arm(self, kind: str, due_ns: int) -> None:
+    @property
+    def _instant(self) -> Instant:
+        return self._account.clock.instant
+
+    def _arm(self, kind: Timer, due_ns: int) -> None:
         self._account.timers.arm(self._key(kind), due_ns)
 
     def _emit(
@@ -515,7 +521,7 @@ class Breaker(Generic[L_co]):
                 reason=reason,
                 by=by,
                 value=value,
-                at_ns=self._account.wall_ns,
+                at_ns=self._instant.wall_ns,
             )
         )
 

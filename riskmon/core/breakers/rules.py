@@ -19,7 +19,7 @@ from riskmon.core.limits.limit import (
 )
 from riskmon.core.limits.policy import Policy
 from riskmon.core.limits.schedule import Slot
-from riskmon.core.topics import SUBJECTS, subject
+from riskmon.core.scopes import Scope
 
 MANUAL = "manual"
 UNCLEAN_START = "unclean_start"
@@ -71,7 +71,7 @@ class Rule:
         """Whether a probation tightens its bound."""
         return self.measures is not None and self.measures.is_size
 
-    def limit(self, scope: str, bound: float, measure: msgspec.Raw | None) -> Limit:
+    def limit(self, scope: Scope, bound: float, measure: msgspec.Raw | None) -> Limit:
         """The limit over a scope; ``measure`` is what an earlier one kept of its samples."""
         kind = self.measures
         if kind is None:
@@ -139,8 +139,3 @@ def _refuse_undelivered(kind: type[MeasuredLimit], params: Policy) -> None:
                     f"{kind.__name__} reads {read.__name__} per {params.per}, which no event "
                     "delivers: see DELIVERED in riskmon.core.limits.limit"
                 )
-    elif not issubclass(kind, OrderLimit):
-        topics = kind(params, "account" if params.per == "account" else f"{params.per}:x").topics
-        for topic in topics:
-            if subject(topic) not in SUBJECTS:
-                raise TypeError(f"{kind.__name__} depends on {topic!r}, which never changes")

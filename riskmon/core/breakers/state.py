@@ -5,14 +5,16 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from riskmon.core.breakers.transitions import TRANSITIONS, Cause
+from riskmon.core.clock import Instant
 from riskmon.core.decisions import StateName
+from riskmon.core.scopes import Scope
 
 
 class BreakerState(Struct):
     """What is kept of a breaker. ``*_ns`` is engine time unless its name says wall."""
 
     limit: str
-    scope: str
+    scope: Scope
     state: StateName = "closed"
     generation: int = 0
     since_ns: int = 0
@@ -36,11 +38,11 @@ class BreakerState(Struct):
     trips_total: int = 0
     last_trip_wall_ns: int | None = None
 
-    def move(self, cause: Cause, generation: int, now_ns: int, wall_ns: int) -> None:
+    def move(self, cause: Cause, generation: int, instant: Instant) -> None:
         """Apply a ``cause`` that ``TRANSITIONS`` holds for the present state."""
         self.state = TRANSITIONS[self.state, cause]
         self.generation = generation
-        self.since_ns, self.since_wall_ns = now_ns, wall_ns
+        self.since_ns, self.since_wall_ns = instant
         self.past = self.good = 0
         self.blocking = False
         self.until_ns = self.clear_since_ns = None
@@ -69,8 +71,10 @@ class BoardState(Struct):
     incidents_made: int = 0
     operations_made: int = 0
     generation: int = 0
-    scopes: dict[str, int] = field(default_factory=dict)  # -> time of its first event, 0: none yet
-    breakers: dict[str, dict[str, BreakerState]] = field(default_factory=dict)  # limit -> scope
+    scopes: dict[Scope, int] = field(
+        default_factory=dict
+    )  # -> time of its first event, 0: none yet
+    breakers: dict[str, dict[Scope, BreakerState]] = field(default_factory=dict)  # by limit
     freeze_total: dict[str, int] = field(
         default_factory=lambda: {"edge_collapse": 0, "manual": 0, "limit_violation": 0}
     )

@@ -9,7 +9,7 @@ from typing import Literal
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import StateLimit
 from riskmon.core.limits.policy import Floor, OnBreach
-from riskmon.core.topics import EDGE
+from riskmon.core.topics import Subject, Topic, topic
 from riskmon.core.unknown import Unknown
 
 
@@ -33,9 +33,9 @@ class EdgeLimit(StateLimit):
     evaluated_by_report = True
 
     @property
-    def topics(self) -> tuple[str, ...]:
+    def topics(self) -> tuple[Topic, ...]:
         """The last edge."""
-        return (f"{EDGE}:{self.name}",)
+        return (topic(Subject.EDGE, self.name),)
 
     def value(self, facts: Facts) -> float | Unknown:
         """The edge in basis points."""

@@ -23,6 +23,7 @@ from riskmon.core.limits.policy import (
 )
 from riskmon.core.limits.schedule import CeilingSlots
 from riskmon.core.limits.windows import RateWindow
+from riskmon.core.scopes import Scope
 
 OPERATIONS_MAX = 256  # of a scope with errors in a row; further ones are counted as OTHER
 OTHER = "other"
@@ -95,7 +96,7 @@ class ErrorStreakLimit(SampleLimit):
     measure: dict[str, int]  # operation -> errors in a row, none of them 0
 
     def __init__(
-        self, params: ErrorStreakParams, scope: str, bound: float, kept: Raw | None
+        self, params: ErrorStreakParams, scope: Scope, bound: float, kept: Raw | None
     ) -> None:
         super().__init__(params, scope, bound, kept)
         self._always = params.recover == "clear"  # an evaluation that is clear may close a breaker
@@ -182,7 +183,9 @@ class ErrorRateLimit(SampleLimit):
     params: ErrorRateParams
     measure: RateWindow
 
-    def __init__(self, params: ErrorRateParams, scope: str, bound: float, kept: Raw | None) -> None:
+    def __init__(
+        self, params: ErrorRateParams, scope: Scope, bound: float, kept: Raw | None
+    ) -> None:
         super().__init__(params, scope, bound, kept)
         self.operation, self.slow = params.operation, params.slow
         self._always = params.recover == "clear"  # an evaluation that is clear may close a breaker

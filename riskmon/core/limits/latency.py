@@ -15,6 +15,7 @@ from riskmon.core.limits.limit import NOT_PAST, Evaluation, Sample, SampleLimit
 from riskmon.core.limits.policy import HALF_OPEN, NOT_ABOVE_WINDOW, Bound, Ceiling, Recover
 from riskmon.core.limits.windows import CountWindow, TimeWindow
 from riskmon.core.quantiles import nearest_rank
+from riskmon.core.scopes import Scope
 
 Window = CountWindow | TimeWindow
 
@@ -46,7 +47,7 @@ class LatencyP99Limit(SampleLimit):
     measure: Window
 
     def __init__(
-        self, params: LatencyP99Params, scope: str, bound: float, kept: Raw | None
+        self, params: LatencyP99Params, scope: Scope, bound: float, kept: Raw | None
     ) -> None:
         super().__init__(params, scope, bound, kept)
         self.operation = params.operation

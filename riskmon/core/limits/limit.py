@@ -26,8 +26,9 @@ from msgspec import Raw, msgpack
 from riskmon.core.book.positions import Close
 from riskmon.core.events import Error, Fill, Latency, Price
 from riskmon.core.limits.facts import Facts, Intent
-from riskmon.core.limits.policy import Ceiling, Floor, Policy, ScopeKind
-from riskmon.core.topics import scope_name
+from riskmon.core.limits.policy import Ceiling, Floor, Policy
+from riskmon.core.scopes import Scope, ScopeKind, name_of
+from riskmon.core.topics import Topic
 from riskmon.core.unknown import Unknown
 
 # Where the cause of a trip lies.
@@ -82,9 +83,9 @@ class Limit:
     is_size: ClassVar[bool] = False  # whether a probation tightens the bound
     period: str = "day"  # whose end `recover = "period"` waits for
 
-    def __init__(self, params: Policy, scope: str) -> None:
+    def __init__(self, params: Policy, scope: Scope) -> None:
         self.params = params
-        self.scope, self.name = scope, scope_name(scope)
+        self.scope, self.name = scope, name_of(scope)
 
     def describe(self, value: float, bound: float) -> str:
         """The reason of a trip or a refusal, for people."""
@@ -112,7 +113,7 @@ class Unmeasured(Limit):
 class StateLimit(Limit):
     """A limit on a value that exists at any time.
 
-    ``topics`` are names of :mod:`riskmon.core.topics`. ``grows_with_time``: the value grows with
+    ``grows_with_time``: the value grows with
     every second, so that it is shown as of now, and is evaluated once a second while more breaches
     in a row are needed. ``evaluated_by_report``: each report is one evaluation, and time only makes
     the value unknown.
@@ -123,7 +124,7 @@ class StateLimit(Limit):
 
     @property
     @abstractmethod
-    def topics(self) -> tuple[str, ...]:
+    def topics(self) -> tuple[Topic, ...]:
         """What the value depends on."""
 
     @abstractmethod
@@ -156,7 +157,7 @@ class SampleLimit(Limit):
     Measure: ClassVar[object]
     measure: object
 
-    def __init__(self, params: Policy, scope: str, bound: float, kept: Raw | None) -> None:
+    def __init__(self, params: Policy, scope: Scope, bound: float, kept: Raw | None) -> None:
         """The limit over ``scope``, with what an earlier one ``kept``."""
         super().__init__(params, scope)
         self.bound = bound
@@ -207,7 +208,7 @@ class OrderLimit(Limit):
     Measure: ClassVar[object] = None
     measure: object = None
 
-    def __init__(self, params: Policy, scope: str, kept: Raw | None) -> None:
+    def __init__(self, params: Policy, scope: Scope, kept: Raw | None) -> None:
         """The limit over ``scope``, with what an earlier one ``kept``."""
         super().__init__(params, scope)
         if kept is not None:

@@ -27,8 +27,8 @@ from riskmon.core.constraints import (
     must,
 )
 from riskmon.core.limits.schedule import CeilingSlots, FloorSlots, Slot
+from riskmon.core.scopes import ScopeKind
 
-ScopeKind = Literal["account", "venue", "symbol", "strategy"]
 OnBreach = Literal["shadow", "warn", "block", "reduce", "trip", "freeze"]
 Bound = Annotated[
     float,

@@ -19,7 +19,7 @@ from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import StateLimit
 from riskmon.core.limits.policy import Bound, Ceiling, Policy, Recover
 from riskmon.core.limits.schedule import CeilingSlots
-from riskmon.core.topics import EVENTS, HEARTBEAT
+from riskmon.core.topics import Subject, Topic, topic
 
 _STREAM = must(STREAMS.__contains__, f"must be one of {', '.join(STREAMS)}")
 
@@ -76,9 +76,9 @@ class StalenessLimit(_SilenceLimit):
     params: StalenessParams
 
     @property
-    def topics(self) -> tuple[str, ...]:
+    def topics(self) -> tuple[Topic, ...]:
         """The events of the venue."""
-        return (f"{EVENTS}:{self.name}",)
+        return (topic(Subject.EVENTS, self.name),)
 
     def last_ns(self, facts: Facts) -> int | None:
         """When the last event came; a stream without one is silent since the venue's first."""
@@ -105,9 +105,9 @@ class HeartbeatLimit(_SilenceLimit):
     reason = "no heartbeat of {limit.scope} for {value:.1f} s, over {bound:g} s"
 
     @property
-    def topics(self) -> tuple[str, ...]:
+    def topics(self) -> tuple[Topic, ...]:
         """The heartbeats of the strategy."""
-        return (f"{HEARTBEAT}:{self.name}",)
+        return (topic(Subject.HEARTBEAT, self.name),)
 
     def last_ns(self, facts: Facts) -> int | None:
         """When the last heartbeat came; None while the strategy is not armed."""

@@ -194,7 +194,7 @@ def test_what_a_checked_order_past_the_bound_does(
     assert world.breaker("position", SCOPE).state == "closed"
     assert ask(world, 2.0).allowed is allowed
     assert (world.state("position", SCOPE), world.level(SCOPE)) == (state, level)
-    assert world.engine.state.board.breakers["position"][SCOPE].breaches_total == 1
+    assert world.breaker("position", SCOPE).breaches_total == 1
     assert world.engine.state.board.freeze_total["limit_violation"] == (state == "frozen")
 
 

@@ -11,8 +11,7 @@ from riskmon.core import events as ev
 from riskmon.core.config import EngineConfig, LimitConfig
 from riskmon.core.engine import Engine
 from riskmon.core.limits import LIMITS
-from riskmon.core.limits.facts import Facts
-from riskmon.core.limits.limit import Evaluation, Sample, SampleLimit, StateLimit
+from riskmon.core.limits.limit import Evaluation, Sample, SampleLimit
 from riskmon.core.limits.policy import Ceiling, Floor
 from riskmon.core.limits.schedule import CeilingSlot
 from tests.core import World, latency, limit
@@ -56,23 +55,6 @@ class CountLimit(SampleLimit):
         return True
 
 
-class LonelyLimit(StateLimit):
-    """Depends on something that never changes."""
-
-    kind = "lonely"
-    category = "venue"
-    Params = CountParams
-
-    @property
-    def topics(self) -> tuple[str, ...]:
-        """The weather."""
-        return ("weather:" + self.scope,)
-
-    def value(self, facts: Facts) -> float:
-        """No value."""
-        return 0.0
-
-
 def engine_with(kind: str, **params: Any) -> Engine:
     """An engine with one limit."""
     one = LimitConfig(name=kind, kind=kind, params=LIMITS[kind].Params(**params))
@@ -97,13 +79,6 @@ def test_a_limit_that_reads_what_is_not_delivered_is_refused(
     monkeypatch.setattr(CountLimit, "reads", reads)
     with pytest.raises(TypeError, match=r"CountLimit reads \w+ per strategy, which no event"):
         engine_with("count", per="strategy")
-
-
-def test_a_limit_on_a_topic_that_never_changes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An engine cannot be made with a state limit that would never be evaluated."""
-    monkeypatch.setitem(LIMITS, "lonely", LonelyLimit)
-    with pytest.raises(TypeError, match="LonelyLimit depends on 'weather:venue:x', which never"):
-        engine_with("lonely")
 
 
 def test_a_schedule_lowers_the_bound_of_a_losing_streak() -> None:

@@ -1,0 +1,115 @@
+"""The bodies of ``POST /v1/check`` and of the operator's calls, and what they become.
+
+The HTTP server decodes them from JSON, and :class:`riskmon.Engine` takes them as dicts.
+:func:`checked_order` and :func:`operator_call` check what a decoder cannot; a fault is a
+:class:`riskmon.core.fields.BadEvents` with the field that breaks its rule.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Annotated, Literal
+
+import msgspec
+
+from riskmon.core.events import Check, Operate, Side
+from riskmon.core.fields import (
+    BadEvents,
+    Id,
+    Number,
+    check_covered,
+    check_name,
+    divisor,
+    identifier,
+    positive,
+)
+
+Action = Literal["freeze", "unfreeze", "trip", "reset", "disable", "enable"]
+
+_MAX_SECONDS = 366 * 86_400.0
+_MAX_SCOPE = 128
+_MAX_REASON = 1_000
+
+
+class CheckBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The body of a check; amounts are numbers or decimal strings."""
+
+    venue: str
+    symbol: str
+    side: Side
+    quantity: Number
+    price: Number
+    id: Id | None = None
+    strategy: str | None = None
+    reduce_only: bool = False
+    simulate: bool = False
+
+
+def checked_order(body: CheckBody) -> Check:
+    """Return the order of a check; raise ``BadEvents`` for a name, id or amount."""
+    check_name(body.venue, "venue")
+    check_covered(body.symbol, "symbol")
+    check_name(body.strategy, "strategy")
+    return Check(
+        venue=body.venue,
+        symbol=body.symbol,
+        side=body.side,
+        quantity=positive(body.quantity, "quantity"),
+        price=divisor(body.price, "price"),
+        id=None if body.id is None else identifier(body.id, "id"),
+        strategy=body.strategy,
+        reduce_only=body.reduce_only,
+        simulate=body.simulate,
+    )
+
+
+# A generation counts from 0 and is stored in 64 bits.
+_Generation = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class OperateBody(
+    msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename={"seconds": "for"}
+):
+    """The body of an operator's call."""
+
+    scope: str
+    reason: str
+    limit: str | None = None
+    generation: _Generation | None = None
+    force: bool = False
+    preview: bool = False
+    rebase: bool = False
+    seconds: float | None = None
+
+
+def operator_call(action: Action, body: OperateBody, *, by: str, peer: str | None) -> Operate:
+    """Return an operator's call; raise ``BadEvents`` for a field. ``by`` names the operator."""
+    reason = body.reason.strip()
+    if not reason:
+        raise _invalid("reason", "must not be empty: the audit trail contains it")
+    if len(reason) > _MAX_REASON or not reason.isprintable():
+        raise _invalid("reason", f"must be one line of at most {_MAX_REASON} printable characters")
+    for name, value in (("scope", body.scope), ("limit", body.limit)):
+        if value is not None and not (0 < len(value) <= _MAX_SCOPE and value.isprintable()):
+            raise _invalid(name, f"must be 1 to {_MAX_SCOPE} printable characters")
+    if body.seconds is not None and not (
+        isfinite(body.seconds) and 0 < body.seconds <= _MAX_SECONDS
+    ):
+        raise _invalid("for", "must be above 0 seconds and at most 366 days")
+    return Operate(
+        action=action,
+        scope=body.scope,
+        reason=reason,
+        by=by,
+        peer=peer,
+        limit=body.limit,
+        generation=body.generation,
+        force=body.force,
+        preview=body.preview,
+        rebase=body.rebase,
+        for_seconds=3600.0 if body.seconds is None else body.seconds,
+    )
+
+
+def _invalid(field: str, rule: str) -> BadEvents:
+    return BadEvents(f"{field}: {rule}", field=field)
