@@ -12,6 +12,7 @@ Two families share one tagged union, so that one journal holds both:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -259,6 +260,26 @@ class Orders(Whole, tag="orders"):
 
     orders: list[RestingOrder]
 
+    def each(self) -> Iterator[Order]:
+        """The orders, each as an event of its own."""
+        for one in self.orders:
+            yield Order(
+                venue=self.venue,
+                id=one.id,
+                symbol=one.symbol,
+                status=one.status,
+                client_id=one.client_id,
+                side=one.side,
+                quantity=one.quantity,
+                remaining=one.remaining,
+                price=one.price,
+                strategy=one.strategy,
+                reduce_only=one.reduce_only,
+                leg=one.leg,
+                at=self.at,
+                source=self.source,
+            )
+
 
 class VenuePosition(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
     """A position as a member of :class:`Positions`. ``quantity`` of a short leg is below 0."""
@@ -302,6 +323,20 @@ class Positions(Whole, tag="positions"):
     """All contract positions of a venue: one that is not named is 0."""
 
     positions: list[VenuePosition]
+
+    def each(self) -> Iterator[Position]:
+        """The positions, each as an event of its own."""
+        for one in self.positions:
+            yield Position(
+                venue=self.venue,
+                symbol=one.symbol,
+                quantity=one.quantity,
+                entry_price=one.entry_price,
+                contract_size=one.contract_size,
+                leg=one.leg,
+                at=self.at,
+                source=self.source,
+            )
 
 
 class Pnl(_Reported, tag="pnl"):

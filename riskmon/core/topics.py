@@ -6,6 +6,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
+from riskmon.core.scopes import Scope
+
 
 class Subject(StrEnum):
     """What changed."""
@@ -17,6 +19,7 @@ class Subject(StrEnum):
     STRATEGY = "strategy"  # its P&L
     EDGE = "edge"  # the last edge of a strategy, or with an empty name of the account
     EVENTS = "events"  # the events of a venue
+    METRIC = "metric"  # a number of a scope: its name is that of `metric_topic`
     HEARTBEAT = "heartbeat"  # of a strategy
 
 
@@ -35,3 +38,9 @@ EXPOSURE = Topic(Subject.EXPOSURE)
 def topic(subject: Subject, name: str) -> Topic:
     """The topic of a subject and a name."""
     return Topic(subject, name)
+
+
+@lru_cache(maxsize=1 << 15)
+def metric_topic(scope: Scope, name: str) -> Topic:
+    """The topic of a reported number of a scope."""
+    return Topic(Subject.METRIC, f"{name}|{scope}")
