@@ -30,12 +30,13 @@ from riskmon.core.decisions import Decision, Outcome, Record, RecordKind
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import SizeLimit, StateLimit
 from riskmon.core.limits.losses import LossLimit
+from riskmon.core.limits.metrics import Metrics
 from riskmon.core.operate import operate
 from riskmon.core.reports import Handler, ReportedEvents
 from riskmon.core.scopes import ACCOUNT, venue_scope
 from riskmon.core.state import State, decode, encode
 from riskmon.core.timers import Timer, TimerHandler, Timers, handler_table
-from riskmon.core.topics import EQUITY, Subject, topic
+from riskmon.core.topics import EQUITY, Subject, events_topic, heartbeat_topic
 from riskmon.core.view import FiguresView, View, figures, view
 
 AT_ONCE = 16  # units of work that are not interrupted, at the least
@@ -189,6 +190,7 @@ class Engine:
             book=self._book,
             orders=self._orders,
             commitments=self._commitments,
+            metrics=Metrics(state.metrics),
             edges=state.edges,
             last_event_ns=state.last_event_ns,
             last_heartbeat_ns=state.last_heartbeat_ns,
@@ -231,7 +233,14 @@ class Engine:
 
     def _admission(self, events: Sequence[ev.Event]) -> Iterator[int]:
         state = self.state
-        admission = Admission(state.board.scopes, self._book, state.orders, self.config.max_scopes)
+        admission = Admission(
+            state.board.scopes,
+            self._book,
+            state.orders,
+            state.metrics,
+            self.config.max_scopes,
+            by_asset=self._reports.by_asset,
+        )
         return admission.pieces(events)
 
     def _apply(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> Iterator[int]:
@@ -273,12 +282,13 @@ class Engine:
     def _set_time(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> None:
         """Set the time of all parts, and move the bounds that are due."""
         state = self.state
-        instant = Instant(max(now_ns, state.now_ns), wall_ns)
+        instant, known_ns = Instant(max(now_ns, state.now_ns), wall_ns), state.now_ns
         self._clock.instant = instant
         state.now_ns, state.wall_ns = instant
         self._book.at(*instant)
         if len(events) < RESTART_MAX and ev.Start in map(type, events):
             state.started_ns = self._facts.started_ns = instant.now_ns  # before due timers
+            self._board.pause_rows(known_ns)
         self._board.follow_date()
 
     def _fire_timers(self) -> Iterator[int]:
@@ -311,8 +321,8 @@ class Engine:
                 for breaker in due[begin : begin + AT_ONCE]:
                     breaker.evaluate(self._facts)
         while board.rechecks:
-            for again in board.take_rechecks():
-                again.reevaluate(self._facts)
+            for again, counts in board.take_rechecks().items():
+                again.reevaluate(self._facts, counts=counts)
                 yield 1
 
     def _due(self) -> list[Breaker[StateLimit]]:
@@ -340,9 +350,9 @@ class Engine:
         board.date()
         # No silence is longer than since now.
         for name in state.last_event_ns:
-            self._book.dirty[topic(Subject.EVENTS, name)] = True
+            self._book.dirty[events_topic(name)] = True
         for name in state.last_heartbeat_ns:
-            self._book.dirty[topic(Subject.HEARTBEAT, name)] = True
+            self._book.dirty[heartbeat_topic(name)] = True
         self._record("start", f"start_{event.epoch}", "after a kill" if event.unclean else "")
         if event.storage_failed:
             self._reports.register(ACCOUNT)
@@ -380,6 +390,7 @@ class Engine:
         for key in [key for key in state.timers if key[0] == Timer.CHANGE]:
             self._timers.disarm(key)
         self._board.reschedule()
+        self._board.watch_lasting()
 
     def _on_operate(self, event: ev.Operate) -> None:
         self._book.refresh()
