@@ -78,24 +78,24 @@ class Equity:
 
     # -- the pass ---------------------------------------------------------------------------------
 
-    def begin(self, equity: float, founders: Iterable[str], now_ns: int) -> Unknown | None:
-        """Take the first equity: it is the capital, where none is configured.
+    def fault(self, equity: float) -> Unknown | None:
+        """Return why an equity cannot be the first one."""
+        if self.state.units is not None or equity > 0:
+            return None
+        return Unknown(
+            f"equity is {equity:g}, which cannot be the capital that losses are measured by: set "
+            "portfolio.initial_capital"
+        )
 
-        Return why it cannot be.
-        """
+    def begin(self, equity: float, founders: Iterable[str], now_ns: int) -> None:
+        """Take the first equity: it is the capital, where none is configured."""
         state = self.state
         if state.units is None:
-            if equity <= 0:
-                return Unknown(
-                    f"equity is {equity:g}, which cannot be the capital that losses are measured "
-                    "by: set portfolio.initial_capital"
-                )
             state.units = state.capital = equity
         if state.equity is not None:  # of P&L until now: the difference to balances is none
             state.entered.add(equity - state.equity)
         state.known, state.capital_ns = True, now_ns
         state.founders = dict.fromkeys(founders, True)
-        return None
 
     def take(self, equity: float, dust: float, *, empty: bool) -> None:
         """Take the equity of now. The unit value of an ``empty`` account stands still."""

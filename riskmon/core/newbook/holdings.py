@@ -10,7 +10,7 @@ at most 5 s later. Until then equity uses the last settled reports, with all kno
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec import Struct, field
@@ -75,7 +75,7 @@ class Holdings:
             for asset, one in assets.items()
         }
         self.changed: dict[Key, None] = dict.fromkeys(self.ledgers)  # since the last pass
-        self.armed: list[tuple[str, int]] = []  # venues, and when to look at them again
+        self._armed: list[tuple[str, int]] = []
         self._stale: dict[str, dict[str, None]] = {}  # venue -> assets with reports to resolve
         self._to_settle: dict[str, None] = {
             name: None for name, venue in state.venues.items() if venue.unsettled_ns is not None
@@ -96,6 +96,16 @@ class Holdings:
         """Return the amount that equity uses."""
         ledger = self.ledgers.get((venue, asset))
         return 0.0 if ledger is None else ledger.settled
+
+    @property
+    def unsettled(self) -> Iterable[str]:
+        """The venues in the middle of a report."""
+        return self._to_settle
+
+    def take_timers(self) -> list[tuple[str, int]]:
+        """Return the venues whose timer is to be armed, with the due time; once."""
+        armed, self._armed = self._armed, []
+        return armed
 
     def assets(self, venue: str) -> Mapping[str, LedgerState]:
         """Return the assets of a venue."""
@@ -128,6 +138,12 @@ class Holdings:
         if known is not None:
             known.at_ns = now_ns
 
+    def reconsider(self, venue: str, asset: str) -> None:
+        """Decide the reports of an asset anew in the next pass, after a flow of it was told."""
+        ledger = self.ledgers.get((venue, asset))
+        if ledger is not None and ledger.reconsider():
+            self._change(venue, asset, ledger)
+
     def on_balance(self, venue: str, asset: str, amount: Amount, stamp: Stamp, now_ns: int) -> None:
         """Apply one balance of a venue."""
         known = self._venue(venue, now_ns, whole=False)
@@ -139,14 +155,22 @@ class Holdings:
         self._to_settle[venue] = None
 
     def on_balances(
-        self, venue: str, assets: Mapping[str, Amount], stamp: Stamp, now_ns: int
+        self,
+        venue: str,
+        assets: Mapping[str, Amount],
+        stamp: Stamp,
+        now_ns: int,
+        unread: Container[str] = (),
     ) -> Iterator[int]:
-        """Apply all balances of a venue; yield the work of each piece."""
+        """Apply all balances of a venue; yield the work of each piece.
+
+        What is not named is 0, except the assets ``unread``.
+        """
         known = self._venue(venue, now_ns, whole=True)
         if known.whole_ns is not None and stamp.at_ns < known.whole_ns:
             return
         before = self.state.ledgers.setdefault(venue, {})
-        for asset in [one for one in before if one not in assets]:
+        for asset in [one for one in before if one not in assets and one not in unread]:
             self._report(venue, asset, NOTHING, stamp)
             yield 1
         zeros = 0
@@ -250,7 +274,7 @@ class Holdings:
             if now_ns < due_ns:
                 if venue.due_ns != due_ns:
                     venue.due_ns = due_ns
-                    self.armed.append((name, due_ns))
+                    self._armed.append((name, due_ns))
                 continue
             del self._to_settle[name]
             yield 1

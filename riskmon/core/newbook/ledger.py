@@ -215,6 +215,12 @@ class Ledger:
         self.resolve(flows, others)
         return before != [report.contains for report in reports]
 
+    def reconsider(self) -> bool:
+        """Mark the reports that are not exact as undecided; return whether there are any."""
+        inexact = [n for n, report in enumerate(self.state.reports) if not report.exact]
+        self._stale = min([self._stale, *inexact])
+        return bool(inexact)
+
     @property
     def is_exact(self) -> bool:
         """Whether every report agrees with what is known."""

@@ -33,6 +33,7 @@ class Valuation:
 
     def __init__(
         self,
+        *,
         state: PortfolioState,
         config: PortfolioConfig,
         rates: Rates,
@@ -124,6 +125,10 @@ class Valuation:
         self.values.clear(venue)
 
     # -- queries ----------------------------------------------------------------------------------
+
+    def in_transit(self, asset: str) -> float:
+        """Return the amount of an asset that is between venues."""
+        return self._transit.get(asset, 0.0)
 
     def held(self, asset: str) -> Iterator[tuple[str, float]]:
         """Yield the venues with an amount of an asset in their value, and that amount."""

@@ -1,0 +1,448 @@
+"""The account's book: events change facts, one pass derives the rest.
+
+:meth:`Portfolio.deriving` is the pass. In a fixed order, and each only for what changed since the
+last one: prices give rates, rates and fills positions, reports and known effects the settled
+holdings, these equity and units, equity its history, and positions and holdings the exposure. No
+part calls back into another; what one stage changed is the input of the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from riskmon.core import events as ev
+from riskmon.core.clock import Clock
+from riskmon.core.newbook.account import Account, Arm, Changed, ratio_lost
+from riskmon.core.newbook.config import PortfolioConfig
+from riskmon.core.newbook.effects import Amount, Stamp
+from riskmon.core.newbook.exposing import Exposing
+from riskmon.core.newbook.exposure import Exposures
+from riskmon.core.newbook.flows import Flow, Transfer
+from riskmon.core.newbook.holdings import Holdings, Settled
+from riskmon.core.newbook.instruments import instrument
+from riskmon.core.newbook.marking import Marking
+from riskmon.core.newbook.notices import Notices
+from riskmon.core.newbook.position import Key, Leg
+from riskmon.core.newbook.positions import Outcome, Positions, Row
+from riskmon.core.newbook.prices import Prices
+from riskmon.core.newbook.rates import Rates
+from riskmon.core.newbook.realised import Close
+from riskmon.core.newbook.state import PortfolioState
+from riskmon.core.scopes import Scope
+from riskmon.core.timers import Timer, TimerKey, timer_key
+from riskmon.core.topics import (
+    EQUITY,
+    EXPOSURE,
+    Topic,
+    asset_topic,
+    strategy_topic,
+    symbol_topic,
+    venue_equity_topic,
+)
+from riskmon.core.unknown import Unknown
+
+LATE_NS = 10 * 10**9  # a sample that is reported later is no evidence of the present
+SLIPPAGE = 0.01  # of a market order, by default
+
+Side = Literal["buy", "sell"]
+
+
+class Portfolio:
+    """The account's balances, positions, flows and equity under a configuration."""
+
+    def __init__(
+        self, state: PortfolioState, config: PortfolioConfig, clock: Clock, arm: Arm
+    ) -> None:
+        self.state = state
+        self.config = config
+        self.reference = config.reference
+        self.dirty: dict[Topic, bool] = {}  # topics that changed; the engine empties it
+        self.closes: list[Close] = []  # of strategies; the engine empties it
+        self._clock, self._arm = clock, arm
+        self.prices = Prices(state.prices, config)
+        self.rates = Rates(self.prices, config)
+        self.positions = Positions(state.positions, config, self.prices)
+        self.holdings = Holdings(state.holdings, int(config.unknown_grace * 1e9))
+        self.notices = Notices(state.differences, clock)
+        self.marking = Marking(self.positions, self.prices, self.rates, 0.0)
+        self.account = Account(
+            state=state,
+            config=config,
+            clock=clock,
+            arm=arm,
+            rates=self.rates,
+            positions=self.positions,
+            marking=self.marking,
+            holdings=self.holdings,
+            notices=self.notices,
+        )
+        self.exposures = Exposures(0.0)
+        self._exposing = Exposing(
+            config=config,
+            prices=self.prices,
+            rates=self.rates,
+            positions=self.positions,
+            marking=self.marking,
+            holdings=self.holdings,
+            valuation=self.account.valuation,
+            exposures=self.exposures,
+        )
+        self._is_stale = True
+        self._restore()
+
+    def _restore(self) -> None:
+        """Derive everything from the facts."""
+        now_ns = self._clock.instant.now_ns
+        for _ in self.rates.refresh(now_ns):
+            pass
+        for _ in self.marking.valuing(now_ns):
+            pass
+        for _ in self.account.restoring():
+            pass
+        self._exposing.on_positions(self.marking.values)
+        self._exposing.on_held(self.holdings.ledgers)
+        for _ in self._exposing.deriving():
+            pass
+        self._set_dust()
+        self.holdings.changed.clear()
+        self._arm_timers()
+        self._is_stale = False
+
+    def move_time(self) -> None:
+        """Begin the trading day and the week that the clock has reached."""
+        if self.account.periods.move(*self._clock.instant):
+            self.dirty[EQUITY] = self._is_stale = True
+
+    # -- events: facts ----------------------------------------------------------------------------
+
+    def _stamp(self, event: ev.Reported) -> Stamp:
+        """When an event happened, in engine time."""
+        now_ns, wall_ns = self._clock.instant
+        if event.at is None:
+            return Stamp(now_ns, dated=False)
+        return Stamp(now_ns - max(0, wall_ns - ev.datetime_ns(event.at)), dated=True)
+
+    def keep_fresh(self, venue: str) -> None:
+        """Record an event that names a venue: its balances stay fresh."""
+        self.holdings.keep_fresh(venue, self._clock.instant.now_ns)
+        if venue in self.state.absent:
+            self._is_stale = True
+
+    def on_price(self, event: ev.Price) -> None:
+        """Record a price of a symbol."""
+        if self.prices.on_price(
+            event.symbol, event.venue or "", event.price, self._stamp(event).at_ns
+        ):
+            self._on_mark(event.symbol)
+
+    def _on_mark(self, symbol: str) -> None:
+        self.rates.on_price(symbol)
+        self.marking.on_price(symbol)
+        self._exposing.on_price(symbol)
+        self._is_stale = True
+
+    def on_fill(self, event: ev.Fill) -> None:
+        """Apply a fill: to positions, to holdings, and as a price."""
+        stamp = self._stamp(event)
+        cause = self.holdings.cause()
+        for effect in self.positions.on_fill(event, event.leg or "", stamp):
+            self.holdings.add(effect, cause)
+        self.name(event.venue, event.symbol)
+        self.keep_fresh(event.venue)
+        if self.prices.on_fill(event.symbol, event.venue, event.price, stamp.at_ns):
+            self._on_mark(event.symbol)
+        self._is_stale = True
+
+    def name(self, venue: str, symbol: str) -> None:
+        """Record that a fill, an order or a check names a symbol at a venue."""
+        if self.positions.names(venue, symbol):
+            self._exposing.on_named(venue, symbol)
+            self._is_stale = True
+
+    def on_position(self, event: ev.Position) -> None:
+        """Apply a position that a venue reports."""
+        self.positions.on_report(event.venue, _row(event), self._stamp(event))
+        self.keep_fresh(event.venue)
+        self._is_stale = True
+
+    def on_positions(self, event: ev.Positions) -> Iterator[int]:
+        """Apply all contracts of a venue; yield the work of each piece."""
+        self.keep_fresh(event.venue)
+        self._is_stale = True
+        rows = [_row(one) for one in event.positions]
+        return self.positions.on_reports(event.venue, rows, self._stamp(event), event.unread)
+
+    def on_balance(self, event: ev.Balance) -> None:
+        """Apply one balance of a venue."""
+        is_first = not self.holdings.reports(event.venue)
+        amount, now_ns = Amount(event.free, event.locked), self._clock.instant.now_ns
+        self.holdings.on_balance(event.venue, event.asset, amount, self._stamp(event), now_ns)
+        self._on_balances(event.venue, is_first=is_first)
+
+    def on_balances(self, event: ev.Balances) -> Iterator[int]:
+        """Apply all balances of a venue; yield the work of each piece."""
+        is_first = not self.holdings.reports(event.venue)
+        amounts = {asset: Amount(one.free, one.locked) for asset, one in event.assets.items()}
+        now_ns = self._clock.instant.now_ns
+        yield from self.holdings.on_balances(
+            event.venue, amounts, self._stamp(event), now_ns, event.unread
+        )
+        self._on_balances(event.venue, is_first=is_first)
+
+    def _on_balances(self, venue: str, *, is_first: bool) -> None:
+        self._is_stale = True
+        if is_first:
+            self.account.on_first_balance(venue, self.holdings.state.venues[venue])
+            # Its positions by fills are now what its holdings say.
+            self._exposing.on_positions([k for k in self.marking.values if k.venue == venue])
+
+    def on_cash_flow(self, event: ev.CashFlow) -> None:
+        """Add a deposit or a withdrawal."""
+        stamp = self._stamp(event)
+        self.account.tell(
+            Flow(
+                id=event.id,
+                venue=event.venue,
+                asset=event.asset,
+                amount=event.amount,
+                told_ns=self._clock.instant.now_ns,
+                at_ns=stamp.at_ns if stamp.dated else None,
+            )
+        )
+        self._is_stale = True
+
+    def on_transfer(self, event: ev.Transfer) -> None:
+        """Add a transfer between two venues."""
+        stamp = self._stamp(event)
+        self.account.tell_transfer(
+            Transfer(
+                id=event.id,
+                asset=event.asset,
+                amount=event.amount,
+                fee=event.fee,
+                source=event.from_venue,
+                destination=event.to_venue,
+                told_ns=self._clock.instant.now_ns,
+                at_ns=stamp.at_ns if stamp.dated else None,
+            )
+        )
+        self._is_stale = True
+
+    def on_pnl(self, event: ev.Pnl) -> None:
+        """Add P&L that was realised elsewhere."""
+        self.positions.on_pnl(event.strategy or "", event.amount)
+        self._is_stale = True
+
+    def on_timer(self, key: TimerKey) -> None:
+        """Apply a timer of the book: the next pass derives what it changes."""
+        self._is_stale = True
+        if key.kind is Timer.PRICE:
+            self.rates.on_timer(key.name)
+        elif key.kind is Timer.MARK:
+            self.marking.on_timer(key.name)
+            self._exposing.on_price(key.name)
+        elif key.kind is Timer.SETTLE:
+            self.holdings.on_timer(key.name)
+        elif key.kind is Timer.STALE:
+            self.account.on_venue_timer(key.name)
+            self.dirty[venue_equity_topic(key.name)] = True
+        elif key.kind is Timer.UNPRICED:
+            self.account.on_unpriced_timer(key.name)
+        elif key.kind is Timer.FLOW:
+            self.account.on_flow_timer()
+        elif key.kind is Timer.KNOWN:
+            self.account.on_known_timer()
+
+    # -- the pass ---------------------------------------------------------------------------------
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether :meth:`deriving` may change anything."""
+        return self._is_stale
+
+    def refresh(self) -> None:
+        """Derive what changed."""
+        if self._is_stale:
+            for _ in self.deriving():
+                pass
+
+    def deriving(self) -> Iterator[int]:
+        """Derive what changed since the last pass; yield the work of each piece."""
+        self._is_stale = False
+        now_ns = self._clock.instant.now_ns
+        repriced = yield from self.rates.refresh(now_ns)
+        for change in self.rates.take_peg_changes():
+            where = "is back at" if change.holds else "is not at"
+            self.notices.add(
+                "peg",
+                f"{change.asset} {where} its peg of {change.peg:g}: its price is "
+                f"{change.price:g} {self.reference}",
+            )
+        self.positions.realised.on_rates(repriced)
+        outcomes = yield from self.positions.resolving(now_ns)
+        first = list(self._apply_outcomes(outcomes))
+        yield from self.positions.realised.valuing(self.rates, now_ns)
+        self.closes += self.positions.realised.take_closes()
+        self.marking.on_rates(repriced)
+        revalued = yield from self.marking.valuing(now_ns)
+        yield from self.holdings.resolving(self.account.flows.told)
+        settled: list[Settled] = []
+        for piece in self.holdings.settling(now_ns, self._waits(), self.account.flows.told):
+            if isinstance(piece, int):
+                yield piece
+            else:
+                settled.append(piece)
+        held, self.holdings.changed = self.holdings.changed, {}
+        realised = self.positions.realised.take_venues()
+        yield from self.account.deriving(
+            Changed(
+                repriced,
+                revalued.keys,
+                revalued.strategies,
+                realised,
+                list(held),
+                settled,
+                first,
+            )
+        )
+        self._exposing.on_rates(repriced)
+        self._exposing.on_positions(revalued.keys)
+        self._exposing.on_held(held)
+        yield from self._exposing.deriving()
+        self._set_dust()
+        self._mark_topics(revalued.strategies)
+        self._arm_timers()
+
+    def _apply_outcomes(self, outcomes: Iterable[Outcome]) -> Iterator[Key]:
+        """Apply what position reports changed; yield the positions that were reported first."""
+        for outcome in outcomes:
+            key = outcome.key
+            if outcome.first:
+                yield key
+            elif outcome.effect is not None:
+                self.holdings.add(outcome.effect, self.holdings.cause())
+            if outcome.difference:
+                self.notices.count(key.venue, "position")
+                self.notices.add(
+                    "difference",
+                    f"{key.venue} reports {outcome.difference:+g} {key.symbol} more than its "
+                    "fills explain",
+                )
+
+    def _waits(self) -> dict[str, dict[str, float]]:
+        """By venue the settle assets of open contracts, with what counts as dust of them."""
+        waits: dict[str, dict[str, float]] = {}
+        for venue in self.holdings.unsettled:
+            if venue in self.config.unrealised_included:
+                continue
+            for position in self.positions.contracts(venue):
+                settle = instrument(position.symbol, self.reference).settle
+                rate = self.rates.of(settle)
+                if position.quantity and rate:
+                    waits.setdefault(venue, {})[settle] = self.account.equity.dust / rate
+        return waits
+
+    def _set_dust(self) -> None:
+        dust = self.account.equity.dust
+        self.marking.dust = dust
+        self.exposures.set_dust(dust)
+
+    def _mark_topics(self, strategies: Iterable[str]) -> None:
+        dirty = self.dirty
+        dirty[EQUITY] = True
+        for symbol in self._exposing.take_symbols():
+            dirty[symbol_topic(symbol)] = dirty[EXPOSURE] = True
+        for asset in self._exposing.take_assets():
+            dirty[asset_topic(asset)] = True
+        for venue in self.account.take_changed():
+            dirty[venue_equity_topic(venue)] = True
+        for strategy in strategies:
+            dirty[strategy_topic(strategy)] = True
+
+    def _arm_timers(self) -> None:
+        for asset, due_ns in self.rates.take_timers():
+            self._arm(timer_key(Timer.PRICE, asset), due_ns)
+        for symbol, due_ns in self.marking.take_timers():
+            self._arm(timer_key(Timer.MARK, symbol), due_ns)
+        for venue, due_ns in self.holdings.take_timers():
+            self._arm(timer_key(Timer.SETTLE, venue), due_ns)
+
+    # -- queries ----------------------------------------------------------------------------------
+
+    @property
+    def settled_equity(self) -> float | Unknown:
+        """The equity of the account."""
+        return self.account.equity.value
+
+    @property
+    def awaits_first_equity(self) -> bool:
+        """Whether limits on equity are not armed yet: the first balances are coming in."""
+        return self.account.awaits_first
+
+    def venue_equity(self, venue: str) -> float | Unknown:
+        """Return the settled equity of a venue."""
+        return self.account.venue_equity(venue)
+
+    def venue_share(self) -> float | Unknown:
+        """Return the largest share of equity at one venue."""
+        equity = self.settled_equity
+        if isinstance(equity, Unknown):
+            return equity
+        largest = self.account.largest_venue()
+        if isinstance(largest, Unknown):
+            return largest
+        return largest / equity if equity > 0 else 0.0
+
+    def loss(self) -> float:
+        """Return 1 - unit value, of the last known equity."""
+        return ratio_lost(self.account.equity.unit_value)
+
+    def drawdown(self) -> float:
+        """Return 1 - unit value / its peak, of the last known equity."""
+        return self.account.drawdown()
+
+    def fall(self, scope: Scope, period: str, *, trailing: bool) -> float | Unknown:
+        """Return by how much P&L fell in a period: below 0 if it rose."""
+        return self.account.fall(scope, period, trailing=trailing)
+
+    def next_change_ns(self, scope: Scope, period: str) -> int | None:
+        """Return when (engine time) the fall in a period changes without an event."""
+        return self.account.next_change_ns(scope, period)
+
+    def pnl_realised(self) -> float:
+        """Return the realised P&L, less fees."""
+        return self.positions.realised.total(self.rates)
+
+    def pnl_unrealised(self) -> float:
+        """Return the unrealised P&L of all positions, including spot, as far as it is known."""
+        return self.marking.unrealised.value
+
+    def mark(self, symbol: str, venue: str) -> float | Unknown:
+        """Return the fresh mark of a symbol at a venue."""
+        now_ns = self._clock.instant.now_ns
+        quote = self.prices.mark(symbol, venue, now_ns)
+        return self.prices.no_mark(symbol, venue, now_ns) if quote is None else quote.price
+
+    def rate(self, asset: str) -> float | Unknown:
+        """Return the price of one unit of an asset in the reference."""
+        rate = self.rates.of(asset)
+        return self.rates.no_rate(asset) if rate is None else rate
+
+    def held(self, venue: str, symbol: str, leg: Leg = "") -> float:
+        """Return the signed position at a venue, in base units or contracts."""
+        what = instrument(symbol, self.reference)
+        if what.kind == "spot" and self.holdings.reports(venue):
+            return self.holdings.live(venue, what.base)
+        return self.positions.held(venue, symbol, leg)
+
+    def rebase(self) -> None:
+        """Make the equity of now the capital, the peak and the start of each period."""
+        self.account.rebase()
+        self._is_stale = self.dirty[EQUITY] = True
+
+
+def _row(event: ev.Position | ev.VenuePosition) -> Row:
+    return Row(
+        event.symbol, event.quantity, event.entry_price, event.contract_size, event.leg or ""
+    )
