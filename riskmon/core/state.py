@@ -12,6 +12,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from riskmon.core.book.commitments import CommitmentsState
+from riskmon.core.book.money import decode_fixed, encode_fixed
 from riskmon.core.book.reservations import ReservationsState
 from riskmon.core.book.seen import Seen
 from riskmon.core.book.state import PortfolioState
@@ -60,7 +61,7 @@ def encode(config: EngineConfig, state: State, measures: Measures) -> bytes:
     """A snapshot: the state with what the limits measure, and the configuration in force."""
     state = replace(state, measures=measures)
     snapshot = _Snapshot(version=STATE_VERSION, config=dump(config), state=state)
-    return msgspec.msgpack.encode(snapshot)
+    return msgspec.msgpack.encode(snapshot, enc_hook=encode_fixed)
 
 
 def decode(data: bytes) -> tuple[EngineConfig, State]:
@@ -69,7 +70,7 @@ def decode(data: bytes) -> tuple[EngineConfig, State]:
     Raises msgspec.DecodeError for other bytes, NewerState for the snapshot of a later version.
     """
     refuse_newer(data)
-    snapshot = msgspec.msgpack.decode(data, type=_Snapshot)
+    snapshot = msgspec.msgpack.decode(data, type=_Snapshot, dec_hook=decode_fixed)
     state = snapshot.state
     if snapshot.version == 1:
         _name_scopes(state)

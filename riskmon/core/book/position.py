@@ -16,9 +16,9 @@ from typing import Literal, NamedTuple
 
 from msgspec import Struct, field
 
-from riskmon.core.newbook.effects import Stamp
-from riskmon.core.newbook.ledger import WINDOW_NS, Ledger, LedgerState, Report
-from riskmon.core.newbook.money import SCALE
+from riskmon.core.book.effects import Stamp
+from riskmon.core.book.ledger import WINDOW_NS, Ledger, LedgerState, Report
+from riskmon.core.book.money import SCALE
 
 Leg = Literal["", "long", "short"]  # "" outside hedge mode
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from riskmon.core.newbook.effects import Amount, Stamp
-from riskmon.core.newbook.ledger import Known, Ledger, LedgerState, Verdict
+from riskmon.core.book.effects import Amount, Stamp
+from riskmon.core.book.ledger import Known, Ledger, LedgerState, Verdict
 
 SECOND = 10**9
 

@@ -17,8 +17,8 @@ from collections.abc import Iterable
 
 from msgspec import Struct, field
 
-from riskmon.core.newbook.config import PortfolioConfig
-from riskmon.core.newbook.money import Fixed
+from riskmon.core.book.config import PortfolioConfig
+from riskmon.core.book.money import Fixed
 from riskmon.core.unknown import Unknown
 
 

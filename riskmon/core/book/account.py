@@ -9,23 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from riskmon.core.book.calendar import Calendar
+from riskmon.core.book.changes import Change
+from riskmon.core.book.config import PortfolioConfig
+from riskmon.core.book.equity import Equity
+from riskmon.core.book.flows import Flow, Flows, Match, Transfer
+from riskmon.core.book.history import History, HistoryState
+from riskmon.core.book.holdings import Holdings, Settled, Venue
+from riskmon.core.book.marking import Marking
+from riskmon.core.book.money import Fixed
+from riskmon.core.book.notices import Notices
+from riskmon.core.book.periods import Periods
+from riskmon.core.book.position import Key
+from riskmon.core.book.positions import Positions
+from riskmon.core.book.rates import Rates
+from riskmon.core.book.state import PortfolioState
+from riskmon.core.book.valuation import ELSEWHERE, TRANSIT, Valuation
 from riskmon.core.clock import Clock
-from riskmon.core.newbook.calendar import Calendar
-from riskmon.core.newbook.changes import Change
-from riskmon.core.newbook.config import PortfolioConfig
-from riskmon.core.newbook.equity import Equity
-from riskmon.core.newbook.flows import Flow, Flows, Match, Transfer
-from riskmon.core.newbook.history import History, HistoryState
-from riskmon.core.newbook.holdings import Holdings, Settled, Venue
-from riskmon.core.newbook.marking import Marking
-from riskmon.core.newbook.money import Fixed
-from riskmon.core.newbook.notices import Notices
-from riskmon.core.newbook.periods import Periods
-from riskmon.core.newbook.position import Key
-from riskmon.core.newbook.positions import Positions
-from riskmon.core.newbook.rates import Rates
-from riskmon.core.newbook.state import PortfolioState
-from riskmon.core.newbook.valuation import ELSEWHERE, TRANSIT, Valuation
 from riskmon.core.scopes import ACCOUNT, Scope, kind_of, name_of, strategy_scope, venue_scope
 from riskmon.core.timers import Timer, TimerKey, timer_key
 from riskmon.core.unknown import Unknown
@@ -609,6 +609,11 @@ class Account:
         """Return 1 - unit value / its peak, of the last known equity."""
         peak = self._histories[ACCOUNT].peak if ACCOUNT in self._histories else 1.0
         return ratio_lost(self.equity.unit_value / peak)
+
+    def enter_difference(self, value: float, equity_before: float) -> None:
+        """Let a difference that a configuration makes enter as a flow."""
+        if value and self.equity.state.known:
+            self.equity.enter(value, equity_before)
 
     def rebase(self) -> None:
         """Make the equity of now the capital, the peak and the start of each period."""

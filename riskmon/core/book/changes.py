@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-from riskmon.core.newbook.history import KEEP_NS
+from riskmon.core.book.history import KEEP_NS
 
 CHANGES_MAX = 4_096  # of a venue
 BLOCK = 64  # changes that are searched, and dropped, together

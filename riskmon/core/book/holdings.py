@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from msgspec import Struct, field
 
-from riskmon.core.newbook.effects import NOTHING, Amount, Effect, Stamp
-from riskmon.core.newbook.ledger import Known, Ledger, LedgerState
+from riskmon.core.book.effects import NOTHING, Amount, Effect, Stamp
+from riskmon.core.book.ledger import Known, Ledger, LedgerState
 
 SECOND_NS = 10**9
 QUIET_NS = SECOND_NS  # after the last single report

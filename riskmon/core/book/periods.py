@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from riskmon.core.newbook.calendar import Calendar
-from riskmon.core.newbook.history import MINUTE_NS, History
+from riskmon.core.book.calendar import Calendar
+from riskmon.core.book.history import MINUTE_NS, History
 
 CALENDAR = ("day", "week")
 HOUR_NS = 3_600 * 10**9

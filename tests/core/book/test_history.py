@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from riskmon.core.newbook.history import (
+from riskmon.core.book.history import (
     KEEP_NS,
     MINUTE_NS,
     ROWS_MAX,

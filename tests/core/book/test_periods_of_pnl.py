@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from riskmon.core.newbook.calendar import Calendar
-from riskmon.core.newbook.history import MINUTE_NS, History, HistoryState
-from riskmon.core.newbook.periods import HOUR_NS, Periods, PeriodsState, hours_of
+from riskmon.core.book.calendar import Calendar
+from riskmon.core.book.history import MINUTE_NS, History, HistoryState
+from riskmon.core.book.periods import HOUR_NS, Periods, PeriodsState, hours_of
 from tests.core import SECOND
 
 WALL_NS = int(datetime(2026, 5, 6, 7, 0, tzinfo=UTC).timestamp()) * SECOND  # a Wednesday

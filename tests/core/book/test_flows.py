@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from riskmon.core.newbook.changes import BLOCK, CHANGES_MAX, Change
-from riskmon.core.newbook.flows import WITHHELD_MAX, Flow, Flows, FlowsState, Match, Transfer
-from riskmon.core.newbook.history import KEEP_NS, Correction, History, HistoryState
+from riskmon.core.book.changes import BLOCK, CHANGES_MAX, Change
+from riskmon.core.book.flows import WITHHELD_MAX, Flow, Flows, FlowsState, Match, Transfer
+from riskmon.core.book.history import KEEP_NS, Correction, History, HistoryState
 from tests.core import FEW, SECOND
 
 MINUTE = 60

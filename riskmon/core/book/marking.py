@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from typing import NamedTuple
 
-from riskmon.core.newbook.instruments import Instrument, instrument
-from riskmon.core.newbook.money import Total
-from riskmon.core.newbook.position import BookPosition, Key
-from riskmon.core.newbook.positions import AT_ONCE, Positions
-from riskmon.core.newbook.prices import Prices
-from riskmon.core.newbook.rates import NEVER_NS, Rates
+from riskmon.core.book.instruments import Instrument, instrument
+from riskmon.core.book.money import Total
+from riskmon.core.book.position import BookPosition, Key
+from riskmon.core.book.positions import AT_ONCE, Positions
+from riskmon.core.book.prices import Prices
+from riskmon.core.book.rates import NEVER_NS, Rates
 from riskmon.core.unknown import Unknown
 
 

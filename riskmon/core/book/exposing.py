@@ -1,7 +1,7 @@
 """The exposure of symbols, assets and venues, from positions and live holdings.
 
 A spot position at a venue that reports balances is the venue's holding of the base asset, in the
-symbol that :meth:`riskmon.core.newbook.positions.Positions.spot_symbol_of` names; elsewhere it is what
+symbol that :meth:`riskmon.core.book.positions.Positions.spot_symbol_of` names; elsewhere it is what
 fills and reports say. The reference and pegged assets are cash, no positions.
 """
 
@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from math import fsum
 
-from riskmon.core.newbook.config import PortfolioConfig
-from riskmon.core.newbook.exposure import Exposure, Exposures
-from riskmon.core.newbook.holdings import Holdings
-from riskmon.core.newbook.instruments import instrument
-from riskmon.core.newbook.marking import Marking
-from riskmon.core.newbook.money import Total
-from riskmon.core.newbook.position import Key
-from riskmon.core.newbook.positions import Positions
-from riskmon.core.newbook.prices import Prices
-from riskmon.core.newbook.rates import Rates
-from riskmon.core.newbook.valuation import Valuation
+from riskmon.core.book.config import PortfolioConfig
+from riskmon.core.book.exposure import Exposure, Exposures
+from riskmon.core.book.holdings import Holdings
+from riskmon.core.book.instruments import instrument
+from riskmon.core.book.marking import Marking
+from riskmon.core.book.money import Total
+from riskmon.core.book.position import Key
+from riskmon.core.book.positions import Positions
+from riskmon.core.book.prices import Prices
+from riskmon.core.book.rates import Rates
+from riskmon.core.book.valuation import Valuation
 from riskmon.core.unknown import Unknown
 
 AT_ONCE = 32
@@ -115,6 +115,12 @@ class Exposing:
             self._symbol_of[venue, asset] = symbol
             self.symbols[symbol] = None
             # Positions by fills in it, at a venue that reports balances, count no more.
+
+    def spot_holdings(self) -> Iterator[tuple[str, str, str]]:
+        """Yield the holdings that are spot positions: venue, asset and symbol."""
+        for (venue, asset), symbol in self._symbol_of.items():
+            if self._holdings.live(venue, asset):
+                yield venue, asset, symbol
 
     def _depend(self, symbol: str) -> None:
         what = instrument(symbol, self._reference)

@@ -19,9 +19,9 @@ from bisect import insort
 from collections.abc import Generator
 from typing import NamedTuple
 
-from riskmon.core.newbook.config import PortfolioConfig
-from riskmon.core.newbook.instruments import instrument
-from riskmon.core.newbook.prices import Prices, Quote
+from riskmon.core.book.config import PortfolioConfig
+from riskmon.core.book.instruments import instrument
+from riskmon.core.book.prices import Prices, Quote
 from riskmon.core.unknown import Unknown
 
 AT_ONCE = 64  # units of work in a piece; one is a rate by a price of its own
@@ -119,6 +119,15 @@ class Rates:
         """Return which pegs stopped or started to hold since the last call."""
         changes, self._peg_changes = self._peg_changes, []
         return changes
+
+    @property
+    def followed(self) -> int:
+        """The number of assets that are followed."""
+        return len(self._rates)
+
+    def follows(self, asset: str) -> bool:
+        """Return whether the rate of an asset is stored."""
+        return asset in self._rates
 
     # -- queries ----------------------------------------------------------------------------------
 

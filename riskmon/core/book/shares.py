@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import fsum
 
-from riskmon.core.newbook.position import BookPosition, Share
+from riskmon.core.book.position import BookPosition, Share
 
 KEPT_NS = 120 * 10**9  # how late a fill may explain a report
 KEPT = 64  # shares of a position

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from riskmon.core.newbook.config import MaxAge, PortfolioConfig
-from riskmon.core.newbook.prices import Prices, PriceState, Quote
-from riskmon.core.newbook.rates import PegChange, Rates
+from riskmon.core.book.config import MaxAge, PortfolioConfig
+from riskmon.core.book.prices import Prices, PriceState, Quote
+from riskmon.core.book.rates import PegChange, Rates
 
 SECOND = 10**9
 NOW = 1_000 * SECOND

@@ -26,9 +26,9 @@ from typing import NamedTuple
 
 from msgspec import Struct, field
 
-from riskmon.core.newbook.changes import Amounts, Change, Remembered, is_equal, is_moved
-from riskmon.core.newbook.history import Correction
-from riskmon.core.newbook.money import Fixed
+from riskmon.core.book.changes import Amounts, Change, Remembered, is_equal, is_moved
+from riskmon.core.book.history import Correction
+from riskmon.core.book.money import Fixed
 
 SECOND_NS = 10**9
 EARLY_NS = 900 * SECOND_NS  # a change may be so much earlier than the flow that equals it

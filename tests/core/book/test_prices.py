@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from riskmon.core.newbook.config import MaxAge, PortfolioConfig
-from riskmon.core.newbook.prices import Prices, PriceState, Quote
+from riskmon.core.book.config import MaxAge, PortfolioConfig
+from riskmon.core.book.prices import Prices, PriceState, Quote
 
 SECOND = 10**9
 NOW = 1_000 * SECOND

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from enum import Enum, auto
 from typing import NamedTuple
 
-from riskmon.core.newbook.money import SCALE, Total
+from riskmon.core.book.money import SCALE, Total
 from riskmon.core.unknown import Unknown
 
 

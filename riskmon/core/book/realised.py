@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from msgspec import Struct, field
 
-from riskmon.core.newbook.config import PortfolioConfig
-from riskmon.core.newbook.money import Fixed
-from riskmon.core.newbook.rates import AT_ONCE, Rates
+from riskmon.core.book.config import PortfolioConfig
+from riskmon.core.book.money import Fixed
+from riskmon.core.book.rates import AT_ONCE, Rates
 
 FEE_WAIT_NS = 24 * 3600 * 10**9
 _SUMMED_NS = 3600 * 10**9  # fees of one hour wait as one

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from riskmon.core.newbook.config import PortfolioConfig
-from riskmon.core.newbook.equity import Equity
-from riskmon.core.newbook.holdings import Holdings
-from riskmon.core.newbook.instruments import instrument
-from riskmon.core.newbook.marking import Marking
-from riskmon.core.newbook.money import Fixed
-from riskmon.core.newbook.position import Key
-from riskmon.core.newbook.positions import Positions
-from riskmon.core.newbook.rates import Rates
-from riskmon.core.newbook.state import PortfolioState
-from riskmon.core.newbook.values import Part, PartKind, Values
+from riskmon.core.book.config import PortfolioConfig
+from riskmon.core.book.equity import Equity
+from riskmon.core.book.holdings import Holdings
+from riskmon.core.book.instruments import instrument
+from riskmon.core.book.marking import Marking
+from riskmon.core.book.money import Fixed
+from riskmon.core.book.position import Key
+from riskmon.core.book.positions import Positions
+from riskmon.core.book.rates import Rates
+from riskmon.core.book.state import PortfolioState
+from riskmon.core.book.values import Part, PartKind, Values
 from riskmon.core.unknown import Unknown
 
 TRANSIT = "\ntransit"  # what is between venues; no venue has this name
