@@ -11,13 +11,11 @@ Formulas (q signed quantity, s contract size, e entry price, m mark price, p fil
 
 from __future__ import annotations
 
-from math import fsum
 from typing import Literal, NamedTuple
 
 from msgspec import Struct, field
 
-from riskmon.core.book.effects import Stamp
-from riskmon.core.book.ledger import WINDOW_NS, Ledger, LedgerState, Report
+from riskmon.core.book.ledger import LedgerState
 from riskmon.core.book.money import SCALE
 
 Leg = Literal["", "long", "short"]  # "" outside hedge mode
@@ -74,6 +72,7 @@ class BookPosition(Struct):
     leg: Leg = ""
     # Of the account's own: the venue's reports and the fills that they contain.
     ledger: LedgerState | None = None
+    base: float | None = None  # what was known at the first report, while that is the last one
     prices: dict[int, float] = field(default_factory=dict)  # of the fills in the ledger, by cause
     causes: int = 0
     marks: dict[int, float] = field(default_factory=dict)  # at the last reports, by their time
@@ -202,20 +201,6 @@ class BookPosition(Struct):
             return None
         gain = _gain(self.entry, mark, inverse=inverse)
         return self.size * (self.quantity * gain - self.carried)
-
-
-def begin_ledger(position: BookPosition, ledger: Ledger, stamp: Stamp) -> Ledger:
-    """Return a ledger for the position's first report, of ``stamp``.
-
-    What is known by then is the quantity just before the fills that a report may contain or not:
-    one that was known before the report and is not later is contained, one that comes late is
-    contained as in any other report.
-    """
-    later = [one for one in ledger.state.effects if one.at_ns > stamp.at_ns]
-    known = ledger.live - fsum(one.amount for one in later)
-    before = Report(known, stamp.at_ns - WINDOW_NS - 1, dated=False)
-    position.ledger = LedgerState(reports=[before], effects=later, settled=0)
-    return Ledger(position.ledger)
 
 
 def _gain(entry: float, price: float, *, inverse: bool) -> float:

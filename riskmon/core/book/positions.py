@@ -22,13 +22,14 @@ from msgspec import Struct, field
 
 from riskmon.core import events as ev
 from riskmon.core.book.config import PortfolioConfig
+from riskmon.core.book.contained import Moved, add, begin, resolve, settle
 from riskmon.core.book.effects import Amount, Effect, Stamp
 from riskmon.core.book.instruments import Instrument, instrument
-from riskmon.core.book.ledger import TOLERANCE, Known, Ledger
-from riskmon.core.book.position import BookPosition, Key, Leg, begin_ledger
+from riskmon.core.book.ledger import Known, Ledger
+from riskmon.core.book.position import BookPosition, Key, Leg
 from riskmon.core.book.prices import Prices
 from riskmon.core.book.realised import OrderKey, Realised, RealisedState
-from riskmon.core.book.shares import give_back, take
+from riskmon.core.book.shares import Shared, give_back, take
 
 AT_ONCE = 64  # units of work in a piece
 _ROUNDING = 1e-12  # of a quantity
@@ -74,17 +75,6 @@ class _Trade(NamedTuple):
     stamp: Stamp
 
 
-class _Moved(Struct):
-    """A position with reports, before the fills and the reports of this instant."""
-
-    quantity: float
-    entry: float
-    live: float  # of the ledger
-    filled: float = 0.0
-    reported: float | None = None  # the entry price of the last report of this instant
-    first: bool = False
-
-
 class Positions:
     """The positions of the account and of strategies. Times are engine ns."""
 
@@ -102,9 +92,11 @@ class Positions:
         self._ledgers: dict[Key, Ledger] = {}
         self._sizes: dict[Pair, float] = {}
         self._resized: dict[Pair, None] = {}  # with positions of another size
-        self._moved: dict[Key, _Moved] = {}
+        self._moved: dict[Key, Moved] = {}
         self._outcomes: list[Outcome] = []
         self._named_everywhere: dict[str, list[str]] = {}
+        # Earlier versions stored the names of keys without the leg.
+        state.positions = {one.key.name: one for one in state.positions.values()}
         for position in state.positions.values():
             self._index(position)
 
@@ -143,9 +135,11 @@ class Positions:
         for key, part in self._parts(whose, trade.quantity):
             position = self._position(key)
             ledger = self._ledgers[key]
+            known = Known(part, *trade.stamp, position.note(trade.price))
             if ledger.state.reports:
-                self._begin(key, position, ledger).filled += part
-            ledger.add(Known(part, *trade.stamp, position.note(trade.price)))
+                add(ledger, self._begin(key, position, ledger), known)
+            else:
+                ledger.add(known)
             gained = position.fill(part, trade.price, inverse=trade.what.kind == "inverse")
             realised += position.gain(gained, trade.stamp.at_ns) if gained else 0.0
             self.changed[key] = None
@@ -237,17 +231,17 @@ class Positions:
         position = self._position(key)
         ledger = self._ledgers[key]
         if not ledger.state.reports:
-            ledger = self._ledgers[key] = begin_ledger(position, ledger, stamp)
+            ledger = self._ledgers[key] = begin(position, ledger, stamp)
         moved = self._begin(key, position, ledger)
         if not ledger.report(Amount(quantity, 0.0), stamp):
             return False
         moved.reported, moved.first = entry, moved.first or first
         return True
 
-    def _begin(self, key: Key, position: BookPosition, ledger: Ledger) -> _Moved:
+    def _begin(self, key: Key, position: BookPosition, ledger: Ledger) -> Moved:
         moved = self._moved.get(key)
         if moved is None:
-            moved = self._moved[key] = _Moved(position.quantity, position.entry, ledger.live)
+            moved = self._moved[key] = Moved(position.quantity, position.entry, ledger.live)
         return moved
 
     # -- other facts ------------------------------------------------------------------------------
@@ -300,41 +294,26 @@ class Positions:
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
-    def _resolve(self, key: Key, before: _Moved, now_ns: int) -> None:
-        position, ledger = self.positions[key], self._ledgers[key]
-        ledger.resolve(())
-        ledger.settle()
-        unexplained = ledger.live - before.live - before.filled
-        largest = max(abs(ledger.live), abs(before.live), abs(before.filled))
-        if abs(unexplained) <= TOLERANCE * largest:
-            unexplained = 0.0
-        if not unexplained and before.reported is None:
-            return
+    def _resolve(self, key: Key, moved: Moved, now_ns: int) -> None:
+        position = self.positions[key]
+        ledger = self._ledgers[key] = settle(position, self._ledgers[key], moved)
         inverse = instrument(key.symbol, self.reference).kind == "inverse"
-        if before.reported is not None:
-            position.mark = self._mark_of(key, now_ns)
-        mark = position.mark
-        was = None if mark is None else position.unrealised_at(mark, inverse=inverse)
-        if before.reported is not None:
-            position.rebuild(before.reported, inverse=inverse)
-        elif abs(position.quantity + unexplained - before.quantity) <= TOLERANCE * largest:
-            position.replace(before.quantity, before.entry)
-        else:
-            position.correct(unexplained, mark or before.entry)
-        now = None if mark is None else position.unrealised_at(mark, inverse=inverse)
-        realised = 0.0 if was is None or now is None else was - now
+        mark = None if moved.reported is None else self._mark_of(key, now_ns)
+        resolved = resolve(position, ledger, moved, mark, inverse=inverse)
+        if resolved is None:
+            return
+        realised, difference, explained = resolved
         report = ledger.state.reports[-1]
-        self._realise(
-            Outcome(
-                key,
-                self._effect(key, realised, Stamp(report.at_ns, report.dated)),
-                0.0 if before.reported is None or before.first else unexplained,
-                before.first,
-            ),
-            realised,
-        )
-        if unexplained:
-            self._share(position, unexplained, now_ns, inverse=inverse)
+        effect = self._effect(key, realised, Stamp(report.at_ns, report.dated))
+        counted = 0.0 if moved.first else difference
+        self._realise(Outcome(key, effect, counted, moved.first), realised)
+        if not difference and not explained:
+            return
+        books = self._books_of(key)
+        left, shared = give_back(position, books, difference or explained, now_ns, inverse=inverse)
+        if difference and left:
+            shared += take(position, books, left, mark, now_ns, inverse=inverse)
+        self._realise_shares(books, shared, now_ns)
 
     def _mark_of(self, key: Key, now_ns: int) -> float | None:
         quote = self._prices.mark(key.symbol, key.venue, now_ns)
@@ -355,20 +334,20 @@ class Positions:
         self.changed[key] = None
         self._outcomes.append(outcome)
 
-    def _share(
-        self, position: BookPosition, unexplained: float, now_ns: int, *, inverse: bool
-    ) -> None:
-        """Apply a quantity that no fill explains to the strategies' positions."""
-        of_strategies = {
-            key.strategy: self.positions[key]
-            for key in self._of_pair[position.venue, position.symbol]
-            if key.strategy and key.leg == position.leg
+    def _books_of(self, key: Key) -> dict[str, BookPosition]:
+        """Return the positions of strategies beside the account's."""
+        return {
+            one.strategy: self.positions[one]
+            for one in self._of_pair[key.venue, key.symbol]
+            if one.strategy and one.leg == key.leg
         }
-        settle = instrument(position.symbol, self.reference).settle
-        left, moved = give_back(position, of_strategies, unexplained, now_ns, inverse=inverse)
-        moved += take(position, of_strategies, left, now_ns, inverse=inverse)
-        for strategy, realised, closes in moved:
-            own = of_strategies[strategy]
+
+    def _realise_shares(
+        self, books: dict[str, BookPosition], shared: list[Shared], now_ns: int
+    ) -> None:
+        for strategy, realised, closes in shared:
+            own = books[strategy]
+            settle = instrument(own.symbol, self.reference).settle
             gain = own.gain(realised, now_ns)
             if gain:
                 self.realised.add_of(strategy, settle, gain)
@@ -403,10 +382,10 @@ class Positions:
             self._index(position)
             whole = self.state.whole.get(key.venue)
             if whole is not None and key in self._of_venue.get(key.venue, ()):
-                ledger = begin_ledger(position, self._ledgers[key], whole)
+                ledger = begin(position, self._ledgers[key], whole)
                 ledger.report(Amount(0.0, 0.0), whole)
                 ledger.settle()
-                self._ledgers[key] = ledger
+                self._ledgers[key], position.base = ledger, None
         elif key[:2] in self._resized:
             self._resize(position)
         return position

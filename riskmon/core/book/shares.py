@@ -11,24 +11,30 @@ KEPT_NS = 120 * 10**9  # how late a fill may explain a report
 KEPT = 64  # shares of a position
 
 # A strategy, what it realised for each unit of the contract size, and whether that is a close.
-Moved = tuple[str, float, bool]
+Shared = tuple[str, float, bool]
 Books = Mapping[str, BookPosition]
 
 
 def take(
-    position: BookPosition, books: Books, quantity: float, stamp: Stamp, *, inverse: bool
-) -> list[Moved]:
-    """Apply the ``quantity`` of a report at its mark to the strategies that it reduces, in proportion."""
+    position: BookPosition,
+    books: Books,
+    quantity: float,
+    mark: float | None,
+    now_ns: int,
+    *,
+    inverse: bool,
+) -> list[Shared]:
+    """Apply ``quantity`` at the mark to the strategies that it reduces, in proportion."""
     reduced = {name: book for name, book in books.items() if book.quantity * quantity < 0}
     total = fsum(abs(book.quantity) for book in reduced.values())
     if not total:
         return []
     ratio = min(abs(quantity), total) / total
-    moved: list[Moved] = []
+    moved: list[Shared] = []
     for name, book in reduced.items():
         part, entry = -book.quantity * ratio, book.entry
-        realised = book.fill(part, position.mark or entry or 1.0, inverse=inverse)
-        position.shares.append(Share(name, part, entry, position.mark or entry, now_ns))
+        realised = book.fill(part, mark or entry or 1.0, inverse=inverse)
+        position.shares.append(Share(name, part, entry, mark or entry, now_ns))
         moved.append((name, realised, entry > 0))
     del position.shares[:-KEPT]
     return moved
@@ -36,7 +42,7 @@ def take(
 
 def give_back(
     position: BookPosition, books: Books, quantity: float, now_ns: int, *, inverse: bool
-) -> tuple[float, list[Moved]]:
+) -> tuple[float, list[Shared]]:
     """Undo what reports took, as far as ``quantity`` is opposite to it.
 
     Return what is left of the quantity.
@@ -47,7 +53,7 @@ def give_back(
     if not total:
         return quantity, []
     ratio = min(abs(quantity), total) / total
-    moved: list[Moved] = []
+    moved: list[Shared] = []
     for one in taken:
         book, part = books[one.strategy], one.quantity * ratio
         realised = -one.realised(inverse=inverse) * ratio
