@@ -204,12 +204,13 @@ class Exposing:
         return self._valuation.worth(what.base, held)
 
     def _derive_asset(self, asset: str) -> int:
-        amounts: list[float] = []
-        unknown = 0
-        for venue in self._venues_of.get(asset, ()):
-            if self._holdings.reports(venue):
-                amounts.append(self._holdings.live(venue, asset))
+        amounts = [
+            self._holdings.live(venue, asset)
+            for venue in self._venues_of.get(asset, ())
+            if self._holdings.reports(venue)
+        ]
         amounts.append(self._valuation.in_transit(asset))
+        unknown = 0
         for symbol in self._symbols_of.get(asset, ()):
             if instrument(symbol, self._reference).base != asset:
                 continue

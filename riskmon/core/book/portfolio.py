@@ -505,12 +505,12 @@ class Portfolio:
                 )
         for venue, base, symbol in self._exposing.spot_holdings():
             own = self.positions.positions.get(Key(venue, symbol, "", ""))
-            value = self.marking.values.get(own.key) if own is not None else None
+            known = self.marking.values.get(own.key) if own is not None else None
             held = self.holdings.live(venue, base)
             yield ShownPosition(
                 *(venue, symbol, "", held, own.entry if own is not None else 0.0),
                 _known(self._exposing.spot_notional(symbol, venue, held)),
-                None if value is None else _signed(value.unrealised),
+                None if known is None else _signed(known.unrealised),
             )
 
     def enter_difference(self, before: Portfolio) -> None:

@@ -439,6 +439,10 @@ class Positions:
         found = [self.positions.get(Key(venue, symbol, one, "")) for one in legs]
         return sum(one.quantity for one in found if one is not None)
 
+    def contracts(self, venue: str) -> list[BookPosition]:
+        """Return the account's contract positions at a venue."""
+        return [self.positions[key] for key in self._of_venue.get(venue, ())]
+
     def spot_symbol_of(self, venue: str, base: str) -> str:
         """Return the symbol that a holding of ``base`` is a position in.
 
