@@ -109,7 +109,6 @@ class Positions:
         strategy, fee_asset, fee = event.strategy or "", event.fee_asset or what.settle, event.fee
         moved: dict[str, float] = {}
         if what.kind == "spot":
-            self.names(event.venue, event.symbol)
             moved = {what.base: quantity, what.quote: -quantity * event.price}
         if fee:
             moved[fee_asset] = moved.get(fee_asset, 0.0) - fee

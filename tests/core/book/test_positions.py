@@ -321,6 +321,17 @@ def test_a_position_becomes_the_leg_of_its_side() -> None:
     assert here.marking.unrealised.value == near(-20)
 
 
+def test_the_contracts_of_a_venue() -> None:
+    """The account's own, of each leg; not spot, and not those of strategies or other venues."""
+    here = World()
+    here.fill(1, 100, strategy="mm")
+    here.fill(1, 100, SPOT)
+    here.fill(1, 100, INVERSE, leg="long")
+    here.fill(1, 100, venue="mexc")
+    found = {(one.symbol, one.leg) for one in here.positions.contracts("kraken")}
+    assert found == {(LINEAR, ""), (INVERSE, "long")}
+
+
 # -- spot symbols ---------------------------------------------------------------------------------
 
 
@@ -337,7 +348,7 @@ def test_the_spot_symbol_of_a_holding() -> None:
     here.positions.names_everywhere(["BTC/EUR", "ETH/EUR", "BTC/USDT:USDT"])
     assert symbol("kraken", "BTC") == symbol("mexc", "BTC") == "BTC/EUR"
     assert symbol("mexc", "ETH") == "ETH/EUR"
-    here.fill(1, 100, "BTC/USD")
+    here.positions.names("kraken", "BTC/USD")
     assert symbol("kraken", "BTC") == "BTC/USDT"
 
 
