@@ -321,7 +321,8 @@ class Ledger:
         if self.is_unsettled or len(effects) < first + FOLDED_AT_ONCE:
             return
         old = bisect_right(effects, now_ns - KEPT_NS, first, key=_at_ns)
-        if old < first + FOLDED_AT_ONCE:
+        # A part of all at once: those that are left are added up again.
+        if old < first + max(FOLDED_AT_ONCE, len(effects) // 4):
             return
         total = fsum([one.amount for one in effects[first:old]])
         if reports:
