@@ -271,15 +271,16 @@ class Account:
 
     def _enter_positions(self, keys: Iterable[Key]) -> None:
         """Let the unrealised P&L of a venue's first position reports enter."""
-        now_ns = self._clock.instant.now_ns
         for key in keys:
-            venue = self._holdings.state.venues.get(key.venue)
             value = self._marking.values.get(key)
             known = None if value is None else value.unrealised
-            if venue is None or now_ns >= venue.grace_ns or not isinstance(known, float):
-                continue
-            if key.venue not in self.config.unrealised_included:
+            if isinstance(known, float) and key.venue not in self.config.unrealised_included:
                 self._entering.append(Entering(key.venue, known, raises=True))
+
+    def enters(self, venue: str) -> bool:
+        """Return whether a position that a venue reports for the first time enters as a flow."""
+        known = self._holdings.state.venues.get(venue)
+        return known is not None and self._clock.instant.now_ns < known.grace_ns
 
     def _start_graces(self) -> None:
         unpriced, self.valuation.unpriced = self.valuation.unpriced, {}

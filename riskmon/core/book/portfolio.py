@@ -175,9 +175,28 @@ class Portfolio:
 
     def on_position(self, event: ev.Position) -> None:
         """Apply a position that a venue reports."""
-        self.positions.on_report(event.venue, _row(event), self._stamp(event))
         self.keep_fresh(event.venue)
+        if self._is_holding(event.venue, event.symbol):
+            self._compare(event)
+            return
+        self.positions.on_report(event.venue, _row(event), self._stamp(event))
         self._is_stale = True
+
+    def _is_holding(self, venue: str, symbol: str) -> bool:
+        """Whether a position is a holding of its base asset."""
+        is_spot = instrument(symbol, self.reference).kind == "spot"
+        return is_spot and self.holdings.reports(venue)
+
+    def _compare(self, event: ev.Position) -> None:
+        """Compare a spot position that a venue reports with its holding."""
+        held = self.holdings.live(event.venue, instrument(event.symbol, self.reference).base)
+        if abs(event.quantity - held) > 1e-9 * max(abs(event.quantity), abs(held)):
+            self.notices.count(event.venue, "position")
+            self.notices.add(
+                "difference",
+                f"{event.venue} reports a position of {event.quantity:g} {event.symbol} and "
+                f"balances of {held:g}",
+            )
 
     def on_positions(self, event: ev.Positions) -> Iterator[int]:
         """Apply all contracts of a venue; yield the work of each piece."""
@@ -343,10 +362,10 @@ class Portfolio:
         self._arm_timers()
 
     def _apply_outcomes(self, outcomes: Iterable[Outcome]) -> Iterator[Key]:
-        """Apply what position reports changed; yield the positions that were reported first."""
+        """Apply what position reports changed; yield those whose P&L enters as a flow."""
         for outcome in outcomes:
             key = outcome.key
-            if outcome.first:
+            if outcome.first and self.account.enters(key.venue):
                 yield key
             elif outcome.effect is not None:
                 self.holdings.add(outcome.effect, self.holdings.cause())
@@ -468,9 +487,8 @@ class Portfolio:
 
     def held(self, venue: str, symbol: str, leg: Leg = "") -> float:
         """Return the signed position at a venue, in base units or contracts."""
-        what = instrument(symbol, self.reference)
-        if what.kind == "spot" and self.holdings.reports(venue):
-            return self.holdings.live(venue, what.base)
+        if self._is_holding(venue, symbol):
+            return self.holdings.live(venue, instrument(symbol, self.reference).base)
         return self.positions.held(venue, symbol, leg)
 
     def unpriced(self) -> list[str]:
