@@ -35,7 +35,7 @@ from riskmon.core.reports import Handler, ReportedEvents
 from riskmon.core.scopes import ACCOUNT, venue_scope
 from riskmon.core.state import State, decode, encode
 from riskmon.core.timers import Timer, TimerHandler, Timers, handler_table
-from riskmon.core.topics import EQUITY, Subject, topic
+from riskmon.core.topics import EQUITY, Subject, events_topic, heartbeat_topic
 from riskmon.core.view import FiguresView, View, figures, view
 
 AT_ONCE = 16  # units of work that are not interrupted, at the least
@@ -340,9 +340,9 @@ class Engine:
         board.date()
         # No silence is longer than since now.
         for name in state.last_event_ns:
-            self._book.dirty[topic(Subject.EVENTS, name)] = True
+            self._book.dirty[events_topic(name)] = True
         for name in state.last_heartbeat_ns:
-            self._book.dirty[topic(Subject.HEARTBEAT, name)] = True
+            self._book.dirty[heartbeat_topic(name)] = True
         self._record("start", f"start_{event.epoch}", "after a kill" if event.unclean else "")
         if event.storage_failed:
             self._reports.register(ACCOUNT)

@@ -21,7 +21,7 @@ from riskmon.core.limits.facts import EdgeReport, Facts
 from riskmon.core.limits.limit import Sample
 from riskmon.core.scopes import ACCOUNT, Scope, strategy_scope, symbol_scope, venue_scope
 from riskmon.core.state import State
-from riskmon.core.topics import Subject, topic
+from riskmon.core.topics import Subject, edge_topic, events_topic, heartbeat_topic
 
 REGISTERED = 4  # a new scope is as much work as so many events
 
@@ -81,7 +81,7 @@ class ReportedEvents:
         if strategy is not None:
             self.register(strategy_scope(strategy))
         if self._any_staleness:
-            self._book.dirty[topic(Subject.EVENTS, venue)] = True
+            self._book.dirty[events_topic(venue)] = True
 
     def _is_late(self, at: datetime) -> bool:
         """Whether it happened too long ago to be a sample of now."""
@@ -196,7 +196,7 @@ class ReportedEvents:
         strategy, state = event.strategy or "", self.state
         self.register(strategy_scope(strategy) if strategy else ACCOUNT)
         state.edges[strategy] = EdgeReport(event.bps, *self._clock.instant)
-        edge = topic(Subject.EDGE, strategy)
+        edge = edge_topic(strategy)
         self._book.dirty.pop(edge, None)
         for breaker in self._board.watching.get(edge, ()):
             breaker.evaluate(self._facts)
@@ -218,4 +218,4 @@ class ReportedEvents:
                 self.state.last_heartbeat_ns.pop(event.strategy, None)
             else:
                 self.state.last_heartbeat_ns[event.strategy] = self._clock.instant.now_ns
-            self._book.dirty[topic(Subject.HEARTBEAT, event.strategy)] = True
+            self._book.dirty[heartbeat_topic(event.strategy)] = True

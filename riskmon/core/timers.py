@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
+from functools import lru_cache
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from riskmon.core.clock import Clock
-from riskmon.core.scopes import Scope
+from riskmon.core.scopes import NAMES, Scope
 
 NEVER_NS = 1 << 62
 
@@ -45,6 +46,12 @@ class TimerKey(NamedTuple):
     kind: Timer
     name: str = ""
     scope: Scope = Scope("")  # of a breaker, whose limit `name` is
+
+
+@lru_cache(maxsize=NAMES)
+def timer_key(kind: Timer, name: str = "") -> TimerKey:
+    """The timer of a kind and a name; made once, for events arm the same ones again and again."""
+    return TimerKey(kind, name)
 
 
 # What is done when a timer is due. One that returns an iterator does its work in pieces, and yields
@@ -86,8 +93,10 @@ class Timers:
 
     def arm(self, key: TimerKey, due_ns: int) -> None:
         """Set a timer, after the current time: a handler that arms its own key must not loop."""
-        due_ns = max(due_ns, self._clock.instant.now_ns + 1)
         armed_ns = self.armed_ns.get(key)
+        if armed_ns is not None and armed_ns <= due_ns:
+            return
+        due_ns = max(due_ns, self._clock.instant.now_ns + 1)
         if armed_ns is None or due_ns < armed_ns:
             self.armed_ns[key] = due_ns
             heappush(self._heap, (due_ns, key))

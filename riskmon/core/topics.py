@@ -6,6 +6,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
+from riskmon.core.scopes import NAMES
+
 
 class Subject(StrEnum):
     """What changed."""
@@ -31,7 +33,40 @@ EQUITY = Topic(Subject.EQUITY)
 EXPOSURE = Topic(Subject.EXPOSURE)
 
 
-@lru_cache(maxsize=1 << 15)  # every event names one; this takes a fifth of making it
-def topic(subject: Subject, name: str) -> Topic:
-    """The topic of a subject and a name."""
-    return Topic(subject, name)
+# Nearly every event names one of the following; each is made once.
+
+
+@lru_cache(maxsize=NAMES)
+def venue_equity_topic(venue: str) -> Topic:
+    """The equity of a venue."""
+    return Topic(Subject.VENUE_EQUITY, venue)
+
+
+@lru_cache(maxsize=NAMES)
+def symbol_topic(symbol: str) -> Topic:
+    """The position in a symbol."""
+    return Topic(Subject.SYMBOL, symbol)
+
+
+@lru_cache(maxsize=NAMES)
+def strategy_topic(strategy: str) -> Topic:
+    """The P&L of a strategy."""
+    return Topic(Subject.STRATEGY, strategy)
+
+
+@lru_cache(maxsize=NAMES)
+def edge_topic(strategy: str) -> Topic:
+    """The last edge of a strategy, or with an empty name of the account."""
+    return Topic(Subject.EDGE, strategy)
+
+
+@lru_cache(maxsize=NAMES)
+def events_topic(venue: str) -> Topic:
+    """The events of a venue."""
+    return Topic(Subject.EVENTS, venue)
+
+
+@lru_cache(maxsize=NAMES)
+def heartbeat_topic(strategy: str) -> Topic:
+    """The heartbeats of a strategy."""
+    return Topic(Subject.HEARTBEAT, strategy)

@@ -17,7 +17,7 @@ from msgspec import Struct, field
 
 from riskmon.core import events as ev
 from riskmon.core.book.money import Sum
-from riskmon.core.timers import Timer, TimerKey
+from riskmon.core.timers import Timer, TimerKey, timer_key
 
 _USED_UP = 1e-9  # of its quantity: a smaller rest is the rounding of floats
 
@@ -93,7 +93,7 @@ class Reservations:
         self._waiting_orders.append((now_ns, name))
         self._count(reservation, reservation.left, 1)
         if len(self._waiting_orders) == 1:  # else the timer of the oldest is armed
-            self.arm(TimerKey(Timer.RESERVATION), now_ns + self.ttl_ns)
+            self.arm(timer_key(Timer.RESERVATION), now_ns + self.ttl_ns)
 
     def release(self, name: str) -> None:
         """End the reservation of an order."""
@@ -159,7 +159,7 @@ class Reservations:
             at_ns, name = waiting[0]
             if unconfirmed_ns.get(name) == at_ns:
                 if now_ns < at_ns + self.ttl_ns:
-                    self.arm(TimerKey(Timer.RESERVATION), at_ns + self.ttl_ns)
+                    self.arm(timer_key(Timer.RESERVATION), at_ns + self.ttl_ns)
                     break
                 self.release(name)
             waiting.popleft()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 from riskmon.core.book.ledger import Ledger
 from riskmon.core.book.prices import Prices
-from riskmon.core.timers import Timer, TimerKey
+from riskmon.core.timers import Timer, TimerKey, timer_key
 
 Arm = Callable[[TimerKey, int], None]
 Moved = Callable[[str, float | None], None]
@@ -174,4 +174,4 @@ class Worths:
         armed_ns = self._armed_ns.get(asset)
         if (armed_ns is None or old_ns < armed_ns) and asset not in self.prices.fixed:
             self._armed_ns[asset] = old_ns
-            self.arm(TimerKey(Timer.PRICE, asset), old_ns)
+            self.arm(timer_key(Timer.PRICE, asset), old_ns)

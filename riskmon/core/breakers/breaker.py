@@ -79,7 +79,7 @@ class Account(Protocol):
 class Breaker(Generic[L_co]):
     """One limit over one scope."""
 
-    __slots__ = ("_account", "bound", "limit", "rule", "state")
+    __slots__ = ("_account", "_change", "bound", "limit", "rule", "state")
 
     def __init__(self, rule: Rule, limit: L_co, state: BreakerState, account: Account) -> None:
         self.rule = rule
@@ -87,6 +87,7 @@ class Breaker(Generic[L_co]):
         self.state = state
         self.bound = state.bound or 0.0  # of now; read at every evaluation
         self._account = account
+        self._change = self._key(Timer.CHANGE)
 
     # -- what it shows ----------------------------------------------------------------------------
 
@@ -165,14 +166,14 @@ class Breaker(Generic[L_co]):
     def reevaluate(self, facts: Facts) -> None:
         """Evaluate though nothing that the limit reads changed: its bound or its state did."""
         if _is_state(self):
-            self._account.timers.disarm(self._key(Timer.CHANGE))
+            self._account.timers.disarm(self._change)
             self.evaluate(facts)
         elif isinstance(self.limit, SampleLimit):
             self.observe(self.limit.evaluate(self._instant.now_ns))
 
     def _arm_next_change(self: Breaker[StateLimit], facts: Facts) -> None:
         # An armed timer stands: when it is due, it is armed again for the time that holds then.
-        timers, key = self._account.timers, self._key(Timer.CHANGE)
+        timers, key = self._account.timers, self._change
         if key not in timers.armed_ns:
             due_ns = self.limit.next_change_ns(facts, self.bound)
             if due_ns is not None:

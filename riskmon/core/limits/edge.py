@@ -9,7 +9,7 @@ from typing import Literal
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import StateLimit
 from riskmon.core.limits.policy import Floor, OnBreach
-from riskmon.core.topics import Subject, Topic, topic
+from riskmon.core.topics import Topic, edge_topic
 from riskmon.core.unknown import Unknown
 
 
@@ -35,7 +35,7 @@ class EdgeLimit(StateLimit):
     @property
     def topics(self) -> tuple[Topic, ...]:
         """The last edge."""
-        return (topic(Subject.EDGE, self.name),)
+        return (edge_topic(self.name),)
 
     def value(self, facts: Facts) -> float | Unknown:
         """The edge in basis points."""

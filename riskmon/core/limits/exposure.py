@@ -13,7 +13,7 @@ from typing import Literal
 from riskmon.core.limits.facts import Facts, Intent
 from riskmon.core.limits.limit import Size, SizeLimit
 from riskmon.core.limits.policy import Ceiling, OnBreach, Recover
-from riskmon.core.topics import EQUITY, EXPOSURE, Subject, Topic, topic
+from riskmon.core.topics import EQUITY, EXPOSURE, Topic, symbol_topic
 from riskmon.core.unknown import Unknown
 
 
@@ -45,7 +45,7 @@ class PositionLimit(SizeLimit):
     @property
     def topics(self) -> tuple[Topic, ...]:
         """The symbol's position."""
-        return (topic(Subject.SYMBOL, self.name),)
+        return (symbol_topic(self.name),)
 
     def value(self, facts: Facts) -> float:
         """The net position."""
@@ -66,7 +66,7 @@ class InventoryLimit(SizeLimit):
     @property
     def topics(self) -> tuple[Topic, ...]:
         """The symbol's position."""
-        return (topic(Subject.SYMBOL, self.name),)
+        return (symbol_topic(self.name),)
 
     def value(self, facts: Facts) -> float | Unknown:
         """The net notional."""

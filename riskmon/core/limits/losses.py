@@ -14,7 +14,7 @@ from riskmon.core.limits.limit import Evaluation, Sample, SampleLimit, StateLimi
 from riskmon.core.limits.policy import BELOW_ONE, Bound, Ceiling, Policy, Recover, Recovery
 from riskmon.core.limits.schedule import CeilingSlots
 from riskmon.core.scopes import Scope, kind_of
-from riskmon.core.topics import EQUITY, Subject, Topic, topic
+from riskmon.core.topics import EQUITY, Topic, strategy_topic, venue_equity_topic
 from riskmon.core.unknown import Unknown
 
 COOLDOWN = Recovery(after=3_600.0, multiplier=1.0, max=3_600.0, jitter=0.0, probes=0)
@@ -137,8 +137,7 @@ class LossLimit(StateLimit):
         kind = kind_of(self.scope)
         if kind == "account":
             return (EQUITY,)
-        subject = Subject.VENUE_EQUITY if kind == "venue" else Subject.STRATEGY
-        return (topic(subject, self.name),)
+        return (venue_equity_topic(self.name) if kind == "venue" else strategy_topic(self.name),)
 
     def value(self, facts: Facts) -> float | Unknown:
         """The loss in the reference currency."""

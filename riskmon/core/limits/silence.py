@@ -19,7 +19,7 @@ from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import StateLimit
 from riskmon.core.limits.policy import Bound, Ceiling, Policy, Recover
 from riskmon.core.limits.schedule import CeilingSlots
-from riskmon.core.topics import Subject, Topic, topic
+from riskmon.core.topics import Topic, events_topic, heartbeat_topic
 
 _STREAM = must(STREAMS.__contains__, f"must be one of {', '.join(STREAMS)}")
 
@@ -78,7 +78,7 @@ class StalenessLimit(_SilenceLimit):
     @property
     def topics(self) -> tuple[Topic, ...]:
         """The events of the venue."""
-        return (topic(Subject.EVENTS, self.name),)
+        return (events_topic(self.name),)
 
     def last_ns(self, facts: Facts) -> int | None:
         """When the last event came; a stream without one is silent since the venue's first."""
@@ -107,7 +107,7 @@ class HeartbeatLimit(_SilenceLimit):
     @property
     def topics(self) -> tuple[Topic, ...]:
         """The heartbeats of the strategy."""
-        return (topic(Subject.HEARTBEAT, self.name),)
+        return (heartbeat_topic(self.name),)
 
     def last_ns(self, facts: Facts) -> int | None:
         """When the last heartbeat came; None while the strategy is not armed."""
