@@ -3,7 +3,7 @@
 At most ``max_scopes`` scopes are registered. Each table that is kept by other names, or by pairs of
 names, has at most ``ROWS`` times as many rows: the assets of all ledgers, each venue's assets, each
 symbol's price at each venue, positions (venue, symbol, strategy), each strategy's assets, and the
-orders that were permitted. A batch that needs more is refused before any of it is applied.
+orders that were permitted or rest. A batch that needs more is refused before any of it is applied.
 
 What else is kept follows from these, counts under a shared name past a bound of its own (runs of
 errors: :data:`riskmon.core.limits.errors.OPERATIONS_MAX`; the sources of a symbol's volatility:
@@ -35,7 +35,7 @@ _BALANCES = "balances of venues"
 _PRICES = "prices of symbols at venues"
 _POSITIONS = "positions"
 _OF_STRATEGIES = "assets of strategies"
-_ORDERS = "permitted orders"
+_ORDERS = "orders"
 
 _IN_EVENTS: tuple[ScopeKind, ...] = ("venue", "symbol", "strategy")
 # The kinds of scopes that each type of event names, with what reads the name.
@@ -141,7 +141,7 @@ class Admission:
         if table == _OF_STRATEGIES:
             ledger = state.positions.strategies.get(row[0])
             return ledger is not None and row[1] in ledger.amounts
-        return row[0] in self._orders.reserved
+        return "|".join(row) in self._orders.reserved
 
     def _refuse_scopes(self) -> None:
         known = self._known_scopes
@@ -172,6 +172,7 @@ _TABLES_OF: dict[type[ev.Event], tuple[str, ...]] = {
     ev.Fill: (_PRICES, _POSITIONS, _POSITIONS, _OF_STRATEGIES, _ASSETS),
     ev.Position: (_POSITIONS,),
     ev.Check: (_ORDERS,),
+    ev.Order: (_ORDERS,),
 }
 
 
@@ -200,5 +201,13 @@ def _rows(event: ev.Event, book: Portfolio) -> Iterator[tuple[str, Row]]:
                 yield _OF_STRATEGIES, (event.strategy, event.fee_asset)
         if event.fee_asset:
             yield _ASSETS, (event.fee_asset,)
-    elif isinstance(event, ev.Check) and event.id is not None:
-        yield _ORDERS, (event.id,)
+    else:
+        yield from _order_rows(event)
+
+
+def _order_rows(event: ev.Event) -> Iterator[tuple[str, Row]]:
+    if (isinstance(event, ev.Check) and event.id is not None) or (isinstance(event, ev.Order) and event.status == "open"):
+        yield _ORDERS, (event.venue, event.id)
+    elif isinstance(event, ev.Orders):
+        for order in event.orders:
+            yield _ORDERS, (event.venue, order.id)

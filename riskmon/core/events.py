@@ -37,6 +37,7 @@ from riskmon.core.fields import (
 )
 
 Side = Literal["buy", "sell"]
+OrderType = Literal["limit", "market"]
 Leg = Literal["long", "short"]  # of a hedge-mode position
 # Of an order. The decoder accepts "cancelled" too, which `validate` replaces by "canceled".
 Status = Literal["open", "closed", "canceled", "cancelled", "expired", "rejected"]
@@ -472,12 +473,14 @@ class Configured(_Internal, tag="configured"):
 
 
 class Operate(_Internal, tag="operate"):
-    """An operator's call. ``for_seconds`` ends a ``disable``.
+    """An operator's call. ``for_seconds`` ends a ``disable`` or a ``permit``.
+
+    ``symbol``, ``side``, ``quantity`` and ``leg`` are of the order that a ``permit`` is for.
 
     One that is not ``recorded`` enters the audit trail only when it is carried out.
     """
 
-    action: Literal["freeze", "unfreeze", "trip", "reset", "disable", "enable"]
+    action: Literal["freeze", "unfreeze", "trip", "reset", "disable", "enable", "permit"]
     scope: str
     reason: str
     by: str = "operator"
@@ -489,20 +492,32 @@ class Operate(_Internal, tag="operate"):
     rebase: bool = False
     for_seconds: float = 3600.0
     recorded: bool = True
+    symbol: str | None = None
+    side: Side | None = None
+    quantity: float | None = None
+    leg: Leg | None = None
 
 
 class Check(_Internal, tag="check"):
-    """A request to permit an order. ``quantity`` and ``price`` as in :class:`Fill`."""
+    """A request to permit an order. ``quantity`` and ``price`` as in :class:`Fill`.
+
+    Without ``quantity``, ``close_position``: all that is held. Without ``price``: the mark, with
+    ``slippage`` (a ratio).
+    """
 
     venue: str
     symbol: str
     side: Side
-    quantity: float
-    price: float
+    quantity: float | None = None
+    price: float | None = None
     id: str | None = None
     strategy: str | None = None
     reduce_only: bool = False
     simulate: bool = False
+    order_type: OrderType = "limit"
+    slippage: float | None = None
+    close_position: bool = False
+    leg: Leg | None = None
 
 
 class CancelSent(_Internal, tag="cancel_sent"):

@@ -87,6 +87,13 @@ class ReportedEvents:
         """Whether it happened too long ago to be a sample of now."""
         return self._clock.instant.wall_ns - ev.datetime_ns(at) > LATE_NS
 
+    def _engine_ns(self, at: datetime | None) -> int:
+        """The engine time of what happened ``at``; without it, now."""
+        now = self._clock.instant
+        if at is None:
+            return now.now_ns
+        return now.now_ns - max(0, now.wall_ns - ev.datetime_ns(at))
+
     def _is_new(self, key: str) -> bool:
         """Whether a fact is reported for the first time; duplicates are counted."""
         new = self.state.seen.is_new(key, self._clock.instant.now_ns)
@@ -160,8 +167,7 @@ class ReportedEvents:
         if not self._is_new(f"fill|{event.venue}|{event.symbol}|{event.side}|{event.id}"):
             return
         self._book.on_fill(event)
-        if event.order_id is not None:
-            self._orders.on_fill(event)
+        self._orders.on_fill(event, self._engine_ns(event.at), self._clock.instant.now_ns)
         if event.at is None or not self._is_late(event.at):
             self._observe(event, venue_scope(event.venue))
             self._observe(event, symbol)
@@ -171,7 +177,15 @@ class ReportedEvents:
     def on_order(self, event: ev.Order) -> None:
         self._record(event.venue, "order", event.strategy)
         self.register(symbol_scope(event.symbol))
-        self._orders.on_order(event)
+        self._apply_order(event.venue, event, self._engine_ns(event.at))
+
+    def _apply_order(self, venue: str, report: ev.RestingOrder, at_ns: int) -> None:
+        orders, now_ns = self._orders, self._clock.instant.now_ns
+        if not orders.on_order(venue, report, at_ns, now_ns):
+            facts, symbol = self._facts, report.symbol
+            price = facts.book.mark(symbol, venue) if report.price is None else report.price
+            worth = facts.worth(venue, symbol, report.side, price)
+            orders.reserve_open(venue, report, worth, at_ns, now_ns)
 
     def on_position(self, event: ev.Position) -> None:
         self._record(event.venue, "position")
@@ -204,6 +218,8 @@ class ReportedEvents:
     def on_open_orders(self, event: ev.OpenOrders) -> None:
         """How many orders rest at a venue: none may confirm cancels."""
         self._record(event.venue, "open_orders")
+        now_ns = self._clock.instant.now_ns
+        self._orders.on_open_orders(event.venue, event.count, self._engine_ns(event.at), now_ns)
         venues = self._config.portfolio.venues or self.state.last_event_ns
         for incident in self._cancels.on_open_orders(event, venues):
             self._board.on_confirmed(incident)

@@ -11,7 +11,6 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from riskmon.core.book.commitments import CommitmentsState
 from riskmon.core.book.reservations import ReservationsState
 from riskmon.core.book.seen import Seen
 from riskmon.core.book.state import PortfolioState
@@ -20,6 +19,7 @@ from riskmon.core.breakers.cancels import Incident
 from riskmon.core.breakers.state import BoardState
 from riskmon.core.config import EngineConfig, dump, load
 from riskmon.core.limits.facts import EdgeReport
+from riskmon.core.permits import Permit
 from riskmon.core.scopes import venue_scope
 from riskmon.core.timers import StoredKey
 from riskmon.core.version import STATE_VERSION, refuse_newer
@@ -42,7 +42,8 @@ class State(Struct, forbid_unknown_fields=True):
     last_heartbeat_ns: dict[str, int] = field(default_factory=dict, name="beats_ns")  # by strategy
     edges: dict[str, EdgeReport] = field(default_factory=dict)  # strategy, "" for the account
     orders: ReservationsState = field(default_factory=ReservationsState)
-    commitments: CommitmentsState = field(default_factory=CommitmentsState)
+    permits: dict[str, Permit] = field(default_factory=dict)  # by the ids of their records
+    commitments: dict[str, Any] | None = None  # of an earlier snapshot: they are derived now
     duplicates_total: int = 0
     checked: dict[str, int] = field(default_factory=lambda: {"allowed": 0, "refused": 0})
     blocked: dict[str, int] = field(default_factory=dict)  # limit -> orders it refused
@@ -69,6 +70,7 @@ def decode(data: bytes) -> tuple[EngineConfig, State]:
     refuse_newer(data)
     snapshot = msgspec.msgpack.decode(data, type=_Snapshot)
     state = snapshot.state
+    state.commitments = None
     if snapshot.version == 1:
         _name_scopes(state)
     return load(snapshot.config), state

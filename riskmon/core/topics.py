@@ -16,6 +16,8 @@ class Subject(StrEnum):
     EXPOSURE = "exposure"  # of all symbols
     VENUE_EQUITY = "venue_equity"
     SYMBOL = "symbol"  # its position
+    ASSET = "asset"  # its delta
+    ORDERS = "orders"  # that are permitted or rest
     STRATEGY = "strategy"  # its P&L
     EDGE = "edge"  # the last edge of a strategy, or with an empty name of the account
     EVENTS = "events"  # the events of a venue
@@ -31,6 +33,7 @@ class Topic(NamedTuple):
 
 EQUITY = Topic(Subject.EQUITY)
 EXPOSURE = Topic(Subject.EXPOSURE)
+ORDERS = Topic(Subject.ORDERS)
 
 
 # Nearly every event names one of the following; each is made once.
@@ -46,6 +49,12 @@ def venue_equity_topic(venue: str) -> Topic:
 def symbol_topic(symbol: str) -> Topic:
     """The position in a symbol."""
     return Topic(Subject.SYMBOL, symbol)
+
+
+@lru_cache(maxsize=NAMES)
+def asset_topic(asset: str) -> Topic:
+    """The delta of an asset."""
+    return Topic(Subject.ASSET, asset)
 
 
 @lru_cache(maxsize=NAMES)

@@ -67,6 +67,13 @@ class Curves:
         kind, _, name = scope.partition(":")
         return self._venue(name) if kind == "venue" else self._strategy(name)
 
+    def venue_equity(self, name: str) -> float | Unknown:
+        """Return the settled equity of a venue."""
+        point = self._venue(name)
+        if isinstance(point, Unknown):
+            return point
+        return point.value + self._venues.state.venues[name].flows.value
+
     def _strategy(self, name: str) -> Point | Unknown:
         ledger = self._state.positions.strategies.get(name)
         if ledger is None:

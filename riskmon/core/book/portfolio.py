@@ -166,21 +166,39 @@ class Portfolio:
         """Return the assets with a balance and without a price."""
         return sorted(self.state.venues.balances.missing)
 
-    def order_notional(self, order: ev.Check) -> float | Unknown:
-        """Return an order's notional at its own price, in the reference."""
-        what = instrument(order.symbol, self.reference)
-        size = self.positions.size_of(order.venue, order.symbol)
-        if size is None:
-            return Unknown(
-                f"{order.symbol} has no contract size: report a position with contract_size"
-            )
-        worth = self.worths.peek(what.quote)
+    def venue_equity(self, venue: str) -> float | Unknown:
+        """Return the settled equity of a venue."""
+        return self.curves.venue_equity(venue)
+
+    def mark(self, symbol: str, venue: str) -> float | Unknown:
+        """Return the fresh mark of a symbol at a venue."""
+        mark = self.prices.mark(symbol, venue)
+        if mark is None:
+            return Unknown(f"{symbol} has no mark: report its price")
+        if not self.prices.is_fresh(mark, self.now_ns):
+            age, most = (self.now_ns - mark.at_ns) / 1e9, self.config.max_age.price
+            return Unknown(f"{symbol}'s last price is {age:.0f} s old; max_age.price is {most:g}")
+        return mark.price
+
+    def rate(self, asset: str) -> float | Unknown:
+        """Return the price of one unit of an asset in the reference."""
+        worth = self.worths.peek(asset)
         if worth is None:
-            return Unknown(
-                f"{what.quote} has no price: report a price of {what.quote}/{self.reference}"
-            )
-        price = 1.0 if what.kind == "inverse" else order.price
-        return order.quantity * size * price * worth
+            return Unknown(f"{asset} has no price: report a price of {asset}/{self.reference}")
+        return worth
+
+    def contract_size(self, venue: str, symbol: str) -> float | Unknown:
+        """Return the size of one contract of a symbol, 1 of a spot symbol."""
+        size = self.positions.size_of(venue, symbol)
+        if size is None:
+            return Unknown(f"{symbol} has no contract size: report a position with contract_size")
+        return size
+
+    def held(self, venue: str, symbol: str, leg: ev.Leg | None) -> float:
+        """Return the position in a symbol at a venue, or of one leg of it, signed."""
+        position = self.state.positions.positions.get(f"{venue}|{symbol}|")
+        held = position.quantity if position is not None else 0.0
+        return 0.0 if leg is not None and (leg == "long") is (held < 0) else held
 
     def rebase(self) -> None:
         """Make the current settled equity the new capital and peak."""

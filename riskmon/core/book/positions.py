@@ -23,9 +23,10 @@ from msgspec import Struct, field
 
 from riskmon.core import events as ev
 from riskmon.core.book.config import PortfolioConfig
-from riskmon.core.book.exposure import Exposure, Exposures, ExposuresState
+from riskmon.core.book.exposure import Exposure, Exposures
 from riskmon.core.book.instruments import Instrument, instrument
 from riskmon.core.book.ledger import Ledger
+from riskmon.core.book.money import Total
 from riskmon.core.book.prices import Prices
 from riskmon.core.book.worths import Worths
 from riskmon.core.timers import Timer, timer_key
@@ -33,6 +34,7 @@ from riskmon.core.topics import (
     EQUITY,
     EXPOSURE,
     Topic,
+    asset_topic,
     strategy_topic,
     symbol_topic,
     venue_equity_topic,
@@ -151,6 +153,12 @@ def _mean(held: float, entry: float, quantity: float, price: float, *, inverse: 
     return (abs(held) * entry + abs(quantity) * price) / total
 
 
+class ExposuresState(Struct):
+    """Every symbol's exposure, as last computed."""
+
+    symbols: dict[str, Exposure] = field(default_factory=dict)
+
+
 class PositionsState(Struct):
     """The positions, and what is derived from them."""
 
@@ -188,7 +196,7 @@ class Positions:
     ) -> None:
         self.state = state
         self.reference = config.reference
-        self.exposures = Exposures(state.exposures, config.dust)
+        self.exposures = Exposures(config.dust)
         self.closes: list[Close] = []  # of the latest event; the engine empties it
         self.stale: dict[str, bool] = {}  # symbols to compute again
         self.now_ns = 0
@@ -207,8 +215,13 @@ class Positions:
             worths.attach(ledger)
         for ledger in state.strategies.values():
             worths.attach(ledger)
+        self._of_base: dict[str, dict[str, Exposure]] = {}  # asset -> symbol -> its base quantity
+        self._gross: dict[str, Total[str]] = {}  # venue -> |notional| of each symbol
+        self._unpriced: dict[str, dict[str, bool]] = {}  # venue -> symbols
         for key, position in state.positions.items():
             self._index(key, position)
+        for symbol, exposure in state.exposures.symbols.items():
+            self._expose(symbol, exposure)
 
     def _index(self, key: str, position: BookPosition) -> None:
         self._by_symbol.setdefault(position.symbol, []).append((key, position))
@@ -329,13 +342,6 @@ class Positions:
             ledger = self.state.strategies[name] = Ledger()
         return ledger
 
-    def reduces(self, venue: str, symbol: str, side: ev.Side, quantity: float) -> bool:
-        """Return whether an order can only reduce the venue's position in a symbol."""
-        position = self.state.positions.get(f"{venue}|{symbol}|")
-        held = position.quantity if position is not None else 0.0
-        against = held < 0 if side == "buy" else held > 0
-        return against and quantity <= abs(held)
-
     def unmarked(self, *, contracts_only: bool) -> Iterator[BookPosition]:
         """Yield the account's positions without a mark; or those on top of the balances only."""
         for key in self.state.unmarked:
@@ -398,10 +404,39 @@ class Positions:
             quantities.append(position.quantity)
             notionals.append(position.notional)
             unpriced += notional is None
-        self.exposures.update(symbol, Exposure(_total(quantities), _total(notionals), unpriced))
+        exposure = Exposure(_total(quantities), _total(notionals), unpriced)
+        self.state.exposures.symbols[symbol] = exposure
+        self._expose(symbol, exposure)
         self._dirty[symbol_topic(symbol)] = self._dirty[EXPOSURE] = True
         self._resized.pop(symbol, None)
         self._worths.early_left -= len(quantities)
+
+    def _expose(self, symbol: str, exposure: Exposure) -> None:
+        """Set the exposure of a symbol, of its base asset and of its venues."""
+        self.exposures.set_symbol(symbol, exposure)
+        what, base = instrument(symbol, self.reference), []
+        for _, position in self._by_symbol.get(symbol, ()):
+            if position.strategy:
+                continue
+            venue, notional = position.venue, abs(position.notional)
+            gross = self._gross.setdefault(venue, Total())
+            gross.set(symbol, notional)
+            unpriced = self._unpriced.setdefault(venue, {})
+            unpriced.pop(symbol, None)
+            if exposure.unpriced and position.quantity and not notional:
+                unpriced[symbol] = True
+            self.exposures.set_venue(venue, gross.value, len(unpriced))
+            mark = self._prices.mark(symbol, venue) if what.kind == "inverse" else None
+            base.append(position.quantity * (position.size or 0.0) / (mark.price if mark else 1.0))
+        symbols = self._of_base.setdefault(what.base, {})
+        symbols[symbol] = Exposure(_total(base), exposure.notional, exposure.unpriced)
+        delta = Exposure(
+            fsum(one.quantity for one in symbols.values()),
+            fsum(one.notional for one in symbols.values()),
+            sum(one.unpriced for one in symbols.values()),
+        )
+        self.exposures.set_asset(what.base, delta)
+        self._dirty[asset_topic(what.base)] = True
 
     def _mark(self, position: BookPosition) -> float | None:
         """Return the mark of a position; None without one that has not expired."""
