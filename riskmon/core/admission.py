@@ -206,8 +206,12 @@ def _rows(event: ev.Event, book: Portfolio) -> Iterator[tuple[str, Row]]:
 
 
 def _order_rows(event: ev.Event) -> Iterator[tuple[str, Row]]:
-    if (isinstance(event, ev.Check) and event.id is not None) or (isinstance(event, ev.Order) and event.status == "open"):
-        yield _ORDERS, (event.venue, event.id)
+    if isinstance(event, ev.Check):
+        if event.id is not None:
+            yield _ORDERS, (event.venue, event.id)
+    elif isinstance(event, ev.Order):
+        if event.status == "open":
+            yield _ORDERS, (event.venue, event.id)
     elif isinstance(event, ev.Orders):
         for order in event.orders:
             yield _ORDERS, (event.venue, order.id)

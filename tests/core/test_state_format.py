@@ -18,6 +18,7 @@ import pytest
 
 from riskmon.core.engine import Engine
 from riskmon.core.events import Event
+from riskmon.core.limits.limit import TOLERANCE
 from riskmon.journal import entries
 
 STATES = sorted((Path(__file__).parent.parent / "fixtures").glob("state-*"))
@@ -73,6 +74,11 @@ def converted(snapshot: dict[str, Any]) -> dict[str, Any]:
     for sums in ("gross_quantity", "gross_notional", "open", "unpriced"):
         state["portfolio"]["book"]["exposures"].pop(sums, None)  # they are derived
     state.pop("commitments", None)
+    # Earlier versions stored the bound of a window of latencies, and not the value past it.
+    for limit in config["limits"]:
+        for kept in state["measures"].get(limit["name"], {}).values():
+            if limit["kind"] == "latency_p99":
+                kept["bound"] *= 1 + TOLERANCE
     return snapshot
 
 

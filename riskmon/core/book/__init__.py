@@ -15,8 +15,8 @@ Each module derives its values from those of the modules listed above it, and im
 * ``state``: what a snapshot stores of all of the above;
 * ``curves``: the P&L of the account, of a venue and of a strategy in each period;
 * ``portfolio``: equity, units and drawdown, and the entry point for events;
-* ``pending``, ``reservations``, ``commitments``: orders that are permitted or rest and are not filled
-  yet, their sums, and how much larger they may make each exposure.
+* ``pending``, ``reservations``, ``commitments``: orders that are permitted or rest and are not
+  filled yet, their sums, and how much larger they may make each exposure.
 
 After the events of an instant :meth:`Portfolio.refreshing` derives the worths of assets whose
 price changed, then the P&L and the exposure of symbols that were traded or whose mark changed, and
