@@ -9,7 +9,6 @@ of its scopes is the same.
 
 from __future__ import annotations
 
-from riskmon.core.book.instruments import instrument
 from riskmon.core.book.pending import Reservation
 from riskmon.core.book.reservations import whole
 from riskmon.core.breakers.board import Board
@@ -26,6 +25,7 @@ from riskmon.core.decisions import (
 from riskmon.core.events import Check
 from riskmon.core.limits.facts import Facts, Intent
 from riskmon.core.limits.limit import Limit
+from riskmon.core.naming import assets_of
 from riskmon.core.permits import Permit, Permits
 from riskmon.core.scopes import (
     ACCOUNT,
@@ -94,13 +94,6 @@ def _answered(facts: Facts, order: Check, level: LevelName) -> CheckAnswer | Non
     return answer if answer.level == level else None
 
 
-def _assets(facts: Facts, order: Check) -> list[Scope]:
-    """The scopes of the assets whose delta an order moves."""
-    what = instrument(order.symbol, facts.book.reference)
-    assets = (what.base, what.quote) if what.kind == "spot" else (what.base,)
-    return [asset_scope(asset) for asset in assets]
-
-
 def _shut(board: Board, scopes: list[Scope]) -> list[Violation]:
     """The breakers that hold the scopes under level probe."""
     return board.violations(scopes, PROBE) + [
@@ -121,7 +114,8 @@ def _merge(shut: list[Violation], refusing: list[Violation]) -> list[Violation]:
 def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -> list[Violation]:
     """The limits that the order would take past their bounds."""
     found: list[Violation | None] = [_enlarges(facts, intent)]
-    for scope in [*scopes, *_assets(facts, intent.order)]:
+    assets = [asset_scope(one) for one in assets_of(intent.order, facts.book.reference)]
+    for scope in [*scopes, *assets]:
         for sizing in board.sizing.get(scope, ()):
             size = sizing.limit.size(facts, intent)
             if type(size) is Unknown:

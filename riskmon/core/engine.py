@@ -30,10 +30,12 @@ from riskmon.core.decisions import Decision, Outcome, Record, RecordKind
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import SizeLimit, StateLimit
 from riskmon.core.limits.losses import LossLimit
+from riskmon.core.limits.metrics import Metrics
+from riskmon.core.naming import assets_of
 from riskmon.core.operate import operate
 from riskmon.core.permits import Permits
 from riskmon.core.reports import Handler, ReportedEvents
-from riskmon.core.scopes import ACCOUNT, Scope, venue_scope
+from riskmon.core.scopes import ACCOUNT, Scope, asset_scope, venue_scope
 from riskmon.core.state import State, decode, encode
 from riskmon.core.timers import Timer, TimerHandler, Timers, handler_table
 from riskmon.core.topics import EQUITY, ORDERS, Subject, events_topic, heartbeat_topic
@@ -193,6 +195,7 @@ class Engine:
             orders=self._orders,
             commitments=self._commitments,
             calendar=self._board.calendar,
+            metrics=Metrics(state.metrics),
             edges=state.edges,
             last_event_ns=state.last_event_ns,
             last_heartbeat_ns=state.last_heartbeat_ns,
@@ -238,7 +241,14 @@ class Engine:
 
     def _admission(self, events: Sequence[ev.Event]) -> Iterator[int]:
         state = self.state
-        admission = Admission(state.board.scopes, self._book, state.orders, self.config.max_scopes)
+        admission = Admission(
+            state.board.scopes,
+            self._book,
+            state.orders,
+            state.metrics,
+            self.config.max_scopes,
+            by_asset=self._reports.by_asset,
+        )
         return admission.pieces(events)
 
     def _apply(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> Iterator[int]:
@@ -408,6 +418,9 @@ class Engine:
         for scope in scopes:
             if not state.board.scopes.get(scope) and not event.simulate:
                 self._reports.register(scope)
+        if self._reports.by_asset and not event.simulate:
+            for asset in assets_of(event, self._book.reference):
+                self._reports.register(asset_scope(asset))
         self._book.refresh()
         self._mark_orders()
         self._commitments.refresh()

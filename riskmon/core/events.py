@@ -12,6 +12,7 @@ Two families share one tagged union, so that one journal holds both:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -303,6 +304,20 @@ class Positions(Whole, tag="positions"):
     """All contract positions of a venue: one that is not named is 0."""
 
     positions: list[VenuePosition]
+
+    def each(self) -> Iterator[Position]:
+        """The positions, each as an event of its own."""
+        for one in self.positions:
+            yield Position(
+                venue=self.venue,
+                symbol=one.symbol,
+                quantity=one.quantity,
+                entry_price=one.entry_price,
+                contract_size=one.contract_size,
+                leg=one.leg,
+                at=self.at,
+                source=self.source,
+            )
 
 
 class Pnl(_Reported, tag="pnl"):

@@ -16,7 +16,15 @@ import msgspec
 from msgspec import Raw, Struct
 
 from riskmon.core import events as ev
-from riskmon.core.fields import BadEvents, Id, check_name, identifier, is_name, misfit
+from riskmon.core.fields import (
+    NAME_RULE,
+    BadEvents,
+    Id,
+    check_name,
+    identifier,
+    is_name,
+    misfit,
+)
 
 AT_ONCE = 512  # members that are read in one piece
 WARNINGS_MAX = 100  # dropped members that are described; all are counted
@@ -108,10 +116,10 @@ class Members:
             if number % AT_ONCE == 0:
                 yield
             try:
-                check_name(asset, "")
+                check_name(asset, "asset")
                 balance.validate()
             except BadEvents as fault:
-                self._drop(index, _asset_place(asset), fault)
+                self._drop(index, _asset_place(asset), fault if is_name(asset) else _misnamed())
                 bad.append(asset)
         for asset in bad:
             del assets[asset]
@@ -126,7 +134,8 @@ class Members:
             return None
         raw = _raw(body)
         if isinstance(raw, _RawBalances):
-            given = ((_asset_place(pair[0]), pair) for pair in raw.assets.items())
+            named = (pair for pair in raw.assets.items() if pair[0] not in _NOT_ASSETS)
+            given = ((_asset_place(pair[0]), pair) for pair in named)
             pairs, unread = yield from self._sift(index, given, _read_asset, _name_in)
             report: _Whole = ev.Balances(venue=raw.venue, assets=dict(pairs), unread=unread)
         elif isinstance(raw, _RawPositions):
@@ -180,6 +189,10 @@ def _asset_place(asset: str) -> str:
     return f"assets.{asset[:_SHOWN_CHARS]}"
 
 
+def _misnamed() -> BadEvents:
+    return BadEvents(f"the name of an asset {NAME_RULE}")
+
+
 # -- one member -----------------------------------------------------------------------------------
 
 
@@ -195,7 +208,8 @@ def _checked_order(order: ev.RestingOrder) -> ev.RestingOrder:
 
 def _read_asset(pair: tuple[str, Raw]) -> tuple[str, ev.AssetBalance]:
     asset, member = pair
-    check_name(asset, "")
+    if not is_name(asset):
+        raise _misnamed()
     balance = _asset(member)
     balance.validate()
     return asset, balance

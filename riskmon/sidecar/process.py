@@ -75,7 +75,7 @@ class Sidecar:
         self.recorder = Recorder(
             targets=[target.name for target in settings.cancel],
             results=RESULTS,
-            reasons=KINDS,
+            reasons=(*KINDS, "member"),
             max_scopes=settings.max_scopes,
         )
         self.sequencer: Sequencer | None = None

@@ -17,6 +17,7 @@ from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.book.reservations import OrderWorth, Reservations
 from riskmon.core.clock import Clock
 from riskmon.core.events import Check, Side
+from riskmon.core.limits.metrics import Metrics
 from riskmon.core.scopes import Scope
 from riskmon.core.unknown import Unknown
 
@@ -87,6 +88,7 @@ class Facts:
     orders: Reservations
     commitments: Commitments
     calendar: Calendar
+    metrics: Metrics
     edges: dict[str, EdgeReport]  # by strategy, "" for the account
     last_event_ns: dict[str, dict[str, int]]  # venue -> type of event -> time
     last_heartbeat_ns: dict[str, int]  # strategy -> time; none after a final one
