@@ -26,7 +26,7 @@ That is why live running, recovery after a crash, replay and backtests are one c
 6. Return an :class:`~riskmon.core.decisions.Outcome`: answers, and decisions in the order in which
    they were made. The levels of the gate are state (``Engine.levels``), not messages.
 
-A step may be cut into pieces (``engine.Instant``); the result does not depend on the cuts.
+A step may be cut into pieces (``engine.Step``); the result does not depend on the cuts.
 
 **A breaker** is one limit over one scope. Its *limit* (``limits``) measures: a state limit is a
 function of the book, a sample limit of samples, an order limit judges one order. Its *state*

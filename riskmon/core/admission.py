@@ -21,6 +21,7 @@ from operator import attrgetter
 from riskmon.core import events as ev
 from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.book.reservations import ReservationsState
+from riskmon.core.scopes import Scope, ScopeKind, scope_of
 
 ROWS = 8  # times `max_scopes`: the bound of each table of pairs
 AT_ONCE = 256  # events, or assets of one, that are examined in one piece
@@ -36,14 +37,11 @@ _POSITIONS = "positions"
 _OF_STRATEGIES = "assets of strategies"
 _ORDERS = "permitted orders"
 
+_IN_EVENTS: tuple[ScopeKind, ...] = ("venue", "symbol", "strategy")
 # The kinds of scopes that each type of event names, with what reads the name.
-Names = tuple[tuple[str, Callable[[ev.Event], str | None]], ...]
+Names = tuple[tuple[ScopeKind, Callable[[ev.Event], str | None]], ...]
 _SCOPES_OF: dict[type[ev.Event], Names] = {
-    kind: tuple(
-        (name, attrgetter(name))
-        for name in ("venue", "symbol", "strategy")
-        if name in kind.__struct_fields__
-    )
+    kind: tuple((name, attrgetter(name)) for name in _IN_EVENTS if name in kind.__struct_fields__)
     for kind in (*ev.Reported.__args__, ev.Check)
 }
 
@@ -52,22 +50,22 @@ class TooManyScopes(Exception):
     """A batch names more new scopes, or other rows, than there is room for."""
 
 
-def scopes_of(event: ev.Event) -> Iterator[str]:
+def scopes_of(event: ev.Event) -> Iterator[Scope]:
     """The scopes that an event names."""
     for kind, name_of in _SCOPES_OF.get(type(event), ()):
         if name := name_of(event):
-            yield f"{kind}:{name}"
+            yield scope_of(kind, name)
 
 
 class Admission:
     """The new names of one batch, collected event by event."""
 
     def __init__(
-        self, scopes: dict[str, int], book: Portfolio, orders: ReservationsState, max_scopes: int
+        self, scopes: dict[Scope, int], book: Portfolio, orders: ReservationsState, max_scopes: int
     ) -> None:
         self._known_scopes, self._book, self._orders = scopes, book, orders
         self._max_scopes, self._max_rows = max_scopes, ROWS * max_scopes
-        self._names: dict[str, dict[str, bool]] = {"venue": {}, "symbol": {}, "strategy": {}}
+        self._names: dict[ScopeKind, dict[str, bool]] = {kind: {} for kind in _IN_EVENTS}
         self._new: dict[str, dict[Row, bool]] = {}
         self._sizes: dict[str, int] = {}
 
@@ -147,7 +145,7 @@ class Admission:
 
     def _refuse_scopes(self) -> None:
         known = self._known_scopes
-        named = [f"{kind}:{name}" for kind, names in self._names.items() for name in names]
+        named = [scope_of(kind, name) for kind, names in self._names.items() for name in names]
         new = [scope for scope in named if scope not in known]
         if new and len(known) + len(new) > self._max_scopes:
             raise TooManyScopes(

@@ -13,12 +13,13 @@ from riskmon.core.decisions import HALT, LEVEL_NAMES, PROBE, REDUCE_ONLY, CheckA
 from riskmon.core.events import Check
 from riskmon.core.limits.facts import Facts, Intent
 from riskmon.core.limits.limit import Limit
+from riskmon.core.scopes import ACCOUNT, Scope, strategy_scope, symbol_scope, venue_scope
 from riskmon.core.unknown import Unknown
 
 PERMIT_NS = 5 * 10**9
 
 
-def check(board: Board, facts: Facts, order: Check, scopes: list[str]) -> CheckAnswer:
+def check(board: Board, facts: Facts, order: Check, scopes: list[Scope]) -> CheckAnswer:
     """Judge one order; an allowed one is reserved, and takes a permit at level probe."""
     levels = board.levels
     level = min([levels.get(scope, HALT) for scope in scopes])
@@ -34,13 +35,13 @@ def check(board: Board, facts: Facts, order: Check, scopes: list[str]) -> CheckA
     return CheckAnswer(allowed=not reasons, level=LEVEL_NAMES[level], reasons=reasons)
 
 
-def checked_scopes(order: Check) -> list[str]:
+def checked_scopes(order: Check) -> list[Scope]:
     """The scopes that must all permit an order."""
-    scopes = ["account", "venue:" + order.venue, "symbol:" + order.symbol]
-    return [*scopes, "strategy:" + order.strategy] if order.strategy else scopes
+    scopes = [ACCOUNT, venue_scope(order.venue), symbol_scope(order.symbol)]
+    return [*scopes, strategy_scope(order.strategy)] if order.strategy else scopes
 
 
-def _shut(board: Board, scopes: list[str]) -> list[Violation]:
+def _shut(board: Board, scopes: list[Scope]) -> list[Violation]:
     """The breakers that hold the scopes under level probe."""
     return board.violations(scopes, PROBE) + [
         Violation(limit="unregistered", scope=scope)  # only a dry run meets one
@@ -73,7 +74,7 @@ def _lowers(facts: Facts, intent: Intent) -> bool:
     return sizes.symbol_after < sizes.symbol_before and _only_reduces(facts, intent)
 
 
-def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[str]) -> list[Violation]:
+def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -> list[Violation]:
     """The limits that the order would take past their bounds."""
     found: list[Violation | None] = []
     counts = not intent.order.simulate
@@ -98,18 +99,17 @@ def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[str]) -> 
                 found.append(_unknown(ordering))
             elif judging.is_past(value, bound):
                 found.append(_exceed(intent, ordering, value))
+            elif counts and ordering.state.past:
+                ordering.state.end_row()
     return [one for one in found if one is not None]
 
 
 def _exceed(intent: Intent, breaker: Breaker[Limit], value: float) -> Violation | None:
-    """The order would take a limit past its bound: count the breach, and trip if it trips."""
+    """The order would take a limit past its bound: refuse it, and count the breach."""
     if breaker.state.state == "disabled":
         return None
     if not intent.order.simulate:
-        breaker.state.breaches_total += 1
-        if breaker.rule.shuts and breaker.state.state in ("closed", "half_open"):
-            reason = "checked order: " + breaker.limit.describe(value, breaker.bound)
-            breaker.open(breaker.breach, reason, value=value)
+        breaker.exceed(value)
     if not breaker.rule.refuses:
         return None
     return breaker.violated_by(value, breaker.limit.utilization(value, breaker.bound))
@@ -123,7 +123,7 @@ def _unknown(breaker: Breaker[Limit]) -> Violation | None:
     return breaker.violated_by(None, None)
 
 
-def _admit(board: Board, facts: Facts, intent: Intent, scopes: list[str]) -> None:
+def _admit(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -> None:
     """Reserve a permitted order, and count it in the limits on orders."""
     notional = None if isinstance(intent.notional, Unknown) else abs(intent.notional)
     facts.orders.reserve(intent.order, notional, facts.now_ns)
@@ -135,7 +135,7 @@ def _admit(board: Board, facts: Facts, intent: Intent, scopes: list[str]) -> Non
             breaker.probe(good=True)  # a good order is the only sample of such a limit
 
 
-def _take_permits(board: Board, scopes: list[str], *, simulate: bool) -> list[Violation]:
+def _take_permits(board: Board, scopes: list[Scope], *, simulate: bool) -> list[Violation]:
     """Take one permit of each half-open breaker; those that have none left."""
     probing: list[Breaker[Limit]] = [
         breaker
@@ -143,13 +143,13 @@ def _take_permits(board: Board, scopes: list[str], *, simulate: bool) -> list[Vi
         for breaker in board.by_scope.get(scope, ())
         if breaker.state.state == "half_open"
     ]
-    spent = []
+    spent, now_ns = [], board.clock.instant.now_ns
     for breaker in probing:
         state = breaker.state
-        state.permits_ns = [at for at in state.permits_ns if board.now_ns - at < PERMIT_NS]
+        state.permits_ns = [at for at in state.permits_ns if now_ns - at < PERMIT_NS]
         if state.good + len(state.permits_ns) >= breaker.probes:
             spent.append(breaker.violation())
     if not spent and not simulate:
         for breaker in probing:
-            breaker.state.permits_ns.append(board.now_ns)
+            breaker.state.permits_ns.append(now_ns)
     return spent

@@ -17,7 +17,9 @@ from typing import Annotated, Generic, Protocol, TypeVar
 
 from annotated_types import Ge, Gt, Le
 
+from riskmon.core import scopes
 from riskmon.core.fields import BadEvents, check_name
+from riskmon.core.scopes import ACCOUNT, NAMED
 
 T = TypeVar("T")
 
@@ -33,7 +35,6 @@ TABLE: dict[str, bool | str] = {
 
 _TIME_OF_DAY = re.compile(r"([01]\d|2[0-3]):[0-5]\d\Z")
 _ACCOUNT = re.compile(r"[a-z0-9_-]{1,40}\Z")
-_SCOPES = ("venue", "symbol", "strategy")
 
 
 class _Info(Protocol):
@@ -133,9 +134,9 @@ def _is_name(name: str) -> bool:
 
 
 def is_scope(scope: str) -> bool:
-    """Whether ``scope`` is ``account``, or ``venue:``, ``symbol:`` or ``strategy:`` and a name."""
+    """Whether ``scope`` is ``account``, or another kind of scope and a name."""
     kind, _, name = scope.partition(":")
-    return scope == "account" or (kind in _SCOPES and _is_name(name))
+    return scope == ACCOUNT or (kind in NAMED and _is_name(name))
 
 
 def is_account(name: str) -> bool:
@@ -159,5 +160,9 @@ TimeOfDay = Annotated[
     str, must(_TIME_OF_DAY.match, "must be a time of day, such as 00:00 or 17:30")
 ]
 Scope = Annotated[
-    str, must(is_scope, "unknown scope\nwrite account, venue:NAME, symbol:NAME or strategy:NAME")
+    scopes.Scope,
+    must(
+        is_scope,
+        "unknown scope\nwrite account, venue:NAME, symbol:NAME, asset:NAME or strategy:NAME",
+    ),
 ]

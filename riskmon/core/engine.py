@@ -4,8 +4,8 @@
 no clock, does no I/O, logs nothing and draws no random number, so the same events give the same
 state, bit for bit, live or replayed.
 
-Two times come with each step: ``now_ns`` never goes back and survives restarts, and all durations
-use it; ``wall_ns`` is the date, for days, for ``at``, and for what is shown.
+Two times come with each step (:class:`~riskmon.core.clock.Instant`), and all parts read them from
+one clock.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from riskmon.core.breakers.breaker import Breaker
 from riskmon.core.breakers.cancels import Cancels
 from riskmon.core.breakers.rules import STOP, STORAGE, UNCLEAN_START
 from riskmon.core.checks import check, checked_scopes
+from riskmon.core.clock import Clock, Instant
 from riskmon.core.config import EngineConfig, default_limits, load
 from riskmon.core.decisions import Decision, Outcome, Record, RecordKind
 from riskmon.core.limits.facts import Facts
@@ -31,9 +32,10 @@ from riskmon.core.limits.limit import SizeLimit, StateLimit
 from riskmon.core.limits.losses import LossLimit
 from riskmon.core.operate import operate
 from riskmon.core.reports import Handler, ReportedEvents
+from riskmon.core.scopes import ACCOUNT, venue_scope
 from riskmon.core.state import State, decode, encode
-from riskmon.core.timers import BREAKER_TIMERS, CHANGE, RESERVATION, SWEEP, TimerKey, Timers
-from riskmon.core.topics import EQUITY, EVENTS, HEARTBEAT, VENUE_EQUITY, scope_name
+from riskmon.core.timers import Timer, TimerHandler, Timers, handler_table
+from riskmon.core.topics import EQUITY, Subject, events_topic, heartbeat_topic
 from riskmon.core.view import FiguresView, View, figures, view
 
 AT_ONCE = 16  # units of work that are not interrupted, at the least
@@ -45,8 +47,8 @@ _STORAGE_FAILED = (
 )
 
 
-class Instant:
-    """An instant that is applied in pieces: advance it until it is over.
+class Step:
+    """A step that is applied in pieces: advance it until it is over.
 
     Work is counted in units, each of some microseconds: an event, a new amount, an asset or a
     symbol that is derived again, a limit that is evaluated. So the pieces do not depend on a clock.
@@ -72,6 +74,7 @@ class Engine:
 
     def __init__(self, config: EngineConfig | None = None, state: State | None = None) -> None:
         self.state = state if state is not None else State()
+        self._clock = Clock(Instant(self.state.now_ns, self.state.wall_ns))
         self._outcome = Outcome()
         self._version_before = 0  # changes of levels under earlier configurations
         self._handlers: dict[type[ev.Event], Handler] = {
@@ -81,7 +84,7 @@ class Engine:
             ev.Configured: self._on_configured,
             ev.Operate: self._on_operate,
             ev.Check: self._on_check,
-            ev.CancelSent: lambda event: self._cancels.on_sent(event, self.state.now_ns),
+            ev.CancelSent: self._on_cancel_sent,
             ev.CancelAnswered: self._on_cancel_answered,
         }
         self._configure(config or EngineConfig(limits=default_limits()))
@@ -116,20 +119,20 @@ class Engine:
     def step(self, events: Sequence[ev.Event], *, now_ns: int, wall_ns: int) -> Outcome:
         """Apply one instant: set the time, apply ``events`` in order, evaluate limits."""
         self._outcome = Outcome()
-        for _ in self._instant(events, now_ns, wall_ns):
+        for _ in self._apply(events, now_ns, wall_ns):
             pass
         return self._outcome
 
-    def begin(self, events: Sequence[ev.Event], *, now_ns: int, wall_ns: int) -> Instant:
-        """As :meth:`step`, in pieces: the caller advances the instant until it is over.
+    def begin(self, events: Sequence[ev.Event], *, now_ns: int, wall_ns: int) -> Step:
+        """As :meth:`step`, in pieces: the caller advances it until it is over.
 
         Call nothing else of the engine before that. The result does not depend on the size of the
-        pieces. An instant that was begun admits its events first: its first piece raises
+        pieces. A step that was begun admits its events first: its first piece raises
         :class:`TooManyScopes` as :meth:`admit` does, and changes nothing then.
         """
         self._outcome = Outcome()
-        pieces = chain(self._admission(events), self._instant(events, now_ns, wall_ns))
-        return Instant(pieces, self._outcome)
+        pieces = chain(self._admission(events), self._apply(events, now_ns, wall_ns))
+        return Step(pieces, self._outcome)
 
     def snapshot(self) -> bytes:
         """The whole state, with the configuration in force."""
@@ -150,11 +153,9 @@ class Engine:
 
     def view(self, *, now_ns: int = 0, wall_ns: int = 0) -> View:
         """What readers may see: as of the last step, or as it has become by ``now_ns``."""
-        facts = replace(
-            self._facts,
-            now_ns=max(now_ns, self.state.now_ns),
-            wall_ns=wall_ns or self.state.wall_ns,
-        )
+        last = self._clock.instant
+        instant = Instant(max(now_ns, last.now_ns), wall_ns or last.wall_ns)
+        facts = replace(self._facts, clock=Clock(instant))
         return view(self.config, self.state, self._board, facts, self._cancels)
 
     def figures(self) -> FiguresView:
@@ -165,11 +166,10 @@ class Engine:
 
     def _configure(self, config: EngineConfig) -> None:
         """Make the parts of the engine from a configuration and the state."""
-        state = self.state
+        state, clock = self.state, self._clock
         self.config = config
-        self._timers = Timers(state.timers)
-        self._timers.now_ns = state.now_ns
-        self._cancels = Cancels(state.incidents, config, self._timers, self._emit)
+        self._timers = Timers(state.timers, clock)
+        self._cancels = Cancels(state.incidents, config, self._timers, clock, self._emit)
         self._board = Board(
             state.board,
             config,
@@ -177,12 +177,11 @@ class Engine:
             timers=self._timers,
             cancels=self._cancels,
             emit=self._emit,
-            now_ns=state.now_ns,
-            wall_ns=state.wall_ns,
+            clock=clock,
         )
         state.measures = {}
         self._book = Portfolio(state.portfolio, config.portfolio, self._timers.arm)
-        self._book.at(state.now_ns, state.wall_ns)
+        self._book.at(*clock.instant)
         self._orders = Reservations(state.orders, int(config.check_ttl * 1e9), self._timers.arm)
         self._commitments = Commitments(state.commitments, self._orders, self._book.exposures)
         kinds = [rule.measures for rule in self._board.rules.values() if rule.measures is not None]
@@ -197,14 +196,14 @@ class Engine:
             started_ns=state.started_ns,
             edge_max_age_ns=int(config.portfolio.max_age.edge * 1e9),
             sized=any(issubclass(kind, SizeLimit) for kind in kinds),
-            now_ns=state.now_ns,
-            wall_ns=state.wall_ns,
+            clock=clock,
         )
         self._reports = ReportedEvents(state, config, self._board, self._facts)
         self._handlers |= self._reports.handlers
+        self._timer_handlers = self._handlers_of_timers()
         self._book.follow(self._losses())
         for venue in config.portfolio.venues:
-            self._board.register("venue:" + venue, first=False)
+            self._board.register(venue_scope(venue), first=False)
         self._book.dirty[EQUITY] = True
 
     def _losses(self) -> set[tuple[str, str]]:
@@ -215,24 +214,32 @@ class Engine:
             if rule.measures is not None and issubclass(rule.measures, LossLimit)
         }
 
+    def _handlers_of_timers(self) -> dict[Timer, TimerHandler]:
+        return handler_table(
+            {
+                **self._board.timer_handlers(self._facts),
+                **self._book.timer_handlers(),
+                Timer.SWEEP: lambda key: self._cancels.on_timer(key.name),
+                Timer.RESERVATION: lambda key: self._orders.on_timer(self.state.now_ns),
+            }
+        )
+
     def _emit(self, decision: Decision) -> None:
         self._outcome.decisions.append(decision)
 
-    # -- an instant -------------------------------------------------------------------------------
+    # -- a step ----------------------------------------------------------------------------------
 
     def _admission(self, events: Sequence[ev.Event]) -> Iterator[int]:
         state = self.state
         admission = Admission(state.board.scopes, self._book, state.orders, self.config.max_scopes)
         return admission.pieces(events)
 
-    def _instant(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> Iterator[int]:
-        """Apply an instant; yields the work of each piece as soon as it is done."""
+    def _apply(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> Iterator[int]:
+        """Apply a step; yields the work of each piece as soon as it is done."""
         self._set_time(events, now_ns, wall_ns)
         rechecks = len(self._board.rechecks)
         if self._timers.next_ns <= self.state.now_ns:
-            for key in self._timers.due():
-                yield from self._on_timer(key)
-                yield 1
+            yield from self._fire_timers()
         if len(self._board.rechecks) > rechecks:  # what time alone changed holds before the events
             yield from self._evaluate()
         run: list[ev.Latency] = []  # latencies in a row, which are applied together
@@ -264,28 +271,23 @@ class Engine:
             self._commitments.refresh()
 
     def _set_time(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> None:
-        """Set the time of all parts to that of an instant, and move the bounds that are due."""
+        """Set the time of all parts, and move the bounds that are due."""
         state = self.state
-        state.now_ns = now_ns = max(now_ns, state.now_ns)
-        state.wall_ns = wall_ns
-        board, book, facts = self._board, self._book, self._facts
-        self._timers.now_ns = board.now_ns = facts.now_ns = now_ns
-        board.wall_ns = facts.wall_ns = wall_ns
-        book.at(now_ns, wall_ns)
+        instant, known_ns = Instant(max(now_ns, state.now_ns), wall_ns), state.now_ns
+        self._clock.instant = instant
+        state.now_ns, state.wall_ns = instant
+        self._book.at(*instant)
         if len(events) < RESTART_MAX and ev.Start in map(type, events):
-            state.started_ns = facts.started_ns = now_ns  # before due timers
-        board.follow_date()
+            state.started_ns = self._facts.started_ns = instant.now_ns  # before due timers
+            self._board.pause_rows(known_ns)
+        self._board.follow_date()
 
-    def _on_timer(self, key: TimerKey) -> Iterator[int]:
-        kind, name, _ = key
-        if kind in BREAKER_TIMERS:
-            self._board.on_timer(key, self._facts)
-        elif kind == RESERVATION:
-            self._orders.on_timer(self.state.now_ns)
-        elif kind == SWEEP:
-            self._cancels.on_timer(name, self.state.now_ns)
-        else:
-            yield from self._book.on_timer(kind, name)
+    def _fire_timers(self) -> Iterator[int]:
+        for key in self._timers.due():
+            pieces = self._timer_handlers[key.kind](key)
+            if pieces is not None:
+                yield from pieces
+            yield 1
 
     def _apply_run(self, run: list[ev.Latency]) -> Iterator[int]:
         """Apply latencies in a row, at most ``RUN_MAX`` at once."""
@@ -310,8 +312,8 @@ class Engine:
                 for breaker in due[begin : begin + AT_ONCE]:
                     breaker.evaluate(self._facts)
         while board.rechecks:
-            for again in board.take_rechecks():
-                again.reevaluate(self._facts)
+            for again, counts in board.take_rechecks().items():
+                again.reevaluate(self._facts, counts=counts)
                 yield 1
 
     def _due(self) -> list[Breaker[StateLimit]]:
@@ -320,12 +322,13 @@ class Engine:
         topics = list(book.dirty)
         book.dirty.clear()
         due: dict[Breaker[StateLimit], None] = {}
-        for topic in topics:
-            if topic == EQUITY and not book.assess():
+        for changed in topics:
+            if changed == EQUITY and not book.assess():
                 continue
-            if topic.startswith(VENUE_EQUITY) and not book.venues.is_settled(scope_name(topic)):
+            of_venue = changed.subject is Subject.VENUE_EQUITY
+            if of_venue and not book.venues.is_settled(changed.name):
                 continue
-            for breaker in watching.get(topic, ()):
+            for breaker in watching.get(changed, ()):
                 due[breaker] = None
         return list(due)
 
@@ -338,22 +341,22 @@ class Engine:
         board.date()
         # No silence is longer than since now.
         for name in state.last_event_ns:
-            self._book.dirty[f"{EVENTS}:{name}"] = True
+            self._book.dirty[events_topic(name)] = True
         for name in state.last_heartbeat_ns:
-            self._book.dirty[f"{HEARTBEAT}:{name}"] = True
+            self._book.dirty[heartbeat_topic(name)] = True
         self._record("start", f"start_{event.epoch}", "after a kill" if event.unclean else "")
         if event.storage_failed:
-            self._reports.register("account")
-            board.without_limit(STORAGE, "account").open("breach_freeze", _STORAGE_FAILED)
+            self._reports.register(ACCOUNT)
+            board.without_limit(STORAGE, ACCOUNT).open("breach_freeze", _STORAGE_FAILED)
         if event.unclean and self.config.on_unclean_start == "cancel" and targets:
-            self._reports.register("account")
-            breaker = board.without_limit(UNCLEAN_START, "account")
+            self._reports.register(ACCOUNT)
+            breaker = board.without_limit(UNCLEAN_START, ACCOUNT)
             breaker.open("trip", "riskmon was killed: orders may rest")
 
     def _on_stop(self, event: ev.Stop) -> None:
         self._record("stop", f"stop_{self.state.board.epoch}", "")
         if event.cancel and self.config.targets:
-            self._board.without_limit(STOP, "account").open("trip", "riskmon is stopping")
+            self._board.without_limit(STOP, ACCOUNT).open("trip", "riskmon is stopping")
 
     def _record(self, kind: RecordKind, record_id: str, reason: str) -> None:
         at_ns, generation = self.state.wall_ns, self.generation
@@ -371,13 +374,14 @@ class Engine:
                 measures.pop(limit.name, None)
         state.measures = measures
         self._configure(config)
-        for incident in self._cancels.retarget(state.wall_ns):
+        for incident in self._cancels.retarget():
             self._board.on_confirmed(incident)
         self._book.refollow(self._losses())
         self._book.dirty.update(dict.fromkeys(self._board.watching, True))
-        for key in [key for key in state.timers if key[0] == CHANGE]:
+        for key in [key for key in state.timers if key[0] == Timer.CHANGE]:
             self._timers.disarm(key)
         self._board.reschedule()
+        self._board.watch_lasting()
 
     def _on_operate(self, event: ev.Operate) -> None:
         self._book.refresh()
@@ -398,7 +402,9 @@ class Engine:
                 state.blocked[reason.limit] = state.blocked.get(reason.limit, 0) + 1
         self._outcome.answers.append(answer)
 
+    def _on_cancel_sent(self, event: ev.CancelSent) -> None:
+        self._cancels.on_sent(event)
+
     def _on_cancel_answered(self, event: ev.CancelAnswered) -> None:
-        state = self.state
-        if self._cancels.on_answered(event, state.now_ns, state.wall_ns):
+        if self._cancels.on_answered(event):
             self._board.on_confirmed(event.incident)

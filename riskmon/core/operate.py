@@ -32,6 +32,7 @@ from riskmon.core.decisions import (
 )
 from riskmon.core.events import Operate
 from riskmon.core.limits.limit import Limit, StateLimit, Unmeasured
+from riskmon.core.scopes import Scope
 from riskmon.core.topics import EQUITY
 from riskmon.core.unknown import Unknown
 
@@ -80,7 +81,7 @@ def operate(board: Board, book: Portfolio, call: Operate) -> OperateAnswer:
     answer = replace(
         answer,
         generation=board.state.generation,
-        level=LEVEL_NAMES[board.levels.get(call.scope, 0)],
+        level=LEVEL_NAMES[board.levels.get(Scope(call.scope), 0)],
         breakers=convert([b.state for b in breakers], list[AddressedBreaker], from_attributes=True),
     )
     if not call.preview and (call.recorded or answer.status == 200):
@@ -108,7 +109,7 @@ def _record(board: Board, call: Operate, answer: OperateAnswer) -> None:
         Record(
             id=board.state.next_operation_id(),
             kind="operation",
-            at_ns=board.wall_ns,
+            at_ns=board.clock.instant.wall_ns,
             scope=call.scope,
             limit=call.limit,
             generation=answer.generation,
@@ -125,15 +126,15 @@ def _record(board: Board, call: Operate, answer: OperateAnswer) -> None:
 
 
 def _addressed(board: Board, call: Operate) -> list[Breaker[Limit]]:
-    scopes = board.state.scopes
-    if call.scope not in scopes:
+    scopes, scope = board.state.scopes, Scope(call.scope)
+    if scope not in scopes:
         raise _RefusedError(f"no scope {call.scope!r}", 404, near=_near(call.scope, scopes))
     if call.action in ("freeze", "trip") and call.limit in (None, MANUAL):
-        if call.preview and board.find(MANUAL, call.scope) is None:
-            rule, state = WITHOUT_LIMIT[MANUAL], BreakerState(MANUAL, call.scope)
-            return [Breaker(rule, Unmeasured(rule.params, call.scope), state, board)]
-        return [board.without_limit(MANUAL, call.scope)]
-    here = board.by_scope.get(call.scope, [])
+        if call.preview and board.find(MANUAL, scope) is None:
+            rule, state = WITHOUT_LIMIT[MANUAL], BreakerState(MANUAL, scope)
+            return [Breaker(rule, Unmeasured(rule.params, scope), state, board)]
+        return [board.without_limit(MANUAL, scope)]
+    here = board.by_scope.get(scope, [])
     if call.limit is None:
         return [breaker for breaker in here if _concerns(call.action, breaker)]
     found = [breaker for breaker in here if breaker.rule.name == call.limit]

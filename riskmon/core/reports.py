@@ -19,8 +19,9 @@ from riskmon.core.breakers.observers import is_run, observe, probe
 from riskmon.core.config import EngineConfig
 from riskmon.core.limits.facts import EdgeReport, Facts
 from riskmon.core.limits.limit import Sample
+from riskmon.core.scopes import ACCOUNT, Scope, strategy_scope, symbol_scope, venue_scope
 from riskmon.core.state import State
-from riskmon.core.topics import EDGE, EVENTS, HEARTBEAT, subject
+from riskmon.core.topics import Subject, edge_topic, events_topic, heartbeat_topic
 
 REGISTERED = 4  # a new scope is as much work as so many events
 
@@ -35,11 +36,11 @@ class ReportedEvents:
     def __init__(self, state: State, config: EngineConfig, board: Board, facts: Facts) -> None:
         self.state = state
         self._config = config
-        self._board, self._facts = board, facts
+        self._board, self._facts, self._clock = board, facts, facts.clock
         self._book, self._orders, self._cancels = facts.book, facts.orders, board.cancels
         self.registered = 0  # work of the scopes that were registered since it was set to 0
         # Whether a limit depends on every event of its venue.
-        self._any_staleness = any(subject(topic) == EVENTS for topic in board.watching)
+        self._any_staleness = any(one.subject is Subject.EVENTS for one in board.watching)
         self.handlers: dict[type[ev.Event], Handler] = {
             ev.Latency: self.on_latency,
             ev.Error: self.on_latency,
@@ -58,16 +59,16 @@ class ReportedEvents:
 
     # -- what every report does -------------------------------------------------------------------
 
-    def register(self, scope: str) -> None:
+    def register(self, scope: Scope) -> None:
         """Register a scope when an event first names it, and the account with it."""
         scopes = self.state.board.scopes
         if not scopes.get(scope):
-            if scope != "account":
-                self.register("account")
+            if scope != ACCOUNT:
+                self.register(ACCOUNT)
             self.registered += REGISTERED
             topics = self._board.register(scope)
             self._book.dirty.update(dict.fromkeys(topics, True))
-            if any(subject(topic) == EVENTS for topic in topics):
+            if any(one.subject is Subject.EVENTS for one in topics):
                 self._any_staleness = True
 
     def _record(self, venue: str, stream: str, strategy: str | None = None) -> None:
@@ -75,38 +76,38 @@ class ReportedEvents:
         streams = self.state.last_event_ns.get(venue)
         if streams is None:
             streams = self.state.last_event_ns[venue] = {}
-            self.register("venue:" + venue)
-        streams[stream] = self.state.now_ns
+            self.register(venue_scope(venue))
+        streams[stream] = self._clock.instant.now_ns
         if strategy is not None:
-            self.register("strategy:" + strategy)
+            self.register(strategy_scope(strategy))
         if self._any_staleness:
-            self._book.dirty[f"{EVENTS}:{venue}"] = True
+            self._book.dirty[events_topic(venue)] = True
 
     def _is_late(self, at: datetime) -> bool:
         """Whether it happened too long ago to be a sample of now."""
-        return self.state.wall_ns - ev.datetime_ns(at) > LATE_NS
+        return self._clock.instant.wall_ns - ev.datetime_ns(at) > LATE_NS
 
     def _is_new(self, key: str) -> bool:
         """Whether a fact is reported for the first time; duplicates are counted."""
-        new = self.state.seen.is_new(key, self.state.now_ns)
+        new = self.state.seen.is_new(key, self._clock.instant.now_ns)
         if not new:
             self.state.duplicates_total += 1
         return new
 
-    def _observe(self, sample: Sample, scope: str) -> None:
+    def _observe(self, sample: Sample, scope: Scope) -> None:
         """Deliver a sample to the limits over a scope that read it."""
         board = self._board
         breakers = board.observers.of(type(sample), scope)
         if breakers:
             if board.half_open:
                 probe(breakers, sample)
-            observe(breakers, sample, board.now_ns)
+            observe(breakers, sample, self._clock.instant.now_ns)
 
     def _observe_closes(self) -> None:
         positions = self._book.positions
         closes, positions.closes = positions.closes, []
         for close in closes:
-            self._observe(close, "strategy:" + close.strategy)
+            self._observe(close, strategy_scope(close.strategy))
 
     # -- one type each ----------------------------------------------------------------------------
 
@@ -121,14 +122,14 @@ class ReportedEvents:
             by_venue.setdefault(event.venue, []).append(event)
         for venue in by_venue:
             self._record(venue, "latency")
-        self._board.observers.observe_run(run, by_venue, self._board.now_ns)
+        self._board.observers.observe_run(run, by_venue, self._clock.instant.now_ns)
 
     def on_latency(self, event: ev.Latency | ev.Error) -> None:
         stream = "latency" if isinstance(event, ev.Latency) else "error"
         self._record(event.venue, stream, event.strategy)
         if event.at is not None and self._is_late(event.at):
             return
-        scope = "venue:" + event.venue
+        scope = venue_scope(event.venue)
         if event.operation != ev.PROBE:
             self._observe(event, scope)
         else:
@@ -145,7 +146,7 @@ class ReportedEvents:
     def on_price(self, event: ev.Price) -> None:
         if event.venue is not None:
             self._record(event.venue, "price")
-        scope = "symbol:" + event.symbol
+        scope = symbol_scope(event.symbol)
         self.register(scope)
         self._book.on_price(event)
         if event.at is None or not self._is_late(event.at):
@@ -153,7 +154,7 @@ class ReportedEvents:
 
     def on_fill(self, event: ev.Fill) -> None:
         self._record(event.venue, "fill", event.strategy)
-        symbol = "symbol:" + event.symbol
+        symbol = symbol_scope(event.symbol)
         if not self.state.board.scopes.get(symbol):
             self.register(symbol)
         if not self._is_new(f"fill|{event.venue}|{event.symbol}|{event.side}|{event.id}"):
@@ -162,23 +163,23 @@ class ReportedEvents:
         if event.order_id is not None:
             self._orders.on_fill(event)
         if event.at is None or not self._is_late(event.at):
-            self._observe(event, "venue:" + event.venue)
+            self._observe(event, venue_scope(event.venue))
             self._observe(event, symbol)
         if self._book.positions.closes:
             self._observe_closes()
 
     def on_order(self, event: ev.Order) -> None:
         self._record(event.venue, "order", event.strategy)
-        self.register("symbol:" + event.symbol)
+        self.register(symbol_scope(event.symbol))
         self._orders.on_order(event)
 
     def on_position(self, event: ev.Position) -> None:
         self._record(event.venue, "position")
-        self.register("symbol:" + event.symbol)
+        self.register(symbol_scope(event.symbol))
         self._book.on_position(event)
 
     def on_pnl(self, event: ev.Pnl) -> None:
-        self.register("account" if event.strategy is None else "strategy:" + event.strategy)
+        self.register(ACCOUNT if event.strategy is None else strategy_scope(event.strategy))
         if self._is_new(f"pnl|{event.id}"):
             self._book.on_pnl(event)
             self._observe_closes()
@@ -193,18 +194,18 @@ class ReportedEvents:
     def on_edge(self, event: ev.Edge) -> None:
         """An expected edge: each of a batch is one evaluation, as each sample of a window."""
         strategy, state = event.strategy or "", self.state
-        self.register("strategy:" + strategy if strategy else "account")
-        state.edges[strategy] = EdgeReport(event.bps, state.now_ns, state.wall_ns)
-        topic = f"{EDGE}:{strategy}"
-        self._book.dirty.pop(topic, None)
-        for breaker in self._board.watching.get(topic, ()):
+        self.register(strategy_scope(strategy) if strategy else ACCOUNT)
+        state.edges[strategy] = EdgeReport(event.bps, *self._clock.instant)
+        edge = edge_topic(strategy)
+        self._book.dirty.pop(edge, None)
+        for breaker in self._board.watching.get(edge, ()):
             breaker.evaluate(self._facts)
 
     def on_open_orders(self, event: ev.OpenOrders) -> None:
         """How many orders rest at a venue: none may confirm cancels."""
         self._record(event.venue, "open_orders")
         venues = self._config.portfolio.venues or self.state.last_event_ns
-        for incident in self._cancels.on_open_orders(event, self.state.wall_ns, venues):
+        for incident in self._cancels.on_open_orders(event, venues):
             self._board.on_confirmed(incident)
 
     def on_heartbeat(self, event: ev.Heartbeat) -> None:
@@ -216,5 +217,5 @@ class ReportedEvents:
             if event.final:
                 self.state.last_heartbeat_ns.pop(event.strategy, None)
             else:
-                self.state.last_heartbeat_ns[event.strategy] = self.state.now_ns
-            self._book.dirty[f"{HEARTBEAT}:{event.strategy}"] = True
+                self.state.last_heartbeat_ns[event.strategy] = self._clock.instant.now_ns
+            self._book.dirty[heartbeat_topic(event.strategy)] = True

@@ -20,7 +20,8 @@ from riskmon.core.breakers.cancels import Incident
 from riskmon.core.breakers.state import BoardState
 from riskmon.core.config import EngineConfig, dump, load
 from riskmon.core.limits.facts import EdgeReport
-from riskmon.core.timers import TimerKey
+from riskmon.core.scopes import venue_scope
+from riskmon.core.timers import StoredKey
 from riskmon.core.version import STATE_VERSION, refuse_newer
 
 
@@ -34,7 +35,7 @@ class State(Struct, forbid_unknown_fields=True):
     portfolio: PortfolioState = field(default_factory=PortfolioState)
     incidents: dict[str, Incident] = field(default_factory=dict)
     measures: Measures = field(default_factory=dict)  # of a snapshot; breakers hold those of now
-    timers: dict[TimerKey, int] = field(default_factory=dict)
+    timers: dict[StoredKey, int] = field(default_factory=dict)
     seen: Seen = field(default_factory=Seen)
     # Venue -> type of event -> time.
     last_event_ns: dict[str, dict[str, int]] = field(default_factory=dict, name="heard_ns")
@@ -78,6 +79,6 @@ def _name_scopes(state: State) -> None:
     for limit, measures in state.measures.items():
         scopes = state.board.breakers.get(limit, {})  # none, while the limit is disabled
         for name in [name for name in measures if name not in scopes]:
-            venue = f"venue:{name}"
+            venue = venue_scope(name)
             if venue in state.board.scopes:
                 measures[venue] = measures.pop(name)

@@ -1,27 +1,72 @@
-"""The names of what state limits depend on: a topic changes, and its limits are evaluated.
-
-A topic is a subject, alone or with a name: ``equity``, ``symbol:BTC/USDT``.
-"""
+"""What state limits depend on: a topic changes, and the limits that depend on it are evaluated."""
 
 from __future__ import annotations
 
-EQUITY = "equity"  # of the account
-EXPOSURE = "exposure"  # of all symbols
-VENUE_EQUITY = "venue_equity"
-SYMBOL = "symbol"  # its position
-STRATEGY = "strategy"  # its P&L
-EDGE = "edge"  # the last edge of a strategy, or with an empty name of the account
-EVENTS = "events"  # the events of a venue
-HEARTBEAT = "heartbeat"  # of a strategy
+from enum import StrEnum
+from functools import lru_cache
+from typing import NamedTuple
 
-SUBJECTS = frozenset({EQUITY, EXPOSURE, VENUE_EQUITY, SYMBOL, STRATEGY, EDGE, EVENTS, HEARTBEAT})
+from riskmon.core.scopes import NAMES
 
 
-def subject(topic: str) -> str:
-    """The subject of a topic."""
-    return topic.partition(":")[0]
+class Subject(StrEnum):
+    """What changed."""
+
+    EQUITY = "equity"  # of the account
+    EXPOSURE = "exposure"  # of all symbols
+    VENUE_EQUITY = "venue_equity"
+    SYMBOL = "symbol"  # its position
+    STRATEGY = "strategy"  # its P&L
+    EDGE = "edge"  # the last edge of a strategy, or with an empty name of the account
+    EVENTS = "events"  # the events of a venue
+    HEARTBEAT = "heartbeat"  # of a strategy
 
 
-def scope_name(scope: str) -> str:
-    """The name in a scope: ``kraken`` of ``venue:kraken``, empty for the account."""
-    return scope.partition(":")[2]
+class Topic(NamedTuple):
+    """A subject, and the name of the one that it is about; empty: the account."""
+
+    subject: Subject
+    name: str = ""
+
+
+EQUITY = Topic(Subject.EQUITY)
+EXPOSURE = Topic(Subject.EXPOSURE)
+
+
+# Nearly every event names one of the following; each is made once.
+
+
+@lru_cache(maxsize=NAMES)
+def venue_equity_topic(venue: str) -> Topic:
+    """The equity of a venue."""
+    return Topic(Subject.VENUE_EQUITY, venue)
+
+
+@lru_cache(maxsize=NAMES)
+def symbol_topic(symbol: str) -> Topic:
+    """The position in a symbol."""
+    return Topic(Subject.SYMBOL, symbol)
+
+
+@lru_cache(maxsize=NAMES)
+def strategy_topic(strategy: str) -> Topic:
+    """The P&L of a strategy."""
+    return Topic(Subject.STRATEGY, strategy)
+
+
+@lru_cache(maxsize=NAMES)
+def edge_topic(strategy: str) -> Topic:
+    """The last edge of a strategy, or with an empty name of the account."""
+    return Topic(Subject.EDGE, strategy)
+
+
+@lru_cache(maxsize=NAMES)
+def events_topic(venue: str) -> Topic:
+    """The events of a venue."""
+    return Topic(Subject.EVENTS, venue)
+
+
+@lru_cache(maxsize=NAMES)
+def heartbeat_topic(strategy: str) -> Topic:
+    """The heartbeats of a strategy."""
+    return Topic(Subject.HEARTBEAT, strategy)

@@ -30,8 +30,8 @@ from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.latency import LatencyP99Limit
 from riskmon.core.limits.limit import Limit, StateLimit
 from riskmon.core.limits.windows import Statistics, statistics
+from riskmon.core.scopes import ACCOUNT, name_of
 from riskmon.core.state import State
-from riskmon.core.topics import scope_name
 from riskmon.core.unknown import Unknown
 
 
@@ -188,8 +188,8 @@ def view(config: EngineConfig, state: State, board: Board, facts: Facts, cancels
     return View(
         account=config.account,
         generation=board.state.generation,
-        at_ns=facts.wall_ns,
-        level=LEVEL_NAMES[board.levels.get("account", 0)],
+        at_ns=facts.clock.instant.wall_ns,
+        level=LEVEL_NAMES[board.levels.get(ACCOUNT, 0)],
         levels={scope: LEVEL_NAMES[level] for scope, level in board.levels.items()},
         breakers=[_breaker(board, breaker, facts, cancels) for breaker in breakers],
         latency=list(_latency(breakers, facts.now_ns)),
@@ -217,7 +217,7 @@ def view(config: EngineConfig, state: State, board: Board, facts: Facts, cancels
         freeze_total=dict(board.state.freeze_total),
         freeze_active={
             scope: any(one.state.state == "frozen" for one in board.by_scope.get(scope, ()))
-            for scope in board.levels
+            for scope in board.state.scopes
         },
         orders_checked=dict(state.checked),
         orders_blocked=dict(state.blocked),
@@ -228,7 +228,8 @@ def view(config: EngineConfig, state: State, board: Board, facts: Facts, cancels
 def _breaker(board: Board, breaker: Breaker[Limit], facts: Facts, cancels: Cancels) -> BreakerView:
     value = _value(breaker, facts)
     rule, state = breaker.rule, breaker.state
-    to_wall_ns = board.wall_ns - board.now_ns
+    now_ns, wall_ns = board.clock.instant
+    to_wall_ns = wall_ns - now_ns
     return BreakerView(
         limit=rule.name,
         kind=rule.kind,
@@ -287,7 +288,7 @@ def _latency(breakers: Iterable[Breaker[Limit]], now_ns: int) -> Iterator[Latenc
         limit = breaker.limit
         if isinstance(limit, LatencyP99Limit) and (samples := limit.measure.values_at(now_ns)):
             yield LatencyView(
-                venue=scope_name(breaker.state.scope),
+                venue=name_of(breaker.state.scope),
                 operation=limit.operation,
                 limit=breaker.rule.name,
                 **asdict(statistics(samples)),

@@ -217,16 +217,16 @@ class Sequencer:
         while work > 0 and room > 0 and (request := self._next(turn, now_ns)) is not None:
             turn.requests.append(request)
             room -= len(request.encoded)
-            instant = self.engine.begin(request.events, now_ns=now_ns, wall_ns=wall_ns)
+            step = self.engine.begin(request.events, now_ns=now_ns, wall_ns=wall_ns)
             try:
-                while (outcome := instant.advance(work)) is None:
+                while (outcome := step.advance(work)) is None:
                     yield
                     work = PIECE_WORK
             except TooManyScopes as refusal:
                 self._refuse(turn, refusal)
                 continue
             finally:
-                work -= instant.work
+                work -= step.work
             request.outcome = outcome
             self._seq += 1
             turn.commit.entries.append(

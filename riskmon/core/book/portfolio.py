@@ -32,6 +32,8 @@ from riskmon.core.book.state import PortfolioState
 from riskmon.core.book.tracks import Best, Point, Tracks
 from riskmon.core.book.venues import Venue, Venues
 from riskmon.core.book.worths import EARLY_MAX, Arm, Worths
+from riskmon.core.timers import Timer, TimerHandler, TimerKey
+from riskmon.core.topics import EQUITY, Topic
 from riskmon.core.unknown import Unknown
 
 _UNLIMITED = 1 << 62
@@ -45,7 +47,7 @@ class Portfolio:
         self.state = state
         self.config = config
         self.reference = config.reference
-        self.dirty: dict[str, bool] = {}  # topics that changed; the engine empties it
+        self.dirty: dict[Topic, bool] = {}  # topics that changed; the engine empties it
         self.prices = Prices(state.prices, config)
         self.worths = Worths(state.worth, self.prices, arm, config.dust, self._on_worth)
         self.worths.attach(state.flows)
@@ -122,7 +124,7 @@ class Portfolio:
     def expand(self) -> None:
         """Mark the assets that are priced through one with a new price."""
         if self.worths.spread and self.worths.expand():
-            self.dirty["equity"] = True
+            self.dirty[EQUITY] = True
 
     def _take_capital(self) -> None:
         state, configured = self.state, self.config.initial_capital
@@ -189,7 +191,7 @@ class Portfolio:
             state.peak, state.settled_unit_value = Best(1.0), 1.0
             state.capital_wall_ns = self.wall_ns
             self.tracks.restart("account")
-        self.dirty["equity"] = True  # without settled equity, a tripped limit trips again
+        self.dirty[EQUITY] = True  # without settled equity, a tripped limit trips again
 
     def follow(self, used: set[tuple[str, str]]) -> None:
         """Start and stop what limits use, by (kind of scope, period)."""
@@ -218,7 +220,7 @@ class Portfolio:
         enters = self._may_price_left_out(symbol)
         base = self.prices.record(symbol, venue, event.price, at_ns)
         if base is not None and self.worths.on_price(base):
-            self.dirty["equity"] = True
+            self.dirty[EQUITY] = True
         if enters:  # as a flow, at the unit value before it: the engine derives at once
             self.positions.on_price(symbol)
             self.enters = True
@@ -244,7 +246,7 @@ class Portfolio:
             self._entering += entering
         self.venues.revalue(asset, None if entering is None else worth)
         self.positions.on_worth(asset)
-        self.dirty["equity"] = True
+        self.dirty[EQUITY] = True
 
     # -- balances ---------------------------------------------------------------------------------
 
@@ -270,7 +272,7 @@ class Portfolio:
         if worth is None:
             worth = self.prices.last(event.asset)  # expired, and better than none
         venue = self.state.venues.venues.get(event.venue)
-        self.dirty["equity"] = True
+        self.dirty[EQUITY] = True
         if event.asset in self.config.ignore:
             return
         wall_ns = self._wall_of(event)
@@ -342,21 +344,37 @@ class Portfolio:
     def on_pnl(self, event: ev.Pnl) -> None:
         """Add P&L that was realised elsewhere."""
         self.positions.on_pnl(event)
-        self.dirty["equity"] = True
+        self.dirty[EQUITY] = True
 
     # -- time -------------------------------------------------------------------------------------
 
-    def on_timer(self, what: str, name: str) -> Iterator[int]:
+    def timer_handlers(self) -> dict[Timer, TimerHandler]:
+        """What is done when a timer of the book is due."""
+        return dict.fromkeys(
+            (
+                Timer.PRICE,
+                Timer.MARK,
+                Timer.SETTLE,
+                Timer.AWAITED,
+                Timer.STALE,
+                Timer.UNPRICED,
+                Timer.KNOWN,
+            ),
+            self._on_timer,
+        )
+
+    def _on_timer(self, key: TimerKey) -> Iterator[int]:
         """Apply a timer: a value expired, or a venue paused; yield the work of each piece."""
-        if what == "price":
+        kind, name, _ = key
+        if kind is Timer.PRICE:
             self.worths.on_timer(name)
-        elif what == "mark":
+        elif kind is Timer.MARK:
             self.positions.on_timer(name)
-        elif what in ("settle", "awaited", "stale"):
-            yield from self.venues.on_timer(what, name)
-        elif what == "unpriced":
+        elif kind is Timer.UNPRICED:
             self.venues.leave_out(name)
-        self.dirty["equity"] = True
+        elif kind is not Timer.KNOWN:
+            yield from self.venues.on_timer(kind, name)
+        self.dirty[EQUITY] = True
 
     # -- equity -----------------------------------------------------------------------------------
 

@@ -28,6 +28,15 @@ from riskmon.core.book.instruments import Instrument, instrument
 from riskmon.core.book.ledger import Ledger
 from riskmon.core.book.prices import Prices
 from riskmon.core.book.worths import Worths
+from riskmon.core.timers import Timer, timer_key
+from riskmon.core.topics import (
+    EQUITY,
+    EXPOSURE,
+    Topic,
+    strategy_topic,
+    symbol_topic,
+    venue_equity_topic,
+)
 from riskmon.core.unknown import Unknown
 
 # A quantity this small relative to the last change is the rounding of binary floats, not a
@@ -174,7 +183,7 @@ class Positions:
         state: PositionsState,
         config: PortfolioConfig,
         worths: Worths,
-        dirty: dict[str, bool],
+        dirty: dict[Topic, bool],
         credit_venue: Callable[[str, str, float], None],
     ) -> None:
         self.state = state
@@ -269,7 +278,7 @@ class Positions:
         if event.strategy:
             self._worths.credit(self.strategy(event.strategy), self.reference, amount)
             self.closes.append(Close(event.strategy, amount))
-            self._dirty["strategy:" + event.strategy] = True
+            self._dirty[strategy_topic(event.strategy)] = True
 
     def on_price(self, symbol: str) -> None:
         """Mark a symbol with a new mark as stale."""
@@ -287,11 +296,11 @@ class Positions:
             self._mark_stale(symbol)
         for name, ledger in self.state.strategies.items():
             if asset in ledger.amounts:
-                self._dirty["strategy:" + name] = True
+                self._dirty[strategy_topic(name)] = True
 
     def _mark_stale(self, symbol: str) -> None:
         self.stale[symbol] = True
-        self._dirty["equity"] = True
+        self._dirty[EQUITY] = True
 
     # -- positions and ledgers --------------------------------------------------------------------
 
@@ -390,7 +399,7 @@ class Positions:
             notionals.append(position.notional)
             unpriced += notional is None
         self.exposures.update(symbol, Exposure(_total(quantities), _total(notionals), unpriced))
-        self._dirty["symbol:" + symbol] = self._dirty["exposure"] = True
+        self._dirty[symbol_topic(symbol)] = self._dirty[EXPOSURE] = True
         self._resized.pop(symbol, None)
         self._worths.early_left -= len(quantities)
 
@@ -404,7 +413,7 @@ class Positions:
             armed_ns = self._armed_ns.get(position.symbol)
             if armed_ns is None or old_ns < armed_ns:
                 self._armed_ns[position.symbol] = old_ns
-                self._arm(("mark", position.symbol, ""), old_ns)
+                self._arm(timer_key(Timer.MARK, position.symbol), old_ns)
         return mark.price
 
     def _compute_gain(
@@ -424,12 +433,12 @@ class Positions:
             if ledger is self.state.unrealised:
                 self._credit_venue(position.venue, what.settle, change)
         if position.strategy:
-            self._dirty["strategy:" + position.strategy] = True
+            self._dirty[strategy_topic(position.strategy)] = True
 
     def _note_mark(self, key: str, position: BookPosition, *, known: bool) -> None:
         unmarked = self.state.unmarked
         if not position.strategy and (key in unmarked) is known:
-            self._dirty["venue_equity:" + position.venue] = True
+            self._dirty[venue_equity_topic(position.venue)] = True
         if position.strategy:
             if known and position.strategy not in self.state.strategies_unmarked:
                 return

@@ -17,6 +17,7 @@ from msgspec import Struct, field
 
 from riskmon.core import events as ev
 from riskmon.core.book.money import Sum
+from riskmon.core.timers import Timer, TimerKey, timer_key
 
 _USED_UP = 1e-9  # of its quantity: a smaller rest is the rounding of floats
 
@@ -63,7 +64,7 @@ class Reservations:
         self,
         state: ReservationsState,
         ttl_ns: int,
-        arm: Callable[[tuple[str, str, str], int], None],
+        arm: Callable[[TimerKey, int], None],
     ) -> None:
         self.state = state
         self.ttl_ns = ttl_ns
@@ -92,7 +93,7 @@ class Reservations:
         self._waiting_orders.append((now_ns, name))
         self._count(reservation, reservation.left, 1)
         if len(self._waiting_orders) == 1:  # else the timer of the oldest is armed
-            self.arm(("reserve", "", ""), now_ns + self.ttl_ns)
+            self.arm(timer_key(Timer.RESERVATION), now_ns + self.ttl_ns)
 
     def release(self, name: str) -> None:
         """End the reservation of an order."""
@@ -158,7 +159,7 @@ class Reservations:
             at_ns, name = waiting[0]
             if unconfirmed_ns.get(name) == at_ns:
                 if now_ns < at_ns + self.ttl_ns:
-                    self.arm(("reserve", "", ""), at_ns + self.ttl_ns)
+                    self.arm(timer_key(Timer.RESERVATION), at_ns + self.ttl_ns)
                     break
                 self.release(name)
             waiting.popleft()

@@ -18,6 +18,8 @@ from riskmon.core.book.instruments import Instrument
 from riskmon.core.book.ledger import Ledger
 from riskmon.core.book.money import Sum
 from riskmon.core.book.worths import Worths
+from riskmon.core.timers import Timer, timer_key
+from riskmon.core.topics import EQUITY, Topic, venue_equity_topic
 from riskmon.core.unknown import Unknown
 
 ZEROS_OF_ONE = 16  # assets of 0 that are as much work as one with a balance
@@ -75,7 +77,7 @@ class Venues:
         state: VenuesState,
         config: PortfolioConfig,
         worths: Worths,
-        dirty: dict[str, bool],
+        dirty: dict[Topic, bool],
         *,
         on_top_at: OnTop,
         entered: Callable[[float], None],
@@ -154,7 +156,7 @@ class Venues:
         latest_ns = venue.unsettled_since_ns + SETTLE_LATEST_NS
         quiet_ns = latest_ns if venue.awaited else self.now_ns + SETTLE_QUIET_NS
         venue.settle_ns = min(quiet_ns, latest_ns)
-        self._arm(("settle", event.venue, ""), venue.settle_ns)
+        self._arm(timer_key(Timer.SETTLE, event.venue), venue.settle_ns)
         self._set_balance(venue, event.asset, event.free, event.locked, wall_ns)
         self._reported(event.venue, venue)
 
@@ -187,7 +189,7 @@ class Venues:
         until_ns = self.now_ns + SETTLE_LATEST_NS
         if venue.awaited_until_ns != until_ns:
             venue.awaited_until_ns = until_ns
-            self._arm(("awaited", name, ""), until_ns)
+            self._arm(timer_key(Timer.AWAITED, name), until_ns)
 
     def move(self, name: str, asset: str, amount: float, wall_ns: int) -> bool:
         """Add a flow that is later than the balance to it; return whether it was."""
@@ -203,22 +205,22 @@ class Venues:
         self.touch(name)
         return True
 
-    def on_timer(self, what: str, name: str) -> Iterator[int]:
+    def on_timer(self, what: Timer, name: str) -> Iterator[int]:
         """Apply a timer: a venue paused, or its report expired; yield the work of each piece."""
         venue = self.state.venues[name]
         # A timer keeps the earliest time that it was armed for; a later report moved the due time.
-        if what == "settle" and venue.unsettled_since_ns is not None:
+        if what is Timer.SETTLE and venue.unsettled_since_ns is not None:
             due_ns = venue.settle_ns
-        elif what == "awaited" and venue.awaited:
+        elif what is Timer.AWAITED and venue.awaited:
             due_ns = venue.awaited_until_ns
         else:
             due_ns = venue.at_ns + self.age_ns + 1
         self.touch(name)
         if self.now_ns < due_ns:
-            self._arm((what, name, ""), due_ns)
-        elif what == "settle":
+            self._arm(timer_key(what, name), due_ns)
+        elif what is Timer.SETTLE:
             yield from self._settle(venue)
-        elif what == "awaited":
+        elif what is Timer.AWAITED:
             venue.awaited.clear()
 
     def _venue(self, name: str) -> Venue:
@@ -257,21 +259,21 @@ class Venues:
             state.unpriced_since_ns.pop(asset, None)
         elif asset not in state.unpriced_since_ns and asset not in state.left_out:
             state.unpriced_since_ns[asset] = self.now_ns
-            self._arm(("unpriced", asset, ""), self.now_ns + self.grace_ns)
+            self._arm(timer_key(Timer.UNPRICED, asset), self.now_ns + self.grace_ns)
 
     def _reported(self, name: str, venue: Venue) -> None:
         venue.at_ns = self.now_ns
-        self._arm(("stale", name, ""), self.now_ns + self.age_ns + 1)
+        self._arm(timer_key(Timer.STALE, name), self.now_ns + self.age_ns + 1)
         if self.state.first_balance_ns is None:
             self.state.first_balance_ns = self.now_ns
-            self._arm(("complete", "", ""), self.now_ns + self.grace_ns)
-        self._dirty["equity"] = True
+            self._arm(timer_key(Timer.KNOWN), self.now_ns + self.grace_ns)
+        self._dirty[EQUITY] = True
         self.touch(name)
 
     def _settle(self, venue: Venue) -> Iterator[int]:
         venue.unsettled_since_ns = None
         venue.awaited.clear()
-        self._dirty["equity"] = True
+        self._dirty[EQUITY] = True
         if not venue.counted:
             yield from self._enter(venue)
 
@@ -350,4 +352,4 @@ class Venues:
     def touch(self, name: str) -> None:
         """Mark the equity of a venue as changed."""
         if self.each:
-            self._dirty["venue_equity:" + name] = True
+            self._dirty[venue_equity_topic(name)] = True

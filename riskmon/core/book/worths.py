@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 
 from riskmon.core.book.ledger import Ledger
 from riskmon.core.book.prices import Prices
+from riskmon.core.timers import Timer, TimerKey, timer_key
 
-Arm = Callable[[tuple[str, str, str], int], None]
+Arm = Callable[[TimerKey, int], None]
 Moved = Callable[[str, float | None], None]
 
 AT_ONCE = 16  # assets
@@ -173,4 +174,4 @@ class Worths:
         armed_ns = self._armed_ns.get(asset)
         if (armed_ns is None or old_ns < armed_ns) and asset not in self.prices.fixed:
             self._armed_ns[asset] = old_ns
-            self.arm(("price", asset, ""), old_ns)
+            self.arm(timer_key(Timer.PRICE, asset), old_ns)

@@ -20,23 +20,17 @@ from riskmon.core.breakers.observers import Observers
 from riskmon.core.breakers.rules import WITHOUT_LIMIT, Rule, removed, rule_of
 from riskmon.core.breakers.state import BoardState, BreakerState
 from riskmon.core.breakers.transitions import Cause
+from riskmon.core.clock import Clock
 from riskmon.core.config import EngineConfig
 from riskmon.core.decisions import ALLOW, Decision, StateName, Violation
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import Limit, OrderLimit, SampleLimit, SizeLimit, StateLimit
-from riskmon.core.timers import (
-    CHANGE,
-    GRACE,
-    PROBATION,
-    RECHECK,
-    RECOVERY,
-    SCHEDULE,
-    TimerKey,
-    Timers,
-)
+from riskmon.core.scopes import ACCOUNT, Scope, ScopeKind, kind_of
+from riskmon.core.timers import Timer, TimerHandler, TimerKey, Timers
+from riskmon.core.topics import Topic
 
 # What each limit keeps of each scope's samples or orders, encoded.
-Measures = dict[str, dict[str, msgspec.Raw]]
+Measures = dict[str, dict[Scope, msgspec.Raw]]
 
 
 class Board:
@@ -51,33 +45,33 @@ class Board:
         timers: Timers,
         cancels: Cancels,
         emit: Callable[[Decision], None],
-        now_ns: int,
-        wall_ns: int,
+        clock: Clock,
     ) -> None:
         self.state = state
         self.timers, self.cancels = timers, cancels
         self.emit = emit
-        self.now_ns, self.wall_ns = now_ns, wall_ns
+        self.clock = clock
         self.grace_ns = int(config.portfolio.unknown_grace * 1e9)
         self.calendar = Calendar(config.portfolio.timezone, config.portfolio.day_start)
         self.rules = {limit.name: rule_of(limit) for limit in config.limits if limit.params.enabled}
-        self._rules_per: dict[str, list[Rule]] = {}  # kind of scope -> the rules over each
+        self._rules_per: dict[ScopeKind, list[Rule]] = {}  # kind of scope -> the rules over each
         for rule in self.rules.values():
             self._rules_per.setdefault(rule.params.per, []).append(rule)
         self._bounds = Bounds(state.bounds, self.rules.values(), config.portfolio.timezone)
         self._measures = measures  # of the limits that are not made yet, or disabled
-        self._levels: dict[str, int] = {}
+        self._levels: dict[str, int] = {}  # by scope
         self._levels_version = 0
-        self.stale_levels: dict[str, None] = {}  # scopes
-        self._breakers: dict[tuple[str, str], Breaker[Limit]] = {}  # by limit and scope
-        self.by_scope: dict[str, list[Breaker[Limit]]] = {}
+        self.stale_levels: dict[Scope, None] = {}
+        self._breakers: dict[tuple[str, Scope], Breaker[Limit]] = {}  # by limit and scope
+        self.by_scope: dict[Scope, list[Breaker[Limit]]] = {}
         self.half_open: dict[Breaker[Limit], None] = {}
         self.observers = Observers()
-        self.watching: dict[str, list[Breaker[StateLimit]]] = {}  # topic -> state limits
-        self.sizing: dict[str, list[Breaker[SizeLimit]]] = {}  # scope -> limits on sizes
-        self.ordering: dict[str, list[Breaker[OrderLimit]]] = {}  # scope -> limits on orders
-        # Those whose bound moved, or that are back in force: to be evaluated in this instant.
-        self.rechecks: dict[Breaker[Limit], None] = {}
+        self.watching: dict[Topic, list[Breaker[StateLimit]]] = {}
+        self.sizing: dict[Scope, list[Breaker[SizeLimit]]] = {}
+        self.ordering: dict[Scope, list[Breaker[OrderLimit]]] = {}
+        # To be evaluated in this instant, because the bound moved, the breaker is back in force, or
+        # the value lasts; false: which does not count as a breach.
+        self.rechecks: dict[Breaker[Limit], bool] = {}
         self._restore()
 
     def _restore(self) -> None:
@@ -85,7 +79,7 @@ class Board:
         for name, states in self.state.breakers.items():
             for scope, state in list(states.items()):
                 rule = self.rules.get(name)
-                if rule is not None and rule.params.per == scope.partition(":")[0]:
+                if rule is not None and rule.params.per == kind_of(scope):
                     continue  # it is made with its scope
                 if name in WITHOUT_LIMIT:
                     self._add(WITHOUT_LIMIT[name], state)
@@ -93,7 +87,7 @@ class Board:
                     del states[scope]
                 else:
                     self._add(removed(name), state)
-        for scope in self.state.scopes or {"account": 0}:
+        for scope in self.state.scopes or {ACCOUNT: 0}:
             self.register(scope, first=False)
 
     # -- breakers and scopes ----------------------------------------------------------------------
@@ -104,44 +98,44 @@ class Board:
             for scope in states:
                 yield self._breakers[name, scope]
 
-    def find(self, limit: str, scope: str) -> Breaker[Limit] | None:
+    def find(self, limit: str, scope: Scope) -> Breaker[Limit] | None:
         """The breaker of a limit over a scope, if there is one."""
         return self._breakers.get((limit, scope))
 
-    def without_limit(self, name: str, scope: str) -> Breaker[Limit]:
+    def without_limit(self, name: str, scope: Scope) -> Breaker[Limit]:
         """The breaker of a cause that no limit finds, made when it is first needed."""
         return self.find(name, scope) or self._make(WITHOUT_LIMIT[name], scope)
 
-    def register(self, scope: str, *, first: bool = True) -> list[str]:
+    def register(self, scope: Scope, *, first: bool = True) -> list[Topic]:
         """Give a scope its level and its breakers; ``first``: because an event named it.
 
         The topics that the state limits over it depend on.
         """
         self.state.scopes.setdefault(scope, 0)
         if first and not self.state.scopes[scope]:
-            self.state.scopes[scope] = self.now_ns
+            self.state.scopes[scope] = self.clock.instant.now_ns
         self.observers.register(scope)
-        topics: list[str] = []
-        for rule in self._rules_per.get(scope.partition(":")[0], ()):
+        topics: list[Topic] = []
+        for rule in self._rules_per.get(kind_of(scope), ()):
             breaker = self.find(rule.name, scope) or self._make(rule, scope)
             if isinstance(breaker.limit, StateLimit):
                 topics += breaker.limit.topics
         self.stale_levels[scope] = None
         return topics
 
-    def _make(self, rule: Rule, scope: str) -> Breaker[Limit]:
+    def _make(self, rule: Rule, scope: Scope) -> Breaker[Limit]:
         states = self.state.breakers.setdefault(rule.name, {})
         state = states.get(scope)
         if state is None:
             state = states[scope] = BreakerState(rule.name, scope)
-            state.since_ns, state.since_wall_ns = self.now_ns, self.wall_ns
+            state.since_ns, state.since_wall_ns = self.clock.instant
         return self._add(rule, state)
 
     def _add(self, rule: Rule, state: BreakerState) -> Breaker[Limit]:
         """Make a breaker and enter it where it is found."""
         scope, measure = state.scope, None
         if rule.measures is not None:
-            state.bound = self._bounds.of(rule, scope, self.wall_ns)
+            state.bound = self._bounds.of(rule, scope, self.clock.instant.wall_ns)
             state.blocking = state.blocking and rule.holds
             measure = self._measures.get(rule.name, {}).pop(scope, None)
         breaker = self._breaker(rule, rule.limit(scope, state.bound or 0.0, measure), state)
@@ -181,7 +175,7 @@ class Board:
         """Date the breakers that were made before there was a time."""
         for breaker in self:
             if not breaker.state.since_wall_ns:
-                breaker.state.since_ns, breaker.state.since_wall_ns = self.now_ns, self.wall_ns
+                breaker.state.since_ns, breaker.state.since_wall_ns = self.clock.instant
 
     def measures(self) -> Measures:
         """What the limits keep of their samples, disabled ones too, for a snapshot."""
@@ -195,29 +189,44 @@ class Board:
 
     # -- evaluation -------------------------------------------------------------------------------
 
-    def take_rechecks(self) -> list[Breaker[Limit]]:
-        """Those to be evaluated before the instant is over, each once."""
-        rechecks, self.rechecks = list(self.rechecks), {}
+    def take_rechecks(self) -> dict[Breaker[Limit], bool]:
+        """Those to be evaluated before the instant is over, and whether that counts as a breach."""
+        rechecks, self.rechecks = self.rechecks, {}
         return rechecks
 
-    def on_timer(self, key: TimerKey, facts: Facts) -> None:
-        """A timer of a breaker, of a probation or of the schedule is due."""
-        kind, limit, scope = key
-        breaker = self.find(limit, scope)
-        if kind == SCHEDULE:
-            self._arm_schedule()
-        elif kind == PROBATION:
-            self._end_probation(key)
-        elif breaker is None:
-            return
-        elif kind == GRACE:
-            breaker.on_grace_due()
-        elif kind == RECHECK:
-            breaker.on_recheck_due()
-        elif kind == RECOVERY:
-            breaker.on_recovery_due()
-        elif kind == CHANGE:
-            breaker.on_change_due(facts)
+    def pause_rows(self, known_ns: int) -> None:
+        """Riskmon starts, and no value was known after ``known_ns``."""
+        for breaker in self:
+            if breaker.state.past_since_ns is not None:
+                breaker.state.pause_row(known_ns)
+                breaker.state.past_since_ns = self.clock.instant.now_ns
+
+    def watch_lasting(self) -> None:
+        """After a reload: evaluate the breakers that wait for ``for``, which may be another."""
+        for breaker in self:
+            breaker.on_lasting_due()
+
+    def timer_handlers(self, facts: Facts) -> dict[Timer, TimerHandler]:
+        """What is done when a timer of a breaker, of a probation or of the schedule is due."""
+        return {
+            Timer.SCHEDULE: lambda key: self._arm_schedule(),
+            Timer.PROBATION: self._end_probation,
+            Timer.GRACE: self._of_breaker(lambda breaker: breaker.on_grace_due()),
+            Timer.RECHECK: self._of_breaker(lambda breaker: breaker.on_recheck_due()),
+            Timer.RECOVERY: self._of_breaker(lambda breaker: breaker.on_recovery_due()),
+            Timer.CHANGE: self._of_breaker(lambda breaker: breaker.on_change_due(facts)),
+            Timer.LASTING: self._of_breaker(lambda breaker: breaker.on_lasting_due()),
+        }
+
+    def _of_breaker(self, act: Callable[[Breaker[Limit]], None]) -> TimerHandler:
+        """The handler that acts on the breaker of a timer; none may be left."""
+
+        def handler(key: TimerKey) -> None:
+            breaker = self.find(key.name, key.scope)
+            if breaker is not None:
+                act(breaker)
+
+        return handler
 
     def on_confirmed(self, incident: str) -> None:
         """A cancel is confirmed: recover the breakers that waited for it."""
@@ -229,37 +238,39 @@ class Board:
 
     def follow_date(self) -> None:
         """Move the bounds that the time of day changes, if the date has left their time."""
-        if self._bounds.is_due(self.wall_ns):
+        if self._bounds.is_due(self.clock.instant.wall_ns):
             self.reschedule()
 
     def reschedule(self) -> None:
         """Set the bounds of this time of day."""
         self._rebind(self._bounds.scheduled)
-        self._bounds.move_on(self.wall_ns)
+        self._bounds.move_on(self.clock.instant.wall_ns)
         self._arm_schedule()
 
     def _arm_schedule(self) -> None:
         if self._bounds.scheduled:
-            wait_ns = max(1, self.state.bounds.until_wall_ns - self.wall_ns)
-            self.timers.arm((SCHEDULE, "", ""), self.now_ns + wait_ns)
+            now_ns, wall_ns = self.clock.instant
+            wait_ns = max(1, self.state.bounds.until_wall_ns - wall_ns)
+            self.timers.arm(TimerKey(Timer.SCHEDULE), now_ns + wait_ns)
 
     def _rebind(self, rules: Iterable[Rule]) -> None:
         for rule in rules:
             for scope in self.state.breakers.get(rule.name, {}):
                 breaker = self._breakers[rule.name, scope]
-                bound = self._bounds.of(rule, scope, self.wall_ns)
+                bound = self._bounds.of(rule, scope, self.clock.instant.wall_ns)
                 if breaker.rule is rule and breaker.rebind(bound):
-                    self.rechecks[breaker] = None
+                    self.rechecks[breaker] = True
 
     def _begin_probation(self, breaker: Breaker[Limit]) -> None:
         probation = breaker.rule.params.probation
         if probation is not None:
-            key = (PROBATION, breaker.rule.name, breaker.state.scope)
-            self.timers.arm(key, self._bounds.begin_probation(key, probation, self.now_ns))
+            key = TimerKey(Timer.PROBATION, breaker.rule.name, breaker.state.scope)
+            now_ns = self.clock.instant.now_ns
+            self.timers.arm(key, self._bounds.begin_probation(key, probation, now_ns))
             self._rebind(rule for rule in self.rules.values() if rule.is_size)
 
     def _end_probation(self, key: TimerKey) -> None:
-        due_ns = self._bounds.end_probation(key, self.now_ns)
+        due_ns = self._bounds.end_probation(key, self.clock.instant.now_ns)
         if due_ns is not None:
             self.timers.arm(key, due_ns)  # it was prolonged
         else:
@@ -297,11 +308,11 @@ class Board:
         stale = self.stale_levels
         if stale:
             self.stale_levels = {}
-            if "account" in stale and self._relevel("account", ALLOW):
+            if ACCOUNT in stale and self._relevel(ACCOUNT, ALLOW):
                 stale = dict.fromkeys(self.state.scopes)
-            account = self._levels.get("account", ALLOW)
+            account = self._levels.get(ACCOUNT, ALLOW)
             for scope in stale:
-                if scope != "account":
+                if scope != ACCOUNT:
                     self._relevel(scope, account)
         return self._levels
 
@@ -311,7 +322,7 @@ class Board:
         _ = self.levels
         return self._levels_version
 
-    def _relevel(self, scope: str, at_most: int) -> bool:
+    def _relevel(self, scope: Scope, at_most: int) -> bool:
         """Set the level of a scope; whether it changed."""
         level = min([at_most, *(breaker.level for breaker in self.by_scope.get(scope, ()))])
         if self._levels.get(scope) == level:
@@ -320,7 +331,7 @@ class Board:
         self._levels_version += 1
         return True
 
-    def violations(self, scopes: Iterable[str], below: int) -> list[Violation]:
+    def violations(self, scopes: Iterable[Scope], below: int) -> list[Violation]:
         """The breakers that hold ``scopes`` under the level ``below``."""
         return [
             breaker.violation()

@@ -14,6 +14,7 @@ from riskmon.core.breakers.rules import Rule
 from riskmon.core.breakers.state import BoundsState, OnProbation
 from riskmon.core.limits.policy import Probation
 from riskmon.core.limits.schedule import bound_at, next_change_ns
+from riskmon.core.scopes import Scope
 from riskmon.core.timers import NEVER_NS, TimerKey
 
 
@@ -25,7 +26,7 @@ class Bounds:
         self._zone = Zone(timezone)
         self.scheduled = [rule for rule in rules if rule.slots]
 
-    def of(self, rule: Rule, scope: str, wall_ns: int) -> float:
+    def of(self, rule: Rule, scope: Scope, wall_ns: int) -> float:
         """The bound that holds for a scope."""
         bound = rule.params.overrides.get(scope)
         if bound is None and rule.slots:
@@ -68,5 +69,4 @@ class Bounds:
 
 
 def _key(timer: TimerKey) -> str:
-    _, limit, scope = timer
-    return f"{limit}|{scope}"
+    return f"{timer.name}|{timer.scope}"

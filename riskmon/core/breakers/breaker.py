@@ -4,7 +4,7 @@ An evaluation is a value (:meth:`Breaker.evaluate`), the result of a sample
 (:meth:`Breaker.observe`) or an order (:mod:`riskmon.core.checks`). Enough evaluations past the
 bound in a row open the breaker, which begins an incident and the cancel of its orders. It closes as
 its limit recovers, and never while that cancel is unconfirmed. A value that is unknown for the
-grace halts the scope without a trip.
+grace holds the scope without a trip.
 
 Every change of state goes through :data:`riskmon.core.breakers.transitions.TRANSITIONS`: it gets
 the account's next generation and leaves a :class:`~riskmon.core.decisions.Transition`.
@@ -26,6 +26,7 @@ from riskmon.core.breakers.messages import (
 from riskmon.core.breakers.rules import Rule
 from riskmon.core.breakers.state import BoardState, BreakerState
 from riskmon.core.breakers.transitions import SHUT, TRANSITIONS, Cause
+from riskmon.core.clock import Clock, Instant
 from riskmon.core.decisions import (
     ALLOW,
     HALT,
@@ -44,7 +45,8 @@ from riskmon.core.limits.limit import (
     StateLimit,
 )
 from riskmon.core.limits.policy import Recovery
-from riskmon.core.timers import CHANGE, GRACE, RECHECK, RECOVERY, Timers
+from riskmon.core.scopes import Scope
+from riskmon.core.timers import Timer, TimerKey, Timers
 from riskmon.core.unknown import Unknown
 
 RECHECK_NS = 10**9  # how often an open window limit is evaluated that closes when it is clear
@@ -56,17 +58,17 @@ L_co = TypeVar("L_co", bound=Limit, covariant=True)
 
 
 class Account(Protocol):
-    """What a breaker shares with all others of its account. Times as in the engine."""
+    """What a breaker shares with all others of its account."""
 
-    now_ns: int
-    wall_ns: int
+    clock: Clock
     grace_ns: int
     timers: Timers
     calendar: Calendar
     cancels: Cancels
     state: BoardState
-    rechecks: dict[Breaker[Limit], None]  # to be evaluated before the instant is over
-    stale_levels: dict[str, None]  # scopes whose level may have changed
+    # To be evaluated before the instant is over; false: which does not count as a breach.
+    rechecks: dict[Breaker[Limit], bool]
+    stale_levels: dict[Scope, None]  # those whose level may have changed
 
     def emit(self, decision: Decision) -> None:
         """Add a decision to the step's outcome."""
@@ -78,7 +80,7 @@ class Account(Protocol):
 class Breaker(Generic[L_co]):
     """One limit over one scope."""
 
-    __slots__ = ("_account", "bound", "limit", "rule", "state")
+    __slots__ = ("_account", "_change", "bound", "limit", "rule", "state")
 
     def __init__(self, rule: Rule, limit: L_co, state: BreakerState, account: Account) -> None:
         self.rule = rule
@@ -86,15 +88,21 @@ class Breaker(Generic[L_co]):
         self.state = state
         self.bound = state.bound or 0.0  # of now; read at every evaluation
         self._account = account
+        self._change = self._key(Timer.CHANGE)
 
     # -- what it shows ----------------------------------------------------------------------------
 
     @property
     def level(self) -> int:
         """What the breaker leaves of its scope's permission."""
+        level = self._level_by_state
+        if self.state.halted and self.state.state != "disabled":
+            return min(level, self.rule.unknown_level)
+        return level
+
+    @property
+    def _level_by_state(self) -> int:
         state = self.state
-        if state.halted and state.state != "disabled":
-            return HALT
         if state.state in SHUT:
             return REDUCE_ONLY if self.rule.params.level == "reduce_only" else HALT
         if state.state == "half_open":
@@ -106,7 +114,7 @@ class Breaker(Generic[L_co]):
     def value(self, now_ns: int | None = None) -> float | None:
         """The value, now or at ``now_ns``; None: unknown, there is none yet, or of an order."""
         if isinstance(self.limit, SampleLimit):
-            return self.limit.value(self._account.now_ns if now_ns is None else now_ns)
+            return self.limit.value(self._instant.now_ns if now_ns is None else now_ns)
         # A reload may leave an order limit the state that a state limit of the same name had.
         return None if isinstance(self.limit, OrderLimit) else self.state.value
 
@@ -142,12 +150,12 @@ class Breaker(Generic[L_co]):
             self.limit.rebind(bound)
         return True
 
-    def evaluate(self: Breaker[StateLimit], facts: Facts) -> None:
+    def evaluate(self: Breaker[StateLimit], facts: Facts, *, counts: bool = True) -> None:
         """Evaluate a state limit, and arm a timer for when its value changes by itself."""
         rechecks = self._account.rechecks
         if rechecks:
             rechecks.pop(self, None)  # this is the evaluation that was due
-        self._take(self.limit.value(facts))
+        self._take(self.limit.value(facts), counts=counts)
         if self.rule.is_timed:
             self._arm_next_change(facts)
 
@@ -161,23 +169,27 @@ class Breaker(Generic[L_co]):
         else:
             self.evaluate(facts)
 
-    def reevaluate(self, facts: Facts) -> None:
-        """Evaluate though nothing that the limit reads changed: its bound or its state did."""
+    def reevaluate(self, facts: Facts, *, counts: bool) -> None:
+        """Evaluate though nothing that the limit reads changed.
+
+        Its bound or its state did, or time passed, which alone does not count as a breach.
+        """
         if _is_state(self):
-            self._account.timers.disarm(self._key(CHANGE))
-            self.evaluate(facts)
+            self._account.timers.disarm(self._change)
+            self.evaluate(facts, counts=counts)
         elif isinstance(self.limit, SampleLimit):
-            self.observe(self.limit.evaluate(self._account.now_ns))
+            limit, now_ns = self.limit, self._instant.now_ns
+            self.observe(limit.evaluate(now_ns) if counts else limit.evaluate(now_ns, counts=False))
 
     def _arm_next_change(self: Breaker[StateLimit], facts: Facts) -> None:
         # An armed timer stands: when it is due, it is armed again for the time that holds then.
-        timers, key = self._account.timers, self._key(CHANGE)
+        timers, key = self._account.timers, self._change
         if key not in timers.armed_ns:
             due_ns = self.limit.next_change_ns(facts, self.bound)
             if due_ns is not None:
                 timers.arm(key, due_ns)
 
-    def _take(self: Breaker[StateLimit], value: float | Unknown | None) -> None:
+    def _take(self: Breaker[StateLimit], value: float | Unknown | None, *, counts: bool) -> None:
         """Act on a value; None is clear."""
         if isinstance(value, Unknown):
             self._mark_unknown(value.reason)
@@ -199,7 +211,7 @@ class Breaker(Generic[L_co]):
         self._track_clear()
         past = value is not None and self.limit.is_past(value, self.bound)
         if state.state == "closed":
-            self._count(past=past, counts=past)
+            self._count(past=past, counts=past and counts)
         elif state.state == "open":
             self.recover()
         elif state.state == "half_open" and (past or value is None or self.is_clear()):
@@ -216,23 +228,40 @@ class Breaker(Generic[L_co]):
             self.probe(good=evaluation.probe)
 
     def _count(self, *, past: bool, counts: bool) -> None:
-        """Count the evaluations past the bound in a row, and act on the last that is needed."""
+        """Count the evaluations past the bound in a row; act once they are enough, for so long."""
         state, needed = self.state, self.rule.params.breaches
         if not past:
-            state.past = 0
+            state.end_row()
             if state.blocking:
                 state.blocking = False
                 self._account.stale_levels[state.scope] = None
-        elif counts:
+            return
+        if state.past_since_ns is None:
+            state.past_since_ns = self._instant.now_ns
+        if counts:
             state.past += 1
             if state.past == needed or (state.past > needed and self._has_yet_to_act()):
-                self._act()
+                state.waiting = True
             elif (
                 state.past < needed
                 and isinstance(self.limit, StateLimit)
                 and self.limit.grows_with_time
             ):
-                self._arm(CHANGE, self._account.now_ns + RECHECK_NS)
+                self._arm(Timer.CHANGE, self._instant.now_ns + RECHECK_NS)
+        if self.rule.for_ns:
+            self._arm_recheck()
+        if state.waiting:
+            self._act_if_long()
+
+    def _act_if_long(self) -> None:
+        """Act if the value has been past its bound for long enough; else evaluate it then."""
+        state, now_ns = self.state, self._instant.now_ns
+        left_ns = self.rule.for_ns - state.past_ns(now_ns)
+        if left_ns > 0:
+            self._arm(Timer.LASTING, now_ns + left_ns)
+        else:
+            state.waiting = False
+            self._act()
 
     def _has_yet_to_act(self) -> bool:
         """Whether a reload made the limit one that acts while it was past its bound."""
@@ -247,6 +276,26 @@ class Breaker(Generic[L_co]):
             self.state.blocking = True
             self._account.stale_levels[self.state.scope] = None
             self._arm_recheck()
+
+    def exceed(self, value: float) -> None:
+        """Count a checked order that would be past the bound; trip, unless something delays it.
+
+        Each order that a limit on orders judges is an evaluation. The value of a limit on sizes
+        does not pass its bound by an order that is refused, so none lasts for ``for``.
+        """
+        state = self.state
+        state.breaches_total += 1
+        if not self.rule.shuts or state.state not in ("closed", "half_open"):
+            return
+        if state.state == "closed":
+            state.past += 1
+            if isinstance(self.limit, OrderLimit) and state.past_since_ns is None:
+                state.past_since_ns = self._instant.now_ns
+            lasts = state.past_ns(self._instant.now_ns) >= self.rule.for_ns
+            if state.past < self.rule.params.breaches or not lasts:
+                return
+        reason = "checked order: " + self.limit.describe(value, self.bound)
+        self.open(self.breach, reason, value=value)
 
     @property
     def breach(self) -> Literal["breach", "breach_freeze"]:
@@ -275,28 +324,29 @@ class Breaker(Generic[L_co]):
         state.warned = near
         value = self.value()
         utilization = self.limit.utilization(value, state.bound) or 0.0
-        self._account.emit(warned(state, value, utilization, self._account.wall_ns))
+        self._account.emit(warned(state, value, utilization, self._instant.wall_ns))
 
     # -- unknown values ---------------------------------------------------------------------------
 
     def _mark_unknown(self, reason: str) -> None:
-        """Halt the scope when the value is unknown for the grace, if it must be known."""
+        """Hold the scope when the value is unknown for the grace, if it must be known."""
         state, account = self.state, self._account
         state.value = state.clear_since_ns = None
         state.unknown = reason
+        state.pause_row(self._instant.now_ns)
         if not self.rule.must_know:
             state.unknown_since_ns = None
             self._set_halted(halted=False)  # until a reload it had to be known
             return
         if state.unknown_since_ns is None and account.state.scopes.get(state.scope):
-            state.unknown_since_ns = account.now_ns
+            state.unknown_since_ns = self._instant.now_ns
         if state.unknown_since_ns is None:
             return
         due_ns = state.unknown_since_ns + account.grace_ns
-        if account.now_ns >= due_ns:
+        if self._instant.now_ns >= due_ns:
             self._set_halted(halted=True)
         elif not state.halted:
-            self._arm(GRACE, due_ns)
+            self._arm(Timer.GRACE, due_ns)
 
     def _mark_known(self) -> None:
         self.state.unknown = self.state.unknown_since_ns = None
@@ -309,7 +359,7 @@ class Breaker(Generic[L_co]):
         state.halted = halted
         state.generation = self._account.state.next_generation()
         self._account.stale_levels[state.scope] = None
-        self._account.emit(unknown_limit(state, self._account.wall_ns))
+        self._account.emit(unknown_limit(state, self._instant.wall_ns))
 
     # -- opening ----------------------------------------------------------------------------------
 
@@ -327,10 +377,10 @@ class Breaker(Generic[L_co]):
             return False
         state.trips_in_row += 1
         state.trips_total += 1
-        state.last_trip_wall_ns = account.wall_ns
+        state.last_trip_wall_ns = self._instant.wall_ns
         state.reason = reason
         if state.incident is not None:
-            account.cancels.end(state.incident, f"{state.state} again", account.wall_ns)
+            account.cancels.end(state.incident, f"{state.state} again")
         self._begin_incident(value, by)
         if state.state == "open":
             self._wait()
@@ -345,23 +395,21 @@ class Breaker(Generic[L_co]):
         before = state.state
         if (before, cause) not in TRANSITIONS:
             return None
-        closed_ns = account.now_ns - state.since_ns if before == "closed" else 0
+        closed_ns = self._instant.now_ns - state.since_ns if before == "closed" else 0
         if isinstance(recover, Recovery) and closed_ns >= recover.max * 1e9:
             state.trips_in_row = 0  # waits start anew
-        state.move(cause, account.state.next_generation(), account.now_ns, account.wall_ns)
+        state.move(cause, account.state.next_generation(), self._instant)
         return before
 
     def _begin_incident(self, value: float | None, by: str | None) -> None:
         state, account, params = self.state, self._account, self.rule.params
         state.incident = account.state.next_incident_id()
-        record = incident(self.rule, state, value, by, account.wall_ns)
-        account.cancels.begin(
-            record, cancels=params.cancels, flatten=params.flatten, now_ns=account.now_ns
-        )
+        record = incident(self.rule, state, value, by, self._instant.wall_ns)
+        account.cancels.begin(record, cancels=params.cancels, flatten=params.flatten)
 
     def _wait(self) -> None:
         """Set the end of an open breaker's wait, if its recovery has one."""
-        recover, now_ns = self.rule.params.recover, self._account.now_ns
+        recover, now_ns = self.rule.params.recover, self._instant.now_ns
         if isinstance(recover, Recovery):
             seconds = recover.seconds(self.state.trips_in_row)
             # The jitter comes from the incident's id, so that a replay waits as long.
@@ -369,14 +417,14 @@ class Breaker(Generic[L_co]):
             seconds = min(recover.max, seconds * (1 + recover.jitter * chance))
             self._set_until(now_ns + int(seconds * 1e9))
         elif recover == "period" and self.limit.period in CALENDAR_PERIODS:
-            _, end_wall_ns = self._account.calendar.span(self.limit.period, self._account.wall_ns)
-            end_ns = now_ns + end_wall_ns - self._account.wall_ns
+            _, end_wall_ns = self._account.calendar.span(self.limit.period, self._instant.wall_ns)
+            end_ns = now_ns + end_wall_ns - self._instant.wall_ns
             # A loss minutes before the period's end does not recover at that end.
             self._set_until(max(end_ns, now_ns + PERIOD_LEAST_NS))
 
     def _set_until(self, until_ns: int) -> None:
         self.state.until_ns = until_ns
-        self._arm(RECOVERY, until_ns)
+        self._arm(Timer.RECOVERY, until_ns)
 
     # -- closing ----------------------------------------------------------------------------------
 
@@ -390,12 +438,12 @@ class Breaker(Generic[L_co]):
             self.forget()
         if state.state == "closed":
             if state.incident is not None:
-                account.cancels.end(state.incident, by or reason, account.wall_ns)
+                account.cancels.end(state.incident, by or reason)
                 state.incident = None
             if before == "frozen" or cause == "reset":
                 state.trips_in_row = 0
             if isinstance(self.limit, StateLimit):
-                account.rechecks[self] = None
+                account.rechecks[self] = True
         self._emit(before, reason, by)
         state.reason = "" if state.state == "closed" else state.reason
         account.on_move(self, before, cause)
@@ -406,7 +454,7 @@ class Breaker(Generic[L_co]):
         before = self._move("disable")
         if before is None:
             return False
-        self._set_until(self._account.now_ns + int(seconds * 1e9))
+        self._set_until(self._instant.now_ns + int(seconds * 1e9))
         self._emit(before, f"out of service for {seconds:g} s", by)
         self._account.on_move(self, before, "disable")
         return True
@@ -421,7 +469,7 @@ class Breaker(Generic[L_co]):
 
     def recover(self) -> None:
         """Leave ``open`` if all that the limit's recovery needs is there."""
-        state, params, now_ns = self.state, self.rule.params, self._account.now_ns
+        state, params, now_ns = self.state, self.rule.params, self._instant.now_ns
         if state.state != "open" or params.recover == "operator":
             return
         if not self._account.cancels.is_confirmed(state.incident):
@@ -430,7 +478,7 @@ class Breaker(Generic[L_co]):
             return
         if not self.is_clear():
             if state.clear_since_ns is not None:
-                self._arm(RECOVERY, state.clear_since_ns + int(params.hold * 1e9))
+                self._arm(Timer.RECOVERY, state.clear_since_ns + int(params.hold * 1e9))
             self._arm_recheck()
         elif isinstance(params.recover, Recovery) and params.recover.probes:
             self.close("wait_over", "the wait is over: probing")
@@ -443,7 +491,7 @@ class Breaker(Generic[L_co]):
         if isinstance(self.limit, StateLimit):
             since_ns = self.state.clear_since_ns
             return since_ns is not None and (
-                self._account.now_ns - since_ns >= int(params.hold * 1e9)
+                self._instant.now_ns - since_ns >= int(params.hold * 1e9)
             )
         if params.recover != "clear":
             return True
@@ -456,7 +504,7 @@ class Breaker(Generic[L_co]):
         if state.value is not None and not self.limit.is_clear(state.value, self.bound, ratio):
             state.clear_since_ns = None
         elif state.clear_since_ns is None:
-            state.clear_since_ns = self._account.now_ns
+            state.clear_since_ns = self._instant.now_ns
 
     def _check_clear(self) -> None:
         """An order or an operator may trip what is clear: no evaluation would recover it."""
@@ -465,32 +513,46 @@ class Breaker(Generic[L_co]):
             return
         self._track_clear()
         if self.state.clear_since_ns is not None and self.state.until_ns is None:
-            self._arm(RECOVERY, self._account.now_ns + int(self.rule.params.hold * 1e9))
+            self._arm(
+                Timer.RECOVERY,
+                self._instant.now_ns + int(self.rule.params.hold * 1e9),
+            )
 
     def _arm_recheck(self) -> None:
         """Evaluate again in a while what may clear with time, without a sample."""
-        waits = self.state.blocking or self.rule.params.recover == "clear"
+        waits = self._ends_in_time or self.rule.params.recover == "clear"
         if waits and isinstance(self.limit, (SampleLimit, OrderLimit)):
-            self._arm(RECHECK, self._account.now_ns + RECHECK_NS)
+            self._arm(Timer.RECHECK, self._instant.now_ns + RECHECK_NS)
 
     def on_recheck_due(self) -> None:
         """A window may have cleared with time."""
-        if self.state.blocking:
-            self._account.rechecks[self] = None
+        if self._ends_in_time:
+            self._account.rechecks.setdefault(self, self.state.blocking)
             self._arm_recheck()
         else:
             self.recover()
 
+    @property
+    def _ends_in_time(self) -> bool:
+        """Whether something ends when the value is not past its bound any more."""
+        lasting = self.rule.for_ns > 0 and self.state.past_since_ns is not None
+        return self.state.blocking or lasting
+
+    def on_lasting_due(self) -> None:
+        """The value may have been past its bound for long enough."""
+        if self.state.waiting:
+            self._account.rechecks.setdefault(self, False)
+
     def on_grace_due(self) -> None:
         """The grace of an unknown value is over."""
         if self.state.unknown is not None:
-            self._account.rechecks[self] = None
+            self._account.rechecks[self] = True
 
     def on_recovery_due(self) -> None:
         """A wait, or the time out of service, is over."""
         state = self.state
-        if state.until_ns is not None and self._account.now_ns < state.until_ns:
-            self._arm(RECOVERY, state.until_ns)  # the timer was of an earlier wait
+        if state.until_ns is not None and self._instant.now_ns < state.until_ns:
+            self._arm(Timer.RECOVERY, state.until_ns)  # the timer was of an earlier wait
         elif state.state == "open":
             self.recover()
         elif state.state == "disabled":
@@ -498,10 +560,14 @@ class Breaker(Generic[L_co]):
 
     # -- timers and decisions ---------------------------------------------------------------------
 
-    def _key(self, kind: str) -> tuple[str, str, str]:
-        return kind, self.rule.name, self.state.scope
+    def _key(self, kind: Timer) -> TimerKey:
+        return TimerKey(kind, self.rule.name, self.state.scope)
 
-    def _arm(self, kind: str, due_ns: int) -> None:
+    @property
+    def _instant(self) -> Instant:
+        return self._account.clock.instant
+
+    def _arm(self, kind: Timer, due_ns: int) -> None:
         self._account.timers.arm(self._key(kind), due_ns)
 
     def _emit(
@@ -515,7 +581,7 @@ class Breaker(Generic[L_co]):
                 reason=reason,
                 by=by,
                 value=value,
-                at_ns=self._account.wall_ns,
+                at_ns=self._instant.wall_ns,
             )
         )
 

@@ -13,9 +13,11 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from riskmon.core import events as ev
+from riskmon.core.clock import Clock
 from riskmon.core.config import EngineConfig
 from riskmon.core.decisions import CancelScope, CancelState, Decision, Record, Sweep, Withdraw
-from riskmon.core.timers import SWEEP, Timers
+from riskmon.core.scopes import ACCOUNT, venue_scope
+from riskmon.core.timers import Timer, Timers, timer_key
 
 REPEAT_NS = 5 * 10**9
 REPEAT_LATER_NS = 15 * 10**9
@@ -58,6 +60,7 @@ class Cancels:
         incidents: dict[str, Incident],
         config: EngineConfig,
         timers: Timers,
+        clock: Clock,
         emit: Callable[[Decision], None],
     ) -> None:
         self.incidents = incidents
@@ -68,22 +71,23 @@ class Cancels:
             self._of_scope.setdefault(incident.record.scope, {})[incident.record.id] = order
         self.config = config
         self.timers = timers
+        self._clock = clock
         self.emit = emit
         self.lease_ns = int(config.lease * 1e9)
 
-    def begin(self, record: Record, *, cancels: CancelScope, flatten: bool, now_ns: int) -> None:
+    def begin(self, record: Record, *, cancels: CancelScope, flatten: bool) -> None:
         """Open an incident and send its first sweep."""
         targets = {name: TargetState() for name in self.config.targets}
-        incident = Incident(record, cancels, flatten, now_ns, targets=targets)
+        incident = Incident(record, cancels, flatten, self._clock.instant.now_ns, targets=targets)
         self.incidents[record.id] = incident
         self._begun += 1
         self._of_scope.setdefault(record.scope, {})[record.id] = self._begun
         if targets:
-            self._sweep(incident, now_ns)
+            self._sweep(incident)
         else:
             self.emit(record)
 
-    def _sweep(self, incident: Incident, now_ns: int) -> None:
+    def _sweep(self, incident: Incident) -> None:
         incident.sweep += 1
         wanted = [
             name
@@ -108,9 +112,10 @@ class Cancels:
             )
         )
         self._update(incident, sweeps=incident.sweep)
-        self._plan(incident, now_ns)
+        self._plan(incident)
 
-    def _plan(self, incident: Incident, now_ns: int) -> None:
+    def _plan(self, incident: Incident) -> None:
+        now_ns = self._clock.instant.now_ns
         if incident.sweep < FINAL_SWEEP:
             wait_ns = self.lease_ns
         elif now_ns - incident.began_ns < LATER_AFTER_NS:
@@ -118,23 +123,23 @@ class Cancels:
         else:
             wait_ns = REPEAT_LATER_NS
         incident.next_ns = now_ns + wait_ns
-        self.timers.arm((SWEEP, incident.record.id, ""), incident.next_ns)
+        self.timers.arm(timer_key(Timer.SWEEP, incident.record.id), incident.next_ns)
 
     def _update(self, incident: Incident, **changes: object) -> None:
         incident.record = replace(incident.record, **changes)
         self.emit(incident.record)
 
-    def on_timer(self, incident_id: str, now_ns: int) -> None:
+    def on_timer(self, incident_id: str) -> None:
         """The next sweep is due, unless all is confirmed."""
         incident = self.incidents.get(incident_id)
         if incident is None or not incident.targets:
             return
-        if now_ns < incident.next_ns:
-            self.timers.arm((SWEEP, incident_id, ""), incident.next_ns)
+        if self._clock.instant.now_ns < incident.next_ns:
+            self.timers.arm(timer_key(Timer.SWEEP, incident_id), incident.next_ns)
         elif incident.sweep < FINAL_SWEEP or not incident.confirmed:
-            self._sweep(incident, now_ns)
+            self._sweep(incident)
 
-    def on_sent(self, event: ev.CancelSent, now_ns: int) -> None:
+    def on_sent(self, event: ev.CancelSent) -> None:
         """The first attempt of a sweep began: the second sweep counts from here."""
         incident = self.incidents.get(event.incident)
         target = incident.targets.get(event.target) if incident else None
@@ -143,17 +148,18 @@ class Cancels:
         if target.state == "pending":
             target.state = "sent"
         if incident.sent_ns is None:
-            incident.sent_ns = now_ns
+            incident.sent_ns = self._clock.instant.now_ns
             if incident.sweep == 1:
-                self._plan(incident, now_ns)
+                self._plan(incident)
 
-    def on_answered(self, event: ev.CancelAnswered, now_ns: int, wall_ns: int) -> bool:
+    def on_answered(self, event: ev.CancelAnswered) -> bool:
         """A target took a sweep; whether that confirms the whole incident."""
         incident = self.incidents.get(event.incident)
         target = incident.targets.get(event.target) if incident else None
         if incident is None or target is None or event.sweep < target.delivered:
             return False
-        target.delivered, target.delivered_wall_ns = event.sweep, wall_ns
+        target.delivered = event.sweep
+        target.delivered_wall_ns = self._clock.instant.wall_ns
         if target.state == "confirmed":
             return False
         target.state = "delivered"
@@ -161,11 +167,9 @@ class Cancels:
             self._update(incident, canceled=(incident.record.canceled or 0) + event.canceled)
         if event.done and event.sweep >= FINAL_SWEEP:
             target.state = "confirmed"
-        return self._close_confirmed(incident, wall_ns)
+        return self._close_confirmed(incident)
 
-    def on_open_orders(
-        self, event: ev.OpenOrders, wall_ns: int, venues: Collection[str]
-    ) -> list[str]:
+    def on_open_orders(self, event: ev.OpenOrders, venues: Collection[str]) -> list[str]:
         """A venue reports no resting orders: the incidents that this confirms.
 
         ``venues`` are all that the account trades at; an incident of the account needs each one's
@@ -175,14 +179,16 @@ class Cancels:
             for incident in self._concerned(event.venue):
                 incident.quiet.pop(event.venue, None)
             return []
-        taken_wall_ns = wall_ns if event.at is None else ev.datetime_ns(event.at)
+        taken_wall_ns = self._clock.instant.wall_ns
+        if event.at is not None:
+            taken_wall_ns = ev.datetime_ns(event.at)
         confirmed = []
         for incident in self._concerned(event.venue):
             if not self._settles(incident, event.venue, taken_wall_ns, venues):
                 continue
             for target in incident.targets.values():
                 target.state = "confirmed"
-            if self._close_confirmed(incident, wall_ns):
+            if self._close_confirmed(incident):
                 confirmed.append(incident.record.id)
         return confirmed
 
@@ -191,7 +197,7 @@ class Cancels:
     ) -> bool:
         """Whether a report of a venue that nothing rests, taken then, confirms an incident."""
         scope = incident.record.scope
-        if incident.confirmed or scope not in ("account", "venue:" + venue):
+        if incident.confirmed or scope not in (ACCOUNT, venue_scope(venue)):
             return False
         if any(
             target.delivered < FINAL_SWEEP or target.delivered_wall_ns > taken_wall_ns
@@ -199,18 +205,18 @@ class Cancels:
         ):
             return False
         incident.quiet[venue] = True
-        if scope != "account":
+        if scope != ACCOUNT:
             return True
         return len(incident.quiet) >= len(venues) and all(name in incident.quiet for name in venues)
 
-    def _close_confirmed(self, incident: Incident, wall_ns: int) -> bool:
+    def _close_confirmed(self, incident: Incident) -> bool:
         if not incident.confirmed or incident.record.confirmed_at_ns is not None:
             return False
-        self._update(incident, confirmed_at_ns=wall_ns)
+        self._update(incident, confirmed_at_ns=self._clock.instant.wall_ns)
         self._drop_if_over(incident)
         return True
 
-    def retarget(self, wall_ns: int) -> list[str]:
+    def retarget(self) -> list[str]:
         """Drop the targets that left the configuration; the incidents that this confirms.
 
         Where one was unconfirmed, the targets that are new get the next sweep: it may have been
@@ -230,7 +236,7 @@ class Cancels:
                 if incident.confirmed:
                     confirmed.append(incident.record.id)
                     if incident.targets:
-                        self._close_confirmed(incident, wall_ns)
+                        self._close_confirmed(incident)
         return confirmed
 
     def is_confirmed(self, incident_id: str | None) -> bool:
@@ -238,14 +244,14 @@ class Cancels:
         incident = self.incidents.get(incident_id or "")
         return incident is None or incident.confirmed
 
-    def end(self, incident_id: str, by: str, wall_ns: int) -> None:
+    def end(self, incident_id: str, by: str) -> None:
         """Withdraw what is undelivered and close the record: the breaker closed."""
         incident = self.incidents.get(incident_id)
         if incident is None:
             return
         if not incident.confirmed or incident.record.outcome is not None:
             self.emit(Withdraw(incident=incident_id))
-        self._update(incident, ended_at_ns=wall_ns, ended_by=by)
+        self._update(incident, ended_at_ns=self._clock.instant.wall_ns, ended_by=by)
         self._drop(incident)
 
     def _drop_if_over(self, incident: Incident) -> None:
@@ -260,7 +266,7 @@ class Cancels:
     def _concerned(self, venue: str) -> list[Incident]:
         """The incidents to which a report of a venue's resting orders applies."""
         found: dict[str, int] = {}
-        for scope in ("account", "venue:" + venue):
+        for scope in (ACCOUNT, venue_scope(venue)):
             found.update(self._of_scope.get(scope, {}))
         return [self.incidents[name] for name in sorted(found, key=lambda name: found[name])]
 

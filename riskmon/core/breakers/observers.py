@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from riskmon.core.breakers.breaker import Breaker
 from riskmon.core.events import PROBE, Latency
 from riskmon.core.limits.limit import DELIVERED, Sample, SampleLimit
+from riskmon.core.scopes import ACCOUNT, Scope, kind_of, venue_scope
 
 Observing = Sequence[Breaker[SampleLimit]]
 RUN_MIN = 4  # latencies in a row that are worth being added together
@@ -19,28 +20,28 @@ class Observers:
     """
 
     def __init__(self) -> None:
-        self._over: dict[type[Sample], dict[str, list[Breaker[SampleLimit]]]] = {
-            kind: {"account": []} for kind in DELIVERED
+        self._over: dict[type[Sample], dict[Scope, list[Breaker[SampleLimit]]]] = {
+            kind: {ACCOUNT: []} for kind in DELIVERED
         }
 
-    def register(self, scope: str) -> None:
+    def register(self, scope: Scope) -> None:
         """Begin the lists of a scope."""
-        scope_kind = scope.partition(":")[0]
+        scope_kind = kind_of(scope)
         for kind, over in self._over.items():
             if scope_kind in DELIVERED[kind]:
-                over.setdefault(scope, [*over["account"]] if scope_kind == "venue" else [])
+                over.setdefault(scope, [*over[ACCOUNT]] if scope_kind == "venue" else [])
 
     def add(self, breaker: Breaker[SampleLimit]) -> None:
         """Deliver to a breaker what its limit reads; its scope is registered."""
         for kind in breaker.limit.reads:
             over = self._over[kind]
             over[breaker.state.scope].append(breaker)
-            if breaker.state.scope == "account":
+            if breaker.state.scope == ACCOUNT:
                 for scope in over:
-                    if scope.startswith("venue:"):
+                    if kind_of(scope) == "venue":
                         over[scope].append(breaker)
 
-    def of(self, kind: type[Sample], scope: str) -> Observing:
+    def of(self, kind: type[Sample], scope: Scope) -> Observing:
         """The breakers that observe samples of a type that name a scope."""
         return self._over[kind].get(scope, ())
 
@@ -55,7 +56,7 @@ class Observers:
         singly = {
             venue: [
                 breaker
-                for breaker in self.of(Latency, "venue:" + venue)
+                for breaker in self.of(Latency, venue_scope(venue))
                 if not breaker.limit.observe_run(same, now_ns)
             ]
             for venue, same in by_venue.items()

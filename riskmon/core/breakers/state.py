@@ -5,14 +5,16 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from riskmon.core.breakers.transitions import TRANSITIONS, Cause
+from riskmon.core.clock import Instant
 from riskmon.core.decisions import StateName
+from riskmon.core.scopes import Scope
 
 
 class BreakerState(Struct):
     """What is kept of a breaker. ``*_ns`` is engine time unless its name says wall."""
 
     limit: str
-    scope: str
+    scope: Scope
     state: StateName = "closed"
     generation: int = 0
     since_ns: int = 0
@@ -22,6 +24,9 @@ class BreakerState(Struct):
     bound: float | None = None
     value: float | None = None  # of a state limit, as last evaluated
     past: int = 0  # evaluations past the bound, in a row
+    past_since_ns: int | None = None  # since when it is past the bound, and known
+    past_before_ns: int = 0  # how long it was past the bound before its last unknown moment
+    waiting: bool = False  # past the bound in enough evaluations, and not long enough yet
     warned: bool = False
     blocking: bool = False  # past its bound, and holds its scope at reduce_only
     halted: bool = False  # its value is unknown, and has been for the grace
@@ -36,15 +41,32 @@ class BreakerState(Struct):
     trips_total: int = 0
     last_trip_wall_ns: int | None = None
 
-    def move(self, cause: Cause, generation: int, now_ns: int, wall_ns: int) -> None:
+    def move(self, cause: Cause, generation: int, instant: Instant) -> None:
         """Apply a ``cause`` that ``TRANSITIONS`` holds for the present state."""
         self.state = TRANSITIONS[self.state, cause]
         self.generation = generation
-        self.since_ns, self.since_wall_ns = now_ns, wall_ns
-        self.past = self.good = 0
+        self.since_ns, self.since_wall_ns = instant
+        self.end_row()
+        self.good = 0
         self.blocking = False
         self.until_ns = self.clear_since_ns = None
         self.permits_ns.clear()
+
+    def end_row(self) -> None:
+        """The value is not past its bound any more."""
+        self.past = self.past_before_ns = 0
+        self.past_since_ns = None
+        self.waiting = False
+
+    def past_ns(self, now_ns: int) -> int:
+        """How long the value has been past its bound, without unknown moments."""
+        known_ns = 0 if self.past_since_ns is None else now_ns - self.past_since_ns
+        return self.past_before_ns + known_ns
+
+    def pause_row(self, now_ns: int) -> None:
+        """Stop counting how long the value is past its bound: it was known up to ``now_ns``."""
+        self.past_before_ns = self.past_ns(now_ns)
+        self.past_since_ns = None
 
 
 class OnProbation(Struct):
@@ -69,8 +91,10 @@ class BoardState(Struct):
     incidents_made: int = 0
     operations_made: int = 0
     generation: int = 0
-    scopes: dict[str, int] = field(default_factory=dict)  # -> time of its first event, 0: none yet
-    breakers: dict[str, dict[str, BreakerState]] = field(default_factory=dict)  # limit -> scope
+    scopes: dict[Scope, int] = field(
+        default_factory=dict
+    )  # -> time of its first event, 0: none yet
+    breakers: dict[str, dict[Scope, BreakerState]] = field(default_factory=dict)  # by limit
     freeze_total: dict[str, int] = field(
         default_factory=lambda: {"edge_collapse": 0, "manual": 0, "limit_violation": 0}
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import ge
 from typing import Annotated, Literal
 
 from annotated_types import Ge
@@ -23,6 +22,7 @@ from riskmon.core.limits.policy import (
 )
 from riskmon.core.limits.schedule import CeilingSlots
 from riskmon.core.limits.windows import RateWindow
+from riskmon.core.scopes import Scope
 
 OPERATIONS_MAX = 256  # of a scope with errors in a row; further ones are counted as OTHER
 OTHER = "other"
@@ -87,7 +87,7 @@ class ErrorStreakLimit(SampleLimit):
     kind = "error_streak"
     category = "venue"
     on_by_default = True
-    is_past = staticmethod(ge)
+    reaches = True
     Params = ErrorStreakParams
     reads = (Latency, Error, Fill)
     Measure = dict[str, int]
@@ -95,7 +95,7 @@ class ErrorStreakLimit(SampleLimit):
     measure: dict[str, int]  # operation -> errors in a row, none of them 0
 
     def __init__(
-        self, params: ErrorStreakParams, scope: str, bound: float, kept: Raw | None
+        self, params: ErrorStreakParams, scope: Scope, bound: float, kept: Raw | None
     ) -> None:
         super().__init__(params, scope, bound, kept)
         self._always = params.recover == "clear"  # an evaluation that is clear may close a breaker
@@ -175,14 +175,16 @@ class ErrorRateLimit(SampleLimit):
     kind = "error_rate"
     category = "venue"
     on_by_default = True
-    is_past = staticmethod(ge)
+    reaches = True
     Params = ErrorRateParams
     reads = (Latency, Error)
     Measure = RateWindow
     params: ErrorRateParams
     measure: RateWindow
 
-    def __init__(self, params: ErrorRateParams, scope: str, bound: float, kept: Raw | None) -> None:
+    def __init__(
+        self, params: ErrorRateParams, scope: Scope, bound: float, kept: Raw | None
+    ) -> None:
         super().__init__(params, scope, bound, kept)
         self.operation, self.slow = params.operation, params.slow
         self._always = params.recover == "clear"  # an evaluation that is clear may close a breaker

@@ -13,7 +13,7 @@ from typing import Literal
 from riskmon.core.limits.facts import Facts, Intent
 from riskmon.core.limits.limit import Size, SizeLimit
 from riskmon.core.limits.policy import Ceiling, OnBreach, Recover
-from riskmon.core.topics import EQUITY, EXPOSURE
+from riskmon.core.topics import EQUITY, EXPOSURE, Topic, symbol_topic
 from riskmon.core.unknown import Unknown
 
 
@@ -43,9 +43,9 @@ class PositionLimit(SizeLimit):
     reason = "position of {value:g} in {limit.name} over {bound:g}"
 
     @property
-    def topics(self) -> tuple[str, ...]:
+    def topics(self) -> tuple[Topic, ...]:
         """The symbol's position."""
-        return (self.scope,)
+        return (symbol_topic(self.name),)
 
     def value(self, facts: Facts) -> float:
         """The net position."""
@@ -64,9 +64,9 @@ class InventoryLimit(SizeLimit):
     reason = "inventory of {value:.2f} in {limit.name} over {bound:g}"
 
     @property
-    def topics(self) -> tuple[str, ...]:
+    def topics(self) -> tuple[Topic, ...]:
         """The symbol's position."""
-        return (self.scope,)
+        return (symbol_topic(self.name),)
 
     def value(self, facts: Facts) -> float | Unknown:
         """The net notional."""

@@ -12,7 +12,9 @@ from msgspec import Struct
 from riskmon.core.book.commitments import Commitments, excess
 from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.book.reservations import Pending, Reservation, Reservations
+from riskmon.core.clock import Clock
 from riskmon.core.events import Check
+from riskmon.core.scopes import Scope
 from riskmon.core.unknown import Unknown
 
 
@@ -62,12 +64,16 @@ class Facts:
     edges: dict[str, EdgeReport]  # by strategy, "" for the account
     last_event_ns: dict[str, dict[str, int]]  # venue -> type of event -> time
     last_heartbeat_ns: dict[str, int]  # strategy -> time; none after a final one
-    first_event_ns: dict[str, int]  # scope -> time, 0: none yet
+    first_event_ns: dict[Scope, int]  # scope -> time, 0: none yet
     started_ns: int  # the last start
     edge_max_age_ns: int
     sized: bool  # whether any limit needs the sizes of orders
-    now_ns: int = 0
-    wall_ns: int = 0
+    clock: Clock
+
+    @property
+    def now_ns(self) -> int:
+        """The engine time of the step."""
+        return self.clock.instant.now_ns
 
     def intent(self, order: Check) -> Intent:
         """The order as a change of positions."""

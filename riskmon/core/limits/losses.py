@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from operator import ge
 from typing import Annotated, ClassVar, Literal
 
 from riskmon.core.book.positions import Close
@@ -13,7 +12,8 @@ from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import Evaluation, Sample, SampleLimit, StateLimit
 from riskmon.core.limits.policy import BELOW_ONE, Bound, Ceiling, Policy, Recover, Recovery
 from riskmon.core.limits.schedule import CeilingSlots
-from riskmon.core.topics import EQUITY, VENUE_EQUITY
+from riskmon.core.scopes import Scope, kind_of
+from riskmon.core.topics import EQUITY, Topic, strategy_topic, venue_equity_topic
 from riskmon.core.unknown import Unknown
 
 COOLDOWN = Recovery(after=3_600.0, multiplier=1.0, max=3_600.0, jitter=0.0, probes=0)
@@ -121,7 +121,7 @@ class LossLimit(StateLimit):
     Params: ClassVar[type[FixedLossParams]] = LossParams
     params: FixedLossParams
 
-    def __init__(self, params: FixedLossParams, scope: str) -> None:
+    def __init__(self, params: FixedLossParams, scope: Scope) -> None:
         super().__init__(params, scope)
         self.period = self.period_of(params)
 
@@ -131,12 +131,12 @@ class LossLimit(StateLimit):
         return (_canonical(params.period) if isinstance(params, LossParams) else None) or "day"
 
     @property
-    def topics(self) -> tuple[str, ...]:
+    def topics(self) -> tuple[Topic, ...]:
         """Equity of the account or of the venue, or the strategy's P&L."""
-        if self.scope == "account":
+        kind = kind_of(self.scope)
+        if kind == "account":
             return (EQUITY,)
-        is_venue = self.scope.startswith("venue:")
-        return (f"{VENUE_EQUITY}:{self.name}" if is_venue else self.scope,)
+        return (venue_equity_topic(self.name) if kind == "venue" else strategy_topic(self.name),)
 
     def value(self, facts: Facts) -> float | Unknown:
         """The loss in the reference currency."""
@@ -145,8 +145,7 @@ class LossLimit(StateLimit):
 
     def next_change_ns(self, facts: Facts, bound: float) -> int | None:
         """When the period, or the oldest minute of the last hours, ends."""
-        tracks = facts.book.tracks
-        return tracks.next_change_ns(self.scope, self.period, facts.now_ns, facts.wall_ns)
+        return facts.book.tracks.next_change_ns(self.scope, self.period, *facts.clock.instant)
 
     def describe(self, value: float, bound: float) -> str:
         """The reason of a trip, for people."""
@@ -181,7 +180,7 @@ class LossStreakLimit(SampleLimit):
     category = "strategy"
     Params = LossStreakParams
     reason = "{value:.0f} losing closes in a row"
-    is_past = staticmethod(ge)
+    reaches = True
     reads = (Close,)
     Measure = int
     measure: int

@@ -22,6 +22,7 @@ from msgspec import Raw, Struct
 from riskmon.core.events import Fill, Price
 from riskmon.core.limits.limit import Evaluation, Sample, SampleLimit
 from riskmon.core.limits.policy import HALF_OPEN, NOT_ABOVE_WINDOW, Ceiling, Recover
+from riskmon.core.scopes import Scope
 
 SOURCES_MAX = 64  # of a symbol, with a series each; further ones are one series, OTHER
 OTHER = "other"
@@ -80,7 +81,7 @@ class VolatilityLimit(SampleLimit):
     measure: dict[str, Series]  # by source (a venue), "" for prices without one
 
     def __init__(
-        self, params: VolatilityParams, scope: str, bound: float, kept: Raw | None
+        self, params: VolatilityParams, scope: Scope, bound: float, kept: Raw | None
     ) -> None:
         self.measure = {}
         super().__init__(params, scope, bound, kept)

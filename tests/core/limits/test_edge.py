@@ -95,7 +95,7 @@ def test_other_effects_of_a_low_edge(on_breach: Any, state: str, level: str) -> 
     world = sure(edge_limit(on_breach=on_breach, recover="clear"))
     world.step(edge(150.0))
     assert (world.state("edge", MM), world.level(MM)) == (state, level)
-    assert world.engine.state.board.breakers["edge"][MM].breaches_total == 1
+    assert world.breaker("edge", MM).breaches_total == 1
     assert frozen(world) == 0
     world.step(edge(201.0))
     world.confirm()

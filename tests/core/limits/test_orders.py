@@ -111,7 +111,7 @@ def test_what_an_order_past_the_bound_does(on_breach: Any, allowed: bool, state:
     assert world.state("order_quantity", SCOPE) == "closed"
     assert ask(world, 3.0).allowed is allowed
     assert world.state("order_quantity", SCOPE) == state
-    assert world.engine.state.board.breakers["order_quantity"][SCOPE].breaches_total == 1
+    assert world.breaker("order_quantity", SCOPE).breaches_total == 1
 
 
 def test_a_tripped_order_limit_recovers_when_its_cancel_is_confirmed() -> None:

@@ -1,0 +1,57 @@
+"""Scopes: what a limit measures over, and what a permission to trade is for.
+
+A scope is ``account``, or a kind and a name: ``venue:kraken``, ``symbol:BTC/USDT``, ``asset:BTC``,
+``strategy:mm1``. Configurations, events, snapshots and the gate hold it in this form.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal, NewType, get_args
+
+Scope = NewType("Scope", str)
+ScopeKind = Literal["account", "venue", "symbol", "asset", "strategy"]
+
+ACCOUNT = Scope("account")
+NAMES = 1 << 15  # that are remembered with what is made of each
+NAMED: tuple[str, ...] = get_args(ScopeKind)[1:]  # the kinds whose scopes have a name
+
+
+@lru_cache(maxsize=NAMES)
+def venue_scope(venue: str) -> Scope:
+    """The scope of a venue."""
+    return Scope("venue:" + venue)
+
+
+@lru_cache(maxsize=NAMES)
+def symbol_scope(symbol: str) -> Scope:
+    """The scope of a symbol."""
+    return Scope("symbol:" + symbol)
+
+
+@lru_cache(maxsize=NAMES)
+def asset_scope(asset: str) -> Scope:
+    """The scope of an asset."""
+    return Scope("asset:" + asset)
+
+
+@lru_cache(maxsize=NAMES)
+def strategy_scope(strategy: str) -> Scope:
+    """The scope of a strategy."""
+    return Scope("strategy:" + strategy)
+
+
+def scope_of(kind: ScopeKind, name: str) -> Scope:
+    """The scope of a kind and a name; an account has no name."""
+    return ACCOUNT if kind == "account" else Scope(f"{kind}:{name}")
+
+
+def kind_of(scope: Scope) -> ScopeKind:
+    """The kind of a scope: ``venue`` of ``venue:kraken``."""
+    kind: ScopeKind = scope.partition(":")[0]  # type: ignore[assignment] # each scope begins with one
+    return kind
+
+
+def name_of(scope: Scope) -> str:
+    """The name in a scope: ``kraken`` of ``venue:kraken``, empty for the account."""
+    return scope.partition(":")[2]
