@@ -59,8 +59,9 @@ def timeline(case: Case) -> list[tuple[float, Event]]:
     for minute in range(30):
         second = minute * 60.0
         found.append((second, price("BTC/USDT", 50_000)))
-        if case.whole and second <= HAPPENS:
-            found.append((second, case.stamp(balances("kraken", USDT=money, BTC=coins), second)))
+        if case.whole and second < HAPPENS:
+            polled = second + 0.6
+            found.append((polled, case.stamp(balances("kraken", USDT=money, BTC=coins), polled)))
         else:
             found.append((second, {"type": "heartbeat", "venue": "kraken"}))
     found.append((0.0, balances("kraken", USDT=money, BTC=coins)))
