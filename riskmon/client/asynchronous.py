@@ -25,6 +25,8 @@ from riskmon.client.permit import (
     CheckRequest,
     LeaseGrant,
     Leases,
+    Leg,
+    OrderType,
     TradingHalted,
     Verdict,
     level_name,
@@ -163,20 +165,26 @@ class Client(Reports):
         venue: str,
         symbol: str,
         side: Side,
-        quantity: Amount,
-        price: Amount,
+        quantity: Amount | None = None,
+        price: Amount | None = None,
         id: str | None = None,
         strategy: str | None = None,
         reduce_only: bool = False,
         simulate: bool = False,
+        type: OrderType | None = None,
+        slippage: Amount | None = None,
+        close_position: bool = False,
+        leg: Leg | None = None,
     ) -> Verdict:
         """Check whether this order may be sent; an allowed order is reserved unless `simulate`.
 
+        An order of `type="market"` requires no price, one with `close_position` no quantity.
         Raises ConnectionError if the sidecar does not answer, ValueError if it refuses the request.
         Send no order in either case.
         """
         request = CheckRequest(
-            venue, symbol, side, quantity, price, id, strategy, reduce_only, simulate
+            *(venue, symbol, side, quantity, price, id, strategy, reduce_only, simulate),
+            *(type, slippage, close_position, leg),
         )
         return await self._check(request)
 
@@ -197,8 +205,7 @@ class Client(Reports):
         """Report the duration of the body as a latency, or its exception as an error.
 
         With `order=True`, raises TradingHalted before the body if the gate is shut. With symbol,
-        side, quantity and price, the order is checked at level probe, and at level reduce_only if
-        `reduce_only` is set; an allowed order passes.
+        side, quantity and price, the order is checked at every level; an allowed order passes.
         """
         if order:
             await self._require_permit(
@@ -212,13 +219,13 @@ class Client(Reports):
         if level is Level.HALT and self._must_register(order.scopes):
             await self._register(order.scopes)
             level, scope = self._lowest(order.scopes)
-        if level is Level.ALLOW:
+        missing, name = order.missing, level_name(level)
+        if level is Level.ALLOW and missing:
             return
-        name = level_name(level)
-        if level is Level.HALT or (level is Level.REDUCE_ONLY and not order.reduce_only):
+        if missing and level is Level.HALT:
             fault = self._gate.fault if self._gate is not None else None
             raise TradingHalted(name, scope, hint="; ".join(filter(None, (fault, self._failure))))
-        if missing := order.missing:
+        if missing:
             hint = f"at this level guard requires {', '.join(missing)}"
             raise TradingHalted(name, scope, hint=hint)
         try:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, NotRequired, TypedDict
+from typing import Literal, NamedTuple, NotRequired, TypedDict
 
 import msgspec
 
 from riskmon.client.reports import Amount, Side
 from riskmon.gate import ACCOUNT, Level
 from riskmon.system.clock import boot_ns
+
+OrderType = Literal["limit", "market"]
+Leg = Literal["long", "short"]
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -116,12 +119,16 @@ class CheckFields(TypedDict):
     venue: str
     symbol: str
     side: Side
-    quantity: Amount
-    price: Amount
+    quantity: NotRequired[Amount | None]
+    price: NotRequired[Amount | None]
     id: NotRequired[str | None]
     strategy: NotRequired[str | None]
     reduce_only: NotRequired[bool]
     simulate: NotRequired[bool]
+    type: NotRequired[OrderType | None]
+    slippage: NotRequired[Amount | None]
+    close_position: NotRequired[bool]
+    leg: NotRequired[Leg | None]
 
 
 class CheckRequest(NamedTuple):
@@ -136,6 +143,10 @@ class CheckRequest(NamedTuple):
     strategy: str | None = None
     reduce_only: bool = False
     simulate: bool = False
+    type: OrderType | None = None
+    slippage: Amount | None = None
+    close_position: bool = False
+    leg: Leg | None = None
 
     @property
     def scopes(self) -> dict[str, str]:

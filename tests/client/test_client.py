@@ -467,18 +467,27 @@ async def test_level_probe_checks_the_order(client: Client, sidecar: Sidecar) ->
             pytest.fail("an order passed without a permit")
 
 
-async def test_level_reduce_only_checks_reduce_only_orders(
-    client: Client, sidecar: Sidecar
+@pytest.mark.parametrize("level", ["allow", "probe", "reduce_only", "halt"])
+async def test_a_whole_order_is_checked_at_every_level(
+    client: Client, sidecar: Sidecar, level: str
 ) -> None:
-    """At level reduce_only, reduce-only orders are checked and others are refused."""
-    sidecar.default = lambda _: taken(kraken="reduce_only")
-    with pytest.raises(TradingHalted, match="reduce_only"):
-        async with client.guard(venue="kraken", order=True, **ORDER):
-            pytest.fail("an order passed that does not reduce")
-    assert sidecar.checks == []
+    """Its answer decides: a limit may refuse it at `allow`, and a permit let it pass at `halt`."""
+    sidecar.default = lambda _: taken(kraken=level)
     async with client.guard(venue="kraken", order=True, reduce_only=True, **ORDER):
         pass
     assert sidecar.checks == [{"venue": "kraken", "reduce_only": True, **ORDER}]
+    sidecar.verdict = lambda _: web.json_response({"allowed": False, "level": level})
+    with pytest.raises(TradingHalted, match=level):
+        async with client.guard(venue="kraken", order=True, **ORDER):
+            pytest.fail("an order passed that was refused")
+
+
+async def test_a_check_of_a_market_order_that_closes(client: Client, sidecar: Sidecar) -> None:
+    """Neither a price nor a quantity is sent; its type, slippage and leg are."""
+    order: Any = {"venue": "kraken", "symbol": "BTC/USDT:USDT", "side": "sell"}
+    more: Any = {"type": "market", "slippage": 0.02, "close_position": True, "leg": "long"}
+    await client.check(**order, **more)
+    assert sidecar.checks == [{**order, **more}]
 
 
 async def test_check_returns_a_typed_answer(client: Client, sidecar: Sidecar) -> None:

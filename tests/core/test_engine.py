@@ -82,7 +82,7 @@ KINDS: dict[str, tuple[tuple[str, ...], str, Any, dict[str, Any]]] = {
     "order_notional": (SYMBOL, "block", "operator", {}),
     "order_quantity": (SYMBOL, "block", "operator", {}),
     "price_collar": (SYMBOL, "block", "operator", {"side": "aggressive"}),
-    "message_rate": (("account", "venue", "strategy"), "block", "operator", {}),
+    "message_rate": (("venue", "account", "strategy"), "block", "operator", {}),
     "order_count": (("account", "venue", "strategy"), "block", "period", {}),
     "repeat_orders": (STRATEGY, "block", "operator", {"freeze_at": None}),
 }
