@@ -139,6 +139,9 @@ def is_scope(scope: str) -> bool:
     return scope == ACCOUNT or (kind in NAMED and _is_name(name))
 
 
+SCOPE_HINT = "write account, venue:NAME, symbol:NAME, asset:NAME or strategy:NAME"
+
+
 def is_account(name: str) -> bool:
     """Whether ``name`` can be an account's."""
     return bool(_ACCOUNT.match(name))
@@ -163,6 +166,6 @@ Scope = Annotated[
     scopes.Scope,
     must(
         is_scope,
-        "unknown scope\nwrite account, venue:NAME, symbol:NAME, asset:NAME or strategy:NAME",
+        f"unknown scope\n{SCOPE_HINT}",
     ),
 ]

@@ -385,7 +385,9 @@ class Engine:
 
     def _on_operate(self, event: ev.Operate) -> None:
         self._book.refresh()
-        self._outcome.answers.append(operate(self._board, self._book, event))
+        self._outcome.answers.append(
+            operate(self._board, self._book, event, self.config.max_scopes)
+        )
 
     def _on_check(self, event: ev.Check) -> None:
         scopes = checked_scopes(event)

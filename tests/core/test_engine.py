@@ -73,6 +73,7 @@ KINDS: dict[str, tuple[tuple[str, ...], str, Any, dict[str, Any]]] = {
     "inventory": (SYMBOL, "block", "clear", {}),
     "total_notional": (ACCOUNT, "block", "clear", {}),
     "concentration": (ACCOUNT, "block", "clear", {}),
+    "venue_share": (ACCOUNT, "warn", "clear", {}),
     "edge": (("strategy", "account"), "freeze", "operator", {}),
     "staleness": (VENUE, "trip", "clear", {"streams": ()}),
     "heartbeat": (STRATEGY, "trip", "clear", {}),

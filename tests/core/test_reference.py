@@ -416,6 +416,7 @@ FILLS = st.builds(
     price=some(95.0, 100.0, 104.0),
     fee=some(0.0, 1.0),
     strategy=STRATEGIES,
+    order_id=some(None, "o1", "o1", "o2"),
 )
 PNLS = st.builds(
     ev.Pnl,

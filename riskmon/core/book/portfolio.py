@@ -21,6 +21,7 @@ again. What depends on prices and fills is derived once for an instant:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import fsum
 
 from riskmon.core import events as ev
 from riskmon.core.book.config import PortfolioConfig
@@ -32,6 +33,7 @@ from riskmon.core.book.state import PortfolioState
 from riskmon.core.book.tracks import Best, Point, Tracks
 from riskmon.core.book.venues import Venue, Venues
 from riskmon.core.book.worths import EARLY_MAX, Arm, Worths
+from riskmon.core.scopes import Scope
 from riskmon.core.timers import Timer, TimerHandler, TimerKey
 from riskmon.core.topics import EQUITY, Topic
 from riskmon.core.unknown import Unknown
@@ -152,6 +154,33 @@ class Portfolio:
     def drawdown(self) -> float:
         """Return 1 - unit value / peak, of settled equity."""
         return _ratio_lost(self.state.settled_unit_value / self.state.peak.value)
+
+    def fall(self, scope: Scope, period: str, *, trailing: bool) -> float | Unknown:
+        """Return by how much P&L fell in a period: below 0 if it rose."""
+        return self.curves.fall(scope, period, trailing=trailing)
+
+    def next_change_ns(self, scope: Scope, period: str) -> int | None:
+        """Return when (engine time) the fall changes without an event; None: it does not."""
+        return self.tracks.next_change_ns(scope, period, self.now_ns, self.wall_ns)
+
+    def venue_share(self) -> float | Unknown:
+        """Return the largest equity of a venue over that of the account."""
+        equity, venues = self.settled_equity, self.state.venues.venues
+        if isinstance(equity, Unknown):
+            return equity
+        if not venues:
+            return Unknown("no venue has reported its balances: report them")
+        largest = max(map(self._worth_at, venues))
+        if equity <= 0:
+            return 0.0 if largest <= 0 else 1e9
+        return largest / equity
+
+    def _worth_at(self, name: str) -> float:
+        held = self.state.venues.venues[name].assets.items()
+        amounts = [(asset, one.free + one.locked) for asset, one in held]
+        amounts += self.positions.on_top_at(name)
+        counted = [one for one in amounts if one[0] not in self.config.ignore]
+        return fsum(amount * (self.worths.of(asset) or 0.0) for asset, amount in counted)
 
     def pnl_realised(self) -> float:
         """Return the realised P&L, less fees."""

@@ -50,6 +50,11 @@ class Close(NamedTuple):
 
     strategy: str
     pnl: float
+    order: str | None = None  # whose fill it is: "venue|order id"
+
+
+def _order_of(event: ev.Fill) -> str | None:
+    return None if event.order_id is None else f"{event.venue}|{event.order_id}"
 
 
 class BookPosition(Struct):
@@ -241,7 +246,8 @@ class Positions:
         if event.fee:
             self._worths.credit(ledger, event.fee_asset or what.settle, -event.fee)
         if closes and position.size is None and realised:
-            self.closes.append(Close(position.strategy, realised))  # only its sign is known
+            # only its sign is known
+            self.closes.append(Close(position.strategy, realised, _order_of(event)))
         elif closes:
             self._close(event, what.settle, realised * (position.size or 0.0))
 
@@ -249,7 +255,8 @@ class Positions:
         """Record a strategy's P&L of a close, less the fee, as far as prices are known."""
         worth = self._worths.of(settle) or 1.0
         fee_worth = worth if event.fee_asset is None else self._worths.of(event.fee_asset) or 0.0
-        self.closes.append(Close(event.strategy or "", realised * worth - event.fee * fee_worth))
+        pnl = realised * worth - event.fee * fee_worth
+        self.closes.append(Close(event.strategy or "", pnl, _order_of(event)))
 
     def on_position(self, event: ev.Position, wall_ns: int) -> None:
         """Replace a position by the one that the venue reports."""

@@ -39,6 +39,7 @@ from riskmon.core.limits.orders import (
     RepeatOrdersLimit,
 )
 from riskmon.core.limits.silence import HeartbeatLimit, StalenessLimit
+from riskmon.core.limits.venue_share import VenueShareLimit
 from riskmon.core.limits.volatility import VolatilityLimit
 
 MeasuredLimit = StateLimit | SampleLimit | OrderLimit
@@ -61,6 +62,7 @@ LIMITS: dict[str, type[MeasuredLimit]] = {
         InventoryLimit,
         TotalNotionalLimit,
         ConcentrationLimit,
+        VenueShareLimit,
         EdgeLimit,
         StalenessLimit,
         HeartbeatLimit,
