@@ -823,6 +823,14 @@ def check_caught(
         run_state_machine_as_test(story, settings=settings(DEEP, phases=[Phase.generate]))
 
 
+class Lasting(Signs):
+    """One edge that must be too low for longer than it is known."""
+
+    limits = st.just(
+        configured((limit("edge", min=100.0, written=True, for_=20.0, recover="clear"),), ())
+    )
+
+
 @pytest.mark.parametrize(
     ("fault", "story"),
     [
@@ -835,8 +843,8 @@ def check_caught(
         (kept_windows, Trades),
         (long_memory, Trades),
         (no_hold, Signs),
-        (short_for, Signs),
-        (unbroken_for, Signs),
+        (short_for, Lasting),
+        (unbroken_for, Lasting),
     ],
 )
 def test_a_faulty_engine_is_caught(

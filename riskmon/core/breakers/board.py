@@ -63,6 +63,8 @@ class Board:
         self._levels: dict[str, int] = {}  # by scope
         self._levels_version = 0
         self._reference = config.portfolio.reference
+        # The reference and pegged assets are no positions: no limit on sizes is over them.
+        self._cash = {asset_scope(one) for one in (self._reference, *config.portfolio.pegs)}
         self._symbols_of: dict[Scope, dict[Scope, None]] = {}  # asset -> the symbols of that base
         self.stale_levels: dict[Scope, None] = {}
         self._breakers: dict[tuple[str, Scope], Breaker[Limit]] = {}  # by limit and scope
@@ -82,7 +84,7 @@ class Board:
         for name, states in self.state.breakers.items():
             for scope, state in list(states.items()):
                 rule = self.rules.get(name)
-                if rule is not None and rule.params.per == kind_of(scope):
+                if rule is not None and self._is_over(rule, scope):
                     continue  # it is made with its scope
                 if name in WITHOUT_LIMIT:
                     self._add(WITHOUT_LIMIT[name], state)
@@ -123,11 +125,17 @@ class Board:
             self._symbols_of.setdefault(asset, {})[scope] = None
         topics: list[Topic] = []
         for rule in self._rules_per.get(kind_of(scope), ()):
+            if not self._is_over(rule, scope):
+                continue
             breaker = self.find(rule.name, scope) or self._make(rule, scope)
             if isinstance(breaker.limit, StateLimit):
                 topics += breaker.limit.topics
         self.stale_levels[scope] = None
         return topics
+
+    def _is_over(self, rule: Rule, scope: Scope) -> bool:
+        """Whether a limit has a breaker over a scope."""
+        return rule.params.per == kind_of(scope) and not (rule.is_size and scope in self._cash)
 
     def _make(self, rule: Rule, scope: Scope) -> Breaker[Limit]:
         states = self.state.breakers.setdefault(rule.name, {})

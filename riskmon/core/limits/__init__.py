@@ -31,6 +31,7 @@ from riskmon.core.limits.losses import (
     PortfolioLossLimit,
     WeeklyLossLimit,
 )
+from riskmon.core.limits.metric import MetricLimit
 from riskmon.core.limits.orders import (
     MessageRateLimit,
     OrderNotionalLimit,
@@ -63,6 +64,7 @@ LIMITS: dict[str, type[MeasuredLimit]] = {
         TotalNotionalLimit,
         ConcentrationLimit,
         VenueShareLimit,
+        MetricLimit,
         EdgeLimit,
         StalenessLimit,
         HeartbeatLimit,
