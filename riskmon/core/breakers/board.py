@@ -34,6 +34,9 @@ from riskmon.core.topics import Topic
 Measures = dict[str, dict[Scope, msgspec.Raw]]
 
 
+NO_LEVEL = -1  # of a scope that is just registered: it changes to any level
+
+
 class Board:
     """The breakers of an account under a configuration."""
 
@@ -130,6 +133,7 @@ class Board:
             breaker = self.find(rule.name, scope) or self._make(rule, scope)
             if isinstance(breaker.limit, StateLimit):
                 topics += breaker.limit.topics
+        self._levels.setdefault(scope, NO_LEVEL)  # in the order of the scopes
         self.stale_levels[scope] = None
         return topics
 
