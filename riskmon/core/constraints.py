@@ -104,6 +104,31 @@ class Beside(Generic[T]):
         return {"type": "function-after", "function": function, "schema": handler(source)}
 
 
+@dataclass(frozen=True)
+class EitherThis:
+    """The constraint that exactly one has a value: this field or ``field``, an earlier one."""
+
+    field: str
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: Callable[[object], object]
+    ) -> dict[str, object]:
+        """Return pydantic's schema of the field, followed by this check."""
+
+        def check(value: object, info: _Info) -> object:
+            if self.field not in info.data:
+                return value  # it is faulty
+            other = info.data[self.field]
+            if value is None and other is None:
+                raise ValueError(f"is missing\ngive this or `{self.field}`")
+            if value is not None and other is not None:
+                raise ValueError(f"cannot stand beside `{self.field}`\ngive one of them")
+            return value
+
+        function = {"type": "with-info", "function": check}
+        return {"type": "function-after", "function": function, "schema": handler(source)}
+
+
 class UsedOnce:
     """The constraint that no earlier table of the same list has this name.
 
@@ -139,6 +164,9 @@ def is_scope(scope: str) -> bool:
     return scope == ACCOUNT or (kind in NAMED and _is_name(name))
 
 
+SCOPE_HINT = "write account, venue:NAME, symbol:NAME, asset:NAME or strategy:NAME"
+
+
 def is_account(name: str) -> bool:
     """Whether ``name`` can be an account's."""
     return bool(_ACCOUNT.match(name))
@@ -163,6 +191,6 @@ Scope = Annotated[
     scopes.Scope,
     must(
         is_scope,
-        "unknown scope\nwrite account, venue:NAME, symbol:NAME, asset:NAME or strategy:NAME",
+        f"unknown scope\n{SCOPE_HINT}",
     ),
 ]

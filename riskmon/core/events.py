@@ -446,11 +446,16 @@ Reported = (
     | Heartbeat
 )
 
-# The types of events that name a venue.
+# The types of events that name a venue, and those that name a symbol, or one for each member.
 STREAMS = tuple(
     str(kind.__struct_config__.tag)
     for kind in Reported.__args__
     if "venue" in kind.__struct_fields__
+)
+SYMBOL_STREAMS = tuple(
+    str(kind.__struct_config__.tag)
+    for kind in Reported.__args__
+    if "symbol" in kind.__struct_fields__ or kind in (Orders, Positions)
 )
 
 # -- added by the sidecar -----------------------------------------------------------------------

@@ -90,6 +90,8 @@ def test_too_many_scopes(make: Make) -> None:
     check = {**ORDER, "venue": "w0"}
     assert sidecar.request("POST", "/v1/check", check)[0] == 429  # its symbol is new
     assert sidecar.events({"type": "heartbeat", "venue": "v1"})["accepted"] == 1
+    assert sidecar.operate("freeze", "asset:BTC")[0] == 200  # for which there is always room
+    assert sidecar.state()["gate"]["levels"]["asset:BTC"] == "halt"
 
 
 def test_probes_are_granted_one_by_one(make: Make, oms: Webhooks) -> None:
