@@ -163,7 +163,8 @@ class Venues:
     def on_balances(self, event: ev.Balances, wall_ns: int) -> Iterator[int]:
         """Apply all balances of a venue, which settles it; yield the work of each piece."""
         venue = self._venue(event.venue)
-        for asset in [a for a in venue.assets if a not in event.assets]:
+        unread = set(event.unread)
+        for asset in [a for a in venue.assets if a not in event.assets and a not in unread]:
             self._set_balance(venue, asset, 0.0, 0.0, wall_ns)
             yield 1
         zeros = 0
