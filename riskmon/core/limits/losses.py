@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Raw, Struct
 
-from riskmon.core.book.realised import Close
+from riskmon.core.book.realised import Close, OrderKey
 from riskmon.core.constraints import Positive, Share, is_whole, must
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import Evaluation, Sample, SampleLimit, StateLimit
@@ -185,7 +185,7 @@ class Run(Struct, omit_defaults=True):
     """Losing closes in a row; consecutive closes of one order are one."""
 
     length: int = 0
-    order: str | None = None  # of the latest close, if it is that of an order
+    order: OrderKey | None = None  # of the latest close, if it is that of an order
     before: int = 0  # the length before that order
     pnl: float = 0.0  # that the order has realised
 

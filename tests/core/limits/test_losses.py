@@ -658,7 +658,7 @@ def test_the_days_pnl_is_shown_without_a_limit() -> None:
     before = plain(there.engine)
     there.now_ns += int(TO_MIDNIGHT * SECOND)
     there.engine.state.wall_ns = BEGIN_WALL_NS + there.now_ns
-    there.engine._book.at(there.engine.state.now_ns, there.engine.state.wall_ns)
+    there.engine.step([], now_ns=there.now_ns, wall_ns=BEGIN_WALL_NS + there.now_ns)
     assert there.portfolio.pnl_day == 0.0
     there.engine.state.wall_ns -= int(TO_MIDNIGHT * SECOND)
     assert plain(there.engine) == before
