@@ -30,12 +30,21 @@ from riskmon.core.decisions import Decision, Outcome, Record, RecordKind
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import SizeLimit, StateLimit
 from riskmon.core.limits.losses import LossLimit
+from riskmon.core.limits.metrics import Metrics
+from riskmon.core.naming import assets_of
 from riskmon.core.operate import operate
+from riskmon.core.permits import Permits
 from riskmon.core.reports import Handler, ReportedEvents
-from riskmon.core.scopes import ACCOUNT, venue_scope
+from riskmon.core.scopes import ACCOUNT, Scope, asset_scope, venue_scope
 from riskmon.core.state import State, decode, encode
 from riskmon.core.timers import Timer, TimerHandler, Timers, handler_table
-from riskmon.core.topics import EQUITY, Subject, topic
+from riskmon.core.topics import (
+    EQUITY,
+    ORDERS,
+    events_topic,
+    heartbeat_topic,
+    symbol_events_topic,
+)
 from riskmon.core.view import FiguresView, View, figures, view
 
 AT_ONCE = 16  # units of work that are not interrupted, at the least
@@ -180,17 +189,21 @@ class Engine:
             clock=clock,
         )
         state.measures = {}
-        self._book = Portfolio(state.portfolio, config.portfolio, self._timers.arm)
-        self._book.at(*clock.instant)
+        self._book = Portfolio(state.portfolio, config.portfolio, clock, self._timers.arm)
         self._orders = Reservations(state.orders, int(config.check_ttl * 1e9), self._timers.arm)
-        self._commitments = Commitments(state.commitments, self._orders, self._book.exposures)
+        self._commitments = Commitments(self._orders.pending, self._book.exposures)
+        self._commitments.refresh()
+        self._permits = Permits(state.permits, clock, self._timers, self._emit)
         kinds = [rule.measures for rule in self._board.rules.values() if rule.measures is not None]
         self._facts = Facts(
             book=self._book,
             orders=self._orders,
             commitments=self._commitments,
+            calendar=self._board.calendar,
+            metrics=Metrics(state.metrics),
             edges=state.edges,
             last_event_ns=state.last_event_ns,
+            last_symbol_event_ns=state.last_symbol_event_ns,
             last_heartbeat_ns=state.last_heartbeat_ns,
             first_event_ns=state.board.scopes,
             started_ns=state.started_ns,
@@ -201,14 +214,16 @@ class Engine:
         self._reports = ReportedEvents(state, config, self._board, self._facts)
         self._handlers |= self._reports.handlers
         self._timer_handlers = self._handlers_of_timers()
-        self._book.follow(self._losses())
+        self._book.follow(kind for kind, _ in self._losses())
         for venue in config.portfolio.venues:
             self._board.register(venue_scope(venue), first=False)
         self._book.dirty[EQUITY] = True
 
     def _losses(self) -> set[tuple[str, str]]:
-        """The (kind of scope, period) of all limits on losses."""
-        return {
+        """The (kind of scope, period) of all limits on losses, and of those on leverage."""
+        rules = [rule for rule in self._board.rules.values() if rule.measures is not None]
+        leverage = {(rule.params.per, "") for rule in rules if rule.kind == "leverage"}
+        return leverage | {
             (rule.params.per, rule.measures.period_of(rule.params))
             for rule in self._board.rules.values()
             if rule.measures is not None and issubclass(rule.measures, LossLimit)
@@ -221,6 +236,7 @@ class Engine:
                 **self._book.timer_handlers(),
                 Timer.SWEEP: lambda key: self._cancels.on_timer(key.name),
                 Timer.RESERVATION: lambda key: self._orders.on_timer(self.state.now_ns),
+                Timer.PERMIT: self._permits.on_timer,
             }
         )
 
@@ -231,7 +247,14 @@ class Engine:
 
     def _admission(self, events: Sequence[ev.Event]) -> Iterator[int]:
         state = self.state
-        admission = Admission(state.board.scopes, self._book, state.orders, self.config.max_scopes)
+        admission = Admission(
+            state.board.scopes,
+            self._book,
+            state.orders,
+            state.metrics,
+            self.config.max_scopes,
+            by_asset=self._reports.by_asset,
+        )
         return admission.pieces(events)
 
     def _apply(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> Iterator[int]:
@@ -240,7 +263,8 @@ class Engine:
         rechecks = len(self._board.rechecks)
         if self._timers.next_ns <= self.state.now_ns:
             yield from self._fire_timers()
-        if len(self._board.rechecks) > rechecks:  # what time alone changed holds before the events
+        # What time alone changed holds before the events.
+        if len(self._board.rechecks) > rechecks or self._book.is_stale:
             yield from self._evaluate()
         run: list[ev.Latency] = []  # latencies in a row, which are applied together
         handlers, work, duplicates = self._handlers, 0, self.state.duplicates_total
@@ -254,8 +278,6 @@ class Engine:
             pieces = handlers[type(event)](event)
             if pieces is not None:
                 yield from pieces
-            if self._book.enters:
-                yield from self._book.refreshing_within()
             work += 1
             reports = self._reports  # those of a new configuration, if this event brought one
             if work + reports.registered >= AT_ONCE:
@@ -267,18 +289,17 @@ class Engine:
             yield from self._apply_run(run)
         yield from self._evaluate()
         self._outcome.duplicates = self.state.duplicates_total - duplicates
-        if self._commitments.touched:
-            self._commitments.refresh()
 
     def _set_time(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> None:
         """Set the time of all parts, and move the bounds that are due."""
         state = self.state
-        instant = Instant(max(now_ns, state.now_ns), wall_ns)
+        instant, known_ns = Instant(max(now_ns, state.now_ns), wall_ns), state.now_ns
         self._clock.instant = instant
         state.now_ns, state.wall_ns = instant
-        self._book.at(*instant)
+        self._book.move_time()
         if len(events) < RESTART_MAX and ev.Start in map(type, events):
             state.started_ns = self._facts.started_ns = instant.now_ns  # before due timers
+            self._board.pause_rows(known_ns)
         self._board.follow_date()
 
     def _fire_timers(self) -> Iterator[int]:
@@ -300,10 +321,14 @@ class Engine:
     def _evaluate(self) -> Iterator[int]:
         """Evaluate the limits that depend on what changed, then those whose bound moved."""
         book, board = self._book, self._board
-        book.expand()
+        if book.is_stale:
+            yield from book.deriving()
+            self._reports.observe_closes()
+            for notice in book.notices.take():
+                self._emit(notice)
+        self._mark_orders()
         if book.dirty:
-            if book.is_stale:
-                yield from book.refreshing()
+            self._commitments.refresh()
             due = self._due()
             for begin in range(0, len(due), AT_ONCE):
                 if begin:
@@ -311,22 +336,21 @@ class Engine:
                 for breaker in due[begin : begin + AT_ONCE]:
                     breaker.evaluate(self._facts)
         while board.rechecks:
-            for again in board.take_rechecks():
-                again.reevaluate(self._facts)
+            for again, counts in board.take_rechecks().items():
+                again.reevaluate(self._facts, counts=counts)
                 yield 1
 
+    def _mark_orders(self) -> None:
+        if self._orders.pending.changed:
+            self._book.dirty[ORDERS] = True
+
     def _due(self) -> list[Breaker[StateLimit]]:
-        """The breakers that depend on what changed, each once; equity counts when it is settled."""
+        """The breakers that depend on what changed, each once."""
         book, watching = self._book, self._board.watching
         topics = list(book.dirty)
         book.dirty.clear()
         due: dict[Breaker[StateLimit], None] = {}
         for changed in topics:
-            if changed == EQUITY and not book.assess():
-                continue
-            of_venue = changed.subject is Subject.VENUE_EQUITY
-            if of_venue and not book.venues.is_settled(changed.name):
-                continue
             for breaker in watching.get(changed, ()):
                 due[breaker] = None
         return list(due)
@@ -340,9 +364,11 @@ class Engine:
         board.date()
         # No silence is longer than since now.
         for name in state.last_event_ns:
-            self._book.dirty[topic(Subject.EVENTS, name)] = True
+            self._book.dirty[events_topic(name)] = True
+        for name in state.last_symbol_event_ns:
+            self._book.dirty[symbol_events_topic(name)] = True
         for name in state.last_heartbeat_ns:
-            self._book.dirty[topic(Subject.HEARTBEAT, name)] = True
+            self._book.dirty[heartbeat_topic(name)] = True
         self._record("start", f"start_{event.epoch}", "after a kill" if event.unclean else "")
         if event.storage_failed:
             self._reports.register(ACCOUNT)
@@ -372,18 +398,24 @@ class Engine:
             if kinds.get(limit.name) != limit.kind:
                 measures.pop(limit.name, None)
         state.measures = measures
+        book = self._book
         self._configure(config)
+        self._book.enter_difference(book)
         for incident in self._cancels.retarget():
             self._board.on_confirmed(incident)
-        self._book.refollow(self._losses())
         self._book.dirty.update(dict.fromkeys(self._board.watching, True))
         for key in [key for key in state.timers if key[0] == Timer.CHANGE]:
             self._timers.disarm(key)
         self._board.reschedule()
+        self._board.watch_lasting()
 
     def _on_operate(self, event: ev.Operate) -> None:
         self._book.refresh()
-        self._outcome.answers.append(operate(self._board, self._book, event))
+        if event.action == "permit":
+            answer = self._permits.grant(self._board, event)
+        else:
+            answer = operate(self._board, self._book, event, self.config.max_scopes)
+        self._outcome.answers.append(answer)
 
     def _on_check(self, event: ev.Check) -> None:
         scopes = checked_scopes(event)
@@ -391,9 +423,13 @@ class Engine:
         for scope in scopes:
             if not state.board.scopes.get(scope) and not event.simulate:
                 self._reports.register(scope)
+        if self._reports.by_asset and not event.simulate:
+            for asset in assets_of(event, self._book.reference):
+                self._reports.register(asset_scope(asset))
         self._book.refresh()
+        self._mark_orders()
         self._commitments.refresh()
-        answer = check(self._board, self._facts, event, scopes)
+        answer = check(self._board, self._facts, self._permits, event, scopes)
         if not event.simulate:
             state.checked["allowed" if answer.allowed else "refused"] += 1
             for reason in answer.reasons:
@@ -404,5 +440,9 @@ class Engine:
         self._cancels.on_sent(event)
 
     def _on_cancel_answered(self, event: ev.CancelAnswered) -> None:
-        if self._cancels.on_answered(event):
-            self._board.on_confirmed(event.incident)
+        incident = self.state.incidents.get(event.incident)
+        if not self._cancels.on_answered(event):
+            return
+        if incident is not None and incident.cancels == "all" and event.open_orders == 0:
+            self._orders.on_canceled(Scope(incident.record.scope), self.state.now_ns)
+        self._board.on_confirmed(event.incident)

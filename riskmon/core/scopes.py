@@ -6,30 +6,36 @@ A scope is ``account``, or a kind and a name: ``venue:kraken``, ``symbol:BTC/USD
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal, NewType, get_args
 
 Scope = NewType("Scope", str)
 ScopeKind = Literal["account", "venue", "symbol", "asset", "strategy"]
 
 ACCOUNT = Scope("account")
+NAMES = 1 << 15  # that are remembered with what is made of each
 NAMED: tuple[str, ...] = get_args(ScopeKind)[1:]  # the kinds whose scopes have a name
 
 
+@lru_cache(maxsize=NAMES)
 def venue_scope(venue: str) -> Scope:
     """The scope of a venue."""
     return Scope("venue:" + venue)
 
 
+@lru_cache(maxsize=NAMES)
 def symbol_scope(symbol: str) -> Scope:
     """The scope of a symbol."""
     return Scope("symbol:" + symbol)
 
 
+@lru_cache(maxsize=NAMES)
 def asset_scope(asset: str) -> Scope:
     """The scope of an asset."""
     return Scope("asset:" + asset)
 
 
+@lru_cache(maxsize=NAMES)
 def strategy_scope(strategy: str) -> Scope:
     """The scope of a strategy."""
     return Scope("strategy:" + strategy)

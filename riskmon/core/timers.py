@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
+from functools import lru_cache
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from riskmon.core.clock import Clock
-from riskmon.core.scopes import Scope
+from riskmon.core.scopes import NAMES, Scope
 
 NEVER_NS = 1 << 62
 
@@ -22,15 +23,17 @@ class Timer(StrEnum):
     GRACE = "unknown"  # an unknown value halts
     PROBATION = "probation"
     CHANGE = "wake"  # a value changes without an event
+    LASTING = "lasting"  # a value may have been past its bound for long enough
     SCHEDULE = "rebound"  # the time of day moves bounds
     # of an incident or an order
     SWEEP = "sweep"
     RESERVATION = "reserve"
+    PERMIT = "permit"
     # of the book: a symbol, an asset or a venue
     PRICE = "price"  # an asset's price is old
     MARK = "mark"  # a symbol's mark is old
     SETTLE = "settle"  # a venue paused
-    AWAITED = "awaited"  # a balance that a fill must change did not come
+    FLOW = "flow"  # a flow or a transfer lapses
     STALE = "stale"  # a venue's balances are old
     UNPRICED = "unpriced"  # the grace of an asset without a price ends
     KNOWN = "complete"  # the grace of the first equity ends
@@ -45,6 +48,12 @@ class TimerKey(NamedTuple):
     kind: Timer
     name: str = ""
     scope: Scope = Scope("")  # of a breaker, whose limit `name` is
+
+
+@lru_cache(maxsize=NAMES)
+def timer_key(kind: Timer, name: str = "") -> TimerKey:
+    """The timer of a kind and a name; made once, for events arm the same ones again and again."""
+    return TimerKey(kind, name)
 
 
 # What is done when a timer is due. One that returns an iterator does its work in pieces, and yields
@@ -86,8 +95,10 @@ class Timers:
 
     def arm(self, key: TimerKey, due_ns: int) -> None:
         """Set a timer, after the current time: a handler that arms its own key must not loop."""
-        due_ns = max(due_ns, self._clock.instant.now_ns + 1)
         armed_ns = self.armed_ns.get(key)
+        if armed_ns is not None and armed_ns <= due_ns:
+            return
+        due_ns = max(due_ns, self._clock.instant.now_ns + 1)
         if armed_ns is None or due_ns < armed_ns:
             self.armed_ns[key] = due_ns
             heappush(self._heap, (due_ns, key))

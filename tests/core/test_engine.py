@@ -67,20 +67,30 @@ KINDS: dict[str, tuple[tuple[str, ...], str, Any, dict[str, Any]]] = {
     "weekly_loss": (ANY_BOOK, "trip", "period", {"trailing": False}),
     "drawdown": (ACCOUNT, "trip", "operator", {"warn": 0.8}),
     "loss_streak": (STRATEGY, "trip", cooldown(3_600.0), {}),
-    "position": (SYMBOL, "block", "clear", {}),
+    "position": (("symbol", "asset"), "block", "clear", {}),
     "total_position": (ACCOUNT, "block", "clear", {}),
     "open_positions": (ACCOUNT, "block", "clear", {}),
-    "inventory": (SYMBOL, "block", "clear", {}),
+    "open_orders": (("account", "venue", "symbol"), "block", "clear", {}),
+    "inventory": (("symbol", "asset"), "block", "clear", {}),
     "total_notional": (ACCOUNT, "block", "clear", {}),
+    "leverage": (("account", "venue"), "block", "clear", {}),
     "concentration": (ACCOUNT, "block", "clear", {}),
+    "metric": (
+        ("account", "venue", "symbol", "asset", "strategy"),
+        "trip",
+        "clear",
+        {"name": "x", "max": 0.5, "min": None, "max_age": 300.0},
+    ),
+    "venue_share": (ACCOUNT, "warn", "clear", {}),
     "edge": (("strategy", "account"), "freeze", "operator", {}),
-    "staleness": (VENUE, "trip", "clear", {"streams": ()}),
+    "staleness": (("venue", "symbol"), "trip", "clear", {"streams": ()}),
     "heartbeat": (STRATEGY, "trip", "clear", {}),
     "volatility": (SYMBOL, "trip", PROBES, {}),
     "order_notional": (SYMBOL, "block", "operator", {}),
     "order_quantity": (SYMBOL, "block", "operator", {}),
-    "price_collar": (SYMBOL, "block", "operator", {}),
-    "message_rate": (("venue", "strategy"), "block", "operator", {}),
+    "price_collar": (SYMBOL, "block", "operator", {"side": "aggressive"}),
+    "message_rate": (("venue", "account", "strategy"), "block", "operator", {}),
+    "order_count": (("account", "venue", "strategy"), "block", "period", {}),
     "repeat_orders": (STRATEGY, "block", "operator", {"freeze_at": None}),
 }
 
@@ -93,12 +103,18 @@ def test_the_table_of_kinds(kind: str) -> None:
     bound: dict[str, Any] = {} if "max" in own else {"min" if kind == "edge" else "max": 0.5}
     if kind in ("loss_streak", "repeat_orders"):
         bound = {"max": 2.0}
+    if kind == "metric":
+        bound = {"max": 0.5, "name": "x"}
     found = params(**bound)
     assert get_args(get_type_hints(params)["per"]) == scopes
     assert (found.per, found.on_breach, found.recover) == (scopes[0], on_breach, recover)
     assert found.breaches == (5 if kind == "latency_p99" else 1)
     assert (found.clear, found.hold, found.level, found.cancels) == (1.0, 0.0, "halt", "all")
-    assert (found.flatten, found.on_unknown, found.enabled) == (False, "halt", True)
+    assert (found.flatten, found.on_unknown, found.enabled) == (False, None, True)
+    assert (found.for_, found.unknown_level) == (
+        0.0,
+        "reduce_only" if on_breach == "block" else "halt",
+    )
     assert found.warn == own.get("warn", 0.8)
     assert all(getattr(found, key) == value for key, value in own.items())
 
@@ -177,7 +193,19 @@ def test_events_register_their_scopes() -> None:
     }
 
 
-NAMED: dict[str, Any] = {"venue": "kraken", "symbol": "BTC/USDT", "strategy": "mm"}
+NAMED: dict[str, Any] = {
+    "venue": "kraken",
+    "symbol": "BTC/USDT",
+    "strategy": "mm",
+    "from_venue": "kraken",
+    "to_venue": "mexc",
+}
+# The scopes that a type names beside those of its fields in NAMED.
+NAMED_BESIDE: dict[Any, set[str]] = {
+    ev.Orders: {"symbol:BTC/USDT", "strategy:mm"},
+    ev.Positions: {"symbol:BTC/USDT"},
+    ev.Metric: {"asset:BTC"},
+}
 
 
 MORE: dict[Any, dict[str, Any]] = {
@@ -188,9 +216,15 @@ MORE: dict[Any, dict[str, Any]] = {
     ev.Price: {"price": 9.0},
     ev.Fill: {"id": "1", "side": "buy", "quantity": 1.0, "price": 9.0},
     ev.Order: {"id": "1", "status": "open"},
+    ev.Orders: {"orders": [ev.RestingOrder(id="1", symbol="BTC/USDT", strategy="mm")]},
     ev.Position: {"quantity": 1.0, "entry_price": 9.0},
+    ev.Positions: {
+        "positions": [ev.VenuePosition(symbol="BTC/USDT", quantity=1.0, entry_price=9.0)]
+    },
     ev.Pnl: {"id": "1", "amount": 1.0},
     ev.CashFlow: {"id": "1", "asset": "USDT", "amount": 1.0},
+    ev.Transfer: {"id": "1", "asset": "USDT", "amount": 1.0},
+    ev.Metric: {"name": "margin", "value": 1.0, "asset": "BTC"},
     ev.Edge: {"bps": 9.0},
     ev.OpenOrders: {"count": 0},
     ev.Heartbeat: {},
@@ -200,13 +234,13 @@ MORE: dict[Any, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", MORE, ids=lambda kind: kind.__name__)
 def test_every_type_registers_what_it_names(kind: Any) -> None:
-    """Each type registers its venue, symbol and strategy, and the account."""
+    """Each type registers its venues, symbols and strategies, a metric its asset too."""
     assert set(ev.Reported.__args__) < set(MORE)
     world = World()
     named = {key: name for key, name in NAMED.items() if key in kind.__struct_fields__}
     world.step(kind(**MORE[kind], **named))
-    scopes = {f"{key}:{name}" for key, name in named.items()}
-    assert set(world.engine.levels) == {"account", *scopes}
+    scopes = {f"{key.removeprefix('from_').removeprefix('to_')}:{n}" for key, n in named.items()}
+    assert set(world.engine.levels) == {"account", *scopes, *NAMED_BESIDE.get(kind, ())}
 
 
 def test_configured_venues_have_a_level_from_the_start() -> None:

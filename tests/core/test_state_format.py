@@ -18,6 +18,7 @@ import pytest
 
 from riskmon.core.engine import Engine
 from riskmon.core.events import Event
+from riskmon.core.limits.limit import TOLERANCE
 from riskmon.journal import entries
 
 STATES = sorted((Path(__file__).parent.parent / "fixtures").glob("state-*"))
@@ -69,7 +70,35 @@ def converted(snapshot: dict[str, Any]) -> dict[str, Any]:
         for limit, measures in state["measures"].items()
         if measures
     }  # fmt: skip
+    _name_orders(state["orders"])
+    for sums in ("gross_quantity", "gross_notional", "open", "unpriced"):
+        state["portfolio"]["book"]["exposures"].pop(sums, None)  # they are derived
+    state.pop("commitments", None)
+    # Earlier versions stored the bound of a window of latencies, and not the value past it.
+    for limit in config["limits"]:
+        for kept in state["measures"].get(limit["name"], {}).values():
+            if limit["kind"] == "latency_p99":
+                kept["bound"] *= 1 + TOLERANCE
+    # … and the length alone of a run of losing closes.
+    for limit in config["limits"]:
+        if limit["kind"] == "loss_streak":
+            kept = state["measures"].get(limit["name"], {})
+            kept.update({scope: {"length": run} if run else {} for scope, run in kept.items()})
     return snapshot
+
+
+def _name_orders(orders: dict[str, Any]) -> None:
+    """Orders with the ids of their venues, and without what is derived from them."""
+    reserved, unreported = orders.pop("reserved"), orders.pop("unheard_ns")
+    orders.pop("pending", None)
+    orders["reserved"] = {
+        f"{one['venue']}|{name}": {
+            **{key: value for key, value in one.items() if key != "left"},
+            "id": name,
+            "began_ns": unreported.get(name, 0),
+        }
+        for name, one in reserved.items()
+    }
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda path: path.name)

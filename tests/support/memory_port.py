@@ -123,8 +123,8 @@ class MemoryPort:
         finally:
             self.subscribers.discard(queue)
 
-    def rejected(self, reason: str) -> None:
-        self.rejections.append(reason)
+    def rejected(self, reason: str, count: int = 1) -> None:
+        self.rejections += [reason] * count
 
     def refused(self, refusal: Refusal) -> None:
         self.refusals.append(refusal)
@@ -259,6 +259,7 @@ VIEW = View(
             trips_total=1,
             last_trip_ns=NOW_NS,
             on_breach="trip",
+            written=True,
             category="venue",
             recovers="by itself",
             until_ns=NOW_NS + 30 * 10**9,

@@ -17,7 +17,7 @@ from riskmon.core.clock import Clock
 from riskmon.core.config import EngineConfig
 from riskmon.core.decisions import CancelScope, CancelState, Decision, Record, Sweep, Withdraw
 from riskmon.core.scopes import ACCOUNT, venue_scope
-from riskmon.core.timers import Timer, TimerKey, Timers
+from riskmon.core.timers import Timer, Timers, timer_key
 
 REPEAT_NS = 5 * 10**9
 REPEAT_LATER_NS = 15 * 10**9
@@ -123,7 +123,7 @@ class Cancels:
         else:
             wait_ns = REPEAT_LATER_NS
         incident.next_ns = now_ns + wait_ns
-        self.timers.arm(TimerKey(Timer.SWEEP, incident.record.id), incident.next_ns)
+        self.timers.arm(timer_key(Timer.SWEEP, incident.record.id), incident.next_ns)
 
     def _update(self, incident: Incident, **changes: object) -> None:
         incident.record = replace(incident.record, **changes)
@@ -135,7 +135,7 @@ class Cancels:
         if incident is None or not incident.targets:
             return
         if self._clock.instant.now_ns < incident.next_ns:
-            self.timers.arm(TimerKey(Timer.SWEEP, incident_id), incident.next_ns)
+            self.timers.arm(timer_key(Timer.SWEEP, incident_id), incident.next_ns)
         elif incident.sweep < FINAL_SWEEP or not incident.confirmed:
             self._sweep(incident)
 

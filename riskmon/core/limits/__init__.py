@@ -16,6 +16,8 @@ from riskmon.core.limits.errors import ErrorRateLimit, ErrorStreakLimit
 from riskmon.core.limits.exposure import (
     ConcentrationLimit,
     InventoryLimit,
+    LeverageLimit,
+    OpenOrdersLimit,
     OpenPositionsLimit,
     PositionLimit,
     TotalNotionalLimit,
@@ -31,14 +33,17 @@ from riskmon.core.limits.losses import (
     PortfolioLossLimit,
     WeeklyLossLimit,
 )
+from riskmon.core.limits.metric import MetricLimit
 from riskmon.core.limits.orders import (
     MessageRateLimit,
+    OrderCountLimit,
     OrderNotionalLimit,
     OrderQuantityLimit,
     PriceCollarLimit,
     RepeatOrdersLimit,
 )
 from riskmon.core.limits.silence import HeartbeatLimit, StalenessLimit
+from riskmon.core.limits.venue_share import VenueShareLimit
 from riskmon.core.limits.volatility import VolatilityLimit
 
 MeasuredLimit = StateLimit | SampleLimit | OrderLimit
@@ -58,9 +63,13 @@ LIMITS: dict[str, type[MeasuredLimit]] = {
         PositionLimit,
         TotalPositionLimit,
         OpenPositionsLimit,
+        OpenOrdersLimit,
         InventoryLimit,
         TotalNotionalLimit,
+        LeverageLimit,
         ConcentrationLimit,
+        VenueShareLimit,
+        MetricLimit,
         EdgeLimit,
         StalenessLimit,
         HeartbeatLimit,
@@ -68,6 +77,7 @@ LIMITS: dict[str, type[MeasuredLimit]] = {
         OrderQuantityLimit,
         PriceCollarLimit,
         MessageRateLimit,
+        OrderCountLimit,
         RepeatOrdersLimit,
         VolatilityLimit,
     )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from operator import lt
 from typing import Literal
 
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import StateLimit
 from riskmon.core.limits.policy import Floor, OnBreach
-from riskmon.core.topics import Subject, Topic, topic
+from riskmon.core.topics import Topic, edge_topic
 from riskmon.core.unknown import Unknown
 
 
@@ -28,14 +27,11 @@ class EdgeLimit(StateLimit):
     category = "edge"
     Params = EdgeParams
     reason = "edge of {value:g} bps under {bound:g} bps"
-    is_past = staticmethod(lt)
-    floor = True
-    evaluated_by_report = True
 
     @property
     def topics(self) -> tuple[Topic, ...]:
         """The last edge."""
-        return (topic(Subject.EDGE, self.name),)
+        return (edge_topic(self.name),)
 
     def value(self, facts: Facts) -> float | Unknown:
         """The edge in basis points."""
