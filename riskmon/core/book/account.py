@@ -467,30 +467,41 @@ class Account:
                     asset: self._holdings.settled(one.venue, asset)
                     for asset in self._holdings.assets(one.venue)
                 }
-                change = self._change(one.venue, held, enters=True, past=past)
+                change = self._change(one, held, enters=True, past=past)
                 rest = joins[one.venue] - change.value
                 if rest and not past:
                     self._entering.append(Entering(one.venue, rest))
                 yield change
                 continue
             if one.first:
-                yield self._change(one.venue, one.first, enters=True, past=past)
+                yield self._change(one, one.first, enters=True, past=past)
             if one.amounts:
-                yield self._change(one.venue, one.amounts, enters=False, past=past)
+                yield self._change(one, one.amounts, enters=False, past=past)
 
-    def _change(self, venue: str, amounts: dict[str, float], *, enters: bool, past: bool) -> Change:
+    def _change(
+        self, settled: Settled, amounts: dict[str, float], *, enters: bool, past: bool
+    ) -> Change:
         amounts = {
             asset: amount
             for asset, amount in amounts.items()
             if amount and asset not in self._entered and asset not in self.config.ignore
         }
         rates: dict[str, float] = {}
-        for asset in (*amounts, *self.flows.pending(venue)):
+        for asset in (*amounts, *self.flows.pending(settled.venue)):
             rate = self._rates.of(asset)
             if rate is not None:
                 rates[asset] = rate
-        dust, now_ns = self.equity.dust, self._clock.instant.now_ns
-        return Change(venue, now_ns, 0.0, amounts, rates, dust, enters, past)
+        return Change(
+            venue=settled.venue,
+            at_ns=self._clock.instant.now_ns,
+            equity_before=0.0,
+            amounts=amounts,
+            rates=rates,
+            dust=self.equity.dust,
+            enters=enters,
+            past=past,
+            reported_ns=settled.reported_ns,
+        )
 
     def _apply(self, matches: Iterable[Match]) -> None:
         for match in matches:

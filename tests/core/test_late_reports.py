@@ -1,0 +1,62 @@
+"""What is told late: fills, flows and transfers after the balances that contain them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.core.reference.history import Event
+from tests.core.reference.pair import Sidecar
+
+SPOT, LINEAR = "BTC/USDT", "BTC/USDT:USDT"
+CONFIG = '[portfolio]\nvenues = ["a"]\n[limits.portfolio_loss]\nmax = 0.9'
+
+
+class Account(Sidecar):
+    """10,000 USDT and 5 BTC at 1,000 each, at one venue."""
+
+    def __init__(self) -> None:
+        super().__init__(CONFIG)
+        self.step(*({"type": "price", "symbol": s, "price": 1_000} for s in (SPOT, LINEAR)))
+        self.step(self.balances(10_000, 5))
+
+    def balances(self, usdt: float, btc: float, **more: Any) -> Event:
+        """All balances."""
+        assets = {"USDT": {"free": usdt}, "BTC": {"free": btc}}
+        return {"type": "balances", "venue": "a", "assets": assets, **more}
+
+    def fill(self, name: str, signed: float, symbol: str = SPOT, **more: Any) -> Event:
+        """A fill at 1,000."""
+        side = "buy" if signed > 0 else "sell"
+        order = {"venue": "a", "symbol": symbol, "side": side, "quantity": abs(signed)}
+        return {"type": "fill", "id": name, **order, "price": 1_000, **more}
+
+    def flow(self, amount: float, **more: Any) -> Event:
+        """A deposit or withdrawal of USDT."""
+        named = {"id": f"flow {amount}", "venue": "a", "asset": "USDT"}
+        return {"type": "cash_flow", **named, "amount": amount, **more}
+
+    @property
+    def unit_value(self) -> float:
+        """The unit value."""
+        value: float = self.portfolio["unit_value"]
+        return value
+
+
+def test_a_late_fill_explains_the_change_of_its_own_report() -> None:
+    """Not that of an earlier one that waited for an explanation while the fill was made."""
+    account = Account()
+    account.wait(10)
+    account.step(account.fill("1", 1, LINEAR))
+    account.wait(10)
+    account.step(account.balances(14_000, 5, at=account.clock.at()))  # waits for 5 s: a deposit?
+    account.wait(3)
+    sold_at = account.clock.at()
+    account.wait(6)
+    account.step(account.balances(15_000, 4, at=sold_at))
+    account.wait(20)
+    account.step(account.fill("2", -1, at=sold_at))
+    account.step(account.flow(4_000))
+    assert account.portfolio["equity"] == 19_000
+    assert account.unit_value == pytest.approx(1, rel=1e-9)
