@@ -60,3 +60,17 @@ def test_a_late_fill_explains_the_change_of_its_own_report() -> None:
     account.step(account.flow(4_000))
     assert account.portfolio["equity"] == 19_000
     assert account.unit_value == pytest.approx(1, rel=1e-9)
+
+
+@pytest.mark.parametrize("amount", [4_000, -4_000])
+@pytest.mark.parametrize("seconds", [0.5, 3.0])
+def test_a_flow_soon_after_the_start(seconds: float, amount: int) -> None:
+    """The first report of the account is not the change that a later flow is found in."""
+    account = Account()
+    account.wait(seconds)
+    account.step(account.flow(amount, at=account.clock.at()))
+    assert account.unit_value == 1
+    account.wait(20)
+    account.step(account.balances(10_000 + amount, 5))
+    assert account.portfolio["equity"] == 15_000 + amount
+    assert account.unit_value == pytest.approx(1, rel=1e-9)
