@@ -74,3 +74,18 @@ def test_a_flow_soon_after_the_start(seconds: float, amount: int) -> None:
     account.step(account.balances(10_000 + amount, 5))
     assert account.portfolio["equity"] == 15_000 + amount
     assert account.unit_value == pytest.approx(1, rel=1e-9)
+
+
+def test_a_late_flow_leaves_the_leg_of_a_transfer() -> None:
+    """One balance has a deposit and what left for another venue: what left is in transit."""
+    account = Account()
+    account.wait(10)
+    move = {"id": "t", "asset": "USDT", "from": "a", "to": "b", "amount": 1_000}
+    account.step({"type": "balances", "venue": "b", "assets": {"USDT": {"free": 500}}})
+    account.step({"type": "transfer", **move})
+    account.wait(10)
+    deposited_at = account.clock.at()
+    account.step(account.balances(10_000 + 8_000 - 1_000, 5))
+    account.wait(10)
+    account.step(account.flow(8_000, at=deposited_at))
+    assert account.portfolio["equity"] == 15_000 + 8_000 + 500

@@ -6,7 +6,7 @@ take the equity of now; add it to the history.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from riskmon.core.book.calendar import Calendar
@@ -116,7 +116,7 @@ class Account:
             flowed.setdefault(flow.asset, Fixed()).add(flow.amount)
             self._flowing.append((flow.venue, flow.asset, flow.amount))
         elif flow.at_ns is None or flow.at_ns >= venue.first_ns:  # else the first report has it
-            self._late += self.flows.tell(flow, self._rates.of(flow.asset))
+            self._add_late(self.flows.tell(flow, self._rates.of(flow.asset)))
             self._expect(flow.venue, flow.asset)
 
     def tell_transfer(self, transfer: Transfer) -> None:
@@ -133,9 +133,14 @@ class Account:
                 flowed.setdefault(transfer.asset, Fixed()).add(amount)
                 self.valuation.value_pnl([venue])
         rate = self._rates.of(transfer.asset)
-        self._late += self.flows.tell_transfer(transfer, rate, left=left, arrived=arrived)
+        self._add_late(self.flows.tell_transfer(transfer, rate, left=left, arrived=arrived))
         self._expect(transfer.source, transfer.asset)
         self._expect(transfer.destination, transfer.asset)
+
+    def _add_late(self, matches: Sequence[Match]) -> None:
+        """Let the next pass apply matches with changes that were judged before."""
+        self._late += matches
+        self._is_transit_stale |= any(_is_leg(match) for match in matches)
 
     def _expect(self, venue: str, asset: str) -> None:
         """Decide the reports of an asset anew, and arm the timer of the flow."""
@@ -249,7 +254,7 @@ class Account:
         """Take what late effects explain from the changes that flows may be found in."""
         for venue, asset, one in explained:
             rate = self._rates.of(asset)
-            self._late += self.flows.explain(venue, asset, one.amount, rate, one.at_ns)
+            self._add_late(self.flows.explain(venue, asset, one.amount, rate, one.at_ns))
 
     def _enter_priced(self, repriced: Iterable[str]) -> None:
         """Let assets that had no price enter at their first one."""
@@ -510,7 +515,7 @@ class Account:
             self._add_entered(venue, match.venue_value)
             if match.change.enters:
                 self.equity.raise_capital(venue, match.value)
-            self._is_transit_stale |= match.flow is not None and match.flow.transfer is not None
+            self._is_transit_stale |= _is_leg(match)
 
     def _correct(self) -> Iterator[int]:
         """Apply flows that were told after the change that contains them was judged."""
@@ -658,3 +663,8 @@ def ratio_lost(left: float) -> float:
     """Return the part that was lost, 0 or above."""
     # 1 - 0.95 is a little more than 0.05 in binary: a loss of just the bound is not over it.
     return max(0.0, round(1.0 - left, 12))
+
+
+def _is_leg(match: Match) -> bool:
+    """Whether a match is that of a transfer."""
+    return match.flow is not None and match.flow.transfer is not None
