@@ -82,6 +82,7 @@ def test_a_late_flow_leaves_the_leg_of_a_transfer() -> None:
     account.wait(10)
     move = {"id": "t", "asset": "USDT", "from": "a", "to": "b", "amount": 1_000}
     account.step({"type": "balances", "venue": "b", "assets": {"USDT": {"free": 500}}})
+    account.wait(10)
     account.step({"type": "transfer", **move})
     account.wait(10)
     deposited_at = account.clock.at()
