@@ -159,7 +159,7 @@ def _loosening(command: Callable[..., int]) -> Callable[..., int]:
 @click.command()
 @_scoped
 def freeze(remote: Remote, *, as_json: bool, **options: object) -> int:
-    """Halt SCOPE and cancel its orders until an operator ends the freeze."""
+    """Halt SCOPE, known or not, and cancel its orders until an operator ends the freeze."""
     return _change(remote, "freeze", as_json=as_json, **options)
 
 

@@ -23,6 +23,7 @@ import msgspec
 
 from riskmon.client.permit import (
     CheckRequest,
+    Dropped,
     LeaseGrant,
     Leases,
     Leg,
@@ -43,6 +44,7 @@ _BATCH_BYTES_MAX = 1_000_000  # the sidecar accepts 1 MiB
 _SEND_MAX_SECONDS = 10.0
 _CALL_MAX_SECONDS = 1.0  # for a check or a registration, which the bot waits for
 _PAUSE_MAX_SECONDS = 2.0
+_WARNINGS_MAX = 10  # that are logged of one answer
 _CANCELS_MAX = 10
 _CANCEL_SECONDS = 0.1  # after which a task is cancelled again
 # A body that is cancelled earlier belongs to a bot that stops; later, to a timeout of the bot.
@@ -114,6 +116,7 @@ class Client(Reports):
         self._idle = asyncio.Event()
         self._idle.set()
         self._failure = ""  # the last failure to reach the sidecar; empty after a success
+        self._warnings: tuple[Dropped, ...] = ()  # the last that were logged
 
     async def __aenter__(self) -> Self:
         return self
@@ -332,9 +335,15 @@ class Client(Reports):
     def _renew(self, reply: Reply, sent_ns: int) -> None:
         self._failure = ""
         try:
-            self._leases.renew(msgspec.json.decode(reply.body, type=LeaseGrant), sent_ns)
+            grant = msgspec.json.decode(reply.body, type=LeaseGrant)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             _log.error("the sidecar accepted the events, but its answer has no lease: %s", error)
+            return
+        self._leases.renew(grant, sent_ns)
+        if grant.warnings and grant.warnings != self._warnings:
+            self._warnings = grant.warnings
+            for one in grant.warnings[:_WARNINGS_MAX]:
+                _log.warning("the sidecar dropped %s of a report: %s", one.field, one.what)
 
     def _set_failure(self, cause: object) -> None:
         """Record a failure; log it when it is new or differs from the last one."""

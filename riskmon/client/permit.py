@@ -54,11 +54,19 @@ class TradingHalted(Exception):
         return ": ".join(filter(None, (f"{self.scope} is at {self.level}", limits, self.hint)))
 
 
+class Dropped(msgspec.Struct, frozen=True):
+    """A member of a report that the sidecar dropped: its place, and what is wrong with it."""
+
+    field: str
+    what: str
+
+
 class LeaseGrant(msgspec.Struct, frozen=True):
     """The part of the answer to a batch that grants levels by scope for `lease` seconds."""
 
     lease: float
     levels: dict[str, str]
+    warnings: tuple[Dropped, ...] = ()
 
 
 class Leases:

@@ -15,19 +15,27 @@ days (:mod:`riskmon.core.book.seen`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import nsmallest
 
 from riskmon.core import events as ev
+from riskmon.core.book.instruments import instrument
 from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.book.reservations import ReservationsState
 from riskmon.core.limits.metrics import MetricReport, metric_key
-from riskmon.core.naming import assets_of, members_of, metric_scopes, scopes_of
-from riskmon.core.scopes import Scope, asset_scope
+from riskmon.core.naming import (
+    READERS,
+    assets_of,
+    members_of,
+    metric_scopes,
+    names_in_members,
+)
+from riskmon.core.scopes import Scope, ScopeKind, scope_of
 
 ROWS = 8  # times `max_scopes`: the bound of each table of pairs
 AT_ONCE = 256  # events, or assets of one, that are examined in one piece
-NAMES_MAX = 4  # of scopes in an event or in a member of one
+NAMES_MAX = 4  # of scopes in an event or in a member of one …
+ASSETS_MAX = 2  # … and of the assets of its symbol
 EXAMINED_OF_ONE = 8  # to examine so many is as much work as to apply one
 
 Row = tuple[str, ...]
@@ -39,7 +47,11 @@ _PRICES = "prices of symbols at venues"
 _POSITIONS = "positions"
 _OF_STRATEGIES = "assets of strategies"
 _ORDERS = "orders"
+_FILL = "fill"  # of a row of prices: the price of a fill
 _METRICS = "reported numbers"
+
+
+_KINDS: tuple[ScopeKind, ...] = ("venue", "symbol", "asset", "strategy")
 
 
 class TooManyScopes(Exception):
@@ -62,37 +74,50 @@ class Admission:
         self._known_scopes, self._book, self._orders = scopes, book, orders
         self._metrics, self._by_asset = metrics, by_asset
         self._max_scopes, self._max_rows = max_scopes, ROWS * max_scopes
-        self._named: dict[Scope, bool] = {}
+        self._names: dict[ScopeKind, dict[str, bool]] = {kind: {} for kind in _KINDS}
         self._new: dict[str, dict[Row, bool]] = {}
         self._sizes: dict[str, int] = {}
 
     def pieces(self, events: Sequence[ev.Event]) -> Iterator[int]:
         """Examine a batch; yields the work. Raises :class:`TooManyScopes`."""
         counts = _counts(events)
-        crowded = len(self._known_scopes) + NAMES_MAX * counts.total() > self._max_scopes
+        crowded = (
+            len(self._known_scopes) + self._names_at_most(len(events), counts) > self._max_scopes
+        )
         tight = self._is_tight(counts)
         if not crowded and not tight:
             return
-        named, work = self._named, 0
-        for event in events:
-            for scope in self._scopes_of(event):
-                named[scope] = True
-                work += 1
-                if work % AT_ONCE == 0:
-                    yield AT_ONCE // EXAMINED_OF_ONE
+        names = self._names
+        for at, event in enumerate(events, 1):
+            for kind, name_of in READERS.get(type(event), ()):
+                if (name := name_of(event)) is not None:
+                    names[kind][name] = True
+            if type(event) in ev.WHOLE and isinstance(event, ev.Whole):
+                yield from self._collect(names_in_members(event))
+            if self._by_asset:
+                reference = self._book.config.reference
+                yield from self._collect(("asset", a) for a in assets_of(event, reference))
             if tight:
                 yield from self._note(event)
-            if len(named) > self._max_scopes:
-                break
+            if at % AT_ONCE == 0:
+                if sum(map(len, names.values())) > self._max_scopes:
+                    break
+                yield AT_ONCE // EXAMINED_OF_ONE
         self._refuse_scopes()
         for table, rows in self._new.items():
             self._refuse(table, len(rows))
 
-    def _scopes_of(self, event: ev.Event) -> Iterator[Scope]:
-        yield from scopes_of(event)
+    def _names_at_most(self, events: int, counts: Counter[type[ev.Event]]) -> int:
+        naming = events + counts[ev.Positions] + counts[ev.Orders]
         if self._by_asset:
-            for asset in assets_of(event, self._book.config.reference):
-                yield asset_scope(asset)
+            return (NAMES_MAX + ASSETS_MAX) * (naming + counts[ev.Balances])
+        return NAMES_MAX * naming
+
+    def _collect(self, named: Iterable[tuple[ScopeKind, str]]) -> Iterator[int]:
+        for at, (kind, name) in enumerate(named, 1):
+            self._names[kind][name] = True
+            if at % AT_ONCE == 0:
+                yield AT_ONCE // EXAMINED_OF_ONE
 
     def _is_tight(self, counts: Counter[type[ev.Event]]) -> bool:
         """Whether a table might have no room, if all that the batch names were new."""
@@ -116,16 +141,15 @@ class Admission:
         """How many rows a table has."""
         state = self._book.state
         if table == _ASSETS:
-            return len(self._book.worths.holders)
+            return self._book.rates.followed
         if table == _BALANCES:
-            venues = state.venues.venues.values()
-            return sum(len(one.assets) + len(one.gone_wall_ns) for one in venues)
+            return len(self._book.holdings.ledgers)
         if table == _PRICES:
             return self._book.prices.marked
         if table == _POSITIONS:
             return len(state.positions.positions)
         if table == _OF_STRATEGIES:
-            return sum(len(one.amounts) for one in state.positions.strategies.values())
+            return sum(map(len, state.positions.realised.strategies.values()))
         if table == _METRICS:
             return len(self._metrics)
         return len(self._orders.reserved)
@@ -133,24 +157,23 @@ class Admission:
     def _is_known(self, table: str, row: Row) -> bool:
         state = self._book.state
         if table == _ASSETS:
-            return row[0] in self._book.worths.holders
+            return self._book.rates.follows(row[0])
         if table == _BALANCES:
-            venue = state.venues.venues.get(row[0])
-            return venue is not None and (row[1] in venue.assets or row[1] in venue.gone_wall_ns)
+            return row in self._book.holdings.ledgers
         if table == _PRICES:
-            return row[1] in state.prices.marks.get(row[0], ())
+            return self._book.prices.known(row[0], row[1], fill=row[2] == _FILL)
         if table == _POSITIONS:
             return "|".join(row) in state.positions.positions
         if table == _OF_STRATEGIES:
-            ledger = state.positions.strategies.get(row[0])
-            return ledger is not None and row[1] in ledger.amounts
+            return row[1] in state.positions.realised.strategies.get(row[0], ())
         if table == _METRICS:
             return row[0] in self._metrics
         return "|".join(row) in self._orders.reserved
 
     def _refuse_scopes(self) -> None:
         known = self._known_scopes
-        new = [scope for scope in self._named if scope not in known]
+        named = [scope_of(kind, name) for kind, names in self._names.items() for name in names]
+        new = [scope for scope in named if scope not in known]
         if new and len(known) + len(new) > self._max_scopes:
             raise TooManyScopes(
                 f"{len(new)} new scopes ({', '.join(nsmallest(3, new))} …) and only "
@@ -171,7 +194,7 @@ def _counts(events: Sequence[ev.Event]) -> Counter[type[ev.Event]]:
     counts: Counter[type[ev.Event]] = Counter(map(type, events))
     for kind in (ev.Balances, ev.Positions, ev.Orders):
         if kind in counts:
-            counts[kind] += sum(members_of(one) for one in events if type(one) is kind)
+            counts[kind] = sum(members_of(one) for one in events if type(one) is kind)
     return counts
 
 
@@ -183,7 +206,10 @@ _TABLES_OF: dict[type[ev.Event], tuple[str, ...]] = {
     ev.CashFlow: (_BALANCES, _ASSETS),
     ev.Transfer: (_BALANCES, _BALANCES, _ASSETS),
     ev.Price: (_PRICES,),
-    ev.Fill: (_PRICES, _POSITIONS, _POSITIONS, _OF_STRATEGIES, _ASSETS),
+    ev.Fill: (
+        *(_PRICES, _POSITIONS, _POSITIONS, _OF_STRATEGIES),
+        *(_BALANCES, _BALANCES, _BALANCES, _ASSETS, _ASSETS, _ASSETS),
+    ),
     ev.Position: (_POSITIONS,),
     ev.Positions: (_POSITIONS,),
     ev.Metric: (_METRICS,),
@@ -196,7 +222,7 @@ _TABLES_OF: dict[type[ev.Event], tuple[str, ...]] = {
 def _rows(event: ev.Event, book: Portfolio) -> Iterator[tuple[str, Row]]:
     """The rows that an event may need."""
     if isinstance(event, ev.Price):
-        yield _PRICES, (event.symbol, event.venue or "")
+        yield _PRICES, (event.symbol, event.venue or "", "")
     elif isinstance(event, (ev.Balance, ev.CashFlow)):
         yield _BALANCES, (event.venue, event.asset)
         yield _ASSETS, (event.asset,)
@@ -207,11 +233,13 @@ def _rows(event: ev.Event, book: Portfolio) -> Iterator[tuple[str, Row]]:
         yield _BALANCES, (event.to_venue, event.asset)
         yield _ASSETS, (event.asset,)
     elif isinstance(event, ev.Position):
-        yield _POSITIONS, (event.venue, event.symbol, "")
+        yield _POSITIONS, (event.venue, event.symbol, event.leg or "", "")
     elif isinstance(event, ev.Positions):
-        yield from ((_POSITIONS, (event.venue, one.symbol, "")) for one in event.positions)
+        yield from (
+            (_POSITIONS, (event.venue, one.symbol, one.leg or "", "")) for one in event.positions
+        )
     elif isinstance(event, ev.Fill):
-        yield from _rows_of_fill(event)
+        yield from _rows_of_fill(event, book.reference)
     elif isinstance(event, ev.Metric):
         yield _METRICS, (metric_key(event.name, metric_scopes(event)),)
     else:
@@ -230,20 +258,22 @@ def _rows_of_orders(event: ev.Event) -> Iterator[tuple[str, Row]]:
 
 
 def _rows_of_balances(event: ev.Balances, book: Portfolio) -> Iterator[tuple[str, Row]]:
-    held = book.state.venues.venues.get(event.venue)
-    known = held.assets if held is not None else {}
+    known = book.holdings.assets(event.venue)
     for asset, amount in event.assets.items():
         if asset not in known and (amount.free or amount.locked):
             yield _BALANCES, (event.venue, asset)
             yield _ASSETS, (asset,)
 
 
-def _rows_of_fill(event: ev.Fill) -> Iterator[tuple[str, Row]]:
-    yield _PRICES, (event.symbol, event.venue)
-    yield _POSITIONS, (event.venue, event.symbol, "")
+def _rows_of_fill(event: ev.Fill, reference: str) -> Iterator[tuple[str, Row]]:
+    what = instrument(event.symbol, reference)
+    leg = event.leg or ""
+    yield _PRICES, (event.symbol, event.venue, _FILL)
+    yield _POSITIONS, (event.venue, event.symbol, leg, "")
     if event.strategy:
-        yield _POSITIONS, (event.venue, event.symbol, event.strategy)
-        if event.fee_asset:
-            yield _OF_STRATEGIES, (event.strategy, event.fee_asset)
-    if event.fee_asset:
-        yield _ASSETS, (event.fee_asset,)
+        yield _POSITIONS, (event.venue, event.symbol, leg, event.strategy)
+        yield _OF_STRATEGIES, (event.strategy, event.fee_asset or what.settle)
+    moved = [what.base, what.quote] if what.kind == "spot" else [what.settle]
+    for asset in dict.fromkeys([*moved, event.fee_asset or what.settle]):
+        yield _BALANCES, (event.venue, asset)
+        yield _ASSETS, (asset,)

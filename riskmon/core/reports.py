@@ -34,6 +34,7 @@ from riskmon.core.topics import (
     events_topic,
     heartbeat_topic,
     metric_topic,
+    symbol_events_topic,
 )
 
 REGISTERED = 4  # a new scope is as much work as so many events
@@ -52,8 +53,10 @@ class ReportedEvents:
         self._board, self._facts, self._clock = board, facts, facts.clock
         self._book, self._orders, self._cancels = facts.book, facts.orders, board.cancels
         self.registered = 0  # work of the scopes that were registered since it was set to 0
-        # Whether a limit depends on every event of its venue.
-        self._any_staleness = any(one.subject is Subject.EVENTS for one in board.watching)
+        # Whether a limit depends on every event of its venue, or of its symbol.
+        subjects = {one.subject for one in board.watching}
+        self._any_staleness = Subject.EVENTS in subjects
+        self._any_symbol_staleness = Subject.SYMBOL_EVENTS in subjects
         self.handlers: dict[type[ev.Event], Handler] = {
             ev.Latency: self.on_latency,
             ev.Error: self.on_latency,
@@ -91,8 +94,9 @@ class ReportedEvents:
             self.registered += REGISTERED
             topics = self._board.register(scope)
             self._book.dirty.update(dict.fromkeys(topics, True))
-            if any(one.subject is Subject.EVENTS for one in topics):
-                self._any_staleness = True
+            for one in topics:
+                self._any_staleness |= one.subject is Subject.EVENTS
+                self._any_symbol_staleness |= one.subject is Subject.SYMBOL_EVENTS
 
     def _registering_assets(self, handler: Handler) -> Handler:
         """Return a handler that registers the assets whose delta an event may change."""
@@ -116,6 +120,16 @@ class ReportedEvents:
             self.register(strategy_scope(strategy))
         if self._any_staleness:
             self._book.dirty[events_topic(venue)] = True
+
+    def _record_symbol(self, symbol: str, stream: str) -> None:
+        """Record when an event came that names a symbol; register the symbol."""
+        streams = self.state.last_symbol_event_ns.get(symbol)
+        if streams is None:
+            streams = self.state.last_symbol_event_ns[symbol] = {}
+            self.register(symbol_scope(symbol))
+        streams[stream] = self._clock.instant.now_ns
+        if self._any_symbol_staleness:
+            self._book.dirty[symbol_events_topic(symbol)] = True
 
     def _is_late(self, at: datetime) -> bool:
         """Whether it happened too long ago to be a sample of now."""
@@ -144,10 +158,9 @@ class ReportedEvents:
                 probe(breakers, sample)
             observe(breakers, sample, self._clock.instant.now_ns)
 
-    def _observe_closes(self) -> None:
-        positions = self._book.positions
-        closes, positions.closes = positions.closes, []
-        for close in closes:
+    def observe_closes(self) -> None:
+        """Deliver the closes of strategies that the book derived."""
+        for close in self._book.take_closes():
             self._observe(close, strategy_scope(close.strategy))
 
     # -- one type each ----------------------------------------------------------------------------
@@ -187,30 +200,27 @@ class ReportedEvents:
     def on_price(self, event: ev.Price) -> None:
         if event.venue is not None:
             self._record(event.venue, "price")
-        scope = symbol_scope(event.symbol)
-        self.register(scope)
+        self._record_symbol(event.symbol, "price")
         self._book.on_price(event)
         if event.at is None or not self._is_late(event.at):
-            self._observe(event, scope)
+            self._observe(event, symbol_scope(event.symbol))
 
     def on_fill(self, event: ev.Fill) -> None:
         self._record(event.venue, "fill", event.strategy)
-        symbol = symbol_scope(event.symbol)
-        if not self.state.board.scopes.get(symbol):
-            self.register(symbol)
+        self._record_symbol(event.symbol, "fill")
         if not self._is_new(f"fill|{event.venue}|{event.symbol}|{event.side}|{event.id}"):
             return
         self._book.on_fill(event)
         self._orders.on_fill(event, self._engine_ns(event.at), self._clock.instant.now_ns)
         if event.at is None or not self._is_late(event.at):
             self._observe(event, venue_scope(event.venue))
-            self._observe(event, symbol)
-        if self._book.positions.closes:
-            self._observe_closes()
+            self._observe(event, symbol_scope(event.symbol))
 
     def on_order(self, event: ev.Order) -> None:
         self._record(event.venue, "order", event.strategy)
-        self.register(symbol_scope(event.symbol))
+        self._record_symbol(event.symbol, "order")
+        self._book.name(event.venue, event.symbol)
+        self._book.keep_fresh(event.venue)
         self._apply_order(event.venue, event, self._engine_ns(event.at))
 
     def _apply_order(self, venue: str, report: ev.RestingOrder, at_ns: int) -> None:
@@ -226,8 +236,11 @@ class ReportedEvents:
         self._record(event.venue, "orders")
         for scope in scopes_of(event):
             self.register(scope)
+        self._book.keep_fresh(event.venue)
         taken_ns = self._engine_ns(event.at)
         for order in event.orders:
+            self._record_symbol(order.symbol, "orders")
+            self._book.name(event.venue, order.symbol)
             self._apply_order(event.venue, order, taken_ns)
             yield 1
         if "" not in event.unread:  # an order without an id that can be read may be any
@@ -239,53 +252,40 @@ class ReportedEvents:
 
     def on_position(self, event: ev.Position) -> None:
         self._record(event.venue, "position")
-        self.register(symbol_scope(event.symbol))
+        self._record_symbol(event.symbol, "position")
         self._book.on_position(event)
 
     def on_positions(self, event: ev.Positions) -> Iterator[int]:
         """All contract positions of a venue: those that it does not name are closed."""
         self._record(event.venue, "positions")
-        reported = set(event.unread)
-        for position in event.each():
-            self.register(symbol_scope(position.symbol))
-            self._book.on_position(position)
-            reported.add(position.symbol)
-            yield 1
-        for symbol in self._book.positions.contracts(event.venue) - reported:
-            closed = ev.Position(venue=event.venue, symbol=symbol, quantity=0.0, at=event.at)
-            self._book.on_position(closed)
-            yield 1
+        for position in event.positions:
+            self._record_symbol(position.symbol, "positions")
+        yield from self._book.on_positions(event)
 
     def on_pnl(self, event: ev.Pnl) -> None:
         self.register(ACCOUNT if event.strategy is None else strategy_scope(event.strategy))
         if self._is_new(f"pnl|{event.id}"):
             self._book.on_pnl(event)
-            self._observe_closes()
 
-    def on_cash_flow(self, event: ev.CashFlow) -> Iterator[int]:
-        """A deposit or withdrawal: it enters at the unit value before it."""
-        yield from self._book.refreshing_within()
+    def on_cash_flow(self, event: ev.CashFlow) -> None:
+        """A deposit or withdrawal."""
         self._record(event.venue, "cash_flow")
         if self._is_new(f"cash_flow|{event.venue}|{event.id}"):
             self._book.on_cash_flow(event)
 
-    def on_transfer(self, event: ev.Transfer) -> Iterator[int]:
+    def on_transfer(self, event: ev.Transfer) -> None:
         """A transfer between two venues."""
-        yield from self._book.refreshing_within()
         for scope in scopes_of(event):
             self.register(scope)
         if self._is_new(f"transfer|{event.from_venue}|{event.to_venue}|{event.id}"):
-            legs = ((event.from_venue, -event.amount), (event.to_venue, event.amount - event.fee))
-            for venue, amount in legs:
-                asset, flow_id = event.asset, event.id
-                self._book.on_cash_flow(
-                    ev.CashFlow(venue=venue, asset=asset, amount=amount, id=flow_id, at=event.at)
-                )
+            self._book.on_transfer(event)
 
     def on_metric(self, event: ev.Metric) -> None:
         """Any number: it is kept for each scope that it names."""
         if event.venue is not None:
             self._record(event.venue, "metric", event.strategy)
+        if event.symbol is not None:
+            self._record_symbol(event.symbol, "metric")
         scopes = metric_scopes(event)
         for scope in scopes:
             self.register(scope)
@@ -320,6 +320,9 @@ class ReportedEvents:
             self.register(scope)
         if event.venue is not None:
             self._record(event.venue, "heartbeat")
+            self._book.keep_fresh(event.venue)
+        if event.symbol is not None:
+            self._record_symbol(event.symbol, "heartbeat")
         if event.strategy is not None:
             if event.final:
                 self.state.last_heartbeat_ns.pop(event.strategy, None)

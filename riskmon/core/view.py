@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from riskmon.core.book.instruments import instrument
 from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.breakers.board import Board
 from riskmon.core.breakers.breaker import Breaker
@@ -50,6 +49,7 @@ class BreakerView(AddressedBreaker, frozen=True, kw_only=True):
     trips_total: int
     last_trip_ns: int | None
     on_breach: str
+    written: bool  # in the configuration, not a default
     category: str  # where the cause of its trips lies
     recovers: Recovers  # who ends them
     until_ns: int | None  # when the wait of an open, or the leave of a disabled breaker, ends
@@ -249,6 +249,7 @@ def _breaker(board: Board, breaker: Breaker[Limit], facts: Facts, cancels: Cance
         trips_total=state.trips_total,
         last_trip_ns=state.last_trip_wall_ns,
         on_breach=rule.params.on_breach,
+        written=rule.written,
         category=rule.category,
         recovers=recovers(breaker.rule, breaker.state),
         until_ns=None if state.until_ns is None else state.until_ns + to_wall_ns,
@@ -309,19 +310,19 @@ def _cancel(incident: Incident) -> CancelView:
 
 def figures(book: Portfolio) -> FiguresView:
     """The account's figures, without what it holds."""
-    state, settled = book.state, book.settled_equity
+    equity, settled = book.account.equity, book.settled_equity
     known = not isinstance(settled, Unknown)
-    unit_value = state.settled_unit_value
+    fall = book.fall(ACCOUNT, "day", trailing=False)
     return FiguresView(
         reference=book.reference,
         equity=None if isinstance(settled, Unknown) else settled,
-        settled=book.venues.settled(),
-        initial_capital=state.capital,
-        unit_value=unit_value if known else None,
+        settled=book.holdings.is_settled(),
+        initial_capital=equity.state.capital,
+        unit_value=equity.unit_value if known else None,
         pnl_realized=book.pnl_realised(),
         pnl_unrealized=book.pnl_unrealised(),
-        pnl_day=book.curves.pnl_day(),
-        pnl_ratio=unit_value - 1.0 if known else None,
+        pnl_day=None if isinstance(fall, Unknown) else 0.0 - fall,
+        pnl_ratio=equity.unit_value - 1.0 if known else None,
         drawdown_ratio=book.drawdown() if known else None,
         unpriced=book.unpriced(),
     )
@@ -331,31 +332,25 @@ def _portfolio(book: Portfolio) -> PortfolioView:
     return PortfolioView(
         **asdict(figures(book)),
         balances=[
-            BalanceView(venue=name, asset=asset, free=held.free, locked=held.locked)
-            for name, venue in book.state.venues.venues.items()
-            for asset, held in venue.assets.items()
+            BalanceView(venue=venue, asset=asset, free=held.free, locked=held.locked)
+            for venue, assets in book.state.holdings.ledgers.items()
+            for asset, held in assets.items()
+            if held.free or held.locked
         ],
-        positions=_positions(book),
+        positions=[
+            PositionView(
+                venue=one.venue,
+                symbol=one.symbol,
+                quantity=one.quantity,
+                entry_price=one.entry,
+                mark=_known(book.mark(one.symbol, one.venue)),
+                notional=one.notional,
+                unrealized=one.unrealised,
+            )
+            for one in book.shown_positions()
+        ],
     )
 
 
-def _positions(book: Portfolio) -> list[PositionView]:
-    views = []
-    for position in book.state.positions.positions.values():
-        if position.strategy:
-            continue
-        what = instrument(position.symbol, book.reference)
-        mark = book.prices.mark(position.symbol, position.venue)
-        worth = book.state.worth.get(what.settle)
-        views.append(
-            PositionView(
-                venue=position.venue,
-                symbol=position.symbol,
-                quantity=position.quantity,
-                entry_price=position.entry,
-                mark=mark.price if mark else None,
-                notional=abs(position.notional) if mark else None,
-                unrealized=None if worth is None else position.unrealised * worth,
-            )
-        )
-    return views
+def _known(value: float | Unknown) -> float | None:
+    return None if isinstance(value, Unknown) else value

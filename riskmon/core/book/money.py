@@ -1,12 +1,7 @@
-"""Sums of money that do not drift.
+"""Sums of money that do not drift and do not depend on the order of additions.
 
 Amounts come in any scale (1e-8 BTC beside 1e9 units of a meme coin), so there is no minor unit
-that suits all, and decimals cost several times a float. A compensated sum (A. Neumaier,
-"Rundungsfehleranalyse einiger Verfahren zur Summation endlicher Summen", 1974) keeps the rounding
-error of each addition in a second float: after a million additions and removals the sum is still
-right to about one unit in the 16th digit of the largest amount that passed through.
-
-A sum that is derived, and may be built again in another order, is one integer of a fixed binary
+that suits all, and decimals cost several times a float. A sum is one integer of a fixed binary
 scale: a float times ``SCALE`` is exact, its integer part loses at most 2**-80 (8e-25), and integers
 add exactly, in any order.
 """
@@ -16,33 +11,9 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-from msgspec import Struct
-
 SCALE = 2.0**80
 
 K = TypeVar("K", bound=Hashable)
-
-
-class Sum(Struct, gc=False):
-    """A compensated running sum. Only :meth:`add` changes it."""
-
-    high: float = 0.0
-    low: float = 0.0
-
-    def add(self, amount: float) -> None:
-        """Add ``amount``; a negative one subtracts."""
-        high = self.high
-        total = high + amount
-        if abs(high) >= abs(amount):
-            self.low += (high - total) + amount
-        else:
-            self.low += (amount - total) + high
-        self.high = total
-
-    @property
-    def value(self) -> float:
-        """The sum."""
-        return self.high + self.low
 
 
 class Fixed:
@@ -94,3 +65,17 @@ class Total(Generic[K]):
     def value(self) -> float:
         """The sum, rounded once."""
         return self.scaled / SCALE
+
+
+def encode_fixed(value: object) -> object:
+    """Return what a snapshot stores of a :class:`Fixed`: msgpack has no integers that long."""
+    if isinstance(value, Fixed):
+        return f"{value.scaled:x}"
+    raise NotImplementedError(f"{type(value)} cannot be stored")
+
+
+def decode_fixed(kind: type, value: object) -> object:
+    """Return the :class:`Fixed` that was stored."""
+    if kind is Fixed and isinstance(value, str):
+        return Fixed(int(value, 16))
+    raise NotImplementedError(f"{kind} cannot be read")
