@@ -90,3 +90,23 @@ def test_a_late_flow_leaves_the_leg_of_a_transfer() -> None:
     account.wait(10)
     account.step(account.flow(8_000, at=deposited_at))
     assert account.portfolio["equity"] == 15_000 + 8_000 + 500
+
+
+def test_a_round_trip_soon_after_a_deposit_that_was_told_late() -> None:
+    """The reports of the other asset at the time of the deposit still say which fills came after.
+
+    A sale and a purchase in the next seconds leave each balance as it was.
+    """
+    account = Account()
+    account.wait(10)
+    account.step(account.balances(18_000, 5))
+    account.wait(2)
+    account.step(account.flow(8_000))
+    account.step(account.fill("1", -0.25, price=900))
+    account.wait(0.001)
+    account.step(account.balances(18_000, 5))
+    account.wait(0.001)
+    account.step(account.fill("2", 0.25, price=900))
+    account.wait(0.001)
+    account.step(account.balances(18_000, 5))
+    assert account.portfolio["equity"] == 23_000
