@@ -110,3 +110,20 @@ def test_a_round_trip_soon_after_a_deposit_that_was_told_late() -> None:
     account.wait(0.001)
     account.step(account.balances(18_000, 5))
     assert account.portfolio["equity"] == 23_000
+
+
+def test_reports_less_than_a_second_apart_differ_in_what_they_contain() -> None:
+    """A fill between two reports is in the second one only, as the other asset's reports say.
+
+    Each has an amount that no fill explains; the deposit in the second one is told late.
+    """
+    account = Account()
+    account.wait(10)
+    account.step(account.balances(9_992, 5))
+    account.wait(0.1)
+    account.step(account.fill("1", -0.25))
+    account.wait(0.1)
+    account.step(account.balances(9_992 + 250 + 4_000, 4.75))
+    account.wait(2)
+    account.step(account.flow(4_000))
+    assert account.unit_value == pytest.approx(1 - 8 / 15_000, rel=1e-9)

@@ -305,6 +305,7 @@ class Ledger:
             report.exact = exact is not None and begin <= exact
         if exact is None or not report.exact:
             near = [one for one in others if abs(one.at_ns - report.at_ns) <= NEARBY_NS]
+            near.sort(key=lambda one: abs(one.at_ns - report.at_ns))
             begin, end = _decided([effects[n].cause for n in range(low, high)], near)
             for amount in amounts[:begin]:
                 left -= amount
@@ -429,13 +430,13 @@ def _nearest(left: float, amounts: Sequence[float]) -> int:
 
 
 def _decided(causes: Sequence[int], others: Sequence[Verdict]) -> tuple[int, int]:
-    """Between which *k* other assets' reports leave the choice."""
+    """Between which *k* other assets' reports leave the choice; of two the first decides."""
     begin, end = 0, len(causes)
     for count, cause in enumerate(causes, 1):
-        for contains, places in [(one.contains, one.places) for one in others]:
-            place = places.get(cause)
-            if place is not None and place < contains:
-                begin, end = count, len(causes)
-            elif place is not None:
-                end = min(end, max(begin, count - 1))
+        said = ((one.places.get(cause), one.contains) for one in others)
+        place, contains = next((one for one in said if one[0] is not None), (None, 0))
+        if place is not None and place < contains:
+            begin, end = count, len(causes)
+        elif place is not None:
+            end = min(end, max(begin, count - 1))
     return begin, end

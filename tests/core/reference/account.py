@@ -131,7 +131,8 @@ class Account:
             return False
         if venue not in before or self.now >= due.at + 5 * SECOND:
             return True
-        return not self.holdings.is_held_back(venue, before[venue], due.reports[-1].number)
+        until, pending = due.reports[-1].number, self.pending()
+        return not self.holdings.is_held_back(venue, before[venue], until, pending)
 
     def _settle(self, moment: Moment, venue: str, due: Due, *, started: bool) -> None:
         holdings, since, until = moment.holdings, moment.settled.get(venue), due.reports[-1].number

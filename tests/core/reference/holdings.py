@@ -7,7 +7,7 @@ the one thing here that the past decides (see :mod:`tests.core.reference.account
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction as F
 from functools import cache
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from tests.core.reference.containment import (
     first,
     following,
 )
-from tests.core.reference.flows import legs
+from tests.core.reference.flows import Leg, legs
 from tests.core.reference.history import SECOND, Rules, Told, read_symbol
 from tests.core.reference.positions import Place, Positions
 
@@ -237,7 +237,7 @@ class Holdings:
         pause = max(begin + 5 * SECOND, last + SECOND // 20)
         return Due(waiting, min(last + SECOND, pause, begin + 6 * SECOND))
 
-    def is_held_back(self, venue: str, settled: int, until: int) -> bool:
+    def is_held_back(self, venue: str, settled: int, until: int, pending: Sequence[Leg]) -> bool:
         """Whether a settle asset changed by more than dust with an open contract, unexplained."""
         for place in self.contracts(venue):
             asset = self.positions.settle(place.symbol)
@@ -246,7 +246,7 @@ class Holdings:
             first = self._index(venue, asset, settled) is None
             if first or abs(change * rate) <= F(self.rules.dust):
                 continue
-            told = (one for one in legs(self.told) if (one.venue, one.asset) == (venue, asset))
+            told = (one for one in pending if (one.venue, one.asset) == (venue, asset))
             is_flow = any(abs((one.amount - change) * rate) <= F(self.rules.dust) for one in told)
             if self.positions.held(place).quantity and not is_flow:
                 return True
