@@ -2,7 +2,10 @@
 
 A story is a state machine of Hypothesis: prices, fills, balances, position reports, flows and
 transfers at two venues that report balances, and fills at one that never does. Reports agree with
-what the model holds, or lack the last fills, or have a change that nothing explains.
+what the model holds, or lack the last fills, or have a change that nothing explains. A fill is not
+older than the last report, which would have it: :mod:`tests.core.test_reports_in_any_order` has
+those that come later than reports with them. Fills of contracts come in their order: the entry
+price of a position depends on it.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.core import SECOND
 from tests.core.reference.history import Rules
 from tests.core.reference.pair import Pair
 from tests.core.reference.positions import Place
@@ -114,7 +118,10 @@ class Accounts(RuleBasedStateMachine):
         """A fill."""
         told = self._fill(venue, symbol, quantity * (8.0 if symbol == INVERSE else 1.0), buys=buys)
         told |= {"price": USUAL[symbol] * ratio, "fee": fee if symbol in (SPOT, LINEAR) else 0.0}
-        self._apply(self._dated(told, ago))
+        reported = [one.at for one in self.pair.account.holdings.reports(venue)]
+        since = (self.pair.clock.now - max(reported)) / SECOND
+        late = ago is not None and symbol in (SPOT, OTHER, CROSS)
+        self._apply(self._dated(told, min(ago or 0.0, since) if late else None))
 
     @rule(buys=st.booleans(), quantity=quantities, ratio=ratios)
     def fill_without_balances(self, quantity: float, ratio: float, *, buys: bool) -> None:
