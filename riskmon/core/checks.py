@@ -136,8 +136,7 @@ def _merge(shut: list[Violation], refusing: list[Violation]) -> list[Violation]:
 def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -> list[Violation]:
     """The limits that the order would take past their bounds."""
     found: list[Violation | None] = [_enlarges(facts, intent)]
-    assets = [asset_scope(one) for one in assets_of(intent.order, facts.book.reference)]
-    for scope in [*scopes, *assets]:
+    for scope in _sized(facts, intent, scopes):
         for sizing in board.sizing.get(scope, ()):
             size = sizing.limit.size(facts, intent)
             if type(size) is Unknown:
@@ -161,6 +160,16 @@ def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -
         elif counts and ordering.state.past:
             ordering.state.end_row()
     return [one for one in found if one is not None]
+
+
+def _sized(facts: Facts, intent: Intent, scopes: list[Scope]) -> list[Scope]:
+    """The scopes whose sizes an order changes: with its assets, and the symbol of its position."""
+    assets = [asset_scope(asset) for asset in assets_of(intent.order, facts.book.reference)]
+    if intent.symbol == intent.order.symbol:
+        return [*scopes, *assets]
+    own = symbol_scope(intent.order.symbol)
+    position = symbol_scope(intent.symbol)
+    return [*(position if scope == own else scope for scope in scopes), *assets]
 
 
 def _enlarges(facts: Facts, intent: Intent) -> Violation | None:
@@ -212,6 +221,7 @@ def _admit(
         notional=whole(worth.notional, quantity),
         base=whole(worth.base, quantity),
         id=order.id or "",
+        position=intent.symbol if intent.symbol != order.symbol else None,
         leg=order.leg,
         strategy=order.strategy,
         reduce_only=order.reduce_only or order.close_position,

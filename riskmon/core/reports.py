@@ -231,7 +231,8 @@ class ReportedEvents:
             facts, symbol = self._facts, report.symbol
             price = facts.book.mark(symbol, venue) if report.price is None else report.price
             worth = facts.worth(venue, symbol, report.side, price)
-            orders.reserve_open(venue, report, worth, at_ns, now_ns)
+            position = facts.book.position_symbol(venue, symbol)
+            orders.reserve_open(venue, report, worth, position=position, at_ns=at_ns, now_ns=now_ns)
 
     def on_orders(self, event: ev.Orders) -> Iterator[int]:
         """All orders that rest at a venue: none may confirm cancels."""

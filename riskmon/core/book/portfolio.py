@@ -492,6 +492,12 @@ class Portfolio:
             return self.holdings.live(venue, instrument(symbol, self.reference).base)
         return self.positions.held(venue, symbol, leg or "")
 
+    def position_symbol(self, venue: str, symbol: str) -> str:
+        """Return the symbol whose position an order in ``symbol`` moves."""
+        if self._is_holding(venue, symbol):
+            return self.positions.spot_symbol_of(venue, instrument(symbol, self.reference).base)
+        return symbol
+
     def unpriced(self) -> list[str]:
         """Return the assets that are held and have no price."""
         held = {asset for (_, asset), one in self.holdings.ledgers.items() if one.live}

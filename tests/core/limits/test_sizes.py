@@ -256,3 +256,38 @@ def test_the_numbers_are_those_of_before_after_a_restart() -> None:
     world.step(ev.Tick())
     assert [(b.limit, b.scope, b.value) for b in world.view.breakers] == before
     assert [ask(world, q, simulate=True) for q in (1.0, 4.0, -5.0, 9.0)] == answers
+
+
+# -- spot holdings
+
+
+def holding(*limits: LimitConfig) -> World:
+    """A world whose venue holds 2 BTC and no position by fills; orders named two spot symbols."""
+    world = World(*limits, portfolio=PortfolioConfig(venues=("kraken",)), check_ttl=600.0)
+    world.each([price(SPOT, 100.0), price("BTC/EUR", 100.0), price("EUR/USDT", 1.0)])
+    world.step(balances("kraken", USDT=10_000.0, BTC=2.0))
+    for symbol in (SPOT, "BTC/EUR"):
+        world.step(ev.Order(id="named", venue="kraken", symbol=symbol, status="canceled"))
+    world.wait(10)
+    return world
+
+
+def test_a_spot_order_closes_a_holding_whatever_its_quote() -> None:
+    """2 BTC are held: they may be sold for EUR; orders for USDT and EUR together close no more."""
+    world = holding(limit("position", max=1.0))
+    assert world.level("symbol:" + SPOT) == "reduce_only"
+    assert edge(world, -2.0, "BTC/EUR", reduce_only=True)
+    assert ask(world, -1.5, SPOT, id="a").allowed
+    assert edge(world, -0.5, "BTC/EUR", reduce_only=True)
+    assert edge(world, -2.0, "BTC/EUR", reduce_only=True, id="a")
+
+
+def test_a_spot_order_enlarges_the_position_of_its_holding() -> None:
+    """A buy for EUR adds to the 2 BTC, which are a position in BTC/USDT; a sale takes from them."""
+    world = holding(limit("position", max=3.0), limit("total_notional", max=300.0))
+    assert edge(world, 1.0, "BTC/EUR")
+    (_, reason) = ask(world, 1.5, "BTC/EUR", simulate=True).reasons
+    assert (reason.limit, reason.scope, reason.value) == ("position", "symbol:" + SPOT, 3.5)
+    assert ask(world, 0.5, "BTC/EUR").allowed
+    assert edge(world, 0.5, SPOT)
+    assert ask(world, -2.0, "BTC/EUR", simulate=True).allowed
