@@ -47,6 +47,7 @@ class Report(Struct, array_like=True, gc=False):
     dated: bool
     contains: int = 0
     exact: bool = True
+    open: bool = False  # not exact, and there are effects that it may contain or not
 
 
 class Known(Struct, array_like=True, gc=False):
@@ -87,7 +88,7 @@ class LedgerState(Struct):
 class Ledger:
     """One asset at one venue. Amounts are in units of the asset, times in engine ns."""
 
-    __slots__ = ("_explained", "_fresh", "_live", "_settled", "_stale", "state")
+    __slots__ = ("_explained", "_fresh", "_has_open", "_live", "_settled", "_stale", "state")
 
     def __init__(self, state: LedgerState) -> None:
         self.state = state
@@ -95,6 +96,7 @@ class Ledger:
         self._stale = 0  # index of the first report to resolve again
         self._fresh: list[Known] = []  # effects since the last pass that a report may contain
         self._explained: list[Explained] = []
+        self._has_open = any(report.open for report in state.reports)
         self._add_up()
         self._stale = len(state.reports)
 
@@ -221,6 +223,7 @@ class Ledger:
             self._resolve(number, flows, others)
             number += 1
         self._stale = len(reports)
+        self._has_open = any(report.open for report in reports)
         self._add_up()
 
     def resolve_by(self, flows: Sequence[float], others: Sequence[Verdict]) -> bool:
@@ -243,10 +246,19 @@ class Ledger:
 
         A report of ``whole_ns`` is of one instant with those of all other assets of the venue.
         """
-        last = self.state.reports[-1] if self.state.reports else None
-        if last is not None and last.at_ns == whole_ns and last.contains < len(self.state.effects):
+        if self._has_open:
             return False
-        return all(report.exact for report in self.state.reports)
+        last = self.state.reports[-1] if self.state.reports else None
+        return last is None or last.at_ns != whole_ns or last.contains == len(self.state.effects)
+
+    def undecided(self) -> Iterator[int]:
+        """Yield the causes of the effects that reports may contain or not."""
+        reports = self.state.reports
+        for number in range(1, len(reports)):
+            if reports[number].open or number == len(reports) - 1:
+                low, high = self._range(number)
+                for place in range(low, high):
+                    yield self.state.effects[place].cause
 
     def take_explained(self) -> list[Explained]:
         """Return what effects since the last call explain of reports that were settled before."""
@@ -310,6 +322,7 @@ class Ledger:
                 left -= amount
             exact = begin + _nearest(left, amounts[begin:end])
             report.exact = exact == with_flow
+        report.open = not report.exact and low < high
         report.contains = low + exact
 
     # -- housekeeping -----------------------------------------------------------------------------
