@@ -267,7 +267,11 @@ class Holdings:
         known = self.state.venues.get(venue)
         whole_ns = None if known is None else known.whole_ns
         open_ = self._open.setdefault(venue, {})
-        for asset in (*open_, *(one for one in assets if one not in open_)):
+        concerned = dict.fromkeys([*open_, *assets])
+        for asset in assets:
+            for cause in self.ledgers[venue, asset].undecided():
+                concerned.update(dict.fromkeys(self._legs.get(cause, ())))
+        for asset in concerned:
             ledger = self.ledgers[venue, asset]
             if ledger.is_decided(whole_ns):
                 open_.pop(asset, None)

@@ -36,6 +36,7 @@ TOLERANCE = 1e-9
 KEPT_NS = 120 * 10**9  # a fill that is told late is placed among the reports of so long
 KEPT_REPORTS = 64  # … and so many, besides those of the last seconds and the unsettled
 RECENT_NS = 12 * 10**9
+NEVER_NS = 1 << 62
 FOLDED_AT_ONCE = 64  # effects
 
 
@@ -88,7 +89,16 @@ class LedgerState(Struct):
 class Ledger:
     """One asset at one venue. Amounts are in units of the asset, times in engine ns."""
 
-    __slots__ = ("_explained", "_fresh", "_has_open", "_live", "_settled", "_stale", "state")
+    __slots__ = (
+        "_clear_ns",
+        "_explained",
+        "_fresh",
+        "_has_open",
+        "_live",
+        "_settled",
+        "_stale",
+        "state",
+    )
 
     def __init__(self, state: LedgerState) -> None:
         self.state = state
@@ -97,6 +107,8 @@ class Ledger:
         self._fresh: list[Known] = []  # effects since the last pass that a report may contain
         self._explained: list[Explained] = []
         self._has_open = any(report.open for report in state.reports)
+        # No report contains a later effect: those from now on come on top.
+        self._clear_ns = self._cleared()
         self._add_up()
         self._stale = len(state.reports)
 
@@ -142,7 +154,7 @@ class Ledger:
         if not effects or effects[-1].at_ns <= effect.at_ns:
             place = len(effects)
             effects.append(effect)
-            if reports and effect.at_ns - reports[-1].at_ns > WINDOW_NS:  # later than all reports
+            if effect.at_ns > self._clear_ns:
                 self._add_on_top(effect)
                 return
         else:
@@ -196,9 +208,11 @@ class Ledger:
             reports.append(Report(total, at_ns, stamp.dated, contains))
             self._add_up()
             self._stale = len(reports)
+            self._clear_ns = self._cleared()
             return True
         self._merge(at_ns)
         self._stale = min(self._stale, len(reports))
+        self._clear_ns = NEVER_NS  # until it is resolved
         reports.append(Report(total, at_ns, stamp.dated, reports[-1].contains))
         self._trim(at_ns)
         return True
@@ -224,6 +238,7 @@ class Ledger:
             number += 1
         self._stale = len(reports)
         self._has_open = any(report.open for report in reports)
+        self._clear_ns = self._cleared()
         self._add_up()
 
     def resolve_by(self, flows: Sequence[float], others: Sequence[Verdict]) -> bool:
@@ -281,6 +296,19 @@ class Ledger:
         for report in self.state.reports[1:] if places else ():
             if report.exact:
                 yield Verdict(report.at_ns, report.contains, places)
+
+    def _cleared(self) -> int:
+        """The time after which an effect changes nothing of what the reports contain."""
+        reports = self.state.reports
+        if not reports:
+            return -NEVER_NS
+        clear_ns = last_ns = reports[-1].at_ns
+        for report in reversed(reports):
+            if last_ns - report.at_ns > WINDOW_NS:
+                break
+            if not report.exact:  # an exact one stays so: the first *k* counts
+                return report.at_ns + WINDOW_NS
+        return clear_ns
 
     def _range(self, number: int) -> tuple[int, int]:
         """The effects that report ``number`` may contain or not: from, to."""
