@@ -103,6 +103,7 @@ class Portfolio:
         )
         self._is_stale = True
         self._restore()
+        self._assessed = self.account.assessed()
 
     def _restore(self) -> None:
         """Derive everything from the facts."""
@@ -398,8 +399,10 @@ class Portfolio:
         self.exposures.set_dust(dust)
 
     def _mark_topics(self, strategies: Iterable[str]) -> None:
-        dirty = self.dirty
-        dirty[EQUITY] = True
+        dirty, before = self.dirty, self._assessed
+        self._assessed = self.account.assessed()
+        if self._assessed != before:
+            dirty[EQUITY] = True
         for symbol in self._exposing.take_symbols():
             dirty[symbol_topic(symbol)] = dirty[EXPOSURE] = True
         for asset in self._exposing.take_assets():
