@@ -103,6 +103,7 @@ class Portfolio:
         )
         self._is_stale = True
         self._restore()
+        self._assessed = self.account.assessed()
 
     def _restore(self) -> None:
         """Derive everything from the facts."""
@@ -302,6 +303,7 @@ class Portfolio:
             self.dirty[venue_equity_topic(key.name)] = True
         elif key.kind is Timer.UNPRICED:
             self.account.on_unpriced_timer(key.name)
+            self._exposing.on_rates([key.name])
         elif key.kind is Timer.FLOW:
             self.account.on_flow_timer()
         elif key.kind is Timer.KNOWN:
@@ -403,8 +405,10 @@ class Portfolio:
         self.exposures.set_dust(dust)
 
     def _mark_topics(self, strategies: Iterable[str]) -> None:
-        dirty = self.dirty
-        dirty[EQUITY] = True
+        dirty, before = self.dirty, self._assessed
+        self._assessed = self.account.assessed()
+        if self._assessed != before:
+            dirty[EQUITY] = True
         # In an order that a restore does not change: breakers are evaluated in it.
         for symbol in sorted(self._exposing.take_symbols()):
             dirty[symbol_topic(symbol)] = dirty[EXPOSURE] = True
@@ -500,6 +504,12 @@ class Portfolio:
         if self._is_holding(venue, symbol):
             return self.holdings.live(venue, instrument(symbol, self.reference).base)
         return self.positions.held(venue, symbol, leg or "")
+
+    def position_symbol(self, venue: str, symbol: str) -> str:
+        """Return the symbol whose position an order in ``symbol`` moves."""
+        if self._is_holding(venue, symbol):
+            return self.positions.spot_symbol_of(venue, instrument(symbol, self.reference).base)
+        return symbol
 
     def unpriced(self) -> list[str]:
         """Return the assets that are held and have no price."""
