@@ -3,20 +3,22 @@
 Events change facts; one pass (:meth:`riskmon.core.book.portfolio.Portfolio.deriving`) derives the
 rest, in a fixed order and only for what changed. Each module uses those listed above it:
 
-* ``config``, ``money``, ``instruments``, ``calendar``, ``seen``, ``effects``, ``notices``: how
-  holdings are valued, exact sums, what a symbol denotes, trading days, the ids of events that were
-  applied, what moves a holding, and what operators are warned of;
+* ``config``, ``money``, ``instruments``, ``calendar``, ``seen``, ``effects``: how holdings are
+  valued, exact sums, what a symbol denotes, trading days, the ids of events that were applied, and
+  what moves a holding;
 * ``prices``, ``rates``: reported prices and the mark of each symbol; the price of each asset;
 * ``ledger``: for one asset at one venue, which known effects its reports contain;
 * ``holdings``: the ledgers of all venues, and when a venue's reports are settled;
 * ``position``, ``contained``, ``shares``, ``realised``, ``positions``, ``marking``: positions at
   average cost with what venues report of them, realised P&L, and what positions are worth;
+* ``notices``: what is reported besides numbers, and the differences that are counted;
 * ``history``, ``periods``: equity by minute, from which peak, baselines and best points follow, and
   the periods that P&L is measured over;
 * ``changes``, ``flows``: what no effect explains of a balance, and the deposits, withdrawals and
   transfers that do;
-* ``equity``, ``state``, ``values``, ``valuation``: capital and units, what a snapshot stores, and
-  the value of each venue;
+* ``equity``: capital and units;
+* ``state``: what a snapshot stores;
+* ``values``, ``valuation``: the value of each venue;
 * ``account``: equity in each pass, after what entered as a flow;
 * ``exposure``, ``exposing``: the exposure of symbols, assets and venues;
 * ``portfolio``: the entry points for events, the pass, and what limits may read;
