@@ -192,7 +192,7 @@ def test_pending_flows_are_bounded() -> None:
 
 
 def test_the_assets_of_orders_at_venues_are_bounded() -> None:
-    """Orders that rest no more leave the name of their base asset: so many pairs, and known ones."""
+    """An order that rests no more leaves its venue and base asset; known pairs always fit."""
     most = 17  # 17 venues and symbols, and the account: 35 scopes, and 289 pairs
     world = World(max_scopes=36)
 
