@@ -69,6 +69,19 @@ def test_a_position_that_is_not_read_stays() -> None:
     assert quantities(world) == {PERPS[0]: 1.0, PERPS[1]: 2.0}
 
 
+def test_legs_after_a_position_without_one() -> None:
+    """A closed position of a symbol may be followed by the legs of hedge mode."""
+    world = World()
+    world.step(price(PERPS[0], 100.0))
+    world.step(report("position", symbol=PERPS[0], quantity=0))
+    world.step(report("position", **position(PERPS[0], 3.0, leg="long")))
+    world.step(report("position", **position(PERPS[0], 1.0, leg="short")))
+    assert [(one.leg, one.quantity) for one in world.portfolio.positions if one.quantity] == [
+        ("long", 3.0),
+        ("short", -1.0),
+    ]
+
+
 def test_a_balance_that_is_not_read_stays() -> None:
     """A balance that cannot be read is not taken for 0."""
     world = World()
