@@ -78,7 +78,7 @@ class RestoredReports(Reports):
 
 def test_a_restored_engine_continues() -> None:
     """At every cut a restored engine has the same state, to the last bit, and decides the same."""
-    run_state_machine_as_test(RestoredReports, settings=settings(QUICK, max_examples=6))
+    run_state_machine_as_test(RestoredReports, settings=settings(QUICK, max_examples=5))
 
 
 @pytest.mark.slow
@@ -168,7 +168,7 @@ def test_a_story_has_everything() -> None:
 
 def end_of_a_story() -> str:
     """The state at the end of a fixed story, and its decisions."""
-    story = drive(RestoredReports(), 1, 20)
+    story = drive(RestoredReports(), 1, 12)
     return repr((story.sidecar.decisions, story.sidecar.engine.state()))
 
 
