@@ -101,7 +101,8 @@ def drive(story: Reports, seed: int, steps: int) -> Reports:
         return draw.random() < 0.5
 
     def kind() -> Feeds:
-        return Feeds(draw.choice(("whole", "single", "polled")), yes(), yes(), yes())
+        style, behind = draw.choice(("whole", "single", "polled")), draw.choice((0.0, 0.4))
+        return Feeds(style, yes(), yes(), yes(), behind)
 
     def move() -> None:
         if yes():
@@ -155,7 +156,7 @@ def drive_all(stories: type[Reports]) -> None:
 
 HAPPENS = (
     *("announced flow", "before flow", "with flow", "late flow", "transfer", "close"),
-    *("duplicate", "position report", "reordered", "exposure", "epoch", "crash"),
+    *("duplicate", "position report", "reordered", "exposure", "epoch", "crash", "steady"),
 )
 
 
