@@ -450,6 +450,8 @@ class Portfolio:
         equity = self.settled_equity
         if isinstance(equity, Unknown):
             return equity
+        if not self.account.equity.state.reported:
+            return Unknown("no venue has reported its balances: report them")
         largest = self.account.largest_venue()
         if isinstance(largest, Unknown):
             return largest
