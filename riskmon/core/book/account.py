@@ -359,6 +359,8 @@ class Account:
                 return Unknown(f"the first balances of {name} are not settled yet")
         if not self.config.venues:
             first_ns = [venue.first_ns for venue in venues.values()]
+            if not first_ns:
+                return Unknown("no venue reports its balances any more: report them")
             begun_ns = min(first_ns) if self.config.initial_capital is None else max(first_ns)
             if self._clock.instant.now_ns < begun_ns + self._grace_ns:
                 return Unknown(
