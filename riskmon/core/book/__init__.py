@@ -13,9 +13,10 @@ rest, in a fixed order and only for what changed. Each module uses those listed 
   average cost with what venues report of them, realised P&L, and what positions are worth;
 * ``changes``, ``flows``: what no effect explains of a balance, and the deposits, withdrawals and
   transfers that do;
-* ``history``, ``periods``: equity by minute, from which peak, baselines and best points follow, and
-  the periods that P&L is measured over;
+* ``history``, ``periods``, ``curves``: equity by minute, from which peak, baselines and best points
+  follow, the periods that P&L is measured over, and the histories of all scopes;
 * ``equity``, ``values``, ``valuation``: capital and units, and the value of each venue;
+* ``presence``: which venues report, which are awaited and which are silent;
 * ``account``: equity in each pass, after what entered as a flow;
 * ``exposure``, ``exposing``: the exposure of symbols, assets and venues;
 * ``portfolio``: the entry points for events, the pass, and what limits may read;

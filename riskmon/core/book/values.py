@@ -90,3 +90,8 @@ class Values:
                 return reason
             scaled += one.total.scaled
         return scaled / SCALE
+
+    def take_changed(self) -> list[str]:
+        """Return the venues whose value changed since the last call."""
+        changed, self.changed = self.changed, {}
+        return list(changed)
