@@ -38,6 +38,17 @@ class Presence:
             if due_ns > self._clock.instant.now_ns:
                 self._arm(timer_key(Timer.STALE, name), due_ns)
 
+    def keep_fresh(self, name: str) -> bool:
+        """Record an event that names a venue; return whether its balances were old."""
+        venue = self._venues.get(name)
+        if venue is None:
+            return False
+        was_silent = self.is_silent(venue)
+        venue.at_ns = self._clock.instant.now_ns
+        if was_silent:
+            self.watch(name)
+        return was_silent
+
     def on_known_timer(self) -> None:
         """Arm the timer of the first equity again, if a venue came since."""
         due_ns = max((one.first_ns for one in self._venues.values()), default=0) + self._grace_ns
