@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.breakers.board import Board
 from riskmon.core.breakers.breaker import Breaker
-from riskmon.core.breakers.rules import MANUAL, WITHOUT_LIMIT
+from riskmon.core.breakers.rules import MANUAL, REFERENCE, WITHOUT_LIMIT
 from riskmon.core.breakers.state import BreakerState
 from riskmon.core.breakers.transitions import LOOSENS, TRANSITIONS
 from riskmon.core.config import FREEZES
@@ -235,6 +235,9 @@ def _permit_loosening(board: Board, call: Operate, breakers: list[Breaker[Limit]
             f"{_names(changed)} changed since generation {call.generation}: look again"
         )
     unconfirmed = [b for b in breakers if not board.cancels.is_confirmed(b.state.incident)]
+    held = [b for b in breakers if b.rule.name == REFERENCE and b.state.state == "open"]
+    if held and not call.rebase:
+        raise _RefusedError(f"{_names(held)} needs a rebase: {held[0].state.reason}")
     if unconfirmed and not call.force:
         raise _RefusedError(
             f"the cancel of {_names(unconfirmed)} is not confirmed: orders may rest; "
