@@ -21,8 +21,8 @@ Edit = Callable[[dict[str, Any]], None]
 FULL = [path for path in STATES if path.name in ("state-0.1.0-full", "state-0.2.0.dev1")]
 SECOND_NS = 10**9
 DAY_NS = 86_400 * SECOND_NS
-# Kraken holds 8,499 USDT, 0.2 BTC at 10,000 and 2 ETH at 500.5; mexc 1,000 USDT and a short contract
-# that gained 9. 500 were deposited.
+# Kraken holds 8,499 USDT, 0.2 BTC at 10,000 and 2 ETH at 500.5; mexc 1,000 USDT and a short
+# contract that gained 9. 500 were deposited.
 EQUITY = 12_509.0
 LOSSES = {"portfolio_loss", "drawdown", "daily_loss", "loss", "venue_loss", "strategy_loss"}
 
