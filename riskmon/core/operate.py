@@ -133,7 +133,7 @@ def _register(board: Board, book: Portfolio, call: Operate, max_scopes: int) -> 
     if scope in scopes:
         return ""
     near = _near(call.scope, scopes)
-    if call.action != "freeze" or call.limit not in (None, MANUAL):
+    if call.action != "freeze" or not call.registers or call.limit not in (None, MANUAL):
         raise _RefusedError(f"no scope {call.scope!r}", 404, near=near)
     if not is_scope(call.scope):
         raise _RefusedError(f"{call.scope!r} is no scope: {SCOPE_HINT}", 400)
