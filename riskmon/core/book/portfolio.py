@@ -547,8 +547,12 @@ class Portfolio:
     def enter_difference(self, before: Portfolio) -> None:
         """Let what another configuration made of the same facts enter as a flow.
 
-        What a changed peg makes is P&L.
+        What a changed peg makes is P&L. Amounts in another reference have no difference.
         """
+        self.holdings.changed.update(dict.fromkeys(self.holdings.ledgers))
+        self._is_stale = True
+        if before.reference != self.reference:
+            return
         equity = before.settled_equity
         if before.config.pegs != self.config.pegs:
             pegged = replace(self.config, pegs=before.config.pegs)
@@ -557,8 +561,6 @@ class Portfolio:
             middle = self.settled_equity
         if not isinstance(equity, Unknown) and not isinstance(middle, Unknown):
             self.account.enter_difference(middle - equity, equity)
-        self.holdings.changed.update(dict.fromkeys(self.holdings.ledgers))
-        self._is_stale = True
 
     def rebase(self) -> None:
         """Make the equity of now the capital, the peak and the start of each period."""
