@@ -6,7 +6,7 @@ take the equity of now; add it to the history.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from riskmon.core.book.calendar import Calendar
@@ -234,12 +234,12 @@ class Account:
         self._enter_positions(changed.first_reported)
         joins = {one.venue: valuation.join(one.venue) for one in changed.settled if one.joined}
         yield from valuation.value_held(changed.held)
-        self._review()
+        back = self._review()
         if self._is_transit_stale:
             valuation.value_transit(self.flows.in_transit())
             self._is_transit_stale = False
         yield from self._correct()
-        self._assess(changed.settled, joins)
+        self._assess([one for one in changed.settled if one.venue not in back], joins)
         self._start_graces()
         self._observe(changed.strategies)
         self._entered.clear()
@@ -302,14 +302,19 @@ class Account:
 
     # -- venues -----------------------------------------------------------------------------------
 
-    def _review(self) -> None:
-        """Let venues leave that are silent and not required, and come back."""
+    def _review(self) -> Collection[str]:
+        """Let venues leave that are silent and not required; return those that come back.
+
+        They enter with all that they hold now: what they report is no change besides.
+        """
+        back: list[str] = []
         state, required = self.state, self.config.venues
         for name, venue in list(self._holdings.state.venues.items()):
             value = self.valuation.values.known_part(name)
             is_silent = self._is_silent(venue)
             if name in state.absent and not is_silent:
                 del state.absent[name]
+                back.append(name)
                 self._watch(name, venue)
                 self._entering.append(Entering(name, value))
             elif is_silent and required and name not in required and name not in state.absent:
@@ -319,6 +324,7 @@ class Account:
                 self._holdings.forget(name)
                 self.valuation.forget(name)
                 self.flows.forget(name)
+        return back
 
     def _is_silent(self, venue: Venue) -> bool:
         return self._clock.instant.now_ns - venue.at_ns > self._age_ns

@@ -528,11 +528,16 @@ class Portfolio:
     def enter_difference(self, before: Portfolio) -> None:
         """Let what another configuration made of the same facts enter as a flow.
 
-        What a changed peg makes is P&L.
+        What a changed peg makes is P&L; the first price of an asset is none.
         """
         equity = before.settled_equity
         if before.config.pegs != self.config.pegs:
-            pegged = replace(self.config, pegs=before.config.pegs)
+            first = {
+                asset: peg
+                for asset, peg in self.config.pegs.items()
+                if asset in before.config.ignore or before.rates.of(asset) is None
+            }
+            pegged = replace(self.config, pegs={**first, **before.config.pegs})
             middle = Portfolio(self.state, pegged, self._clock, self._arm).settled_equity
         else:
             middle = self.settled_equity
