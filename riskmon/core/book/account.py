@@ -13,7 +13,7 @@ from riskmon.core.book.calendar import Calendar
 from riskmon.core.book.changes import Change
 from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.book.equity import Equity
-from riskmon.core.book.flows import Flow, Flows, Match, Transfer
+from riskmon.core.book.flows import Flows, Match, Transfer
 from riskmon.core.book.history import History, HistoryState
 from riskmon.core.book.holdings import Holdings, Settled, Venue
 from riskmon.core.book.ledger import Explained
@@ -26,6 +26,7 @@ from riskmon.core.book.positions import Positions
 from riskmon.core.book.rates import Rates
 from riskmon.core.book.state import PortfolioState
 from riskmon.core.book.valuation import ELSEWHERE, TRANSIT, Valuation
+from riskmon.core.book.waiting import Flow
 from riskmon.core.clock import Clock
 from riskmon.core.scopes import ACCOUNT, Scope, kind_of, name_of, strategy_scope, venue_scope
 from riskmon.core.timers import Timer, TimerKey, timer_key
@@ -501,11 +502,17 @@ class Account:
     def _apply(self, matches: Iterable[Match]) -> None:
         for match in matches:
             venue = match.change.venue
+            self._record(match)
             self.equity.grow(match.factor, match.value)
             self._add_entered(venue, match.venue_value)
             if match.change.enters:
                 self.equity.raise_capital(venue, match.value)
             self._is_transit_stale |= match.flow is not None and match.flow.transfer is not None
+
+    def _record(self, match: Match) -> None:
+        if match.flow is not None:
+            change, asset = match.change, match.flow.asset
+            self._holdings.flow(change.venue, asset, match.amount, change.at_ns)
 
     def _correct(self) -> Iterator[int]:
         """Apply flows that were told after the change that contains them was judged."""
@@ -513,6 +520,7 @@ class Account:
         if not late:
             return
         for match in late:
+            self._record(match)
             self.equity.grow(match.factor, match.value)
             self._add_entered(match.change.venue, match.venue_value)
         yield from self.history(ACCOUNT).correct([match.correction for match in late])

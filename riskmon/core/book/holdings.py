@@ -130,11 +130,7 @@ class Holdings:
 
     def add(self, effect: Effect, cause: int) -> None:
         """Add what is known to change a holding."""
-        venue = self.state.venues.get(effect.venue)
         ledger = self._ledger(effect.venue, effect.asset)
-        if venue is not None and venue.whole_ns is not None and not ledger.state.reports:
-            ledger.report(NOTHING, Stamp(venue.whole_ns, dated=False))
-            ledger.settle()
         ledger.add(Known(effect.amount, effect.at_ns, effect.dated, cause))
         self._change(effect.venue, effect.asset, ledger)
 
@@ -143,6 +139,12 @@ class Holdings:
         known = self.state.venues.get(venue)
         if known is not None:
             known.at_ns = now_ns
+
+    def flow(self, venue: str, asset: str, amount: float, at_ns: int) -> None:
+        """Record that a flow was found in what settled at ``at_ns``."""
+        ledger = self.ledgers.get((venue, asset))
+        if ledger is not None:
+            ledger.flow(amount, at_ns)
 
     def reconsider(self, venue: str, asset: str) -> None:
         """Decide the reports of an asset anew in the next pass, after a flow of it was told."""
@@ -217,6 +219,10 @@ class Holdings:
         if ledger is None:
             state = self.state.ledgers.setdefault(venue, {})[asset] = LedgerState()
             ledger = self.ledgers[venue, asset] = Ledger(state)
+            known = self.state.venues.get(venue)
+            if known is not None and known.whole_ns is not None:  # it did not name the asset
+                ledger.report(NOTHING, Stamp(known.whole_ns, dated=False))
+                ledger.settle()
         return ledger
 
     def _report(self, venue: str, asset: str, amount: Amount, stamp: Stamp) -> bool:

@@ -18,7 +18,7 @@ from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.book.effects import Amount, Stamp
 from riskmon.core.book.exposing import Exposing
 from riskmon.core.book.exposure import Exposures
-from riskmon.core.book.flows import Flow, Transfer
+from riskmon.core.book.flows import Transfer
 from riskmon.core.book.holdings import Holdings, Settled
 from riskmon.core.book.instruments import instrument
 from riskmon.core.book.marking import Marking
@@ -29,6 +29,7 @@ from riskmon.core.book.prices import Prices
 from riskmon.core.book.rates import Rates
 from riskmon.core.book.realised import Close
 from riskmon.core.book.state import PortfolioState
+from riskmon.core.book.waiting import Flow
 from riskmon.core.clock import Clock
 from riskmon.core.scopes import Scope
 from riskmon.core.timers import Timer, TimerHandler, TimerKey, timer_key
