@@ -11,8 +11,8 @@ rest, in a fixed order and only for what changed. Each module uses those listed 
 * ``holdings``: the ledgers of all venues, and when a venue's reports are settled;
 * ``position``, ``contained``, ``shares``, ``realised``, ``positions``, ``marking``: positions at
   average cost with what venues report of them, realised P&L, and what positions are worth;
-* ``changes``, ``flows``: what no effect explains of a balance, and the deposits, withdrawals and
-  transfers that do;
+* ``changes``, ``waiting``, ``flows``: what no effect explains of a balance, and the deposits,
+  withdrawals and transfers that do;
 * ``history``, ``periods``: equity by minute, from which peak, baselines and best points follow, and
   the periods that P&L is measured over;
 * ``equity``, ``values``, ``valuation``: capital and units, and the value of each venue;

@@ -130,7 +130,7 @@ class Holdings:
 
     def add(self, effect: Effect, cause: int) -> None:
         """Add what is known to change a holding."""
-        ledger = self._ledger(effect.venue, effect.asset)
+        ledger = self._ledger(effect.venue, effect.asset, effect.at_ns)
         ledger.add(Known(effect.amount, effect.at_ns, effect.dated, cause))
         self._change(effect.venue, effect.asset, ledger)
 
@@ -214,19 +214,25 @@ class Holdings:
         venue.at_ns = now_ns
         return venue
 
-    def _ledger(self, venue: str, asset: str) -> Ledger:
+    def _ledger(self, venue: str, asset: str, at_ns: int) -> Ledger:
+        """Return the ledger of an asset; a new one, of what happened at ``at_ns``, begins at 0.
+
+        A whole report that did not name the asset has said so; so has a venue that reports single
+        balances, after its grace.
+        """
         ledger = self.ledgers.get((venue, asset))
         if ledger is None:
             state = self.state.ledgers.setdefault(venue, {})[asset] = LedgerState()
             ledger = self.ledgers[venue, asset] = Ledger(state)
             known = self.state.venues.get(venue)
-            if known is not None and known.whole_ns is not None:  # it did not name the asset
-                ledger.report(NOTHING, Stamp(known.whole_ns, dated=False))
+            if known is not None and (known.whole_ns is not None or at_ns > known.grace_ns):
+                since_ns = known.grace_ns if known.whole_ns is None else known.whole_ns
+                ledger.report(NOTHING, Stamp(since_ns, dated=False))
                 ledger.settle()
         return ledger
 
     def _report(self, venue: str, asset: str, amount: Amount, stamp: Stamp) -> bool:
-        ledger = self._ledger(venue, asset)
+        ledger = self._ledger(venue, asset, stamp.at_ns)
         if not ledger.report(amount, stamp):
             return False
         self._change(venue, asset, ledger)
