@@ -192,6 +192,12 @@ class Account:
             self._watch(name, venue)
         self.is_stale = True
 
+    def on_return(self, name: str, venue: Venue) -> None:
+        """Watch a silent venue again that was named: its equity is known."""
+        self._watch(name, venue)
+        self.valuation.values.changed[name] = None
+        self.is_stale = True
+
     def _watch(self, name: str, venue: Venue) -> None:
         due_ns = venue.at_ns + self._age_ns + 1
         if due_ns > self._clock.instant.now_ns:
@@ -312,7 +318,7 @@ class Account:
         state, required = self.state, self.config.venues
         for name, venue in list(self._holdings.state.venues.items()):
             value = self.valuation.values.known_part(name)
-            is_silent = self._is_silent(venue)
+            is_silent = self.is_silent(venue)
             if name in state.absent and not is_silent:
                 del state.absent[name]
                 back.append(name)
@@ -327,7 +333,8 @@ class Account:
                 self.flows.forget(name)
         return back
 
-    def _is_silent(self, venue: Venue) -> bool:
+    def is_silent(self, venue: Venue) -> bool:
+        """Return whether nothing named a venue for so long that its balances are old."""
         return self._clock.instant.now_ns - venue.at_ns > self._age_ns
 
     def _is_empty(self, name: str) -> bool:
@@ -345,7 +352,7 @@ class Account:
                     f"{name} has not reported its balances: report them (portfolio.venues)"
                 )
         for name, venue in self._holdings.state.venues.items():
-            if name not in self.state.absent and self._is_silent(venue):
+            if name not in self.state.absent and self.is_silent(venue):
                 return self.silent(name)
         return None
 
@@ -617,7 +624,7 @@ class Account:
         venue = self._holdings.state.venues.get(name)
         if venue is None or not venue.joined:
             return Unknown(f"{name} has not reported its balances: report them")
-        return self.silent(name) if self._is_silent(venue) else self.valuation.values.of(name)
+        return self.silent(name) if self.is_silent(venue) else self.valuation.values.of(name)
 
     def largest_venue(self) -> float | Unknown:
         """Return the equity of the venue that has the most."""

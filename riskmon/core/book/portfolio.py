@@ -140,8 +140,13 @@ class Portfolio:
 
     def keep_fresh(self, venue: str) -> None:
         """Record an event that names a venue: its balances stay fresh."""
+        known = self.holdings.state.venues.get(venue)
+        if known is None:
+            return
+        was_silent = self.account.is_silent(known)
         self.holdings.keep_fresh(venue, self._clock.instant.now_ns)
-        if venue in self.state.absent:
+        if was_silent:
+            self.account.on_return(venue, known)
             self._is_stale = True
 
     def on_price(self, event: ev.Price) -> None:
@@ -210,6 +215,7 @@ class Portfolio:
     def on_balance(self, event: ev.Balance) -> None:
         """Apply one balance of a venue."""
         is_first = not self.holdings.reports(event.venue)
+        self.keep_fresh(event.venue)
         amount, now_ns = Amount(event.free, event.locked), self._clock.instant.now_ns
         self.holdings.on_balance(event.venue, event.asset, amount, self._stamp(event), now_ns)
         self._on_balances(event.venue, is_first=is_first)
@@ -217,6 +223,7 @@ class Portfolio:
     def on_balances(self, event: ev.Balances) -> Iterator[int]:
         """Apply all balances of a venue; yield the work of each piece."""
         is_first = not self.holdings.reports(event.venue)
+        self.keep_fresh(event.venue)
         amounts = {asset: Amount(one.free, one.locked) for asset, one in event.assets.items()}
         now_ns = self._clock.instant.now_ns
         yield from self.holdings.on_balances(
