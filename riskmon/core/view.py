@@ -78,6 +78,7 @@ class PositionView(Struct, frozen=True, kw_only=True):
 
     venue: str
     symbol: str
+    leg: str | None = None  # of a hedge-mode position
     quantity: float
     entry_price: float
     mark: float | None
@@ -341,6 +342,7 @@ def _portfolio(book: Portfolio) -> PortfolioView:
             PositionView(
                 venue=one.venue,
                 symbol=one.symbol,
+                leg=one.leg or None,
                 quantity=one.quantity,
                 entry_price=one.entry,
                 mark=_known(book.mark(one.symbol, one.venue)),

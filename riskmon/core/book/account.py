@@ -117,7 +117,7 @@ class Account:
             flowed.setdefault(flow.asset, Fixed()).add(flow.amount)
             self._flowing.append((flow.venue, flow.asset, flow.amount))
         elif flow.at_ns is None or flow.at_ns >= venue.first_ns:  # else the first report has it
-            self._late += self.flows.tell(flow, self._rates.of(flow.asset))
+            self._late += self.flows.tell(flow, self._price(flow.asset))
             self._expect(flow.venue, flow.asset)
 
     def tell_transfer(self, transfer: Transfer) -> None:
@@ -133,8 +133,8 @@ class Account:
                 flowed = self.state.flowed.setdefault(venue, {})
                 flowed.setdefault(transfer.asset, Fixed()).add(amount)
                 self.valuation.value_pnl([venue])
-        rate = self._rates.of(transfer.asset)
-        self._late += self.flows.tell_transfer(transfer, rate, left=left, arrived=arrived)
+        price = self._price(transfer.asset)
+        self._late += self.flows.tell_transfer(transfer, price, left=left, arrived=arrived)
         self._expect(transfer.source, transfer.asset)
         self._expect(transfer.destination, transfer.asset)
 
@@ -192,11 +192,17 @@ class Account:
             self._watch(name, venue)
         self.is_stale = True
 
-    def on_return(self, name: str, venue: Venue) -> None:
-        """Watch a silent venue again that was named: its equity is known."""
-        self._watch(name, venue)
-        self.valuation.values.changed[name] = None
-        self.is_stale = True
+    def keep_fresh(self, name: str) -> bool:
+        """Record an event that names a venue; return whether its balances were old."""
+        venue = self._holdings.state.venues.get(name)
+        if venue is None:
+            return False
+        was_silent = self._is_silent(venue)
+        venue.at_ns = self._clock.instant.now_ns
+        if was_silent:
+            self._watch(name, venue)
+            self.valuation.values.changed[name] = None  # it is known again
+        return was_silent
 
     def _watch(self, name: str, venue: Venue) -> None:
         due_ns = venue.at_ns + self._age_ns + 1
@@ -226,6 +232,7 @@ class Account:
         self.valuation.value_transit(self.flows.in_transit())
         self._is_transit_stale = False
         self.valuation.unpriced.clear()
+        self.valuation.values.changed.clear()
         self._take(self._total_or_why())
         self.is_stale = False
 
@@ -255,12 +262,13 @@ class Account:
     def explain(self, explained: Iterable[tuple[str, str, Explained]]) -> None:
         """Take what late effects explain from the changes that flows may be found in."""
         for venue, asset, one in explained:
-            rate = self._rates.of(asset)
-            self._late += self.flows.explain(venue, asset, one.amount, rate, one.at_ns)
+            price = self._price(asset)
+            self._late += self.flows.explain(venue, asset, one.amount, price, one.at_ns)
 
     def _enter_priced(self, repriced: Iterable[str]) -> None:
         """Let assets that had no price enter at their first one."""
-        for asset in repriced:
+        awaited = {*self.state.unpriced_ns, *self.state.left_out}
+        for asset in sorted(awaited.intersection(repriced)) if awaited else ():
             waited = self.state.unpriced_ns.pop(asset, None) is not None
             left_out = self.state.left_out.pop(asset, False)
             rate = self._rates.of(asset)
@@ -318,11 +326,10 @@ class Account:
         state, required = self.state, self.config.venues
         for name, venue in list(self._holdings.state.venues.items()):
             value = self.valuation.values.known_part(name)
-            is_silent = self.is_silent(venue)
+            is_silent = self._is_silent(venue)
             if name in state.absent and not is_silent:
                 del state.absent[name]
                 back.append(name)
-                self._watch(name, venue)
                 self._entering.append(Entering(name, value))
             elif is_silent and required and name not in required and name not in state.absent:
                 state.absent[name] = True
@@ -333,7 +340,7 @@ class Account:
                 self.flows.forget(name)
         return back
 
-    def is_silent(self, venue: Venue) -> bool:
+    def _is_silent(self, venue: Venue) -> bool:
         """Return whether nothing named a venue for so long that its balances are old."""
         return self._clock.instant.now_ns - venue.at_ns > self._age_ns
 
@@ -352,7 +359,7 @@ class Account:
                     f"{name} has not reported its balances: report them (portfolio.venues)"
                 )
         for name, venue in self._holdings.state.venues.items():
-            if name not in self.state.absent and self.is_silent(venue):
+            if name not in self.state.absent and self._is_silent(venue):
                 return self.silent(name)
         return None
 
@@ -500,11 +507,20 @@ class Account:
         }
         rates: dict[str, float] = {}
         for asset in (*amounts, *self.flows.pending(venue)):
-            rate = self._rates.of(asset)
-            if rate is not None:
-                rates[asset] = rate
+            price = self._price(asset)
+            if price is not None:
+                rates[asset] = price
         dust, now_ns = self.equity.dust, self._clock.instant.now_ns
         return Change(venue, now_ns, 0.0, amounts, rates, dust, enters, past)
+
+    def _price(self, asset: str) -> float | None:
+        """The price that a flow of an asset counts at: also an old one, while no other is known.
+
+        An asset that never had a price has none: all of it enters when it has one.
+        """
+        rate = self._rates.of(asset)
+        last = self._rates.last(asset) if rate is None else None
+        return rate if last is None else last.price
 
     def _apply(self, matches: Iterable[Match]) -> None:
         for match in matches:
@@ -624,7 +640,7 @@ class Account:
         venue = self._holdings.state.venues.get(name)
         if venue is None or not venue.joined:
             return Unknown(f"{name} has not reported its balances: report them")
-        return self.silent(name) if self.is_silent(venue) else self.valuation.values.of(name)
+        return self.silent(name) if self._is_silent(venue) else self.valuation.values.of(name)
 
     def largest_venue(self) -> float | Unknown:
         """Return the equity of the venue that has the most."""

@@ -215,9 +215,13 @@ class Remembered:
         self._value(number)
 
     def explain(self, asset: str, amount: float, rate: float | None, since_ns: int) -> int | None:
-        """Take what an effect explains from the first change since ``since_ns``."""
+        """Take what an effect explains from the first change since ``since_ns``.
+
+        Nothing is left of a change of the past, and a first report is not explained by what was
+        before it.
+        """
         index = bisect_left(self._changes, since_ns, key=_at)
-        if index == len(self._changes):
+        if index == len(self._changes) or self._changes[index].past:
             return None
         number, change = index + self._first, self._changes[index]
         if rate is not None and asset not in change.rates:

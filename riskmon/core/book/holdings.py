@@ -145,12 +145,6 @@ class Holdings:
         self._legs.setdefault(cause, []).append(effect.asset)
         self._change(effect.venue, effect.asset, ledger)
 
-    def keep_fresh(self, venue: str, now_ns: int) -> None:
-        """Record an event that names a venue: its balances are fresh."""
-        known = self.state.venues.get(venue)
-        if known is not None:
-            known.at_ns = now_ns
-
     def flow(self, venue: str, asset: str, amount: float, at_ns: int) -> None:
         """Record that a flow was found in what settled at ``at_ns``."""
         ledger = self.ledgers.get((venue, asset))
@@ -222,7 +216,6 @@ class Holdings:
             venue = self.state.venues[name] = Venue(now_ns, now_ns, now_ns + self._grace_ns)
         if whole:
             venue.grace_ns = min(venue.grace_ns, now_ns)
-        venue.at_ns = now_ns
         return venue
 
     def _ledger(self, venue: str, asset: str, at_ns: int) -> Ledger:
@@ -251,7 +244,7 @@ class Holdings:
 
     def _change(self, venue: str, asset: str, ledger: Ledger) -> None:
         self.changed[venue, asset] = None
-        if ledger.is_stale:
+        if ledger.is_stale or ledger.is_explained:
             self._stale.setdefault(venue, {})[asset] = None
 
     # -- the pass ---------------------------------------------------------------------------------
@@ -312,7 +305,7 @@ class Holdings:
         of the asset, above which a report of them needs an explanation; ``flows``: the amounts that
         were told and that no report explained yet.
         """
-        for name in list(self._to_settle):
+        for name in sorted(self._to_settle):
             venue = self.state.venues[name]
             due_ns = self._due_ns(name, venue, waits.get(name, {}), flows)
             if now_ns < due_ns:

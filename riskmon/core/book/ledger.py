@@ -142,6 +142,11 @@ class Ledger:
         return self._stale < len(self.state.reports)
 
     @property
+    def is_explained(self) -> bool:
+        """Whether :meth:`take_explained` returns an effect that the oldest report contains."""
+        return bool(self._explained)
+
+    @property
     def is_unsettled(self) -> bool:
         """Whether reports came since the settled one."""
         return self.state.settled < len(self.state.reports) - 1
