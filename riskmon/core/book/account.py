@@ -6,7 +6,7 @@ take the equity of now; add it to the history.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from riskmon.core.book.calendar import Calendar
@@ -117,7 +117,7 @@ class Account:
             flowed.setdefault(flow.asset, Fixed()).add(flow.amount)
             self._flowing.append((flow.venue, flow.asset, flow.amount))
         elif flow.at_ns is None or flow.at_ns >= venue.first_ns:  # else the first report has it
-            self._late += self.flows.tell(flow, self._price(flow.asset))
+            self._add_late(self.flows.tell(flow, self._price(flow.asset)))
             self._expect(flow.venue, flow.asset)
 
     def tell_transfer(self, transfer: Transfer) -> None:
@@ -134,9 +134,14 @@ class Account:
                 flowed.setdefault(transfer.asset, Fixed()).add(amount)
                 self.valuation.value_pnl([venue])
         price = self._price(transfer.asset)
-        self._late += self.flows.tell_transfer(transfer, price, left=left, arrived=arrived)
+        self._add_late(self.flows.tell_transfer(transfer, price, left=left, arrived=arrived))
         self._expect(transfer.source, transfer.asset)
         self._expect(transfer.destination, transfer.asset)
+
+    def _add_late(self, matches: Sequence[Match]) -> None:
+        """Let the next pass apply matches with changes that were judged before."""
+        self._late += matches
+        self._is_transit_stale |= any(_is_leg(match) for match in matches)
 
     def _expect(self, venue: str, asset: str) -> None:
         """Decide the reports of an asset anew, and arm the timer of the flow."""
@@ -263,7 +268,7 @@ class Account:
         """Take what late effects explain from the changes that flows may be found in."""
         for venue, asset, one in explained:
             price = self._price(asset)
-            self._late += self.flows.explain(venue, asset, one.amount, price, one.at_ns)
+            self._add_late(self.flows.explain(venue, asset, one.amount, price, one.at_ns))
 
     def _enter_priced(self, repriced: Iterable[str]) -> None:
         """Let assets that had no price enter at their first one."""
@@ -488,30 +493,41 @@ class Account:
                     asset: self._holdings.settled(one.venue, asset)
                     for asset in self._holdings.assets(one.venue)
                 }
-                change = self._change(one.venue, held, enters=True, past=past)
+                change = self._change(one, held, enters=True, past=past)
                 rest = joins[one.venue] - change.value
                 if rest and not past:
                     self._entering.append(Entering(one.venue, rest))
                 yield change
                 continue
             if one.first:
-                yield self._change(one.venue, one.first, enters=True, past=past)
+                yield self._change(one, one.first, enters=True, past=past)
             if one.amounts:
-                yield self._change(one.venue, one.amounts, enters=False, past=past)
+                yield self._change(one, one.amounts, enters=False, past=past)
 
-    def _change(self, venue: str, amounts: dict[str, float], *, enters: bool, past: bool) -> Change:
+    def _change(
+        self, settled: Settled, amounts: dict[str, float], *, enters: bool, past: bool
+    ) -> Change:
         amounts = {
             asset: amount
             for asset, amount in amounts.items()
             if amount and asset not in self._entered and asset not in self.config.ignore
         }
         rates: dict[str, float] = {}
-        for asset in (*amounts, *self.flows.pending(venue)):
+        for asset in (*amounts, *self.flows.pending(settled.venue)):
             price = self._price(asset)
             if price is not None:
                 rates[asset] = price
-        dust, now_ns = self.equity.dust, self._clock.instant.now_ns
-        return Change(venue, now_ns, 0.0, amounts, rates, dust, enters, past)
+        return Change(
+            venue=settled.venue,
+            at_ns=self._clock.instant.now_ns,
+            equity_before=0.0,
+            amounts=amounts,
+            rates=rates,
+            dust=self.equity.dust,
+            enters=enters,
+            past=past,
+            reported_ns=settled.reported_ns,
+        )
 
     def _price(self, asset: str) -> float | None:
         """The price that a flow of an asset counts at: also an old one, while no other is known.
@@ -530,7 +546,7 @@ class Account:
             self._add_entered(venue, match.venue_value)
             if match.change.enters:
                 self.equity.raise_capital(venue, match.value)
-            self._is_transit_stale |= match.flow is not None and match.flow.transfer is not None
+            self._is_transit_stale |= _is_leg(match)
 
     def _record(self, match: Match) -> None:
         if match.flow is not None:
@@ -689,3 +705,8 @@ def ratio_lost(left: float) -> float:
     """Return the part that was lost, 0 or above."""
     # 1 - 0.95 is a little more than 0.05 in binary: a loss of just the bound is not over it.
     return max(0.0, round(1.0 - left, 12))
+
+
+def _is_leg(match: Match) -> bool:
+    """Whether a match is that of a transfer."""
+    return match.flow is not None and match.flow.transfer is not None
