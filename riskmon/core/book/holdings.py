@@ -55,13 +55,15 @@ class Settled(NamedTuple):
     """A venue settled: what no effect explains of each asset's change.
 
     ``first`` are assets that were reported for the first time, within the venue's grace;
-    ``joined``: the venue settled for the first time.
+    ``joined``: the venue settled for the first time. ``reported_ns`` is the time of the latest
+    report among those that settled.
     """
 
     venue: str
     joined: bool
     amounts: dict[str, float]
     first: dict[str, float]
+    reported_ns: int
 
 
 class Holdings:
@@ -332,18 +334,20 @@ class Holdings:
     def _settle(self, name: str, venue: Venue) -> Settled:
         amounts: dict[str, float] = {}
         first: dict[str, float] = {}
+        reported_ns = 0
         for asset in self.state.ledgers[name]:
             ledger = self.ledgers[name, asset]
             if not ledger.is_unsettled:
                 continue
             enters = ledger.state.settled < 0 and ledger.state.reports[0].at_ns < venue.grace_ns
             change = ledger.settle()
+            reported_ns = max(reported_ns, ledger.state.reports[-1].at_ns)
             if change:
                 (first if enters else amounts)[asset] = change
             self.changed[name, asset] = None
         joined, venue.joined = not venue.joined, True
         venue.unsettled_ns = None
-        return Settled(name, joined, amounts, first)
+        return Settled(name, joined, amounts, first, reported_ns)
 
     def on_timer(self, name: str) -> None:
         """Settle a venue in the next pass, if it is due by then."""
