@@ -254,7 +254,7 @@ class Flows:
             remembered = self._remembered[change.venue] = Remembered(changes)
         number, value = remembered.add(change), change.value
         matches = [*self._take_equal(remembered, number, late=False)]
-        matches += self._take_together(remembered, number)
+        matches += self._take_together(remembered, number, late=False)
         matches += self._take_moved(remembered, number)
         if change.past:  # a flow that is told from now on is later than the first equity
             remembered.clear(number)
@@ -269,13 +269,16 @@ class Flows:
     ) -> list[Match]:
         """Take what a late effect explains from the change of its report.
 
-        Return the pending flows that what is left of the change equals.
+        Return the pending flows that what is left of the change equals, alone or together.
         """
         remembered = self._remembered.get(venue)
-        if remembered is None:
+        number = None
+        if remembered is not None:
+            number = remembered.explain(asset, amount, rate, since_ns)
+        if remembered is None or number is None:
             return []
-        number = remembered.explain(asset, amount, rate, since_ns)
-        return [] if number is None else [*self._take_equal(remembered, number, late=True)]
+        matches = [*self._take_equal(remembered, number, late=True)]
+        return [*matches, *self._take_together(remembered, number, late=True)]
 
     def _take_equal(self, remembered: Remembered, number: int, *, late: bool) -> Iterator[Match]:
         """Match a change with the pending flows that what is left of it equals."""
@@ -289,14 +292,14 @@ class Flows:
                 self._remove(flow)
                 yield self._take(remembered, number, flow, None, late=late)
 
-    def _take_together(self, remembered: Remembered, number: int) -> Iterator[Match]:
+    def _take_together(self, remembered: Remembered, number: int, *, late: bool) -> Iterator[Match]:
         """Match a change with several pending flows of one asset whose sum it is."""
         change = remembered[number]
         pending = self._pending.get(change.venue)
         for asset in list(change.amounts) if pending is not None else ():
             for flow in pending.together(change, asset) if pending is not None else ():
                 self._remove(flow)
-                yield self._take(remembered, number, flow, None, late=False, apart=True)
+                yield self._take(remembered, number, flow, None, late=late, apart=True)
 
     def _take_moved(self, remembered: Remembered, number: int) -> Iterator[Match]:
         """Match a change with the pending flows in whose direction its value moves."""

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from msgspec import Struct, field
 
 from riskmon.core.book.effects import NOTHING, Amount, Effect, Stamp
-from riskmon.core.book.ledger import Explained, Known, Ledger, LedgerState
+from riskmon.core.book.ledger import Explained, Ledger, LedgerState
+from riskmon.core.book.projection import Known
 
 SECOND_NS = 10**9
 QUIET_NS = SECOND_NS  # after the last single report

@@ -20,7 +20,7 @@ explains of the difference between two reports is P&L, or a flow.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from math import fsum
 from typing import NamedTuple
 
@@ -28,45 +28,27 @@ from msgspec import Struct, field
 
 from riskmon.core.book.effects import Amount, Stamp
 from riskmon.core.book.money import SCALE
+from riskmon.core.book.projection import (
+    NEARBY_NS,
+    TOLERANCE,
+    WINDOW_NS,
+    Known,
+    Report,
+    Verdict,
+    decided,
+    first_exact,
+    is_after,
+    is_before,
+    nearest,
+    time_of,
+    window,
+)
 
-WINDOW_NS = 5 * 10**9
-DATED_WINDOW_NS = 10**9
-NEARBY_NS = 10**9  # between reports of two assets that speak of the same fills
-TOLERANCE = 1e-9
 KEPT_NS = 120 * 10**9  # a fill that is told late is placed among the reports of so long
 KEPT_REPORTS = 64  # … and so many, besides those of the last seconds and the unsettled
 RECENT_NS = 12 * 10**9
 NEVER_NS = 1 << 62
 FOLDED_AT_ONCE = 64  # effects
-
-
-class Report(Struct, array_like=True, gc=False):
-    """The amount at a time, and how many of the ledger's effects it contains."""
-
-    amount: float
-    at_ns: int
-    dated: bool
-    contains: int = 0
-    exact: bool = True
-    open: bool = False  # not exact, and there are effects that it may contain or not
-    flowed: float = 0.0  # the deposits and withdrawals that were found in it
-
-
-class Known(Struct, array_like=True, gc=False):
-    """A known effect. ``cause`` numbers the event: the legs of a fill have one number."""
-
-    amount: float
-    at_ns: int
-    dated: bool
-    cause: int
-
-
-class Verdict(NamedTuple):
-    """An exact report of another asset: it contains the causes at places below ``contains``."""
-
-    at_ns: int
-    contains: int
-    places: Mapping[int, int]
 
 
 class Explained(NamedTuple):
@@ -164,7 +146,7 @@ class Ledger:
                 self._add_on_top(effect)
                 return
         else:
-            place = bisect_right(effects, effect.at_ns, key=_at_ns)
+            place = bisect_right(effects, effect.at_ns, key=time_of)
             effects.insert(place, effect)
             for report in reports:
                 report.contains += report.contains > place
@@ -178,13 +160,13 @@ class Ledger:
             (
                 number
                 for number in range(len(reports) - 1, -1, -1)
-                if effect.at_ns - reports[number].at_ns > _window(reports[number], effect)
+                if effect.at_ns - reports[number].at_ns > window(reports[number], effect)
             ),
             -1,
         )
         if first + 1 < len(reports):
             last, affected = reports[-1], reports[max(first + 1, 1) :]
-            is_between = last.at_ns - effect.at_ns <= _window(last, effect)
+            is_between = last.at_ns - effect.at_ns <= window(last, effect)
             # An exact report stays so: the first *k* counts, and this effect comes after it.
             if place + 1 < len(effects) or not is_between or not all(r.exact for r in affected):
                 self._stale = min(self._stale, max(first + 1, 1))
@@ -220,7 +202,7 @@ class Ledger:
         state.free, state.locked = amount
         total = amount.free + amount.locked
         if not reports:
-            contains = bisect_right(state.effects, at_ns, key=_at_ns)
+            contains = bisect_right(state.effects, at_ns, key=time_of)
             reports.append(Report(total, at_ns, stamp.dated, contains))
             self._add_up()
             self._stale = len(reports)
@@ -349,12 +331,12 @@ class Ledger:
         report, before = self.state.reports[number], self.state.reports[number - 1]
         effects = self.state.effects
         low = before.contains
-        high = bisect_right(effects, report.at_ns + WINDOW_NS, low, key=_at_ns)
-        low = bisect_right(effects, report.at_ns - WINDOW_NS - 1, low, key=_at_ns)
+        high = bisect_right(effects, report.at_ns + WINDOW_NS, low, key=time_of)
+        low = bisect_right(effects, report.at_ns - WINDOW_NS - 1, low, key=time_of)
         if report.dated:
-            while low < high and effects[low].dated and _is_before(effects[low], report):
+            while low < high and effects[low].dated and is_before(effects[low], report):
                 low += 1
-            while high > low and effects[high - 1].dated and _is_after(effects[high - 1], report):
+            while high > low and effects[high - 1].dated and is_after(effects[high - 1], report):
                 high -= 1
         return low, high
 
@@ -367,23 +349,23 @@ class Ledger:
             left -= effects[place].amount
         largest = max(abs(report.amount), abs(before.amount))
         amounts = [effects[place].amount for place in range(low, high)]
-        exact = _first_exact(left, amounts, largest, (0.0,))
-        with_flow = _first_exact(left, amounts, largest, flows) if flows else None
+        exact = first_exact(left, amounts, largest, (0.0,))
+        with_flow = first_exact(left, amounts, largest, flows) if flows else None
         # With a flow another *k* may be exact as well: then other assets decide, if they can.
         is_ambiguous = exact is not None and with_flow is not None and exact != with_flow
         exact = with_flow if exact is None else exact
         report.exact = exact is not None and not is_ambiguous
         same = [one for one in others if one.at_ns == report.at_ns]
         if report.exact and same:  # a fill is in all reports of one instant, or in none
-            begin, _ = _decided([effects[n].cause for n in range(low, high)], same)
+            begin, _ = decided([effects[n].cause for n in range(low, high)], same)
             report.exact = exact is not None and begin <= exact
         if exact is None or not report.exact:
             near = [one for one in others if abs(one.at_ns - report.at_ns) <= NEARBY_NS]
             near.sort(key=lambda one: abs(one.at_ns - report.at_ns))
-            begin, end = _decided([effects[n].cause for n in range(low, high)], near)
+            begin, end = decided([effects[n].cause for n in range(low, high)], near)
             for amount in amounts[:begin]:
                 left -= amount
-            exact = begin + _nearest(left, amounts[begin:end])
+            exact = begin + nearest(left, amounts[begin:end])
             report.exact = exact == with_flow
         report.open = not report.exact and low < high
         report.contains = low + exact
@@ -433,7 +415,7 @@ class Ledger:
             del reports[last]
             self._stale = min(self._stale, last)
         elif last >= 2 and not self.is_stale:
-            old = bisect_right(reports, at_ns - RECENT_NS, key=_at_ns) - 1
+            old = bisect_right(reports, at_ns - RECENT_NS, key=time_of) - 1
             number = min(old, last - 1)
             if number >= 1 and _same(reports[number - 1 : number + 2]):
                 del reports[number]
@@ -447,7 +429,7 @@ class Ledger:
         first = reports[-1].contains if reports else 0
         if self.is_unsettled or len(effects) < first + FOLDED_AT_ONCE:
             return
-        old = bisect_right(effects, now_ns - KEPT_NS, first, key=_at_ns)
+        old = bisect_right(effects, now_ns - KEPT_NS, first, key=time_of)
         # A part of all at once: those that are left are added up again.
         if old < first + max(FOLDED_AT_ONCE, len(effects) // 4):
             return
@@ -463,55 +445,3 @@ class Ledger:
 
 def _same(reports: Sequence[Report]) -> bool:
     return len({(one.amount, one.contains) for one in reports}) == 1
-
-
-def _at_ns(one: Known | Report) -> int:
-    return one.at_ns
-
-
-def _window(report: Report, effect: Known) -> int:
-    return DATED_WINDOW_NS if report.dated and effect.dated else WINDOW_NS
-
-
-def _is_before(effect: Known, report: Report) -> bool:
-    return report.at_ns - effect.at_ns > DATED_WINDOW_NS
-
-
-def _is_after(effect: Known, report: Report) -> bool:
-    return effect.at_ns - report.at_ns > DATED_WINDOW_NS
-
-
-def _first_exact(
-    left: float, amounts: Sequence[float], largest: float, others: Collection[float]
-) -> int | None:
-    """The smallest *k* whose projection leaves nothing, or one of ``others``; None without one."""
-    for count in range(len(amounts) + 1):
-        if count:
-            left -= amounts[count - 1]
-        for other in others:
-            if abs(left - other) <= TOLERANCE * max(largest, abs(other)):
-                return count
-    return None
-
-
-def _nearest(left: float, amounts: Sequence[float]) -> int:
-    """The smallest *k* whose projection leaves the least."""
-    best, least = 0, abs(left)
-    for count, amount in enumerate(amounts, 1):
-        left -= amount
-        if abs(left) < least * (1 - TOLERANCE):
-            best, least = count, abs(left)
-    return best
-
-
-def _decided(causes: Sequence[int], others: Sequence[Verdict]) -> tuple[int, int]:
-    """Between which *k* other assets' reports leave the choice; of two the first decides."""
-    begin, end = 0, len(causes)
-    for count, cause in enumerate(causes, 1):
-        said = ((one.places.get(cause), one.contains) for one in others)
-        place, contains = next((one for one in said if one[0] is not None), (None, 0))
-        if place is not None and place < contains:
-            begin, end = count, len(causes)
-        elif place is not None:
-            end = min(end, max(begin, count - 1))
-    return begin, end
