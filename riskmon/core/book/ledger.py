@@ -201,12 +201,12 @@ class Ledger:
         """Add an effect, inserted at ``place``, that the oldest report contains."""
         state = self.state
         if state.settled < 0:  # equity uses no report yet
-            self._places.clear()
-        for report in state.reports:
+            for report in state.reports:
                 report.contains = max(report.contains, place + 1)
             self._settled += int(effect.amount * SCALE)
             return
         del state.effects[place]
+        self._places.clear()
         self._explained.append(Explained(effect.at_ns, effect.amount))
         for report in state.reports:
             report.contains -= report.contains > place
