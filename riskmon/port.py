@@ -22,7 +22,8 @@ from riskmon.core.decisions import (
     Warned,
 )
 from riskmon.core.events import Check, Operate, Reported
-from riskmon.core.view import FiguresView, View
+from riskmon.core.portfolio_view import FiguresView
+from riskmon.core.view import View
 
 
 class QueueFull(Exception):

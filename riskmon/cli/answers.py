@@ -38,11 +38,30 @@ class ShownGate(Struct):
     withheld: ShownWithheld | None = None
 
 
+class ShownStrategy(Struct):
+    """A strategy's P&L; the fields are the columns of its table."""
+
+    strategy: str
+    pnl: float | None = None
+
+
+class ShownLeftOut(Struct):
+    """An asset that equity leaves out."""
+
+    asset: str
+    quantity: float
+
+
 class ShownPortfolio(Struct):
     """The part of the portfolio that is printed."""
 
     equity: float | None = None
     reference: str = ""
+    exposure: float | None = None
+    exposure_worst: float | None = None
+    leverage: float | None = None
+    strategies: list[ShownStrategy] = field(default_factory=list)
+    left_out: list[ShownLeftOut] = field(default_factory=list)
 
 
 class ShownUnknownLimit(Struct):

@@ -11,7 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from riskmon.cli.answers import Cancel, ShownBreaker, ShownRecord, ShownState, ShownViolation
+from riskmon.cli.answers import (
+    Cancel,
+    ShownBreaker,
+    ShownPortfolio,
+    ShownRecord,
+    ShownState,
+    ShownViolation,
+)
 
 _COLORS = {
     "allow": "green",
@@ -46,14 +53,29 @@ def show_state(console: Console, state: ShownState) -> None:
         console.print(
             f"[red]the lease is withheld[/] ({_joined(withheld.reason, withheld.detail)})"
         )
-    if state.portfolio.equity is not None:
-        console.print(f"equity {_text(state.portfolio.equity)} {_text(state.portfolio.reference)}")
+    _show_portfolio(console, state.portfolio)
     show_breakers(console, state.breakers)
     for unknown in state.unknown:
         console.print(f"[yellow]unknown[/] {_joined(unknown.limit, unknown.scope, unknown.reason)}")
     for cancel in state.cancel:
         names = _joined(cancel.incident, cancel.scope, cancel.limit)
         console.print(f"cancel {names}: {_cancel_status(cancel)}")
+
+
+def _show_portfolio(console: Console, portfolio: ShownPortfolio) -> None:
+    reference = _text(portfolio.reference)
+    if portfolio.equity is not None:
+        console.print(f"equity {_text(portfolio.equity)} {reference}")
+    if portfolio.exposure:
+        console.print(
+            f"exposure {_text(portfolio.exposure)} {reference}, with resting orders "
+            f"{_text(portfolio.exposure_worst)}, leverage {_text(portfolio.leverage)}"
+        )
+    for left_out in portfolio.left_out:
+        console.print(
+            f"[yellow]left out[/] {_text(left_out.quantity)} {_text(left_out.asset)}: no price"
+        )
+    _show(console, [asdict(strategy) for strategy in portfolio.strategies])
 
 
 def _cancel_status(cancel: Cancel) -> str:

@@ -31,12 +31,13 @@ from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import SizeLimit, StateLimit
 from riskmon.core.limits.losses import LossLimit
 from riskmon.core.operate import operate
+from riskmon.core.portfolio_view import FiguresView, figures
 from riskmon.core.reports import Handler, ReportedEvents
 from riskmon.core.scopes import ACCOUNT, venue_scope
 from riskmon.core.state import State, decode, encode
 from riskmon.core.timers import Timer, TimerHandler, Timers, handler_table
 from riskmon.core.topics import EQUITY, Subject, events_topic, heartbeat_topic
-from riskmon.core.view import FiguresView, View, figures, view
+from riskmon.core.view import View, view
 
 AT_ONCE = 16  # units of work that are not interrupted, at the least
 RUN_MAX = 500  # latencies in a row that are applied at once …
@@ -160,7 +161,7 @@ class Engine:
 
     def figures(self) -> FiguresView:
         """The account's figures alone: a view of many positions takes a thousand times as long."""
-        return figures(self._book)
+        return figures(self._facts)
 
     # -- configuration ----------------------------------------------------------------------------
 

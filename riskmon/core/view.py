@@ -11,8 +11,6 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from riskmon.core.book.instruments import instrument
-from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.breakers.board import Board
 from riskmon.core.breakers.breaker import Breaker
 from riskmon.core.breakers.cancels import Cancels, Incident
@@ -30,6 +28,7 @@ from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.latency import LatencyP99Limit
 from riskmon.core.limits.limit import Limit, StateLimit
 from riskmon.core.limits.windows import Statistics, statistics
+from riskmon.core.portfolio_view import PortfolioView, portfolio
 from riskmon.core.scopes import ACCOUNT, name_of
 from riskmon.core.state import State
 from riskmon.core.unknown import Unknown
@@ -62,50 +61,6 @@ class LatencyView(Statistics, frozen=True, kw_only=True):
     venue: str
     operation: str | None
     limit: str
-
-
-class BalanceView(Struct, frozen=True, kw_only=True):
-    """Free and locked of one asset at a venue, in units of the asset."""
-
-    venue: str
-    asset: str
-    free: float
-    locked: float
-
-
-class PositionView(Struct, frozen=True, kw_only=True):
-    """A position; ``notional`` and ``unrealized`` in the reference, None when it has no price."""
-
-    venue: str
-    symbol: str
-    quantity: float
-    entry_price: float
-    mark: float | None
-    notional: float | None
-    unrealized: float | None
-
-
-class FiguresView(Struct, frozen=True, kw_only=True):
-    """The account in the reference currency; None is unknown."""
-
-    reference: str
-    equity: float | None
-    settled: bool
-    initial_capital: float | None
-    unit_value: float | None
-    pnl_realized: float | None
-    pnl_unrealized: float | None
-    pnl_day: float | None
-    pnl_ratio: float | None  # P&L over the initial capital, net of cash flows
-    drawdown_ratio: float | None
-    unpriced: list[str]
-
-
-class PortfolioView(FiguresView, frozen=True, kw_only=True):
-    """The account's figures, and what it holds."""
-
-    balances: list[BalanceView]
-    positions: list[PositionView]
 
 
 class UnknownView(Struct, frozen=True, kw_only=True):
@@ -193,7 +148,7 @@ def view(config: EngineConfig, state: State, board: Board, facts: Facts, cancels
         levels={scope: LEVEL_NAMES[level] for scope, level in board.levels.items()},
         breakers=[_breaker(board, breaker, facts, cancels) for breaker in breakers],
         latency=list(_latency(breakers, facts.now_ns)),
-        portfolio=_portfolio(facts.book),
+        portfolio=portfolio(facts),
         edges=[
             EdgeView(strategy=strategy, bps=edge.bps, at_ns=edge.wall_ns)
             for strategy, edge in state.edges.items()
@@ -305,57 +260,3 @@ def _cancel(incident: Incident) -> CancelView:
         targets={name: target.state for name, target in incident.targets.items()},
         since_ns=incident.record.at_ns,
     )
-
-
-def figures(book: Portfolio) -> FiguresView:
-    """The account's figures, without what it holds."""
-    state, settled = book.state, book.settled_equity
-    known = not isinstance(settled, Unknown)
-    unit_value = state.settled_unit_value
-    return FiguresView(
-        reference=book.reference,
-        equity=None if isinstance(settled, Unknown) else settled,
-        settled=book.venues.settled(),
-        initial_capital=state.capital,
-        unit_value=unit_value if known else None,
-        pnl_realized=book.pnl_realised(),
-        pnl_unrealized=book.pnl_unrealised(),
-        pnl_day=book.curves.pnl_day(),
-        pnl_ratio=unit_value - 1.0 if known else None,
-        drawdown_ratio=book.drawdown() if known else None,
-        unpriced=book.unpriced(),
-    )
-
-
-def _portfolio(book: Portfolio) -> PortfolioView:
-    return PortfolioView(
-        **asdict(figures(book)),
-        balances=[
-            BalanceView(venue=name, asset=asset, free=held.free, locked=held.locked)
-            for name, venue in book.state.venues.venues.items()
-            for asset, held in venue.assets.items()
-        ],
-        positions=_positions(book),
-    )
-
-
-def _positions(book: Portfolio) -> list[PositionView]:
-    views = []
-    for position in book.state.positions.positions.values():
-        if position.strategy:
-            continue
-        what = instrument(position.symbol, book.reference)
-        mark = book.prices.mark(position.symbol, position.venue)
-        worth = book.state.worth.get(what.settle)
-        views.append(
-            PositionView(
-                venue=position.venue,
-                symbol=position.symbol,
-                quantity=position.quantity,
-                entry_price=position.entry,
-                mark=mark.price if mark else None,
-                notional=abs(position.notional) if mark else None,
-                unrealized=None if worth is None else position.unrealised * worth,
-            )
-        )
-    return views

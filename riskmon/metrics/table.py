@@ -13,7 +13,8 @@ from typing import Literal, get_args
 
 from riskmon.core.decisions import LEVEL_NAMES, StateName
 from riskmon.core.events import Reported
-from riskmon.core.view import BreakerView, PortfolioView
+from riskmon.core.portfolio_view import PortfolioView
+from riskmon.core.view import BreakerView
 from riskmon.metrics.recorder import OperationStats
 from riskmon.metrics.snapshot import Read, Series, Snapshot, Value
 
@@ -99,6 +100,10 @@ def _balances(now: Snapshot) -> Series:
     # Amounts of different assets cannot be summed under the label `other`.
     bounded = islice(now.view.portfolio.balances, now.max_scopes)
     return (((b.venue, b.asset), b.free + b.locked) for b in bounded)
+
+
+def _leverage(now: Snapshot) -> Series:
+    yield ("",), now.view.portfolio.leverage
 
 
 def _unconfirmed(now: Snapshot) -> dict[str, int]:
@@ -297,6 +302,20 @@ TABLE = (
         (),
         "Fall of the unit value from its peak, from 0 to 1.",
         _portfolio(lambda p: p.drawdown_ratio),
+    ),
+    Row(
+        "riskmon_pnl_strategy",
+        "gauge",
+        ("strategy",),
+        "P&L of the strategy's own positions and `pnl`, in the reference currency.",
+        lambda now: (((s.strategy,), s.pnl) for s in now.view.portfolio.strategies),
+    ),
+    Row(
+        "riskmon_leverage_ratio",
+        "gauge",
+        ("venue",),
+        "Gross notional with the resting orders over equity; without a venue, the account's.",
+        _leverage,
     ),
     Row(
         "riskmon_position_quantity",

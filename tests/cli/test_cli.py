@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -327,6 +328,25 @@ def test_status_and_incidents_for_people(url: str, capsys: pytest.CaptureFixture
     assert "P99 0.243 s over 0.2 s [1000 samples]" in shown
     assert run(["incidents", "--url", url]) == 0
     assert "inc_1" in capsys.readouterr().out
+
+
+def test_status_shows_the_portfolio(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exposure with the resting orders, each strategy's P&L, and what is left out, by quantity."""
+    portfolio = {
+        "reference": "USDT",
+        "equity": 10_000.0,
+        "exposure": 5_000.0,
+        "exposure_worst": 7_000.0,
+        "leverage": 0.7,
+        "strategies": [{"strategy": "mm1", "pnl": -12.5}],
+        "left_out": [{"asset": "XYZ", "quantity": 250.0}],
+    }
+    Sidecar.answers["/v1/state"] = (200, {**STATE, "portfolio": portfolio})
+    assert run(["status", "--url", url]) == 0
+    shown = capsys.readouterr().out
+    assert "exposure 5000 USDT, with resting orders 7000, leverage 0.7" in shown
+    assert "left out 250 XYZ: no price" in shown
+    assert re.search(r"mm1 +-12.5", shown)
 
 
 def test_status_and_incidents_for_programs(url: str, capsys: pytest.CaptureFixture[str]) -> None:

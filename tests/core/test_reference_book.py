@@ -29,8 +29,8 @@ from riskmon.core.book.tracks import Best
 from riskmon.core.config import EngineConfig, LimitConfig
 from riskmon.core.decisions import LEVEL_NAMES, CheckAnswer, Violation
 from riskmon.core.limits.orders import MessageRateLimit
+from riskmon.core.portfolio_view import PortfolioView
 from riskmon.core.reports import ReportedEvents
-from riskmon.core.view import PortfolioView
 from tests.core import BEGIN_WALL_NS, SECOND, World, balance, balances, flow, limit, price
 from tests.core.reference.orders import STANDING, Answer, Desk
 

@@ -16,14 +16,12 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from riskmon.core.events import Balance, Error, Event, Fill, Latency
+from riskmon.core.portfolio_view import BalanceView, PortfolioView, PositionView, StrategyView
 from riskmon.core.view import (
-    BalanceView,
     BreakerView,
     CancelView,
     EdgeView,
     LastEventView,
-    PortfolioView,
-    PositionView,
     UnknownView,
     View,
 )
@@ -59,6 +57,8 @@ PROMISED = {
     "riskmon_pnl_unrealized": ("gauge", ""),
     "riskmon_pnl_day": ("gauge", ""),
     "riskmon_drawdown_ratio": ("gauge", ""),
+    "riskmon_pnl_strategy": ("gauge", "strategy"),
+    "riskmon_leverage_ratio": ("gauge", "venue"),
     "riskmon_position_quantity": ("gauge", "venue symbol"),
     "riskmon_position_notional": ("gauge", "venue symbol"),
     "riskmon_assets_unpriced": ("gauge", ""),
@@ -114,8 +114,9 @@ def breaker(limit: str = "latency_p99", scope: str = "venue:kraken", **more: Any
 def portfolio(**more: Any) -> PortfolioView:
     """Return the view of an unknown portfolio; ``more`` replaces fields."""
     fields: dict[str, Any] = dict.fromkeys(PortfolioView.__struct_fields__)
-    nothing = {"reference": "USDT", "settled": False, "balances": [], "positions": []}
-    return PortfolioView(**(fields | nothing | {"unpriced": []} | more))
+    nothing = {"reference": "USDT", "settled": False, "unpriced": []}
+    lists = ("balances", "positions", "strategies", "left_out")
+    return PortfolioView(**(fields | nothing | {name: [] for name in lists} | more))
 
 
 def fresh(**more: Any) -> View:
@@ -176,7 +177,9 @@ def busy() -> View:
                     unrealized=-2_000.0,
                 )
             ],
+            leverage=1.5,
             unpriced=["XYZ"],
+            strategies=[StrategyView(strategy="mm1", pnl=-12.5)],
         ),
         edges=[EdgeView(strategy="mm1", bps=150.0, at_ns=0)],
         unknown=[UnknownView(limit="edge", scope="account", reason="no edge", halted=True)],
@@ -311,6 +314,8 @@ async def test_values_come_from_view_and_counts() -> None:
     }
     assert got["riskmon_balance"] == {("asset=BTC", "venue=kraken"): 0.75}
     assert got["riskmon_equity"] == {(): 9_000}
+    assert got["riskmon_pnl_strategy"] == {("strategy=mm1",): -12.5}
+    assert got["riskmon_leverage_ratio"] == {("venue=",): 1.5}
     assert got["riskmon_position_quantity"] == {("symbol=BTC/USDT", "venue=kraken"): -0.5}
     assert got["riskmon_assets_unpriced"] == {(): 1}
     assert got["riskmon_cancel_pending"] == {("target=oms",): 2, ("target=second",): 0}

@@ -15,13 +15,17 @@ import aiohttp
 from riskmon.auth.tokens import Token, token_hash
 from riskmon.core.decisions import CheckAnswer, OperateAnswer, Record, Violation
 from riskmon.core.events import Check, Operate, Reported
-from riskmon.core.view import (
+from riskmon.core.portfolio_view import (
     BalanceView,
+    LeftOutView,
+    PortfolioView,
+    PositionView,
+    StrategyView,
+)
+from riskmon.core.view import (
     BreakerView,
     CancelView,
     LatencyView,
-    PortfolioView,
-    PositionView,
     UnknownView,
     View,
 )
@@ -301,7 +305,12 @@ VIEW = View(
                 unrealized=None,
             )
         ],
+        exposure=None,
+        exposure_worst=None,
+        leverage=None,
         unpriced=["XYZ"],
+        strategies=[StrategyView(strategy="mm1", pnl=-12.5)],
+        left_out=[LeftOutView(asset="XYZ", quantity=250.0)],
     ),
     edges=[],
     unknown=[

@@ -100,6 +100,9 @@ async def test_state_has_the_promised_members() -> None:
     assert portfolio["pnl_day"] is None
     assert portfolio["balances"][0]["asset"] == "USDT"
     assert portfolio["positions"][0]["mark"] is None
+    assert portfolio["strategies"] == [{"strategy": "mm1", "pnl": -12.5}]
+    assert portfolio["left_out"] == [{"asset": "XYZ", "quantity": 250.0}]
+    assert portfolio["leverage"] is None
 
 
 async def test_state_before_there_is_one_is_503() -> None:

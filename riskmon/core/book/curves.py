@@ -68,14 +68,19 @@ class Curves:
         return self._venue(name) if kind == "venue" else self._strategy(name)
 
     def _strategy(self, name: str) -> Point | Unknown:
+        pnl = self.strategy_pnl(name)
+        return pnl if isinstance(pnl, Unknown) else self._at(pnl)
+
+    def strategy_pnl(self, name: str) -> float | Unknown:
+        """Return the P&L of a strategy, realised and unrealised."""
         ledger = self._state.positions.strategies.get(name)
         if ledger is None:
-            return self._at(0.0)
+            return 0.0
         for asset in ledger.missing:
             return self._prices.no_price(asset)
         for position in self._positions.strategy_unmarked(name):
             return no_mark(position)
-        return self._at(ledger.value.value)
+        return ledger.value.value
 
     def _venue(self, name: str) -> Point | Unknown:
         venues = self._venues

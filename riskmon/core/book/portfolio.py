@@ -20,7 +20,7 @@ again. What depends on prices and fills is derived once for an instant:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from riskmon.core import events as ev
 from riskmon.core.book.config import PortfolioConfig
@@ -165,6 +165,19 @@ class Portfolio:
     def unpriced(self) -> list[str]:
         """Return the assets with a balance and without a price."""
         return sorted(self.state.venues.balances.missing)
+
+    def left_out(self) -> Iterator[tuple[str, float]]:
+        """Yield each asset that equity leaves out, and how much of it is held."""
+        for asset in self.state.venues.left_out:
+            yield asset, self.state.venues.balances.amount(asset)
+
+    def strategies(self) -> Iterable[str]:
+        """Return the names of the strategies that have traded."""
+        return self.state.positions.strategies
+
+    def strategy_pnl(self, name: str) -> float | Unknown:
+        """Return the P&L of a strategy, realised and unrealised."""
+        return self.curves.strategy_pnl(name)
 
     def order_notional(self, order: ev.Check) -> float | Unknown:
         """Return an order's notional at its own price, in the reference."""

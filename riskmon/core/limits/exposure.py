@@ -152,7 +152,7 @@ class ConcentrationLimit(SizeLimit):
         largest, equity = facts.book.exposures.largest_notional(), facts.book.settled_equity
         if isinstance(largest, Unknown):
             return largest
-        return equity if isinstance(equity, Unknown) else _ratio(largest, equity)
+        return equity if isinstance(equity, Unknown) else ratio_of_equity(largest, equity)
 
     def size(self, facts: Facts, order: Intent) -> Size | Unknown:
         """The ratio before and after an order."""
@@ -166,10 +166,11 @@ class ConcentrationLimit(SizeLimit):
             return equity
         before, after = sizes.symbol_before, sizes.symbol_after
         most = max(largest if after >= before else 0.0, after)
-        return _ratio(max(largest, before), equity), _ratio(most, equity)
+        return ratio_of_equity(max(largest, before), equity), ratio_of_equity(most, equity)
 
 
-def _ratio(notional: float, equity: float) -> float:
+def ratio_of_equity(notional: float, equity: float) -> float:
+    """Return a notional over equity; without equity, any notional is too much."""
     if equity <= 0:
         return 0.0 if notional == 0 else 1e9
     return notional / equity
