@@ -50,7 +50,7 @@ def keys_of(table: type) -> list[Key]:
     hints, comments = get_type_hints(table, include_extras=True), _comments(table)
     return [
         Key(
-            field.name,
+            field.metadata.get("alias", field.name),
             type_text(hints[field.name]),
             _default(field),
             ", ".join(_constraints(hints[field.name])),

@@ -99,18 +99,17 @@ def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -
                 found.append(_unknown(ordering))
             elif judging.is_past(value, bound):
                 found.append(_exceed(intent, ordering, value))
+            elif counts and ordering.state.past:
+                ordering.state.end_row()
     return [one for one in found if one is not None]
 
 
 def _exceed(intent: Intent, breaker: Breaker[Limit], value: float) -> Violation | None:
-    """The order would take a limit past its bound: count the breach, and trip if it trips."""
+    """The order would take a limit past its bound: refuse it, and count the breach."""
     if breaker.state.state == "disabled":
         return None
     if not intent.order.simulate:
-        breaker.state.breaches_total += 1
-        if breaker.rule.shuts and breaker.state.state in ("closed", "half_open"):
-            reason = "checked order: " + breaker.limit.describe(value, breaker.bound)
-            breaker.open(breaker.breach, reason, value=value)
+        breaker.exceed(value)
     if not breaker.rule.refuses:
         return None
     return breaker.violated_by(value, breaker.limit.utilization(value, breaker.bound))

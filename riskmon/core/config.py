@@ -80,7 +80,7 @@ def dump(config: EngineConfig) -> dict[str, object]:
     """``config`` as plain JSON values."""
     limits = msgspec.to_builtins(config.limits)
     for limit in limits:
-        _rename_slots(limit["params"], "from_", "from")
+        limit["params"] = _renamed(limit["params"], _STORED_AS)
     plain: dict[str, object] = msgspec.to_builtins(replace(config, limits=()))
     return {**plain, "limits": limits}
 
@@ -98,8 +98,7 @@ def _limit(stored: _StoredLimit) -> LimitConfig:
         raise msgspec.ValidationError(
             f"limit `{stored.name}` is of the unknown kind `{stored.kind}`"
         )
-    params = dict(stored.params)
-    _rename_slots(params, "from", "from_")
+    params = _renamed(stored.params, {key: name for name, key in _STORED_AS.items()})
     return LimitConfig(
         name=stored.name,
         kind=stored.kind,
@@ -108,7 +107,15 @@ def _limit(stored: _StoredLimit) -> LimitConfig:
     )
 
 
-def _rename_slots(params: dict[str, object], old: str, new: str) -> None:
-    """Rename a key of each slot: ``from``, as it is stored, cannot be the name of a field."""
+# Keys that cannot be the names of fields, and so are stored under another name.
+_STORED_AS = {"from_": "from", "for_": "for"}
+
+
+def _renamed(params: Mapping[str, object], names: Mapping[str, str]) -> dict[str, object]:
+    """The parameters of a limit and their slots with other names of keys."""
     slots = msgspec.convert(params.get("schedule", ()), list[dict[str, object]])
-    params["schedule"] = [{new if key == old else key: slot[key] for key in slot} for slot in slots]
+    renamed = {names.get(key, key): value for key, value in params.items()}
+    renamed["schedule"] = [
+        {names.get(key, key): value for key, value in slot.items()} for slot in slots
+    ]
+    return renamed

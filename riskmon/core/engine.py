@@ -274,12 +274,13 @@ class Engine:
     def _set_time(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> None:
         """Set the time of all parts, and move the bounds that are due."""
         state = self.state
-        instant = Instant(max(now_ns, state.now_ns), wall_ns)
+        instant, known_ns = Instant(max(now_ns, state.now_ns), wall_ns), state.now_ns
         self._clock.instant = instant
         state.now_ns, state.wall_ns = instant
         self._book.at(*instant)
         if len(events) < RESTART_MAX and ev.Start in map(type, events):
             state.started_ns = self._facts.started_ns = instant.now_ns  # before due timers
+            self._board.pause_rows(known_ns)
         self._board.follow_date()
 
     def _fire_timers(self) -> Iterator[int]:
@@ -312,8 +313,8 @@ class Engine:
                 for breaker in due[begin : begin + AT_ONCE]:
                     breaker.evaluate(self._facts)
         while board.rechecks:
-            for again in board.take_rechecks():
-                again.reevaluate(self._facts)
+            for again, counts in board.take_rechecks().items():
+                again.reevaluate(self._facts, counts=counts)
                 yield 1
 
     def _due(self) -> list[Breaker[StateLimit]]:
@@ -381,6 +382,7 @@ class Engine:
         for key in [key for key in state.timers if key[0] == Timer.CHANGE]:
             self._timers.disarm(key)
         self._board.reschedule()
+        self._board.watch_lasting()
 
     def _on_operate(self, event: ev.Operate) -> None:
         self._book.refresh()

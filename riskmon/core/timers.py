@@ -23,6 +23,7 @@ class Timer(StrEnum):
     GRACE = "unknown"  # an unknown value halts
     PROBATION = "probation"
     CHANGE = "wake"  # a value changes without an event
+    LASTING = "lasting"  # a value may have been past its bound for long enough
     SCHEDULE = "rebound"  # the time of day moves bounds
     # of an incident or an order
     SWEEP = "sweep"

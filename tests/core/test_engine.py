@@ -98,7 +98,11 @@ def test_the_table_of_kinds(kind: str) -> None:
     assert (found.per, found.on_breach, found.recover) == (scopes[0], on_breach, recover)
     assert found.breaches == (5 if kind == "latency_p99" else 1)
     assert (found.clear, found.hold, found.level, found.cancels) == (1.0, 0.0, "halt", "all")
-    assert (found.flatten, found.on_unknown, found.enabled) == (False, "halt", True)
+    assert (found.flatten, found.on_unknown, found.enabled) == (False, None, True)
+    assert (found.for_, found.unknown_level) == (
+        0.0,
+        "reduce_only" if on_breach == "block" else "halt",
+    )
     assert found.warn == own.get("warn", 0.8)
     assert all(getattr(found, key) == value for key, value in own.items())
 

@@ -13,7 +13,6 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from operator import gt
 from typing import Any
 
 import hypothesis.strategies as st
@@ -33,6 +32,7 @@ from riskmon.core.breakers import cancels as engine_cancels
 from riskmon.core.breakers.board import Board
 from riskmon.core.breakers.breaker import Breaker as EngineBreaker
 from riskmon.core.breakers.cancels import Cancels
+from riskmon.core.breakers.state import BreakerState
 from riskmon.core.breakers.transitions import TRANSITIONS
 from riskmon.core.config import EngineConfig, LimitConfig
 from riskmon.core.decisions import (
@@ -275,6 +275,7 @@ def drawn(kind: str, *, probed: bool = True, **params: Any) -> st.SearchStrategy
         "recover": some(*recoveries),
         "level": some(*LEVELS),
         "warn": some(0.8, 0.5),
+        "for_": some(0.0, 0.0, 6.0),
         **params,
     }
     each = {
@@ -336,7 +337,8 @@ EDGE = st.one_of(
         per=some("strategy", "account"),
         clear=some(1.0, 0.5),
         hold=some(0.0, 7.0),
-        on_unknown=some("halt", "halt", "ignore"),
+        for_=some(0.0, 0.0, 6.0, 20.0),
+        on_unknown=some(None, None, "halt", "reduce_only", "ignore"),
     ),
     drawn("edge", min=100.0, breaches=some(1, 3)).map(
         lambda one: LimitConfig(name="lasting_edge", kind="edge", params=one.params)
@@ -394,7 +396,7 @@ DURATIONS = some(0.5, 1.0, 3.0, 5.0, 10.0, 23.0, 41.0)
 LATENCIES = st.builds(
     ev.Latency,
     venue=VENUES,
-    seconds=some(0.05, 0.1, 0.17, 0.2, 0.25, 0.3, 0.3),
+    seconds=some(0.05, 0.1, 0.17, 0.2, 0.2 + 1e-10, 0.25, 0.3, 0.3),
     operation=some(None, "add", "add", "probe"),
     strategy=STRATEGIES,
 )
@@ -709,7 +711,7 @@ def test_every_story_long(story: type[Story]) -> None:
 
 def late_bound(patch: pytest.MonkeyPatch) -> None:
     """A streak trips past its bound, not at it."""
-    patch.setattr(ErrorStreakLimit, "is_past", staticmethod(gt))
+    patch.setattr(ErrorStreakLimit, "reaches", False)
 
 
 def early_bound(patch: pytest.MonkeyPatch) -> None:
@@ -796,6 +798,17 @@ def long_grace(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Board, "__init__", init)
 
 
+def short_for(patch: pytest.MonkeyPatch) -> None:
+    """A value that is past its bound acts a second too early."""
+    real = BreakerState.past_ns
+    patch.setattr(BreakerState, "past_ns", lambda self, now_ns: real(self, now_ns) + SECOND)
+
+
+def unbroken_for(patch: pytest.MonkeyPatch) -> None:
+    """An unknown moment counts as past the bound."""
+    patch.setattr(BreakerState, "pause_row", lambda self, now_ns: None)
+
+
 def no_hold(patch: pytest.MonkeyPatch) -> None:
     """A breaker closes without `hold`."""
     patch.setattr(EngineBreaker, "is_clear", lambda self: self.state.clear_since_ns is not None)
@@ -821,6 +834,8 @@ def check_caught(
         (kept_windows, Trades),
         (long_memory, Trades),
         (no_hold, Signs),
+        (short_for, Signs),
+        (unbroken_for, Signs),
     ],
 )
 def test_a_faulty_engine_is_caught(

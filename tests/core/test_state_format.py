@@ -18,6 +18,7 @@ import pytest
 
 from riskmon.core.engine import Engine
 from riskmon.core.events import Event
+from riskmon.core.limits.limit import TOLERANCE
 from riskmon.journal import entries
 
 STATES = sorted((Path(__file__).parent.parent / "fixtures").glob("state-*"))
@@ -69,6 +70,11 @@ def converted(snapshot: dict[str, Any]) -> dict[str, Any]:
         for limit, measures in state["measures"].items()
         if measures
     }  # fmt: skip
+    # Earlier versions stored the bound of a window of latencies, and not the value past it.
+    for limit in config["limits"]:
+        for kept in state["measures"].get(limit["name"], {}).values():
+            if limit["kind"] == "latency_p99":
+                kept["bound"] *= 1 + TOLERANCE
     return snapshot
 
 

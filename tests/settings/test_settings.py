@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from riskmon.core.config import default_limits
+from riskmon.core.config import default_limits, dump
+from riskmon.core.config import load as load_stored
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Recovery
 from riskmon.settings import Settings, SettingsError, load, reload_differences
@@ -268,6 +269,32 @@ def test_limits_from_the_environment_alone() -> None:
     assert limit(found, "latency_p99").params.recover == Recovery(after=60)
     assert limit(found, "slow_orders").params.operation == "5"
     assert limit(found, "slow_orders").kind == "latency_p99"
+
+
+@pytest.mark.parametrize(
+    ("text", "variables"),
+    [
+        ("[limits.position]\nmax = 1\nfor = 2.5", {}),
+        ("[limits.position]\nmax = 1\nfor = 9", {"RISKMON_LIMITS__POSITION__FOR": "2.5"}),
+        ("", {"RISKMON_LIMITS__POSITION": '{"max": 1, "for": 2.5}'}),
+    ],
+)
+def test_for_is_a_key_of_every_limit(text: str, variables: dict[str, str]) -> None:
+    """It is written, overridden and stored under that name; the journal gives it back."""
+    found = settings(text, **variables)
+    assert limit(found, "position").params.for_ == 2.5
+    stored: Any = dump(found.engine_config())
+    assert stored["limits"][0]["params"]["for"] == 2.5
+    assert load_stored(stored) == found.engine_config()
+
+
+def test_the_name_of_the_field_is_no_key() -> None:
+    """`for_` is unknown, and the hint names `for`."""
+    text = "[limits.position]\nmax = 1\nfor_ = -2"
+    assert faults(text) == ["limits.position.for_: unknown key"]
+    assert faults("[limits.position]\nmax = 1\nfor = -2") == [
+        "limits.position.for: must be at least 0"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,9 @@ class Board:
         self.watching: dict[Topic, list[Breaker[StateLimit]]] = {}
         self.sizing: dict[Scope, list[Breaker[SizeLimit]]] = {}
         self.ordering: dict[Scope, list[Breaker[OrderLimit]]] = {}
-        # Those whose bound moved, or that are back in force: to be evaluated in this instant.
-        self.rechecks: dict[Breaker[Limit], None] = {}
+        # To be evaluated in this instant, because the bound moved, the breaker is back in force, or
+        # the value lasts; false: which does not count as a breach.
+        self.rechecks: dict[Breaker[Limit], bool] = {}
         self._restore()
 
     def _restore(self) -> None:
@@ -188,10 +189,22 @@ class Board:
 
     # -- evaluation -------------------------------------------------------------------------------
 
-    def take_rechecks(self) -> list[Breaker[Limit]]:
-        """Those to be evaluated before the instant is over, each once."""
-        rechecks, self.rechecks = list(self.rechecks), {}
+    def take_rechecks(self) -> dict[Breaker[Limit], bool]:
+        """Those to be evaluated before the instant is over, and whether that counts as a breach."""
+        rechecks, self.rechecks = self.rechecks, {}
         return rechecks
+
+    def pause_rows(self, known_ns: int) -> None:
+        """Riskmon starts, and no value was known after ``known_ns``."""
+        for breaker in self:
+            if breaker.state.past_since_ns is not None:
+                breaker.state.pause_row(known_ns)
+                breaker.state.past_since_ns = self.clock.instant.now_ns
+
+    def watch_lasting(self) -> None:
+        """After a reload: evaluate the breakers that wait for ``for``, which may be another."""
+        for breaker in self:
+            breaker.on_lasting_due()
 
     def timer_handlers(self, facts: Facts) -> dict[Timer, TimerHandler]:
         """What is done when a timer of a breaker, of a probation or of the schedule is due."""
@@ -202,6 +215,7 @@ class Board:
             Timer.RECHECK: self._of_breaker(lambda breaker: breaker.on_recheck_due()),
             Timer.RECOVERY: self._of_breaker(lambda breaker: breaker.on_recovery_due()),
             Timer.CHANGE: self._of_breaker(lambda breaker: breaker.on_change_due(facts)),
+            Timer.LASTING: self._of_breaker(lambda breaker: breaker.on_lasting_due()),
         }
 
     def _of_breaker(self, act: Callable[[Breaker[Limit]], None]) -> TimerHandler:
@@ -245,7 +259,7 @@ class Board:
                 breaker = self._breakers[rule.name, scope]
                 bound = self._bounds.of(rule, scope, self.clock.instant.wall_ns)
                 if breaker.rule is rule and breaker.rebind(bound):
-                    self.rechecks[breaker] = None
+                    self.rechecks[breaker] = True
 
     def _begin_probation(self, breaker: Breaker[Limit]) -> None:
         probation = breaker.rule.params.probation

@@ -4,7 +4,7 @@ An evaluation is a value (:meth:`Breaker.evaluate`), the result of a sample
 (:meth:`Breaker.observe`) or an order (:mod:`riskmon.core.checks`). Enough evaluations past the
 bound in a row open the breaker, which begins an incident and the cancel of its orders. It closes as
 its limit recovers, and never while that cancel is unconfirmed. A value that is unknown for the
-grace halts the scope without a trip.
+grace holds the scope without a trip.
 
 Every change of state goes through :data:`riskmon.core.breakers.transitions.TRANSITIONS`: it gets
 the account's next generation and leaves a :class:`~riskmon.core.decisions.Transition`.
@@ -66,7 +66,8 @@ class Account(Protocol):
     calendar: Calendar
     cancels: Cancels
     state: BoardState
-    rechecks: dict[Breaker[Limit], None]  # to be evaluated before the instant is over
+    # To be evaluated before the instant is over; false: which does not count as a breach.
+    rechecks: dict[Breaker[Limit], bool]
     stale_levels: dict[Scope, None]  # those whose level may have changed
 
     def emit(self, decision: Decision) -> None:
@@ -94,9 +95,14 @@ class Breaker(Generic[L_co]):
     @property
     def level(self) -> int:
         """What the breaker leaves of its scope's permission."""
+        level = self._level_by_state
+        if self.state.halted and self.state.state != "disabled":
+            return min(level, self.rule.unknown_level)
+        return level
+
+    @property
+    def _level_by_state(self) -> int:
         state = self.state
-        if state.halted and state.state != "disabled":
-            return HALT
         if state.state in SHUT:
             return REDUCE_ONLY if self.rule.params.level == "reduce_only" else HALT
         if state.state == "half_open":
@@ -144,12 +150,12 @@ class Breaker(Generic[L_co]):
             self.limit.rebind(bound)
         return True
 
-    def evaluate(self: Breaker[StateLimit], facts: Facts) -> None:
+    def evaluate(self: Breaker[StateLimit], facts: Facts, *, counts: bool = True) -> None:
         """Evaluate a state limit, and arm a timer for when its value changes by itself."""
         rechecks = self._account.rechecks
         if rechecks:
             rechecks.pop(self, None)  # this is the evaluation that was due
-        self._take(self.limit.value(facts))
+        self._take(self.limit.value(facts), counts=counts)
         if self.rule.is_timed:
             self._arm_next_change(facts)
 
@@ -163,13 +169,17 @@ class Breaker(Generic[L_co]):
         else:
             self.evaluate(facts)
 
-    def reevaluate(self, facts: Facts) -> None:
-        """Evaluate though nothing that the limit reads changed: its bound or its state did."""
+    def reevaluate(self, facts: Facts, *, counts: bool) -> None:
+        """Evaluate though nothing that the limit reads changed.
+
+        Its bound or its state did, or time passed, which alone does not count as a breach.
+        """
         if _is_state(self):
             self._account.timers.disarm(self._change)
-            self.evaluate(facts)
+            self.evaluate(facts, counts=counts)
         elif isinstance(self.limit, SampleLimit):
-            self.observe(self.limit.evaluate(self._instant.now_ns))
+            limit, now_ns = self.limit, self._instant.now_ns
+            self.observe(limit.evaluate(now_ns) if counts else limit.evaluate(now_ns, counts=False))
 
     def _arm_next_change(self: Breaker[StateLimit], facts: Facts) -> None:
         # An armed timer stands: when it is due, it is armed again for the time that holds then.
@@ -179,7 +189,7 @@ class Breaker(Generic[L_co]):
             if due_ns is not None:
                 timers.arm(key, due_ns)
 
-    def _take(self: Breaker[StateLimit], value: float | Unknown | None) -> None:
+    def _take(self: Breaker[StateLimit], value: float | Unknown | None, *, counts: bool) -> None:
         """Act on a value; None is clear."""
         if isinstance(value, Unknown):
             self._mark_unknown(value.reason)
@@ -201,7 +211,7 @@ class Breaker(Generic[L_co]):
         self._track_clear()
         past = value is not None and self.limit.is_past(value, self.bound)
         if state.state == "closed":
-            self._count(past=past, counts=past)
+            self._count(past=past, counts=past and counts)
         elif state.state == "open":
             self.recover()
         elif state.state == "half_open" and (past or value is None or self.is_clear()):
@@ -218,23 +228,40 @@ class Breaker(Generic[L_co]):
             self.probe(good=evaluation.probe)
 
     def _count(self, *, past: bool, counts: bool) -> None:
-        """Count the evaluations past the bound in a row, and act on the last that is needed."""
+        """Count the evaluations past the bound in a row; act once they are enough, for so long."""
         state, needed = self.state, self.rule.params.breaches
         if not past:
-            state.past = 0
+            state.end_row()
             if state.blocking:
                 state.blocking = False
                 self._account.stale_levels[state.scope] = None
-        elif counts:
+            return
+        if state.past_since_ns is None:
+            state.past_since_ns = self._instant.now_ns
+        if counts:
             state.past += 1
             if state.past == needed or (state.past > needed and self._has_yet_to_act()):
-                self._act()
+                state.waiting = True
             elif (
                 state.past < needed
                 and isinstance(self.limit, StateLimit)
                 and self.limit.grows_with_time
             ):
                 self._arm(Timer.CHANGE, self._instant.now_ns + RECHECK_NS)
+        if self.rule.for_ns:
+            self._arm_recheck()
+        if state.waiting:
+            self._act_if_long()
+
+    def _act_if_long(self) -> None:
+        """Act if the value has been past its bound for long enough; else evaluate it then."""
+        state, now_ns = self.state, self._instant.now_ns
+        left_ns = self.rule.for_ns - state.past_ns(now_ns)
+        if left_ns > 0:
+            self._arm(Timer.LASTING, now_ns + left_ns)
+        else:
+            state.waiting = False
+            self._act()
 
     def _has_yet_to_act(self) -> bool:
         """Whether a reload made the limit one that acts while it was past its bound."""
@@ -249,6 +276,26 @@ class Breaker(Generic[L_co]):
             self.state.blocking = True
             self._account.stale_levels[self.state.scope] = None
             self._arm_recheck()
+
+    def exceed(self, value: float) -> None:
+        """Count a checked order that would be past the bound; trip, unless something delays it.
+
+        Each order that a limit on orders judges is an evaluation. The value of a limit on sizes
+        does not pass its bound by an order that is refused, so none lasts for ``for``.
+        """
+        state = self.state
+        state.breaches_total += 1
+        if not self.rule.shuts or state.state not in ("closed", "half_open"):
+            return
+        if state.state == "closed":
+            state.past += 1
+            if isinstance(self.limit, OrderLimit) and state.past_since_ns is None:
+                state.past_since_ns = self._instant.now_ns
+            lasts = state.past_ns(self._instant.now_ns) >= self.rule.for_ns
+            if state.past < self.rule.params.breaches or not lasts:
+                return
+        reason = "checked order: " + self.limit.describe(value, self.bound)
+        self.open(self.breach, reason, value=value)
 
     @property
     def breach(self) -> Literal["breach", "breach_freeze"]:
@@ -282,10 +329,11 @@ class Breaker(Generic[L_co]):
     # -- unknown values ---------------------------------------------------------------------------
 
     def _mark_unknown(self, reason: str) -> None:
-        """Halt the scope when the value is unknown for the grace, if it must be known."""
+        """Hold the scope when the value is unknown for the grace, if it must be known."""
         state, account = self.state, self._account
         state.value = state.clear_since_ns = None
         state.unknown = reason
+        state.pause_row(self._instant.now_ns)
         if not self.rule.must_know:
             state.unknown_since_ns = None
             self._set_halted(halted=False)  # until a reload it had to be known
@@ -395,7 +443,7 @@ class Breaker(Generic[L_co]):
             if before == "frozen" or cause == "reset":
                 state.trips_in_row = 0
             if isinstance(self.limit, StateLimit):
-                account.rechecks[self] = None
+                account.rechecks[self] = True
         self._emit(before, reason, by)
         state.reason = "" if state.state == "closed" else state.reason
         account.on_move(self, before, cause)
@@ -472,22 +520,33 @@ class Breaker(Generic[L_co]):
 
     def _arm_recheck(self) -> None:
         """Evaluate again in a while what may clear with time, without a sample."""
-        waits = self.state.blocking or self.rule.params.recover == "clear"
+        waits = self._ends_in_time or self.rule.params.recover == "clear"
         if waits and isinstance(self.limit, (SampleLimit, OrderLimit)):
             self._arm(Timer.RECHECK, self._instant.now_ns + RECHECK_NS)
 
     def on_recheck_due(self) -> None:
         """A window may have cleared with time."""
-        if self.state.blocking:
-            self._account.rechecks[self] = None
+        if self._ends_in_time:
+            self._account.rechecks.setdefault(self, self.state.blocking)
             self._arm_recheck()
         else:
             self.recover()
 
+    @property
+    def _ends_in_time(self) -> bool:
+        """Whether something ends when the value is not past its bound any more."""
+        lasting = self.rule.for_ns > 0 and self.state.past_since_ns is not None
+        return self.state.blocking or lasting
+
+    def on_lasting_due(self) -> None:
+        """The value may have been past its bound for long enough."""
+        if self.state.waiting:
+            self._account.rechecks.setdefault(self, False)
+
     def on_grace_due(self) -> None:
         """The grace of an unknown value is over."""
         if self.state.unknown is not None:
-            self._account.rechecks[self] = None
+            self._account.rechecks[self] = True
 
     def on_recovery_due(self) -> None:
         """A wait, or the time out of service, is over."""

@@ -82,7 +82,7 @@ def warned(state: BreakerState, value: float | None, utilization: float, at_ns: 
 
 
 def unknown_limit(state: BreakerState, at_ns: int) -> UnknownLimit:
-    """That a value is unknown for the grace and halts its scope, or is known again."""
+    """That a value is unknown for the grace and holds its scope, or is known again."""
     return UnknownLimit(
         limit=state.limit,
         scope=state.scope,

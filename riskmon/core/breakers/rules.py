@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import msgspec
 
 from riskmon.core.config import LimitConfig
-from riskmon.core.decisions import HaltReason
+from riskmon.core.decisions import HALT, REDUCE_ONLY, HaltReason
 from riskmon.core.limits import LIMITS, MeasuredLimit
 from riskmon.core.limits.limit import (
     DELIVERED,
+    TOLERANCE,
     Limit,
     OrderLimit,
     SampleLimit,
@@ -41,7 +42,7 @@ class Rule:
     measures: type[MeasuredLimit] | None = None  # None: opened by a cause that no limit finds
     bound: float = 0.0  # as it is written
     slots: tuple[Slot, ...] = ()  # the bounds by time of day
-    must_know: bool = False  # whether its scope halts while it is unknown
+    must_know: bool = False  # whether it holds its scope while it is unknown
     calm: float = -1.0
     is_timed: bool = False  # whether its value changes without an event
     halt_reason: HaltReason = "breach"
@@ -50,6 +51,16 @@ class Rule:
     def holds(self) -> bool:
         """Whether its scope is at reduce_only while it is past its bound."""
         return self.params.on_breach in ("block", "reduce")
+
+    @property
+    def unknown_level(self) -> int:
+        """The level of its scope while it is unknown, if it must be known."""
+        return REDUCE_ONLY if self.params.unknown_level == "reduce_only" else HALT
+
+    @property
+    def for_ns(self) -> int:
+        """How long the value must stay past the bound before it acts."""
+        return int(self.params.for_ * 1e9)
 
     @property
     def shuts(self) -> bool:
@@ -122,11 +133,11 @@ def rule_of(config: LimitConfig) -> Rule:
         measures=kind,
         bound=params.bound,
         slots=params.slots(),
-        must_know=config.written and acts and params.on_unknown != "ignore",
+        must_know=config.written and acts and params.unknown_level is not None,
         is_timed=issubclass(kind, StateLimit)
         and kind.next_change_ns is not StateLimit.next_change_ns,
         # A little less than the ratio, so that rounding is never on the calm side.
-        calm=-1.0 if kind.floor else min(params.warn, params.clear) * (1 - 1e-9),
+        calm=-1.0 if params.floor else min(params.warn, params.clear) * (1 - TOLERANCE),
     )
 
 

@@ -24,6 +24,9 @@ class BreakerState(Struct):
     bound: float | None = None
     value: float | None = None  # of a state limit, as last evaluated
     past: int = 0  # evaluations past the bound, in a row
+    past_since_ns: int | None = None  # since when it is past the bound, and known
+    past_before_ns: int = 0  # how long it was past the bound before its last unknown moment
+    waiting: bool = False  # past the bound in enough evaluations, and not long enough yet
     warned: bool = False
     blocking: bool = False  # past its bound, and holds its scope at reduce_only
     halted: bool = False  # its value is unknown, and has been for the grace
@@ -43,10 +46,27 @@ class BreakerState(Struct):
         self.state = TRANSITIONS[self.state, cause]
         self.generation = generation
         self.since_ns, self.since_wall_ns = instant
-        self.past = self.good = 0
+        self.end_row()
+        self.good = 0
         self.blocking = False
         self.until_ns = self.clear_since_ns = None
         self.permits_ns.clear()
+
+    def end_row(self) -> None:
+        """The value is not past its bound any more."""
+        self.past = self.past_before_ns = 0
+        self.past_since_ns = None
+        self.waiting = False
+
+    def past_ns(self, now_ns: int) -> int:
+        """How long the value has been past its bound, without unknown moments."""
+        known_ns = 0 if self.past_since_ns is None else now_ns - self.past_since_ns
+        return self.past_before_ns + known_ns
+
+    def pause_row(self, now_ns: int) -> None:
+        """Stop counting how long the value is past its bound: it was known up to ``now_ns``."""
+        self.past_before_ns = self.past_ns(now_ns)
+        self.past_since_ns = None
 
 
 class OnProbation(Struct):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from operator import lt
 from typing import Literal
 
 from riskmon.core.limits.facts import Facts
@@ -28,8 +27,6 @@ class EdgeLimit(StateLimit):
     category = "edge"
     Params = EdgeParams
     reason = "edge of {value:g} bps under {bound:g} bps"
-    is_past = staticmethod(lt)
-    floor = True
     evaluated_by_report = True
 
     @property

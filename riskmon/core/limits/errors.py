@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import ge
 from typing import Annotated, Literal
 
 from annotated_types import Ge
@@ -88,7 +87,7 @@ class ErrorStreakLimit(SampleLimit):
     kind = "error_streak"
     category = "venue"
     on_by_default = True
-    is_past = staticmethod(ge)
+    reaches = True
     Params = ErrorStreakParams
     reads = (Latency, Error, Fill)
     Measure = dict[str, int]
@@ -176,7 +175,7 @@ class ErrorRateLimit(SampleLimit):
     kind = "error_rate"
     category = "venue"
     on_by_default = True
-    is_past = staticmethod(ge)
+    reaches = True
     Params = ErrorRateParams
     reads = (Latency, Error)
     Measure = RateWindow

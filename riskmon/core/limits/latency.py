@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from riskmon.core.constraints import Count, DaySeconds
 from riskmon.core.events import PROBE, Error, Latency
-from riskmon.core.limits.limit import NOT_PAST, Evaluation, Sample, SampleLimit
+from riskmon.core.limits.limit import NOT_PAST, TOLERANCE, Evaluation, Sample, SampleLimit
 from riskmon.core.limits.policy import HALF_OPEN, NOT_ABOVE_WINDOW, Bound, Ceiling, Recover
 from riskmon.core.limits.windows import CountWindow, TimeWindow
 from riskmon.core.quantiles import nearest_rank
@@ -54,15 +54,16 @@ class LatencyP99Limit(SampleLimit):
         self._always = params.recover == "clear"  # an evaluation that is clear may close a breaker
         if not self._fits():
             self.forget()
-        self.measure.rebind(bound, bound * params.warn)
+        self.measure.rebind(bound * (1 + TOLERANCE), bound * params.warn)
 
     def forget(self) -> None:
         """Empty the window."""
         params, near = self.params, self.bound * self.params.warn
+        bound = self.bound * (1 + TOLERANCE)  # a sample above this one is past the bound
         if params.seconds is not None:
-            self.measure = TimeWindow(self.bound, near, span_ns=int(params.seconds * 1e9))
+            self.measure = TimeWindow(bound, near, span_ns=int(params.seconds * 1e9))
         else:
-            self.measure = CountWindow(self.bound, near, size=params.window)
+            self.measure = CountWindow(bound, near, size=params.window)
 
     def _fits(self) -> bool:
         window, seconds = self.measure, self.params.seconds
@@ -82,7 +83,8 @@ class LatencyP99Limit(SampleLimit):
             return None
         if len(window) < self.params.min_samples:
             return NOT_PAST
-        return Evaluation(window.p99_past_bound(), seconds > self.bound, window.p99_past_near())
+        counts = self.is_past(seconds, self.bound)
+        return Evaluation(window.p99_past_bound(), counts, window.p99_past_near())
 
     def observe_run(self, run: Sequence[Latency], now_ns: int) -> bool:
         """Add the samples if none is near the bound; else none of them."""
@@ -108,7 +110,7 @@ class LatencyP99Limit(SampleLimit):
             return None
         if self.operation is not None and event.operation not in (self.operation, PROBE):
             return None
-        return isinstance(event, Latency) and event.seconds <= self.bound
+        return isinstance(event, Latency) and not self.is_past(event.seconds, self.bound)
 
     def value(self, now_ns: int) -> float | None:
         """The P99 in seconds, or None before ``min_samples``."""
@@ -120,7 +122,7 @@ class LatencyP99Limit(SampleLimit):
     def rebind(self, bound: float) -> None:
         """Set another bound, and count the samples above it."""
         self.bound = bound
-        self.measure.rebind(bound, bound * self.params.warn)
+        self.measure.rebind(bound * (1 + TOLERANCE), bound * self.params.warn)
 
     def describe(self, value: float, bound: float) -> str:
         """The reason of a trip, for people."""

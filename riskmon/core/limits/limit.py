@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from operator import gt
 from typing import ClassVar, Literal, NamedTuple
 
 from msgspec import Raw, msgpack
@@ -30,6 +29,8 @@ from riskmon.core.limits.policy import Ceiling, Floor, Policy
 from riskmon.core.scopes import Scope, ScopeKind, name_of
 from riskmon.core.topics import Topic
 from riskmon.core.unknown import Unknown
+
+TOLERANCE = 1e-9  # relative, of a comparison with a bound: 3 x 0.1 is within 0.3
 
 # Where the cause of a trip lies.
 Category = Literal[
@@ -77,31 +78,39 @@ class Limit:
     Params: ClassVar[type[Ceiling] | type[Floor]]
     reason: ClassVar[str] = ""  # of a trip or a refusal, by ``value``, ``bound`` and the ``limit``
     on_by_default: ClassVar[bool] = False
-    # Whether a value (the first) is past its bound.
-    is_past: ClassVar[staticmethod[[float, float], bool]] = staticmethod(gt)
-    floor: ClassVar[bool] = False  # whether the bound is a minimum
+    reaches: ClassVar[bool] = False  # whether a value at its bound is past it, as that of a streak
     is_size: ClassVar[bool] = False  # whether a probation tightens the bound
     period: str = "day"  # whose end `recover = "period"` waits for
 
     def __init__(self, params: Policy, scope: Scope) -> None:
-        self.params = params
+        self.params, self.floor = params, params.floor
         self.scope, self.name = scope, name_of(scope)
 
     def describe(self, value: float, bound: float) -> str:
         """The reason of a trip or a refusal, for people."""
         return self.reason.format(value=value, bound=bound, limit=self)
 
-    @classmethod
-    def is_clear(cls, value: float, bound: float, ratio: float) -> bool:
-        """Whether a value is on the right side of ``ratio`` of its bound."""
-        return value > bound / ratio if cls.floor else value < bound * ratio
+    def is_past(self, value: float, bound: float) -> bool:
+        """Whether a value is past its bound.
 
-    @classmethod
-    def utilization(cls, value: float | None, bound: float | None) -> float | None:
+        The comparison is exact where the bound is reached, else it has a tolerance in favour of the
+        bound. Counts do not differ from their bound by so little.
+        """
+        if self.reaches:
+            return value >= bound
+        if self.floor:
+            return value < bound * (1 - TOLERANCE)
+        return value > bound * (1 + TOLERANCE)
+
+    def is_clear(self, value: float, bound: float, ratio: float) -> bool:
+        """Whether a value is on the right side of ``ratio`` of its bound."""
+        return value > bound / ratio if self.floor else value < bound * ratio
+
+    def utilization(self, value: float | None, bound: float | None) -> float | None:
         """value / bound (for a floor bound / value, 10 when the value is <= 0), within 0 and 10."""
         if value is None or not bound:
             return None
-        if cls.floor:
+        if self.floor:
             return 10.0 if value <= 0 else min(10.0, max(0.0, bound / value))
         return min(10.0, max(0.0, value / bound))
 

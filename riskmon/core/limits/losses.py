@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from operator import ge
 from typing import Annotated, ClassVar, Literal
 
 from riskmon.core.book.positions import Close
@@ -181,7 +180,7 @@ class LossStreakLimit(SampleLimit):
     category = "strategy"
     Params = LossStreakParams
     reason = "{value:.0f} losing closes in a row"
-    is_past = staticmethod(ge)
+    reaches = True
     reads = (Close,)
     Measure = int
     measure: int

@@ -99,12 +99,16 @@ class Policy:
     on_breach: OnBreach = "trip"  # what a breach does
     recover: Recover = "operator"  # what closes the breaker
     breaches: Count = 1  # evaluations past the bound, in a row, before it acts
+    # seconds that the value must stay past the bound before it acts
+    for_: Annotated[float, Ge(0), Le(MAX_SECONDS)] = field(default=0.0, metadata={"alias": "for"})
     clear: Share = 1.0  # of the bound: a state limit must be below it before a breaker closes
     hold: Annotated[float, Ge(0), Le(MAX_SECONDS)] = 0.0  # seconds that it must stay clear
     cancels: Literal["all", "entries"] = "all"  # passed on to the cancel target
     flatten: bool = False  # passed on to the cancel target
     level: Literal["halt", "reduce_only"] = "halt"  # what the shut gate still allows
-    on_unknown: Literal["halt", "ignore"] = "halt"  # `ignore` exempts the limit
+    # the level while the value is unknown: by default `level`, or `reduce_only` for a limit that
+    # blocks or reduces; `ignore` exempts the limit
+    on_unknown: Literal["halt", "reduce_only", "ignore"] | None = None
     overrides: dict[Scope, Positive] = field(default_factory=dict)  # by scope, at any time of day
     probation: Probation | None = None  # smaller sizes after a half-open success
 
@@ -112,6 +116,18 @@ class Policy:
     def bound(self) -> float:
         """The bound where no override and no slot of the schedule holds; infinite without one."""
         return inf
+
+    @property
+    def floor(self) -> bool:
+        """Whether the bound is a minimum."""
+        return False
+
+    @property
+    def unknown_level(self) -> Literal["halt", "reduce_only"] | None:
+        """The level of the scope while the value is unknown; None for a limit that is exempt."""
+        if self.on_unknown is not None:
+            return None if self.on_unknown == "ignore" else self.on_unknown
+        return "reduce_only" if self.on_breach in ("block", "reduce") else self.level
 
     def slots(self) -> tuple[Slot, ...]:
         """The bounds by time of day."""
@@ -146,6 +162,11 @@ class Floor(Policy):
     def bound(self) -> float:
         """``min``."""
         return self.min
+
+    @property
+    def floor(self) -> bool:
+        """True: the bound is a minimum."""
+        return True
 
     def slots(self) -> tuple[Slot, ...]:
         """The bounds by time of day."""

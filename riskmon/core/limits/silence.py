@@ -16,8 +16,8 @@ from annotated_types import Le
 from riskmon.core.constraints import MAX_SECONDS, Scope, Seconds, must
 from riskmon.core.events import STREAMS
 from riskmon.core.limits.facts import Facts
-from riskmon.core.limits.limit import StateLimit
-from riskmon.core.limits.policy import Bound, Ceiling, Policy, Recover
+from riskmon.core.limits.limit import TOLERANCE, StateLimit
+from riskmon.core.limits.policy import Bound, Ceiling, Recover
 from riskmon.core.limits.schedule import CeilingSlots
 from riskmon.core.topics import Topic, events_topic, heartbeat_topic
 
@@ -64,7 +64,25 @@ class _SilenceLimit(StateLimit):
     def next_change_ns(self, facts: Facts, bound: float) -> int | None:
         """When the silence passes its next level."""
         last_ns = self.last_ns(facts)
-        return None if last_ns is None else _next_ns(self.params, bound, last_ns, facts.now_ns)
+        return None if last_ns is None else self._next_ns(bound, last_ns, facts.now_ns)
+
+    def _next_ns(self, bound: float, last_ns: int, now_ns: int) -> int | None:
+        """When a silence since ``last_ns`` passes its next level (warning, clear, bound)."""
+        params = self.params
+        near_ns = round(bound * params.warn * 1e9)
+        if near_ns / 1e9 / bound < params.warn:
+            near_ns += 1  # the nanosecond before was rounded to
+        past_ns = round(bound * (1 + TOLERANCE) * 1e9)
+        while not self.is_past(past_ns / 1e9, bound):
+            past_ns += 1
+        not_clear_ns = round(bound * params.clear * 1e9) if params.clear < 1 else past_ns
+        due_ns = [last_ns + level for level in (near_ns, not_clear_ns, past_ns)]
+        if now_ns >= due_ns[2]:
+            return None
+        # The timer is not moved when an event comes before it is due, so it must not be later than
+        # the first level of a silence that begins now.
+        later_ns = [at_ns for at_ns in due_ns if at_ns > now_ns]
+        return min(now_ns + min(near_ns, not_clear_ns), *later_ns)
 
 
 class StalenessLimit(_SilenceLimit):
@@ -113,18 +131,3 @@ class HeartbeatLimit(_SilenceLimit):
         """When the last heartbeat came; None while the strategy is not armed."""
         last_ns = facts.last_heartbeat_ns.get(self.name)
         return None if last_ns is None else max(last_ns, facts.started_ns)
-
-
-def _next_ns(params: Policy, bound: float, last_ns: int, now_ns: int) -> int | None:
-    """When a silence that began at ``last_ns`` passes its next level (warning, clear, bound)."""
-    near_ns = round(bound * params.warn * 1e9)
-    if near_ns / 1e9 / bound < params.warn:
-        near_ns += 1  # the nanosecond before was rounded to
-    past_ns = round(bound * 1e9) + 1
-    not_clear_ns = round(bound * params.clear * 1e9) if params.clear < 1 else past_ns
-    due_ns = [last_ns + level for level in (near_ns, not_clear_ns, past_ns)]
-    if now_ns >= due_ns[2]:
-        return None
-    # The timer is not moved when an event comes before it is due, so it must not be later than
-    # the first level of a silence that begins now.
-    return min(now_ns + min(near_ns, not_clear_ns), *(at_ns for at_ns in due_ns if at_ns > now_ns))

@@ -797,23 +797,61 @@ def test_unknown_halts_no_scope_of_an_unarmed_limit(params: dict[str, Any]) -> N
     assert world.view.unknown[0].halted is False
 
 
-@pytest.mark.parametrize(
-    ("more", "state"),
-    [({"recover": exact(5.0, probes=1)}, "half_open"), ({"level": "reduce_only"}, "open")],
-)
-def test_unknown_halts_in_every_state(more: dict[str, Any], state: str) -> None:
-    """After the grace an unknown value permits neither probes nor reducing orders."""
+def test_unknown_halts_what_is_half_open() -> None:
+    """After the grace an unknown value permits no probes."""
     portfolio = PortfolioConfig(unknown_grace=8.0, max_age=MaxAge(edge=15.0))
-    policy = {"min": 100.0, "on_breach": "trip", **more}
+    policy: dict[str, Any] = {"min": 100.0, "on_breach": "trip", "recover": exact(5.0, probes=1)}
     world = World(limit("edge", written=True, **policy), portfolio=portfolio)
     world.each([ev.Edge(bps=bps, strategy="mm") for bps in (50.0, 300.0)])
     world.wait(15 + 7)
-    assert (world.state("edge", "strategy:mm"), world.level("strategy:mm") != "halt") == (
-        state,
-        True,
+    assert (world.state("edge", "strategy:mm"), world.level("strategy:mm")) == (
+        "half_open",
+        "probe",
     )
     world.wait(2)
-    assert (world.state("edge", "strategy:mm"), world.level("strategy:mm")) == (state, "halt")
+    assert world.level("strategy:mm") == "halt"
+
+
+@pytest.mark.parametrize(
+    ("params", "level"),
+    [
+        ({}, "halt"),
+        ({"level": "reduce_only"}, "reduce_only"),
+        ({"on_breach": "block"}, "reduce_only"),
+        ({"on_breach": "reduce"}, "reduce_only"),
+        ({"on_breach": "block", "on_unknown": "halt"}, "halt"),
+        ({"on_unknown": "reduce_only"}, "reduce_only"),
+        ({"level": "reduce_only", "on_unknown": "halt"}, "halt"),
+        ({"on_unknown": "ignore"}, "allow"),
+    ],
+)
+def test_the_level_of_an_unknown_limit(params: dict[str, Any], level: str) -> None:
+    """What `on_unknown` says; else `level`, and reduce_only for a limit that blocks or reduces."""
+    world = World(loss_limit(written=True, **params), targets=OMS)
+    world.step(latency(0.1))
+    world.wait(30)
+    assert (world.level(), world.level("venue:kraken")) == (level, level)
+    assert world.sweeps == []
+    world.step(balances(USDT=1_000.0))
+    assert world.level() == "allow"
+
+
+def test_an_open_breaker_that_is_unknown_keeps_the_lower_level() -> None:
+    """A trip to halt is not loosened by `on_unknown = "reduce_only"`."""
+    world = edge_trip(on_unknown="reduce_only")
+    assert world.level("strategy:mm") == "halt"
+    world.wait(60)
+    assert world.breaker("edge", "strategy:mm").unknown is not None
+    assert world.level("strategy:mm") == "halt"
+
+
+def edge_trip(**params: Any) -> World:
+    """An edge under its minimum that tripped, and is old after 15 s."""
+    portfolio = PortfolioConfig(unknown_grace=8.0, max_age=MaxAge(edge=15.0))
+    policy: dict[str, Any] = {"min": 100.0, "on_breach": "trip", **params}
+    world = World(limit("edge", written=True, **policy), portfolio=portfolio)
+    world.step(ev.Edge(bps=50.0, strategy="mm"))
+    return world
 
 
 def test_on_unknown_ignore_lifts_a_halt() -> None:
@@ -1048,25 +1086,6 @@ def test_a_duration_that_cannot_be_counted_is_refused(
 
 
 # -- unknown, and clear by itself, in every state ---------------------------------------------
-
-
-@pytest.mark.parametrize("left_at", ["half_open", "reduce_only"])
-def test_unknown_halts_whatever_a_breaker_leaves(left_at: str) -> None:
-    """A scope whose configured limit is unknown permits no order, not even a closing one."""
-    ways: dict[str, dict[str, Any]] = {
-        "half_open": {"recover": exact(10.0, probes=3)},
-        "reduce_only": {"level": "reduce_only"},
-    }
-    world = World(
-        loss_limit(written=True, **ways[left_at]),
-        portfolio=PortfolioConfig(max_age=MaxAge(balance=100.0)),
-    )
-    world.each([balances(USDT=1000.0), balances(USDT=900.0), balances(USDT=990.0)])
-    world.wait(10)
-    assert world.level() == ("probe" if left_at == "half_open" else "reduce_only")
-    world.wait(200)
-    assert world.level() == "halt"
-    assert world.check(simulate=True).level == "halt"
 
 
 @pytest.mark.parametrize("on_breach", ["shadow", "warn"])

@@ -336,15 +336,15 @@ def test_quantities_need_no_price() -> None:
     assert ask(world, 5.0, symbol="ETH/BTC").allowed
 
 
-def test_a_written_limit_that_is_unknown_halts_after_the_grace() -> None:
-    """The reason names the missing price; nothing is cancelled; a price ends the halt."""
+def test_a_written_limit_that_is_unknown_reduces_after_the_grace() -> None:
+    """The reason names the missing price; nothing is cancelled; a price ends it."""
     world = World(limit("inventory", max=500.0, written=True), portfolio=MONEY, targets=OMS)
     scope = "symbol:" + ETH
     world.step(position(1.0, ETH))
     world.wait(29.9)
     assert world.level(scope) == "allow"
     world.wait(0.1)
-    assert (world.level(scope), world.level()) == ("halt", "allow")
+    assert (world.level(scope), world.level()) == ("reduce_only", "allow")
     (told,) = [d for d in world.decisions if isinstance(d, UnknownLimit)]
     assert told.reason == f"{ETH} has no mark: report its price"
     assert not world.sweeps
@@ -361,7 +361,7 @@ def test_an_old_price_makes_the_size_unknown() -> None:
     world.wait(10)
     assert world.breaker("total_notional", "account").value == 100.0
     world.wait(5.1)
-    assert world.level() == "halt"
+    assert world.level() == "reduce_only"
     world.step(price(PERP, 100.0))
     assert world.level() == "allow"
 

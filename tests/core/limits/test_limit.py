@@ -8,13 +8,15 @@ from typing import Any, Literal
 import pytest
 
 from riskmon.core import events as ev
+from riskmon.core.breakers.rules import rule_of
 from riskmon.core.config import EngineConfig, LimitConfig
 from riskmon.core.engine import Engine
 from riskmon.core.limits import LIMITS
-from riskmon.core.limits.limit import Evaluation, Sample, SampleLimit
-from riskmon.core.limits.policy import Ceiling, Floor
+from riskmon.core.limits.limit import Evaluation, Limit, Sample, SampleLimit
+from riskmon.core.limits.policy import Ceiling
 from riskmon.core.limits.schedule import CeilingSlot
-from tests.core import World, latency, limit
+from riskmon.core.scopes import scope_of
+from tests.core import World, latency, latency_limit, limit
 from tests.core.breakers.test_bounds import hours
 
 
@@ -100,10 +102,53 @@ def test_a_bound_that_rises_trips_nothing() -> None:
     assert world.state("loss_streak", "strategy:mm") == "closed"
 
 
-@pytest.mark.parametrize("kind", LIMITS)
-def test_a_floor_is_a_minimum_in_all_respects(kind: str) -> None:
-    """The key of the bound, what is past it, and its utilization agree on the side."""
-    measures = LIMITS[kind]
-    assert measures.floor is issubclass(measures.Params, Floor)
-    assert measures.is_past(0.5, 1.0) is measures.floor
-    assert measures.is_past(1.5, 1.0) is not measures.floor
+def measured(kind: str, key: str, bound: float) -> Limit:
+    """A limit of a kind with one bound."""
+    bounds: dict[str, Any] = {key: bound}
+    rule = rule_of(limit(kind, **bounds))
+    return rule.limit(scope_of(rule.params.per, "x"), bound, None)
+
+
+BOUNDS = [
+    (kind, key)
+    for kind, one in LIMITS.items()
+    for key in ("max", "min")
+    if key in one.Params.__dataclass_fields__
+]
+
+
+@pytest.mark.parametrize(("kind", "key"), BOUNDS)
+def test_the_key_of_a_bound_says_its_side(kind: str, key: str) -> None:
+    """What is past the bound, what is clear of it, and the utilization agree on the side."""
+    one = measured(kind, key, 2.0)
+    low = key == "min"
+    assert (one.is_past(1.0, 2.0), one.is_past(4.0, 2.0)) == (low, not low)
+    assert (one.is_clear(1.0, 2.0, 1.0), one.is_clear(4.0, 2.0, 1.0)) == (not low, low)
+    assert one.utilization(4.0, 2.0) == (0.5 if low else 2.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value", "past"),
+    [
+        ("position", "max", 0.1 + 0.1 + 0.1, False),  # 0.30000000000000004
+        ("position", "max", 0.3 * (1 + 9e-10), False),
+        ("position", "max", 0.3 * (1 + 2e-9), True),
+        ("edge", "min", 0.3 * (1 - 9e-10), False),
+        ("edge", "min", 0.3 * (1 - 2e-9), True),
+        ("error_rate", "max", 0.3, True),
+        ("error_rate", "max", 0.3 * (1 - 2e-16), False),
+    ],
+)
+def test_a_comparison_has_a_tolerance_in_favour_of_the_bound(
+    kind: str, key: str, value: float, past: bool
+) -> None:
+    """A billionth past the bound is within it; where a value reaches its bound, none is granted."""
+    assert measured(kind, key, 0.3).is_past(value, 0.3) is past
+
+
+@pytest.mark.parametrize(("seconds", "state"), [(0.2 + 1e-10, "closed"), (0.2 + 1e-9, "open")])
+def test_a_sample_has_the_tolerance_too(seconds: float, state: str) -> None:
+    """A latency a billionth above the bound is no slow sample of its window."""
+    world = World(latency_limit())
+    world.step(latency(seconds))
+    assert world.state("latency_p99") == state

@@ -12,7 +12,7 @@ Then the events happen, in order. Then what is judged once an instant is judged.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -53,6 +53,7 @@ class Judged:
     counts: bool = False
     clear: bool = False
     probe: bool = False  # a good one, of a half-open breaker
+    acts: bool = False  # the breach was told
 
 
 @dataclass
@@ -152,15 +153,49 @@ class Breaker:
                 run += 1
         return run
 
+    def past_ns(self, now_ns: int) -> int:
+        """How long it has been past the bound, without the time in which it was unknown."""
+        run_ns, seen_ns, past = 0, 0, None
+        for one in self._of_this_state():
+            if past:
+                run_ns += one.now_ns - seen_ns
+            if one.past is False:
+                run_ns = 0
+            past, seen_ns = one.past, one.now_ns
+        return run_ns + (now_ns - seen_ns if past else 0)
+
+    def is_enough(self, now_ns: int) -> bool:
+        """Whether it is past the bound as often and for as long as it takes."""
+        run = self._of_this_state()
+        while run and run[-1].past is None:
+            run.pop()
+        past = bool(run) and run[-1].past is True
+        often = self.past_in_row >= self.policy.breaches
+        return past and often and self.past_ns(now_ns) >= to_ns(self.policy.for_)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether it is past its bound, and it matters for how long."""
+        run = [one.past for one in self._of_this_state() if one.past is not None]
+        lasts = self.limit is not None and self.policy.for_ > 0
+        return self.state == "closed" and lasts and bool(run) and run[-1] is True
+
     @property
     def is_blocking(self) -> bool:
         """Whether it holds its scope though it does not trip."""
-        return (
-            self.state == "closed"
-            and self.limit is not None
-            and self.policy.on_breach in ("block", "reduce")
-            and self.past_in_row >= self.policy.breaches
-        )
+        blocks = self.limit is not None and self.policy.on_breach in ("block", "reduce")
+        return self.state == "closed" and blocks and self.acted
+
+    @property
+    def acted(self) -> bool:
+        """Whether it was enough at an evaluation since the value was within the bound last."""
+        return any(one.acts for one in self._since_within())
+
+    def _since_within(self) -> list[Judged]:
+        run: list[Judged] = []
+        for one in self._of_this_state():
+            run = [] if one.past is False else [*run, one]
+        return run
 
     @property
     def good_probes(self) -> int:
@@ -195,7 +230,8 @@ class Breaker:
             return False
         if self.kind in ("error_streak", "error_rate", "loss_streak"):
             return value >= bound
-        return value < bound if self.kind == "edge" else value > bound
+        beyond = bound - value if self.kind == "edge" else value - bound
+        return beyond > bound * 1e-9  # so much is granted to the bound
 
     def is_near(self, value: float | None) -> bool:
         """Whether a warning is due. As its bound, the warning level of a P99 must be passed."""
@@ -226,7 +262,14 @@ class Breaker:
             left = PROBE
         elif self.is_blocking:
             left = REDUCE_ONLY
-        return HALT if self.halted and self.state != "disabled" else left
+        return min(left, self._left_unknown) if self.halted and self.state != "disabled" else left
+
+    @property
+    def _left_unknown(self) -> int:
+        """What is written; else as a breach leaves it, and reduce_only where that only blocks."""
+        blocks = self.policy.on_breach in ("block", "reduce")
+        level = self.policy.on_unknown or ("reduce_only" if blocks else self.policy.level)
+        return REDUCE_ONLY if level == "reduce_only" else HALT
 
 
 class Reference:
@@ -268,7 +311,8 @@ class Reference:
             if self._is_changed_by_time(breaker):
                 self._judge_standing(breaker)
             self._try_recover(breaker, waited=True)
-            self._look_at_block(breaker)
+            self._look_at_window(breaker)
+            self._look_at_lasting(breaker)
             if breaker.state == "disabled" and now_or_later(breaker.until_ns, self.now_ns):
                 self._loosen(breaker, "closed", "leave_over")
             self._look_at_grace(breaker)
@@ -283,17 +327,29 @@ class Reference:
         known = breaker.kind == "edge" and breaker.value is not None
         return known and isinstance(self._value(breaker), str)
 
-    def _look_at_block(self, breaker: Breaker) -> None:
+    def _look_at_window(self, breaker: Breaker) -> None:
         """A window in seconds that runs dry in silence lets go: it is looked at each second."""
         if not now_or_later(breaker.look_ns, self.now_ns):
             return
         breaker.look_ns = None
-        if breaker.is_blocking and breaker.kind in samples.SAMPLED:
-            value = self._value(breaker)
-            assert not isinstance(value, str)
-            self._warn(breaker, breaker.is_near(value))
-            breaker.judged.append(Judged(self.now_ns, breaker.is_past(value)))
+        if breaker.kind in samples.SAMPLED and (breaker.is_blocking or breaker.is_timed):
+            self._judge_again(breaker)
             breaker.look_ns = self.now_ns + LOOK_NS
+
+    def _look_at_lasting(self, breaker: Breaker) -> None:
+        """What is past its bound for long enough acts, though nothing new is told of it."""
+        if not breaker.is_timed or breaker.acted or not breaker.is_enough(self.now_ns):
+            return
+        if breaker.is_standing:
+            self._judge_standing(breaker, counts=False)
+        else:
+            self._judge_again(breaker)
+
+    def _judge_again(self, breaker: Breaker) -> None:
+        value = self._value(breaker)
+        assert not isinstance(value, str)
+        self._warn(breaker, breaker.is_near(value))
+        self._count(breaker, Judged(self.now_ns, breaker.is_past(value)))
 
     def _judge_back_in_force(self) -> None:
         """No event may come to judge them, so the moment itself does, unless an event has."""
@@ -449,15 +505,14 @@ class Reference:
         if samples.is_probe_only(event) or not samples.is_of_operation(limit, event):
             return None, None
         if limit.kind == "latency_p99":
-            slow = None if event.seconds is None else event.seconds > (breaker.bound or 0.0)
-            return slow, None
+            return None if event.seconds is None else breaker.is_past(event.seconds), None
         if limit.kind == "error_streak":
             return not isinstance(event, ev.Fill) and samples.is_error(limit, event), None
         return True, None
 
     # -- standing values --------------------------------------------------------------------------
 
-    def _judge_standing(self, breaker: Breaker) -> None:
+    def _judge_standing(self, breaker: Breaker, *, counts: bool = True) -> None:
         self.back_in_force = [one for one in self.back_in_force if one is not breaker]
         value = self._value(breaker)
         if isinstance(value, str):
@@ -468,7 +523,7 @@ class Reference:
         breaker.value = value
         self._warn(breaker, breaker.is_near(value))
         past = breaker.is_past(value)
-        one = Judged(self.now_ns, past, counts=past, clear=breaker.is_clear(value))
+        one = Judged(self.now_ns, past, counts=past and counts, clear=breaker.is_clear(value))
         if breaker.state == "closed":
             self._count(breaker, one)
         elif breaker.state == "half_open":
@@ -511,9 +566,12 @@ class Reference:
             self.said.append(("warning", breaker.name, breaker.scope, near))
 
     def _count(self, breaker: Breaker, one: Judged) -> None:
+        told, policy = breaker.acted, breaker.policy
         breaker.judged.append(one)
-        policy = breaker.policy
-        if one.past and one.counts and breaker.past_in_row == policy.breaches:
+        if breaker.is_timed and breaker.kind in samples.SAMPLED and breaker.look_ns is None:
+            breaker.look_ns = self.now_ns + LOOK_NS
+        if one.past and not told and breaker.is_enough(self.now_ns):
+            breaker.judged[-1] = replace(one, acts=True)
             breaker.breaches += 1
             if breaker.is_blocking and breaker.kind in samples.SAMPLED and breaker.look_ns is None:
                 breaker.look_ns = self.now_ns + LOOK_NS

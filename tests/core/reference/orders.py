@@ -78,6 +78,19 @@ class Answer(NamedTuple):
     reasons: dict[tuple[str, str], Blamed]
 
 
+def exceeds(value: F, bound: F) -> bool:
+    """Whether a value is past its bound, by more than what is granted to it."""
+    return (value - bound) / bound > F(1, 10**9)
+
+
+def left_unknown(limit: LimitConfig) -> int:
+    """The level that an unknown limit leaves: what is written, else as a breach would."""
+    params: Any = limit.params
+    blocks = params.on_breach in ("block", "reduce")
+    written = params.on_unknown or ("reduce_only" if blocks else params.level)
+    return REDUCE_ONLY if written == "reduce_only" else HALT
+
+
 class Desk:
     """An account with its limits."""
 
@@ -164,7 +177,7 @@ class Desk:
             seen.halted = must and now >= seen.unknown_since + grace
             return
         seen.unknown_since, seen.halted = None, False
-        past = seen.value > self.bound(limit, scope)
+        past = exceeds(seen.value, self.bound(limit, scope))
         seen.breaches += past and not seen.past
         seen.past = past
 
@@ -211,8 +224,10 @@ class Desk:
         return min(levels)
 
     def _leaves(self, limit: LimitConfig, seen: Seen) -> int:
-        if seen.halted or seen.frozen:
+        if seen.frozen:
             return HALT
+        if seen.halted:
+            return left_unknown(limit)
         blocks = limit.params.on_breach in ("block", "reduce")
         return REDUCE_ONLY if seen.past and blocks and limit.kind in STANDING else ALLOW
 
@@ -311,10 +326,11 @@ class Desk:
         bound = self.bound(limit, scope)
         if limit.kind in SIZES:
             before, after = self._sizes(limit, order)
-            past = before is not None and after is not None and after > max(bound, before)
+            past = before is not None and after is not None and after > before
+            past = past and after is not None and exceeds(after, bound)
         else:
             after = self._of_order(limit, scope, order)
-            past = after is not None and after > bound
+            past = after is not None and exceeds(after, bound)
         refuses = limit.params.on_breach in REFUSES
         if after is None:
             refuses = refuses and limit.params.on_unknown != "ignore"
