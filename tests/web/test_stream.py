@@ -48,6 +48,9 @@ FIGURES: dict[str, Any] = {
     "pnl_day": -350.0,
     "pnl_ratio": -0.035,
     "drawdown_ratio": 0.035,
+    "exposure": 5_000.0,
+    "exposure_worst": 7_000.0,
+    "leverage": None,
     "unpriced": ["DUST"],
 }
 
