@@ -160,14 +160,18 @@ def limit_parameters() -> str:
 
 # -- what comes in and goes out -------------------------------------------------------------------
 
+SHOWN_FIRST = ("id", "venue", "symbol")  # of the fields of an event
+NOT_IN_TABLE = ("at", "source", "unread")  # of every event, and one that no client sets
+
 
 def events() -> str:
     """Return every event with its fields and what it says."""
     rows = []
     for kind in get_args(Reported):
-        every = [one for one in msgspec.structs.fields(kind) if one.name != "at"]
-        needed = ", ".join(one.name for one in every if one.required)
-        optional = ", ".join(one.name for one in every if not one.required)
+        every = [one for one in msgspec.structs.fields(kind) if one.name not in NOT_IN_TABLE]
+        required = [one.encode_name for one in every if one.required]
+        needed = ", ".join(sorted(required, key=lambda name: name not in SHOWN_FIRST))
+        optional = ", ".join(one.encode_name for one in every if not one.required)
         shown = ", ".join(filter(None, (needed, f"[{optional}]" if optional else "")))
         rows.append((f"`{kind.__struct_config__.tag}`", shown, _prose(kind.__doc__)))
     return table(("type", "fields", "meaning"), rows)

@@ -24,8 +24,8 @@ from riskmon.core.calls import Action, CheckBody, OperateBody, checked_order, op
 from riskmon.core.config import dump
 from riskmon.core.decisions import LEVEL_NAMES, Answer, LevelName, OperateAnswer
 from riskmon.core.engine import Engine as CoreEngine
-from riskmon.core.fields import BadEvents
-from riskmon.core.parsing import misfit, parse_json
+from riskmon.core.fields import BadEvents, misfit
+from riskmon.core.parsing import parse_json
 from riskmon.settings import loads
 
 T = TypeVar("T")

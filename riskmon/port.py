@@ -22,6 +22,7 @@ from riskmon.core.decisions import (
     Warned,
 )
 from riskmon.core.events import Check, Operate, Reported
+from riskmon.core.members import Dropped
 from riskmon.core.portfolio_view import FiguresView
 from riskmon.core.view import View
 
@@ -42,10 +43,11 @@ class NotReady(Exception):
     """The journal has not been replayed yet, or the sidecar is stopping."""
 
 
-class Accepted(Struct, frozen=True, kw_only=True):
+class Accepted(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The answer to a durable batch. Its sender may trade for ``lease`` seconds from the sending.
 
-    ``levels`` is the level's name by scope, as a dict or encoded in JSON.
+    ``levels`` is the level's name by scope, as a dict or encoded in JSON. ``warnings`` are the
+    faults of members that were dropped, if there are any.
     """
 
     accepted: int
@@ -53,6 +55,7 @@ class Accepted(Struct, frozen=True, kw_only=True):
     generation: int
     lease: float
     levels: dict[str, str] | msgspec.Raw
+    warnings: tuple[Dropped, ...] = ()
 
 
 class ConfigFault(Protocol):
@@ -147,8 +150,8 @@ class Port(Protocol):
         """Yield the state and the portfolio, then each change; ``Shutdown`` is the last."""
         ...
 
-    def rejected(self, reason: str) -> None:
-        """Count a refused batch of events."""
+    def rejected(self, reason: str, count: int = 1) -> None:
+        """Count a refused batch of events, or with reason ``member`` dropped members."""
         ...
 
     def refused(self, refusal: Refusal) -> None:

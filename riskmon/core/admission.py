@@ -2,8 +2,9 @@
 
 At most ``max_scopes`` scopes are registered. Each table that is kept by other names, or by pairs of
 names, has at most ``ROWS`` times as many rows: the assets of all ledgers, each venue's assets, each
-symbol's price at each venue, positions (venue, symbol, strategy), each strategy's assets, and the
-orders that were permitted. A batch that needs more is refused before any of it is applied.
+symbol's price at each venue, positions (venue, symbol, strategy), each strategy's assets, the
+orders that were permitted, and the last numbers of ``metric`` events. A batch that needs more is
+refused before any of it is applied.
 
 What else is kept follows from these, counts under a shared name past a bound of its own (runs of
 errors: :data:`riskmon.core.limits.errors.OPERATIONS_MAX`; the sources of a symbol's volatility:
@@ -14,17 +15,19 @@ days (:mod:`riskmon.core.book.seen`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from heapq import nsmallest
-from operator import attrgetter
 
 from riskmon.core import events as ev
 from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.book.reservations import ReservationsState
-from riskmon.core.scopes import Scope, ScopeKind, scope_of
+from riskmon.core.limits.metrics import MetricReport, metric_key
+from riskmon.core.naming import assets_of, members_of, metric_scopes, scopes_of
+from riskmon.core.scopes import Scope, asset_scope
 
 ROWS = 8  # times `max_scopes`: the bound of each table of pairs
 AT_ONCE = 256  # events, or assets of one, that are examined in one piece
+NAMES_MAX = 4  # of scopes in an event or in a member of one
 EXAMINED_OF_ONE = 8  # to examine so many is as much work as to apply one
 
 Row = tuple[str, ...]
@@ -36,65 +39,63 @@ _PRICES = "prices of symbols at venues"
 _POSITIONS = "positions"
 _OF_STRATEGIES = "assets of strategies"
 _ORDERS = "permitted orders"
-
-_IN_EVENTS: tuple[ScopeKind, ...] = ("venue", "symbol", "strategy")
-# The kinds of scopes that each type of event names, with what reads the name.
-Names = tuple[tuple[ScopeKind, Callable[[ev.Event], str | None]], ...]
-_SCOPES_OF: dict[type[ev.Event], Names] = {
-    kind: tuple((name, attrgetter(name)) for name in _IN_EVENTS if name in kind.__struct_fields__)
-    for kind in (*ev.Reported.__args__, ev.Check)
-}
+_METRICS = "reported numbers"
 
 
 class TooManyScopes(Exception):
     """A batch names more new scopes, or other rows, than there is room for."""
 
 
-def scopes_of(event: ev.Event) -> Iterator[Scope]:
-    """The scopes that an event names."""
-    for kind, name_of in _SCOPES_OF.get(type(event), ()):
-        if name := name_of(event):
-            yield scope_of(kind, name)
-
-
 class Admission:
     """The new names of one batch, collected event by event."""
 
     def __init__(
-        self, scopes: dict[Scope, int], book: Portfolio, orders: ReservationsState, max_scopes: int
+        self,
+        scopes: dict[Scope, int],
+        book: Portfolio,
+        orders: ReservationsState,
+        metrics: dict[str, MetricReport],
+        max_scopes: int,
+        *,
+        by_asset: bool,
     ) -> None:
         self._known_scopes, self._book, self._orders = scopes, book, orders
+        self._metrics, self._by_asset = metrics, by_asset
         self._max_scopes, self._max_rows = max_scopes, ROWS * max_scopes
-        self._names: dict[ScopeKind, dict[str, bool]] = {kind: {} for kind in _IN_EVENTS}
+        self._named: dict[Scope, bool] = {}
         self._new: dict[str, dict[Row, bool]] = {}
         self._sizes: dict[str, int] = {}
 
     def pieces(self, events: Sequence[ev.Event]) -> Iterator[int]:
         """Examine a batch; yields the work. Raises :class:`TooManyScopes`."""
-        names = self._names
-        crowded = len(self._known_scopes) + len(names) * len(events) > self._max_scopes
-        tight = self._is_tight(events)
+        counts = _counts(events)
+        crowded = len(self._known_scopes) + NAMES_MAX * counts.total() > self._max_scopes
+        tight = self._is_tight(counts)
         if not crowded and not tight:
             return
-        for at, event in enumerate(events, 1):
-            for kind, name_of in _SCOPES_OF.get(type(event), ()):
-                if (name := name_of(event)) is not None:
-                    names[kind][name] = True
+        named, work = self._named, 0
+        for event in events:
+            for scope in self._scopes_of(event):
+                named[scope] = True
+                work += 1
+                if work % AT_ONCE == 0:
+                    yield AT_ONCE // EXAMINED_OF_ONE
             if tight:
                 yield from self._note(event)
-            if at % AT_ONCE == 0:
-                if sum(map(len, names.values())) > self._max_scopes:
-                    break
-                yield AT_ONCE // EXAMINED_OF_ONE
+            if len(named) > self._max_scopes:
+                break
         self._refuse_scopes()
         for table, rows in self._new.items():
             self._refuse(table, len(rows))
 
-    def _is_tight(self, events: Sequence[ev.Event]) -> bool:
+    def _scopes_of(self, event: ev.Event) -> Iterator[Scope]:
+        yield from scopes_of(event)
+        if self._by_asset:
+            for asset in assets_of(event, self._book.config.reference):
+                yield asset_scope(asset)
+
+    def _is_tight(self, counts: Counter[type[ev.Event]]) -> bool:
         """Whether a table might have no room, if all that the batch names were new."""
-        counts = Counter(map(type, events))
-        if ev.Balances in counts:
-            counts[ev.Balances] = sum(len(one.assets) for one in events if type(one) is ev.Balances)
         needed: Counter[str] = Counter()
         for kind, count in counts.items():
             for table in _TABLES_OF.get(kind, ()):
@@ -125,6 +126,8 @@ class Admission:
             return len(state.positions.positions)
         if table == _OF_STRATEGIES:
             return sum(len(one.amounts) for one in state.positions.strategies.values())
+        if table == _METRICS:
+            return len(self._metrics)
         return len(self._orders.reserved)
 
     def _is_known(self, table: str, row: Row) -> bool:
@@ -141,12 +144,13 @@ class Admission:
         if table == _OF_STRATEGIES:
             ledger = state.positions.strategies.get(row[0])
             return ledger is not None and row[1] in ledger.amounts
+        if table == _METRICS:
+            return row[0] in self._metrics
         return row[0] in self._orders.reserved
 
     def _refuse_scopes(self) -> None:
         known = self._known_scopes
-        named = [scope_of(kind, name) for kind, names in self._names.items() for name in names]
-        new = [scope for scope in named if scope not in known]
+        new = [scope for scope in self._named if scope not in known]
         if new and len(known) + len(new) > self._max_scopes:
             raise TooManyScopes(
                 f"{len(new)} new scopes ({', '.join(nsmallest(3, new))} …) and only "
@@ -162,15 +166,27 @@ class Admission:
             )
 
 
-# The tables that an event of a type may need a row in, two in one named twice; `Balances`: for each
-# asset.
+def _counts(events: Sequence[ev.Event]) -> Counter[type[ev.Event]]:
+    """Return the number of events of each type; of reports of a whole venue, of their members."""
+    counts: Counter[type[ev.Event]] = Counter(map(type, events))
+    for kind in (ev.Balances, ev.Positions, ev.Orders):
+        if kind in counts:
+            counts[kind] += sum(members_of(one) for one in events if type(one) is kind)
+    return counts
+
+
+# The tables that an event of a type may need a row in, two in one named twice; of a report of a
+# whole venue each member.
 _TABLES_OF: dict[type[ev.Event], tuple[str, ...]] = {
     ev.Balance: (_BALANCES, _ASSETS),
     ev.Balances: (_BALANCES, _ASSETS),
     ev.CashFlow: (_BALANCES, _ASSETS),
+    ev.Transfer: (_BALANCES, _BALANCES, _ASSETS),
     ev.Price: (_PRICES,),
     ev.Fill: (_PRICES, _POSITIONS, _POSITIONS, _OF_STRATEGIES, _ASSETS),
     ev.Position: (_POSITIONS,),
+    ev.Positions: (_POSITIONS,),
+    ev.Metric: (_METRICS,),
     ev.Check: (_ORDERS,),
 }
 
@@ -183,22 +199,38 @@ def _rows(event: ev.Event, book: Portfolio) -> Iterator[tuple[str, Row]]:
         yield _BALANCES, (event.venue, event.asset)
         yield _ASSETS, (event.asset,)
     elif isinstance(event, ev.Balances):
-        held = book.state.venues.venues.get(event.venue)
-        known = held.assets if held is not None else {}
-        for asset, amount in event.assets.items():
-            if asset not in known and (amount.free or amount.locked):
-                yield _BALANCES, (event.venue, asset)
-                yield _ASSETS, (asset,)
+        yield from _rows_of_balances(event, book)
+    elif isinstance(event, ev.Transfer):
+        yield _BALANCES, (event.from_venue, event.asset)
+        yield _BALANCES, (event.to_venue, event.asset)
+        yield _ASSETS, (event.asset,)
     elif isinstance(event, ev.Position):
         yield _POSITIONS, (event.venue, event.symbol, "")
+    elif isinstance(event, ev.Positions):
+        yield from ((_POSITIONS, (event.venue, one.symbol, "")) for one in event.positions)
     elif isinstance(event, ev.Fill):
-        yield _PRICES, (event.symbol, event.venue)
-        yield _POSITIONS, (event.venue, event.symbol, "")
-        if event.strategy:
-            yield _POSITIONS, (event.venue, event.symbol, event.strategy)
-            if event.fee_asset:
-                yield _OF_STRATEGIES, (event.strategy, event.fee_asset)
-        if event.fee_asset:
-            yield _ASSETS, (event.fee_asset,)
+        yield from _rows_of_fill(event)
+    elif isinstance(event, ev.Metric):
+        yield _METRICS, (metric_key(event.name, metric_scopes(event)),)
     elif isinstance(event, ev.Check) and event.id is not None:
         yield _ORDERS, (event.id,)
+
+
+def _rows_of_balances(event: ev.Balances, book: Portfolio) -> Iterator[tuple[str, Row]]:
+    held = book.state.venues.venues.get(event.venue)
+    known = held.assets if held is not None else {}
+    for asset, amount in event.assets.items():
+        if asset not in known and (amount.free or amount.locked):
+            yield _BALANCES, (event.venue, asset)
+            yield _ASSETS, (asset,)
+
+
+def _rows_of_fill(event: ev.Fill) -> Iterator[tuple[str, Row]]:
+    yield _PRICES, (event.symbol, event.venue)
+    yield _POSITIONS, (event.venue, event.symbol, "")
+    if event.strategy:
+        yield _POSITIONS, (event.venue, event.symbol, event.strategy)
+        if event.fee_asset:
+            yield _OF_STRATEGIES, (event.strategy, event.fee_asset)
+    if event.fee_asset:
+        yield _ASSETS, (event.fee_asset,)

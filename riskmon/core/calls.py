@@ -13,7 +13,16 @@ from typing import Annotated, Literal
 import msgspec
 
 from riskmon.core.events import Check, Operate, Side
-from riskmon.core.fields import BadEvents, Number, check_id, check_name, divisor, positive
+from riskmon.core.fields import (
+    BadEvents,
+    Id,
+    Number,
+    check_covered,
+    check_name,
+    divisor,
+    identifier,
+    positive,
+)
 
 Action = Literal["freeze", "unfreeze", "trip", "reset", "disable", "enable"]
 
@@ -30,7 +39,7 @@ class CheckBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     side: Side
     quantity: Number
     price: Number
-    id: str | None = None
+    id: Id | None = None
     strategy: str | None = None
     reduce_only: bool = False
     simulate: bool = False
@@ -39,16 +48,15 @@ class CheckBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 def checked_order(body: CheckBody) -> Check:
     """Return the order of a check; raise ``BadEvents`` for a name, id or amount."""
     check_name(body.venue, "venue")
-    check_name(body.symbol, "symbol")
+    check_covered(body.symbol, "symbol")
     check_name(body.strategy, "strategy")
-    check_id(body.id, "id")
     return Check(
         venue=body.venue,
         symbol=body.symbol,
         side=body.side,
         quantity=positive(body.quantity, "quantity"),
         price=divisor(body.price, "price"),
-        id=body.id,
+        id=None if body.id is None else identifier(body.id, "id"),
         strategy=body.strategy,
         reduce_only=body.reduce_only,
         simulate=body.simulate,

@@ -30,6 +30,7 @@ from riskmon.core.decisions import Decision, Outcome, Record, RecordKind
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import SizeLimit, StateLimit
 from riskmon.core.limits.losses import LossLimit
+from riskmon.core.limits.metrics import Metrics
 from riskmon.core.operate import operate
 from riskmon.core.portfolio_view import FiguresView, figures
 from riskmon.core.reports import Handler, ReportedEvents
@@ -190,6 +191,7 @@ class Engine:
             book=self._book,
             orders=self._orders,
             commitments=self._commitments,
+            metrics=Metrics(state.metrics),
             edges=state.edges,
             last_event_ns=state.last_event_ns,
             last_heartbeat_ns=state.last_heartbeat_ns,
@@ -232,7 +234,14 @@ class Engine:
 
     def _admission(self, events: Sequence[ev.Event]) -> Iterator[int]:
         state = self.state
-        admission = Admission(state.board.scopes, self._book, state.orders, self.config.max_scopes)
+        admission = Admission(
+            state.board.scopes,
+            self._book,
+            state.orders,
+            state.metrics,
+            self.config.max_scopes,
+            by_asset=self._reports.by_asset,
+        )
         return admission.pieces(events)
 
     def _apply(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> Iterator[int]:

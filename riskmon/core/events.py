@@ -4,31 +4,47 @@ Two families share one tagged union, so that one journal holds both:
 
 * reports from outside (``Latency`` … ``Heartbeat``): the body of ``POST /v1/events``, which
   :mod:`riskmon.core.parsing` decodes; ``validate`` checks what the decoder cannot (names, ids and
-  amounts, by the rules of :mod:`riskmon.core.fields`) and makes each amount a float;
+  amounts, by the rules of :mod:`riskmon.core.fields`) and leaves one form of each value: a float
+  of an amount, the text of an id, the default of a null;
 * events that the sidecar adds (``Tick`` … ``CancelAnswered``): time, starts, configuration,
   operators' calls, checks of orders, and the progress of a cancel.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Struct
 
 from riskmon.core.fields import (
     Amount,
-    check_id,
+    AmountOrZero,
+    BadEvents,
+    Flag,
+    Id,
+    check_covered,
     check_name,
     divisor,
     divisor_or_zero,
     finite,
+    finite_or_zero,
+    identifier,
     not_negative,
+    not_negative_or_zero,
     positive,
 )
 
 Side = Literal["buy", "sell"]
+Leg = Literal["long", "short"]  # of a hedge-mode position
+# Of an order. The decoder accepts "cancelled" too, which `validate` replaces by "canceled".
+Status = Literal["open", "closed", "canceled", "cancelled", "expired", "rejected"]
+if TYPE_CHECKING:
+    StatusOrOpen = Status
+else:
+    StatusOrOpen = Status | None  # null and absent are "open"
 
 PROBE = "probe"  # the operation that only half-open breakers and metrics see
 
@@ -51,6 +67,7 @@ class _Reported(
     gc=False,  # no cycles: the collector skips a large batch
 ):
     at: datetime | None = None  # when it happened; without it, the time of its arrival
+    source: str | None = None  # what reports it
 
 
 class Latency(_Reported, tag="latency"):
@@ -85,36 +102,66 @@ class Error(_Reported, tag="error"):
             self.seconds = not_negative(self.seconds, "seconds")
 
 
+class AssetBalance(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """The free and locked part of one asset, in units of the asset.
+
+    ccxt writes ``used`` for ``locked``; ``total`` and ``debt`` are ignored.
+    """
+
+    free: Amount
+    locked: AmountOrZero = 0.0
+    used: Amount | None = None
+    total: object = None
+    debt: object = None
+
+    def validate(self) -> None:
+        self.free = finite(self.free, "free")
+        self.locked = finite_or_zero(self.locked, "locked")
+        if self.used is not None:
+            self.locked = self.locked or finite(self.used, "used")
+            self.used = None
+        self.total = self.debt = None
+
+
 class Balance(_Reported, tag="balance"):
-    """One asset at a venue, in units of the asset."""
+    """One asset at a venue, in units of the asset; `used` is taken for `locked`."""
 
     venue: str
     asset: str
     free: Amount
-    locked: Amount = 0.0
+    locked: AmountOrZero = 0.0
+    used: Amount | None = None
+    total: object = None
 
     def validate(self) -> None:
         check_name(self.venue, "venue")
         check_name(self.asset, "asset")
         self.free = finite(self.free, "free")
-        self.locked = finite(self.locked, "locked")
+        self.locked = finite_or_zero(self.locked, "locked")
+        if self.used is not None:
+            self.locked = self.locked or finite(self.used, "used")
+            self.used = None
+        self.total = None
 
 
-class AssetBalance(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    """The free and locked part of one asset, in units of the asset."""
+class Whole(_Reported, kw_only=True):
+    """All that is at a venue, by members. What is not named is not there.
 
-    free: Amount
-    locked: Amount = 0.0
-
-
-class Balances(_Reported, tag="balances"):
-    """All assets at a venue: one that is not named is 0."""
+    ``unread`` are the names of members that could not be read (:mod:`riskmon.core.members`): what
+    is known of them stays.
+    """
 
     venue: str
-    assets: dict[str, AssetBalance]
+    unread: tuple[str, ...] = ()
 
     def validate(self) -> None:
         check_name(self.venue, "venue")
+
+
+class Balances(Whole, tag="balances"):
+    """All assets at a venue: one that is not named is 0."""
+
+    assets: dict[str, AssetBalance]
 
 
 class Price(_Reported, tag="price"):
@@ -133,84 +180,176 @@ class Price(_Reported, tag="price"):
 class Fill(_Reported, tag="fill"):
     """An execution. ``quantity`` in base units or contracts; ``fee`` may be negative (a rebate)."""
 
-    id: str
+    id: Id
     venue: str
     symbol: str
     side: Side
     quantity: Amount
     price: Amount
-    fee: Amount = 0.0
+    fee: AmountOrZero = 0.0
     fee_asset: str | None = None
     strategy: str | None = None
-    order_id: str | None = None
+    order_id: Id | None = None
+    client_id: Id | None = None
+    leg: Leg | None = None
 
     def validate(self) -> None:
         check_name(self.venue, "venue")
-        check_name(self.symbol, "symbol")
+        check_covered(self.symbol, "symbol")
         check_name(self.fee_asset, "fee_asset")
         check_name(self.strategy, "strategy")
         self.quantity = positive(self.quantity, "quantity")
         self.price = divisor(self.price, "price")
-        self.fee = finite(self.fee, "fee")
-        check_id(self.id, "id")
-        check_id(self.order_id, "order_id")
+        self.fee = finite_or_zero(self.fee, "fee")
+        self.id = identifier(self.id, "id")
+        if self.order_id is not None:
+            self.order_id = identifier(self.order_id, "order_id")
+        if self.client_id is not None:
+            self.client_id = identifier(self.client_id, "client_id")
 
 
-class Order(_Reported, tag="order"):
-    """The life of an order: ``open`` while it rests, ``closed`` when nothing of it rests."""
+class RestingOrder(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
+    """An order as a member of :class:`Orders`. ``price`` is None for a market order."""
 
-    id: str
-    venue: str
+    id: Id
     symbol: str
-    status: Literal["open", "closed"]
+    status: StatusOrOpen = "open"
+    client_id: Id | None = None
     side: Side | None = None
     quantity: Amount | None = None
     remaining: Amount | None = None
     price: Amount | None = None
     strategy: str | None = None
+    reduce_only: bool | None = None
+    leg: Leg | None = None
 
     def validate(self) -> None:
-        check_name(self.venue, "venue")
-        check_name(self.symbol, "symbol")
+        self.id = identifier(self.id, "id")
+        check_covered(self.symbol, "symbol")
         check_name(self.strategy, "strategy")
+        self.status = "canceled" if self.status == "cancelled" else self.status or "open"
+        if self.client_id is not None:
+            self.client_id = identifier(self.client_id, "client_id")
         if self.quantity is not None:
             self.quantity = positive(self.quantity, "quantity")
         if self.remaining is not None:
             self.remaining = not_negative(self.remaining, "remaining")
         if self.price is not None:
-            self.price = divisor(self.price, "price")
-        check_id(self.id, "id")
+            self.price = divisor_or_zero(self.price, "price") or None
 
 
-class Position(_Reported, tag="position"):
-    """A position as the venue reports it; it replaces the sum of the fills."""
+class Order(RestingOrder, tag_field="type", tag="order"):
+    """The life of an order: `open` while it rests, any other status when nothing of it rests.
+
+    ``closed`` without ``remaining`` means that all of it was executed; ``canceled``, ``expired``
+    and ``rejected`` without it mean that what was executed is unknown.
+    """
 
     venue: str
-    symbol: str
-    quantity: Amount
-    entry_price: Amount
-    contract_size: Amount | None = None
+    status: Status
+    at: datetime | None = None
+    source: str | None = None
 
     def validate(self) -> None:
         check_name(self.venue, "venue")
-        check_name(self.symbol, "symbol")
+        super().validate()
+
+
+class Orders(Whole, tag="orders"):
+    """All orders that rest at a venue: one that is not named does not rest."""
+
+    orders: list[RestingOrder]
+
+    def each(self) -> Iterator[Order]:
+        """The orders, each as an event of its own."""
+        for one in self.orders:
+            yield Order(
+                venue=self.venue,
+                id=one.id,
+                symbol=one.symbol,
+                status=one.status,
+                client_id=one.client_id,
+                side=one.side,
+                quantity=one.quantity,
+                remaining=one.remaining,
+                price=one.price,
+                strategy=one.strategy,
+                reduce_only=one.reduce_only,
+                leg=one.leg,
+                at=self.at,
+                source=self.source,
+            )
+
+
+class VenuePosition(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
+    """A position as a member of :class:`Positions`. ``quantity`` of a short leg is below 0."""
+
+    symbol: str
+    quantity: Amount
+    entry_price: AmountOrZero = 0.0
+    contract_size: Amount | None = None
+    leg: Leg | None = None
+
+    def validate(self) -> None:
+        check_covered(self.symbol, "symbol")
         self.quantity = finite(self.quantity, "quantity")
-        self.entry_price = divisor_or_zero(self.entry_price, "entry_price")
+        if self.leg == "short":
+            self.quantity = -abs(self.quantity)
+        elif self.leg == "long" and self.quantity < 0:
+            raise BadEvents("quantity of a long leg must be 0 or above", field="quantity")
+        self.entry_price = divisor_or_zero(self.entry_price or 0.0, "entry_price")
+        if self.quantity and not self.entry_price:
+            raise BadEvents("entry_price is required unless quantity is 0", field="entry_price")
         if self.contract_size is not None:
             self.contract_size = divisor(self.contract_size, "contract_size")
+
+
+class Position(VenuePosition, tag_field="type", tag="position"):
+    """A position as the venue reports it; it replaces the sum of the fills.
+
+    ``quantity`` is below 0 for a short position; of a ``leg`` ``short`` its sign is ignored.
+    """
+
+    venue: str
+    at: datetime | None = None
+    source: str | None = None
+
+    def validate(self) -> None:
+        check_name(self.venue, "venue")
+        super().validate()
+
+
+class Positions(Whole, tag="positions"):
+    """All contract positions of a venue: one that is not named is 0."""
+
+    positions: list[VenuePosition]
+
+    def each(self) -> Iterator[Position]:
+        """The positions, each as an event of its own."""
+        for one in self.positions:
+            yield Position(
+                venue=self.venue,
+                symbol=one.symbol,
+                quantity=one.quantity,
+                entry_price=one.entry_price,
+                contract_size=one.contract_size,
+                leg=one.leg,
+                at=self.at,
+                source=self.source,
+            )
 
 
 class Pnl(_Reported, tag="pnl"):
     """P&L realised elsewhere, in the reference currency."""
 
     amount: Amount
-    id: str
+    id: Id
     strategy: str | None = None
 
     def validate(self) -> None:
         check_name(self.strategy, "strategy")
         self.amount = finite(self.amount, "amount")
-        check_id(self.id, "id")
+        self.id = identifier(self.id, "id")
 
 
 class CashFlow(_Reported, tag="cash_flow"):
@@ -219,13 +358,55 @@ class CashFlow(_Reported, tag="cash_flow"):
     venue: str
     asset: str
     amount: Amount
-    id: str
+    id: Id
 
     def validate(self) -> None:
         check_name(self.venue, "venue")
         check_name(self.asset, "asset")
         self.amount = finite(self.amount, "amount")
-        check_id(self.id, "id")
+        self.id = identifier(self.id, "id")
+
+
+class Transfer(_Reported, tag="transfer"):
+    """A transfer of ``amount`` between two venues; ``amount`` less ``fee`` arrives."""
+
+    id: Id
+    asset: str
+    amount: Amount
+    from_venue: str = msgspec.field(name="from")
+    to_venue: str = msgspec.field(name="to")
+    fee: AmountOrZero = 0.0  # in the asset
+
+    def validate(self) -> None:
+        check_name(self.asset, "asset")
+        check_name(self.from_venue, "from")
+        check_name(self.to_venue, "to")
+        if self.from_venue == self.to_venue:
+            raise BadEvents("to must be another venue than from", field="to")
+        self.amount = positive(self.amount, "amount")
+        self.fee = not_negative_or_zero(self.fee, "fee")
+        if self.fee > self.amount:
+            raise BadEvents("fee must be at most amount", field="fee")
+        self.id = identifier(self.id, "id")
+
+
+class Metric(_Reported, tag="metric"):
+    """Any number by its name, of the scopes that it names, or of the account."""
+
+    name: str
+    value: Amount
+    venue: str | None = None
+    symbol: str | None = None
+    asset: str | None = None
+    strategy: str | None = None
+
+    def validate(self) -> None:
+        check_name(self.name, "name")
+        check_name(self.venue, "venue")
+        check_name(self.symbol, "symbol")
+        check_name(self.asset, "asset")
+        check_name(self.strategy, "strategy")
+        self.value = finite(self.value, "value")
 
 
 class Edge(_Reported, tag="edge"):
@@ -255,12 +436,13 @@ class Heartbeat(_Reported, tag="heartbeat"):
     venue: str | None = None
     symbol: str | None = None
     strategy: str | None = None
-    final: bool = False
+    final: Flag = False
 
     def validate(self) -> None:
         check_name(self.venue, "venue")
         check_name(self.symbol, "symbol")
         check_name(self.strategy, "strategy")
+        self.final = bool(self.final)
 
 
 Reported = (
@@ -271,9 +453,13 @@ Reported = (
     | Price
     | Fill
     | Order
+    | Orders
     | Position
+    | Positions
     | Pnl
     | CashFlow
+    | Transfer
+    | Metric
     | Edge
     | OpenOrders
     | Heartbeat

@@ -1,8 +1,11 @@
 """The rules for fields of events: names, ids and amounts.
 
+A name is 1 to 47 bytes of UTF-8 in Unicode's normal form NFC: letters, with the marks that belong
+to them, and digits of any script, and the characters of ``NAME_SIGNS``.
+
 Each function raises :class:`BadEvents` with the field that breaks its rule. Amounts arrive as JSON
 numbers or decimal strings and become finite floats: binary floats hold 15 significant digits, and
-the sums that must stay exact are compensated (:class:`riskmon.core.book.money.Sum`).
+:mod:`riskmon.core.book.money` makes the sums that must stay exact.
 """
 
 from __future__ import annotations
@@ -10,24 +13,43 @@ from __future__ import annotations
 import re
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
+from unicodedata import category, is_normalized
 
 Number = float | str
 
-# The type of an event's amount. The decoder accepts a number or a decimal string; `validate` of the
-# event replaces a string by its float before the engine, or anything else, reads the event.
+# The types of fields that the decoder accepts in more forms than one. `validate` of the event
+# leaves one form before the engine, or anything else, reads the event.
 if TYPE_CHECKING:
-    Amount = float
+    Amount = float  # a number or a decimal string, as a float
+    AmountOrZero = float  # as an amount; null and absent are 0
+    Flag = bool  # null is false
+    Id = str  # an integer becomes its decimal text
 else:
     Amount = Number
+    AmountOrZero = Number | None
+    Flag = bool | None
+    Id = str | int
 
 MAX_MAGNITUDE = 1e15
 MIN_PRICE = 1e-15  # inverse contracts divide by prices: the quotient must stay finite
 MAX_NUMBER_CHARS = 40
 
-_NAME = re.compile(r"[A-Za-z0-9._:/-]{1,47}\Z")
+NAME_BYTES_MAX = 47
+NAME_SIGNS = "._:/-$+&#@~*"
+NAME_RULE = (
+    f"must be 1 to {NAME_BYTES_MAX} bytes of UTF-8 (NFC): letters and digits of any script and "
+    + " ".join(NAME_SIGNS)
+)
+ID_CHARS_MAX = 128
+
+_ASCII_NAME = re.compile(rf"[A-Za-z0-9{re.escape(NAME_SIGNS)}]{{1,{NAME_BYTES_MAX}}}\Z")
+_OPTION = re.compile(r"-[^-/:]+-[CP]\Z")  # BTC/USD:BTC-240628-60000-C
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?\Z", re.ASCII)
+_PATH = re.compile(r" - at `\$(?:\[(\d+)\])?\.?([^`]*)`\Z")  # of msgspec's messages
+_NAMED = re.compile(r"field `([^`]+)`")
 _valid_names: set[str] = set()
-_MAX_VALID_NAMES = 65_536
+_covered_symbols: set[str] = set()
+_MAX_VALID_NAMES = 65_536  # in each of the two sets
 
 
 class BadEvents(ValueError):
@@ -51,22 +73,78 @@ class BadEvents(ValueError):
         self.offset, self.line = offset, line
 
 
+def misfit(message: str, index: int | None = None) -> BadEvents:
+    """Return the fault that msgspec describes, with the place taken out of its text.
+
+    ``index`` is the event's, unless the place names one.
+    """
+    field = None
+    if path := _PATH.search(message):
+        message = message[: path.start()]
+        index = int(path[1]) if path[1] is not None else index
+        field = path[2] or None
+    if named := _NAMED.search(message):
+        field = f"{field}.{named[1]}" if field else named[1]
+    return BadEvents(message, index=index, field=field)
+
+
 def check_name(name: str | None, field: str) -> None:
     """Check the name of a venue, symbol, asset, strategy or operation; None is absent."""
     if name is None or name in _valid_names:
         return
     # A pattern in the decoder would be matched for every event; here it is once for each name.
-    if not _NAME.match(name):
-        raise BadEvents(f"{field} must be 1 to 47 characters of A-Z a-z 0-9 . _ : / -", field=field)
-    if len(_valid_names) >= _MAX_VALID_NAMES:
-        _valid_names.clear()
-    _valid_names.add(name)
+    if not is_name(name):
+        raise BadEvents(f"{field} {NAME_RULE}", field=field)
+    _remember(name, _valid_names)
 
 
-def check_id(value: str | None, field: str) -> None:
-    """Check the id of a fill, order, flow or P&L; None is absent."""
-    if value is not None and not (0 < len(value) <= 128 and value.isprintable()):
-        raise BadEvents(f"{field} must be 1 to 128 printable characters", field=field)
+def is_name(text: str) -> bool:
+    """Whether ``text`` can be a name."""
+    if text.isascii():
+        return _ASCII_NAME.match(text) is not None
+    if len(text) > NAME_BYTES_MAX:
+        return False
+    before = ""  # a mark belongs to the letter before it
+    for char in text:
+        kind = "" if char in NAME_SIGNS else category(char)[0]
+        if kind not in ("", "L", "N") and not (kind == "M" and before in ("L", "M")):
+            return False
+        before = kind
+    return len(text.encode()) <= NAME_BYTES_MAX and is_normalized("NFC", text)
+
+
+def check_covered(symbol: str, field: str) -> None:
+    """Check the symbol of a fill, an order or a position: is its P&L covered?"""
+    if symbol in _covered_symbols:
+        return
+    check_name(symbol, field)
+    base, _, rest = symbol.partition("/")
+    quote, _, contract = rest.partition(":")
+    settle = contract.partition("-")[0]
+    if contract and _OPTION.search(contract):
+        raise BadEvents(f"{field} {symbol} is an option, which is not covered", field=field)
+    if settle and settle not in (base, quote):
+        detail = (
+            f"{field} {symbol} settles in {settle}, neither its base nor its quote: "
+            "quanto contracts are not covered"
+        )
+        raise BadEvents(detail, field=field)
+    _remember(symbol, _covered_symbols)
+
+
+def _remember(name: str, names: set[str]) -> None:
+    if len(names) >= _MAX_VALID_NAMES:
+        names.clear()
+    names.add(name)
+
+
+def identifier(value: str | int, field: str) -> str:
+    """Return the id of a fill, order, flow or P&L as text."""
+    if type(value) is int and abs(value) < 10**ID_CHARS_MAX:
+        value = str(value)
+    if not (isinstance(value, str) and 0 < len(value) <= ID_CHARS_MAX and value.isprintable()):
+        raise BadEvents(f"{field} must be 1 to {ID_CHARS_MAX} printable characters", field=field)
+    return value
 
 
 def finite(value: Number, field: str) -> float:
@@ -77,12 +155,22 @@ def finite(value: Number, field: str) -> float:
     return number
 
 
+def finite_or_zero(value: Number | None, field: str) -> float:
+    """Return ``value`` as :func:`finite` does; 0 for None."""
+    return 0.0 if value is None else finite(value, field)
+
+
 def not_negative(value: Number, field: str) -> float:
     """Return ``value`` as :func:`finite` does, 0 or above."""
     number = finite(value, field)
     if number < 0:
         raise BadEvents(f"{field} must be 0 or above, not {number:g}", field=field)
     return number
+
+
+def not_negative_or_zero(value: Number | None, field: str) -> float:
+    """Return ``value`` as :func:`not_negative` does; 0 for None."""
+    return 0.0 if value is None else not_negative(value, field)
 
 
 def positive(value: Number, field: str) -> float:

@@ -1,25 +1,28 @@
 """The bodies of ``POST /v1/events``, decoded and checked.
 
-A batch is refused whole, with the place of its first fault.
+A batch is refused whole, with the place of its first fault; only a faulty member of ``balances``,
+``positions`` or ``orders`` is dropped with a warning (:mod:`riskmon.core.members`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import chain
 
 import msgspec
 
-from riskmon.core.events import Balances, Reported, datetime_ns
-from riskmon.core.fields import BadEvents, check_name, finite
+from riskmon.core.events import Reported, Whole, datetime_ns
+from riskmon.core.fields import BadEvents, check_name, misfit
+from riskmon.core.members import Members
 
-CHECKED_AT_ONCE = 512  # events, or assets of one, that are checked in one piece
+CHECKED_AT_ONCE = 512  # events that are checked in one piece
 MAX_AHEAD_NS = 5 * 10**9
 MAX_AGE_NS = 7 * 86_400 * 10**9
 
 _ARRAY = msgspec.json.Decoder(list[Reported])
+_RAW_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _OBJECT: msgspec.json.Decoder[Reported] = msgspec.json.Decoder(Reported)
 
 
@@ -40,11 +43,14 @@ class Parsing:
     """A body that is parsed in pieces.
 
     Each step of the iteration parses one piece, so that a caller can do other work between two;
-    ``events`` is complete, and checked, when the iteration ends.
+    ``events`` is complete, and checked, when the iteration ends. ``members`` has the warnings of
+    members that were dropped.
     """
 
     def __init__(self, body: bytes, wall_ns: int, *, lines: bool = False) -> None:
         self.events: list[Reported] = []
+        self.members = Members()
+        self._read: set[int] = set()  # the events whose members are read already
         self._body = body
         self._wall_ns = wall_ns
         self._pieces = chain(self._decode_lines() if lines else self._decode(), self._check())
@@ -62,9 +68,10 @@ class Parsing:
         body = self._body
         is_array = body.lstrip(b" \t\r\n").startswith(b"[")
         try:
-            self.events = _ARRAY.decode(body) if is_array else [_OBJECT.decode(body)]
-        except msgspec.ValidationError as fault:
-            raise misfit(str(fault)) from None
+            try:
+                self.events = _ARRAY.decode(body) if is_array else [_OBJECT.decode(body)]
+            except msgspec.ValidationError:
+                yield from self._decode_each(_RAW_ARRAY.decode(body) if is_array else [body])
         except msgspec.DecodeError as fault:
             raise BadEvents(f"not JSON: {fault}", offset=_offset(str(fault), len(body))) from None
         except UnicodeDecodeError as fault:
@@ -83,7 +90,7 @@ class Parsing:
             try:
                 events.append(_OBJECT.decode(line))
             except msgspec.ValidationError as fault:
-                raise misfit(str(fault), len(events)) from None
+                yield from self._read_members(line, fault)
             except msgspec.DecodeError as fault:
                 raise BadEvents(f"line {number} is not JSON: {fault}", line=number) from None
             except UnicodeDecodeError:
@@ -91,6 +98,30 @@ class Parsing:
             except RecursionError:
                 raise BadEvents(f"line {number} is nested too deeply", line=number) from None
         yield
+
+    def _decode_each(self, bodies: Sequence[bytes | msgspec.Raw]) -> Iterator[None]:
+        """Decode a batch event by event: a member of one of them may be faulty."""
+        for number, body in enumerate(bodies, 1):
+            if number % CHECKED_AT_ONCE == 0:
+                yield
+            try:
+                self.events.append(_OBJECT.decode(body))
+            except msgspec.ValidationError as fault:
+                yield from self._read_members(body, fault)
+
+    def _read_members(
+        self, body: bytes | msgspec.Raw, fault: msgspec.ValidationError
+    ) -> Iterator[None]:
+        """Decode an event that has ``fault`` without its faulty members, or refuse the batch."""
+        index = len(self.events)
+        try:
+            event = yield from self.members.read(body, index)
+        except msgspec.ValidationError as other:
+            raise misfit(str(other), index) from None
+        if event is None:
+            raise misfit(str(fault), index)
+        self._read.add(index)
+        self.events.append(event)
 
     def _check(self) -> Iterator[None]:
         """Check what the decoder cannot: names, ids, amounts, times."""
@@ -101,8 +132,10 @@ class Parsing:
                 event.validate()
                 if event.at is not None:
                     _check_at(event.at, self._wall_ns)
-                if type(event) is Balances:
-                    yield from _check_assets(event)
+                if event.source is not None:
+                    check_name(event.source, "source")
+                if isinstance(event, Whole) and index not in self._read:
+                    yield from self.members.check(event, index)
             except BadEvents as fault:
                 fault.index = index
                 raise
@@ -116,36 +149,6 @@ def _check_at(at: datetime, wall_ns: int) -> None:
         raise BadEvents("at is more than 5 s ahead of this machine's clock", field="at")
     if ahead_ns < -MAX_AGE_NS:
         raise BadEvents("at is more than 7 days old", field="at")
-
-
-def _check_assets(event: Balances) -> Iterator[None]:
-    for number, (asset, balance) in enumerate(event.assets.items(), 1):
-        if number % CHECKED_AT_ONCE == 0:
-            yield
-        check_name(asset, "assets")
-        try:
-            balance.free = finite(balance.free, "free")
-            balance.locked = finite(balance.locked, "locked")
-        except BadEvents as fault:
-            fault.field = f"assets.{asset}.{fault.field}"
-            raise
-
-
-_PATH = re.compile(r" - at `\$(?:\[(\d+)\])?\.?([^`]*)`\Z")
-_NAMED = re.compile(r"field `([^`]+)`")
-
-
-def misfit(message: str, index: int = 0) -> BadEvents:
-    """Return the fault that msgspec describes, with the place taken out of its text."""
-    path = _PATH.search(message)
-    field = None
-    if path:
-        message = message[: path.start()]
-        index = int(path[1]) if path[1] is not None else index
-        field = path[2] or None
-    if named := _NAMED.search(message):
-        field = f"{field}.{named[1]}" if field else named[1]
-    return BadEvents(message, index=index, field=field)
 
 
 def _offset(message: str, size: int) -> int:

@@ -12,16 +12,29 @@ from datetime import datetime
 from typing import Any
 
 from riskmon.core import events as ev
-from riskmon.core.admission import scopes_of
 from riskmon.core.book.portfolio import LATE_NS
 from riskmon.core.breakers.board import Board
 from riskmon.core.breakers.observers import is_run, observe, probe
 from riskmon.core.config import EngineConfig
 from riskmon.core.limits.facts import EdgeReport, Facts
 from riskmon.core.limits.limit import Sample
-from riskmon.core.scopes import ACCOUNT, Scope, strategy_scope, symbol_scope, venue_scope
+from riskmon.core.naming import assets_of, metric_scopes, scopes_of
+from riskmon.core.scopes import (
+    ACCOUNT,
+    Scope,
+    asset_scope,
+    strategy_scope,
+    symbol_scope,
+    venue_scope,
+)
 from riskmon.core.state import State
-from riskmon.core.topics import Subject, edge_topic, events_topic, heartbeat_topic
+from riskmon.core.topics import (
+    Subject,
+    edge_topic,
+    events_topic,
+    heartbeat_topic,
+    metric_topic,
+)
 
 REGISTERED = 4  # a new scope is as much work as so many events
 
@@ -49,13 +62,23 @@ class ReportedEvents:
             ev.Price: self.on_price,
             ev.Fill: self.on_fill,
             ev.Order: self.on_order,
+            ev.Orders: self.on_orders,
             ev.Position: self.on_position,
+            ev.Positions: self.on_positions,
             ev.Pnl: self.on_pnl,
             ev.CashFlow: self.on_cash_flow,
+            ev.Transfer: self.on_transfer,
+            ev.Metric: self.on_metric,
             ev.Edge: self.on_edge,
             ev.OpenOrders: self.on_open_orders,
             ev.Heartbeat: self.on_heartbeat,
         }
+        # Whether a limit is over assets; if none is, only metrics register those that they name.
+        self.by_asset = any(rule.params.per == "asset" for rule in board.rules.values())
+        if self.by_asset:
+            self.handlers = {
+                kind: self._registering_assets(handler) for kind, handler in self.handlers.items()
+            }
 
     # -- what every report does -------------------------------------------------------------------
 
@@ -70,6 +93,17 @@ class ReportedEvents:
             self._book.dirty.update(dict.fromkeys(topics, True))
             if any(one.subject is Subject.EVENTS for one in topics):
                 self._any_staleness = True
+
+    def _registering_assets(self, handler: Handler) -> Handler:
+        """Return a handler that registers the assets whose delta an event may change."""
+        reference = self._config.portfolio.reference
+
+        def handle(event: ev.Event) -> Iterator[int] | None:
+            for asset in assets_of(event, reference):
+                self.register(asset_scope(asset))
+            return handler(event)
+
+        return handle
 
     def _record(self, venue: str, stream: str, strategy: str | None = None) -> None:
         """Record when a venue's event came; register the venue and the strategy."""
@@ -173,10 +207,35 @@ class ReportedEvents:
         self.register(symbol_scope(event.symbol))
         self._orders.on_order(event)
 
+    def on_orders(self, event: ev.Orders) -> Iterator[int]:
+        """All orders that rest at a venue: none may confirm cancels."""
+        self._record(event.venue, "orders")
+        for scope in scopes_of(event):
+            self.register(scope)
+        for order in event.each():
+            self._orders.on_order(order)
+            yield 1
+        count = len(event.orders) + len(event.unread)
+        self._confirm(ev.OpenOrders(venue=event.venue, count=count, at=event.at))
+
     def on_position(self, event: ev.Position) -> None:
         self._record(event.venue, "position")
         self.register(symbol_scope(event.symbol))
         self._book.on_position(event)
+
+    def on_positions(self, event: ev.Positions) -> Iterator[int]:
+        """All contract positions of a venue: those that it does not name are closed."""
+        self._record(event.venue, "positions")
+        reported = set(event.unread)
+        for position in event.each():
+            self.register(symbol_scope(position.symbol))
+            self._book.on_position(position)
+            reported.add(position.symbol)
+            yield 1
+        for symbol in self._book.positions.contracts(event.venue) - reported:
+            closed = ev.Position(venue=event.venue, symbol=symbol, quantity=0.0, at=event.at)
+            self._book.on_position(closed)
+            yield 1
 
     def on_pnl(self, event: ev.Pnl) -> None:
         self.register(ACCOUNT if event.strategy is None else strategy_scope(event.strategy))
@@ -191,6 +250,30 @@ class ReportedEvents:
         if self._is_new(f"cash_flow|{event.venue}|{event.id}"):
             self._book.on_cash_flow(event)
 
+    def on_transfer(self, event: ev.Transfer) -> Iterator[int]:
+        """A transfer between two venues."""
+        yield from self._book.refreshing_within()
+        for scope in scopes_of(event):
+            self.register(scope)
+        if self._is_new(f"transfer|{event.from_venue}|{event.to_venue}|{event.id}"):
+            legs = ((event.from_venue, -event.amount), (event.to_venue, event.amount - event.fee))
+            for venue, amount in legs:
+                asset, flow_id = event.asset, event.id
+                self._book.on_cash_flow(
+                    ev.CashFlow(venue=venue, asset=asset, amount=amount, id=flow_id, at=event.at)
+                )
+
+    def on_metric(self, event: ev.Metric) -> None:
+        """Any number: it is kept for each scope that it names."""
+        if event.venue is not None:
+            self._record(event.venue, "metric", event.strategy)
+        scopes = metric_scopes(event)
+        for scope in scopes:
+            self.register(scope)
+        if self._facts.metrics.on_metric(event, scopes, self._clock.instant):
+            for scope in scopes:
+                self._book.dirty[metric_topic(scope, event.name)] = True
+
     def on_edge(self, event: ev.Edge) -> None:
         """An expected edge: each of a batch is one evaluation, as each sample of a window."""
         strategy, state = event.strategy or "", self.state
@@ -204,6 +287,9 @@ class ReportedEvents:
     def on_open_orders(self, event: ev.OpenOrders) -> None:
         """How many orders rest at a venue: none may confirm cancels."""
         self._record(event.venue, "open_orders")
+        self._confirm(event)
+
+    def _confirm(self, event: ev.OpenOrders) -> None:
         venues = self._config.portfolio.venues or self.state.last_event_ns
         for incident in self._cancels.on_open_orders(event, venues):
             self._board.on_confirmed(incident)

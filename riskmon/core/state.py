@@ -20,6 +20,7 @@ from riskmon.core.breakers.cancels import Incident
 from riskmon.core.breakers.state import BoardState
 from riskmon.core.config import EngineConfig, dump, load
 from riskmon.core.limits.facts import EdgeReport
+from riskmon.core.limits.metrics import MetricReport
 from riskmon.core.scopes import venue_scope
 from riskmon.core.timers import StoredKey
 from riskmon.core.version import STATE_VERSION, refuse_newer
@@ -40,6 +41,7 @@ class State(Struct, forbid_unknown_fields=True):
     # Venue -> type of event -> time.
     last_event_ns: dict[str, dict[str, int]] = field(default_factory=dict, name="heard_ns")
     last_heartbeat_ns: dict[str, int] = field(default_factory=dict, name="beats_ns")  # by strategy
+    metrics: dict[str, MetricReport] = field(default_factory=dict)
     edges: dict[str, EdgeReport] = field(default_factory=dict)  # strategy, "" for the account
     orders: ReservationsState = field(default_factory=ReservationsState)
     commitments: CommitmentsState = field(default_factory=CommitmentsState)

@@ -6,7 +6,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
-from riskmon.core.scopes import NAMES
+from riskmon.core.scopes import NAMES, Scope
 
 
 class Subject(StrEnum):
@@ -19,6 +19,7 @@ class Subject(StrEnum):
     STRATEGY = "strategy"  # its P&L
     EDGE = "edge"  # the last edge of a strategy, or with an empty name of the account
     EVENTS = "events"  # the events of a venue
+    METRIC = "metric"  # a number of a scope: see `metric_topic`
     HEARTBEAT = "heartbeat"  # of a strategy
 
 
@@ -70,3 +71,9 @@ def events_topic(venue: str) -> Topic:
 def heartbeat_topic(strategy: str) -> Topic:
     """The heartbeats of a strategy."""
     return Topic(Subject.HEARTBEAT, strategy)
+
+
+@lru_cache(maxsize=NAMES)
+def metric_topic(scope: Scope, name: str) -> Topic:
+    """A reported number of a scope."""
+    return Topic(Subject.METRIC, f"{name}|{scope}")

@@ -161,9 +161,9 @@ class Recorder:
             if venue not in counted:
                 self._add_operation(venue, "")
 
-    def rejected(self, reason: str) -> None:
+    def rejected(self, reason: str, count: int = 1) -> None:
         """Count a refused request with events by its reason; an unknown one under ``other``."""
-        self.rejections[reason if reason in self.rejections else OTHER] += 1
+        self.rejections[reason if reason in self.rejections else OTHER] += count
 
     def refused(self, reason: str) -> None:
         """Count an operator's refused call by its reason, one of ``REFUSALS``."""

@@ -407,7 +407,7 @@ TABLE = (
         "riskmon_events_rejected_total",
         "counter",
         ("reason",),
-        "Refused requests with events.",
+        "Refused requests with events; with reason `member`, dropped members of accepted ones.",
         _by_label(lambda now: now.counts.rejections),
     ),
     Row(

@@ -75,7 +75,7 @@ class Sidecar:
         self.recorder = Recorder(
             targets=[target.name for target in settings.cancel],
             results=RESULTS,
-            reasons=KINDS,
+            reasons=(*KINDS, "member"),
             max_scopes=settings.max_scopes,
         )
         self.sequencer: Sequencer | None = None
@@ -323,9 +323,9 @@ class Sidecar:
         stalled = self.sequencer.stalled_seconds()
         return f"the disk has not answered for {stalled:.1f} s" if stalled > 1 else None
 
-    def rejected(self, reason: str) -> None:
-        """Count a refused batch of events."""
-        self.recorder.rejected(reason)
+    def rejected(self, reason: str, count: int = 1) -> None:
+        """Count a refused batch of events, or with reason ``member`` dropped members."""
+        self.recorder.rejected(reason, count)
 
     def refused(self, refusal: Refusal) -> None:
         """Count a call that was refused before the engine, and record it."""

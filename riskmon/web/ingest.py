@@ -36,7 +36,11 @@ async def events(context: Context, request: web.BaseRequest, _caller: Caller) ->
                 batch = parsing.events
     except BadEvents as fault:
         raise bad_events(fault) from None
-    return answer(await context.port.ingest(batch))
+    accepted = await context.port.ingest(batch)
+    if members := parsing.members.dropped:
+        context.port.rejected("member", members)
+        accepted = msgspec.structs.replace(accepted, warnings=tuple(parsing.members.warnings))
+    return answer(accepted)
 
 
 _CHECK = msgspec.json.Decoder(CheckBody)

@@ -181,7 +181,19 @@ def test_events_register_their_scopes() -> None:
     }
 
 
-NAMED: dict[str, Any] = {"venue": "kraken", "symbol": "BTC/USDT", "strategy": "mm"}
+NAMED: dict[str, Any] = {
+    "venue": "kraken",
+    "symbol": "BTC/USDT",
+    "strategy": "mm",
+    "from_venue": "kraken",
+    "to_venue": "mexc",
+}
+# The scopes that a type names beside those of its fields in NAMED.
+NAMED_BESIDE: dict[Any, set[str]] = {
+    ev.Orders: {"symbol:BTC/USDT", "strategy:mm"},
+    ev.Positions: {"symbol:BTC/USDT"},
+    ev.Metric: {"asset:BTC"},
+}
 
 
 MORE: dict[Any, dict[str, Any]] = {
@@ -192,9 +204,15 @@ MORE: dict[Any, dict[str, Any]] = {
     ev.Price: {"price": 9.0},
     ev.Fill: {"id": "1", "side": "buy", "quantity": 1.0, "price": 9.0},
     ev.Order: {"id": "1", "status": "open"},
+    ev.Orders: {"orders": [ev.RestingOrder(id="1", symbol="BTC/USDT", strategy="mm")]},
     ev.Position: {"quantity": 1.0, "entry_price": 9.0},
+    ev.Positions: {
+        "positions": [ev.VenuePosition(symbol="BTC/USDT", quantity=1.0, entry_price=9.0)]
+    },
     ev.Pnl: {"id": "1", "amount": 1.0},
     ev.CashFlow: {"id": "1", "asset": "USDT", "amount": 1.0},
+    ev.Transfer: {"id": "1", "asset": "USDT", "amount": 1.0},
+    ev.Metric: {"name": "margin", "value": 1.0, "asset": "BTC"},
     ev.Edge: {"bps": 9.0},
     ev.OpenOrders: {"count": 0},
     ev.Heartbeat: {},
@@ -204,13 +222,13 @@ MORE: dict[Any, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", MORE, ids=lambda kind: kind.__name__)
 def test_every_type_registers_what_it_names(kind: Any) -> None:
-    """Each type registers its venue, symbol and strategy, and the account."""
+    """Each type registers its venues, symbols and strategies, a metric its asset too."""
     assert set(ev.Reported.__args__) < set(MORE)
     world = World()
     named = {key: name for key, name in NAMED.items() if key in kind.__struct_fields__}
     world.step(kind(**MORE[kind], **named))
-    scopes = {f"{key}:{name}" for key, name in named.items()}
-    assert set(world.engine.levels) == {"account", *scopes}
+    scopes = {f"{key.removeprefix('from_').removeprefix('to_')}:{n}" for key, n in named.items()}
+    assert set(world.engine.levels) == {"account", *scopes, *NAMED_BESIDE.get(kind, ())}
 
 
 def test_configured_venues_have_a_level_from_the_start() -> None:

@@ -127,8 +127,8 @@ class MemoryPort:
         finally:
             self.subscribers.discard(queue)
 
-    def rejected(self, reason: str) -> None:
-        self.rejections.append(reason)
+    def rejected(self, reason: str, count: int = 1) -> None:
+        self.rejections += [reason] * count
 
     def refused(self, refusal: Refusal) -> None:
         self.refusals.append(refusal)

@@ -114,7 +114,7 @@ FAULTS = [
         JSON,
         b'{"type":"latency","venue":"a b","seconds":1}',
         {"index": 0, "field": "venue"},
-        "1 to 47 characters",
+        "1 to 47 bytes",
         id="bad-name",
     ),
     pytest.param(
@@ -140,10 +140,10 @@ FAULTS = [
     ),
     pytest.param(
         JSON,
-        b'{"type":"balances","venue":"kraken","assets":{"BTC":{"free":"x"}}}',
-        {"index": 0, "field": "assets.BTC.free"},
-        "number",
-        id="nested",
+        b'{"type":"balances","venue":"kraken","assets":[]}',
+        {"index": 0, "field": "assets"},
+        "object",
+        id="members",
     ),
     pytest.param(
         JSON,
@@ -184,6 +184,33 @@ async def test_an_invalid_batch_is_refused_with_the_place_of_the_fault(
     assert problem == malformed(problem["detail"], **place)
     assert s.port.untouched
     assert s.port.rejections == ["malformed"]
+
+
+async def test_a_bad_member_is_a_warning() -> None:
+    """The answer names what was dropped, and it is counted; the other members are accepted."""
+    body = (
+        b'[{"type":"heartbeat"},{"type":"balances","venue":"kraken",'
+        b'"assets":{"BTC":{"free":"x"},"USDT":{"free":1},"a b":{"free":1}}}]'
+    )
+    async with site() as s:
+        got = await s.ask("POST", "/v1/events", headers=JSON, body=body)
+    assert got.status == 200
+    assert [(one["index"], one["field"]) for one in got.json["warnings"]] == [
+        (1, "assets.BTC.free"),
+        (1, "assets.a b"),
+    ]
+    assert "decimal string" in got.json["warnings"][0]["what"]
+    ((_, balances),) = s.port.batches
+    assert isinstance(balances, Balances)
+    assert list(balances.assets) == ["USDT"]
+    assert s.port.rejections == ["member", "member"]
+
+
+async def test_an_answer_without_warnings_has_no_key_for_them() -> None:
+    """Most answers are as short as before."""
+    async with site() as s:
+        got = await s.ask("POST", "/v1/events", headers=JSON, body=LATENCY)
+    assert set(got.json) == {"accepted", "duplicates", "generation", "lease", "levels"}
 
 
 async def test_deep_nesting_is_refused() -> None:

@@ -260,6 +260,14 @@ class Positions:
         position.replace(event.quantity, event.entry_price, wall_ns)
         self._mark_stale(event.symbol)
 
+    def contracts(self, venue: str) -> set[str]:
+        """Return the symbols of the open contract positions at a venue."""
+        return {
+            one.symbol
+            for one in self.state.positions.values()
+            if one.venue == venue and one.quantity and self._what(one).kind != "spot"
+        }
+
     def _resize(self, position: BookPosition) -> None:
         """Set the contract size that the venue reported last, if it did in this instant."""
         size = self._resized[position.symbol].get(position.venue)

@@ -14,6 +14,7 @@ from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.book.reservations import Pending, Reservation, Reservations
 from riskmon.core.clock import Clock
 from riskmon.core.events import Check
+from riskmon.core.limits.metrics import Metrics
 from riskmon.core.scopes import Scope
 from riskmon.core.unknown import Unknown
 
@@ -61,6 +62,7 @@ class Facts:
     book: Portfolio
     orders: Reservations
     commitments: Commitments
+    metrics: Metrics
     edges: dict[str, EdgeReport]  # by strategy, "" for the account
     last_event_ns: dict[str, dict[str, int]]  # venue -> type of event -> time
     last_heartbeat_ns: dict[str, int]  # strategy -> time; none after a final one
