@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from heapq import nsmallest
 
 from riskmon.core import events as ev
+from riskmon.core.book.instruments import instrument
 from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.book.reservations import ReservationsState
 from riskmon.core.limits.metrics import MetricReport, metric_key
@@ -39,6 +40,7 @@ _PRICES = "prices of symbols at venues"
 _POSITIONS = "positions"
 _OF_STRATEGIES = "assets of strategies"
 _ORDERS = "permitted orders"
+_FILL = "fill"  # of a row of prices: the price of a fill
 _METRICS = "reported numbers"
 
 
@@ -116,16 +118,15 @@ class Admission:
         """How many rows a table has."""
         state = self._book.state
         if table == _ASSETS:
-            return len(self._book.worths.holders)
+            return self._book.rates.followed
         if table == _BALANCES:
-            venues = state.venues.venues.values()
-            return sum(len(one.assets) + len(one.gone_wall_ns) for one in venues)
+            return len(self._book.holdings.ledgers)
         if table == _PRICES:
             return self._book.prices.marked
         if table == _POSITIONS:
             return len(state.positions.positions)
         if table == _OF_STRATEGIES:
-            return sum(len(one.amounts) for one in state.positions.strategies.values())
+            return sum(map(len, state.positions.realised.strategies.values()))
         if table == _METRICS:
             return len(self._metrics)
         return len(self._orders.reserved)
@@ -133,17 +134,15 @@ class Admission:
     def _is_known(self, table: str, row: Row) -> bool:
         state = self._book.state
         if table == _ASSETS:
-            return row[0] in self._book.worths.holders
+            return self._book.rates.follows(row[0])
         if table == _BALANCES:
-            venue = state.venues.venues.get(row[0])
-            return venue is not None and (row[1] in venue.assets or row[1] in venue.gone_wall_ns)
+            return row in self._book.holdings.ledgers
         if table == _PRICES:
-            return row[1] in state.prices.marks.get(row[0], ())
+            return self._book.prices.known(row[0], row[1], fill=row[2] == _FILL)
         if table == _POSITIONS:
             return "|".join(row) in state.positions.positions
         if table == _OF_STRATEGIES:
-            ledger = state.positions.strategies.get(row[0])
-            return ledger is not None and row[1] in ledger.amounts
+            return row[1] in state.positions.realised.strategies.get(row[0], ())
         if table == _METRICS:
             return row[0] in self._metrics
         return row[0] in self._orders.reserved
@@ -183,7 +182,10 @@ _TABLES_OF: dict[type[ev.Event], tuple[str, ...]] = {
     ev.CashFlow: (_BALANCES, _ASSETS),
     ev.Transfer: (_BALANCES, _BALANCES, _ASSETS),
     ev.Price: (_PRICES,),
-    ev.Fill: (_PRICES, _POSITIONS, _POSITIONS, _OF_STRATEGIES, _ASSETS),
+    ev.Fill: (
+        *(_PRICES, _POSITIONS, _POSITIONS, _OF_STRATEGIES),
+        *(_BALANCES, _BALANCES, _BALANCES, _ASSETS, _ASSETS, _ASSETS),
+    ),
     ev.Position: (_POSITIONS,),
     ev.Positions: (_POSITIONS,),
     ev.Metric: (_METRICS,),
@@ -194,7 +196,7 @@ _TABLES_OF: dict[type[ev.Event], tuple[str, ...]] = {
 def _rows(event: ev.Event, book: Portfolio) -> Iterator[tuple[str, Row]]:
     """The rows that an event may need."""
     if isinstance(event, ev.Price):
-        yield _PRICES, (event.symbol, event.venue or "")
+        yield _PRICES, (event.symbol, event.venue or "", "")
     elif isinstance(event, (ev.Balance, ev.CashFlow)):
         yield _BALANCES, (event.venue, event.asset)
         yield _ASSETS, (event.asset,)
@@ -205,11 +207,13 @@ def _rows(event: ev.Event, book: Portfolio) -> Iterator[tuple[str, Row]]:
         yield _BALANCES, (event.to_venue, event.asset)
         yield _ASSETS, (event.asset,)
     elif isinstance(event, ev.Position):
-        yield _POSITIONS, (event.venue, event.symbol, "")
+        yield _POSITIONS, (event.venue, event.symbol, event.leg or "", "")
     elif isinstance(event, ev.Positions):
-        yield from ((_POSITIONS, (event.venue, one.symbol, "")) for one in event.positions)
+        yield from (
+            (_POSITIONS, (event.venue, one.symbol, one.leg or "", "")) for one in event.positions
+        )
     elif isinstance(event, ev.Fill):
-        yield from _rows_of_fill(event)
+        yield from _rows_of_fill(event, book.reference)
     elif isinstance(event, ev.Metric):
         yield _METRICS, (metric_key(event.name, metric_scopes(event)),)
     elif isinstance(event, ev.Check) and event.id is not None:
@@ -217,20 +221,22 @@ def _rows(event: ev.Event, book: Portfolio) -> Iterator[tuple[str, Row]]:
 
 
 def _rows_of_balances(event: ev.Balances, book: Portfolio) -> Iterator[tuple[str, Row]]:
-    held = book.state.venues.venues.get(event.venue)
-    known = held.assets if held is not None else {}
+    known = book.holdings.assets(event.venue)
     for asset, amount in event.assets.items():
         if asset not in known and (amount.free or amount.locked):
             yield _BALANCES, (event.venue, asset)
             yield _ASSETS, (asset,)
 
 
-def _rows_of_fill(event: ev.Fill) -> Iterator[tuple[str, Row]]:
-    yield _PRICES, (event.symbol, event.venue)
-    yield _POSITIONS, (event.venue, event.symbol, "")
+def _rows_of_fill(event: ev.Fill, reference: str) -> Iterator[tuple[str, Row]]:
+    what = instrument(event.symbol, reference)
+    leg = event.leg or ""
+    yield _PRICES, (event.symbol, event.venue, _FILL)
+    yield _POSITIONS, (event.venue, event.symbol, leg, "")
     if event.strategy:
-        yield _POSITIONS, (event.venue, event.symbol, event.strategy)
-        if event.fee_asset:
-            yield _OF_STRATEGIES, (event.strategy, event.fee_asset)
-    if event.fee_asset:
-        yield _ASSETS, (event.fee_asset,)
+        yield _POSITIONS, (event.venue, event.symbol, leg, event.strategy)
+        yield _OF_STRATEGIES, (event.strategy, event.fee_asset or what.settle)
+    moved = [what.base, what.quote] if what.kind == "spot" else [what.settle]
+    for asset in dict.fromkeys([*moved, event.fee_asset or what.settle]):
+        yield _BALANCES, (event.venue, asset)
+        yield _ASSETS, (asset,)

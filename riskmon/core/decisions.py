@@ -14,6 +14,7 @@ from msgspec import Struct, field
 StateName = Literal["closed", "half_open", "open", "frozen", "disabled"]
 HaltReason = Literal["breach", "unknown", "operator", "start", "stop", "storage"]
 Recovers = Literal["by itself", "by an operator"]
+NoticeAbout = Literal["unpriced", "peg", "flow", "transfer", "difference"]
 RecordKind = Literal["trip", "freeze", "operation", "refusal", "start", "stop", "reload"]
 CancelScope = Literal["all", "entries"]  # of the resting orders
 CancelState = Literal["pending", "sent", "delivered", "confirmed"]
@@ -121,7 +122,15 @@ class Withdraw(_Decision, tag="withdraw", frozen=True):
     incident: str
 
 
-Decision = Transition | Warned | UnknownLimit | Record | Sweep | Withdraw
+class Notice(_Decision, tag="notice", frozen=True):
+    """Something in the book that an operator should see: what is left out, lapsed or differs."""
+
+    about: NoticeAbout
+    text: str
+    at_ns: int
+
+
+Decision = Transition | Warned | UnknownLimit | Record | Sweep | Withdraw | Notice
 
 
 class Violation(Struct, frozen=True, kw_only=True):

@@ -37,7 +37,7 @@ from riskmon.core.reports import Handler, ReportedEvents
 from riskmon.core.scopes import ACCOUNT, venue_scope
 from riskmon.core.state import State, decode, encode
 from riskmon.core.timers import Timer, TimerHandler, Timers, handler_table
-from riskmon.core.topics import EQUITY, Subject, events_topic, heartbeat_topic
+from riskmon.core.topics import EQUITY, events_topic, heartbeat_topic
 from riskmon.core.view import View, view
 
 AT_ONCE = 16  # units of work that are not interrupted, at the least
@@ -182,8 +182,7 @@ class Engine:
             clock=clock,
         )
         state.measures = {}
-        self._book = Portfolio(state.portfolio, config.portfolio, self._timers.arm)
-        self._book.at(*clock.instant)
+        self._book = Portfolio(state.portfolio, config.portfolio, clock, self._timers.arm)
         self._orders = Reservations(state.orders, int(config.check_ttl * 1e9), self._timers.arm)
         self._commitments = Commitments(state.commitments, self._orders, self._book.exposures)
         kinds = [rule.measures for rule in self._board.rules.values() if rule.measures is not None]
@@ -204,7 +203,7 @@ class Engine:
         self._reports = ReportedEvents(state, config, self._board, self._facts)
         self._handlers |= self._reports.handlers
         self._timer_handlers = self._handlers_of_timers()
-        self._book.follow(self._losses())
+        self._book.follow(kind for kind, _ in self._losses())
         for venue in config.portfolio.venues:
             self._board.register(venue_scope(venue), first=False)
         self._book.dirty[EQUITY] = True
@@ -250,7 +249,8 @@ class Engine:
         rechecks = len(self._board.rechecks)
         if self._timers.next_ns <= self.state.now_ns:
             yield from self._fire_timers()
-        if len(self._board.rechecks) > rechecks:  # what time alone changed holds before the events
+        # What time alone changed holds before the events.
+        if len(self._board.rechecks) > rechecks or self._book.is_stale:
             yield from self._evaluate()
         run: list[ev.Latency] = []  # latencies in a row, which are applied together
         handlers, work, duplicates = self._handlers, 0, self.state.duplicates_total
@@ -264,8 +264,6 @@ class Engine:
             pieces = handlers[type(event)](event)
             if pieces is not None:
                 yield from pieces
-            if self._book.enters:
-                yield from self._book.refreshing_within()
             work += 1
             reports = self._reports  # those of a new configuration, if this event brought one
             if work + reports.registered >= AT_ONCE:
@@ -286,7 +284,7 @@ class Engine:
         instant, known_ns = Instant(max(now_ns, state.now_ns), wall_ns), state.now_ns
         self._clock.instant = instant
         state.now_ns, state.wall_ns = instant
-        self._book.at(*instant)
+        self._book.move_time()
         if len(events) < RESTART_MAX and ev.Start in map(type, events):
             state.started_ns = self._facts.started_ns = instant.now_ns  # before due timers
             self._board.pause_rows(known_ns)
@@ -311,10 +309,12 @@ class Engine:
     def _evaluate(self) -> Iterator[int]:
         """Evaluate the limits that depend on what changed, then those whose bound moved."""
         book, board = self._book, self._board
-        book.expand()
+        if book.is_stale:
+            yield from book.deriving()
+            self._reports.observe_closes()
+            for notice in book.notices.take():
+                self._emit(notice)
         if book.dirty:
-            if book.is_stale:
-                yield from book.refreshing()
             due = self._due()
             for begin in range(0, len(due), AT_ONCE):
                 if begin:
@@ -327,17 +327,12 @@ class Engine:
                 yield 1
 
     def _due(self) -> list[Breaker[StateLimit]]:
-        """The breakers that depend on what changed, each once; equity counts when it is settled."""
+        """The breakers that depend on what changed, each once."""
         book, watching = self._book, self._board.watching
         topics = list(book.dirty)
         book.dirty.clear()
         due: dict[Breaker[StateLimit], None] = {}
         for changed in topics:
-            if changed == EQUITY and not book.assess():
-                continue
-            of_venue = changed.subject is Subject.VENUE_EQUITY
-            if of_venue and not book.venues.is_settled(changed.name):
-                continue
             for breaker in watching.get(changed, ()):
                 due[breaker] = None
         return list(due)
@@ -383,10 +378,11 @@ class Engine:
             if kinds.get(limit.name) != limit.kind:
                 measures.pop(limit.name, None)
         state.measures = measures
+        book = self._book
         self._configure(config)
+        self._book.enter_difference(book)
         for incident in self._cancels.retarget():
             self._board.on_confirmed(incident)
-        self._book.refollow(self._losses())
         self._book.dirty.update(dict.fromkeys(self._board.watching, True))
         for key in [key for key in state.timers if key[0] == Timer.CHANGE]:
             self._timers.disarm(key)

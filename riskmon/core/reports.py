@@ -137,10 +137,9 @@ class ReportedEvents:
                 probe(breakers, sample)
             observe(breakers, sample, self._clock.instant.now_ns)
 
-    def _observe_closes(self) -> None:
-        positions = self._book.positions
-        closes, positions.closes = positions.closes, []
-        for close in closes:
+    def observe_closes(self) -> None:
+        """Deliver the closes of strategies that the book derived."""
+        for close in self._book.take_closes():
             self._observe(close, strategy_scope(close.strategy))
 
     # -- one type each ----------------------------------------------------------------------------
@@ -199,12 +198,12 @@ class ReportedEvents:
         if event.at is None or not self._is_late(event.at):
             self._observe(event, venue_scope(event.venue))
             self._observe(event, symbol)
-        if self._book.positions.closes:
-            self._observe_closes()
 
     def on_order(self, event: ev.Order) -> None:
         self._record(event.venue, "order", event.strategy)
         self.register(symbol_scope(event.symbol))
+        self._book.name(event.venue, event.symbol)
+        self._book.keep_fresh(event.venue)
         self._orders.on_order(event)
 
     def on_orders(self, event: ev.Orders) -> Iterator[int]:
@@ -212,7 +211,9 @@ class ReportedEvents:
         self._record(event.venue, "orders")
         for scope in scopes_of(event):
             self.register(scope)
+        self._book.keep_fresh(event.venue)
         for order in event.each():
+            self._book.name(order.venue, order.symbol)
             self._orders.on_order(order)
             yield 1
         count = len(event.orders) + len(event.unread)
@@ -226,42 +227,27 @@ class ReportedEvents:
     def on_positions(self, event: ev.Positions) -> Iterator[int]:
         """All contract positions of a venue: those that it does not name are closed."""
         self._record(event.venue, "positions")
-        reported = set(event.unread)
-        for position in event.each():
+        for position in event.positions:
             self.register(symbol_scope(position.symbol))
-            self._book.on_position(position)
-            reported.add(position.symbol)
-            yield 1
-        for symbol in self._book.positions.contracts(event.venue) - reported:
-            closed = ev.Position(venue=event.venue, symbol=symbol, quantity=0.0, at=event.at)
-            self._book.on_position(closed)
-            yield 1
+        yield from self._book.on_positions(event)
 
     def on_pnl(self, event: ev.Pnl) -> None:
         self.register(ACCOUNT if event.strategy is None else strategy_scope(event.strategy))
         if self._is_new(f"pnl|{event.id}"):
             self._book.on_pnl(event)
-            self._observe_closes()
 
-    def on_cash_flow(self, event: ev.CashFlow) -> Iterator[int]:
-        """A deposit or withdrawal: it enters at the unit value before it."""
-        yield from self._book.refreshing_within()
+    def on_cash_flow(self, event: ev.CashFlow) -> None:
+        """A deposit or withdrawal."""
         self._record(event.venue, "cash_flow")
         if self._is_new(f"cash_flow|{event.venue}|{event.id}"):
             self._book.on_cash_flow(event)
 
-    def on_transfer(self, event: ev.Transfer) -> Iterator[int]:
+    def on_transfer(self, event: ev.Transfer) -> None:
         """A transfer between two venues."""
-        yield from self._book.refreshing_within()
         for scope in scopes_of(event):
             self.register(scope)
         if self._is_new(f"transfer|{event.from_venue}|{event.to_venue}|{event.id}"):
-            legs = ((event.from_venue, -event.amount), (event.to_venue, event.amount - event.fee))
-            for venue, amount in legs:
-                asset, flow_id = event.asset, event.id
-                self._book.on_cash_flow(
-                    ev.CashFlow(venue=venue, asset=asset, amount=amount, id=flow_id, at=event.at)
-                )
+            self._book.on_transfer(event)
 
     def on_metric(self, event: ev.Metric) -> None:
         """Any number: it is kept for each scope that it names."""
@@ -299,6 +285,7 @@ class ReportedEvents:
             self.register(scope)
         if event.venue is not None:
             self._record(event.venue, "heartbeat")
+            self._book.keep_fresh(event.venue)
         if event.strategy is not None:
             if event.final:
                 self.state.last_heartbeat_ns.pop(event.strategy, None)

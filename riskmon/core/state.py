@@ -12,18 +12,23 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from riskmon.core.book.commitments import CommitmentsState
+from riskmon.core.book.earlier import EarlierPortfolio, convert
+from riskmon.core.book.money import decode_fixed, encode_fixed
 from riskmon.core.book.reservations import ReservationsState
 from riskmon.core.book.seen import Seen
 from riskmon.core.book.state import PortfolioState
 from riskmon.core.breakers.board import Measures
 from riskmon.core.breakers.cancels import Incident
 from riskmon.core.breakers.state import BoardState
+from riskmon.core.clock import Instant
 from riskmon.core.config import EngineConfig, dump, load
 from riskmon.core.limits.facts import EdgeReport
 from riskmon.core.limits.metrics import MetricReport
 from riskmon.core.scopes import venue_scope
 from riskmon.core.timers import StoredKey
 from riskmon.core.version import STATE_VERSION, refuse_newer
+
+BOOK_OF_FACTS = 3  # the first version that stores the facts of the book instead of sums
 
 
 class State(Struct, forbid_unknown_fields=True):
@@ -50,6 +55,12 @@ class State(Struct, forbid_unknown_fields=True):
     blocked: dict[str, int] = field(default_factory=dict)  # limit -> orders it refused
 
 
+class _Stored(Struct, kw_only=True):
+    version: int = 1  # release 0.1.0 wrote none
+    config: dict[str, Any]  # as `dump` gives it
+    state: msgspec.Raw
+
+
 class _Snapshot(Struct, kw_only=True):
     version: int = 1  # release 0.1.0 wrote none
     config: dict[str, Any]  # as `dump` gives it
@@ -60,7 +71,7 @@ def encode(config: EngineConfig, state: State, measures: Measures) -> bytes:
     """A snapshot: the state with what the limits measure, and the configuration in force."""
     state = replace(state, measures=measures)
     snapshot = _Snapshot(version=STATE_VERSION, config=dump(config), state=state)
-    return msgspec.msgpack.encode(snapshot)
+    return msgspec.msgpack.encode(snapshot, enc_hook=encode_fixed)
 
 
 def decode(data: bytes) -> tuple[EngineConfig, State]:
@@ -69,11 +80,32 @@ def decode(data: bytes) -> tuple[EngineConfig, State]:
     Raises msgspec.DecodeError for other bytes, NewerState for the snapshot of a later version.
     """
     refuse_newer(data)
-    snapshot = msgspec.msgpack.decode(data, type=_Snapshot)
-    state = snapshot.state
-    if snapshot.version == 1:
+    stored = msgspec.msgpack.decode(data, type=_Stored)
+    config = load(stored.config)
+    raw: bytes = stored.state
+    if stored.version < BOOK_OF_FACTS:
+        raw = _convert_portfolio(raw, config)
+    state = msgspec.msgpack.decode(raw, type=State, dec_hook=decode_fixed)
+    if stored.version == 1:
         _name_scopes(state)
-    return load(snapshot.config), state
+    return config, state
+
+
+def _convert_portfolio(raw: bytes, config: EngineConfig) -> bytes:
+    """Return a state with the portfolio that an earlier version stored, as it is stored now."""
+    members = msgspec.msgpack.decode(raw, type=dict[str, msgspec.Raw])
+    times = msgspec.msgpack.decode(raw, type=_Times)
+    portfolio = msgspec.msgpack.decode(members["portfolio"], type=EarlierPortfolio)
+    now = Instant(times.now_ns, times.wall_ns)
+    converted = convert(portfolio, config.portfolio.reference, now)
+    members["portfolio"] = msgspec.Raw(msgspec.msgpack.encode(converted, enc_hook=encode_fixed))
+    members.pop("commitments", None)
+    return msgspec.msgpack.encode(members)
+
+
+class _Times(Struct):
+    now_ns: int = 0
+    wall_ns: int = 0
 
 
 def _name_scopes(state: State) -> None:

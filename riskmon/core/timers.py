@@ -32,7 +32,7 @@ class Timer(StrEnum):
     PRICE = "price"  # an asset's price is old
     MARK = "mark"  # a symbol's mark is old
     SETTLE = "settle"  # a venue paused
-    AWAITED = "awaited"  # a balance that a fill must change did not come
+    FLOW = "flow"  # a flow or a transfer lapses
     STALE = "stale"  # a venue's balances are old
     UNPRICED = "unpriced"  # the grace of an asset without a price ends
     KNOWN = "complete"  # the grace of the first equity ends

@@ -16,6 +16,7 @@ class Subject(StrEnum):
     EXPOSURE = "exposure"  # of all symbols
     VENUE_EQUITY = "venue_equity"
     SYMBOL = "symbol"  # its position
+    ASSET = "asset"  # its delta
     STRATEGY = "strategy"  # its P&L
     EDGE = "edge"  # the last edge of a strategy, or with an empty name of the account
     EVENTS = "events"  # the events of a venue
@@ -47,6 +48,12 @@ def venue_equity_topic(venue: str) -> Topic:
 def symbol_topic(symbol: str) -> Topic:
     """The position in a symbol."""
     return Topic(Subject.SYMBOL, symbol)
+
+
+@lru_cache(maxsize=NAMES)
+def asset_topic(asset: str) -> Topic:
+    """The delta of an asset."""
+    return Topic(Subject.ASSET, asset)
 
 
 @lru_cache(maxsize=NAMES)

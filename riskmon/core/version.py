@@ -14,7 +14,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-STATE_VERSION = 2  # 1: release 0.1.0
+STATE_VERSION = 3  # 1: release 0.1.0, 2: 0.2.0.dev1
 
 
 class NewerState(ValueError):

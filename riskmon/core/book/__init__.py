@@ -1,25 +1,29 @@
 """The book: what the account holds, and the equity, exposure and P&L that follow from it.
 
-Each module derives its values from those of the modules listed above it, and imports only them:
+Events change facts; one pass (:meth:`riskmon.core.book.portfolio.Portfolio.deriving`) derives the
+rest, in a fixed order and only for what changed. Each module uses those listed above it:
 
-* ``config``: how balances and positions are valued;
-* ``money``, ``instruments``, ``calendar``, ``seen``: compensated sums, what a symbol denotes, local
-  time and trading days, and the ids of events that were applied;
-* ``prices``: the price of each asset and the mark of each symbol, as reported;
-* ``ledger``: amounts of many assets with their running value;
-* ``worths``: the value of one unit of each asset, and the ledgers that are kept at these values;
-* ``exposure``: net quantity and notional of each symbol over all venues;
-* ``positions``: positions at average cost, realised and unrealised P&L;
-* ``venues``: balances by venue, and whether a venue's report is complete (settled);
-* ``tracks``: P&L of a day, a week or the last hours;
-* ``state``: what a snapshot stores of all of the above;
-* ``curves``: the P&L of the account, of a venue and of a strategy in each period;
-* ``portfolio``: equity, units and drawdown, and the entry point for events;
-* ``reservations``, ``commitments``: permitted orders that are not filled yet, and how much larger
-  they may make each exposure.
+* ``config``, ``money``, ``instruments``, ``calendar``, ``seen``, ``effects``: how holdings are
+  valued, exact sums, what a symbol denotes, trading days, the ids of events that were applied, and
+  what moves a holding;
+* ``prices``, ``rates``: reported prices and the mark of each symbol; the price of each asset;
+* ``ledger``: for one asset at one venue, which known effects its reports contain;
+* ``holdings``: the ledgers of all venues, and when a venue's reports are settled;
+* ``position``, ``contained``, ``shares``, ``realised``, ``positions``, ``marking``: positions at
+  average cost with what venues report of them, realised P&L, and what positions are worth;
+* ``changes``, ``flows``: what no effect explains of a balance, and the deposits, withdrawals and
+  transfers that do;
+* ``history``, ``periods``: equity by minute, from which peak, baselines and best points follow, and
+  the periods that P&L is measured over;
+* ``equity``, ``values``, ``valuation``: capital and units, and the value of each venue;
+* ``account``: equity in each pass, after what entered as a flow;
+* ``exposure``, ``exposing``: the exposure of symbols, assets and venues;
+* ``portfolio``: the entry points for events, the pass, and what limits may read;
+* ``pending``, ``reservations``, ``commitments``: orders that are permitted or rest, and how much
+  larger they may make each exposure;
+* ``state``, ``earlier``: what a snapshot stores, and what earlier versions stored.
 
-After the events of an instant :meth:`Portfolio.refreshing` derives the worths of assets whose
-price changed, then the P&L and the exposure of symbols that were traded or whose mark changed, and
-:meth:`Portfolio.assess` derives equity, if every venue is settled. A value that cannot be
-determined is an :class:`riskmon.core.unknown.Unknown`.
+Times are engine ns. A value that cannot be determined is an
+:class:`riskmon.core.unknown.Unknown`. Totals are sums of integers, so that they do not depend on
+the order of events, and are derived again from the facts when a snapshot is restored.
 """

@@ -11,6 +11,12 @@ from annotated_types import Ge
 
 from riskmon.core.constraints import TABLE, Constraint, Name, Positive, Seconds, TimeOfDay
 
+# The dollar and the coins that are worth one.
+DOLLARS = frozenset(
+    {"USD", "USDT", "USDC", "USDD", "USDE", "USDP", "USDS", "BUSD", "DAI", "FDUSD", "GUSD"}
+    | {"PYUSD", "TUSD", "USD1", "RLUSD"}
+)
+
 
 def _zone_fault(name: str) -> str | None:
     try:
@@ -47,7 +53,17 @@ class PortfolioConfig:
     timezone: Annotated[str, Constraint(_zone_fault)] = "UTC"  # an IANA name
     ignore: tuple[Name, ...] = ()  # assets left out of equity
     pegs: dict[Name, Positive] = field(default_factory=dict)  # asset: its price
-    dust: Annotated[float, Ge(0)] = 1.0  # a holding worth less keeps its last price
+    peg_tolerance: Annotated[float, Ge(0)] = 0.02  # a price further away counts instead of the peg
+    # a holding worth less is no open position; default: 1.0 for a dollar, else 0.01 % of equity
+    dust: Annotated[float, Ge(0)] | None = None
+    flow_wait: Seconds = 3_600.0  # seconds that a flow waits for the balance that contains it
+    transit: Seconds = 86_400.0  # seconds that a transfer may be under way
     max_age: MaxAge = field(default_factory=MaxAge)
     unknown_grace: Seconds = 30.0  # seconds that a written limit may be unknown
     unrealised_included: tuple[Name, ...] = ()  # venues whose balance holds unrealised P&L
+
+    def dust_of(self, equity: float) -> float:
+        """The value below which a holding is dust."""
+        if self.dust is not None:
+            return self.dust
+        return 1.0 if self.reference in DOLLARS else equity * 1e-4

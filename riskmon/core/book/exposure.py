@@ -1,91 +1,130 @@
-"""Net quantity and notional of each symbol over all venues, and their sums."""
+"""Exposure by symbol, by asset and by venue, and the sums over all symbols. Nothing here is stored.
+
+The book sets what changed. A sum is kept as one exact part for each symbol
+(:class:`riskmon.core.book.money.Total`), so that it does not depend on the order of the changes.
+"""
 
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 
-from msgspec import Struct, field
+from msgspec import Struct
 
-from riskmon.core.book.money import Sum
+from riskmon.core.book.money import Total
 from riskmon.core.unknown import Unknown
 
 
-class Exposure(Struct):
-    """A symbol over all venues: net quantity, net signed notional (reference)."""
+class Exposure(Struct, frozen=True):
+    """Of a symbol over all venues, or of an asset over all symbols and venues.
+
+    ``quantity``: net, in base units or contracts; of an asset in its units (its delta).
+    ``notional``: net and signed, in the reference.
+    """
 
     quantity: float = 0.0
     notional: float = 0.0
-    unpriced: int = 0  # positions whose notional is unknown
+    unpriced: int = 0  # parts whose notional is unknown
 
 
-class ExposuresState(Struct):
-    """Every symbol's exposure, and what is derived from all of them."""
-
-    symbols: dict[str, Exposure] = field(default_factory=dict)
-    gross_quantity: Sum = field(default_factory=Sum)
-    gross_notional: Sum = field(default_factory=Sum)
-    open: dict[str, bool] = field(default_factory=dict)  # symbols with a position above dust
-    unpriced: dict[str, bool] = field(default_factory=dict)  # whose notional is unknown
+NONE = Exposure()
 
 
 class Exposures:
-    """The exposure of each symbol, and their sums."""
+    """The exposure of each symbol, asset and venue, and their sums."""
 
-    def __init__(self, state: ExposuresState, dust: float) -> None:
-        self.state = state
+    def __init__(self, dust: float) -> None:
         self.dust = dust
-        self.touched: dict[str, bool] = {}  # symbols that changed; `Commitments` empties it
-        # A heap of (-notional, symbol) with outdated entries, so that a price costs no search.
-        self._ranking = self._ranked()
+        self.symbols: dict[str, Exposure] = {}
+        self.assets: dict[str, Exposure] = {}
+        self.open: dict[str, None] = {}  # symbols with a position above dust
+        self.changed: dict[str, None] = {}  # symbols; `Commitments.refresh` empties it
+        self._quantity: Total[str] = Total()  # the sum of |net quantity| over all symbols
+        self._notional: Total[str] = Total()  # … and of |net notional|
+        self._unpriced: dict[str, None] = {}  # symbols whose notional is unknown
+        self._venues: dict[str, float | Unknown] = {}  # gross notional
+        # A heap of (-|notional|, symbol) with outdated entries, so that a price costs no search.
+        self._ranking: list[tuple[float, str]] = []
         self._largest: float | None = None  # as last computed, until a notional changes
 
-    def update(self, symbol: str, now: Exposure) -> None:
-        """Set a symbol's exposure and update the sums."""
-        state = self.state
-        before = state.symbols.get(symbol, _NONE)
-        state.symbols[symbol] = now
-        self.touched[symbol] = True
-        if now.quantity != before.quantity:
-            state.gross_quantity.add(abs(now.quantity) - abs(before.quantity))
-        notional = abs(now.notional)
-        if now.notional != before.notional or before is _NONE:
-            state.gross_notional.add(notional - abs(before.notional))
+    # -- what the book sets -----------------------------------------------------------------------
+
+    def set_dust(self, dust: float) -> None:
+        """Set what a position must be worth to be open."""
+        if dust != self.dust:
+            self.dust = dust
+            for symbol, one in self.symbols.items():
+                self._set_open(symbol, one)
+
+    def set_symbol(self, symbol: str, now: Exposure) -> None:
+        """Set the exposure of a symbol, net over all venues."""
+        before = self.symbols.get(symbol)
+        self.symbols[symbol] = now
+        self.changed[symbol] = None
+        if before is None or now.quantity != before.quantity:
+            self._quantity.set(symbol, abs(now.quantity))
+        if before is None or now.notional != before.notional:
+            notional = abs(now.notional)
+            self._notional.set(symbol, notional)
             self._largest = None
             heappush(self._ranking, (-notional, symbol))
-            if len(self._ranking) > 2 * len(state.symbols) + 64:
-                self._ranking = self._ranked()
-        _set_member(state.unpriced, symbol, now.unpriced > 0)
-        held = now.quantity != 0 or notional > 0
-        _set_member(state.open, symbol, held and (notional >= self.dust or now.unpriced > 0))
+            if len(self._ranking) > 2 * len(self.symbols) + 64:
+                self._rank()
+        _set_member(self._unpriced, symbol, now.unpriced > 0)
+        self._set_open(symbol, now)
 
-    def _ranked(self) -> list[tuple[float, str]]:
-        ranking = [(-abs(one.notional), symbol) for symbol, one in self.state.symbols.items()]
-        heapify(ranking)
-        return ranking
+    def set_asset(self, asset: str, now: Exposure) -> None:
+        """Set the exposure (delta) of an asset: holdings, spot positions and contracts."""
+        self.assets[asset] = now
+
+    def set_venue(self, venue: str, gross: float, unpriced: int) -> None:
+        """Set the gross notional at a venue: the sum of |net notional| there over all symbols."""
+        self._venues[venue] = _no_mark(f"a position at {venue}") if unpriced else gross
+
+    def _set_open(self, symbol: str, now: Exposure) -> None:
+        held = now.quantity != 0 or now.notional != 0
+        open_ = held and (abs(now.notional) >= self.dust or now.unpriced > 0)
+        _set_member(self.open, symbol, open_)
+
+    def _rank(self) -> None:
+        self._ranking = [(-abs(one.notional), symbol) for symbol, one in self.symbols.items()]
+        heapify(self._ranking)
+
+    # -- queries ----------------------------------------------------------------------------------
 
     def of(self, symbol: str) -> Exposure:
-        """Return the exposure of a symbol; callers do not change it."""
-        return self.state.symbols.get(symbol, _NONE)
+        """Return the exposure of a symbol."""
+        return self.symbols.get(symbol, NONE)
+
+    def of_asset(self, asset: str) -> Exposure:
+        """Return the exposure of an asset."""
+        return self.assets.get(asset, NONE)
 
     def net_notional(self, symbol: str) -> float | Unknown:
         """Return |net notional| of a symbol."""
-        if symbol in self.state.unpriced:
-            return _no_mark(symbol)
-        return abs(self.of(symbol).notional)
+        return _no_mark(symbol) if symbol in self._unpriced else abs(self.of(symbol).notional)
+
+    def net_notional_of_asset(self, asset: str) -> float | Unknown:
+        """Return |net notional| of an asset."""
+        one = self.of_asset(asset)
+        return _no_mark(asset) if one.unpriced else abs(one.notional)
 
     def gross_quantity(self) -> float:
         """Return the sum of |net quantity| over all symbols."""
-        return max(0.0, self.state.gross_quantity.value)
+        return self._quantity.value
 
     def gross_notional(self) -> float | Unknown:
         """Return the sum of |net notional| over all symbols."""
-        for symbol in self.state.unpriced:
+        for symbol in self._unpriced:
             return _no_mark(symbol)
-        return max(0.0, self.state.gross_notional.value)
+        return self._notional.value
+
+    def gross_notional_at(self, venue: str) -> float | Unknown:
+        """Return the sum of |net notional| at a venue over all symbols."""
+        return self._venues.get(venue, 0.0)
 
     def largest_notional(self) -> float | Unknown:
         """Return the largest |net notional| of a symbol."""
-        for symbol in self.state.unpriced:
+        for symbol in self._unpriced:
             return _no_mark(symbol)
         if self._largest is None:
             ranking = self._ranking
@@ -95,15 +134,12 @@ class Exposures:
         return self._largest
 
 
-_NONE = Exposure()
-
-
-def _set_member(names: dict[str, bool], name: str, member: bool) -> None:
+def _set_member(names: dict[str, None], name: str, member: bool) -> None:
     if member:
-        names[name] = True
+        names[name] = None
     elif name in names:
         del names[name]
 
 
-def _no_mark(symbol: str) -> Unknown:
-    return Unknown(f"{symbol} has no mark: report its price")
+def _no_mark(what: str) -> Unknown:
+    return Unknown(f"{what} has no mark: report its price")

@@ -1,64 +1,390 @@
-"""Amounts of many assets with their running value in the reference currency."""
+"""The reports of one asset at one venue, and the effects that they contain.
+
+A venue's balance says what the asset's amount was at a time; fills, fees and realised P&L say what
+changed it. Live holdings are the last report plus the effects that it does not contain. Which those
+are cannot be read from the times alone, because clocks differ and messages overtake each other:
+
+* a report contains an effect that is earlier by more than the window (5 s; 1 s where both have an
+  ``at``), and none that is later by more;
+* of those between, in order, it contains the first *k* with which the report before it, projected,
+  comes nearest to it. A projection that agrees within 1e-9, alone or together with a flow that
+  nothing explained yet, is *exact*.
+* Where no *k* is exact, an effect between is contained as a report of another asset of the venue,
+  at most 1 s away, that is exact says (:class:`riskmon.core.book.holdings.Holdings` passes its
+  verdicts).
+
+The first report of an asset contains the effects that are not later than it. What no effect
+explains of the difference between two reports is P&L, or a flow.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from math import fsum
+from typing import NamedTuple
+
 from msgspec import Struct, field
 
-from riskmon.core.book.money import Sum
+from riskmon.core.book.effects import Amount, Stamp
+from riskmon.core.book.money import SCALE
+
+WINDOW_NS = 5 * 10**9
+DATED_WINDOW_NS = 10**9
+NEARBY_NS = 10**9  # between reports of two assets that speak of the same fills
+TOLERANCE = 1e-9
+KEPT_NS = 120 * 10**9  # a fill that is told late is placed among the reports of so long
+KEPT_REPORTS = 64  # … and so many, besides those of the last seconds and the unsettled
+RECENT_NS = 12 * 10**9
+FOLDED_AT_ONCE = 64  # effects
 
 
-class Ledger(Struct):
-    """Amounts by asset and their total value.
+class Report(Struct, array_like=True, gc=False):
+    """The amount at a time, and how many of the ledger's effects it contains."""
 
-    ``missing`` names the assets with an amount and no price; the value leaves them out. An amount
-    below dust does not make the total unknown: it is ``kept`` at its last known price.
-    """
+    amount: float
+    at_ns: int
+    dated: bool
+    contains: int = 0
+    exact: bool = True
 
-    amounts: dict[str, Sum] = field(default_factory=dict)
-    value: Sum = field(default_factory=Sum)
-    missing: dict[str, bool] = field(default_factory=dict)
-    kept: dict[str, float] = field(default_factory=dict)  # asset -> the price that it is valued at
 
-    def add(self, asset: str, amount: float, worth: float | None) -> None:
-        """Add ``amount`` of an asset; a unit is worth ``worth`` (None: it has no price)."""
-        held = self.amounts.get(asset)
-        if held is None:
-            held = self.amounts[asset] = Sum()
-        held.add(amount)
-        if worth is None:
-            worth = self.kept.get(asset)
-        if worth is not None:
-            self.value.add(amount * worth)
-        elif held.value:
-            self.missing[asset] = True
+class Known(Struct, array_like=True, gc=False):
+    """A known effect. ``cause`` numbers the event: the legs of a fill have one number."""
+
+    amount: float
+    at_ns: int
+    dated: bool
+    cause: int
+
+
+class Verdict(NamedTuple):
+    """An exact report of another asset: it contains the causes at places below ``contains``."""
+
+    at_ns: int
+    contains: int
+    places: Mapping[int, int]
+
+
+class LedgerState(Struct):
+    """The facts of a ledger. ``settled`` is the index of the report that equity uses; -1: none."""
+
+    free: float = 0.0
+    locked: float = 0.0
+    reports: list[Report] = field(default_factory=list)  # oldest first
+    effects: list[Known] = field(default_factory=list)  # by time
+    settled: int = -1
+    before: float = 0.0  # the sum of older effects, before the first report
+
+
+class Ledger:
+    """One asset at one venue. Amounts are in units of the asset, times in engine ns."""
+
+    __slots__ = ("_live", "_settled", "_stale", "state")
+
+    def __init__(self, state: LedgerState) -> None:
+        self.state = state
+        self._live = self._settled = 0  # sums of the effects on top, of scale SCALE
+        self._stale = 0  # index of the first report to resolve again
+        self._add_up()
+        self._stale = len(state.reports)
+
+    # -- queries ----------------------------------------------------------------------------------
+
+    @property
+    def live(self) -> float:
+        """The amount: the last report, and what it does not contain."""
+        reports = self.state.reports
+        base = reports[-1].amount if reports else self.state.before
+        return (int(base * SCALE) + self._live) / SCALE
+
+    @property
+    def settled(self) -> float:
+        """The amount that equity uses: the last settled report, and what it does not contain."""
+        state = self.state
+        base = state.reports[state.settled].amount if state.settled >= 0 else state.before
+        return (int(base * SCALE) + self._settled) / SCALE
+
+    @property
+    def unexplained(self) -> float:
+        """By how much the unsettled reports moved the amount beyond all known effects."""
+        live = self.live
+        change = live - self.settled
+        return 0.0 if abs(change) <= TOLERANCE * max(abs(live), 1e-12) else change
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether :meth:`resolve` may change anything."""
+        return self._stale < len(self.state.reports)
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether reports came since the settled one."""
+        return self.state.settled < len(self.state.reports) - 1
+
+    # -- facts ------------------------------------------------------------------------------------
+
+    def add(self, effect: Known) -> None:
+        """Add an effect; :meth:`resolve` then decides which reports contain it."""
+        state = self.state
+        effects, reports = state.effects, state.reports
+        if not effects or effects[-1].at_ns <= effect.at_ns:
+            place = len(effects)
+            effects.append(effect)
         else:
-            self.missing.pop(asset, None)
+            place = bisect_right(effects, effect.at_ns, key=_at_ns)
+            effects.insert(place, effect)
+            for report in reports:
+                report.contains += report.contains > place
+        if not reports:
+            self._live += int(effect.amount * SCALE)
+            self._settled = self._live
+            self._fold(effect.at_ns)
+            return
+        if effect.at_ns <= reports[0].at_ns or place < reports[0].contains:
+            del effects[place]  # the oldest report contains it
+            for report in reports:
+                report.contains -= report.contains > place
+            return
+        first = next(
+            (
+                number
+                for number in range(len(reports) - 1, -1, -1)
+                if effect.at_ns - reports[number].at_ns > _window(reports[number], effect)
+            ),
+            -1,
+        )
+        if first + 1 < len(reports):
+            last, affected = reports[-1], reports[max(first + 1, 1) :]
+            is_between = last.at_ns - effect.at_ns <= _window(last, effect)
+            # An exact report stays so: the first *k* counts, and this effect comes after it.
+            if place + 1 < len(effects) or not is_between or not all(r.exact for r in affected):
+                self._stale = min(self._stale, max(first + 1, 1))
+        scaled = int(effect.amount * SCALE)
+        self._live += scaled
+        self._settled += scaled
+        self._fold(effect.at_ns)
 
-    def revalue(self, asset: str, before: float | None, after: float | None) -> None:
-        """Change the worth of an asset from ``before`` to ``after`` (None: it has no price)."""
-        held = self.amounts.get(asset)
-        amount = held.value if held is not None else 0.0
-        before = self.kept.pop(asset, before)
-        self.value.add(amount * ((after or 0.0) - (before or 0.0)))
-        if after is None and amount:
-            self.missing[asset] = True
+    def report(self, amount: Amount, stamp: Stamp) -> bool:
+        """Add a report; return whether it is new: one older than the last is dropped."""
+        state, at_ns = self.state, stamp.at_ns
+        reports = state.reports
+        if reports and at_ns < reports[-1].at_ns:
+            return False
+        state.free, state.locked = amount
+        total = amount.free + amount.locked
+        if not reports:
+            contains = bisect_right(state.effects, at_ns, key=_at_ns)
+            reports.append(Report(total, at_ns, stamp.dated, contains))
+            self._add_up()
+            self._stale = len(reports)
+            return True
+        self._merge(at_ns)
+        self._stale = min(self._stale, len(reports))
+        reports.append(Report(total, at_ns, stamp.dated, reports[-1].contains))
+        self._trim(at_ns)
+        return True
+
+    def settle(self) -> float:
+        """Make the last report the settled one; return what no effect explains of the change."""
+        change = self.unexplained
+        self.state.settled = len(self.state.reports) - 1
+        self._add_up()
+        return change
+
+    # -- containment ------------------------------------------------------------------------------
+
+    def resolve(self, flows: Sequence[float], others: Sequence[Verdict] = ()) -> None:
+        """Decide anew what the reports contain, from the first that may have changed.
+
+        ``flows`` are amounts that a report may hold besides; ``others`` are the exact reports of
+        the venue's other assets.
+        """
+        reports, number = self.state.reports, max(self._stale, 1)
+        while number < len(reports):
+            self._resolve(number, flows, others)
+            number += 1
+        self._stale = len(reports)
+        self._add_up()
+
+    def resolve_by(self, flows: Sequence[float], others: Sequence[Verdict]) -> bool:
+        """Decide the reports that are not exact by those of other assets; whether any changed."""
+        reports = self.state.reports
+        before = [report.contains for report in reports]
+        self._stale = next(n for n, report in enumerate(reports) if not report.exact)
+        self.resolve(flows, others)
+        return before != [report.contains for report in reports]
+
+    def reconsider(self) -> bool:
+        """Mark the reports that are not exact as undecided; return whether there are any."""
+        inexact = [n for n, report in enumerate(self.state.reports) if not report.exact]
+        self._stale = min([self._stale, *inexact])
+        return bool(inexact)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every report agrees with what is known."""
+        return all(report.exact for report in self.state.reports)
+
+    def verdicts(self) -> Iterator[Verdict]:
+        """Yield what the exact reports contain, by the numbers of causes."""
+        places = {one.cause: place for place, one in enumerate(self.state.effects)}
+        for report in self.state.reports[1:] if places else ():
+            if report.exact:
+                yield Verdict(report.at_ns, report.contains, places)
+
+    def _range(self, number: int) -> tuple[int, int]:
+        """The effects that report ``number`` may contain or not: from, to."""
+        report, before = self.state.reports[number], self.state.reports[number - 1]
+        effects = self.state.effects
+        low = before.contains
+        high = bisect_right(effects, report.at_ns + WINDOW_NS, low, key=_at_ns)
+        low = bisect_right(effects, report.at_ns - WINDOW_NS - 1, low, key=_at_ns)
+        if report.dated:
+            while low < high and effects[low].dated and _is_before(effects[low], report):
+                low += 1
+            while high > low and effects[high - 1].dated and _is_after(effects[high - 1], report):
+                high -= 1
+        return low, high
+
+    def _resolve(self, number: int, flows: Sequence[float], others: Sequence[Verdict]) -> None:
+        report, before = self.state.reports[number], self.state.reports[number - 1]
+        effects = self.state.effects
+        low, high = self._range(number)
+        left = report.amount - before.amount
+        for place in range(before.contains, low):
+            left -= effects[place].amount
+        largest = max(abs(report.amount), abs(before.amount))
+        amounts = [effects[place].amount for place in range(low, high)]
+        exact = _first_exact(left, amounts, largest, (0.0,))
+        if exact is None and flows:
+            exact = _first_exact(left, amounts, largest, flows)
+        report.exact = exact is not None
+        if exact is None:
+            near = [one for one in others if abs(one.at_ns - report.at_ns) <= NEARBY_NS]
+            begin, end = _decided([effects[n].cause for n in range(low, high)], near)
+            for amount in amounts[:begin]:
+                left -= amount
+            exact = begin + _nearest(left, amounts[begin:end])
+        report.contains = low + exact
+
+    # -- housekeeping -----------------------------------------------------------------------------
+
+    def _add_up(self) -> None:
+        state = self.state
+        live = state.reports[-1].contains if state.reports else 0
+        settled = state.reports[state.settled].contains if state.settled >= 0 else 0
+        self._live = sum([int(one.amount * SCALE) for one in state.effects[live:]])
+        self._settled = sum([int(one.amount * SCALE) for one in state.effects[settled:]])
+
+    def _trim(self, now_ns: int) -> None:
+        """Drop reports, and the effects that the oldest one left contains."""
+        state = self.state
+        reports, spare = state.reports, 0
+        most = len(reports) - 2 if state.settled < 0 else min(len(reports) - 2, state.settled)
+        while spare < most and (
+            now_ns - reports[spare + 1].at_ns > KEPT_NS
+            or (
+                len(reports) - spare > KEPT_REPORTS
+                and now_ns - reports[spare + 1].at_ns > RECENT_NS
+            )
+        ):
+            spare += 1
+        if spare:
+            self._cut(spare, reports[spare].contains)
+
+    def _cut(self, reports: int, effects: int) -> None:
+        state = self.state
+        del state.reports[:reports], state.effects[:effects]
+        for report in state.reports:
+            report.contains -= effects
+        state.settled = max(-1, state.settled - reports)
+        self._stale = max(0, self._stale - reports)
+
+    def _merge(self, at_ns: int) -> None:
+        """Drop a report that the next one, of ``at_ns``, replaces or makes superfluous."""
+        state = self.state
+        reports, last = state.reports, len(state.reports) - 1
+        if last >= 1 and reports[last].at_ns == at_ns and state.settled < last:
+            del reports[last]
+            self._stale = min(self._stale, last)
+        elif last >= 2 and not self.is_stale and _same(reports[last - 2 :]):
+            del reports[last - 1]  # of reports that say the same, the first and the last are kept
+            state.settled -= state.settled >= last - 1
+            self._stale = last
+
+    def _fold(self, now_ns: int) -> None:
+        """Add up the effects that are too old for a late report or fill to be placed among them."""
+        state = self.state
+        reports, effects = state.reports, state.effects
+        first = reports[-1].contains if reports else 0
+        if self.is_unsettled or len(effects) < first + FOLDED_AT_ONCE:
+            return
+        old = bisect_right(effects, now_ns - KEPT_NS, first, key=_at_ns)
+        # A part of all at once: those that are left are added up again.
+        if old < first + max(FOLDED_AT_ONCE, len(effects) // 4):
+            return
+        total = fsum([one.amount for one in effects[first:old]])
+        if reports:
+            self._cut(len(reports) - 1, first)
+            reports[0].amount += total
         else:
-            self.missing.pop(asset, None)
+            state.before += total
+        del effects[: old - first]
+        self._add_up()
 
-    def keep_dust(self, asset: str, last: float | None, dust: float) -> None:
-        """Value an asset without a price at its ``last`` one if that is less than ``dust``."""
-        amount, counted = self.amount(asset), self.kept.get(asset)
-        is_dust = last is not None and abs(amount) * last < dust
-        if is_dust and counted is None and last is not None:
-            self.kept[asset] = last
-            self.value.add(amount * last)
-            self.missing.pop(asset, None)
-        elif counted is not None and not is_dust:
-            del self.kept[asset]
-            self.value.add(-amount * counted)
-            self.missing[asset] = True
 
-    def amount(self, asset: str) -> float:
-        """Return the amount of ``asset``."""
-        held = self.amounts.get(asset)
-        return held.value if held is not None else 0.0
+def _same(reports: Sequence[Report]) -> bool:
+    return len({(one.amount, one.contains) for one in reports}) == 1
+
+
+def _at_ns(one: Known) -> int:
+    return one.at_ns
+
+
+def _window(report: Report, effect: Known) -> int:
+    return DATED_WINDOW_NS if report.dated and effect.dated else WINDOW_NS
+
+
+def _is_before(effect: Known, report: Report) -> bool:
+    return report.at_ns - effect.at_ns > DATED_WINDOW_NS
+
+
+def _is_after(effect: Known, report: Report) -> bool:
+    return effect.at_ns - report.at_ns > DATED_WINDOW_NS
+
+
+def _first_exact(
+    left: float, amounts: Sequence[float], largest: float, others: Collection[float]
+) -> int | None:
+    """The smallest *k* whose projection leaves nothing, or one of ``others``; None without one."""
+    for count in range(len(amounts) + 1):
+        if count:
+            left -= amounts[count - 1]
+        for other in others:
+            if abs(left - other) <= TOLERANCE * max(largest, abs(other)):
+                return count
+    return None
+
+
+def _nearest(left: float, amounts: Sequence[float]) -> int:
+    """The smallest *k* whose projection leaves the least."""
+    best, least = 0, abs(left)
+    for count, amount in enumerate(amounts, 1):
+        left -= amount
+        if abs(left) < least * (1 - TOLERANCE):
+            best, least = count, abs(left)
+    return best
+
+
+def _decided(causes: Sequence[int], others: Sequence[Verdict]) -> tuple[int, int]:
+    """Between which *k* other assets' reports leave the choice."""
+    begin, end = 0, len(causes)
+    for count, cause in enumerate(causes, 1):
+        for contains, places in [(one.contains, one.places) for one in others]:
+            place = places.get(cause)
+            if place is not None and place < contains:
+                begin, end = count, len(causes)
+            elif place is not None:
+                end = min(end, max(begin, count - 1))
+    return begin, end

@@ -1,183 +1,501 @@
-"""Equity, units and drawdown of the account, derived from the parts of the book.
+"""The account's book: events change facts, one pass derives the rest.
 
-All money is in the reference currency unless a name says otherwise. Formulas and units:
-
-* equity = sum over assets of (free + locked) x price + unrealised P&L of contract positions (left
-  out for a venue whose balance holds it already); before any balance was reported, initial capital
-  + realised + unrealised P&L + cash flows;
-* unit value = equity / units. Units begin as the initial capital, so the first unit value is 1,
-  and a flow of value f adds f / (unit value before it): deposits and withdrawals move no ratio;
-* portfolio loss = 1 - unit value; drawdown = 1 - unit value / its peak;
-* notional of a symbol = |sum over venues of quantity x contract size x mark| (inverse contracts:
-  quantity x contract size, which is an amount of the quote currency).
-
-Limits evaluate *settled* equity only: a buy moves two balances, and between the two reports the
-balances add up to less than the account has. Sums are compensated (:mod:`riskmon.core.book.money`),
-and every event changes only what depends on it: the value of each ledger is kept, not computed
-again. What depends on prices and fills is derived once for an instant:
-:meth:`Portfolio.refreshing`.
+:meth:`Portfolio.deriving` is the pass. In a fixed order, and each only for what changed since the
+last one: prices give rates, rates and fills positions, reports and known effects the settled
+holdings, these equity and units, equity its history, and positions and holdings the exposure. No
+part calls back into another; what one stage changed is the input of the next.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Literal, NamedTuple
 
 from riskmon.core import events as ev
+from riskmon.core.book.account import Account, Arm, Changed, ratio_lost
 from riskmon.core.book.config import PortfolioConfig
-from riskmon.core.book.curves import Curves
+from riskmon.core.book.effects import Amount, Stamp
+from riskmon.core.book.exposing import Exposing
+from riskmon.core.book.exposure import Exposures
+from riskmon.core.book.flows import Flow, Transfer
+from riskmon.core.book.holdings import Holdings, Settled
 from riskmon.core.book.instruments import instrument
-from riskmon.core.book.positions import Positions, no_mark
+from riskmon.core.book.marking import Marking
+from riskmon.core.book.notices import Notices
+from riskmon.core.book.position import Key, Leg
+from riskmon.core.book.positions import Outcome, Positions, Row
 from riskmon.core.book.prices import Prices
+from riskmon.core.book.rates import Rates
+from riskmon.core.book.realised import Close
 from riskmon.core.book.state import PortfolioState
-from riskmon.core.book.tracks import Best, Point, Tracks
-from riskmon.core.book.venues import Venue, Venues
-from riskmon.core.book.worths import EARLY_MAX, Arm, Worths
-from riskmon.core.timers import Timer, TimerHandler, TimerKey
-from riskmon.core.topics import EQUITY, Topic
+from riskmon.core.clock import Clock
+from riskmon.core.scopes import Scope
+from riskmon.core.timers import Timer, TimerHandler, TimerKey, timer_key
+from riskmon.core.topics import (
+    EQUITY,
+    EXPOSURE,
+    Topic,
+    asset_topic,
+    strategy_topic,
+    symbol_topic,
+    venue_equity_topic,
+)
 from riskmon.core.unknown import Unknown
 
-_UNLIMITED = 1 << 62
-LATE_NS = 10 * 10**9  # a price or fill that is reported later is no evidence of the present
+LATE_NS = 10 * 10**9  # a sample that is reported later is no evidence of the present
+SLIPPAGE = 0.01  # of a market order, by default
+
+Side = Literal["buy", "sell"]
+
+
+class ShownPosition(NamedTuple):
+    """A position for readers; notional (absolute) and unrealised P&L in the reference."""
+
+    venue: str
+    symbol: str
+    leg: Leg
+    quantity: float
+    entry: float
+    notional: float | None
+    unrealised: float | None
 
 
 class Portfolio:
-    """The account's balances, positions and P&L under a configuration."""
+    """The account's balances, positions, flows and equity under a configuration."""
 
-    def __init__(self, state: PortfolioState, config: PortfolioConfig, arm: Arm) -> None:
+    def __init__(
+        self, state: PortfolioState, config: PortfolioConfig, clock: Clock, arm: Arm
+    ) -> None:
         self.state = state
         self.config = config
         self.reference = config.reference
         self.dirty: dict[Topic, bool] = {}  # topics that changed; the engine empties it
+        self._closes: list[Close] = []
+        self._clock, self._arm = clock, arm
         self.prices = Prices(state.prices, config)
-        self.worths = Worths(state.worth, self.prices, arm, config.dust, self._on_worth)
-        self.worths.attach(state.flows)
-        self.positions = Positions(
-            state.positions, config, self.worths, self.dirty, self._credit_venue
+        self.rates = Rates(self.prices, config)
+        self.positions = Positions(state.positions, config, self.prices)
+        self.holdings = Holdings(state.holdings, int(config.unknown_grace * 1e9))
+        self.notices = Notices(state.differences, clock)
+        self.marking = Marking(self.positions, self.prices, self.rates, 0.0)
+        self.account = Account(
+            state=state,
+            config=config,
+            clock=clock,
+            arm=arm,
+            rates=self.rates,
+            positions=self.positions,
+            marking=self.marking,
+            holdings=self.holdings,
+            notices=self.notices,
         )
-        self.venues = Venues(
-            state.venues,
-            config,
-            self.worths,
-            self.dirty,
-            on_top_at=self.positions.on_top_at,
-            entered=self.add_units,
+        self.exposures = Exposures(0.0)
+        self._exposing = Exposing(
+            config=config,
+            prices=self.prices,
+            rates=self.rates,
+            positions=self.positions,
+            marking=self.marking,
+            holdings=self.holdings,
+            valuation=self.account.valuation,
+            exposures=self.exposures,
         )
-        self.exposures = self.positions.exposures
-        self.tracks = Tracks(state.tracks, config.timezone, config.day_start)
-        self.curves = Curves(state, self.prices, self.positions, self.venues, self.tracks)
-        self.enters = False  # whether an asset that was left out may have a price now
-        self._entering = 0.0  # value of the assets that were left out and have a price now
-        self.at(0, 0)
-        self._take_capital()
+        self._is_stale = True
+        self._restore()
 
-    def at(self, now_ns: int, wall_ns: int) -> None:
-        """Set the current time."""
-        self.worths.early_left = EARLY_MAX
-        self.now_ns = self.worths.now_ns = self.positions.now_ns = now_ns
-        self.venues.now_ns = self.curves.now_ns = now_ns
-        self.wall_ns = self.venues.wall_ns = self.curves.wall_ns = wall_ns
+    def _restore(self) -> None:
+        """Derive everything from the facts."""
+        now_ns = self._clock.instant.now_ns
+        for _ in self.rates.refresh(now_ns):
+            pass
+        for _ in self.marking.valuing(now_ns):
+            pass
+        for _ in self.account.restoring():
+            pass
+        self._exposing.on_positions(self.marking.values)
+        self._exposing.on_held(self.holdings.ledgers)
+        for _ in self._exposing.deriving():
+            pass
+        self._set_dust()
+        self.holdings.changed.clear()
+        self._arm_timers()
+        self._is_stale = False
 
-    def refresh(self) -> None:
-        """Derive what depends on the prices and fills of this instant."""
-        if self.is_stale:
-            for _ in self.refreshing():
-                pass
+    def move_time(self) -> None:
+        """Begin the trading day and the week that the clock has reached."""
+        if self.account.periods.move(*self._clock.instant):
+            self.dirty[EQUITY] = self._is_stale = True
 
-    def refreshing(self) -> Iterator[int]:
-        """As :meth:`refresh`, in pieces; yield the work of each."""
-        self.worths.early_left = _UNLIMITED
-        return self._refreshing()
+    # -- events: facts ----------------------------------------------------------------------------
 
-    def refreshing_within(self) -> Iterator[int]:
-        """As :meth:`refreshing`, before the instant ends; does nothing past ``EARLY_MAX``.
+    def _stamp(self, event: ev.Reported) -> Stamp:
+        """When an event happened, in engine time."""
+        now_ns, wall_ns = self._clock.instant
+        if event.at is None:
+            return Stamp(now_ns, dated=False)
+        return Stamp(now_ns - max(0, wall_ns - ev.datetime_ns(event.at)), dated=True)
 
-        A flow, and an asset that gets its first price, enter at the unit value before them; past
-        ``EARLY_MAX`` at the one that was derived last.
-        """
-        self.enters = False
-        if self.worths.early_left > 0:
-            yield from self._refreshing()
+    def keep_fresh(self, venue: str) -> None:
+        """Record an event that names a venue: its balances stay fresh."""
+        self.holdings.keep_fresh(venue, self._clock.instant.now_ns)
+        if venue in self.state.absent:
+            self._is_stale = True
 
-    def _refreshing(self) -> Iterator[int]:
-        while True:
-            yield from self._deriving()
-            if not self._entering:
-                return
-            self.add_units(0.0)
+    def on_price(self, event: ev.Price) -> None:
+        """Record a price of a symbol."""
+        if self.prices.on_price(
+            event.symbol, event.venue or "", event.price, self._stamp(event).at_ns
+        ):
+            self._on_mark(event.symbol)
+
+    def _on_mark(self, symbol: str) -> None:
+        self.rates.on_price(symbol)
+        self.marking.on_price(symbol)
+        self._exposing.on_price(symbol)
+        self._is_stale = True
+
+    def on_fill(self, event: ev.Fill) -> None:
+        """Apply a fill: to positions, to holdings, and as a price."""
+        stamp = self._stamp(event)
+        cause = self.holdings.cause()
+        for effect in self.positions.on_fill(event, event.leg or "", stamp):
+            self.holdings.add(effect, cause)
+        self.name(event.venue, event.symbol)
+        self.keep_fresh(event.venue)
+        if self.prices.on_fill(event.symbol, event.venue, event.price, stamp.at_ns):
+            self._on_mark(event.symbol)
+        self._is_stale = True
+
+    def name(self, venue: str, symbol: str) -> None:
+        """Record that a fill, an order or a check names a symbol at a venue."""
+        if self.positions.names(venue, symbol):
+            self._exposing.on_named(venue, symbol)
+            self._is_stale = True
+
+    def on_position(self, event: ev.Position) -> None:
+        """Apply a position that a venue reports."""
+        self.keep_fresh(event.venue)
+        if self._is_holding(event.venue, event.symbol):
+            self._compare(event)
+            return
+        self.positions.on_report(event.venue, _row(event), self._stamp(event))
+        self._is_stale = True
+
+    def _is_holding(self, venue: str, symbol: str) -> bool:
+        """Whether a position is a holding of its base asset."""
+        is_spot = instrument(symbol, self.reference).kind == "spot"
+        return is_spot and self.holdings.reports(venue)
+
+    def _compare(self, event: ev.Position) -> None:
+        """Compare a spot position that a venue reports with its holding."""
+        held = self.holdings.live(event.venue, instrument(event.symbol, self.reference).base)
+        if abs(event.quantity - held) > 1e-9 * max(abs(event.quantity), abs(held)):
+            self.notices.count(event.venue, "position")
+            self.notices.add(
+                "difference",
+                f"{event.venue} reports a position of {event.quantity:g} {event.symbol} and "
+                f"balances of {held:g}",
+            )
+
+    def on_positions(self, event: ev.Positions) -> Iterator[int]:
+        """Apply all contracts of a venue; yield the work of each piece."""
+        self.keep_fresh(event.venue)
+        self._is_stale = True
+        rows = [_row(one) for one in event.positions]
+        return self.positions.on_reports(event.venue, rows, self._stamp(event), event.unread)
+
+    def on_balance(self, event: ev.Balance) -> None:
+        """Apply one balance of a venue."""
+        is_first = not self.holdings.reports(event.venue)
+        amount, now_ns = Amount(event.free, event.locked), self._clock.instant.now_ns
+        self.holdings.on_balance(event.venue, event.asset, amount, self._stamp(event), now_ns)
+        self._on_balances(event.venue, is_first=is_first)
+
+    def on_balances(self, event: ev.Balances) -> Iterator[int]:
+        """Apply all balances of a venue; yield the work of each piece."""
+        is_first = not self.holdings.reports(event.venue)
+        amounts = {asset: Amount(one.free, one.locked) for asset, one in event.assets.items()}
+        now_ns = self._clock.instant.now_ns
+        yield from self.holdings.on_balances(
+            event.venue, amounts, self._stamp(event), now_ns, event.unread
+        )
+        self._on_balances(event.venue, is_first=is_first)
+
+    def _on_balances(self, venue: str, *, is_first: bool) -> None:
+        self._is_stale = True
+        if is_first:
+            self.account.on_first_balance(venue, self.holdings.state.venues[venue])
+            # Its positions by fills are now what its holdings say.
+            self._exposing.on_positions([k for k in self.marking.values if k.venue == venue])
+
+    def on_cash_flow(self, event: ev.CashFlow) -> None:
+        """Add a deposit or a withdrawal."""
+        stamp = self._stamp(event)
+        self.account.tell(
+            Flow(
+                id=event.id,
+                venue=event.venue,
+                asset=event.asset,
+                amount=event.amount,
+                told_ns=self._clock.instant.now_ns,
+                at_ns=stamp.at_ns if stamp.dated else None,
+            )
+        )
+        self._is_stale = True
+
+    def on_transfer(self, event: ev.Transfer) -> None:
+        """Add a transfer between two venues."""
+        stamp = self._stamp(event)
+        self.account.tell_transfer(
+            Transfer(
+                id=event.id,
+                asset=event.asset,
+                amount=event.amount,
+                fee=event.fee,
+                source=event.from_venue,
+                destination=event.to_venue,
+                told_ns=self._clock.instant.now_ns,
+                at_ns=stamp.at_ns if stamp.dated else None,
+            )
+        )
+        self._is_stale = True
+
+    def on_pnl(self, event: ev.Pnl) -> None:
+        """Add P&L that was realised elsewhere."""
+        self.positions.on_pnl(event.strategy or "", event.amount)
+        self._is_stale = True
+
+    def timer_handlers(self) -> dict[Timer, TimerHandler]:
+        """What is done when a timer of the book is due."""
+        return dict.fromkeys(
+            (
+                Timer.PRICE,
+                Timer.MARK,
+                Timer.SETTLE,
+                Timer.STALE,
+                Timer.UNPRICED,
+                Timer.FLOW,
+                Timer.KNOWN,
+            ),
+            self._on_timer,
+        )
+
+    def _on_timer(self, key: TimerKey) -> None:
+        """Apply a timer of the book: the next pass derives what it changes."""
+        self._is_stale = True
+        if key.kind is Timer.PRICE:
+            self.rates.on_timer(key.name)
+        elif key.kind is Timer.MARK:
+            self.marking.on_timer(key.name)
+            self._exposing.on_price(key.name)
+        elif key.kind is Timer.SETTLE:
+            self.holdings.on_timer(key.name)
+        elif key.kind is Timer.STALE:
+            self.account.on_venue_timer(key.name)
+            self.dirty[venue_equity_topic(key.name)] = True
+        elif key.kind is Timer.UNPRICED:
+            self.account.on_unpriced_timer(key.name)
+        elif key.kind is Timer.FLOW:
+            self.account.on_flow_timer()
+        elif key.kind is Timer.KNOWN:
+            self.account.on_known_timer()
+
+    # -- the pass ---------------------------------------------------------------------------------
 
     @property
     def is_stale(self) -> bool:
-        """Whether :meth:`refreshing` would change anything."""
-        return bool(
-            self.worths.stale or self.worths.spread or self.positions.stale or self._entering
+        """Whether :meth:`deriving` may change anything."""
+        return self._is_stale
+
+    def refresh(self) -> None:
+        """Derive what changed."""
+        if self._is_stale:
+            for _ in self.deriving():
+                pass
+
+    def deriving(self) -> Iterator[int]:
+        """Derive what changed since the last pass; yield the work of each piece."""
+        self._is_stale = False
+        now_ns = self._clock.instant.now_ns
+        repriced = yield from self.rates.refresh(now_ns)
+        for change in self.rates.take_peg_changes():
+            where = "is back at" if change.holds else "is not at"
+            self.notices.add(
+                "peg",
+                f"{change.asset} {where} its peg of {change.peg:g}: its price is "
+                f"{change.price:g} {self.reference}",
+            )
+        self.positions.realised.on_rates(repriced)
+        outcomes = yield from self.positions.resolving(now_ns)
+        first = list(self._apply_outcomes(outcomes))
+        yield from self.positions.realised.valuing(self.rates, now_ns)
+        self._closes += self.positions.realised.take_closes()
+        self.marking.on_rates(repriced)
+        revalued = yield from self.marking.valuing(now_ns)
+        yield from self.holdings.resolving(self.account.flows.told)
+        settled: list[Settled] = []
+        for piece in self.holdings.settling(now_ns, self._waits(), self.account.flows.told):
+            if isinstance(piece, int):
+                yield piece
+            else:
+                settled.append(piece)
+        held, self.holdings.changed = self.holdings.changed, {}
+        realised = self.positions.realised.take_venues()
+        yield from self.account.deriving(
+            Changed(
+                repriced,
+                revalued.keys,
+                revalued.strategies,
+                realised,
+                list(held),
+                settled,
+                first,
+            )
         )
+        self._exposing.on_rates(repriced)
+        self._exposing.on_positions(revalued.keys)
+        self._exposing.on_held(held)
+        yield from self._exposing.deriving()
+        self._set_dust()
+        self._mark_topics(revalued.strategies)
+        self._arm_timers()
 
-    def _deriving(self) -> Iterator[int]:
-        worths, positions = self.worths, self.positions
-        while worths.stale or worths.spread or positions.stale:
-            self.expand()
-            if worths.stale:
-                yield from worths.refreshing()
-            if positions.stale:
-                yield from positions.refreshing()
+    def _apply_outcomes(self, outcomes: Iterable[Outcome]) -> Iterator[Key]:
+        """Apply what position reports changed; yield those whose P&L enters as a flow."""
+        for outcome in outcomes:
+            key = outcome.key
+            if outcome.first and self.account.enters(key.venue):
+                yield key
+            elif outcome.effect is not None:
+                self.holdings.add(outcome.effect, self.holdings.cause())
+            if outcome.difference:
+                self.notices.count(key.venue, "position")
+                self.notices.add(
+                    "difference",
+                    f"{key.venue} reports {outcome.difference:+g} {key.symbol} more than its "
+                    "fills explain",
+                )
 
-    def expand(self) -> None:
-        """Mark the assets that are priced through one with a new price."""
-        if self.worths.spread and self.worths.expand():
-            self.dirty[EQUITY] = True
+    def _waits(self) -> dict[str, dict[str, float]]:
+        """By venue the settle assets of open contracts, with what counts as dust of them."""
+        waits: dict[str, dict[str, float]] = {}
+        for venue in self.holdings.unsettled:
+            if venue in self.config.unrealised_included:
+                continue
+            for position in self.positions.contracts(venue):
+                settle = instrument(position.symbol, self.reference).settle
+                rate = self.rates.of(settle)
+                if position.quantity and rate:
+                    waits.setdefault(venue, {})[settle] = self.account.equity.dust / rate
+        return waits
 
-    def _take_capital(self) -> None:
-        state, configured = self.state, self.config.initial_capital
-        if configured is None or configured == state.configured_capital:
-            return
-        if state.units is None or state.capital is None:
-            state.units = configured
-        else:
-            state.units *= configured / state.capital
-            if not state.venues.venues:  # equity starts from the capital: this is no profit
-                state.tracks.entered.add(configured - state.capital)
-        state.capital = state.configured_capital = configured
+    def _set_dust(self) -> None:
+        dust = self.account.equity.dust
+        self.marking.dust = dust
+        self.exposures.set_dust(dust)
+
+    def _mark_topics(self, strategies: Iterable[str]) -> None:
+        dirty = self.dirty
+        dirty[EQUITY] = True
+        for symbol in self._exposing.take_symbols():
+            dirty[symbol_topic(symbol)] = dirty[EXPOSURE] = True
+        for asset in self._exposing.take_assets():
+            dirty[asset_topic(asset)] = True
+        for venue in self.account.take_changed():
+            dirty[venue_equity_topic(venue)] = True
+        for strategy in strategies:
+            dirty[strategy_topic(strategy)] = True
+
+    def _arm_timers(self) -> None:
+        for asset, due_ns in self.rates.take_timers():
+            self._arm(timer_key(Timer.PRICE, asset), due_ns)
+        for symbol, due_ns in self.marking.take_timers():
+            self._arm(timer_key(Timer.MARK, symbol), due_ns)
+        for venue, due_ns in self.holdings.take_timers():
+            self._arm(timer_key(Timer.SETTLE, venue), due_ns)
+
+    def take_closes(self) -> list[Close]:
+        """Return the closes of strategies since the last call, in order."""
+        closes, self._closes = self._closes, []
+        return closes
+
+    def follow(self, kinds: Iterable[str]) -> None:
+        """Keep a history of each scope of these kinds, for limits on losses."""
+        self.account.follow(kinds)
 
     # -- queries ----------------------------------------------------------------------------------
 
     @property
     def settled_equity(self) -> float | Unknown:
-        """The last settled equity."""
-        return self.state.settled_equity
+        """The equity of the account."""
+        return self.account.equity.value
+
+    @property
+    def awaits_first_equity(self) -> bool:
+        """Whether limits on equity are not armed yet: the first balances are coming in."""
+        return self.account.awaits_first
+
+    def venue_equity(self, venue: str) -> float | Unknown:
+        """Return the settled equity of a venue."""
+        return self.account.venue_equity(venue)
+
+    def venue_share(self) -> float | Unknown:
+        """Return the largest share of equity at one venue."""
+        equity = self.settled_equity
+        if isinstance(equity, Unknown):
+            return equity
+        largest = self.account.largest_venue()
+        if isinstance(largest, Unknown):
+            return largest
+        return largest / equity if equity > 0 else 0.0
 
     def loss(self) -> float:
-        """Return 1 - unit value, of settled equity."""
-        return _ratio_lost(self.state.settled_unit_value)
+        """Return 1 - unit value, of the last known equity."""
+        return ratio_lost(self.account.equity.unit_value)
 
     def drawdown(self) -> float:
-        """Return 1 - unit value / peak, of settled equity."""
-        return _ratio_lost(self.state.settled_unit_value / self.state.peak.value)
+        """Return 1 - unit value / its peak, of the last known equity."""
+        return self.account.drawdown()
+
+    def fall(self, scope: Scope, period: str, *, trailing: bool) -> float | Unknown:
+        """Return by how much P&L fell in a period: below 0 if it rose."""
+        return self.account.fall(scope, period, trailing=trailing)
+
+    def next_change_ns(self, scope: Scope, period: str) -> int | None:
+        """Return when (engine time) the fall in a period changes without an event."""
+        return self.account.next_change_ns(scope, period)
 
     def pnl_realised(self) -> float:
         """Return the realised P&L, less fees."""
-        return self.state.positions.realised.value.value
+        return self.positions.realised.total(self.rates)
 
     def pnl_unrealised(self) -> float:
-        """Return the unrealised P&L of all positions, including spot."""
-        positions = self.state.positions
-        return positions.unrealised.value.value + positions.unrealised_within.value.value
+        """Return the unrealised P&L of all positions, including spot, as far as it is known."""
+        return self.marking.unrealised.value
+
+    def mark(self, symbol: str, venue: str) -> float | Unknown:
+        """Return the fresh mark of a symbol at a venue."""
+        now_ns = self._clock.instant.now_ns
+        quote = self.prices.mark(symbol, venue, now_ns)
+        return self.prices.no_mark(symbol, venue, now_ns) if quote is None else quote.price
+
+    def rate(self, asset: str) -> float | Unknown:
+        """Return the price of one unit of an asset in the reference."""
+        rate = self.rates.of(asset)
+        return self.rates.no_rate(asset) if rate is None else rate
+
+    def held(self, venue: str, symbol: str, leg: Leg = "") -> float:
+        """Return the signed position at a venue, in base units or contracts."""
+        if self._is_holding(venue, symbol):
+            return self.holdings.live(venue, instrument(symbol, self.reference).base)
+        return self.positions.held(venue, symbol, leg)
 
     def unpriced(self) -> list[str]:
-        """Return the assets with a balance and without a price."""
-        return sorted(self.state.venues.balances.missing)
-
-    def left_out(self) -> Iterator[tuple[str, float]]:
-        """Yield each asset that equity leaves out, and how much of it is held."""
-        for asset in self.state.venues.left_out:
-            yield asset, self.state.venues.balances.amount(asset)
-
-    def strategies(self) -> Iterable[str]:
-        """Return the names of the strategies that have traded."""
-        return self.state.positions.strategies
-
-    def strategy_pnl(self, name: str) -> float | Unknown:
-        """Return the P&L of a strategy, realised and unrealised."""
-        return self.curves.strategy_pnl(name)
+        """Return the assets that are held and have no price."""
+        held = {asset for (_, asset), one in self.holdings.ledgers.items() if one.live}
+        known = {self.reference, *self.config.ignore}
+        return sorted(asset for asset in held - known if self.rates.of(asset) is None)
 
     def order_notional(self, order: ev.Check) -> float | Unknown:
         """Return an order's notional at its own price, in the reference."""
@@ -187,286 +505,63 @@ class Portfolio:
             return Unknown(
                 f"{order.symbol} has no contract size: report a position with contract_size"
             )
-        worth = self.worths.peek(what.quote)
-        if worth is None:
-            return Unknown(
-                f"{what.quote} has no price: report a price of {what.quote}/{self.reference}"
-            )
+        rate = self.rate(what.quote)
+        if isinstance(rate, Unknown):
+            return rate
         price = 1.0 if what.kind == "inverse" else order.price
-        return order.quantity * size * price * worth
+        return order.quantity * size * price * rate
+
+    def shown_positions(self) -> Iterator[ShownPosition]:
+        """Yield the account's positions: spot holdings at venues that report balances too."""
+        for key, position in self.positions.positions.items():
+            is_spot = instrument(key.symbol, self.reference).kind == "spot"
+            if not key.strategy and not (is_spot and self.holdings.reports(key.venue)):
+                value = self.marking.values[key]
+                yield ShownPosition(
+                    *(key.venue, key.symbol, key.leg, position.quantity, position.entry),
+                    *(_known(value.notional), _signed(value.unrealised)),
+                )
+        for venue, base, symbol in self._exposing.spot_holdings():
+            own = self.positions.positions.get(Key(venue, symbol, "", ""))
+            known = self.marking.values.get(own.key) if own is not None else None
+            held = self.holdings.live(venue, base)
+            yield ShownPosition(
+                *(venue, symbol, "", held, own.entry if own is not None else 0.0),
+                _known(self._exposing.spot_notional(symbol, venue, held)),
+                None if known is None else _signed(known.unrealised),
+            )
+
+    def enter_difference(self, before: Portfolio) -> None:
+        """Let what another configuration made of the same facts enter as a flow.
+
+        What a changed peg makes is P&L.
+        """
+        equity = before.settled_equity
+        if before.config.pegs != self.config.pegs:
+            pegged = replace(self.config, pegs=before.config.pegs)
+            middle = Portfolio(self.state, pegged, self._clock, self._arm).settled_equity
+        else:
+            middle = self.settled_equity
+        if not isinstance(equity, Unknown) and not isinstance(middle, Unknown):
+            self.account.enter_difference(middle - equity, equity)
+        self.holdings.changed.update(dict.fromkeys(self.holdings.ledgers))
+        self._is_stale = True
 
     def rebase(self) -> None:
-        """Make the current settled equity the new capital and peak."""
-        state = self.state
-        if isinstance(state.settled, float) and state.settled > 0:
-            state.in_capital += state.settled - (state.capital or 0.0)
-            state.capital = state.units = state.settled
-            state.peak, state.settled_unit_value = Best(1.0), 1.0
-            state.capital_wall_ns = self.wall_ns
-            self.tracks.restart("account")
-        self.dirty[EQUITY] = True  # without settled equity, a tripped limit trips again
-
-    def follow(self, used: set[tuple[str, str]]) -> None:
-        """Start and stop what limits use, by (kind of scope, period)."""
-        for name in self.venues.follow(each=any(kind == "venue" for kind, _ in used)):
-            self.state.tracks.points.pop("venue:" + name, None)
-
-    def refollow(self, used: set[tuple[str, str]]) -> None:
-        """After a reload: price all assets again and drop what no limit uses."""
-        self.worths.stale.update(dict.fromkeys(self.worths.worth, True))
-        self.curves.retain(used)
-
-    # -- prices -----------------------------------------------------------------------------------
-
-    def on_price(self, event: ev.Price) -> None:
-        """Record a price: of a symbol at its venue, and of its base asset."""
-        self._record_price(event, event.venue or "")
-        self.positions.on_price(event.symbol)
-
-    def _record_price(self, event: ev.Price | ev.Fill, venue: str) -> None:
-        symbol, at_ns = event.symbol, self.now_ns
-        if event.at is not None:
-            age_ns = self._age_ns(event)
-            at_ns -= age_ns
-            if age_ns > LATE_NS and self.prices.has_later_mark(symbol, venue, at_ns):
-                return  # reported late, after a later price
-        enters = self._may_price_left_out(symbol)
-        base = self.prices.record(symbol, venue, event.price, at_ns)
-        if base is not None and self.worths.on_price(base):
-            self.dirty[EQUITY] = True
-        if enters:  # as a flow, at the unit value before it: the engine derives at once
-            self.positions.on_price(symbol)
-            self.enters = True
-
-    def _age_ns(self, event: ev.Reported) -> int:
-        """Return how long ago an event happened."""
-        return max(0, self.wall_ns - self._wall_of(event))
-
-    def _may_price_left_out(self, symbol: str) -> bool:
-        left_out = self.state.venues.left_out
-        if not left_out:
-            return False
-        base = instrument(symbol, self.reference).base
-        return base in left_out or base in self.prices.through
-
-    def _credit_venue(self, name: str, asset: str, amount: float) -> None:
-        self.venues.credit(name, asset, amount)
-
-    def _on_worth(self, asset: str, worth: float | None) -> None:
-        """Update what depends on an asset, after its worth changed in the ledgers."""
-        entering = self.venues.enter_left_out(asset, worth)
-        if entering is not None:
-            self._entering += entering
-        self.venues.revalue(asset, None if entering is None else worth)
-        self.positions.on_worth(asset)
-        self.dirty[EQUITY] = True
-
-    # -- balances ---------------------------------------------------------------------------------
-
-    def on_balance(self, event: ev.Balance) -> None:
-        """Apply one balance of a venue."""
-        self.venues.on_balance(event, self._wall_of(event))
-
-    def on_balances(self, event: ev.Balances) -> Iterator[int]:
-        """Apply all balances of a venue; yield the work of each piece."""
-        return self.venues.on_balances(event, self._wall_of(event))
-
-    def _wall_of(self, event: ev.Reported) -> int:
-        return self.wall_ns if event.at is None else ev.datetime_ns(event.at)
-
-    # -- flows ------------------------------------------------------------------------------------
-
-    def on_cash_flow(self, event: ev.CashFlow) -> None:
-        """Apply a deposit or withdrawal: it changes equity and no ratio."""
-        amount = event.amount
-        self.worths.credit(self.state.flows, event.asset, amount)
-        worth = self.worths.of(event.asset)
-        fresh = worth is not None
-        if worth is None:
-            worth = self.prices.last(event.asset)  # expired, and better than none
-        venue = self.state.venues.venues.get(event.venue)
-        self.dirty[EQUITY] = True
-        if event.asset in self.config.ignore:
-            return
-        wall_ns = self._wall_of(event)
-        held = venue is not None and not self.venues.move(event.venue, event.asset, amount, wall_ns)
-        if venue is not None and worth is not None:
-            venue.flows.add(amount * worth)
-            self.venues.touch(event.venue)
-            if held:
-                self.tracks.correct("venue:" + event.venue, amount * worth, wall_ns)
-        if self.state.venues.complete and (venue is None or not venue.counted):
-            return  # it enters with its venue
-        if held and venue is not None and wall_ns < self._begun_wall_ns(venue):
-            return  # the first equity includes it
-        if worth is not None:
-            self.add_units(amount * worth, counted=fresh)
-            if held:
-                self._take_back(amount * worth, wall_ns)
-        elif venue is not None:  # it never had a price: it enters when it has one
-            self.state.venues.left_out[event.asset] = True
-
-    def _begun_wall_ns(self, venue: Venue) -> int:
-        """Return since when a venue's balances change by flows and P&L alone."""
-        return max(self.state.capital_wall_ns, venue.entered_wall_ns)
-
-    def _take_back(self, flow: float, wall_ns: int) -> None:
-        """Correct for a flow reported after a balance that includes it: it counted as P&L."""
-        self.tracks.correct("account", flow, wall_ns)
-        if flow > 0:
-            self.state.peak.take_back(wall_ns)  # a profit since then raises it again at once
-
-    def add_units(self, flow: float, *, counted: bool = True) -> None:
-        """Add units for a flow at the unit value before it; ``counted``: equity includes it.
-
-        The assets that were left out and have a price now enter with it.
-        """
-        if self.worths.early_left > 0:
-            for _ in self._deriving():
-                pass
-        if self._entering and not counted:
-            self.add_units(0.0)
-        flow, self._entering = flow + self._entering, 0.0
-        state = self.state
-        state.tracks.entered.add(flow)
-        if state.units is None or not (state.venues.complete or not state.venues.venues):
-            if state.units is not None:
-                state.units += flow
-            return
-        unit_value = state.settled_unit_value
-        if counted and isinstance(state.settled, float) and self.venues.settled():
-            before = (self._equity() - flow) / state.units
-            unit_value = before if before > 0 else unit_value
-        if unit_value > 0:
-            state.units = max(state.units + flow / unit_value, 1e-9)
-
-    # -- fills and positions ----------------------------------------------------------------------
-
-    def on_fill(self, event: ev.Fill) -> None:
-        """Apply a fill: to the position, and as a price."""
-        what = instrument(event.symbol, self.reference)
-        self.positions.on_fill(event, what)
-        if what.kind == "spot" and not (event.at is not None and self._age_ns(event) > LATE_NS):
-            self.venues.on_spot_fill(event.venue, what)
-        self._record_price(event, event.venue)
-
-    def on_position(self, event: ev.Position) -> None:
-        """Replace a position by the one that the venue reports."""
-        self.positions.on_position(event, self._wall_of(event))
-
-    def on_pnl(self, event: ev.Pnl) -> None:
-        """Add P&L that was realised elsewhere."""
-        self.positions.on_pnl(event)
-        self.dirty[EQUITY] = True
-
-    # -- time -------------------------------------------------------------------------------------
-
-    def timer_handlers(self) -> dict[Timer, TimerHandler]:
-        """What is done when a timer of the book is due."""
-        return dict.fromkeys(
-            (
-                Timer.PRICE,
-                Timer.MARK,
-                Timer.SETTLE,
-                Timer.AWAITED,
-                Timer.STALE,
-                Timer.UNPRICED,
-                Timer.KNOWN,
-            ),
-            self._on_timer,
-        )
-
-    def _on_timer(self, key: TimerKey) -> Iterator[int]:
-        """Apply a timer: a value expired, or a venue paused; yield the work of each piece."""
-        kind, name, _ = key
-        if kind is Timer.PRICE:
-            self.worths.on_timer(name)
-        elif kind is Timer.MARK:
-            self.positions.on_timer(name)
-        elif kind is Timer.UNPRICED:
-            self.venues.leave_out(name)
-        elif kind is not Timer.KNOWN:
-            yield from self.venues.on_timer(kind, name)
-        self.dirty[EQUITY] = True
-
-    # -- equity -----------------------------------------------------------------------------------
-
-    def _equity(self) -> float:
-        """Return the sum, settled and complete or not."""
-        state = self.state
-        if not state.venues.venues:
-            return (
-                (state.capital or 0.0)
-                - state.in_capital
-                + state.positions.realised.value.value
-                + self.pnl_unrealised()
-                + state.flows.value.value
-            )
-        return state.venues.balances.value.value + state.positions.unrealised.value.value
-
-    def assess(self) -> bool:
-        """Derive equity, if it is settled: store it, or why it is unknown.
-
-        Return False while a venue is in the middle of a report: the last equity stands.
-        """
-        state = self.state
-        if not self.venues.settled():
-            return False
-        missing = next(iter(self._missing()), None)
-        if missing is not None:
-            state.settled = missing.reason
-            return True
-        equity = self._equity()
-        if state.venues.venues and not state.venues.complete:
-            state.venues.complete = True
-            self._change_over(equity)
-        if state.units is None:
-            if equity <= 0:
-                state.settled = (
-                    f"equity is {equity:g}, which cannot be the capital that losses are measured "
-                    "by: set portfolio.initial_capital"
-                )
-                return True
-            state.units = state.capital = equity
-            state.capital_wall_ns = self.wall_ns
-        state.settled = equity
-        state.settled_unit_value = equity / state.units
-        state.peak.raise_to(state.settled_unit_value, self.wall_ns)
-        point = Point(equity - state.tracks.entered.value, self.now_ns, self.wall_ns)
-        state.tracks.points["account"] = point
-        self.tracks.observe("account", "day", point, self.wall_ns)
-        return True
-
-    def _change_over(self, equity: float) -> None:
-        """Start deriving equity from balances: the difference to before is no P&L."""
-        before = self.state.tracks.points.get("account")
-        if before is not None:
-            entered = self.state.tracks.entered
-            entered.add(equity - entered.value - before.value)
-
-    def _missing(self) -> Iterator[Unknown]:
-        """Yield each fact that equity lacks."""
-        state, positions = self.state, self.state.positions
-        ledgers = [state.venues.balances, positions.unrealised]
-        if not state.venues.venues and not self.config.venues:
-            if state.capital is None:
-                yield Unknown("no balance was reported and portfolio.initial_capital is not set")
-            ledgers = [
-                positions.realised,
-                positions.unrealised,
-                positions.unrealised_within,
-                state.flows,
-            ]
-        else:
-            yield from self.venues.missing()
-        for ledger in ledgers:
-            for asset in ledger.missing:
-                if asset not in state.venues.left_out:
-                    yield self.prices.no_price(asset)
-        for position in self.positions.unmarked(contracts_only=bool(state.venues.venues)):
-            yield no_mark(position)
+        """Make the equity of now the capital, the peak and the start of each period."""
+        self.account.rebase()
+        self._is_stale = self.dirty[EQUITY] = True
 
 
-def _ratio_lost(left: float) -> float:
-    # 1 - 0.95 is a little more than 0.05 in binary: a loss of just the bound is not over it.
-    return max(0.0, round(1.0 - left, 12))
+def _known(value: float | Unknown) -> float | None:
+    return None if isinstance(value, Unknown) else abs(value)
+
+
+def _signed(value: float | Unknown) -> float | None:
+    return None if isinstance(value, Unknown) else value
+
+
+def _row(event: ev.Position | ev.VenuePosition) -> Row:
+    return Row(
+        event.symbol, event.quantity, event.entry_price, event.contract_size, event.leg or ""
+    )

@@ -1,468 +1,470 @@
-"""Positions at average cost, and their P&L.
+"""The account's positions, and each strategy's own: facts of fills and of the venue's reports.
 
-Formulas (q signed quantity, s contract size, e entry price, m mark price, p fill price):
+A fill moves its position at average cost at once (:mod:`riskmon.core.book.position`). A report
+replaces the account's position. Which fills it contains is decided as for a balance, by a ledger of
+quantities (:mod:`riskmon.core.book.ledger`), once for each instant (:meth:`resolving`); those
+that it does not contain are applied on top. The first report of a position contains the fills that
+were known before it and are not later than it.
 
-* linear and spot, in the settle (quote) asset: unrealised ``q s (m - e)``; a fill of the opposite
-  side realises ``closed s (p - e)`` with the sign of the position; the entry is the mean of the
-  prices weighted by quantity.
-* inverse, in the settle (base) asset: unrealised ``q s (1/e - 1/m)``, realised likewise; the entry
-  is the harmonic mean, because the contracts are sized in the quote currency.
-
-A fill changes its position, and realises P&L, at once. What is derived from the marks (unrealised
-P&L and notional) is computed once for each symbol, before a check and at the end of an instant
-(:meth:`Positions.refreshing`), however many fills and prices the instant contains.
+A report alone moves no equity: what it changes in unrealised P&L, at the mark of its instant, is
+realised. A fill that comes late and is contained in the report changes the position no more; what
+it should have realised, against that mark, corrects the realised P&L. A quantity that no fill
+explains reduces the strategies on the reduced side, in proportion, at the mark; a late fill that
+explains it after all gives it back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from math import fsum
+from collections.abc import Collection, Generator, Iterable, Iterator
 from typing import NamedTuple
 
 from msgspec import Struct, field
 
 from riskmon.core import events as ev
 from riskmon.core.book.config import PortfolioConfig
-from riskmon.core.book.exposure import Exposure, Exposures, ExposuresState
+from riskmon.core.book.contained import Moved, add, begin, resolve, settle
+from riskmon.core.book.effects import Amount, Effect, Stamp
 from riskmon.core.book.instruments import Instrument, instrument
-from riskmon.core.book.ledger import Ledger
+from riskmon.core.book.ledger import Known, Ledger
+from riskmon.core.book.position import BookPosition, Key, Leg
 from riskmon.core.book.prices import Prices
-from riskmon.core.book.worths import Worths
-from riskmon.core.timers import Timer, timer_key
-from riskmon.core.topics import (
-    EQUITY,
-    EXPOSURE,
-    Topic,
-    strategy_topic,
-    symbol_topic,
-    venue_equity_topic,
-)
-from riskmon.core.unknown import Unknown
+from riskmon.core.book.realised import OrderKey, Realised, RealisedState
+from riskmon.core.book.shares import Shared, give_back, take
 
-# A quantity this small relative to the last change is the rounding of binary floats, not a
-# position: 0.1 + 0.2 - 0.3 leaves 5.6e-17.
-_ROUNDING = 1e-12
-COMPUTED_AT_ONCE = 64  # positions of a symbol
+AT_ONCE = 64  # units of work in a piece
+_ROUNDING = 1e-12  # of a quantity
+
+Pair = tuple[str, str]  # venue and symbol
 
 
-class Close(NamedTuple):
-    """P&L that a strategy realised at once, less fees, in the reference currency."""
+class Row(NamedTuple):
+    """A position as a venue reports it; a short one is below 0."""
 
-    strategy: str
-    pnl: float
-
-
-class BookPosition(Struct):
-    """One position; ``quantity`` in base units or contracts, short below 0."""
-
-    venue: str
     symbol: str
-    size: float | None  # contract size; None: an inverse contract without a reported one
-    strategy: str = ""  # "" for the account's own position
-    quantity: float = 0.0
-    rest: float = 0.0  # the part of the quantity that its float cannot hold
+    quantity: float
     entry: float = 0.0
-    unrealised: float = 0.0  # in the settle asset, as last computed
-    notional: float = 0.0  # signed, in the reference, as last computed
-    replaced_wall_ns: int = 0  # of the last `position` event
-    unsized: float = 0.0  # realised before the size was reported, per unit of it
-
-    def gain(self, realised: float) -> float:
-        """Return ``realised``, per unit of size, in the settle asset; deferred without a size."""
-        if self.size is not None:
-            return realised * self.size
-        self.unsized += realised
-        return 0.0
-
-    def resize(self, size: float) -> float:
-        """Set the contract size; return the deferred realised P&L, in the settle asset."""
-        self.size = size
-        deferred, self.unsized = self.unsized, 0.0
-        return deferred * size
-
-    def fill(self, quantity: float, price: float, *, inverse: bool) -> float:
-        """Apply a fill of signed ``quantity``; return the realised P&L per unit of size."""
-        held = self.quantity
-        realised = 0.0
-        if held == 0 or (held > 0) == (quantity > 0):
-            self.entry = _mean(held, self.entry, quantity, price, inverse=inverse)
-        else:
-            closed = min(abs(held), abs(quantity))
-            realised = self._gain(price, inverse=inverse) * (closed if held > 0 else -closed)
-        self._move(quantity)
-        if self.quantity == 0:
-            self.entry = 0.0
-        elif (self.quantity > 0) != (held > 0) and held != 0:
-            self.entry = price  # it passed zero: this fill opened the rest
-        return realised
-
-    def _gain(self, price: float, *, inverse: bool) -> float:
-        if self.entry <= 0:
-            return 0.0  # the venue reported no entry price: the gain is unknown
-        return (1 / self.entry - 1 / price) if inverse else (price - self.entry)
-
-    def _move(self, quantity: float) -> None:
-        """Add to the quantity as :class:`riskmon.core.book.money.Sum` does, in place."""
-        held, size, larger = self.quantity, abs(quantity), abs(self.quantity)
-        total = held + quantity
-        if larger >= size:
-            low = self.rest + ((held - total) + quantity)
-        else:
-            low, larger = self.rest + ((quantity - total) + held), size
-        left = total + low
-        if abs(left) <= _ROUNDING * larger:
-            self.quantity = self.rest = 0.0
-        else:
-            self.quantity, self.rest = left, (total - left) + low
-
-    def replace(self, quantity: float, entry: float, wall_ns: int) -> None:
-        """Replace quantity and entry price by those that the venue reports."""
-        self.quantity, self.rest = quantity, 0.0
-        self.entry = entry if quantity else 0.0
-        self.replaced_wall_ns = wall_ns
-
-    def unrealised_at(self, mark: float, *, inverse: bool) -> float | None:
-        """Return the unrealised P&L in the settle asset; None without a contract size."""
-        if self.quantity == 0:
-            return 0.0
-        if self.size is None or self.entry <= 0:
-            return None
-        if inverse:
-            return self.quantity * self.size * (1 / self.entry - 1 / mark)
-        return self.quantity * self.size * (mark - self.entry)
-
-    def notional_at(self, mark: float | None, *, inverse: bool) -> float | None:
-        """Return the signed notional in the quote asset; None if it is unknown."""
-        if self.quantity == 0:
-            return 0.0
-        if self.size is None or (mark is None and not inverse):
-            return None
-        return self.quantity * self.size * (1.0 if inverse else mark or 0.0)
+    size: float | None = None
+    leg: Leg = ""
 
 
-def _mean(held: float, entry: float, quantity: float, price: float, *, inverse: bool) -> float:
-    if held == 0:
-        return price
-    if entry <= 0:
-        return 0.0  # the entry of a part is unknown
-    total = abs(held) + abs(quantity)
-    if inverse:
-        return total / (abs(held) / entry + abs(quantity) / price)
-    return (abs(held) * entry + abs(quantity) * price) / total
+class Outcome(NamedTuple):
+    """What a report changed: realised P&L, and the quantity that no fill explains.
+
+    ``first``: nothing was known of the position before.
+    """
+
+    key: Key
+    effect: Effect | None
+    difference: float = 0.0
+    first: bool = False
 
 
 class PositionsState(Struct):
-    """The positions, and what is derived from them."""
+    """The positions, realised P&L, and the spot symbols that were named."""
 
-    positions: dict[str, BookPosition] = field(default_factory=dict)  # by venue|symbol|strategy
-    exposures: ExposuresState = field(default_factory=ExposuresState)
-    realised: Ledger = field(default_factory=Ledger)
-    unrealised: Ledger = field(default_factory=Ledger)  # of contracts, on top of the balances
-    unrealised_within: Ledger = field(default_factory=Ledger)  # of spot, or in the balance already
-    strategies: dict[str, Ledger] = field(default_factory=dict)  # realised + unrealised + pnl
-    unmarked: dict[str, bool] = field(default_factory=dict)  # account positions without a mark
-    strategies_unmarked: dict[str, dict[str, bool]] = field(default_factory=dict)
+    positions: dict[str, BookPosition] = field(default_factory=dict)  # by the name of the key
+    whole: dict[str, Stamp] = field(default_factory=dict)  # the last report of all, by venue
+    named: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # venue -> base -> symbols
+    realised: RealisedState = field(default_factory=RealisedState, name="realised_pnl")
 
 
-def no_mark(position: BookPosition) -> Unknown:
-    """Return what is missing to value a position: its contract size or its mark."""
-    where = f"the position in {position.symbol} at {position.venue}"
-    if position.size is None:
-        return Unknown(f"{where} has no contract size: report a position with contract_size")
-    return Unknown(f"{where} has no mark: report its price")
+class _Trade(NamedTuple):
+    what: Instrument
+    quantity: float  # signed
+    price: float
+    stamp: Stamp
 
 
 class Positions:
-    """The account's positions, and each strategy's own.
+    """The positions of the account and of strategies. Times are engine ns."""
 
-    ``credit_venue`` is called with changes of the unrealised P&L on top of a venue's balances.
-    """
-
-    def __init__(
-        self,
-        state: PositionsState,
-        config: PortfolioConfig,
-        worths: Worths,
-        dirty: dict[Topic, bool],
-        credit_venue: Callable[[str, str, float], None],
-    ) -> None:
+    def __init__(self, state: PositionsState, config: PortfolioConfig, prices: Prices) -> None:
         self.state = state
         self.reference = config.reference
-        self.exposures = Exposures(state.exposures, config.dust)
-        self.closes: list[Close] = []  # of the latest event; the engine empties it
-        self.stale: dict[str, bool] = {}  # symbols to compute again
-        self.now_ns = 0
-        self._included = config.unrealised_included
-        self._worths = worths
-        self._prices: Prices = worths.prices
-        self._arm = worths.arm
-        self._armed_ns: dict[str, int] = {}  # symbol -> when the armed timer fires
-        self._dirty = dirty
-        self._credit_venue = credit_venue
-        self._by_symbol: dict[str, list[tuple[str, BookPosition]]] = {}
-        self._sizes: dict[tuple[str, str], float] = {}  # contract size by symbol and venue
-        # symbol -> venue -> a new contract size, which some positions do not have yet
-        self._resized: dict[str, dict[str, float]] = {}
-        for ledger in (state.realised, state.unrealised, state.unrealised_within):
-            worths.attach(ledger)
-        for ledger in state.strategies.values():
-            worths.attach(ledger)
-        for key, position in state.positions.items():
-            self._index(key, position)
+        self.realised = Realised(state.realised, config)
+        self.positions: dict[Key, BookPosition] = {}
+        self.changed: dict[Key, None] = {}  # since the last pass
+        self._included = frozenset(config.unrealised_included)
+        self._prices = prices
+        self._of_pair: dict[Pair, dict[Key, None]] = {}
+        self._of_venue: dict[str, dict[Key, None]] = {}  # the account's contracts
+        self._legged: set[Pair] = set()  # pairs with a position of a leg
+        self._ledgers: dict[Key, Ledger] = {}
+        self._sizes: dict[Pair, float] = {}
+        self._resized: dict[Pair, None] = {}  # with positions of another size
+        self._moved: dict[Key, Moved] = {}
+        self._outcomes: list[Outcome] = []
+        self._named_everywhere: dict[str, list[str]] = {}
+        # Earlier versions stored the names of keys without the leg.
+        state.positions = {one.key.name: one for one in state.positions.values()}
+        for position in state.positions.values():
+            self._index(position)
 
-    def _index(self, key: str, position: BookPosition) -> None:
-        self._by_symbol.setdefault(position.symbol, []).append((key, position))
-        if position.size is not None:
-            self._sizes.setdefault((position.symbol, position.venue), position.size)
-        quote = instrument(position.symbol, self.reference).quote
-        self._worths.quote(position.symbol, quote)
+    # -- fills ------------------------------------------------------------------------------------
 
-    # -- events -----------------------------------------------------------------------------------
-
-    def on_fill(self, event: ev.Fill, what: Instrument) -> None:
-        """Apply a fill to the account's position and the strategy's: quantity, P&L and fee."""
-        position = self._position(event.venue, event.symbol, "")
-        if event.at is None or ev.datetime_ns(event.at) >= position.replaced_wall_ns:
-            self._fill(event, what, position, self.state.realised)
-        if event.strategy:
-            position = self._position(event.venue, event.symbol, event.strategy)
-            self._fill(event, what, position, self.strategy(event.strategy))
-        self._mark_stale(event.symbol)
-
-    def _fill(
-        self, event: ev.Fill, what: Instrument, position: BookPosition, ledger: Ledger
-    ) -> None:
-        price = event.price
+    def on_fill(self, event: ev.Fill, leg: Leg, stamp: Stamp) -> list[Effect]:
+        """Apply a fill to the account's position and the strategy's; return its effects."""
+        what = instrument(event.symbol, self.reference)
         quantity = -event.quantity if event.side == "sell" else event.quantity
-        closes = position.strategy and position.entry > 0 and position.quantity * quantity < 0
-        realised = position.fill(quantity, price, inverse=what.kind == "inverse")
+        strategy, fee_asset, fee = event.strategy or "", event.fee_asset or what.settle, event.fee
+        moved: dict[str, float] = {}
+        if what.kind == "spot":
+            moved = {what.base: quantity, what.quote: -quantity * event.price}
+        if fee:
+            moved[fee_asset] = moved.get(fee_asset, 0.0) - fee
+            if what.kind == "spot" and fee_asset == what.base:  # it is taken from the position
+                quantity -= fee
+                fee_asset, fee = what.quote, fee * event.price
+            self.realised.add_fee(event.venue, strategy, fee_asset, fee, stamp.at_ns)
+        whose = Key(event.venue, event.symbol, leg, "")
+        trade = _Trade(what, quantity, event.price, stamp)
+        realised = self._fill(whose, trade)
         if realised:
-            self._worths.credit(ledger, what.settle, position.gain(realised))
-        if event.fee:
-            self._worths.credit(ledger, event.fee_asset or what.settle, -event.fee)
-        if closes and position.size is None and realised:
-            self.closes.append(Close(position.strategy, realised))  # only its sign is known
-        elif closes:
-            self._close(event, what.settle, realised * (position.size or 0.0))
+            self.realised.add(event.venue, what.settle, realised)
+            if what.kind != "spot" and event.venue not in self._included:
+                moved[what.settle] = moved.get(what.settle, 0.0) + realised
+        if strategy:
+            order = None if event.order_id is None else OrderKey(event.venue, event.order_id)
+            self._fill_of(whose._replace(strategy=strategy), trade, (fee_asset, fee), order)
+        return [Effect(event.venue, asset, amount, *stamp) for asset, amount in moved.items()]
 
-    def _close(self, event: ev.Fill, settle: str, realised: float) -> None:
-        """Record a strategy's P&L of a close, less the fee, as far as prices are known."""
-        worth = self._worths.of(settle) or 1.0
-        fee_worth = worth if event.fee_asset is None else self._worths.of(event.fee_asset) or 0.0
-        self.closes.append(Close(event.strategy or "", realised * worth - event.fee * fee_worth))
+    def _fill(self, whose: Key, trade: _Trade) -> float:
+        """Apply a fill to the account's position; return the realised P&L in the settle asset."""
+        realised = 0.0
+        for key, part in self._parts(whose, trade.quantity):
+            position = self._position(key)
+            ledger = self._ledgers[key]
+            known = Known(part, *trade.stamp, position.note(trade.price))
+            if ledger.state.reports:
+                add(ledger, self._begin(key, position, ledger), known)
+            else:
+                ledger.add(known)
+            gained = position.fill(part, trade.price, inverse=trade.what.kind == "inverse")
+            realised += position.gain(gained, trade.stamp.at_ns) if gained else 0.0
+            self.changed[key] = None
+        return realised
 
-    def on_position(self, event: ev.Position, wall_ns: int) -> None:
-        """Replace a position by the one that the venue reports."""
-        if event.contract_size is not None:
-            size = self._sizes[event.symbol, event.venue] = event.contract_size
-            self._resized.setdefault(event.symbol, {})[event.venue] = size
-        position = self._position(event.venue, event.symbol, "")
-        position.replace(event.quantity, event.entry_price, wall_ns)
-        self._mark_stale(event.symbol)
+    def _fill_of(
+        self, whose: Key, trade: _Trade, fee: tuple[str, float], order: OrderKey | None
+    ) -> None:
+        """Apply a fill to a strategy's position; record what it closes."""
+        settle = trade.what.settle
+        closed, closes = 0.0, False
+        for key, part in self._parts(whose, trade.quantity):
+            position = self._position(key)
+            closes = closes or (position.entry > 0 and position.quantity * part < 0)
+            gained = position.fill(part, trade.price, inverse=trade.what.kind == "inverse")
+            gain = position.gain(gained, trade.stamp.at_ns) if gained else 0.0
+            if gain:
+                self.realised.add_of(whose.strategy, settle, gain)
+            if position.size is None:  # the sign of the close is known without a size
+                closed, fee = closed + gained, (settle, 0.0)
+            else:
+                closed += gain
+            self.changed[key] = None
+        if closes:
+            self.realised.add_close(whose.strategy, settle, closed, fee, order)
 
-    def contracts(self, venue: str) -> set[str]:
-        """Return the symbols of the open contract positions at a venue."""
+    def _parts(self, whose: Key, quantity: float) -> Iterator[tuple[Key, float]]:
+        """Yield the legs that a fill moves, and by how much."""
+        pair = whose[:2]
+        if whose.leg:
+            self._split(pair)
+            yield whose, quantity
+        elif pair not in self._legged:
+            yield whose, quantity
+        else:
+            own, other = _legs(whose, quantity)
+            position = self.positions.get(other)
+            held = 0.0 if position is None else position.quantity
+            closed = min(abs(held), abs(quantity)) if held * quantity < 0 else 0.0
+            left = abs(quantity) - closed
+            if closed:
+                yield other, closed if quantity > 0 else -closed
+            if left > _ROUNDING * abs(quantity):
+                yield own, left if quantity > 0 else -left
+
+    # -- reports ----------------------------------------------------------------------------------
+
+    def on_report(self, venue: str, row: Row, stamp: Stamp) -> bool:
+        """Apply a venue's report of a position; return False for one that is older than known."""
+        pair = (venue, row.symbol)
+        if row.size is not None and row.size != self._sizes.get(pair):
+            self._sizes[pair] = row.size
+            self._resized[pair] = None
+        if row.leg:
+            self._split(pair)
+        whose = Key(venue, row.symbol, row.leg, "")
+        if row.leg or pair not in self._legged:
+            return self._report(whose, row.quantity, row.entry, stamp)
+        own, other = _legs(whose, row.quantity)
+        taken = self._report(own, row.quantity, row.entry, stamp)
+        return (other in self.positions and self._report(other, 0.0, 0.0, stamp)) or taken
+
+    def on_reports(
+        self, venue: str, rows: Iterable[Row], stamp: Stamp, unread: Collection[str] = ()
+    ) -> Iterator[int]:
+        """Apply a venue's report of all its contracts; yield the work of each piece.
+
+        One that is not named is 0, except those of the symbols ``unread``.
+        """
+        whole = self.state.whole.get(venue)
+        if whole is not None and stamp.at_ns < whole.at_ns:
+            return
+        named: set[tuple[str, Leg]] = set()
+        for at, row in enumerate(rows, 1):
+            if instrument(row.symbol, self.reference).kind != "spot":
+                self.on_report(venue, row, stamp)
+                named.update([(row.symbol, row.leg)] if row.leg else _each_leg(row.symbol))
+            if at % AT_ONCE == 0:
+                yield AT_ONCE
+        for at, key in enumerate(list(self._of_venue.get(venue, ())), 1):
+            if (key.symbol, key.leg) not in named and key.symbol not in unread:
+                self._report(key, 0.0, 0.0, stamp)
+            if at % AT_ONCE == 0:
+                yield AT_ONCE
+        self.state.whole[venue] = stamp
+
+    def _report(self, key: Key, quantity: float, entry: float, stamp: Stamp) -> bool:
+        first = key not in self.positions and key.venue not in self.state.whole
+        position = self._position(key)
+        ledger = self._ledgers[key]
+        if not ledger.state.reports:
+            ledger = self._ledgers[key] = begin(position, ledger, stamp)
+        moved = self._begin(key, position, ledger)
+        if not ledger.report(Amount(quantity, 0.0), stamp):
+            return False
+        moved.reported, moved.first = entry, moved.first or first
+        return True
+
+    def _begin(self, key: Key, position: BookPosition, ledger: Ledger) -> Moved:
+        moved = self._moved.get(key)
+        if moved is None:
+            moved = self._moved[key] = Moved(position.quantity, position.entry, ledger.live)
+        return moved
+
+    # -- other facts ------------------------------------------------------------------------------
+
+    def on_pnl(self, strategy: str, amount: float) -> None:
+        """Add P&L that was realised elsewhere, in the reference."""
+        self.realised.add_pnl(strategy, amount)
+
+    def names(self, venue: str, symbol: str) -> bool:
+        """Record that a spot symbol was named at a venue; return whether it is new there."""
+        kind, base, _, _ = instrument(symbol, self.reference)
+        if kind != "spot":
+            return False
+        symbols = self.state.named.setdefault(venue, {}).setdefault(base, [])
+        if symbol in symbols:
+            return False
+        symbols.append(symbol)
+        return True
+
+    def names_everywhere(self, symbols: Iterable[str]) -> None:
+        """Set the spot symbols that the configuration names, at all venues."""
+        self._named_everywhere = {}
+        for symbol in symbols:
+            kind, base, _, _ = instrument(symbol, self.reference)
+            if kind == "spot":
+                self._named_everywhere.setdefault(base, []).append(symbol)
+
+    # -- the pass ---------------------------------------------------------------------------------
+
+    def resolving(self, now_ns: int) -> Generator[int, None, list[Outcome]]:
+        """Apply the reports of this instant, and the fills that they do not contain.
+
+        Yield the work of each piece; return what the reports changed.
+        """
+        work = 0
+        while self._resized:
+            pair, _ = self._resized.popitem()
+            for key in list(self._of_pair.get(pair, ())):
+                self._resize(self.positions[key])
+                work += 1
+                if work % AT_ONCE == 0:
+                    yield AT_ONCE
+        moved, self._moved = self._moved, {}
+        for key, before in moved.items():
+            self._resolve(key, before, now_ns)
+            work += 1 + len(self._ledgers[key].state.effects) // 8
+            if work >= AT_ONCE:
+                yield work
+                work = 0
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
+
+    def _resolve(self, key: Key, moved: Moved, now_ns: int) -> None:
+        position = self.positions[key]
+        ledger = self._ledgers[key] = settle(position, self._ledgers[key], moved)
+        inverse = instrument(key.symbol, self.reference).kind == "inverse"
+        mark = None if moved.reported is None else self._mark_of(key, now_ns)
+        resolved = resolve(position, ledger, moved, mark, inverse=inverse)
+        if resolved is None:
+            return
+        realised, difference, explained = resolved
+        report = ledger.state.reports[-1]
+        effect = self._effect(key, realised, Stamp(report.at_ns, report.dated))
+        counted = 0.0 if moved.first else difference
+        self._realise(Outcome(key, effect, counted, moved.first), realised)
+        if not difference and not explained:
+            return
+        books = self._books_of(key)
+        left, shared = give_back(position, books, difference or explained, now_ns, inverse=inverse)
+        if difference and left:
+            shared += take(position, books, left, mark, now_ns, inverse=inverse)
+        self._realise_shares(books, shared, now_ns)
+
+    def _mark_of(self, key: Key, now_ns: int) -> float | None:
+        quote = self._prices.mark(key.symbol, key.venue, now_ns)
+        quote = self._prices.last_mark(key.symbol, key.venue) if quote is None else quote
+        return None if quote is None else quote.price
+
+    def _effect(self, key: Key, realised: float, stamp: Stamp) -> Effect | None:
+        what = instrument(key.symbol, self.reference)
+        if not realised or what.kind == "spot" or key.venue in self._included:
+            return None
+        return Effect(key.venue, what.settle, realised, *stamp)
+
+    def _realise(self, outcome: Outcome, realised: float) -> None:
+        key = outcome.key
+        if realised:
+            settle = instrument(key.symbol, self.reference).settle
+            self.realised.add(key.venue, settle, realised)
+        self.changed[key] = None
+        self._outcomes.append(outcome)
+
+    def _books_of(self, key: Key) -> dict[str, BookPosition]:
+        """Return the positions of strategies beside the account's."""
         return {
-            one.symbol
-            for one in self.state.positions.values()
-            if one.venue == venue and one.quantity and self._what(one).kind != "spot"
+            one.strategy: self.positions[one]
+            for one in self._of_pair[key.venue, key.symbol]
+            if one.strategy and one.leg == key.leg
         }
 
+    def _realise_shares(
+        self, books: dict[str, BookPosition], shared: list[Shared], now_ns: int
+    ) -> None:
+        for strategy, realised, closes in shared:
+            own = books[strategy]
+            settle = instrument(own.symbol, self.reference).settle
+            gain = own.gain(realised, now_ns)
+            if gain:
+                self.realised.add_of(strategy, settle, gain)
+            if closes:
+                known = realised if own.size is None else gain
+                self.realised.add_close(strategy, settle, known, (settle, 0.0), None)
+            self.changed[own.key] = None
+
     def _resize(self, position: BookPosition) -> None:
-        """Set the contract size that the venue reported last, if it did in this instant."""
-        size = self._resized[position.symbol].get(position.venue)
-        if size is None:
+        """Set the contract size that the venue reported last."""
+        key = position.key
+        size = self._sizes[position.venue, position.symbol]
+        self.changed[key] = None
+        if size == position.size:
             return
         deferred = position.resize(size)
-        if deferred:
-            strategy = position.strategy
-            ledger = self.strategy(strategy) if strategy else self.state.realised
-            self._worths.credit(ledger, self._what(position).settle, deferred)
+        if deferred and key.strategy:
+            settle = instrument(key.symbol, self.reference).settle
+            self.realised.add_of(key.strategy, settle, deferred)
+        elif deferred:
+            stamp = Stamp(position.unsized_ns, dated=False)
+            self._realise(Outcome(key, self._effect(key, deferred, stamp)), deferred)
 
-    def on_pnl(self, event: ev.Pnl) -> None:
-        """Add P&L that was realised elsewhere."""
-        amount = event.amount
-        self._worths.credit(self.state.realised, self.reference, amount)
-        if event.strategy:
-            self._worths.credit(self.strategy(event.strategy), self.reference, amount)
-            self.closes.append(Close(event.strategy, amount))
-            self._dirty[strategy_topic(event.strategy)] = True
+    # -- the table --------------------------------------------------------------------------------
 
-    def on_price(self, symbol: str) -> None:
-        """Mark a symbol with a new mark as stale."""
-        if symbol in self._by_symbol:
-            self._mark_stale(symbol)
-
-    def on_timer(self, symbol: str) -> None:
-        """Mark a symbol whose mark expired as stale."""
-        self._armed_ns.pop(symbol, None)
-        self.on_price(symbol)
-
-    def on_worth(self, asset: str) -> None:
-        """Mark the symbols quoted in a repriced asset as stale."""
-        for symbol in self._worths.quoting.get(asset, ()):
-            self._mark_stale(symbol)
-        for name, ledger in self.state.strategies.items():
-            if asset in ledger.amounts:
-                self._dirty[strategy_topic(name)] = True
-
-    def _mark_stale(self, symbol: str) -> None:
-        self.stale[symbol] = True
-        self._dirty[EQUITY] = True
-
-    # -- positions and ledgers --------------------------------------------------------------------
-
-    def _position(self, venue: str, symbol: str, strategy: str) -> BookPosition:
-        key = f"{venue}|{symbol}|{strategy}"
-        position = self.state.positions.get(key)
+    def _position(self, key: Key) -> BookPosition:
+        position = self.positions.get(key)
         if position is None:
-            position = BookPosition(venue, symbol, self.size_of(venue, symbol), strategy)
-            self.state.positions[key] = position
-            self._index(key, position)
-        elif symbol in self._resized:
+            size = self.size_of(key.venue, key.symbol)
+            position = BookPosition(key.venue, key.symbol, size, key.strategy, leg=key.leg)
+            self.state.positions[key.name] = position
+            self._index(position)
+            whole = self.state.whole.get(key.venue)
+            if whole is not None and key in self._of_venue.get(key.venue, ()):
+                ledger = begin(position, self._ledgers[key], whole)
+                ledger.report(Amount(0.0, 0.0), whole)
+                ledger.settle()
+                self._ledgers[key], position.base = ledger, None
+        elif key[:2] in self._resized:
             self._resize(position)
         return position
 
+    def _index(self, position: BookPosition) -> None:
+        key = position.key
+        pair = (key.venue, key.symbol)
+        self.positions[key] = position
+        self.changed[key] = None
+        self._of_pair.setdefault(pair, {})[key] = None
+        if key.leg:
+            self._legged.add(pair)
+        if position.size is not None:
+            self._sizes.setdefault(pair, position.size)
+        if key.strategy:
+            return
+        self._ledgers[key] = Ledger(position.ledger_state())
+        if instrument(key.symbol, self.reference).kind != "spot":
+            self._of_venue.setdefault(key.venue, {})[key] = None
+
+    def _split(self, pair: Pair) -> None:
+        """Keep the legs of a symbol at a venue apart from now on."""
+        if pair in self._legged:
+            return
+        self._legged.add(pair)
+        for key in list(self._of_pair.get(pair, ())):
+            position = self.positions.pop(key)
+            del self.state.positions[key.name], self._of_pair[pair][key]
+            self._of_venue.get(key.venue, {}).pop(key, None)
+            self._ledgers.pop(key, None)
+            moved = self._moved.pop(key, None)
+            self.changed[key] = None
+            position.leg = "short" if position.quantity < 0 else "long"
+            self.state.positions[position.key.name] = position
+            self._index(position)
+            if moved is not None:
+                self._moved[position.key] = moved
+
+    # -- queries ----------------------------------------------------------------------------------
+
     def size_of(self, venue: str, symbol: str) -> float | None:
         """Return the contract size of a symbol; None for an inverse one without a reported size."""
-        size = self._sizes.get((symbol, venue))
+        size = self._sizes.get((venue, symbol))
         if size is not None:
             return size
         return None if instrument(symbol, self.reference).kind == "inverse" else 1.0
 
-    def strategy(self, name: str) -> Ledger:
-        """Return the ledger of a strategy; the first call creates it."""
-        ledger = self.state.strategies.get(name)
-        if ledger is None:
-            ledger = self.state.strategies[name] = Ledger()
-        return ledger
+    def held(self, venue: str, symbol: str, leg: Leg = "") -> float:
+        """Return the account's signed quantity of a leg; without one of all legs together."""
+        legs: tuple[Leg, ...] = (leg,) if leg else ("", "long", "short")
+        found = [self.positions.get(Key(venue, symbol, one, "")) for one in legs]
+        return sum(one.quantity for one in found if one is not None)
 
-    def reduces(self, venue: str, symbol: str, side: ev.Side, quantity: float) -> bool:
-        """Return whether an order can only reduce the venue's position in a symbol."""
-        position = self.state.positions.get(f"{venue}|{symbol}|")
-        held = position.quantity if position is not None else 0.0
-        against = held < 0 if side == "buy" else held > 0
-        return against and quantity <= abs(held)
+    def contracts(self, venue: str) -> list[BookPosition]:
+        """Return the account's contract positions at a venue."""
+        return [self.positions[key] for key in self._of_venue.get(venue, ())]
 
-    def unmarked(self, *, contracts_only: bool) -> Iterator[BookPosition]:
-        """Yield the account's positions without a mark; or those on top of the balances only."""
-        for key in self.state.unmarked:
-            position = self.state.positions[key]
-            # A closed one without a size: the balances include the P&L that it realised.
-            on_top = position.quantity and self._what(position).kind != "spot"
-            if on_top or not contracts_only:
-                yield position
+    def spot_symbol_of(self, venue: str, base: str) -> str:
+        """Return the symbol that a holding of ``base`` is a position in.
 
-    def strategy_unmarked(self, name: str) -> Iterator[BookPosition]:
-        """Yield a strategy's positions without a mark."""
-        for key in self.state.strategies_unmarked.get(name, ()):
-            yield self.state.positions[key]
+        It is the only spot symbol of that base named at the venue; with none or several, that in
+        the reference.
+        """
+        named = {
+            *self.state.named.get(venue, {}).get(base, ()),
+            *self._named_everywhere.get(base, ()),
+        }
+        return named.pop() if len(named) == 1 else f"{base}/{self.reference}"
 
-    def on_top_at(self, venue: str) -> Iterator[tuple[str, float]]:
-        """Yield the unrealised P&L on top of a venue's balances: settle asset and amount."""
-        for position in self.state.positions.values():
-            if position.venue == venue and not position.strategy and position.unrealised:
-                what = self._what(position)
-                if self._ledger(position, what) is self.state.unrealised:
-                    yield what.settle, position.unrealised
-
-    def _what(self, position: BookPosition) -> Instrument:
-        return instrument(position.symbol, self.reference)
-
-    # -- marking ----------------------------------------------------------------------------------
-
-    def refreshing(self) -> Iterator[int]:
-        """Compute the stale symbols at the present marks and worths; yield the work of each."""
-        work = 0
-        while self.stale:
-            for symbol in list(self.stale):
-                # First: the first query of a worth marks the symbols quoted in it as stale.
-                worth = self._worths.of(instrument(symbol, self.reference).quote)
-                del self.stale[symbol]
-                yield from self._compute(symbol, worth)
-                work += 1 + len(self._by_symbol[symbol]) % COMPUTED_AT_ONCE
-                if work >= COMPUTED_AT_ONCE // 4:
-                    yield work
-                    work = 0
-
-    def _compute(self, symbol: str, worth: float | None) -> Iterator[int]:
-        """Compute the unrealised P&L and the exposure of a symbol; yield the work."""
-        what = instrument(symbol, self.reference)
-        quantities, notionals, unpriced = [], [], 0
-        resized = symbol in self._resized
-        for at, (key, position) in enumerate(self._by_symbol[symbol], 1):
-            if at % COMPUTED_AT_ONCE == 0:
-                yield COMPUTED_AT_ONCE
-            if resized:
-                self._resize(position)
-            mark = self._mark(position)
-            self._compute_gain(key, position, what, mark)
-            if position.strategy:
-                continue
-            notional = position.notional_at(mark, inverse=what.kind == "inverse")
-            if notional:
-                notional = None if worth is None else notional * worth
-            position.notional = notional or 0.0
-            quantities.append(position.quantity)
-            notionals.append(position.notional)
-            unpriced += notional is None
-        self.exposures.update(symbol, Exposure(_total(quantities), _total(notionals), unpriced))
-        self._dirty[symbol_topic(symbol)] = self._dirty[EXPOSURE] = True
-        self._resized.pop(symbol, None)
-        self._worths.early_left -= len(quantities)
-
-    def _mark(self, position: BookPosition) -> float | None:
-        """Return the mark of a position; None without one that has not expired."""
-        mark = self._prices.mark(position.symbol, position.venue)
-        if mark is None or not self._prices.is_fresh(mark, self.now_ns):
-            return None
-        if position.quantity:
-            old_ns = mark.at_ns + self._prices.max_age_ns + 1
-            armed_ns = self._armed_ns.get(position.symbol)
-            if armed_ns is None or old_ns < armed_ns:
-                self._armed_ns[position.symbol] = old_ns
-                self._arm(timer_key(Timer.MARK, position.symbol), old_ns)
-        return mark.price
-
-    def _compute_gain(
-        self, key: str, position: BookPosition, what: Instrument, mark: float | None
-    ) -> None:
-        """Compute a position's unrealised P&L and add the change to its ledger."""
-        gain = None if position.unsized else 0.0
-        if position.quantity:
-            inverse = what.kind == "inverse"
-            gain = None if mark is None else position.unrealised_at(mark, inverse=inverse)
-        self._note_mark(key, position, known=gain is not None)
-        change = (gain or 0.0) - position.unrealised
-        if change:
-            position.unrealised = gain or 0.0
-            ledger = self._ledger(position, what)
-            self._worths.credit(ledger, what.settle, change)
-            if ledger is self.state.unrealised:
-                self._credit_venue(position.venue, what.settle, change)
-        if position.strategy:
-            self._dirty[strategy_topic(position.strategy)] = True
-
-    def _note_mark(self, key: str, position: BookPosition, *, known: bool) -> None:
-        unmarked = self.state.unmarked
-        if not position.strategy and (key in unmarked) is known:
-            self._dirty[venue_equity_topic(position.venue)] = True
-        if position.strategy:
-            if known and position.strategy not in self.state.strategies_unmarked:
-                return
-            unmarked = self.state.strategies_unmarked.setdefault(position.strategy, {})
-        if not known:
-            unmarked[key] = True
-        elif key in unmarked:
-            del unmarked[key]
-
-    def _ledger(self, position: BookPosition, what: Instrument) -> Ledger:
-        if position.strategy:
-            return self.strategy(position.strategy)
-        if what.kind == "spot" or position.venue in self._included:
-            return self.state.unrealised_within
-        return self.state.unrealised
+    def take_changed(self) -> list[Key]:
+        """Return the keys of the positions that changed since the last call; some are gone."""
+        changed, self.changed = self.changed, {}
+        return list(changed)
 
 
-def _total(amounts: list[float]) -> float:
-    return amounts[0] if len(amounts) == 1 else fsum(amounts)
+def _legs(whose: Key, quantity: float) -> tuple[Key, Key]:
+    """Return the leg that a signed quantity belongs to, and the opposite one."""
+    legs = whose._replace(leg="long"), whose._replace(leg="short")
+    return legs if quantity >= 0 else (legs[1], legs[0])
+
+
+def _each_leg(symbol: str) -> list[tuple[str, Leg]]:
+    return [(symbol, ""), (symbol, "long"), (symbol, "short")]

@@ -1,7 +1,8 @@
-"""The price of each asset and the mark of each symbol, and when they expire.
+"""The newest reported price and fill of each symbol at each venue, and the mark that follows.
 
-The price of an asset in the reference currency is 1 for the reference itself, its peg, the last
-price or fill of ``ASSET/REFERENCE``, or that of ``ASSET/X`` times the price of one asset X between.
+The mark of a symbol at a venue is the venue's own newest ``price`` while it is at most 10 s older
+than the newest one of any venue, else that one. A fill is the mark, by the same rule, only while no
+``price`` of the symbol is fresh: a fill of a thin book says little about the market.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from collections.abc import Iterator
 from msgspec import Struct, field
 
 from riskmon.core.book.config import PortfolioConfig
-from riskmon.core.book.instruments import instrument
 from riskmon.core.unknown import Unknown
+
+OWN_LAG_NS = 10 * 10**9  # how much older than the newest one a venue's own price may be
 
 
 class Quote(Struct, gc=False):
@@ -22,128 +24,127 @@ class Quote(Struct, gc=False):
     at_ns: int
 
 
-class PriceState(Struct):
-    """The last reported prices."""
+Rows = dict[str, dict[str, Quote]]  # symbol -> venue ("" where none was named) -> its newest
 
-    quotes: dict[str, dict[str, Quote]] = field(default_factory=dict)  # asset -> in what -> price
-    marks: dict[str, dict[str, Quote]] = field(default_factory=dict)  # symbol -> venue, "" is any
+
+class PriceState(Struct):
+    """The newest price and the newest fill of each symbol at each venue."""
+
+    prices: Rows = field(default_factory=dict, name="marks")
+    fills: Rows = field(default_factory=dict)
 
 
 class Prices:
     """The reported prices under a configuration."""
 
     def __init__(self, state: PriceState, config: PortfolioConfig) -> None:
-        self.state = state
-        self.reference = config.reference
-        self.fixed = {**config.pegs, config.reference: 1.0}
         self.max_age_ns = int(config.max_age.price * 1e9)
-        self.marked = sum(map(len, state.marks.values()))  # marks of all symbols
-        # asset -> the assets that are priced through it
-        self.through: dict[str, dict[str, bool]] = {}
-        for asset, quotes in state.quotes.items():
-            for quote in quotes:
-                self.through.setdefault(quote, {})[asset] = True
+        self._max_age = config.max_age.price
+        self._prices = _Newest(state.prices)
+        self._fills = _Newest(state.fills)
 
-    def record(self, symbol: str, venue: str, price: float, at_ns: int) -> str | None:
-        """Record a price; return the asset that it is the price of, if the symbol is spot."""
-        marks = self.state.marks.get(symbol)
-        if marks is None:
-            marks = self.state.marks[symbol] = {}
-        marked = len(marks)
-        if not venue:
-            marks.clear()  # a price that names no venue is the last one of every venue
-        latest = marks[venue] = marks[""] = Quote(price, at_ns)
-        self.marked += len(marks) - marked
-        kind, base, quote, _ = instrument(symbol, self.reference)
-        if kind != "spot":
-            return None
-        quotes = self.state.quotes.get(base)
-        if quotes is None:
-            quotes = self.state.quotes[base] = {}
-        if quote not in quotes:
-            self.through.setdefault(quote, {})[base] = True
-        quotes[quote] = latest
-        return base
+    @property
+    def marked(self) -> int:
+        """The number of rows: a symbol at a venue with a price, or with a fill."""
+        return self._prices.count + self._fills.count
 
-    def has_later_mark(self, symbol: str, venue: str, at_ns: int) -> bool:
-        """Return whether the mark of a symbol, at a venue or ("") at any, is later than that."""
-        quote = self.mark(symbol, venue)
-        return quote is not None and quote.at_ns > at_ns
+    def symbols(self) -> Iterator[str]:
+        """Yield each symbol with a price or a fill; one with both twice."""
+        yield from self._prices.rows
+        yield from self._fills.rows
 
-    def mark(self, symbol: str, venue: str) -> Quote | None:
-        """Return the venue's last price or fill, else any venue's; it may have expired."""
-        marks = self.state.marks.get(symbol)
-        return None if marks is None else marks.get(venue) or marks[""]
+    def known(self, symbol: str, venue: str, *, fill: bool = False) -> bool:
+        """Return whether a price (or a fill) of the symbol at the venue adds no row."""
+        rows = self._fills.rows if fill else self._prices.rows
+        return venue in rows.get(symbol, ())
 
-    def is_fresh(self, quote: Quote, now_ns: int) -> bool:
-        """Return whether a price has not expired."""
-        return now_ns - quote.at_ns <= self.max_age_ns
+    def on_price(self, symbol: str, venue: str, price: float, at_ns: int) -> bool:
+        """Record a price; return False for one that is older than the one recorded."""
+        return self._prices.record(symbol, venue, price, at_ns)
 
-    def of(self, asset: str, now_ns: int) -> tuple[float, int] | None:
-        """Return the price of an asset in the reference, and when it expires; None without one."""
-        fixed = self.fixed.get(asset)
-        if fixed is not None:
-            return fixed, _FOREVER_NS
-        quotes = self.state.quotes.get(asset)
-        if quotes is None:
-            return None
-        direct = quotes.get(self.reference)
-        if direct is not None and now_ns - direct.at_ns <= self.max_age_ns:
-            return direct.price, direct.at_ns + self.max_age_ns
-        return max(self._crossed(quotes, now_ns), key=lambda found: found[1], default=None)
+    def on_fill(self, symbol: str, venue: str, price: float, at_ns: int) -> bool:
+        """Record the price of a fill; return False for one that is older than the one recorded."""
+        return self._fills.record(symbol, venue, price, at_ns)
 
-    def _crossed(self, quotes: dict[str, Quote], now_ns: int) -> Iterator[tuple[float, int]]:
-        for between, quote in quotes.items():
-            if between == self.reference or not self.is_fresh(quote, now_ns):
-                continue
-            until_ns = quote.at_ns + self.max_age_ns
-            fixed = self.fixed.get(between)
-            if fixed is not None:
-                yield quote.price * fixed, until_ns
-                continue
-            second = self.state.quotes.get(between, {}).get(self.reference)
-            if second is not None and self.is_fresh(second, now_ns):
-                yield (
-                    quote.price * second.price,
-                    min(until_ns, second.at_ns + self.max_age_ns),
-                )
+    def mark(self, symbol: str, venue: str, now_ns: int) -> Quote | None:
+        """Return the fresh mark of a symbol at a venue, or ("") the newest one of any venue."""
+        oldest_ns = now_ns - self.max_age_ns
+        quote = self._prices.quote(symbol, venue, oldest_ns)
+        return quote if quote is not None else self._fills.quote(symbol, venue, oldest_ns)
 
-    def count(self, asset: str) -> int:
-        """Return in how many assets an asset is quoted."""
-        return len(self.state.quotes.get(asset, ()))
+    def last_mark(self, symbol: str, venue: str) -> Quote | None:
+        """Return the newer of the last price and the last fill; it may have expired."""
+        price, fill = self._prices.quote(symbol, venue), self._fills.quote(symbol, venue)
+        if price is None or fill is None:
+            return price if price is not None else fill
+        return fill if fill.at_ns > price.at_ns else price
 
-    def is_through(self, asset: str, others: dict[str, bool]) -> bool:
-        """Return whether an asset is quoted in one of ``others``."""
-        quotes = self.state.quotes.get(asset)
-        return quotes is not None and any(quote in others for quote in quotes)
+    def last_price(self, symbol: str) -> Quote | None:
+        """Return the newest ``price`` of any venue; it may have expired."""
+        return self._prices.quote(symbol, "")
 
-    def last(self, asset: str) -> float | None:
-        """Return the last price of an asset in the reference, expired or not."""
-        fixed = self.fixed.get(asset)
-        if fixed is not None:
-            return fixed
-        quotes = self.state.quotes.get(asset, {})
-        if self.reference in quotes:
-            return quotes[self.reference].price
-        for between, quote in sorted(quotes.items()):
-            second = self.fixed.get(between)
-            through = self.state.quotes.get(between, {}).get(self.reference)
-            if second is None and through is not None:
-                second = through.price
-            if second is not None:
-                return quote.price * second
-        return None
+    def expires_ns(self, quote: Quote) -> int:
+        """Return the first instant at which a price is no longer fresh."""
+        return quote.at_ns + self.max_age_ns + 1
 
-    def was_priced(self, asset: str) -> bool:
-        """Return whether the asset ever had a price."""
-        return self.last(asset) is not None
+    def no_mark(self, symbol: str, venue: str, now_ns: int) -> Unknown:
+        """Return why a symbol has no mark at a venue."""
+        last = self.last_mark(symbol, venue)
+        if last is None:
+            return Unknown(f"{symbol} has no mark: report its price")
+        return self.too_old(symbol, last, now_ns, "report its price")
 
-    def no_price(self, asset: str) -> Unknown:
-        """Return what is missing to value an asset: its price."""
+    def too_old(self, name: str, last: Quote, now_ns: int, cure: str) -> Unknown:
+        """Return that the last price of a symbol or asset has expired, and the cure."""
+        age = (now_ns - last.at_ns) / 1e9
         return Unknown(
-            f"{asset} has no price: report a price of "
-            f"{asset}/{self.reference}, or set portfolio.pegs or portfolio.ignore"
+            f"{name}'s last price is {age:.0f} s old; max_age.price is {self._max_age:g}: {cure}"
         )
 
 
-_FOREVER_NS = 1 << 62
+class _Newest:
+    """The newest quote by symbol and venue, and by symbol the venue of the newest of them.
+
+    Of two at the same instant the one whose venue comes later in the alphabet counts as newer, so
+    that the result does not depend on the order of rows.
+    """
+
+    __slots__ = ("_venue", "count", "rows")
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self.count = sum(map(len, rows.values()))
+        self._venue = {symbol: _newest_venue(venues) for symbol, venues in rows.items()}
+
+    def record(self, symbol: str, venue: str, price: float, at_ns: int) -> bool:
+        venues = self.rows.get(symbol)
+        if venues is None:
+            venues = self.rows[symbol] = {}
+        before = venues.get(venue)
+        if before is None:
+            self.count += 1
+        elif before.at_ns > at_ns:
+            return False
+        venues[venue] = Quote(price, at_ns)
+        newest = self._venue.get(symbol)
+        if newest is None or (at_ns, venue) >= (venues[newest].at_ns, newest):
+            self._venue[symbol] = venue
+        return True
+
+    def quote(self, symbol: str, venue: str, oldest_ns: int = -(1 << 62)) -> Quote | None:
+        """Return the venue's quote or the newest of any venue; none older than ``oldest_ns``."""
+        newest_venue = self._venue.get(symbol)
+        if newest_venue is None:
+            return None
+        venues = self.rows[symbol]
+        newest = venues[newest_venue]
+        if newest.at_ns < oldest_ns:
+            return None
+        own = venues.get(venue) if venue else None
+        if own is not None and own.at_ns >= max(newest.at_ns - OWN_LAG_NS, oldest_ns):
+            return own
+        return newest
+
+
+def _newest_venue(venues: dict[str, Quote]) -> str:
+    return max(venues, key=lambda venue: (venues[venue].at_ns, venue))

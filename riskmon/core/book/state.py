@@ -1,37 +1,34 @@
-"""The persisted state of a portfolio. Names of fields that snapshots store are kept."""
+"""The facts of the book: what a snapshot stores. All else is derived from them."""
 
 from __future__ import annotations
 
 from msgspec import Struct, field
 
-from riskmon.core.book.ledger import Ledger
+from riskmon.core.book.equity import EquityState
+from riskmon.core.book.flows import FlowsState
+from riskmon.core.book.history import HistoryState
+from riskmon.core.book.holdings import HoldingsState
+from riskmon.core.book.money import Fixed
+from riskmon.core.book.periods import PeriodsState
 from riskmon.core.book.positions import PositionsState
 from riskmon.core.book.prices import PriceState
-from riskmon.core.book.tracks import Best, TracksState
-from riskmon.core.book.venues import VenuesState
-from riskmon.core.unknown import Unknown
 
 
 class PortfolioState(Struct):
-    """Prices, balances, positions and flows, and the equity that was derived last."""
+    """Prices, balances, positions, flows, units, and the history of equity."""
 
     prices: PriceState = field(default_factory=PriceState)
-    worth: dict[str, float] = field(default_factory=dict)  # asset -> price in the reference
-    venues: VenuesState = field(default_factory=VenuesState)
-    flows: Ledger = field(default_factory=Ledger)
-    positions: PositionsState = field(default_factory=PositionsState, name="book")
-    capital: float | None = None
-    capital_wall_ns: int = 0  # when equity became the capital, if it did
-    in_capital: float = 0.0  # P&L and flows that a rebase made part of the capital
-    configured_capital: float | None = None
-    units: float | None = None
-    peak: Best = field(default_factory=lambda: Best(1.0))  # of the unit value
-    # The last settled equity; a text is the reason why it is unknown.
-    settled: float | str = field(default="nothing was reported yet", name="judged")
-    settled_unit_value: float = field(default=1.0, name="judged_unit_value")
-    tracks: TracksState = field(default_factory=TracksState)
-
-    @property
-    def settled_equity(self) -> float | Unknown:
-        """The last settled equity."""
-        return Unknown(self.settled) if isinstance(self.settled, str) else self.settled
+    positions: PositionsState = field(default_factory=PositionsState)
+    holdings: HoldingsState = field(default_factory=HoldingsState)
+    flows: FlowsState = field(default_factory=FlowsState)
+    equity: EquityState = field(default_factory=EquityState)
+    periods: PeriodsState = field(default_factory=PeriodsState)
+    histories: dict[str, HistoryState] = field(default_factory=dict)  # by scope
+    # Net flows of each venue since its first settled report, at their value when they entered.
+    entered: dict[str, Fixed] = field(default_factory=dict)
+    # Flows at venues that report no balances: venue -> asset -> amount.
+    flowed: dict[str, dict[str, Fixed]] = field(default_factory=dict)
+    unpriced_ns: dict[str, int] = field(default_factory=dict)  # asset -> since when
+    left_out: dict[str, bool] = field(default_factory=dict)  # assets without a price
+    absent: dict[str, bool] = field(default_factory=dict)  # silent venues that left as a flow
+    differences: dict[str, dict[str, int]] = field(default_factory=dict)  # venue -> kind -> count

@@ -22,7 +22,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 from msgspec import Raw, msgpack
 
-from riskmon.core.book.positions import Close
+from riskmon.core.book.realised import Close
 from riskmon.core.events import Error, Fill, Latency, Price
 from riskmon.core.limits.facts import Facts, Intent
 from riskmon.core.limits.policy import Ceiling, Floor, Policy

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from riskmon.core.book.positions import Close
+from riskmon.core.book.realised import Close
 from riskmon.core.constraints import Positive, Share, is_whole, must
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import Evaluation, Sample, SampleLimit, StateLimit

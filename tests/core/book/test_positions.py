@@ -1,270 +1,372 @@
-"""Positions at average cost: fills, flips, positions that venues report, contracts."""
+"""Positions at average cost: fills, fees, contract sizes, legs, strategies; what they are worth."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 
-from riskmon.core import events as ev
-from riskmon.core.book.config import PortfolioConfig
-from riskmon.core.book.instruments import instrument
-from tests.core import World, fill, limit, price
+from riskmon.core.book.effects import Effect
+from riskmon.core.book.marking import Value
+from riskmon.core.book.realised import Close, OrderKey
+from riskmon.core.unknown import Unknown
+from tests.core.book.world import INVERSE, LINEAR, NOW, SECOND, SPOT, World
 
-LINEAR, INVERSE = "BTC/USDT:USDT", "BTC/USD:BTC"
-
-
-def world() -> World:
-    """A world without balances, so that equity is capital and P&L."""
-    return World(portfolio=PortfolioConfig(initial_capital=10_000.0, pegs={"USD": 1.0}))
-
-
-def stated(quantity: float, entry: float, symbol: str = LINEAR, **more: object) -> ev.Position:
-    """A position as kraken states it."""
-    return ev.Position(
-        venue="kraken",
-        symbol=symbol,
-        quantity=quantity,
-        entry_price=entry,
-        **more,  # type: ignore[arg-type]
-    )
-
-
-@pytest.mark.parametrize(
-    ("symbol", "kind", "quote", "settle"),
-    [
-        ("BTC/USDT", "spot", "USDT", "USDT"),
-        ("BTC/USDT:USDT", "linear", "USDT", "USDT"),
-        ("BTC/USD:BTC", "inverse", "USD", "BTC"),
-        ("BTC/USDT:USDT-261225", "linear", "USDT", "USDT"),
-        ("ESZ6", "linear", "EUR", "EUR"),
-    ],
-)
-def test_symbols(symbol: str, kind: str, quote: str, settle: str) -> None:
-    """A symbol in ccxt's notation gives its kind, its quote currency and its settlement asset."""
-    what = instrument(symbol, "EUR")
-    assert (what.kind, what.quote, what.settle) == (kind, quote, settle)
+near = pytest.approx
 
 
 @pytest.mark.parametrize(
     ("fills", "quantity", "entry", "realised"),
     [
-        ([("buy", 1, 100), ("buy", 3, 200)], 4.0, 175.0, 0.0),
-        ([("buy", 4, 100), ("sell", 1, 130)], 3.0, 100.0, 30.0),
-        ([("sell", 4, 100), ("buy", 1, 130)], -3.0, 100.0, -30.0),
-        ([("buy", 1, 100), ("sell", 3, 90)], -2.0, 90.0, -10.0),
-        ([("buy", 1, 100), ("sell", 1, 90)], 0.0, 0.0, -10.0),
+        ([(1, 100), (3, 200)], 4.0, 175.0, 0.0),
+        ([(4, 100), (-1, 130)], 3.0, 100.0, 30.0),
+        ([(-4, 100), (1, 130)], -3.0, 100.0, -30.0),
+        ([(1, 100), (-3, 90)], -2.0, 90.0, -10.0),
+        ([(1, 100), (-1, 90)], 0.0, 0.0, -10.0),
+        ([(0.1, 9), (0.2, 9), (-0.3, 9)], 0.0, 0.0, 0.0),
     ],
 )
+@pytest.mark.parametrize("symbol", [LINEAR, SPOT])
 def test_average_cost(
-    fills: list[tuple[str, int, int]], quantity: float, entry: float, realised: float
+    fills: list[tuple[float, float]], quantity: float, entry: float, realised: float, symbol: str
 ) -> None:
     """Fills of the same side average, opposite ones realise, and past zero the position flips."""
-    here = world()
-    here.step(*[fill(side, float(q), float(p)) for side, q, p in fills])
-    (position,) = here.portfolio.positions
-    assert (position.quantity, position.entry_price) == (quantity, entry)
-    assert here.portfolio.pnl_realized == realised
+    here = World()
+    for amount, price in fills:
+        here.fill(amount, price, symbol, strategy="mm")
+    assert here.held(symbol) == here.held(symbol, "mm") == (quantity, entry)
+    assert here.realised == realised
 
 
 def test_inverse_contracts() -> None:
-    """Inverse: harmonic mean, P&L in the base asset, notional quantity × size."""
-    here = world()
-    here.step(price("BTC/USDT", 20_000.0), stated(0.0, 0.0, INVERSE, contract_size=100.0))
-    here.step(fill("buy", 10.0, 10_000.0, INVERSE), fill("buy", 10.0, 20_000.0, INVERSE))
-    (position,) = here.portfolio.positions
-    assert position.entry_price == pytest.approx(20 / (10 / 10_000 + 10 / 20_000))
-    assert position.unrealized == pytest.approx(2_000 * (0.000075 - 0.00005) * 20_000)
-    assert position.notional == 2_000.0
-    here.step(fill("sell", 20.0, 40_000.0, INVERSE))
-    assert here.portfolio.pnl_realized == pytest.approx(2_000 * (0.000075 - 0.000025) * 20_000)
+    """Inverse: harmonic mean, P&L in the base asset, notional quantity x size, base by the mark."""
+    here = World()
+    here.price(SPOT, 20_000)
+    here.report(0, symbol=INVERSE, size=100)
+    here.fill(10, 10_000, INVERSE, ago=None)
+    here.fill(10, 20_000, INVERSE)
+    assert here.held(INVERSE) == near((20.0, 20 / (10 / 10_000 + 10 / 20_000)))
+    value = here.value(INVERSE)
+    assert value.unrealised == near(2_000 * (0.000075 - 0.00005) * 20_000)
+    assert value.notional == 2_000.0
+    assert value.base == near(0.1)
+    here.fill(-20, 40_000, INVERSE)
+    gain = 2_000 * (0.000075 - 0.000025)
+    assert here.realised == near(gain * 20_000)
+    assert here.amounts() == {"BTC": near(gain)}
 
 
-@pytest.mark.parametrize(("side", "back", "sign"), [("buy", "sell", 1), ("sell", "buy", -1)])
-def test_an_inverse_position_flips(side: str, back: str, sign: int) -> None:
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_inverse_position_flips(sign: int) -> None:
     """Past zero the rest is opened at the fill's price; what was closed realises in the base."""
-    here = world()
-    here.step(price("BTC/USDT", 10_000.0), stated(0.0, 0.0, INVERSE, contract_size=100.0))
-    here.step(fill(side, 10.0, 8_000.0, INVERSE), fill(back, 15.0, 10_000.0, INVERSE))
-    (position,) = here.portfolio.positions
-    assert (position.quantity, position.entry_price) == (-5.0 * sign, 10_000.0)
-    gained = sign * 10 * 100 * (1 / 8_000 - 1 / 10_000)
-    assert here.portfolio.pnl_realized == pytest.approx(gained * 10_000)
-    here.step(price(INVERSE, 12_500.0))
-    (position,) = here.portfolio.positions
-    held = -5.0 * sign * 100 * (1 / 10_000 - 1 / 12_500)
-    assert position.unrealized == pytest.approx(held * 10_000)
+    here = World()
+    here.price(SPOT, 10_000)
+    here.report(0, symbol=INVERSE, size=100)
+    here.wait(10)
+    here.fill(10 * sign, 8_000, INVERSE)
+    here.fill(-15 * sign, 10_000, INVERSE)
+    assert here.held(INVERSE) == (-5.0 * sign, 10_000.0)
+    assert here.realised == near(sign * 10 * 100 * (1 / 8_000 - 1 / 10_000) * 10_000)
+
+
+def test_the_effects_of_a_spot_fill() -> None:
+    """Both assets move; the fee is in the quote, the base or a third asset."""
+    here = World()
+    assert here.fill(2, 100, SPOT, fee=0.5) == [
+        Effect("kraken", "BTC", 2.0, NOW, dated=False),
+        Effect("kraken", "USDT", -200.5, NOW, dated=False),
+    ]
+    assert here.fill(-2, 100, SPOT, fee=0.01, fee_asset="BTC", ago=2) == [
+        Effect("kraken", "BTC", -2.01, NOW - 2 * SECOND, dated=True),
+        Effect("kraken", "USDT", 200.0, NOW - 2 * SECOND, dated=True),
+    ]
+    effects = here.fill(1, 100, SPOT, fee=0.2, fee_asset="BNB")
+    assert {one.asset: one.amount for one in effects} == {"BTC": 1, "USDT": -100, "BNB": -0.2}
+
+
+def test_the_effects_of_a_contract_fill() -> None:
+    """Realised P&L and the fee, in the settle asset; a rebate raises it."""
+    here = World()
+    assert here.fill(2, 100) == []
+    assert here.fill(-1, 110, fee=0.5) == [Effect("kraken", "USDT", 9.5, NOW, dated=False)]
+    assert here.fill(1, 110, fee=-0.25) == [Effect("kraken", "USDT", 0.25, NOW, dated=False)]
+
+
+def test_a_balance_that_includes_unrealised_pnl() -> None:
+    """At such a venue a close moves no balance, only its fee does."""
+    here = World(unrealised_included=("kraken",))
+    here.fill(2, 100)
+    assert here.fill(-1, 110, fee=0.5) == [Effect("kraken", "USDT", -0.5, NOW, dated=False)]
+    assert here.realised == 9.5
+
+
+def test_200_round_trips_with_fees_in_the_base() -> None:
+    """A fee in the base asset lowers the position, the account's and the strategy's: 0 is left."""
+    here = World()
+    for _ in range(200):
+        here.fill(1.0, 100.0, SPOT, fee=0.001, fee_asset="BTC", strategy="mm")
+        here.fill(-0.999, 100.0, SPOT, fee=0.0999, strategy="mm")
+    assert here.held(SPOT) == here.held(SPOT, "mm") == (0.0, 0.0)
+    assert here.realised == near(-200 * 0.1999)
+    assert here.pnl_of("mm") == near(-200 * 0.1999)
+    assert here.amounts() == {"BTC": near(0, abs=1e-12), "USDT": near(-200 * 0.1999)}
+
+
+def test_a_fee_in_the_base_costs_its_value() -> None:
+    """Held at 50, 0.5 sold at 100 with a fee of 0.001 BTC: P&L falls by the fee, 0.1."""
+    here = World()
+    here.fill(1, 50, SPOT)
+    here.price(SPOT, 100)
+    before = here.pnl
+    here.fill(-0.5, 100, SPOT, fee=0.001, fee_asset="BTC")
+    assert here.position(SPOT).quantity == near(0.499)
+    assert here.pnl - before == near(-0.1)
+
+
+def test_a_fee_stays_what_it_was() -> None:
+    """A fee in BNB, then BNB x 3: the fee is its value when it was paid."""
+    here = World()
+    here.price("BNB/USDT", 300)
+    here.fill(1, 100, fee=0.01, fee_asset="BNB", strategy="mm")
+    here.price("BNB/USDT", 900)
+    assert here.realised == near(-3)
+    assert here.pnl_of("mm") == near(-3)
+
+
+@pytest.mark.parametrize(("hours", "fee"), [(23, 6.0), (25, 0.0)])
+def test_an_unpriced_fee_counts_at_its_first_price(hours: float, fee: float) -> None:
+    """At most 24 h later; all fees that wait count at once, also after a restore."""
+    here = World()
+    for strategy in ("mm", "mm", "arb"):
+        here.fill(1, 100, fee=0.01, fee_asset="BNB", strategy=strategy)
+    assert here.realised == 0
+    here.restore()
+    here.wait(hours * 3600)
+    here.price("BNB/USDT", 200)
+    here.price("BNB/USDT", 400)
+    assert here.realised == near(-fee)
+    here.price(LINEAR, 100)
+    assert here.pnl_of("mm") == near(-fee * 2 / 3)
+
+
+def test_the_fee_of_an_ignored_asset_has_no_value() -> None:
+    """It leaves the holding, and no P&L waits for its price."""
+    here = World(ignore=("XYZ",))
+    assert [one.amount for one in here.fill(1, 100, fee=5, fee_asset="XYZ")] == [-5]
+    here.price("XYZ/USDT", 1)
+    assert here.realised == 0
 
 
 def test_contract_size() -> None:
-    """A linear contract has size 1 until one is reported; P&L and notional scale with it."""
-    here = world()
-    here.step(fill("buy", 2.0, 100.0), price(LINEAR, 110.0))
-    assert here.portfolio.positions[0].unrealized == 20.0
-    here.step(stated(2.0, 100.0, contract_size=10.0))
-    assert here.portfolio.positions[0].unrealized == 200.0
-    assert here.portfolio.positions[0].notional == 2_200.0
+    """A linear contract has size 1 until one is reported, for its venue only."""
+    here = World()
+    here.fill(2, 100)
+    here.fill(2, 100, venue="mexc")
+    here.price(LINEAR, 110)
+    assert here.value().unrealised == 20.0
+    here.wait(10)
+    here.report(2, 100, size=10)
+    assert here.value() == Value(200.0, 2_200.0, 20.0)
+    assert here.value(venue="mexc").unrealised == 20.0
+    here.report(2, 100)
+    assert here.value().unrealised == 200.0
+    assert here.realised == 0
 
 
-def test_a_contract_size_is_its_venues() -> None:
-    """A contract size applies to its venue only, and stays after one report."""
-    here = world()
-    here.step(price(LINEAR, 110.0), stated(2.0, 100.0, contract_size=10.0))
-    here.step(fill("buy", 2.0, 100.0, venue="mexc"), price(LINEAR, 110.0))
-    assert {p.venue: p.unrealized for p in here.portfolio.positions} == {
-        "kraken": 200.0,
-        "mexc": 20.0,
-    }
-    here.step(stated(3.0, 100.0), price(LINEAR, 110.0))
-    assert here.portfolio.positions[0].unrealized == 300.0
+def test_what_an_inverse_contract_realised_waits_for_its_size() -> None:
+    """Unknown until the contract size comes, and counted then: account and strategy."""
+    here = World()
+    here.price(SPOT, 10_000)
+    here.fill(10, 10_000, INVERSE, strategy="mm")
+    here.fill(-10, 8_000, INVERSE, strategy="mm", order_id="O")
+    assert isinstance(here.value(INVERSE).unrealised, Unknown)
+    missing = here.pnl_of("mm")
+    assert isinstance(missing, Unknown)
+    assert "contract_size" in missing.reason
+    assert here.closes[0].pnl < 0
+    assert here.closes[0].order == OrderKey("kraken", "O")
+    here.wait(10)
+    here.report(0, symbol=INVERSE, size=100)
+    lost = 10 * 100 * (1 / 8_000 - 1 / 10_000)
+    assert here.realised == near(-lost * 10_000)
+    assert here.pnl_of("mm") == near(-lost * 10_000)
+    (effect,) = here.effects
+    assert effect == Effect("kraken", "BTC", effect.amount, NOW, dated=False)
+    assert effect.amount == near(-lost)
 
 
-def test_an_inverse_contract_without_a_size_is_unknown() -> None:
-    """A position without a value makes equity unknown, not zero."""
-    here = world()
-    here.step(price("BTC/USDT", 20_000.0), fill("buy", 10.0, 10_000.0, INVERSE))
-    assert here.portfolio.equity is None
-    here.step(stated(10.0, 10_000.0, INVERSE, contract_size=1.0))
-    assert here.portfolio.equity == 10_000.0
+def test_closes() -> None:
+    """A close is what a strategy realised, less its fee, with the order that it is of."""
+    here = World()
+    here.price("BNB/USDT", 300)
+    here.fill(2, 100, strategy="mm", order_id="1")
+    here.fill(-1, 90, strategy="mm", order_id="2", fee=0.01, fee_asset="BNB")
+    here.fill(-3, 120, strategy="mm")
+    here.fill(1, 100)
+    first, second = here.closes
+    assert first == Close("mm", first.pnl, OrderKey("kraken", "2"))
+    assert second == Close("mm", second.pnl, None)
+    assert (first.pnl, second.pnl) == near((-13, 20))
 
 
-@pytest.mark.parametrize("rest", [0.0, 4.0])
-def test_what_an_inverse_contract_realised_waits_for_its_size(rest: float) -> None:
-    """Not lost and not zero: unknown until the contract size comes, and counted then."""
-    here, told = world(), world()
-    told.step(stated(0.0, 0.0, INVERSE, contract_size=100.0))
-    fills = [
-        fill("buy", 10.0, 10_000.0, INVERSE, strategy="mm"),
-        fill("sell", 10.0 - rest, 20_000.0, INVERSE, strategy="mm"),
-    ]
-    for one in (here, told):
-        one.step(price("BTC/USDT", 20_000.0))
-        one.each(fills)
-    assert here.portfolio.equity is None
-    here.step(stated(rest, 10_000.0, INVERSE, contract_size=100.0))
-    assert told.portfolio.pnl_realized == pytest.approx((10.0 - rest) * 100.0)
-    assert here.portfolio.pnl_realized == pytest.approx(told.portfolio.pnl_realized)
-    assert here.portfolio.equity == pytest.approx(told.portfolio.equity)
-    here.step(stated(rest, 10_000.0, INVERSE, contract_size=100.0))
-    assert here.portfolio.equity == pytest.approx(told.portfolio.equity)
+def test_pnl_events() -> None:
+    """P&L realised elsewhere: the account's at no venue, the strategy's, and a close."""
+    here = World()
+    here.positions.on_pnl("mm", -5.0)
+    here.positions.on_pnl("", 2.0)
+    here.settle()
+    assert here.realised == -3
+    assert here.positions.realised.at("")["USDT"].value == -3
+    assert here.pnl_of("mm") == -5
+    assert here.closes == [Close("mm", -5.0, None)]
 
 
-def test_the_book_of_a_strategy_waits_for_the_size_too() -> None:
-    """Its loss is unknown, not 0, and then what it was."""
-    scope = "strategy:mm"
-    here = World(
-        limit("loss", max=1e6, per="strategy", period="day"),
-        portfolio=PortfolioConfig(pegs={"USD": 1.0}),
+# -- what positions are worth ---------------------------------------------------------------------
+
+
+def test_the_value_of_a_position() -> None:
+    """P&L at settle, notional at the mark, base quantity; by a feed at another venue (story 2)."""
+    here = World()
+    here.price("BTC/EUR:EUR", 100, "binance")
+    here.price("EUR/USDT", 1.2)
+    here.fill(-3, 90, "BTC/EUR:EUR")
+    assert here.value("BTC/EUR:EUR") == near(Value(-36, -360, -3))
+    here.price("BTC/EUR:EUR", 80, "binance")
+    here.price("EUR/USDT", 1.5)
+    assert here.value("BTC/EUR:EUR") == near(Value(45, -360, -3))
+    assert here.marking.unrealised.value == near(45)
+
+
+def test_an_old_mark_is_unknown_and_dust_keeps_it() -> None:
+    """An expired mark: its age and the cure are said; less than dust keeps its last value."""
+    here = World()
+    here.price(LINEAR, 100)
+    here.fill(1, 90)
+    here.fill(0.001, 90, SPOT)
+    here.price(SPOT, 100)
+    here.wait(301)
+    value = here.value()
+    assert value.unrealised == Unknown(
+        "BTC/USDT:USDT's last price is 301 s old; max_age.price is 300: report its price"
     )
-    here.step(price("BTC/USDT", 10_000.0))
-    here.step(fill("buy", 10.0, 10_000.0, INVERSE, strategy="mm"))
-    here.step(fill("sell", 10.0, 8_000.0, INVERSE, strategy="mm"))
-    assert here.breaker("loss", scope).value is None
-    assert "contract_size" in (here.breaker("loss", scope).unknown or "")
-    here.step(stated(0.0, 0.0, INVERSE, contract_size=100.0))
-    lost = 10.0 * 100.0 * (1 / 8_000 - 1 / 10_000) * 10_000
-    assert here.breaker("loss", scope).value == pytest.approx(lost)
+    assert value.notional == value.unrealised
+    assert value.base == 1
+    assert here.value(SPOT) == near(Value(0.01, 0.1, 0.001))
+    here.price(LINEAR, 80)
+    assert here.value() == Value(-10, 80, 1)
 
 
-def test_balances_hold_what_was_realised_whatever_its_size() -> None:
-    """Closed, and the venue reports its balance: equity is known without a contract size."""
-    here = world()
-    here.step(price("BTC/USDT", 20_000.0), fill("buy", 10.0, 10_000.0, INVERSE))
-    here.step(fill("sell", 10.0, 20_000.0, INVERSE))
-    here.step(ev.Balances(venue="kraken", assets={"USDT": ev.AssetBalance(free=10_000.0)}))
-    assert here.portfolio.equity == 10_000.0
+def test_a_strategy_without_a_price() -> None:
+    """Its P&L is unknown, and the reason names what is missing."""
+    here = World()
+    here.fill(1, 100, "X/EUR:EUR", strategy="mm")
+    here.fill(1, 100, strategy="arb")
+    missing = here.pnl_of("mm")
+    assert isinstance(missing, Unknown)
+    assert missing.reason.startswith("EUR has no price")
+    assert here.pnl_of("arb") == 0
+    assert here.pnl_of("none") == 0
 
 
-def test_a_losing_close_counts_before_its_size_is_known() -> None:
-    """The sign of the close is known before its amount; a fee does not turn a gain into a loss."""
-    here = World(limit("loss_streak", max=2))
-    for number, at in enumerate((9_000.0, 11_000.0, 9_000.0)):
-        here.step(fill("buy", 1.0, 10_000.0, INVERSE, id=f"b{number}", strategy="mm"))
-        more = {"id": f"s{number}", "strategy": "mm", "fee": 1e-3}
-        here.step(fill("sell", 1.0, at, INVERSE, **more))
-    assert here.breaker("loss_streak", "strategy:mm").value == 1.0
+def test_the_pass_names_what_changed() -> None:
+    """A price changes the positions in its symbol and their strategies, and no others."""
+    here = World()
+    here.fill(1, 100, strategy="mm")
+    here.fill(1, 100, SPOT, strategy="arb")
+    here.prices.on_price(LINEAR, "", 120.0, here.now_ns)
+    here.marking.on_price(LINEAR)
+    revalued = here.settle()
+    assert {(key.symbol, key.strategy) for key in revalued.keys} == {(LINEAR, ""), (LINEAR, "mm")}
+    assert revalued.strategies == ["mm"]
+    assert here.settle() == ([], [])
 
 
-def test_a_reported_position_replaces_fills() -> None:
-    """A reported position replaces the sum of the fills; earlier fills do not change it."""
-    here = world()
-    here.step(fill("buy", 2.0, 100.0))
-    here.wait(60)
-    here.step(stated(5.0, 120.0))
-    now = datetime.fromtimestamp(here.view.at_ns // 10**9, UTC)
-    here.step(fill("buy", 2.0, 100.0, id="old", at=now - timedelta(seconds=10)))
-    (position,) = here.portfolio.positions
-    assert (position.quantity, position.entry_price) == (5.0, 120.0)
-    here.step(fill("buy", 1.0, 180.0, id="new", at=now + timedelta(seconds=1)))
-    (position,) = here.portfolio.positions
-    assert (position.quantity, position.entry_price) == (6.0, 130.0)
+# -- legs -----------------------------------------------------------------------------------------
 
 
-def test_a_strategys_book_is_of_fills_alone() -> None:
-    """A reported position replaces the account's; a strategy's position is the sum of its fills."""
-    here = World(
-        limit("daily_loss", max=1e6, per="strategy"),
-        portfolio=PortfolioConfig(initial_capital=10_000.0),
-    )
-    here.step(fill("buy", 2.0, 100.0, strategy="mm"))
-    here.wait(60)
-    here.step(stated(50.0, 500.0))
-    now = datetime.fromtimestamp(here.view.at_ns // 10**9, UTC)
-    here.step(fill("buy", 1.0, 100.0, id="old", at=now - timedelta(seconds=9), strategy="mm"))
-    here.step(price(LINEAR, 90.0))
-    assert here.portfolio.positions[0].quantity == 50.0
-    assert here.breaker("daily_loss", "strategy:mm").value == 30.0
+def test_legs_stand_side_by_side() -> None:
+    """Long and short of one symbol; a strategy's too (story 27)."""
+    here = World()
+    here.fill(2, 100, leg="long", strategy="mm")
+    here.fill(-3, 110, leg="short", strategy="mm")
+    assert here.held(leg="long") == here.held(leg="long", strategy="mm") == (2, 100)
+    assert here.held(leg="short") == here.held(leg="short", strategy="mm") == (-3, 110)
+    assert here.positions.held("kraken", LINEAR) == -1
+    assert here.positions.held("kraken", LINEAR, "short") == -3
+    here.fill(1, 105, leg="short")
+    assert here.held(leg="short") == (-2, 110)
+    assert here.realised == 5
 
 
-@pytest.mark.parametrize("symbol", [LINEAR, INVERSE])
-@pytest.mark.parametrize("side", ["buy", "sell"])
-def test_a_position_without_an_entry(symbol: str, side: str) -> None:
-    """An entry of 0 is unknown: fills neither divide by it nor make a profit of it."""
-    here = world()
-    here.step(price("BTC/USDT", 100.0), price(LINEAR, 100.0))
-    here.step(stated(5.0, 0.0, symbol, contract_size=1.0), fill(side, 1.0, 100.0, symbol))
-    assert here.portfolio.pnl_realized == 0.0
-    assert here.portfolio.equity is None
-    here.step(fill("sell", 6.0 if side == "buy" else 4.0, 100.0, symbol, id="all"))
-    assert here.portfolio.equity == 10_000.0
+def test_a_fill_without_a_leg() -> None:
+    """Where legs are known it reduces the opposite leg first; then the own one grows."""
+    here = World()
+    here.fill(2, 100, leg="long")
+    here.fill(-3, 110, leg="short")
+    here.fill(4, 105)
+    assert here.held(leg="short") == (0, 0)
+    assert here.held(leg="long") == near((3, (2 * 100 + 105) / 3))
+    assert here.realised == 15
 
 
-def test_decimal_quantities_end_at_zero() -> None:
-    """0.1 + 0.2 − 0.3 is flat."""
-    here = world()
-    here.step(fill("buy", 0.1, 9.0), fill("buy", 0.2, 9.0), fill("sell", 0.3, 9.0))
-    assert here.portfolio.positions[0].quantity == 0.0
+def test_a_position_becomes_the_leg_of_its_side() -> None:
+    """What was known without legs is the leg of its side once one is named."""
+    here = World()
+    here.fill(-2, 100, strategy="mm")
+    here.fill(1, 110, leg="long")
+    assert here.held(leg="short") == here.held(leg="short", strategy="mm") == (-2, 100)
+    assert here.held(leg="long") == (1, 110)
+    assert here.marking.unrealised.value == near(-20)
+    assert here.pnl_of("mm") == near(-20)
+    here.restore()
+    assert here.positions.held("kraken", LINEAR) == -1
+    assert here.marking.unrealised.value == near(-20)
 
 
-def test_fees_lower_realised_pnl_in_their_asset() -> None:
-    """A fee counts at the price of the asset it was paid in; a rebate raises."""
-    here = world()
-    here.step(price("BNB/USDT", 300.0))
-    here.step(fill("buy", 1.0, 100.0, fee=0.01, fee_asset="BNB"))
-    assert here.portfolio.pnl_realized == pytest.approx(-3.0)
-    here.step(fill("buy", 1.0, 100.0, fee=-1.0, id="rebate"))
-    assert here.portfolio.pnl_realized == pytest.approx(-2.0)
-    here.step(price("BNB/USDT", 400.0))
-    assert here.portfolio.pnl_realized == pytest.approx(-3.0)
+def test_the_contracts_of_a_venue() -> None:
+    """The account's own, of each leg; not spot, and not those of strategies or other venues."""
+    here = World()
+    here.fill(1, 100, strategy="mm")
+    here.fill(1, 100, SPOT)
+    here.fill(1, 100, INVERSE, leg="long")
+    here.fill(1, 100, venue="mexc")
+    found = {(one.symbol, one.leg) for one in here.positions.contracts("kraken")}
+    assert found == {(LINEAR, ""), (INVERSE, "long")}
 
 
-def test_a_fee_without_an_asset_is_in_what_it_is_settled_in() -> None:
-    """The quote currency of a linear contract, the base of an inverse one."""
-    here = world()
-    here.step(price("BTC/USDT", 200.0), stated(0.0, 0.0, INVERSE, contract_size=1.0))
-    here.step(fill("buy", 1.0, 200.0, INVERSE, fee=0.01))
-    assert here.portfolio.pnl_realized == pytest.approx(-2.0)
-    here.step(fill("buy", 1.0, 200.0, fee=0.5))
-    assert here.portfolio.pnl_realized == pytest.approx(-2.5)
+# -- spot symbols ---------------------------------------------------------------------------------
 
 
-def test_the_mark_is_the_venues_last() -> None:
-    """The venue's last price or fill; else any venue's; a price without a venue is for all."""
-    here = world()
-    here.step(fill("buy", 1.0, 100.0), price(LINEAR, 150.0, "mexc"))
-    assert here.portfolio.positions[0].mark == 100.0
-    here.step(fill("buy", 1.0, 100.0, venue="okx"), price(LINEAR, 160.0, "okx"))
-    here.step(price(LINEAR, 170.0, "kraken"))
-    assert {p.venue: p.mark for p in here.portfolio.positions} == {"kraken": 170.0, "okx": 160.0}
-    here.step(price(LINEAR, 180.0))
-    assert {p.mark for p in here.portfolio.positions} == {180.0}
+def test_the_spot_symbol_of_a_holding() -> None:
+    """The only one named at the venue or by the configuration; else that in the reference."""
+    here = World()
+    symbol = here.positions.spot_symbol_of
+    assert symbol("kraken", "BTC") == "BTC/USDT"
+    assert here.positions.names("kraken", "BTC/EUR")
+    assert not here.positions.names("kraken", "BTC/EUR")
+    assert not here.positions.names("kraken", "BTC/USD:BTC")
+    assert symbol("kraken", "BTC") == "BTC/EUR"
+    assert symbol("mexc", "BTC") == "BTC/USDT"
+    here.positions.names_everywhere(["BTC/EUR", "ETH/EUR", "BTC/USDT:USDT"])
+    assert symbol("kraken", "BTC") == symbol("mexc", "BTC") == "BTC/EUR"
+    assert symbol("mexc", "ETH") == "ETH/EUR"
+    here.positions.names("kraken", "BTC/USD")
+    assert symbol("kraken", "BTC") == "BTC/USDT"
+
+
+# -- long runs ------------------------------------------------------------------------------------
+
+
+def test_a_long_run_stays_exact() -> None:
+    """30,000 fills with fees: P&L and quantity equal the sums in whole cents."""
+    here = World()
+    cash = held = 0
+    for number in range(30_000):
+        lots = (number * 7919) % 19 - 9 or 1
+        cents = 10_000 + (number * 104_729) % 997
+        cash -= lots * cents
+        held += lots
+        here.fill(lots / 10, cents / 100, fee=0.01, settle=False)
+        here.now_ns += SECOND // 10
+    here.price(LINEAR, 100)
+    assert here.position().quantity == held / 10
+    assert here.pnl == near((cash + held * 10_000) / 1_000 - 300, abs=1e-9)
+    assert len(here.position().prices) < 10_000

@@ -1,0 +1,634 @@
+"""The account's equity in each pass: what its venues are worth, what of that entered as a flow.
+
+In this order: value what changed; apply flows that were told late; match what settled with flows;
+take the equity of now; add it to the history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from riskmon.core.book.calendar import Calendar
+from riskmon.core.book.changes import Change
+from riskmon.core.book.config import PortfolioConfig
+from riskmon.core.book.equity import Equity
+from riskmon.core.book.flows import Flow, Flows, Match, Transfer
+from riskmon.core.book.history import History, HistoryState
+from riskmon.core.book.holdings import Holdings, Settled, Venue
+from riskmon.core.book.marking import Marking
+from riskmon.core.book.money import Fixed
+from riskmon.core.book.notices import Notices
+from riskmon.core.book.periods import Periods
+from riskmon.core.book.position import Key
+from riskmon.core.book.positions import Positions
+from riskmon.core.book.rates import Rates
+from riskmon.core.book.state import PortfolioState
+from riskmon.core.book.valuation import ELSEWHERE, TRANSIT, Valuation
+from riskmon.core.clock import Clock
+from riskmon.core.scopes import ACCOUNT, Scope, kind_of, name_of, strategy_scope, venue_scope
+from riskmon.core.timers import Timer, TimerKey, timer_key
+from riskmon.core.unknown import Unknown
+
+LARGE = 1e-4  # of equity: a change that may turn out to be a flow begins a row of the history
+
+Arm = Callable[[TimerKey, int], None]
+
+
+class Entering(NamedTuple):
+    """Value that enters at a venue and is no change of a balance; it may raise the capital."""
+
+    venue: str
+    value: float
+    raises: bool = False
+
+
+class Changed(NamedTuple):
+    """What changed since the last pass."""
+
+    repriced: list[str]  # assets
+    positions: list[Key]
+    strategies: list[str]
+    realised: list[str]  # venues
+    held: list[tuple[str, str]]  # assets at venues
+    settled: list[Settled]
+    first_reported: list[Key]  # positions
+
+
+class Account:
+    """Equity, capital, units, flows and history of the account."""
+
+    def __init__(
+        self,
+        *,
+        state: PortfolioState,
+        config: PortfolioConfig,
+        clock: Clock,
+        arm: Arm,
+        rates: Rates,
+        positions: Positions,
+        marking: Marking,
+        holdings: Holdings,
+        notices: Notices,
+    ) -> None:
+        self.state = state
+        self.config = config
+        self.equity = Equity(state.equity, config)
+        self.flows = Flows(state.flows, int(config.flow_wait * 1e9), int(config.transit * 1e9))
+        self.valuation = Valuation(
+            state=state,
+            config=config,
+            rates=rates,
+            positions=positions,
+            marking=marking,
+            holdings=holdings,
+            equity=self.equity,
+        )
+        self.periods = Periods(state.periods, Calendar(config.timezone, config.day_start))
+        self._clock, self._arm = clock, arm
+        self._rates, self._marking, self._holdings = rates, marking, holdings
+        self._positions = positions
+        self._is_cut = False  # a change of this pass may turn out to be a flow
+        self._notices = notices
+        self._grace_ns = int(config.unknown_grace * 1e9)
+        self._age_ns = int(config.max_age.balance * 1e9)
+        self._histories = {name: History(one) for name, one in state.histories.items()}
+        self._followed: frozenset[str] = frozenset()  # kinds of scopes with a history
+        self._entering: list[Entering] = []
+        self._flowing: list[tuple[str, str, float]] = []  # at venues that report no balances
+        self._late: list[Match] = []
+        self._left_out: dict[str, None] = {}  # assets, since the last pass
+        self._entered: dict[str, None] = {}  # assets that got their first price in this pass
+        self._is_transit_stale = True
+        self.is_stale = True
+        for name, venue in holdings.state.venues.items():
+            self._watch(name, venue)
+
+    # -- flows ------------------------------------------------------------------------------------
+
+    def tell(self, flow: Flow) -> None:
+        """Add a deposit or a withdrawal."""
+        self.is_stale = True
+        venue = self._holdings.state.venues.get(flow.venue)
+        if venue is None:
+            flowed = self.state.flowed.setdefault(flow.venue, {})
+            flowed.setdefault(flow.asset, Fixed()).add(flow.amount)
+            self._flowing.append((flow.venue, flow.asset, flow.amount))
+        elif flow.at_ns is None or flow.at_ns >= venue.first_ns:  # else the first report has it
+            self._late += self.flows.tell(flow, self._rates.of(flow.asset))
+            self._expect(flow.venue, flow.asset)
+
+    def tell_transfer(self, transfer: Transfer) -> None:
+        """Add a transfer between two venues."""
+        self.is_stale = self._is_transit_stale = True
+        reports = self._holdings.reports
+        left, arrived = not reports(transfer.source), not reports(transfer.destination)
+        for venue, amount, unreported in (
+            (transfer.source, -transfer.amount, left),
+            (transfer.destination, transfer.amount - transfer.fee, arrived),
+        ):
+            if unreported:
+                flowed = self.state.flowed.setdefault(venue, {})
+                flowed.setdefault(transfer.asset, Fixed()).add(amount)
+                self.valuation.value_pnl([venue])
+        rate = self._rates.of(transfer.asset)
+        self._late += self.flows.tell_transfer(transfer, rate, left=left, arrived=arrived)
+        self._expect(transfer.source, transfer.asset)
+        self._expect(transfer.destination, transfer.asset)
+
+    def _expect(self, venue: str, asset: str) -> None:
+        """Decide the reports of an asset anew, and arm the timer of the flow."""
+        self._holdings.reconsider(venue, asset)
+        due_ns = self.flows.next_due_ns()
+        if due_ns is not None:
+            self._arm(timer_key(Timer.FLOW), due_ns)
+
+    # -- timers -----------------------------------------------------------------------------------
+
+    def on_flow_timer(self) -> None:
+        """Let the flows and transfers lapse that no balance contained in time."""
+        self.is_stale = self._is_transit_stale = True
+        lapsed = self.flows.lapse(self._clock.instant.now_ns)
+        for flow in lapsed.flows:
+            self._notices.count(flow.venue, "flow")
+            self._notices.add(
+                "flow",
+                f"the flow {flow.id} of {flow.amount:g} {flow.asset} at {flow.venue} lapsed: no "
+                f"balance contained it within {self.config.flow_wait:g} s (portfolio.flow_wait)",
+            )
+        for transfer in lapsed.transfers:
+            self._notices.add(
+                "transfer",
+                f"the transfer {transfer.id} of {transfer.amount:g} {transfer.asset} from "
+                f"{transfer.source} to {transfer.destination} is under way for more than "
+                f"{self.config.transit:g} s (portfolio.transit): equity does not contain it",
+            )
+        due_ns = self.flows.next_due_ns()
+        if due_ns is not None:
+            self._arm(timer_key(Timer.FLOW), due_ns)
+
+    def on_unpriced_timer(self, asset: str) -> None:
+        """Leave out an asset whose grace ended without a price."""
+        since_ns = self.state.unpriced_ns.pop(asset, None)
+        if since_ns is None or self._rates.was_priced(asset):
+            return
+        amount = sum(amount for _, amount in self.valuation.held(asset))
+        if amount:
+            self.state.left_out[asset] = True
+            self._notices.add(
+                "unpriced",
+                f"{amount:g} {asset} are left out of equity: {asset} has no price; report a price "
+                f"of {asset}/{self.config.reference}, or set portfolio.pegs or portfolio.ignore",
+            )
+        self._left_out[asset] = None
+        self.is_stale = True
+
+    def on_venue_timer(self, name: str) -> None:
+        """Look at a venue whose balances may have become old."""
+        venue = self._holdings.state.venues.get(name)
+        if venue is not None:
+            self._watch(name, venue)
+        self.is_stale = True
+
+    def _watch(self, name: str, venue: Venue) -> None:
+        due_ns = venue.at_ns + self._age_ns + 1
+        if due_ns > self._clock.instant.now_ns:
+            self._arm(timer_key(Timer.STALE, name), due_ns)
+
+    def on_first_balance(self, name: str, venue: Venue) -> None:
+        """Watch a venue that reported its first balance."""
+        self._watch(name, venue)
+        self._arm(timer_key(Timer.KNOWN), venue.first_ns + self._grace_ns)
+
+    def on_known_timer(self) -> None:
+        """Look whether the first equity is known now."""
+        self.is_stale = True
+        first_ns = [venue.first_ns for venue in self._holdings.state.venues.values()]
+        if first_ns and not self.equity.state.known:
+            due_ns = max(first_ns) + self._grace_ns
+            if due_ns > self._clock.instant.now_ns:
+                self._arm(timer_key(Timer.KNOWN), due_ns)
+
+    # -- the pass ---------------------------------------------------------------------------------
+
+    def restoring(self) -> Iterator[int]:
+        """Derive all from the facts; yield the work of each piece. Facts do not change."""
+        yield from self.valuation.everything()
+        self.valuation.value_positions(list(self._marking.values))
+        self.valuation.value_transit(self.flows.in_transit())
+        self._is_transit_stale = False
+        self.valuation.unpriced.clear()
+        self._take(self._total_or_why())
+        self.is_stale = False
+
+    def deriving(self, changed: Changed) -> Iterator[int]:
+        """Derive equity, units and history; yield the work of each piece."""
+        valuation = self.valuation
+        self._enter_priced(changed.repriced)
+        valuation.value_pnl(changed.realised)
+        valuation.value_positions(changed.positions)
+        yield from valuation.reprice((*changed.repriced, *self._left_out))
+        self._left_out.clear()
+        self._enter_flows()
+        self._enter_positions(changed.first_reported)
+        joins = {one.venue: valuation.join(one.venue) for one in changed.settled if one.joined}
+        yield from valuation.value_held(changed.held)
+        self._review()
+        if self._is_transit_stale:
+            valuation.value_transit(self.flows.in_transit())
+            self._is_transit_stale = False
+        yield from self._correct()
+        self._assess(changed.settled, joins)
+        self._start_graces()
+        self._observe(changed.strategies)
+        self._entered.clear()
+        self.is_stale = False
+
+    def _enter_priced(self, repriced: Iterable[str]) -> None:
+        """Let assets that had no price enter at their first one."""
+        for asset in repriced:
+            waited = self.state.unpriced_ns.pop(asset, None) is not None
+            left_out = self.state.left_out.pop(asset, False)
+            rate = self._rates.of(asset)
+            if rate is None or not (waited or left_out):
+                continue
+            self._entered[asset] = None
+            for venue, amount in self.valuation.held(asset):
+                self._entering.append(Entering(venue, amount * rate))
+
+    def _enter_flows(self) -> None:
+        """Count flows at venues that report no balances at once."""
+        flowing, self._flowing = self._flowing, []
+        for venue, asset, amount in flowing:
+            rate = self._rates.of(asset)
+            if asset in self.config.ignore:
+                continue
+            if rate is None:
+                self.state.left_out[asset] = True
+            else:
+                self._entering.append(Entering(venue, amount * rate))
+            self.valuation.value_pnl([venue])
+
+    def _enter_positions(self, keys: Iterable[Key]) -> None:
+        """Let the unrealised P&L of a venue's first position reports enter."""
+        for key in keys:
+            value = self._marking.values.get(key)
+            known = None if value is None else value.unrealised
+            if isinstance(known, float) and key.venue not in self.config.unrealised_included:
+                self._entering.append(Entering(key.venue, known, raises=True))
+
+    def enters(self, venue: str) -> bool:
+        """Return whether a position that a venue reports for the first time enters as a flow."""
+        known = self._holdings.state.venues.get(venue)
+        return known is not None and self._clock.instant.now_ns < known.grace_ns
+
+    def _start_graces(self) -> None:
+        unpriced, self.valuation.unpriced = self.valuation.unpriced, {}
+        for asset in unpriced if self.equity.state.known else ():
+            if asset not in self.state.unpriced_ns and asset not in self.state.left_out:
+                now_ns = self._clock.instant.now_ns
+                self.state.unpriced_ns[asset] = now_ns
+                # Before the grace of a limit that the asset makes unknown.
+                self._arm(timer_key(Timer.UNPRICED, asset), now_ns + self._grace_ns - 1)
+
+    # -- venues -----------------------------------------------------------------------------------
+
+    def _review(self) -> None:
+        """Let venues leave that are silent and not required, and come back."""
+        state, required = self.state, self.config.venues
+        for name, venue in list(self._holdings.state.venues.items()):
+            value = self.valuation.values.known_part(name)
+            is_silent = self._is_silent(venue)
+            if name in state.absent and not is_silent:
+                del state.absent[name]
+                self._watch(name, venue)
+                self._entering.append(Entering(name, value))
+            elif is_silent and required and name not in required and name not in state.absent:
+                state.absent[name] = True
+                self._entering.append(Entering(name, -value))
+            elif is_silent and not required and self._is_empty(name):
+                self._holdings.forget(name)
+                self.valuation.forget(name)
+                self.flows.forget(name)
+
+    def _is_silent(self, venue: Venue) -> bool:
+        return self._clock.instant.now_ns - venue.at_ns > self._age_ns
+
+    def _is_empty(self, name: str) -> bool:
+        one = self.valuation.values.venues.get(name)
+        is_open = any(
+            key.venue == name and value.notional for key, value in self._marking.values.items()
+        )
+        return not is_open and (one is None or (not one.unknown and not one.total.parts))
+
+    def missing(self) -> Unknown | None:
+        """Return which report equity lacks."""
+        for name in self.config.venues:
+            if name not in self._holdings.state.venues:
+                return Unknown(
+                    f"{name} has not reported its balances: report them (portfolio.venues)"
+                )
+        for name, venue in self._holdings.state.venues.items():
+            if name not in self.state.absent and self._is_silent(venue):
+                return self.silent(name)
+        return None
+
+    def silent(self, name: str) -> Unknown:
+        """Return that a venue's balances are old."""
+        seconds = self.config.max_age.balance
+        return Unknown(f"{name} has not reported its balances for {seconds:g} s")
+
+    def _not_ready(self) -> Unknown | None:
+        """Return why the first equity is not known yet."""
+        venues = self._holdings.state.venues
+        if not self.equity.state.reported:
+            if self.equity.state.capital is None:
+                return Unknown("no balance was reported and portfolio.initial_capital is not set")
+            return None
+        for name in self.config.venues:
+            if not venues[name].joined:
+                return Unknown(f"the first balances of {name} are not settled yet")
+        if not self.config.venues:
+            first_ns = [venue.first_ns for venue in venues.values()]
+            begun_ns = min(first_ns) if self.config.initial_capital is None else max(first_ns)
+            if self._clock.instant.now_ns < begun_ns + self._grace_ns:
+                return Unknown(
+                    "other venues may not have reported yet: set portfolio.venues, "
+                    "or wait for portfolio.unknown_grace"
+                )
+        return None
+
+    @property
+    def awaits_first(self) -> bool:
+        """Whether balances come in for the first time: limits on equity are not armed yet."""
+        first_ns = [venue.first_ns for venue in self._holdings.state.venues.values()]
+        if self.equity.state.known or not first_ns:
+            return False
+        return self._clock.instant.now_ns < max(first_ns) + self._grace_ns
+
+    # -- equity -----------------------------------------------------------------------------------
+
+    def _total(self) -> float | Unknown:
+        """The sum of all that counts."""
+        state, values = self.equity.state, self.valuation.values
+        names = [name for name in values.venues if name not in self.state.absent]
+        if state.reported:
+            return values.sum(name for name in names if name != ELSEWHERE)
+        total = values.sum(names)
+        if isinstance(total, Unknown) or state.capital is None:
+            return total
+        return state.capital - state.in_capital + total
+
+    def _total_or_why(self) -> float | Unknown:
+        missing = self.missing()
+        return self._total() if missing is None else missing
+
+    def _assess(self, settled: list[Settled], joins: Mapping[str, float]) -> None:
+        """Take the equity of now, after what entered and what settled flows explain."""
+        state = self.equity.state
+        if self._holdings.state.venues and not state.reported:
+            state.reported, state.known = True, False
+        total = self._total_or_why()
+        known = state.known or self._begin(total)
+        changes = list(self._changes(settled, joins, past=not known))
+        before = self.equity.last
+        if isinstance(total, float):
+            moved = sum(one.value for one in self._entering) if known else 0.0
+            before = total - moved - sum(one.value for one in changes)
+        self._enter(before, counted=known or not state.reported)
+        before += sum(one.value for one in self._entering)
+        self._entering.clear()
+        for change in changes:
+            change.equity_before = before
+            value = change.value
+            self._is_cut |= abs(value) > max(self.equity.dust, LARGE * self.equity.last)
+            before += value
+            self._apply(self.flows.settle(change))
+        if self._is_transit_stale:
+            self.valuation.value_transit(self.flows.in_transit())
+            self._is_transit_stale = False
+            total = self._total_or_why()
+        self._take(total)
+
+    def _begin(self, total: float | Unknown) -> bool:
+        """Begin with the first equity, if it is known now. What settles now is part of it."""
+        if isinstance(total, Unknown) or self._not_ready() or self.equity.fault(total):
+            return False
+        founders = [n for n, one in self._holdings.state.venues.items() if one.joined]
+        self.equity.begin(total, founders, self._clock.instant.now_ns)
+        return False
+
+    def _take(self, total: float | Unknown) -> None:
+        equity = self.equity
+        if equity.state.known and not isinstance(total, Unknown):
+            equity.take(total, self.flows.dust, empty=self.flows.is_empty)
+            return
+        why = total if isinstance(total, Unknown) else self._not_ready() or equity.fault(total)
+        if why is None:
+            why = Unknown("the first equity is not known yet")
+        if not isinstance(total, Unknown) and not equity.state.reported:
+            equity.take_pnl(total, why)
+        else:
+            equity.take_unknown(why)
+
+    def _enter(self, before: float, *, counted: bool) -> None:
+        for venue, value, raises in self._entering if counted else ():
+            self.equity.enter(value, before)
+            self._add_entered(venue, value)
+            if raises:
+                self.equity.raise_capital(venue, value)
+            before += value
+
+    def _add_entered(self, venue: str, value: float) -> None:
+        self.state.entered.setdefault(venue, Fixed()).add(value)
+
+    def _changes(
+        self, settled: list[Settled], joins: Mapping[str, float], *, past: bool
+    ) -> Iterator[Change]:
+        """Yield what no effect explains of what settled."""
+        for one in settled:
+            if one.joined:
+                held = {
+                    asset: self._holdings.settled(one.venue, asset)
+                    for asset in self._holdings.assets(one.venue)
+                }
+                change = self._change(one.venue, held, enters=True, past=past)
+                rest = joins[one.venue] - change.value
+                if rest and not past:
+                    self._entering.append(Entering(one.venue, rest))
+                yield change
+                continue
+            if one.first:
+                yield self._change(one.venue, one.first, enters=True, past=past)
+            if one.amounts:
+                yield self._change(one.venue, one.amounts, enters=False, past=past)
+
+    def _change(self, venue: str, amounts: dict[str, float], *, enters: bool, past: bool) -> Change:
+        amounts = {
+            asset: amount
+            for asset, amount in amounts.items()
+            if amount and asset not in self._entered and asset not in self.config.ignore
+        }
+        rates: dict[str, float] = {}
+        for asset in (*amounts, *self.flows.pending(venue)):
+            rate = self._rates.of(asset)
+            if rate is not None:
+                rates[asset] = rate
+        dust, now_ns = self.equity.dust, self._clock.instant.now_ns
+        return Change(venue, now_ns, 0.0, amounts, rates, dust, enters, past)
+
+    def _apply(self, matches: Iterable[Match]) -> None:
+        for match in matches:
+            venue = match.change.venue
+            self.equity.grow(match.factor, match.value)
+            self._add_entered(venue, match.venue_value)
+            if match.change.enters:
+                self.equity.raise_capital(venue, match.value)
+            self._is_transit_stale |= match.flow is not None and match.flow.transfer is not None
+
+    def _correct(self) -> Iterator[int]:
+        """Apply flows that were told after the change that contains them was judged."""
+        late, self._late = self._late, []
+        if not late:
+            return
+        for match in late:
+            self.equity.grow(match.factor, match.value)
+            self._add_entered(match.change.venue, match.venue_value)
+        yield from self.history(ACCOUNT).correct([match.correction for match in late])
+        for name in {match.change.venue for match in late}:
+            if venue_scope(name) in self._histories:
+                own = [m.venue_correction for m in late if m.change.venue == name]
+                yield from self.history(venue_scope(name)).correct(own)
+
+    # -- history ----------------------------------------------------------------------------------
+
+    def history(self, scope: Scope) -> History:
+        """Return the history of a scope; the first call begins it."""
+        history = self._histories.get(scope)
+        if history is None:
+            state = self.state.histories[scope] = HistoryState()
+            history = self._histories[scope] = History(state)
+        return history
+
+    def follow(self, kinds: Iterable[str]) -> None:
+        """Keep a history of each scope of these kinds from now on, and drop the others."""
+        self._followed = frozenset(kinds)
+        for scope in [Scope(one) for one in self._histories]:
+            if scope != ACCOUNT and kind_of(scope) not in self._followed:
+                del self._histories[scope], self.state.histories[scope]
+        if "strategy" in self._followed:  # their P&L until now is not of today
+            realised = self._positions.realised.state.strategies
+            held = [key.strategy for key in self._marking.values if key.strategy]
+            for name in sorted({*realised, *held}):
+                if strategy_scope(name) not in self._histories:
+                    self._observe_strategy(name)
+
+    def _observe(self, strategies: Iterable[str]) -> None:
+        """Add the equity of now to the histories."""
+        equity, now_ns = self.equity, self._clock.instant.now_ns
+        # A row of the history ends at a period, and at a change that may turn out to be a flow.
+        cut_ns = now_ns if self._is_cut else self.periods.cut_ns
+        self._is_cut = False
+        if not isinstance(equity.observed, Unknown):
+            history, state = self.history(ACCOUNT), equity.state
+            if history.state.base is None and not state.reported:  # it began without P&L
+                history.observe((state.capital or 0.0) - state.in_capital, 0.0, 0.0, now_ns, 0)
+            history.observe(
+                equity.observed, state.units or 0.0, state.entered.value, now_ns, cut_ns
+            )
+        values = self.valuation.values
+        for name in values.changed if "venue" in self._followed else ():
+            value = values.of(name)
+            if name not in (ELSEWHERE, TRANSIT) and not isinstance(value, Unknown):
+                self.history(venue_scope(name)).observe(
+                    value, 0.0, self._entered_at(name), now_ns, cut_ns
+                )
+        for name in strategies if "strategy" in self._followed else ():
+            if strategy_scope(name) not in self._histories:
+                self.history(strategy_scope(name)).observe(0.0, 0.0, 0.0, now_ns, 0)
+            self._observe_strategy(name)
+
+    def _observe_strategy(self, name: str) -> None:
+        pnl = self._marking.strategy_pnl(name)
+        if not isinstance(pnl, Unknown):
+            now_ns = self._clock.instant.now_ns
+            self.history(strategy_scope(name)).observe(pnl, 0.0, 0.0, now_ns, self.periods.cut_ns)
+
+    def _entered_at(self, venue: str) -> float:
+        entered = self.state.entered.get(venue)
+        return 0.0 if entered is None else entered.value
+
+    def fall(self, scope: Scope, period: str, *, trailing: bool) -> float | Unknown:
+        """Return by how much P&L fell in a period: below 0 if it rose."""
+        kind, name, entered = kind_of(scope), name_of(scope), 0.0
+        value: float | Unknown
+        if kind == "account":
+            value, entered = self.equity.observed, self.equity.state.entered.value
+        elif kind == "venue":
+            value, entered = self.venue_equity(name), self._entered_at(name)
+        else:
+            value = self._marking.strategy_pnl(name)
+        if isinstance(value, Unknown):
+            return value
+        history = self._histories.get(scope)
+        if history is None:
+            return 0.0
+        since_ns = self.periods.since_ns(period, self._clock.instant.now_ns)
+        return history.fall(period, since_ns, value, entered, trailing=trailing)
+
+    def next_change_ns(self, scope: Scope, period: str) -> int | None:
+        """Return when (engine time) the fall in a period changes without an event."""
+        history = self._histories.get(scope)
+        if history is None:
+            return None
+        return self.periods.next_change_ns(period, history, *self._clock.instant)
+
+    def venue_equity(self, name: str) -> float | Unknown:
+        """Return the settled equity of a venue."""
+        venue = self._holdings.state.venues.get(name)
+        if venue is None or not venue.joined:
+            return Unknown(f"{name} has not reported its balances: report them")
+        return self.silent(name) if self._is_silent(venue) else self.valuation.values.of(name)
+
+    def largest_venue(self) -> float | Unknown:
+        """Return the equity of the venue that has the most."""
+        largest = 0.0
+        for name in self.valuation.values.venues:
+            if name not in (ELSEWHERE, TRANSIT) and name not in self.state.absent:
+                equity = self.valuation.values.of(name)
+                if isinstance(equity, Unknown):
+                    return equity
+                largest = max(largest, equity)
+        return largest
+
+    def take_changed(self) -> list[str]:
+        """Return the venues whose value changed since the last call."""
+        changed, self.valuation.values.changed = self.valuation.values.changed, {}
+        return list(changed)
+
+    def drawdown(self) -> float:
+        """Return 1 - unit value / its peak, of the last known equity."""
+        peak = self._histories[ACCOUNT].peak if ACCOUNT in self._histories else 1.0
+        return ratio_lost(self.equity.unit_value / peak)
+
+    def enter_difference(self, value: float, equity_before: float) -> None:
+        """Let a difference that a configuration makes enter as a flow."""
+        if value and self.equity.state.known:
+            self.equity.enter(value, equity_before)
+
+    def rebase(self) -> None:
+        """Make the equity of now the capital, the peak and the start of each period."""
+        instant = self._clock.instant
+        self.is_stale = True
+        if not self.equity.rebase(instant.now_ns):
+            return
+        self.flows.rebase()
+        self.periods.rebase(instant.now_ns)
+        state = self.equity.state
+        self.history(ACCOUNT).rebase(state.equity or 0.0, state.entered.value, instant.now_ns)
+
+
+def ratio_lost(left: float) -> float:
+    """Return the part that was lost, 0 or above."""
+    # 1 - 0.95 is a little more than 0.05 in binary: a loss of just the bound is not over it.
+    return max(0.0, round(1.0 - left, 12))

@@ -1,0 +1,35 @@
+"""What moves a venue's holdings, and when: reports of balances, and what is known besides."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Stamp(NamedTuple):
+    """The time of a report in engine ns; ``dated``: it had an ``at``, else it is its arrival."""
+
+    at_ns: int
+    dated: bool
+
+
+class Amount(NamedTuple):
+    """A balance in units of its asset."""
+
+    free: float
+    locked: float
+
+
+NOTHING = Amount(0.0, 0.0)
+
+
+class Effect(NamedTuple):
+    """A change of one asset at a venue: a fill's leg, a fee, realised P&L.
+
+    ``at_ns`` is its engine time; ``dated``: the event had an ``at``.
+    """
+
+    venue: str
+    asset: str
+    amount: float
+    at_ns: int
+    dated: bool

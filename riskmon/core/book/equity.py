@@ -1,0 +1,145 @@
+"""Equity, capital and units of the account, and what enters as a flow.
+
+Unit value = equity / units. Units begin as the capital, so the first unit value is 1; a flow of
+value f adds f / (unit value before it), so that deposits and withdrawals move no ratio:
+
+* portfolio loss = 1 - unit value;
+* drawdown = 1 - unit value / its peak;
+* P&L of a period = equity - last known equity before its start - net flows.
+
+While an account without any balance has no capital, only its P&L is known: losses in the reference
+are measured from it, ratios are unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import Struct, field
+
+from riskmon.core.book.config import PortfolioConfig
+from riskmon.core.book.money import Fixed
+from riskmon.core.unknown import Unknown
+
+
+class EquityState(Struct):
+    """The capital, the units, and the last known equity."""
+
+    capital: float | None = None
+    configured_capital: float | None = None
+    capital_ns: int = 0  # engine time of the first equity, or of the last rebase
+    units: float | None = None
+    unit_value: float = 1.0  # of the last known equity
+    equity: float | None = None  # the last known one; of an account without capital its P&L
+    entered: Fixed = field(default_factory=Fixed)  # net flows, at their value when they entered
+    in_capital: float = 0.0  # P&L that a rebase made part of the capital
+    reported: bool = False  # a venue reported a balance
+    known: bool = False  # the first equity was known
+    founders: dict[str, bool] = field(default_factory=dict)  # venues in the first equity
+
+
+class Equity:
+    """The equity of the account, as of the last pass."""
+
+    def __init__(self, state: EquityState, config: PortfolioConfig) -> None:
+        self.state = state
+        self._config = config
+        self.value: float | Unknown = Unknown("nothing was reported yet")
+        # What the history observes: equity, or P&L alone while there is no capital.
+        self.observed: float | Unknown = self.value
+        self._take_capital()
+
+    def _take_capital(self) -> None:
+        state, configured = self.state, self._config.initial_capital
+        if configured is None or configured == state.configured_capital:
+            return
+        if state.units is None or state.capital is None:
+            state.units = configured
+        else:
+            state.units *= configured / state.capital
+        state.capital = state.configured_capital = configured
+
+    # -- queries ----------------------------------------------------------------------------------
+
+    @property
+    def dust(self) -> float:
+        """The value below which a holding is no open position and keeps its last price."""
+        return self._config.dust_of(self.state.equity or 0.0)
+
+    @property
+    def last(self) -> float:
+        """The last known equity; 0 before the first."""
+        return self.state.equity or 0.0
+
+    @property
+    def unit_value(self) -> float:
+        """The unit value of the last known equity."""
+        return self.state.unit_value
+
+    # -- the pass ---------------------------------------------------------------------------------
+
+    def fault(self, equity: float) -> Unknown | None:
+        """Return why an equity cannot be the first one."""
+        if self.state.units is not None or equity > 0:
+            return None
+        return Unknown(
+            f"equity is {equity:g}, which cannot be the capital that losses are measured by: set "
+            "portfolio.initial_capital"
+        )
+
+    def begin(self, equity: float, founders: Iterable[str], now_ns: int) -> None:
+        """Take the first equity: it is the capital, where none is configured."""
+        state = self.state
+        if state.units is None:
+            state.units = state.capital = equity
+        if state.equity is not None:  # of P&L until now: the difference to balances is none
+            state.entered.add(equity - state.equity)
+        state.known, state.capital_ns = True, now_ns
+        state.founders = dict.fromkeys(founders, True)
+
+    def take(self, equity: float, dust: float, *, empty: bool) -> None:
+        """Take the equity of now. The unit value of an ``empty`` account stands still."""
+        state = self.state
+        self.value = self.observed = state.equity = equity
+        if state.units:
+            state.unit_value = (max(equity, dust) if empty else equity) / state.units
+
+    def take_pnl(self, pnl: float, why: Unknown) -> None:
+        """Take the P&L of an account without balances and without capital."""
+        self.value, self.observed = why, pnl
+        self.state.equity = pnl
+
+    def take_unknown(self, why: Unknown) -> None:
+        """Take that equity is unknown now."""
+        self.value = self.observed = why
+
+    # -- flows ------------------------------------------------------------------------------------
+
+    def enter(self, value: float, equity_before: float) -> None:
+        """Apply a value that enters to the units, at the unit value before it."""
+        least = max(self.dust, 1e-9)
+        self.grow(max(equity_before + value, least) / max(equity_before, least), value)
+
+    def grow(self, factor: float, value: float) -> None:
+        """Apply a flow to the units."""
+        state = self.state
+        state.entered.add(value)
+        if state.units is not None:
+            state.units *= factor
+            state.unit_value /= factor
+
+    def raise_capital(self, venue: str, value: float) -> None:
+        """Add what a venue reported for the first time to the capital, if it is a founder."""
+        state = self.state
+        if state.capital is not None and state.configured_capital is None:
+            state.capital += value if venue in state.founders else 0.0
+
+    def rebase(self, now_ns: int) -> bool:
+        """Make the equity of now the capital; return whether it can be."""
+        state, equity = self.state, self.value
+        if isinstance(equity, Unknown) or equity <= 0:
+            return False
+        state.in_capital += equity - (state.capital or 0.0)
+        state.capital = state.units = equity
+        state.unit_value, state.capital_ns = 1.0, now_ns
+        return True

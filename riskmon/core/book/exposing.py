@@ -1,0 +1,231 @@
+"""The exposure of symbols, assets and venues, from positions and live holdings.
+
+A spot position at a venue that reports balances is the venue's holding of the base asset, in the
+symbol that :meth:`riskmon.core.book.positions.Positions.spot_symbol_of` names; elsewhere it is what
+fills and reports say. The reference and pegged assets are cash, no positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from math import fsum
+
+from riskmon.core.book.config import PortfolioConfig
+from riskmon.core.book.exposure import Exposure, Exposures
+from riskmon.core.book.holdings import Holdings
+from riskmon.core.book.instruments import instrument
+from riskmon.core.book.marking import Marking
+from riskmon.core.book.money import Total
+from riskmon.core.book.position import Key
+from riskmon.core.book.positions import Positions
+from riskmon.core.book.prices import Prices
+from riskmon.core.book.rates import Rates
+from riskmon.core.book.valuation import Valuation
+from riskmon.core.unknown import Unknown
+
+AT_ONCE = 32
+
+
+class Exposing:
+    """Keeps the exposures up to date in each pass."""
+
+    def __init__(
+        self,
+        *,
+        config: PortfolioConfig,
+        prices: Prices,
+        rates: Rates,
+        positions: Positions,
+        marking: Marking,
+        holdings: Holdings,
+        valuation: Valuation,
+        exposures: Exposures,
+    ) -> None:
+        self._reference = config.reference
+        self._no_positions = frozenset({config.reference, *config.pegs, *config.ignore})
+        self._prices, self._rates = prices, rates
+        self._positions, self._marking = positions, marking
+        self._holdings, self._valuation = holdings, valuation
+        self._exposures = exposures
+        self._keys: dict[str, dict[Key, None]] = {}  # symbol -> the account's positions
+        # Symbol -> venues whose holding of the base asset is a position in it.
+        self._spot: dict[str, dict[str, None]] = {}
+        self._symbol_of: dict[tuple[str, str], str] = {}  # the reverse, by venue and base
+        self._symbols_of: dict[str, dict[str, None]] = {}  # asset -> symbols that depend on it
+        self._venues_of: dict[str, dict[str, None]] = {}  # asset -> venues with a holding
+        self._gross: dict[str, Total[str]] = {}  # venue -> by symbol
+        self._unpriced: dict[str, dict[str, None]] = {}  # venue -> symbols
+        self.symbols: dict[str, None] = {}  # to derive in this pass
+        self.assets: dict[str, None] = {}
+        self._derived_symbols: dict[str, None] = {}
+        self._derived_assets: dict[str, None] = {}
+
+    # -- what changed -----------------------------------------------------------------------------
+
+    def on_price(self, symbol: str) -> None:
+        """Derive a symbol with a new mark again."""
+        if symbol in self._keys or symbol in self._spot:
+            self.symbols[symbol] = None
+
+    def on_named(self, venue: str, symbol: str) -> None:
+        """Attribute a holding anew after a spot symbol was named at its venue."""
+        base = instrument(symbol, self._reference).base
+        if (venue, base) in self._symbol_of:
+            self.on_held([(venue, base)])
+
+    def on_rates(self, assets: Iterable[str]) -> None:
+        """Derive what depends on the rates of assets again."""
+        for asset in assets:
+            self.symbols.update(self._symbols_of.get(asset, {}))
+            if asset in self._exposures.assets:
+                self.assets[asset] = None
+
+    def on_positions(self, keys: Iterable[Key]) -> None:
+        """Derive the symbols of positions again."""
+        for key in keys:
+            if key.strategy:
+                continue
+            if key.symbol not in self._keys:
+                self._depend(key.symbol)
+            own = self._keys.setdefault(key.symbol, {})
+            if key in self._marking.values:
+                own[key] = None
+            else:
+                own.pop(key, None)
+            self.symbols[key.symbol] = None
+
+    def on_held(self, keys: Iterable[tuple[str, str]]) -> None:
+        """Derive the symbols that holdings are positions in again."""
+        for venue, asset in keys:
+            self._venues_of.setdefault(asset, {})[venue] = None
+            self.assets[asset] = None
+            if asset in self._no_positions:
+                continue
+            before = self._symbol_of.get((venue, asset))
+            reports = self._holdings.reports(venue)
+            symbol = self._positions.spot_symbol_of(venue, asset) if reports else None
+            if before is not None and before != symbol:
+                del self._spot[before][venue], self._symbol_of[venue, asset]
+                self.symbols[before] = None
+            if symbol is None:
+                continue
+            if symbol not in self._spot:
+                self._depend(symbol)
+            self._spot.setdefault(symbol, {})[venue] = None
+            self._symbol_of[venue, asset] = symbol
+            self.symbols[symbol] = None
+            # Positions by fills in it, at a venue that reports balances, count no more.
+
+    def spot_holdings(self) -> Iterator[tuple[str, str, str]]:
+        """Yield the holdings that are spot positions: venue, asset and symbol."""
+        for (venue, asset), symbol in self._symbol_of.items():
+            if self._holdings.live(venue, asset):
+                yield venue, asset, symbol
+
+    def _depend(self, symbol: str) -> None:
+        what = instrument(symbol, self._reference)
+        for asset in (what.base, what.quote):
+            self._symbols_of.setdefault(asset, {})[symbol] = None
+
+    # -- the pass ---------------------------------------------------------------------------------
+
+    def deriving(self) -> Iterator[int]:
+        """Derive the exposures that changed; yield the work of each piece."""
+        symbols, self.symbols = self.symbols, {}
+        self._derived_symbols.update(symbols)
+        work = 0
+        for symbol in symbols:
+            work += self._derive_symbol(symbol)
+            what = instrument(symbol, self._reference)
+            self.assets[what.base] = None
+            if work >= AT_ONCE:
+                yield work
+                work = 0
+        assets, self.assets = self.assets, {}
+        self._derived_assets.update(assets)
+        for asset in assets:
+            work += self._derive_asset(asset)
+            if work >= AT_ONCE:
+                yield work
+                work = 0
+
+    def take_symbols(self) -> list[str]:
+        """Return the symbols that were derived since the last call."""
+        taken, self._derived_symbols = self._derived_symbols, {}
+        return list(taken)
+
+    def take_assets(self) -> list[str]:
+        """Return the assets that were derived since the last call."""
+        taken, self._derived_assets = self._derived_assets, {}
+        return list(taken)
+
+    def _derive_symbol(self, symbol: str) -> int:
+        what = instrument(symbol, self._reference)
+        quantities: list[float] = []
+        by_venue: dict[str, list[float | Unknown]] = {}
+        for venue in self._spot.get(symbol, ()):
+            held = self._holdings.live(venue, what.base)
+            quantities.append(held)
+            by_venue[venue] = [self.spot_notional(symbol, venue, held)]
+        for key in self._keys.get(symbol, ()):
+            if what.kind == "spot" and self._holdings.reports(key.venue):
+                by_venue.setdefault(key.venue, [])
+                continue
+            quantities.append(self._positions.positions[key].quantity)
+            by_venue.setdefault(key.venue, []).append(self._marking.values[key].notional)
+        notionals: list[float] = []
+        unpriced = 0
+        for venue, them in by_venue.items():
+            known = [one for one in them if not isinstance(one, Unknown)]
+            notionals += known
+            unpriced += len(them) - len(known)
+            self._set_venue(venue, symbol, fsum(known), unpriced=len(known) < len(them))
+        now = Exposure(fsum(quantities), fsum(notionals), unpriced)
+        self._exposures.set_symbol(symbol, now)
+        return 1 + len(quantities)
+
+    def _set_venue(self, venue: str, symbol: str, net: float, *, unpriced: bool) -> None:
+        gross = self._gross.setdefault(venue, Total())
+        gross.set(symbol, abs(net))
+        missing = self._unpriced.setdefault(venue, {})
+        if unpriced:
+            missing[symbol] = None
+        else:
+            missing.pop(symbol, None)
+        self._exposures.set_venue(venue, gross.value, len(missing))
+
+    def spot_notional(self, symbol: str, venue: str, held: float) -> float | Unknown:
+        """Return the signed notional of a holding as a position in a symbol."""
+        what = instrument(symbol, self._reference)
+        mark = self._prices.mark(symbol, venue, self._rates.now_ns)
+        rate = self._rates.of(what.quote)
+        if mark is not None and rate is not None:
+            return held * mark.price * rate
+        return self._valuation.worth(what.base, held)
+
+    def _derive_asset(self, asset: str) -> int:
+        amounts = [
+            self._holdings.live(venue, asset)
+            for venue in self._venues_of.get(asset, ())
+            if self._holdings.reports(venue)
+        ]
+        amounts.append(self._valuation.in_transit(asset))
+        unknown = 0
+        for symbol in self._symbols_of.get(asset, ()):
+            if instrument(symbol, self._reference).base != asset:
+                continue
+            is_spot = instrument(symbol, self._reference).kind == "spot"
+            for key in self._keys.get(symbol, ()):
+                if is_spot and self._holdings.reports(key.venue):
+                    continue
+                base = self._marking.values[key].base
+                if isinstance(base, Unknown):
+                    unknown += 1
+                else:
+                    amounts.append(base)
+        quantity = fsum(amounts)
+        worth = self._valuation.worth(asset, quantity)
+        known = not isinstance(worth, Unknown)
+        notional = 0.0 if isinstance(worth, Unknown) else worth
+        self._exposures.set_asset(asset, Exposure(quantity, notional, unknown + (not known)))
+        return 1 + len(amounts)

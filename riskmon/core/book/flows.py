@@ -1,0 +1,488 @@
+"""Deposits, withdrawals and transfers, and the changes of balances that contain them.
+
+A flow counts when a balance contains it, so that equity and units move in the same instant. Told
+before, it is pending until a report settles that contains it; told after, it is matched with a
+change that was remembered (:mod:`changes`), and corrects what followed from that change on:
+
+* first with a change of its asset that equals it within 0.5 %: units move by the change itself;
+* else with the earliest change in which the venue's value moves in its direction by at least half
+  of it: units move by the flow.
+
+The oldest flow comes first; one that matches nothing lapses. Units are multiplied by the equity
+after the flow / the equity before it, the flows that already entered with the same change included,
+so that several flows of one change make one factor in whatever order they come. An equity below
+``dust`` counts as ``dust``. So no factor is 0 or infinite: a whole withdrawal leaves the units that
+``dust`` buys, and the next deposit grows them back at the same unit value.
+
+A transfer has two legs, each matched as a flow of its venue. It moves no units of the account: what
+is in transit between the two is part of the equity.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from msgspec import Struct, field
+
+from riskmon.core.book.changes import Amounts, Change, Remembered, is_equal, is_moved
+from riskmon.core.book.history import Correction
+from riskmon.core.book.money import Fixed
+
+SECOND_NS = 10**9
+EARLY_NS = 900 * SECOND_NS  # a change may be so much earlier than the flow that equals it
+AHEAD_NS = 5 * SECOND_NS  # a change in value may be so much earlier than a flow with a time
+WITHHELD_MAX = 1_024  # transfers
+TINY = 1e-9  # an equity to divide by, where dust is 0
+
+Age = tuple[int, int]  # when a flow happened, and its number
+
+
+class Flow(Struct):
+    """A deposit or, below 0, a withdrawal; or one leg of a transfer."""
+
+    id: str
+    venue: str
+    asset: str
+    amount: float
+    told_ns: int
+    at_ns: int | None = None  # when it happened, where the event says so
+    transfer: int | None = None  # the number of its transfer
+    number: int = 0  # in the order in which flows and transfers were told
+
+    @property
+    def age(self) -> Age:
+        """The order in which flows are matched."""
+        return (self.told_ns if self.at_ns is None else self.at_ns, self.number)
+
+
+class Transfer(Struct):
+    """An amount under way from one venue to another, of which ``fee`` does not arrive."""
+
+    id: str
+    asset: str
+    amount: float
+    fee: float
+    source: str
+    destination: str
+    told_ns: int
+    at_ns: int | None = None
+    number: int = 0
+    leaving: Flow | None = None  # the legs that are not matched yet
+    arriving: Flow | None = None
+    arrived: float = 0.0  # the amount that the destination reported
+    withheld: bool = False  # under way for too long: it is no longer part of equity
+
+    @property
+    def in_transit(self) -> float:
+        """What has left and not arrived; below 0: what has arrived and not left."""
+        if self.leaving is None and self.arriving is not None and not self.withheld:
+            return self.amount - self.fee
+        if self.leaving is not None and self.arriving is None:
+            return -self.arrived
+        return 0.0
+
+
+class Match(Struct):
+    """A flow that was found in a change, or the whole of a change that enters (no ``flow``).
+
+    ``late``: the change was judged before; history is corrected from ``change.at_ns`` on.
+    """
+
+    change: Change
+    flow: Flow | None
+    value: float  # that enters the account
+    venue_value: float  # that enters the venue
+    factor: float  # of the account's units
+    late: bool
+    transit: float = 0.0  # value in transit that the history does not have yet
+
+    @property
+    def correction(self) -> Correction:
+        """What a late match corrects in the history of the account."""
+        return Correction(self.change.at_ns, self.factor, self.value, self.transit)
+
+    @property
+    def venue_correction(self) -> Correction:
+        """What a late match corrects in the history of its venue."""
+        return Correction(self.change.at_ns, 1.0, self.venue_value)
+
+
+class Lapsed(NamedTuple):
+    """What was found in no change: flows; transfers, which are gone or ``withheld``."""
+
+    flows: list[Flow]
+    transfers: list[Transfer]
+
+
+class FlowsState(Struct):
+    """Pending flows, transfers and remembered changes."""
+
+    flows: dict[int, Flow] = field(default_factory=dict)  # in the order in which they were told
+    transfers: dict[int, Transfer] = field(default_factory=dict)
+    withheld: dict[int, Transfer] = field(default_factory=dict)
+    changes: dict[str, list[Change]] = field(default_factory=dict)  # by venue
+    told: int = 0  # flows and transfers until now
+    dust: float = TINY  # the highest so far: of an empty account it must not move
+    entered_ns: int = 0  # when the last change settled of which a flow entered
+    empty: bool = False  # it left less than dust
+
+
+class _Pending:
+    """The pending flows of one venue."""
+
+    def __init__(self) -> None:
+        self.flows: dict[Age, Flow] = {}
+        self.by_asset: dict[str, dict[int, float]] = {}
+        self._ages: list[Age] = []
+        self._amounts = Amounts[Age]()
+
+    def add(self, flow: Flow) -> None:
+        """Add a flow."""
+        self.flows[flow.age] = flow
+        self.by_asset.setdefault(flow.asset, {})[flow.number] = flow.amount
+        insort(self._ages, flow.age)
+        self._amounts.add(flow.asset, flow.amount, flow.age)
+
+    def remove(self, flow: Flow) -> None:
+        """Remove a flow."""
+        del self.flows[flow.age]
+        amounts = self.by_asset[flow.asset]
+        del amounts[flow.number]
+        if not amounts:
+            del self.by_asset[flow.asset]
+        del self._ages[bisect_left(self._ages, flow.age)]
+        self._amounts.remove(flow.asset, flow.amount, flow.age)
+
+    def equal(self, change: Change, asset: str) -> Flow | None:
+        """Return the oldest flow that a change of its asset equals."""
+        amount, until_ns = change.amounts[asset], change.at_ns + EARLY_NS
+        found: Age | None = None
+        for ages in self._amounts.near(asset, amount):
+            for age in ages:
+                if age[0] > until_ns or (found is not None and age > found):
+                    break
+                if is_equal(amount, self.flows[age].amount):
+                    found = age
+                    break
+        return None if found is None else self.flows[found]
+
+    def moved(self, change: Change, after: Age) -> Flow | None:
+        """Return the oldest flow later than ``after`` as which a change moves value."""
+        value, rates, ages = change.value, change.rates, self._ages
+        if not value:
+            return None
+        for index in range(bisect_left(ages, after), len(ages)):
+            flow = self.flows[ages[index]]
+            rate = rates.get(flow.asset)
+            if rate is not None and is_moved(value, flow.amount * rate):
+                return flow
+        return None
+
+
+class Flows:
+    """The flows and transfers of an account."""
+
+    def __init__(self, state: FlowsState, wait_ns: int, transit_ns: int) -> None:
+        self.state = state
+        self._wait_ns = wait_ns
+        self._transit_ns = transit_ns
+        self._remembered = {venue: Remembered(them) for venue, them in state.changes.items()}
+        self._pending: dict[str, _Pending] = {}
+        self._told: dict[tuple[str, str], Sequence[float]] = {}
+        self._told_stale: dict[tuple[str, str], None] = {}
+        self._transit: dict[str, Fixed] = {}
+        for flow in state.flows.values():
+            self._index(flow)
+        for transfer in (*state.transfers.values(), *state.withheld.values()):
+            self._transfer(transfer, 1)
+            for leg in (transfer.leaving, transfer.arriving):
+                if leg is not None:
+                    self._index(leg)
+
+    # -- queries ----------------------------------------------------------------------------------
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether flows took all of the account: its unit value stands still, at dust / units."""
+        return self.state.empty
+
+    @property
+    def dust(self) -> float:
+        """The equity that the units of an empty account stand for."""
+        return self.state.dust
+
+    @property
+    def told(self) -> Mapping[tuple[str, str], Sequence[float]]:
+        """The pending amounts by venue and asset, in the order in which they were told."""
+        for key in self._told_stale:
+            amounts = self.pending(key[0]).get(key[1])
+            if amounts is None:
+                self._told.pop(key, None)
+            else:
+                self._told[key] = [amounts[number] for number in sorted(amounts)]
+        self._told_stale.clear()
+        return self._told
+
+    def pending(self, venue: str) -> Mapping[str, Mapping[int, float]]:
+        """Return the pending amounts at a venue by asset: a change there needs their prices."""
+        pending = self._pending.get(venue)
+        return {} if pending is None else pending.by_asset
+
+    def in_transit(self) -> dict[str, float]:
+        """Return what transfers add to equity, or take from it, by asset."""
+        return {asset: amount.value for asset, amount in self._transit.items() if amount.scaled}
+
+    def next_due_ns(self) -> int | None:
+        """Return when the next flow or transfer lapses."""
+        flow = next(iter(self.state.flows.values()), None)
+        transfer = next(iter(self.state.transfers.values()), None)
+        due_ns = [] if flow is None else [flow.told_ns + self._wait_ns]
+        if transfer is not None:
+            due_ns.append(transfer.told_ns + self._transit_ns)
+        return min(due_ns, default=None)
+
+    # -- what is told -----------------------------------------------------------------------------
+
+    def tell(self, flow: Flow, rate: float | None) -> list[Match]:
+        """Add a flow; return its late match. ``rate``: the price of its asset now."""
+        self.state.told += 1
+        flow.number = self.state.told
+        matches = self._match_late(flow, rate)
+        if not matches and flow.amount:
+            self.state.flows[flow.number] = flow
+            self._index(flow)
+        return matches
+
+    def tell_transfer(
+        self, transfer: Transfer, rate: float | None, *, left: bool = False, arrived: bool = False
+    ) -> list[Match]:
+        """Add a transfer; return the late matches of its legs.
+
+        ``left``, ``arrived``: that venue reports no balance, so the caller counts the leg there.
+        """
+        state, net = self.state, transfer.amount - transfer.fee
+        transfer.number = state.told = state.told + 1
+        if not left:
+            transfer.leaving = self._leg(transfer, transfer.source, -transfer.amount)
+        if arrived:
+            transfer.arrived = net
+        else:
+            transfer.arriving = self._leg(transfer, transfer.destination, net)
+        state.transfers[transfer.number] = transfer
+        self._transfer(transfer, 1)
+        matches: list[Match] = []
+        for leg in (transfer.leaving, transfer.arriving):
+            if leg is None:
+                continue
+            found = self._match_late(leg, rate)
+            if not found:
+                self._index(leg)
+            matches += found
+        self._end_transfer(transfer)
+        _balance_transit(matches, transfer.number)
+        return matches
+
+    def _leg(self, transfer: Transfer, venue: str, amount: float) -> Flow | None:
+        if not amount:
+            return None
+        number = self.state.told = self.state.told + 1
+        return Flow(
+            id=transfer.id,
+            venue=venue,
+            asset=transfer.asset,
+            amount=amount,
+            told_ns=transfer.told_ns,
+            at_ns=transfer.at_ns,
+            transfer=transfer.number,
+            number=number,
+        )
+
+    def _match_late(self, flow: Flow, rate: float | None) -> list[Match]:
+        """Match a flow that is not pending with a change that was judged before."""
+        remembered = self._remembered.get(flow.venue)
+        if remembered is None or not flow.amount:
+            return []
+        number = remembered.equal(flow.asset, flow.amount, flow.age[0] - EARLY_NS)
+        if number is None:
+            since_ns = flow.told_ns if flow.at_ns is None else flow.at_ns - AHEAD_NS
+            number = remembered.moved(flow.asset, flow.amount, rate, since_ns)
+        if number is None:
+            return []
+        match = self._take(remembered, number, flow, rate, late=True)
+        return [match, *self._take_equal(remembered, number, late=True)]
+
+    # -- what settles -----------------------------------------------------------------------------
+
+    def settle(self, change: Change) -> list[Match]:
+        """Remember a change; return the pending flows that it contains, oldest first."""
+        state = self.state
+        change.dust = state.dust = max(state.dust, change.dust)
+        remembered = self._remembered.get(change.venue)
+        if remembered is None:
+            changes = state.changes.setdefault(change.venue, [])
+            remembered = self._remembered[change.venue] = Remembered(changes)
+        number, value = remembered.add(change), change.value
+        matches = [*self._take_equal(remembered, number, late=False)]
+        matches += self._take_moved(remembered, number)
+        if change.enters and not change.past:
+            rest = value - sum(one.venue_value for one in matches)
+            factor = self._enter(change, rest)
+            matches.append(Match(change, None, rest, rest, factor, late=False))
+        return matches
+
+    def _take_equal(self, remembered: Remembered, number: int, *, late: bool) -> Iterator[Match]:
+        """Match a change with the pending flows that what is left of it equals."""
+        change = remembered[number]
+        pending = self._pending.get(change.venue)
+        for asset in list(change.amounts) if pending is not None else ():
+            while pending is not None and asset in change.amounts:
+                flow = pending.equal(change, asset)
+                if flow is None:
+                    break
+                self._remove(flow)
+                yield self._take(remembered, number, flow, None, late=late)
+
+    def _take_moved(self, remembered: Remembered, number: int) -> Iterator[Match]:
+        """Match a change with the pending flows in whose direction its value moves."""
+        change = remembered[number]
+        pending = self._pending.get(change.venue)
+        after, found = (0, 0), False
+        while pending is not None:
+            flow = pending.moved(change, after)
+            if flow is None:
+                if not found:
+                    return
+                after, found = (0, 0), False  # what is left may contain an older one now
+                continue
+            after, found = flow.age, True
+            self._remove(flow)
+            yield self._take(remembered, number, flow, None, late=False)
+            yield from self._take_equal(remembered, number, late=False)
+
+    def _take(
+        self, remembered: Remembered, number: int, flow: Flow, rate: float | None, *, late: bool
+    ) -> Match:
+        change = remembered[number]
+        held = change.amounts.get(flow.asset, 0.0)
+        amount = held if is_equal(held, flow.amount) else flow.amount
+        price = change.rates.get(flow.asset, rate)
+        remembered.take(number, flow.asset, amount, price)
+        value = 0.0 if change.past or price is None else amount * price
+        account = venue = value
+        if flow.transfer is None:
+            if change.enters:  # it entered, or enters, as a whole
+                account = venue = 0.0
+            return Match(change, flow, account, venue, self._enter(change, account), late)
+        account = 0.0
+        if change.enters and late:  # what entered was a transfer, not a flow of the account
+            account, venue = -value, 0.0
+        transit = self._leg_matched(flow, amount) * (0.0 if change.past else price or 0.0)
+        return Match(change, flow, account, venue, self._enter(change, account), late, transit)
+
+    def _enter(self, change: Change, value: float) -> float:
+        """Let a value of a change enter the account; return the factor of the units."""
+        if not value:
+            return 1.0
+        before = change.equity
+        change.taken += value
+        state = self.state
+        if change.at_ns >= state.entered_ns:
+            state.entered_ns = change.at_ns
+            state.empty = change.equity_before + change.taken < change.dust
+        return change.equity / before
+
+    # -- transfers --------------------------------------------------------------------------------
+
+    def _leg_matched(self, leg: Flow, amount: float) -> float:
+        """Record that a leg was matched; return the amount in transit that this makes."""
+        number = leg.transfer or 0
+        transfer = self.state.transfers.get(number) or self.state.withheld[number]
+        self._transfer(transfer, -1)
+        if leg.amount < 0:
+            transfer.leaving = None
+            made = transfer.amount - transfer.fee
+        else:
+            transfer.arriving, transfer.arrived = None, amount
+            made = -amount
+        self._transfer(transfer, 1)
+        self._end_transfer(transfer)
+        return made
+
+    def _end_transfer(self, transfer: Transfer) -> None:
+        if transfer.leaving is None and transfer.arriving is None:
+            self.state.transfers.pop(transfer.number, None)
+            self.state.withheld.pop(transfer.number, None)
+
+    def _transfer(self, transfer: Transfer, sign: int) -> None:
+        """Add a transfer to what is in transit, or subtract it before it changes."""
+        total = self._transit.setdefault(transfer.asset, Fixed())
+        total.add(sign * transfer.in_transit)
+
+    # -- lapsing, and what ends -------------------------------------------------------------------
+
+    def lapse(self, now_ns: int) -> Lapsed:
+        """Remove the flows that are pending for too long, and withhold such transfers."""
+        state, lapsed = self.state, Lapsed([], [])
+        for flow in state.flows.values():
+            if flow.told_ns + self._wait_ns > now_ns:
+                break
+            lapsed.flows.append(flow)
+        for transfer in state.transfers.values():
+            if transfer.told_ns + self._transit_ns > now_ns:
+                break
+            lapsed.transfers.append(transfer)
+        for flow in lapsed.flows:
+            self._remove(flow)
+        for transfer in lapsed.transfers:
+            del state.transfers[transfer.number]
+            self._transfer(transfer, -1)
+            transfer.withheld = True
+            self._transfer(transfer, 1)
+            if transfer.leaving is None or transfer.arriving is None:
+                state.withheld[transfer.number] = transfer  # until its other leg comes
+            else:
+                self._drop_transfer(transfer)
+        while len(state.withheld) > WITHHELD_MAX:
+            self._drop_transfer(state.withheld.pop(next(iter(state.withheld))))
+        return lapsed
+
+    def _drop_transfer(self, transfer: Transfer) -> None:
+        self._transfer(transfer, -1)
+        for leg in (transfer.leaving, transfer.arriving):
+            if leg is not None:
+                self._remove(leg)
+
+    def forget(self, venue: str) -> None:
+        """Forget the changes of a venue that is no longer part of the account."""
+        self.state.changes.pop(venue, None)
+        self._remembered.pop(venue, None)
+
+    def rebase(self) -> None:
+        """Make all that was remembered part of the capital: a late flow takes it without effect."""
+        for changes in self.state.changes.values():
+            for change in changes:
+                change.past = True
+        self.state.dust, self.state.empty = TINY, False
+
+    def _index(self, flow: Flow) -> None:
+        pending = self._pending.get(flow.venue)
+        if pending is None:
+            pending = self._pending[flow.venue] = _Pending()
+        pending.add(flow)
+        self._told_stale[flow.venue, flow.asset] = None
+
+    def _remove(self, flow: Flow) -> None:
+        """Remove a pending flow or leg."""
+        self.state.flows.pop(flow.number, None)
+        self._pending[flow.venue].remove(flow)
+        self._told_stale[flow.venue, flow.asset] = None
+
+
+def _balance_transit(matches: list[Match], transfer: int) -> None:
+    """Take from transit with the later leg what the earlier one put there, price and all."""
+    legs = [one for one in matches if one.flow is not None and one.flow.transfer == transfer]
+    if len(legs) == 2:
+        first, second = sorted(legs, key=lambda one: one.change.at_ns)
+        second.transit = -first.transit
