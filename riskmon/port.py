@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from riskmon.core.decisions import (
     CheckAnswer,
+    Notice,
     OperateAnswer,
     Record,
     Transition,
@@ -101,7 +102,7 @@ class Shutdown(Struct, tag_field="type", tag="shutdown", frozen=True, kw_only=Tr
     reason: str
 
 
-Change = View | PortfolioNow | Transition | Warned | UnknownLimit | Shutdown
+Change = View | PortfolioNow | Transition | Warned | UnknownLimit | Notice | Shutdown
 
 
 class Port(Protocol):

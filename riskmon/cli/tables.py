@@ -57,6 +57,8 @@ def show_state(console: Console, state: ShownState) -> None:
     show_breakers(console, state.breakers)
     for unknown in state.unknown:
         console.print(f"[yellow]unknown[/] {_joined(unknown.limit, unknown.scope, unknown.reason)}")
+    for notice in state.notices:
+        console.print(f"[yellow]notice[/] {_joined(notice.at, notice.text)}")
     for cancel in state.cancel:
         names = _joined(cancel.incident, cancel.scope, cancel.limit)
         console.print(f"cancel {names}: {_cancel_status(cancel)}")
@@ -75,7 +77,22 @@ def _show_portfolio(console: Console, portfolio: ShownPortfolio) -> None:
         console.print(
             f"[yellow]left out[/] {_text(left_out.quantity)} {_text(left_out.asset)}: no price"
         )
-    _show(console, [asdict(strategy) for strategy in portfolio.strategies])
+    for flow in portfolio.flows:
+        names = f"{flow.amount:g} {_joined(flow.asset, 'at', flow.venue)} ({_text(flow.id)})"
+        console.print(f"flow {names}: in no balance yet")
+    for one in portfolio.transfers:
+        path = _joined("from", one.source, "to", one.destination)
+        state = "[yellow]not in equity[/]" if one.withheld else "under way"
+        console.print(
+            f"transfer {one.amount:g} {_text(one.asset)} {path} ({_text(one.id)}): {state}"
+        )
+    for difference in portfolio.differences:
+        console.print(
+            f"[yellow]differences[/] {_joined(difference.venue, difference.kind)}: "
+            f"{difference.count}"
+        )
+    for rows in (portfolio.venues, portfolio.assets, portfolio.strategies):
+        _show(console, [asdict(row) for row in rows])
 
 
 def _cancel_status(cancel: Cancel) -> str:

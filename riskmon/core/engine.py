@@ -43,6 +43,7 @@ from riskmon.core.view import View, view
 AT_ONCE = 16  # units of work that are not interrupted, at the least
 RUN_MAX = 500  # latencies in a row that are applied at once …
 RUN_OF_ONE = 8  # … and how many of them are as much work as one other event
+NOTICES_SHOWN = 20
 RESTART_MAX = 4  # a start comes with the configuration, and nothing else
 _STORAGE_FAILED = (
     "a write of the journal failed: a trip or a freeze may be lost; check positions and orders"
@@ -312,8 +313,7 @@ class Engine:
         if book.is_stale:
             yield from book.deriving()
             self._reports.observe_closes()
-            for notice in book.notices.take():
-                self._emit(notice)
+            self._take_notices()
         if book.dirty:
             due = self._due()
             for begin in range(0, len(due), AT_ONCE):
@@ -325,6 +325,14 @@ class Engine:
             for again, counts in board.take_rechecks().items():
                 again.reevaluate(self._facts, counts=counts)
                 yield 1
+
+    def _take_notices(self) -> None:
+        """Emit the notices of the book; readers see the latest."""
+        notices = self._book.notices.take()
+        for notice in notices:
+            self._emit(notice)
+        if notices:
+            self.state.notices = [*self.state.notices, *notices][-NOTICES_SHOWN:]
 
     def _due(self) -> list[Breaker[StateLimit]]:
         """The breakers that depend on what changed, each once."""

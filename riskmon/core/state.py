@@ -22,6 +22,7 @@ from riskmon.core.breakers.cancels import Incident
 from riskmon.core.breakers.state import BoardState
 from riskmon.core.clock import Instant
 from riskmon.core.config import EngineConfig, dump, load
+from riskmon.core.decisions import Notice
 from riskmon.core.limits.facts import EdgeReport
 from riskmon.core.limits.metrics import MetricReport
 from riskmon.core.scopes import venue_scope
@@ -51,6 +52,7 @@ class State(Struct, forbid_unknown_fields=True):
     orders: ReservationsState = field(default_factory=ReservationsState)
     commitments: CommitmentsState = field(default_factory=CommitmentsState)
     duplicates_total: int = 0
+    notices: list[Notice] = field(default_factory=list)  # the latest, for readers
     checked: dict[str, int] = field(default_factory=lambda: {"allowed": 0, "refused": 0})
     blocked: dict[str, int] = field(default_factory=dict)  # limit -> orders it refused
 

@@ -22,6 +22,7 @@ from riskmon.core.decisions import (
     AddressedBreaker,
     CancelState,
     HaltReason,
+    Notice,
     Recovers,
 )
 from riskmon.core.limits.facts import Facts
@@ -126,6 +127,7 @@ class View(Struct, frozen=True, kw_only=True):
     freeze_active: dict[str, bool]  # by scope
     orders_checked: dict[str, int]  # allowed, refused
     orders_blocked: dict[str, int]  # by limit
+    notices: list[Notice]
     duplicates_total: int
     withheld: Withheld | None = None  # set by the sidecar: the engine has no lease
 
@@ -176,6 +178,7 @@ def view(config: EngineConfig, state: State, board: Board, facts: Facts, cancels
         },
         orders_checked=dict(state.checked),
         orders_blocked=dict(state.blocked),
+        notices=list(state.notices),
         duplicates_total=state.duplicates_total,
     )
 
