@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from math import isfinite
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import asdict
 
 from riskmon import document
 from riskmon.core import events as ev
@@ -25,7 +26,8 @@ from riskmon.core.config import dump
 from riskmon.core.decisions import LEVEL_NAMES, Answer, LevelName, OperateAnswer
 from riskmon.core.engine import Engine as CoreEngine
 from riskmon.core.fields import BadEvents, misfit
-from riskmon.core.parsing import parse_json
+from riskmon.core.members import Dropped
+from riskmon.core.parsing import Parsing
 from riskmon.settings import loads
 
 T = TypeVar("T")
@@ -45,12 +47,14 @@ class Outcome:
     ``answers`` has one dict for each ``check`` (``allowed``, ``level``, ``reasons``) and each
     ``operate`` (``status`` as over HTTP: 200, 404 or 409, ``detail``, ``level``, ``generation``,
     ``breakers``, ``would_trip``, ``near``), in their order. ``duplicates`` counts the reports that
-    were known already.
+    were known already, and ``warnings`` (``index``, ``field``, ``what``) are the members of reports
+    that could not be read and were dropped.
     """
 
     decisions: list[dict[str, Any]]
     answers: list[dict[str, Any]]
-    duplicates: int
+    duplicates: int = 0
+    warnings: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Engine:
@@ -94,14 +98,16 @@ class Engine:
 
         Raises :class:`riskmon.BadEvents` if one event has a fault; none of them is applied then.
         """
-        batch = [self._with_generation(event) for event in _parsed(list(events), wall_ns)]
+        parsed, dropped = _parsed(list(events), wall_ns)
+        batch = [self._with_generation(event) for event in parsed]
         try:
             self._core.admit(batch)
         except TooManyScopes as fault:
             raise BadEvents(str(fault)) from None
         if not self._core.state.board.epoch:
             self._core.step([ev.Start(epoch=_EPOCH)], now_ns=now_ns, wall_ns=wall_ns)
-        return self._step(batch or [ev.Tick()], now_ns, wall_ns)
+        outcome = self._step(batch or [ev.Tick()], now_ns, wall_ns)
+        return replace(outcome, warnings=[_plain(asdict(one)) for one in dropped])
 
     def _with_generation(self, event: ev.Event) -> ev.Event:
         """Return an operator's call with the generation seen: that before the step."""
@@ -152,30 +158,44 @@ def _answer(asked: ev.Check | ev.Operate, answer: Answer) -> dict[str, Any]:
 # -- events ---------------------------------------------------------------------------------------
 
 
-def _parsed(given: list[Mapping[str, Any]], wall_ns: int) -> list[ev.Event]:
-    """Return the events; raise ``BadEvents`` with the index of the first that has a fault."""
+def _parsed(given: list[Mapping[str, Any]], wall_ns: int) -> tuple[list[ev.Event], list[Dropped]]:
+    """Return the events, and the members that were dropped from them.
+
+    Raises ``BadEvents`` with the index of the first event that has a fault.
+    """
     parsed: list[ev.Event] = []
+    dropped: list[Dropped] = []
     for index, event in enumerate(given):
         try:
-            parsed.append(_event(event, wall_ns))
+            parsed.append(_call(event) or _report(event, wall_ns, index, dropped))
         except BadEvents as fault:
             fault.index = index
             raise
-    return parsed
+    return parsed, dropped
 
 
-def _event(given: Mapping[str, Any], wall_ns: int) -> ev.Event:
-    body = _json(given)
-    match given.get("type"):
-        case "check":
-            return checked_order(_decoded(_CHECK, body))
-        case "operate":
-            call = _decoded(_OPERATE, body)
-            return operator_call(call.action, call, by="operator", peer=None)
-        case "tick" | "cancel_answered":
-            return _decoded(_OF_THE_SIDECAR, body)
-    (event,) = parse_json(body, wall_ns)
+def _report(
+    given: Mapping[str, Any], wall_ns: int, index: int, dropped: list[Dropped]
+) -> ev.Reported:
+    parsing = Parsing(_json(given), wall_ns)
+    (event,) = parsing.finish()
+    warnings = parsing.members.warnings
+    dropped += [Dropped(index, warning.field, warning.what) for warning in warnings]
     return event
+
+
+def _call(given: Mapping[str, Any]) -> ev.Internal | None:
+    """Return what only the sidecar sends otherwise; None for a report."""
+    kind = given.get("type") if isinstance(given, Mapping) else None
+    if kind not in ("check", "operate", "tick", "cancel_answered"):
+        return None
+    body = _json({key: value for key, value in given.items() if value is not None})
+    if kind == "check":
+        return checked_order(_decoded(_CHECK, body))
+    if kind == "operate":
+        call = _decoded(_OPERATE, body)
+        return operator_call(call.action, call, by="operator", peer=None)
+    return _decoded(_OF_THE_SIDECAR, body)
 
 
 class _Check(CheckBody, tag_field="type", tag="check"):

@@ -121,7 +121,7 @@ def test_no_environment_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 def test_decisions_are_dicts_as_the_stream_sends_them() -> None:
     """A trip gives a warning, a sweep, an incident and a transition with times in RFC 3339."""
     engine = Engine.from_toml(LOSS + OMS)
-    assert step(engine, 0, balance(10_000)) == Outcome(decisions=[], answers=[], duplicates=0)
+    assert step(engine, 0, balance(10_000)) == Outcome(decisions=[], answers=[])
     outcome = step(engine, 60, balance("9000.0"))
     assert {one["type"] for one in outcome.decisions} == {
         *("warning", "sweep", "record", "transition")
@@ -260,6 +260,27 @@ def test_a_batch_is_taken_whole_or_not_at_all(event: Any, field: str | None, say
         step(engine, 60, balance(9_000), event)
     assert (failed.value.index, failed.value.field) == (1, field)
     assert engine.snapshot() == before
+
+
+def test_a_member_that_cannot_be_read_is_dropped_with_a_warning() -> None:
+    """A warning names the event and the member; the rest of the report counts."""
+    engine = Engine.from_toml(LOSS)
+    report = balance(10_000)
+    report["assets"]["a b"] = {"free": 1}
+    outcome = step(engine, 0, {"type": "tick"}, report)
+    (warning,) = outcome.warnings
+    assert (warning["index"], warning["field"]) == (1, "assets.a b")
+    assert engine.state()["portfolio"]["equity"] == 10_000.0
+
+
+def test_null_is_absent() -> None:
+    """What a client sends as null is as if it were not there, in checks and operations too."""
+    engine = Engine.from_toml(LOSS)
+    step(engine, 0, {**balance(10_000), "source": None})
+    outcome = step(
+        engine, 1, {**CHECK, "strategy": None, "reduce_only": None}, operate("freeze", limit=None)
+    )
+    assert [one.get("allowed") for one in outcome.answers] == [True, None]
 
 
 def test_too_many_scopes_are_refused() -> None:

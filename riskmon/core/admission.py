@@ -3,8 +3,8 @@
 At most ``max_scopes`` scopes are registered. Each table that is kept by other names, or by pairs of
 names, has at most ``ROWS`` times as many rows: the assets of all ledgers, each venue's assets, each
 symbol's price at each venue, positions (venue, symbol, strategy), each strategy's assets, the
-orders that were permitted, and the last numbers of ``metric`` events. A batch that needs more is
-refused before any of it is applied.
+orders that were permitted or rest, and the last numbers of ``metric`` events. A batch that needs
+more is refused before any of it is applied.
 
 What else is kept follows from these, counts under a shared name past a bound of its own (runs of
 errors: :data:`riskmon.core.limits.errors.OPERATIONS_MAX`; the sources of a symbol's volatility:
@@ -39,7 +39,7 @@ _BALANCES = "balances of venues"
 _PRICES = "prices of symbols at venues"
 _POSITIONS = "positions"
 _OF_STRATEGIES = "assets of strategies"
-_ORDERS = "permitted orders"
+_ORDERS = "orders"
 _FILL = "fill"  # of a row of prices: the price of a fill
 _METRICS = "reported numbers"
 
@@ -145,7 +145,7 @@ class Admission:
             return row[1] in state.positions.realised.strategies.get(row[0], ())
         if table == _METRICS:
             return row[0] in self._metrics
-        return row[0] in self._orders.reserved
+        return "|".join(row) in self._orders.reserved
 
     def _refuse_scopes(self) -> None:
         known = self._known_scopes
@@ -190,6 +190,8 @@ _TABLES_OF: dict[type[ev.Event], tuple[str, ...]] = {
     ev.Positions: (_POSITIONS,),
     ev.Metric: (_METRICS,),
     ev.Check: (_ORDERS,),
+    ev.Order: (_ORDERS,),
+    ev.Orders: (_ORDERS,),
 }
 
 
@@ -216,8 +218,19 @@ def _rows(event: ev.Event, book: Portfolio) -> Iterator[tuple[str, Row]]:
         yield from _rows_of_fill(event, book.reference)
     elif isinstance(event, ev.Metric):
         yield _METRICS, (metric_key(event.name, metric_scopes(event)),)
-    elif isinstance(event, ev.Check) and event.id is not None:
-        yield _ORDERS, (event.id,)
+    else:
+        yield from _rows_of_orders(event)
+
+
+def _rows_of_orders(event: ev.Event) -> Iterator[tuple[str, Row]]:
+    if isinstance(event, ev.Check):
+        if event.id is not None:
+            yield _ORDERS, (event.venue, event.id)
+    elif isinstance(event, ev.Order):
+        if event.status == "open":
+            yield _ORDERS, (event.venue, event.id)
+    elif isinstance(event, ev.Orders):
+        yield from ((_ORDERS, (event.venue, one.id)) for one in event.orders)
 
 
 def _rows_of_balances(event: ev.Balances, book: Portfolio) -> Iterator[tuple[str, Row]]:

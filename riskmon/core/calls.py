@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from riskmon.core.events import Check, Operate, Side
+from riskmon.core.events import Check, Leg, Operate, OrderType, Side
 from riskmon.core.fields import (
     BadEvents,
     Id,
@@ -21,10 +21,11 @@ from riskmon.core.fields import (
     check_name,
     divisor,
     identifier,
+    not_negative,
     positive,
 )
 
-Action = Literal["freeze", "unfreeze", "trip", "reset", "disable", "enable"]
+Action = Literal["freeze", "unfreeze", "trip", "reset", "disable", "enable", "permit"]
 
 _MAX_SECONDS = 366 * 86_400.0
 _MAX_SCOPE = 128
@@ -32,17 +33,21 @@ _MAX_REASON = 1_000
 
 
 class CheckBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The body of a check; amounts are numbers or decimal strings."""
+    """The body of a check; amounts are numbers or decimal strings, null is the same as absent."""
 
     venue: str
     symbol: str
     side: Side
-    quantity: Number
-    price: Number
+    quantity: Number | None = None
+    price: Number | None = None
     id: Id | None = None
     strategy: str | None = None
-    reduce_only: bool = False
-    simulate: bool = False
+    reduce_only: bool | None = None
+    simulate: bool | None = None
+    order_type: OrderType | None = None
+    slippage: Number | None = None
+    close_position: bool | None = None
+    leg: Leg | None = None
 
 
 def checked_order(body: CheckBody) -> Check:
@@ -50,17 +55,36 @@ def checked_order(body: CheckBody) -> Check:
     check_name(body.venue, "venue")
     check_covered(body.symbol, "symbol")
     check_name(body.strategy, "strategy")
+    quantity, price = body.quantity, body.price
+    if quantity is None and not body.close_position:
+        raise BadEvents("quantity is required, except with close_position", field="quantity")
+    market = body.order_type == "market" or (body.close_position and price is None)
+    if price is None and not market:
+        raise BadEvents("price is required, except of a market order", field="price")
     return Check(
         venue=body.venue,
         symbol=body.symbol,
         side=body.side,
-        quantity=positive(body.quantity, "quantity"),
-        price=divisor(body.price, "price"),
+        quantity=None if quantity is None else positive(quantity, "quantity"),
+        price=None if price is None else divisor(price, "price"),
         id=None if body.id is None else identifier(body.id, "id"),
         strategy=body.strategy,
-        reduce_only=body.reduce_only,
-        simulate=body.simulate,
+        reduce_only=bool(body.reduce_only),
+        simulate=bool(body.simulate),
+        order_type="market" if market else "limit",
+        slippage=_slippage(body.slippage),
+        close_position=bool(body.close_position),
+        leg=body.leg,
     )
+
+
+def _slippage(given: Number | None) -> float | None:
+    if given is None:
+        return None
+    slippage = not_negative(given, "slippage")
+    if slippage >= 1:
+        raise BadEvents("slippage must be a ratio below 1: 0.01 is 1 %", field="slippage")
+    return slippage
 
 
 # A generation counts from 0 and is stored in 64 bits.
@@ -80,6 +104,13 @@ class OperateBody(
     preview: bool = False
     rebase: bool = False
     seconds: float | None = None
+    symbol: str | None = None  # of a permit, as all that follows
+    side: Side | None = None
+    quantity: Number | None = None
+    leg: Leg | None = None
+
+
+_SECONDS = {"permit": 60.0}  # of the calls that end, 3600 of the others
 
 
 def operator_call(action: Action, body: OperateBody, *, by: str, peer: str | None) -> Operate:
@@ -96,6 +127,8 @@ def operator_call(action: Action, body: OperateBody, *, by: str, peer: str | Non
         isfinite(body.seconds) and 0 < body.seconds <= _MAX_SECONDS
     ):
         raise _invalid("for", "must be above 0 seconds and at most 366 days")
+    _check_permit(action, body)
+    quantity = None if body.quantity is None else positive(body.quantity, "quantity")
     return Operate(
         action=action,
         scope=body.scope,
@@ -107,8 +140,31 @@ def operator_call(action: Action, body: OperateBody, *, by: str, peer: str | Non
         force=body.force,
         preview=body.preview,
         rebase=body.rebase,
-        for_seconds=3600.0 if body.seconds is None else body.seconds,
+        for_seconds=_SECONDS.get(action, 3600.0) if body.seconds is None else body.seconds,
+        symbol=body.symbol,
+        side=body.side,
+        quantity=quantity,
+        leg=body.leg,
     )
+
+
+def _check_permit(action: Action, body: OperateBody) -> None:
+    others: dict[str, str | bool | None]
+    if action == "permit":
+        if body.symbol is None:
+            raise _invalid("symbol", "is required: a permit is for an order in one symbol")
+        check_covered(body.symbol, "symbol")
+        others = {"limit": body.limit, "force": body.force, "rebase": body.rebase}
+    else:
+        others = {
+            "symbol": body.symbol,
+            "side": body.side,
+            "quantity": body.quantity is not None,
+            "leg": body.leg,
+        }
+    for name, value in others.items():
+        if value:
+            raise _invalid(name, f"does not go with {action}")
 
 
 def _invalid(field: str, rule: str) -> BadEvents:

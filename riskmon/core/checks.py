@@ -1,44 +1,97 @@
 """May this order be sent? The levels of its scopes, and its effect on every limit.
 
-An order is judged as if it were filled, together with the orders that are permitted and not filled
-yet. An order that lowers a size is never refused for that size. A limit whose value with the order
-is unknown (an order in a currency without a price) refuses it.
+An order is judged as if it were filled, together with the orders that are permitted or rest and are
+not filled yet. An order that lowers a size is never refused for that size. A limit whose value with
+the order is unknown (an order in a currency without a price) refuses it, unless the order does no
+more than close. The same check again, by its id and its terms, has the same answer while the level
+of its scopes is the same.
 """
 
 from __future__ import annotations
 
+from riskmon.core.book.pending import Reservation
+from riskmon.core.book.reservations import whole
 from riskmon.core.breakers.board import Board
 from riskmon.core.breakers.breaker import Breaker
-from riskmon.core.decisions import HALT, LEVEL_NAMES, PROBE, REDUCE_ONLY, CheckAnswer, Violation
+from riskmon.core.decisions import (
+    HALT,
+    LEVEL_NAMES,
+    PROBE,
+    REDUCE_ONLY,
+    CheckAnswer,
+    LevelName,
+    Violation,
+)
 from riskmon.core.events import Check
 from riskmon.core.limits.facts import Facts, Intent
 from riskmon.core.limits.limit import Limit
-from riskmon.core.scopes import ACCOUNT, Scope, strategy_scope, symbol_scope, venue_scope
+from riskmon.core.naming import assets_of
+from riskmon.core.permits import Permit, Permits
+from riskmon.core.scopes import (
+    ACCOUNT,
+    Scope,
+    asset_scope,
+    strategy_scope,
+    symbol_scope,
+    venue_scope,
+)
 from riskmon.core.unknown import Unknown
 
 PERMIT_NS = 5 * 10**9
 
 
-def check(board: Board, facts: Facts, order: Check, scopes: list[Scope]) -> CheckAnswer:
+def check(
+    board: Board, facts: Facts, permits: Permits, order: Check, scopes: list[Scope]
+) -> CheckAnswer:
     """Judge one order; an allowed one is reserved, and takes a permit at level probe."""
     levels = board.levels
     level = min([levels.get(scope, HALT) for scope in scopes])
+    if order.id is not None and not order.simulate:
+        known = _answered(facts, order, LEVEL_NAMES[level])
+        if known is not None:
+            return known
     intent = facts.intent(order)
     reasons: list[Violation] = []
-    if level == HALT or (level == REDUCE_ONLY and not _only_reduces(facts, intent)):
+    permit: Permit | None = None
+    if level == HALT and facts.closing(intent).reduces:
+        permit = permits.find(order, scopes, abs(intent.quantity))
+    if permit is None and _is_shut(facts, intent, level):
         reasons = _shut(board, scopes)
     reasons = _merge(reasons, _refusals(board, facts, intent, scopes))
     if level == PROBE and not reasons:
         reasons = _take_permits(board, scopes, simulate=order.simulate)
-    if not order.simulate and not reasons:
-        _admit(board, facts, intent, scopes)
-    return CheckAnswer(allowed=not reasons, level=LEVEL_NAMES[level], reasons=reasons)
+    answer = CheckAnswer(allowed=not reasons, level=LEVEL_NAMES[level], reasons=reasons)
+    if not order.simulate:
+        if reasons:
+            facts.orders.refuse(order, answer, facts.now_ns)
+        else:
+            _admit(board, facts, intent, scopes, answer.level)
+            if permit is not None:
+                permits.use(permit, order)
+    return answer
 
 
 def checked_scopes(order: Check) -> list[Scope]:
     """The scopes that must all permit an order."""
     scopes = [ACCOUNT, venue_scope(order.venue), symbol_scope(order.symbol)]
     return [*scopes, strategy_scope(order.strategy)] if order.strategy else scopes
+
+
+def _is_shut(facts: Facts, intent: Intent, level: int) -> bool:
+    return level == HALT or (level == REDUCE_ONLY and not facts.closing(intent).reduces)
+
+
+def _answered(facts: Facts, order: Check, level: LevelName) -> CheckAnswer | None:
+    """The answer to the same check before, unless the level of its scopes has changed since."""
+    known = facts.orders.answered(order, facts.now_ns)
+    if known is None:
+        return None
+    answer = (
+        CheckAnswer(allowed=True, level=known.level)
+        if isinstance(known, Reservation)
+        else known.answer
+    )
+    return answer if answer.level == level else None
 
 
 def _shut(board: Board, scopes: list[Scope]) -> list[Violation]:
@@ -58,50 +111,51 @@ def _merge(shut: list[Violation], refusing: list[Violation]) -> list[Violation]:
     return [one for one in shut if (one.limit, one.scope) not in listed] + refusing
 
 
-def _only_reduces(facts: Facts, intent: Intent) -> bool:
-    """Whether an order, with those reserved on its side, can do no more than close."""
-    order, earlier = intent.order, intent.earlier
-    reserved = facts.orders.left(order.venue, order.symbol, order.side)
-    if earlier is not None and (earlier.venue, earlier.side) == (order.venue, order.side):
-        reserved -= earlier.left
-    return facts.book.positions.reduces(
-        order.venue, order.symbol, order.side, order.quantity + reserved
-    )
-
-
-def _lowers(facts: Facts, intent: Intent) -> bool:
-    sizes = intent.quantities
-    return sizes.symbol_after < sizes.symbol_before and _only_reduces(facts, intent)
-
-
 def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -> list[Violation]:
     """The limits that the order would take past their bounds."""
-    found: list[Violation | None] = []
-    counts = not intent.order.simulate
-    for scope in scopes:
+    found: list[Violation | None] = [_enlarges(facts, intent)]
+    assets = [asset_scope(one) for one in assets_of(intent.order, facts.book.reference)]
+    for scope in [*scopes, *assets]:
         for sizing in board.sizing.get(scope, ()):
             size = sizing.limit.size(facts, intent)
             if type(size) is Unknown:
-                # Whatever the size is, an order that closes lowers it.
-                found.append(None if _lowers(facts, intent) else _unknown(sizing))
+                found.append(_unknown(facts, intent, sizing))
                 continue
             before, after = size
             if after > before and sizing.limit.is_past(after, sizing.bound):
                 found.append(_exceed(intent, sizing, after))
-        for ordering in board.ordering.get(scope, ()):
-            if ordering.state.state == "disabled":
-                continue
-            judging, bound = ordering.limit, ordering.bound
-            value = judging.judge(facts, intent, bound)
-            if counts and (count := judging.record(facts, intent)) is not None:
-                ordering.open("breach_freeze", judging.describe(count, bound), value=count)
-            if type(value) is Unknown:
-                found.append(_unknown(ordering))
-            elif judging.is_past(value, bound):
-                found.append(_exceed(intent, ordering, value))
-            elif counts and ordering.state.past:
-                ordering.state.end_row()
+    counts = not intent.order.simulate
+    for ordering in [one for scope in scopes for one in board.ordering.get(scope, ())]:
+        if ordering.state.state == "disabled":
+            continue
+        judging, bound = ordering.limit, ordering.bound
+        value = judging.judge(facts, intent, bound)
+        if counts and (count := judging.record(facts, intent)) is not None:
+            ordering.open("breach_freeze", judging.describe(count, bound), value=count)
+        if type(value) is Unknown:
+            found.append(_unknown(facts, intent, ordering))
+        elif judging.is_past(value, bound):
+            found.append(_exceed(intent, ordering, value))
+        elif counts and ordering.state.past:
+            ordering.state.end_row()
     return [one for one in found if one is not None]
+
+
+def _enlarges(facts: Facts, intent: Intent) -> Violation | None:
+    """Why an order that may only reduce is refused: it would do more than close."""
+    order = intent.order
+    if not (order.reduce_only or order.close_position):
+        return None
+    closing = facts.closing(intent)
+    if closing.reduces:
+        return None
+    against = closing.held < 0 if order.side == "buy" else closing.held > 0
+    return Violation(
+        limit="reduce_only",
+        scope=symbol_scope(order.symbol),
+        value=abs(intent.quantity) + closing.reserved,
+        bound=abs(closing.held) if against else 0.0,
+    )
 
 
 def _exceed(intent: Intent, breaker: Breaker[Limit], value: float) -> Violation | None:
@@ -115,18 +169,34 @@ def _exceed(intent: Intent, breaker: Breaker[Limit], value: float) -> Violation 
     return breaker.violated_by(value, breaker.limit.utilization(value, breaker.bound))
 
 
-def _unknown(breaker: Breaker[Limit]) -> Violation | None:
-    """A limit whose value with the order is unknown refuses it."""
+def _unknown(facts: Facts, intent: Intent, breaker: Breaker[Limit]) -> Violation | None:
+    """A limit whose value with the order is unknown refuses it, unless it only closes."""
     rule = breaker.rule
     if breaker.state.state == "disabled" or rule.params.on_unknown == "ignore" or not rule.refuses:
         return None
-    return breaker.violated_by(None, None)
+    return None if facts.closing(intent).reduces else breaker.violated_by(None, None)
 
 
-def _admit(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -> None:
+def _admit(
+    board: Board, facts: Facts, intent: Intent, scopes: list[Scope], level: LevelName
+) -> None:
     """Reserve a permitted order, and count it in the limits on orders."""
-    notional = None if isinstance(intent.notional, Unknown) else abs(intent.notional)
-    facts.orders.reserve(intent.order, notional, facts.now_ns)
+    order, worth, quantity = intent.order, intent.worth, abs(intent.quantity)
+    reservation = Reservation(
+        venue=order.venue,
+        symbol=order.symbol,
+        side=order.side,
+        quantity=quantity,
+        notional=whole(worth.notional, quantity),
+        base=whole(worth.base, quantity),
+        id=order.id or "",
+        leg=order.leg,
+        strategy=order.strategy,
+        reduce_only=order.reduce_only or order.close_position,
+        check=order if order.id is not None else None,
+        level=level,
+    )
+    facts.orders.reserve(reservation, facts.now_ns)
     permitted = [breaker for scope in scopes for breaker in board.ordering.get(scope, ())]
     for breaker in permitted:
         breaker.limit.commit(facts, intent, breaker.bound)

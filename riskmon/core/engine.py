@@ -31,13 +31,15 @@ from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import SizeLimit, StateLimit
 from riskmon.core.limits.losses import LossLimit
 from riskmon.core.limits.metrics import Metrics
+from riskmon.core.naming import assets_of
 from riskmon.core.operate import operate
+from riskmon.core.permits import Permits
 from riskmon.core.portfolio_view import FiguresView, figures
 from riskmon.core.reports import Handler, ReportedEvents
-from riskmon.core.scopes import ACCOUNT, venue_scope
+from riskmon.core.scopes import ACCOUNT, Scope, asset_scope, venue_scope
 from riskmon.core.state import State, decode, encode
 from riskmon.core.timers import Timer, TimerHandler, Timers, handler_table
-from riskmon.core.topics import EQUITY, events_topic, heartbeat_topic
+from riskmon.core.topics import EQUITY, ORDERS, events_topic, heartbeat_topic
 from riskmon.core.view import View, view
 
 AT_ONCE = 16  # units of work that are not interrupted, at the least
@@ -185,12 +187,15 @@ class Engine:
         state.measures = {}
         self._book = Portfolio(state.portfolio, config.portfolio, clock, self._timers.arm)
         self._orders = Reservations(state.orders, int(config.check_ttl * 1e9), self._timers.arm)
-        self._commitments = Commitments(state.commitments, self._orders, self._book.exposures)
+        self._commitments = Commitments(self._orders.pending, self._book.exposures)
+        self._commitments.refresh()
+        self._permits = Permits(state.permits, clock, self._timers, self._emit)
         kinds = [rule.measures for rule in self._board.rules.values() if rule.measures is not None]
         self._facts = Facts(
             book=self._book,
             orders=self._orders,
             commitments=self._commitments,
+            calendar=self._board.calendar,
             metrics=Metrics(state.metrics),
             edges=state.edges,
             last_event_ns=state.last_event_ns,
@@ -210,8 +215,10 @@ class Engine:
         self._book.dirty[EQUITY] = True
 
     def _losses(self) -> set[tuple[str, str]]:
-        """The (kind of scope, period) of all limits on losses."""
-        return {
+        """The (kind of scope, period) of all limits on losses, and of those on leverage."""
+        rules = [rule for rule in self._board.rules.values() if rule.measures is not None]
+        leverage = {(rule.params.per, "") for rule in rules if rule.kind == "leverage"}
+        return leverage | {
             (rule.params.per, rule.measures.period_of(rule.params))
             for rule in self._board.rules.values()
             if rule.measures is not None and issubclass(rule.measures, LossLimit)
@@ -224,6 +231,7 @@ class Engine:
                 **self._book.timer_handlers(),
                 Timer.SWEEP: lambda key: self._cancels.on_timer(key.name),
                 Timer.RESERVATION: lambda key: self._orders.on_timer(self.state.now_ns),
+                Timer.PERMIT: self._permits.on_timer,
             }
         )
 
@@ -276,8 +284,6 @@ class Engine:
             yield from self._apply_run(run)
         yield from self._evaluate()
         self._outcome.duplicates = self.state.duplicates_total - duplicates
-        if self._commitments.touched:
-            self._commitments.refresh()
 
     def _set_time(self, events: Sequence[ev.Event], now_ns: int, wall_ns: int) -> None:
         """Set the time of all parts, and move the bounds that are due."""
@@ -314,7 +320,9 @@ class Engine:
             yield from book.deriving()
             self._reports.observe_closes()
             self._take_notices()
+        self._mark_orders()
         if book.dirty:
+            self._commitments.refresh()
             due = self._due()
             for begin in range(0, len(due), AT_ONCE):
                 if begin:
@@ -333,6 +341,10 @@ class Engine:
             self._emit(notice)
         if notices:
             self.state.notices = [*self.state.notices, *notices][-NOTICES_SHOWN:]
+
+    def _mark_orders(self) -> None:
+        if self._orders.pending.changed:
+            self._book.dirty[ORDERS] = True
 
     def _due(self) -> list[Breaker[StateLimit]]:
         """The breakers that depend on what changed, each once."""
@@ -399,7 +411,11 @@ class Engine:
 
     def _on_operate(self, event: ev.Operate) -> None:
         self._book.refresh()
-        self._outcome.answers.append(operate(self._board, self._book, event))
+        if event.action == "permit":
+            answer = self._permits.grant(self._board, event)
+        else:
+            answer = operate(self._board, self._book, event)
+        self._outcome.answers.append(answer)
 
     def _on_check(self, event: ev.Check) -> None:
         scopes = checked_scopes(event)
@@ -407,9 +423,13 @@ class Engine:
         for scope in scopes:
             if not state.board.scopes.get(scope) and not event.simulate:
                 self._reports.register(scope)
+        if self._reports.by_asset and not event.simulate:
+            for asset in assets_of(event, self._book.reference):
+                self._reports.register(asset_scope(asset))
         self._book.refresh()
+        self._mark_orders()
         self._commitments.refresh()
-        answer = check(self._board, self._facts, event, scopes)
+        answer = check(self._board, self._facts, self._permits, event, scopes)
         if not event.simulate:
             state.checked["allowed" if answer.allowed else "refused"] += 1
             for reason in answer.reasons:
@@ -420,5 +440,9 @@ class Engine:
         self._cancels.on_sent(event)
 
     def _on_cancel_answered(self, event: ev.CancelAnswered) -> None:
-        if self._cancels.on_answered(event):
-            self._board.on_confirmed(event.incident)
+        incident = self.state.incidents.get(event.incident)
+        if not self._cancels.on_answered(event):
+            return
+        if incident is not None and incident.cancels == "all" and event.open_orders == 0:
+            self._orders.on_canceled(Scope(incident.record.scope), self.state.now_ns)
+        self._board.on_confirmed(event.incident)

@@ -38,6 +38,7 @@ from riskmon.core.fields import (
 )
 
 Side = Literal["buy", "sell"]
+OrderType = Literal["limit", "market"]
 Leg = Literal["long", "short"]  # of a hedge-mode position
 # Of an order. The decoder accepts "cancelled" too, which `validate` replaces by "canceled".
 Status = Literal["open", "closed", "canceled", "cancelled", "expired", "rejected"]
@@ -259,26 +260,6 @@ class Orders(Whole, tag="orders"):
     """All orders that rest at a venue: one that is not named does not rest."""
 
     orders: list[RestingOrder]
-
-    def each(self) -> Iterator[Order]:
-        """The orders, each as an event of its own."""
-        for one in self.orders:
-            yield Order(
-                venue=self.venue,
-                id=one.id,
-                symbol=one.symbol,
-                status=one.status,
-                client_id=one.client_id,
-                side=one.side,
-                quantity=one.quantity,
-                remaining=one.remaining,
-                price=one.price,
-                strategy=one.strategy,
-                reduce_only=one.reduce_only,
-                leg=one.leg,
-                at=self.at,
-                source=self.source,
-            )
 
 
 class VenuePosition(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
@@ -507,12 +488,14 @@ class Configured(_Internal, tag="configured"):
 
 
 class Operate(_Internal, tag="operate"):
-    """An operator's call. ``for_seconds`` ends a ``disable``.
+    """An operator's call. ``for_seconds`` ends a ``disable`` or a ``permit``.
+
+    ``symbol``, ``side``, ``quantity`` and ``leg`` are of the order that a ``permit`` is for.
 
     One that is not ``recorded`` enters the audit trail only when it is carried out.
     """
 
-    action: Literal["freeze", "unfreeze", "trip", "reset", "disable", "enable"]
+    action: Literal["freeze", "unfreeze", "trip", "reset", "disable", "enable", "permit"]
     scope: str
     reason: str
     by: str = "operator"
@@ -524,20 +507,32 @@ class Operate(_Internal, tag="operate"):
     rebase: bool = False
     for_seconds: float = 3600.0
     recorded: bool = True
+    symbol: str | None = None
+    side: Side | None = None
+    quantity: float | None = None
+    leg: Leg | None = None
 
 
 class Check(_Internal, tag="check"):
-    """A request to permit an order. ``quantity`` and ``price`` as in :class:`Fill`."""
+    """A request to permit an order. ``quantity`` and ``price`` as in :class:`Fill`.
+
+    Without ``quantity``, ``close_position``: all that is held. Without ``price``: the mark, with
+    ``slippage`` (a ratio).
+    """
 
     venue: str
     symbol: str
     side: Side
-    quantity: float
-    price: float
+    quantity: float | None = None
+    price: float | None = None
     id: str | None = None
     strategy: str | None = None
     reduce_only: bool = False
     simulate: bool = False
+    order_type: OrderType = "limit"
+    slippage: float | None = None
+    close_position: bool = False
+    leg: Leg | None = None
 
 
 class CancelSent(_Internal, tag="cancel_sent"):

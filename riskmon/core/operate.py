@@ -97,7 +97,7 @@ def _carry_out(book: Portfolio, call: Operate, breakers: list[Breaker[Limit]]) -
             breaker.open(call.action, call.reason, by=call.by)
         elif call.action == "disable":
             breaker.disable(call.for_seconds, call.by)
-        else:
+        elif call.action != "permit":
             breaker.close(call.action, call.reason, by=call.by)
 
 

@@ -19,7 +19,7 @@ from riskmon.core.book.valuation import ELSEWHERE
 from riskmon.core.decisions import DifferenceKind
 from riskmon.core.limits.exposure import ratio_of_equity
 from riskmon.core.limits.facts import Facts
-from riskmon.core.limits.sizes import venue_notional
+from riskmon.core.limits.sizes import account_notional, venue_notional
 from riskmon.core.scopes import ACCOUNT
 from riskmon.core.unknown import Unknown
 
@@ -154,7 +154,7 @@ def figures(facts: Facts) -> FiguresView:
     known = not isinstance(settled, Unknown)
     fall = book.fall(ACCOUNT, "day", trailing=False)
     exposure = book.exposures.gross_notional()
-    worst = exposure if isinstance(exposure, Unknown) else exposure + facts.commitments.notional
+    worst = account_notional(facts)
     return FiguresView(
         reference=book.reference,
         equity=_known(settled),

@@ -121,6 +121,13 @@ class ReportedEvents:
         """Whether it happened too long ago to be a sample of now."""
         return self._clock.instant.wall_ns - ev.datetime_ns(at) > LATE_NS
 
+    def _engine_ns(self, at: datetime | None) -> int:
+        """The engine time of what happened ``at``; without it, now."""
+        now = self._clock.instant
+        if at is None:
+            return now.now_ns
+        return now.now_ns - max(0, now.wall_ns - ev.datetime_ns(at))
+
     def _is_new(self, key: str) -> bool:
         """Whether a fact is reported for the first time; duplicates are counted."""
         new = self.state.seen.is_new(key, self._clock.instant.now_ns)
@@ -193,8 +200,7 @@ class ReportedEvents:
         if not self._is_new(f"fill|{event.venue}|{event.symbol}|{event.side}|{event.id}"):
             return
         self._book.on_fill(event)
-        if event.order_id is not None:
-            self._orders.on_fill(event)
+        self._orders.on_fill(event, self._engine_ns(event.at), self._clock.instant.now_ns)
         if event.at is None or not self._is_late(event.at):
             self._observe(event, venue_scope(event.venue))
             self._observe(event, symbol)
@@ -204,7 +210,15 @@ class ReportedEvents:
         self.register(symbol_scope(event.symbol))
         self._book.name(event.venue, event.symbol)
         self._book.keep_fresh(event.venue)
-        self._orders.on_order(event)
+        self._apply_order(event.venue, event, self._engine_ns(event.at))
+
+    def _apply_order(self, venue: str, report: ev.RestingOrder, at_ns: int) -> None:
+        orders, now_ns = self._orders, self._clock.instant.now_ns
+        if not orders.on_order(venue, report, at_ns, now_ns):
+            facts, symbol = self._facts, report.symbol
+            price = facts.book.mark(symbol, venue) if report.price is None else report.price
+            worth = facts.worth(venue, symbol, report.side, price)
+            orders.reserve_open(venue, report, worth, at_ns, now_ns)
 
     def on_orders(self, event: ev.Orders) -> Iterator[int]:
         """All orders that rest at a venue: none may confirm cancels."""
@@ -212,10 +226,15 @@ class ReportedEvents:
         for scope in scopes_of(event):
             self.register(scope)
         self._book.keep_fresh(event.venue)
-        for order in event.each():
-            self._book.name(order.venue, order.symbol)
-            self._orders.on_order(order)
+        taken_ns = self._engine_ns(event.at)
+        for order in event.orders:
+            self._book.name(event.venue, order.symbol)
+            self._apply_order(event.venue, order, taken_ns)
             yield 1
+        if "" not in event.unread:  # an order without an id that can be read may be any
+            listed = [order.id for order in event.orders if order.status == "open"]
+            now_ns = self._clock.instant.now_ns
+            self._orders.on_orders(event.venue, [*listed, *event.unread], taken_ns, now_ns)
         count = len(event.orders) + len(event.unread)
         self._confirm(ev.OpenOrders(venue=event.venue, count=count, at=event.at))
 
@@ -273,6 +292,8 @@ class ReportedEvents:
     def on_open_orders(self, event: ev.OpenOrders) -> None:
         """How many orders rest at a venue: none may confirm cancels."""
         self._record(event.venue, "open_orders")
+        now_ns = self._clock.instant.now_ns
+        self._orders.on_open_orders(event.venue, event.count, self._engine_ns(event.at), now_ns)
         self._confirm(event)
 
     def _confirm(self, event: ev.OpenOrders) -> None:

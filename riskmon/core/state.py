@@ -11,7 +11,6 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from riskmon.core.book.commitments import CommitmentsState
 from riskmon.core.book.earlier import EarlierPortfolio, convert
 from riskmon.core.book.money import decode_fixed, encode_fixed
 from riskmon.core.book.reservations import ReservationsState
@@ -25,6 +24,7 @@ from riskmon.core.config import EngineConfig, dump, load
 from riskmon.core.decisions import Notice
 from riskmon.core.limits.facts import EdgeReport
 from riskmon.core.limits.metrics import MetricReport
+from riskmon.core.permits import Permit
 from riskmon.core.scopes import venue_scope
 from riskmon.core.timers import StoredKey
 from riskmon.core.version import STATE_VERSION, refuse_newer
@@ -50,7 +50,7 @@ class State(Struct, forbid_unknown_fields=True):
     metrics: dict[str, MetricReport] = field(default_factory=dict)
     edges: dict[str, EdgeReport] = field(default_factory=dict)  # strategy, "" for the account
     orders: ReservationsState = field(default_factory=ReservationsState)
-    commitments: CommitmentsState = field(default_factory=CommitmentsState)
+    permits: dict[str, Permit] = field(default_factory=dict)  # by the ids of their records
     duplicates_total: int = 0
     notices: list[Notice] = field(default_factory=list)  # the latest, for readers
     checked: dict[str, int] = field(default_factory=lambda: {"allowed": 0, "refused": 0})

@@ -28,6 +28,7 @@ class Timer(StrEnum):
     # of an incident or an order
     SWEEP = "sweep"
     RESERVATION = "reserve"
+    PERMIT = "permit"
     # of the book: a symbol, an asset or a venue
     PRICE = "price"  # an asset's price is old
     MARK = "mark"  # a symbol's mark is old

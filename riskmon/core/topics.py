@@ -17,6 +17,7 @@ class Subject(StrEnum):
     VENUE_EQUITY = "venue_equity"
     SYMBOL = "symbol"  # its position
     ASSET = "asset"  # its delta
+    ORDERS = "orders"  # that are permitted or rest
     STRATEGY = "strategy"  # its P&L
     EDGE = "edge"  # the last edge of a strategy, or with an empty name of the account
     EVENTS = "events"  # the events of a venue
@@ -33,6 +34,7 @@ class Topic(NamedTuple):
 
 EQUITY = Topic(Subject.EQUITY)
 EXPOSURE = Topic(Subject.EXPOSURE)
+ORDERS = Topic(Subject.ORDERS)
 
 
 # Nearly every event names one of the following; each is made once.

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 from riskmon.core.decisions import LEVEL_NAMES, DifferenceKind, StateName
 from riskmon.core.events import Reported
 from riskmon.core.portfolio_view import PortfolioView
+from riskmon.core.scopes import Scope, kind_of, name_of
 from riskmon.core.view import BreakerView
 from riskmon.metrics.recorder import OperationStats
 from riskmon.metrics.snapshot import Read, Series, Snapshot, Value
@@ -120,7 +121,8 @@ def _exposures(now: Snapshot) -> Series:
 
 
 def _differences(now: Snapshot) -> Series:
-    venues = [one.venue for one in now.view.portfolio.venues]
+    scopes = map(Scope, now.view.levels)
+    venues = [name_of(scope) for scope in scopes if kind_of(scope) == "venue"]
     counts = {(venue, kind): 0 for venue in venues for kind in get_args(DifferenceKind)}
     for one in now.view.portfolio.differences:
         counts[one.venue, one.kind] = one.count

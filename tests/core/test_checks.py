@@ -79,14 +79,63 @@ def test_a_refused_order_reserves_nothing() -> None:
     assert ask(world, 10.0).allowed
 
 
-def test_a_closed_order_releases_its_reservation() -> None:
-    """`closed` releases all of it, whatever the reason."""
+@pytest.mark.parametrize("status", ["closed", "canceled", "expired", "rejected"])
+def test_what_a_closing_report_says_was_not_executed_is_released(status: str) -> None:
+    """4 of 6 remained: 2 were executed, and stay reserved until their fills come."""
     world = market()
     ask(world, 6.0, id="a")
-    world.step(order("closed", "another"))
+    world.step(order("canceled", "another", remaining=6.0))
     assert not room(world, 5.0)
-    world.step(order("closed"))
+    world.step(order(status, remaining=4.0))
+    rests(world, 2.0)
+    world.step(part(2.0, "1"))
+    assert (room(world, 8.0), room(world, 8.1)) == (True, False)
+
+
+@pytest.mark.parametrize("status", ["closed", "canceled", "expired", "rejected"])
+def test_a_closed_order_waits_for_its_fills_for_the_time_to_live(status: str) -> None:
+    """All of it was executed, or how much is unknown: all stays reserved for `check_ttl`."""
+    world = market(check_ttl=5.0)
+    ask(world, 6.0, id="a")
+    world.step(order(status))
+    world.wait(4.9)
+    rests(world, 6.0)
+    world.wait(0.1)
     assert room(world, 10.0)
+
+
+def test_an_order_is_closed_before_its_fill_comes() -> None:
+    """`remaining` 0 comes before the fill: a second order of the same size is refused."""
+    world = market(limit("position", max=1.0))
+    ask(world, 1.0, id="a")
+    world.step(order("closed", remaining=0.0))
+    assert not room(world, 1.0)
+    world.step(part(1.0, "1"))
+    assert not room(world, 0.1)
+    assert room(world, -1.0)
+
+
+def test_a_later_report_may_say_how_much_was_executed() -> None:
+    """`canceled` without `remaining`, then again with it: only the executed part waits."""
+    world = market()
+    ask(world, 6.0, id="a")
+    world.step(order("canceled"))
+    rests(world, 6.0)
+    world.step(order("canceled", remaining=5.0))
+    rests(world, 1.0)
+    world.step(order("canceled"))
+    rests(world, 1.0)
+
+
+def test_a_report_from_before_its_end_does_not_reserve_an_order_again() -> None:
+    """`open` that comes after `canceled`, or after the last fill, changes nothing."""
+    world = market()
+    ask(world, 6.0, id="a")
+    world.each([order("canceled", remaining=6.0), order("open", side="buy", quantity=6.0)])
+    ask(world, 3.0, id="b")
+    world.step(fill("buy", 3.0, 100.0, id="1", order_id="b"))
+    world.step(order("open", "b", side="buy", quantity=3.0, remaining=3.0))
+    assert (room(world, 7.0), room(world, 7.1)) == (True, False)
 
 
 def test_fills_reduce_a_reservation() -> None:
@@ -98,33 +147,57 @@ def test_fills_reduce_a_reservation() -> None:
     world.step(fill("buy", 2.0, 100.0, id="1", order_id="a"))  # a duplicate
     assert (room(world, 4.0), room(world, 4.1)) == (True, False)
     world.step(fill("buy", 4.0, 100.0, id="2", order_id="a"))
-    assert not world.engine.state.orders.reserved
+    rests(world, 0.0)
     assert (room(world, 4.0), room(world, 4.1)) == (True, False)
 
 
-def test_a_fill_without_the_orders_id_releases_nothing() -> None:
-    """A fill without the order's id adds to the position only."""
+def test_a_fill_of_another_order_releases_nothing() -> None:
+    """A fill with the id of an unknown order adds to the position only."""
     world = market()
     ask(world, 6.0, id="a")
-    world.step(fill("buy", 2.0, 100.0, id="1"), fill("buy", 1.0, 100.0, id="2", order_id="b"))
-    assert (room(world, 1.0), room(world, 1.1)) == (True, False)
+    world.step(fill("buy", 1.0, 100.0, id="2", order_id="b"))
+    assert (room(world, 3.0), room(world, 3.1)) == (True, False)
+
+
+def test_a_fill_without_the_orders_id_uses_up_the_oldest() -> None:
+    """It is of the oldest orders of its venue, symbol and side."""
+    world = market()
+    ask(world, -1.0, id="sale")
+    ask(world, 1.0, id="elsewhere", venue="mexc")
+    for name, quantity in (("a", 2.0), ("b", 3.0)):
+        ask(world, quantity, id=name)
+    world.step(fill("buy", 2.5, 100.0, id="1"))
+    assert left(world, "a", "b", "sale", "elsewhere") == [0.0, 2.5, 1.0, 1.0]
 
 
 def test_the_reported_remaining_quantity_counts() -> None:
-    """The venue's `remaining` replaces the reserved quantity; zero ends the reservation."""
-    world = market()
+    """What does not remain stays reserved until its fills come, at most `check_ttl`."""
+    world = market(check_ttl=5.0)
     ask(world, 6.0, id="a")
     world.step(order("open", remaining=2.0))
-    assert (room(world, 8.0), room(world, 8.1)) == (True, False)
+    rests(world, 6.0)
+    world.wait(1.0)
+    world.step(order("open", remaining=1.0))
+    world.wait(4.0)
+    rests(world, 2.0)
+    world.wait(1.0)
+    assert (room(world, 9.0), room(world, 9.1)) == (True, False)
     world.step(order("open", remaining=0.0))
-    assert not world.engine.state.orders.reserved
+    rests(world, 1.0)
+    world.wait(5.0)
     assert room(world, 10.0)
+
+
+def left(world: World, *names: str) -> list[float]:
+    """How much of each order is reserved."""
+    reserved = world.engine.state.orders.reserved
+    venues = {one.id: one for one in reserved.values()}
+    return [venues[name].left if name in venues else 0.0 for name in names]
 
 
 def rests(world: World, expected: float) -> None:
     """Assert how much of order `a` is reserved."""
-    reserved = world.engine.state.orders.reserved
-    assert (reserved["a"].left if "a" in reserved else 0.0) == pytest.approx(expected)
+    assert left(world, "a") == [pytest.approx(expected)]
 
 
 def part(quantity: float, name: str) -> ev.Fill:
@@ -134,11 +207,13 @@ def part(quantity: float, name: str) -> ev.Fill:
 
 @pytest.mark.parametrize("quantity", [None, 6.0])
 def test_a_fill_that_remaining_includes_releases_nothing(quantity: float | None) -> None:
-    """`remaining` before or after its fills: exactly the resting quantity counts."""
-    world = market()
+    """Fills that come after `remaining` are counted once, in time or after `check_ttl`."""
+    world = market(check_ttl=5.0)
     ask(world, 6.0, id="a")
     world.step(order("open", remaining=2.0, quantity=quantity))
     world.step(part(3.0, "1"))
+    rests(world, 3.0)
+    world.wait(5.0)
     rests(world, 2.0)
     world.step(part(1.0, "2"))
     rests(world, 2.0)
@@ -148,7 +223,7 @@ def test_a_fill_that_remaining_includes_releases_nothing(quantity: float | None)
     world.step(order("open", remaining=1.5, quantity=quantity))
     rests(world, 1.5)
     world.step(part(1.5, "4"))
-    assert not world.engine.state.orders.reserved
+    rests(world, 0.0)
 
 
 @FEW
@@ -157,15 +232,15 @@ def test_what_counts_is_never_less_than_what_rests(parts: Any, whole: bool, chan
     """Fills and reports of `remaining` in any order, each true at its own time."""
     world = market()
     ask(world, 6.0, id="a")
-    left = [6.0 - sum(parts[:done]) for done in range(len(parts) + 1)]
+    remaining = [6.0 - sum(parts[:done]) for done in range(len(parts) + 1)]
     quantity = 6.0 if whole else None
     told: list[ev.Event] = [part(each, str(number)) for number, each in enumerate(parts)]
-    told += [order("open", remaining=each, quantity=quantity) for each in left]
+    told += [order("open", remaining=each, quantity=quantity) for each in remaining]
     chance.shuffle(told)
     for event in told:
         world.step(event)
-        assert world.engine.state.orders.reserved["a"].left >= left[-1] - 1e-9
-    rests(world, left[-1])
+        assert left(world, "a")[0] >= remaining[-1] - 1e-9
+    rests(world, remaining[-1])
 
 
 def test_an_older_report_of_the_venue_restores_nothing() -> None:
@@ -177,6 +252,8 @@ def test_an_older_report_of_the_venue_restores_nothing() -> None:
     rests(world, 2.0)
     world.step(order("open", remaining=1.0))
     world.step(order("open", remaining=3.0))
+    rests(world, 2.0)
+    world.wait(5.0)
     rests(world, 1.0)
 
 
@@ -190,7 +267,7 @@ def test_a_changed_order_counts_as_the_venue_reports() -> None:
     world.step(order("open", quantity=8.0, remaining=4.0))
     rests(world, 4.0)
     world.step(part(4.0, "2"))
-    assert not world.engine.state.orders.reserved
+    rests(world, 0.0)
 
 
 def test_an_order_that_grew_at_the_venue_counts_as_it_rests() -> None:
@@ -208,13 +285,10 @@ def test_a_fill_that_the_venue_also_reports_counts_once(told_first: bool) -> Non
     """A fill counts once, whether `remaining` includes it, precedes it or is older."""
     world = market()
     ask(world, 6.0, id="a")
-    told: list[ev.Event] = [
-        order("open", remaining=4.0),
-        fill("buy", 2.0, 100.0, id="1", order_id="a"),
-    ]
+    told: list[ev.Event] = [order("open", remaining=4.0), part(2.0, "1")]
     world.each(told if told_first else reversed(told))
     assert (room(world, 4.0), room(world, 4.1)) == (True, False)
-    world.each([fill("buy", 1.0, 100.0, id="2", order_id="a"), order("open", remaining=4.0)])
+    world.each([part(1.0, "2"), order("open", remaining=4.0)])
     assert (room(world, 4.0), room(world, 4.1)) == (True, False)
 
 
@@ -227,14 +301,14 @@ def test_an_order_that_was_enlarged_counts_as_the_venue_reports() -> None:
     world.step(fill("buy", 4.0, 100.0, id="2", order_id="a"))
     assert (room(world, 4.0), room(world, 4.1)) == (True, False)
     world.step(fill("buy", 1.0, 100.0, id="3", order_id="a"))
-    assert not world.engine.state.orders.reserved
+    rests(world, 0.0)
 
 
 def test_an_order_without_an_id_matches_no_report() -> None:
     """No id in a venue's report matches an order that was checked without one."""
     world = market(check_ttl=5.0)
     ask(world, 6.0, id=None)
-    world.each(order("closed", f"{mark}1") for mark in ("", "#", "-"))
+    world.each(order("canceled", f"{mark}1", remaining=6.0) for mark in ("", "#", "-"))
     assert (room(world, 4.0), room(world, 4.1)) == (True, False)
 
 
@@ -273,7 +347,8 @@ def test_a_reported_order_does_not_expire(heard: ev.Event) -> None:
     world.step(heard)
     world.wait(600)
     assert not room(world, 4.1)
-    world.step(order("closed"))
+    world.step(order("canceled", remaining=0.1))
+    world.wait(5.0)
     assert room(world, 9.9)
 
 
@@ -377,7 +452,7 @@ def test_at_reduce_only_orders_together_cannot_flip() -> None:
     assert not ask(world, -2.1).allowed
     assert ask(world, -4.0, id="a").allowed  # the same order, larger
     assert ask(world, -1.0).allowed
-    world.step(order("closed"))
+    world.step(order("canceled", remaining=4.0))
     assert ask(world, -4.0).allowed
 
 
@@ -460,7 +535,7 @@ def test_a_restored_engine_goes_on_with_what_was_reserved() -> None:
     for quantity in (0.1, 0.2, 0.3):  # sums that floats do not represent exactly
         ask(world, quantity, id=str(quantity), strategy="mm")
     world.each([order("open", "0.2", remaining=0.1), fill("buy", 0.1, 99.0, order_id="0.3")])
-    world.step(order("closed", "0.1"))
+    world.step(order("canceled", "0.1", remaining=0.1))
     world.wait(1.7)
     restored = Engine.restore(world.engine.snapshot())
     assert restored.snapshot() == world.engine.snapshot()

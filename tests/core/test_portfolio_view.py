@@ -26,6 +26,7 @@ def long_fifty() -> World:
     """10,000 USDT, and 50 contracts that a strategy bought at 100."""
     world = World()
     world.step(balances(USDT=10_000.0), price(PERP, 100.0))
+    world.wait(40.0)  # the first equity is known
     world.step(fill("buy", 50.0, 100.0, strategy="mm1"))
     return world
 
@@ -161,8 +162,8 @@ def test_a_transfer_is_shown_while_it_is_under_way() -> None:
     world = World()
     world.step(balances(USDT=1_000.0), balances("mexc", USDT=1_000.0))
     world.wait(40.0)
-    path = {"from_venue": "kraken", "to_venue": "mexc"}
-    world.step(ev.Transfer(id="t1", asset="USDT", amount=400.0, **path))
+    moved = ev.Transfer(id="t1", asset="USDT", amount=400.0, from_venue="kraken", to_venue="mexc")
+    world.step(moved)
     world.wait(10.0)
     world.step(balances(USDT=600.0))
     (under_way,) = shown(world).transfers

@@ -70,12 +70,30 @@ def converted(snapshot: dict[str, Any]) -> dict[str, Any]:
         for limit, measures in state["measures"].items()
         if measures
     }  # fmt: skip
+    _name_orders(state["orders"])
+    for sums in ("gross_quantity", "gross_notional", "open", "unpriced"):
+        state["portfolio"]["book"]["exposures"].pop(sums, None)  # they are derived
+    state.pop("commitments", None)
     # Earlier versions stored the bound of a window of latencies, and not the value past it.
     for limit in config["limits"]:
         for kept in state["measures"].get(limit["name"], {}).values():
             if limit["kind"] == "latency_p99":
                 kept["bound"] *= 1 + TOLERANCE
     return snapshot
+
+
+def _name_orders(orders: dict[str, Any]) -> None:
+    """Orders with the ids of their venues, and without what is derived from them."""
+    reserved, unreported = orders.pop("reserved"), orders.pop("unheard_ns")
+    orders.pop("pending", None)
+    orders["reserved"] = {
+        f"{one['venue']}|{name}": {
+            **{key: value for key, value in one.items() if key != "left"},
+            "id": name,
+            "began_ns": unreported.get(name, 0),
+        }
+        for name, one in reserved.items()
+    }
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda path: path.name)

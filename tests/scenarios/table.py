@@ -6,7 +6,8 @@ happens adds to what follows from the row before. ``;`` separates several things
 ``#`` begins a comment. Above the rows, ``environment: NAME=VALUE …`` sets variables, ``logged: …``
 is a line that the sidecar logs when it reads the configuration, ``meanwhile: every 20 s …`` repeats
 beside the rows while riskmon runs, and ``configuration: NAME`` selects a file in config/ with
-another name than the table's.
+another name than the table's. ``reload NAME=VALUE …`` reads the configuration again with other
+variables. A report's ``at`` may leave out its day: that is the row's.
 
 Every warning, transition, unknown limit and cancel must be in the table, in its order: an
 unexpected one fails like a missing one. So must every gate that is not open: a level holds
@@ -18,13 +19,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from riskmon.core import events as ev
+from riskmon.core.calls import CheckBody, checked_order
+from riskmon.core.config import dump
 from riskmon.core.decisions import (
     LEVEL_NAMES,
     CheckAnswer,
@@ -39,7 +44,7 @@ from riskmon.core.decisions import (
 from riskmon.core.engine import Engine
 from riskmon.core.events import datetime_ns
 from riskmon.core.parsing import parse_json
-from riskmon.settings import load
+from riskmon.settings import Settings, load
 from tests.scenarios.gates import Gates
 from tests.scenarios.seen import same, seen, shown
 
@@ -55,6 +60,9 @@ REPORTED = {
     "position": ("venue", "quantity", "symbol", "entry_price"),
     "pnl": ("id", "amount"),
     "cash_flow": ("id", "venue", "amount", "asset"),
+    "transfer": ("id", "amount", "asset", "from", "to"),
+    "metric": ("name", "value"),
+    "positions": ("venue",),
     "edge": ("bps",),
     "open_orders": ("venue", "count"),
     "heartbeat": (),
@@ -70,6 +78,7 @@ _POSITION = re.compile(r"position (\S+ \S+) (\S+) at (\S+)")
 _CHANGE = re.compile(r"\S+ \S+: \w+ -> \w+\Z")
 _DECISIONS = ("warning ", "all clear ", "unknown since ", "known again ", "cancel ")
 _ABOVE = ("#", "environment: ", "logged: ", "meanwhile: ", "configuration: ")
+_FLAGS = {"final", "reduce_only", "simulate", "close_position"}
 _ANSWERS = ("allowed", "refused", "done")
 
 
@@ -91,14 +100,17 @@ def play(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     variables = re.findall(r"^environment: (.*)$", text, re.MULTILINE)
     config = configuration(path)
-    settings = load(
-        config, env=dict(word.split("=", 1) for line in variables for word in line.split())
-    )
+
+    def read(*more: str) -> Settings:
+        words = [word for line in (*variables, *more) for word in line.split()]
+        return load(config, env=dict(word.split("=", 1) for word in words))
+
+    settings = read()
     if (logged := re.findall(r"^logged: (.*)$", text, re.MULTILINE)) != list(settings.notes):
         raise ScenarioError(f"{path.name}: expected logged {logged}, got {list(settings.notes)}")
     each = list(rows(path, text))
     meanwhile = re.findall(r"^meanwhile: every (\S+) s (.*)$", text, re.MULTILINE)
-    stage = Stage(Engine(settings.engine_config()), each[0].at_ns, meanwhile)
+    stage = Stage(Engine(settings.engine_config()), each[0].at_ns, meanwhile, read)
     for row in each:
         try:
             stage.play(row)
@@ -156,9 +168,14 @@ class Stage:
     """An engine, its time, and its decisions since the last row."""
 
     def __init__(
-        self, engine: Engine, begin_ns: int, meanwhile: Sequence[tuple[str, str]] = ()
+        self,
+        engine: Engine,
+        begin_ns: int,
+        meanwhile: Sequence[tuple[str, str]],
+        read: Callable[..., Settings],
     ) -> None:
         self.engine = engine
+        self._read = read
         self._meanwhile = [Repeated(begin_ns, round(float(s) * 1e9), what) for s, what in meanwhile]
         self.begin_ns = self.row_ns = begin_ns
         self.clock_ns = 0  # how far the machine's date is off
@@ -230,18 +247,17 @@ class Stage:
         what, *words = (repeated[1] if repeated else happens).split()
         if what in REPORTED:
             lines = _repeated(repeated[1], int(repeated[2])) if repeated else [happens]
-            bodies = (json.dumps(_reported(*line.split())).encode() for line in lines)
+            bodies = (json.dumps(self._reported(*line.split())).encode() for line in lines)
             self._step(*(parse_json(body, self._wall_ns)[0] for body in bodies))
         elif what == "check":
-            named = _named(CHECK, words)
-            order: Any = {
-                k: _number(v) if k in ("quantity", "price") else v for k, v in named.items()
-            }
-            self._step(ev.Check(**order))
+            order = {k: v == "true" if k in _FLAGS else v for k, v in _named(CHECK, words).items()}
+            self._step(checked_order(msgspec.convert(order, CheckBody)))
         elif what in OPERATIONS:
             self._operate(what, *words)
         elif what == "cancelled":  # by every target: sweep, how many
             self._confirm(int(words[0]))
+        elif what == "reload":
+            self._step(ev.Configured(config=dump(self._read(*words).engine_config())))
         elif what == "stop":
             self._step(ev.Stop())
             self.stopped = True
@@ -254,6 +270,24 @@ class Stage:
             self._step()
         else:
             raise ValueError(f"nothing like {happens!r} can happen")
+
+    def _reported(self, what: str, *words: str) -> dict[str, Any]:
+        fields: dict[str, Any] = {"type": what, **_named(REPORTED[what], words)}
+        if "at" in fields and "T" not in fields["at"]:
+            day = datetime.fromtimestamp(self._wall_ns // 10**9, UTC).date()
+            fields["at"] = f"{day}T{fields['at']}Z"
+        if what == "balances":
+            free = {a: _amount(f) for a, f in fields.items() if a not in ("type", "venue", "at")}
+            fields = {k: v for k, v in fields.items() if k not in free} | {"assets": free}
+        if what == "positions":
+            held = {s: q for s, q in fields.items() if s not in ("type", "venue", "at")}
+            members = [{"symbol": symbol, **_position(text)} for symbol, text in held.items()]
+            fields = {k: v for k, v in fields.items() if k not in held} | {"positions": members}
+        if what == "open_orders":
+            fields["count"] = int(fields["count"])
+        for flag in _FLAGS & fields.keys():
+            fields[flag] = fields[flag] == "true"
+        return fields
 
     def _operate(self, action: Any, scope: str, *words: str) -> None:
         """Send an operator's call with the current generation, unless another is given."""
@@ -336,16 +370,16 @@ def _repeated(line: str, count: int) -> list[str]:
     return [f"{spread[1]} {low + step * number:.9g}" for number in range(count)]
 
 
-def _reported(what: str, *words: str) -> dict[str, Any]:
-    fields: dict[str, Any] = {"type": what, **_named(REPORTED[what], words)}
-    if what == "balances":
-        free = {a: {"free": f} for a, f in fields.items() if a not in ("type", "venue", "at")}
-        fields = {k: v for k, v in fields.items() if k not in free} | {"assets": free}
-    if what == "open_orders":
-        fields["count"] = int(fields["count"])
-    if "final" in fields:
-        fields["final"] = fields["final"] == "true"
-    return fields
+def _amount(text: str) -> dict[str, str]:
+    """A balance: the free amount, and after a ``+`` the locked one."""
+    free, plus, locked = text.partition("+")
+    return {"free": free, "locked": locked} if plus else {"free": free}
+
+
+def _position(text: str) -> dict[str, str]:
+    """A position: its quantity, and after an ``@`` its entry price."""
+    quantity, entered, entry = text.partition("@")
+    return {"quantity": quantity, **({"entry_price": entry} if entered else {})}
 
 
 def _number(text: str) -> Any:

@@ -280,7 +280,9 @@ class Account:
     def enters(self, venue: str) -> bool:
         """Return whether a position that a venue reports for the first time enters as a flow."""
         known = self._holdings.state.venues.get(venue)
-        return known is not None and self._clock.instant.now_ns < known.grace_ns
+        if known is None:
+            return False
+        return self._clock.instant.now_ns < known.first_ns + self._grace_ns
 
     def _start_graces(self) -> None:
         unpriced, self.valuation.unpriced = self.valuation.unpriced, {}

@@ -1,77 +1,84 @@
-"""By how much orders that were permitted, and are not filled yet, may enlarge each exposure.
+"""By how much orders that were permitted or rest, and are not filled, may enlarge each exposure.
 
 Orders may rest on both sides of a symbol and only one side be filled, so the side counts that
 makes the net size larger: by ``excess = max(|h|, |h + buys|, |h - sells|) - |h|``, h being the net
-position. The sums over all symbols are kept, and a symbol is computed again only after its position
-or its orders changed: before a check, and at the end of an instant.
+position. A symbol is computed again only after its position or its orders changed: before a check,
+and at the end of an instant. Nothing here is stored.
 """
 
 from __future__ import annotations
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from riskmon.core.book.exposure import Exposures
-from riskmon.core.book.money import Sum
-from riskmon.core.book.reservations import Reservations
+from riskmon.core.book.money import Total
+from riskmon.core.book.pending import Pending
 
 
-class Excess(Struct):
+class Excess(Struct, frozen=True):
     """By how much a symbol's orders may enlarge it: base units or contracts, the reference."""
 
-    quantity: float
-    notional: float
-
-
-class CommitmentsState(Struct):
-    """Every symbol's excess, and their sums."""
-
-    symbols: dict[str, Excess] = field(default_factory=dict)
-    quantity: Sum = field(default_factory=Sum)
-    notional: Sum = field(default_factory=Sum)
-    opening: dict[str, bool] = field(default_factory=dict)  # closed, and orders may open them
+    quantity: float = 0.0
+    notional: float = 0.0
 
 
 class Commitments:
-    """The excess of each symbol, and their sums."""
+    """The excess of each symbol, and the sums over all symbols."""
 
-    def __init__(self, state: CommitmentsState, orders: Reservations, exposures: Exposures) -> None:
-        self.state = state
-        self._pending = orders.pending
+    def __init__(self, pending: Pending, exposures: Exposures) -> None:
+        self._pending = pending
         self._exposures = exposures
-        self.touched: dict[str, bool] = {}  # symbols to compute again
-        orders.touched = exposures.touched = self.touched
+        self._symbols: dict[str, Excess] = {}
+        self._quantity: Total[str] = Total()
+        self._notional: Total[str] = Total()
+        self.opening: dict[str, None] = {}  # symbols that are not open, and that orders may open
+
+    @property
+    def stale(self) -> bool:
+        """Whether :meth:`refresh` would change anything."""
+        return bool(self._pending.changed or self._exposures.changed)
 
     def refresh(self) -> None:
         """Compute the excess of the symbols whose position or orders changed."""
-        for symbol in self.touched:
-            if symbol in self._pending or symbol in self.state.symbols:
+        orders, positions = self._pending.changed, self._exposures.changed
+        for symbol in {**orders, **positions} if positions else orders:
+            if symbol in self._pending or symbol in self._symbols:
                 self._update(symbol)
-        self.touched.clear()
+        orders.clear()
+        positions.clear()
 
     def _update(self, symbol: str) -> None:
-        state, pending = self.state, self._pending.get(symbol)
-        own, quantity, notional = state.symbols.get(symbol), 0.0, 0.0
-        if own is None:
-            own = state.symbols[symbol] = Excess(0.0, 0.0)
-        if pending is not None:
+        if symbol in self._pending:
             held = self._exposures.of(symbol)
-            quantity = excess(held.quantity, pending.buys.value, pending.sells.value)
-            notional = excess(
-                held.notional, pending.buys_notional.value, pending.sells_notional.value
+            buys, sells = self._pending.sides(symbol)
+            own = Excess(
+                excess(held.quantity, buys.quantity, sells.quantity),
+                excess(held.notional, buys.notional, sells.notional),
             )
+            self._symbols[symbol] = own
         else:
-            del state.symbols[symbol]
-        state.quantity.add(quantity - own.quantity)
-        state.notional.add(notional - own.notional)
-        own.quantity, own.notional = quantity, notional
-        if quantity > 0 and symbol not in self._exposures.state.open:
-            state.opening[symbol] = True
-        elif symbol in state.opening:
-            del state.opening[symbol]
+            own = _NONE
+            del self._symbols[symbol]
+        self._quantity.set(symbol, own.quantity)
+        self._notional.set(symbol, own.notional)
+        if own.quantity > 0 and symbol not in self._exposures.open:
+            self.opening[symbol] = None
+        elif symbol in self.opening:
+            del self.opening[symbol]
 
     def of(self, symbol: str) -> Excess:
         """Return the excess of one symbol."""
-        return self.state.symbols.get(symbol, _NONE)
+        return self._symbols.get(symbol, _NONE)
+
+    @property
+    def quantity(self) -> float:
+        """The sum of the excesses of all symbols, in base units or contracts."""
+        return self._quantity.value
+
+    @property
+    def notional(self) -> float:
+        """The sum of the excesses of all symbols, in the reference."""
+        return self._notional.value
 
 
 def excess(held: float, buys: float, sells: float) -> float:
@@ -81,4 +88,4 @@ def excess(held: float, buys: float, sells: float) -> float:
     return most - size if most > size else 0.0
 
 
-_NONE = Excess(0.0, 0.0)
+_NONE = Excess()

@@ -1,8 +1,8 @@
 """The book as state versions 1 and 2 stored it, and what it is now.
 
 Those versions stored sums where this one stores facts: the P&L tracks of each period instead of the
-history of equity, and one ledger of flows and of realised P&L for all venues. What follows from them
-(capital, units, peak, what was lost in the present periods) is kept.
+history of equity, and one ledger of flows and of realised P&L for all venues. What follows from
+them (capital, units, peak, what was lost in the present periods) is kept.
 """
 
 from __future__ import annotations

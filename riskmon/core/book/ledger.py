@@ -131,15 +131,16 @@ class Ledger:
         if not effects or effects[-1].at_ns <= effect.at_ns:
             place = len(effects)
             effects.append(effect)
+            if reports and effect.at_ns - reports[-1].at_ns > WINDOW_NS:  # later than all reports
+                self._add_on_top(effect)
+                return
         else:
             place = bisect_right(effects, effect.at_ns, key=_at_ns)
             effects.insert(place, effect)
             for report in reports:
                 report.contains += report.contains > place
         if not reports:
-            self._live += int(effect.amount * SCALE)
-            self._settled = self._live
-            self._fold(effect.at_ns)
+            self._add_on_top(effect)
             return
         if effect.at_ns <= reports[0].at_ns or place < reports[0].contains:
             del effects[place]  # the oldest report contains it
@@ -160,10 +161,14 @@ class Ledger:
             # An exact report stays so: the first *k* counts, and this effect comes after it.
             if place + 1 < len(effects) or not is_between or not all(r.exact for r in affected):
                 self._stale = min(self._stale, max(first + 1, 1))
+        self._add_on_top(effect)
+
+    def _add_on_top(self, effect: Known) -> None:
         scaled = int(effect.amount * SCALE)
         self._live += scaled
         self._settled += scaled
-        self._fold(effect.at_ns)
+        if len(self.state.effects) % FOLDED_AT_ONCE == 0:
+            self._fold(effect.at_ns)
 
     def report(self, amount: Amount, stamp: Stamp) -> bool:
         """Add a report; return whether it is new: one older than the last is dropped."""

@@ -79,28 +79,3 @@ def decode_fixed(kind: type, value: object) -> object:
     if kind is Fixed and isinstance(value, str):
         return Fixed(int(value, 16))
     raise NotImplementedError(f"{kind} cannot be read")
-
-
-from msgspec import Struct
-
-
-class Sum(Struct, gc=False):
-    """A compensated running sum. Only :meth:`add` changes it."""
-
-    high: float = 0.0
-    low: float = 0.0
-
-    def add(self, amount: float) -> None:
-        """Add ``amount``; a negative one subtracts."""
-        high = self.high
-        total = high + amount
-        if abs(high) >= abs(amount):
-            self.low += (high - total) + amount
-        else:
-            self.low += (amount - total) + high
-        self.high = total
-
-    @property
-    def value(self) -> float:
-        """The sum."""
-        return self.high + self.low

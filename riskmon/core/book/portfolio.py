@@ -485,11 +485,11 @@ class Portfolio:
         rate = self.rates.of(asset)
         return self.rates.no_rate(asset) if rate is None else rate
 
-    def held(self, venue: str, symbol: str, leg: Leg = "") -> float:
+    def held(self, venue: str, symbol: str, leg: ev.Leg | None = None) -> float:
         """Return the signed position at a venue, in base units or contracts."""
         if self._is_holding(venue, symbol):
             return self.holdings.live(venue, instrument(symbol, self.reference).base)
-        return self.positions.held(venue, symbol, leg)
+        return self.positions.held(venue, symbol, leg or "")
 
     def unpriced(self) -> list[str]:
         """Return the assets that are held and have no price."""
@@ -497,19 +497,12 @@ class Portfolio:
         known = {self.reference, *self.config.ignore}
         return sorted(asset for asset in held - known if self.rates.of(asset) is None)
 
-    def order_notional(self, order: ev.Check) -> float | Unknown:
-        """Return an order's notional at its own price, in the reference."""
-        what = instrument(order.symbol, self.reference)
-        size = self.positions.size_of(order.venue, order.symbol)
+    def contract_size(self, venue: str, symbol: str) -> float | Unknown:
+        """Return the size of one contract of a symbol, 1 of a spot symbol."""
+        size = self.positions.size_of(venue, symbol)
         if size is None:
-            return Unknown(
-                f"{order.symbol} has no contract size: report a position with contract_size"
-            )
-        rate = self.rate(what.quote)
-        if isinstance(rate, Unknown):
-            return rate
-        price = 1.0 if what.kind == "inverse" else order.price
-        return order.quantity * size * price * rate
+            return Unknown(f"{symbol} has no contract size: report a position with contract_size")
+        return size
 
     def shown_positions(self) -> Iterator[ShownPosition]:
         """Yield the account's positions: spot holdings at venues that report balances too."""

@@ -1,188 +1,469 @@
-"""Orders that were permitted and are not filled yet: they count as if they were filled.
+"""Orders that were permitted or rest, and are not filled yet: they count as if they were filled.
 
-An allowed check reserves its order. The reservation ends when an ``order`` event closes the order
-or its fills use it up, and after ``check_ttl`` if no event names it.
+An allowed check reserves its order; an open order that was not checked is reserved when a report
+first names it. Orders are those of a venue: an id names one together with the venue. A report links
+the venue's id to the client's, where it gives both.
 
-The executed quantity of an order is reported twice, in any order: by its fills, and by the quantity
-that the venue reports as remaining. Both only grow and neither exceeds the true one, so the larger
-one counts, and the reserved quantity is never less than the resting one.
+The reservation ends when a report closes the order or its fills use it up, and after ``check_ttl``
+if no report names it. What a report says was executed stays reserved until its fills come, at most
+``check_ttl``: a position follows from fills. An order that ended is remembered for ``check_ttl``:
+a report from before its end does not reserve it again.
+
+Times are engine time. The time of a report is when it was taken, by its ``at``.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 
 from msgspec import Struct, field
 
 from riskmon.core import events as ev
-from riskmon.core.book.money import Sum
+from riskmon.core.book.pending import Executed, Pending, Reservation
+from riskmon.core.decisions import CheckAnswer
+from riskmon.core.scopes import Scope, kind_of, name_of
 from riskmon.core.timers import Timer, TimerKey, timer_key
+from riskmon.core.unknown import Unknown
 
-_USED_UP = 1e-9  # of its quantity: a smaller rest is the rounding of floats
-
-
-class Reservation(Struct):
-    """A permitted order; ``notional`` is of the whole ``quantity``, in the reference."""
-
-    venue: str
-    symbol: str
-    side: ev.Side
-    quantity: float
-    notional: float | None
-    left: float  # of the quantity
-    filled: float = 0.0  # by its fills
-    executed: float = field(default=0.0, name="told")  # by the reported remaining quantity
-    filled_before: float = 0.0  # by its fills before it was checked again, as a change
+ENDED_MAX = 1_024  # orders that ended and are remembered, without those that wait for fills
+REFUSED_MAX = 1_024  # refused checks whose answers are remembered
+_SAME = 1e-9  # relative: quantities of one order in two reports
 
 
-class Pending(Struct):
-    """The reserved orders of a symbol: base units or contracts, and the reference."""
+class OrderWorth(Struct, frozen=True):
+    """The worth of one unit of an order's quantity: in the reference, and in the base asset."""
 
-    count: int = 0
-    buys: Sum = field(default_factory=Sum)
-    sells: Sum = field(default_factory=Sum)
-    buys_notional: Sum = field(default_factory=Sum)
-    sells_notional: Sum = field(default_factory=Sum)
+    notional: float | Unknown
+    base: float | Unknown
+
+
+class Refused(Struct):
+    """A check that was refused, and its answer."""
+
+    check: ev.Check
+    answer: CheckAnswer
+    at_ns: int
+
+
+class Counted(Struct):
+    """How many orders rest at a venue, by a report; less those that ended since."""
+
+    count: int
+    taken_ns: int
 
 
 class ReservationsState(Struct):
-    """The permitted orders, and their sums."""
+    """The orders, and what was refused lately."""
 
     reserved: dict[str, Reservation] = field(default_factory=dict)
-    # Stored, not added up again after a restore: the last bit depends on the order of additions.
-    pending: dict[str, Pending] = field(default_factory=dict)  # by symbol
-    # When orders without an event since were permitted, oldest first.
-    unconfirmed_ns: dict[str, int] = field(default_factory=dict, name="unheard_ns")
+    # Of a snapshot of before 0.2.1: when orders without a report were permitted.
+    unreported_ns: dict[str, int] = field(default_factory=dict, name="unheard_ns")
     made: int = 0  # ids given to orders without one
+    refused: dict[str, Refused] = field(default_factory=dict)  # the oldest first
+    counted: dict[str, Counted] = field(default_factory=dict)  # by venue
 
 
 class Reservations:
-    """The permitted orders of an account."""
+    """The reserved orders of an account."""
 
     def __init__(
-        self,
-        state: ReservationsState,
-        ttl_ns: int,
-        arm: Callable[[TimerKey, int], None],
+        self, state: ReservationsState, ttl_ns: int, arm: Callable[[TimerKey, int], None]
     ) -> None:
         self.state = state
         self.ttl_ns = ttl_ns
-        self.arm = arm
-        self.pending = state.pending
-        # As `unconfirmed_ns`, with outdated entries: the oldest is found without a search.
-        self._waiting_orders = deque((at_ns, name) for name, at_ns in state.unconfirmed_ns.items())
-        self.touched: dict[str, bool] = {}  # symbols that changed; `Commitments` empties it
+        self.pending = Pending()
+        self._arm = arm
+        self._linked: dict[str, str] = {}  # the key by a venue's id -> the order's
+        self._ended: dict[str, None] = {}  # the keys of those that are remembered, oldest first
+        # When a wait of an order began, the oldest first; each ends after `ttl_ns`.
+        self._waits: deque[tuple[int, str]] = deque()
+        _upgrade(state)
+        self._restore()
 
-    def reserve(self, order: ev.Check, notional: float | None, now_ns: int) -> None:
-        """Reserve an order. It replaces an earlier one with its id."""
-        state = self.state
-        state.made += order.id is None
-        # The name of an order without an id cannot be a reported id: those are printable.
-        name = order.id or f"\n{state.made}"
-        earlier = state.reserved.get(name)
-        if earlier is not None:
-            self.release(name)
-        reservation = Reservation(
-            order.venue, order.symbol, order.side, order.quantity, notional, order.quantity
-        )
-        if earlier is not None:
-            reservation.filled_before = earlier.filled_before + earlier.filled
-        state.reserved[name] = reservation
-        state.unconfirmed_ns[name] = now_ns
-        self._waiting_orders.append((now_ns, name))
-        self._count(reservation, reservation.left, 1)
-        if len(self._waiting_orders) == 1:  # else the timer of the oldest is armed
-            self.arm(timer_key(Timer.RESERVATION), now_ns + self.ttl_ns)
+    def _restore(self) -> None:
+        waits, ended = [], []
+        for key, order in self.state.reserved.items():
+            if order.order_id is not None:
+                self._linked[_key(order.venue, order.order_id)] = key
+            self.pending.add(order)
+            if order.ended_ns is not None:
+                ended.append((order.ended_ns, key))
+            elif order.reported_ns is None:
+                waits.append((order.began_ns, key))
+            waits += [(one.since_ns, key) for one in order.awaited]
+        self._ended = {key: None for _, key in sorted(ended)}
+        self._waits = deque(sorted(waits + ended))
+        self._arm_first()
 
-    def release(self, name: str) -> None:
-        """End the reservation of an order."""
-        self.state.unconfirmed_ns.pop(name, None)
-        reservation = self.state.reserved.pop(name, None)
-        if reservation is not None:
-            self._count(reservation, -reservation.left, -1)
+    # -- checks -----------------------------------------------------------------------------------
 
-    def on_order(self, event: ev.Order) -> None:
-        """Apply an order's state as the venue reports it."""
-        reservation = self.state.reserved.get(event.id)
-        if reservation is None:
+    def find(self, venue: str, name: str | None) -> Reservation | None:
+        """Return the order of an id, the client's or the venue's."""
+        if name is None:
+            return None
+        key = _key(venue, name)
+        return self.state.reserved.get(self._linked.get(key, key))
+
+    def answered(self, check: ev.Check, now_ns: int) -> Reservation | Refused | None:
+        """Return what a check with the same id and terms led to, while that is remembered."""
+        order = self.find(check.venue, check.id)
+        if order is not None and order.check == check:
+            return order
+        refused = self.state.refused.get(_key(check.venue, check.id or ""))
+        if refused is None or refused.check != check or refused.at_ns + self.ttl_ns <= now_ns:
+            return None
+        return refused
+
+    def refuse(self, check: ev.Check, answer: CheckAnswer, now_ns: int) -> None:
+        """Remember the answer to a check that is refused."""
+        if check.id is None:
             return
-        if event.status == "closed":
-            self.release(event.id)
-            return
-        self.state.unconfirmed_ns.pop(event.id, None)
-        if event.remaining is not None:
-            self._apply_remaining(reservation, event, event.remaining)
-            self._update_left(event.id, reservation)
+        refused, key = self.state.refused, _key(check.venue, check.id)
+        refused.pop(key, None)
+        refused[key] = Refused(check, answer, now_ns)
+        for oldest in list(islice(refused, 2)):  # two, so that the old ones become fewer
+            if len(refused) > REFUSED_MAX or refused[oldest].at_ns + self.ttl_ns <= now_ns:
+                del refused[oldest]
 
-    def _apply_remaining(self, reservation: Reservation, event: ev.Order, remaining: float) -> None:
-        if event.quantity is not None:  # the whole order, with what was filled before a change
-            self._resize(reservation, event.quantity)
-            reservation.filled += reservation.filled_before
-            reservation.filled_before = 0.0
-        if remaining > reservation.quantity:  # it was enlarged without a check
-            executed = max(reservation.filled, reservation.executed)
-            self._resize(reservation, remaining + executed)
-        reservation.executed = max(reservation.executed, reservation.quantity - remaining)
+    def reserve(self, order: Reservation, now_ns: int) -> None:
+        """Reserve a permitted order. It replaces an earlier one with its id, as a change of it."""
+        if not order.id:
+            self.state.made += 1
+            order.id = f"\n{self.state.made}"  # no reported id: those are printable
+        order.began_ns = now_ns
+        earlier = self.find(order.venue, order.id)
+        if earlier is not None:
+            if earlier.ended_ns is None:
+                order.id, order.order_id = earlier.id, earlier.order_id
+                order.filled_before = earlier.filled_before + earlier.filled
+                order.reported_ns = earlier.reported_ns
+            self._delete(earlier)
+        self.state.refused.pop(order.key, None)
+        self._add(order)
+        if order.order_id is not None:
+            self._linked[_key(order.venue, order.order_id)] = order.key
+        if order.reported_ns is None:
+            self._wait(order, now_ns)
 
-    def _resize(self, reservation: Reservation, quantity: float) -> None:
-        if reservation.notional is not None:
-            reservation.notional *= quantity / reservation.quantity
-        reservation.quantity = quantity
+    # -- reports ----------------------------------------------------------------------------------
 
-    def on_fill(self, event: ev.Fill) -> None:
-        """Reduce the reservation of the order that a fill belongs to."""
-        name = event.order_id
-        reservation = self.state.reserved.get(name) if name is not None else None
-        if reservation is not None and name is not None:
-            self.state.unconfirmed_ns.pop(name, None)
-            reservation.filled += event.quantity
-            self._update_left(name, reservation)
+    def on_order(self, venue: str, report: ev.RestingOrder, at_ns: int, now_ns: int) -> bool:
+        """Apply a report of an order that is known; return False if it is a new open one.
 
-    def earlier(self, order: ev.Check) -> Reservation | None:
-        """Return the earlier reservation of an order that is checked again."""
-        found = self.state.reserved.get(order.id) if order.id is not None else None
-        return found if found is not None and found.symbol == order.symbol else None
+        :meth:`reserve_open` follows then.
+        """
+        order = self.find(venue, report.id) or self._of_client(venue, report)
+        is_open = report.status == "open"
+        if order is None:
+            if not is_open:
+                self._count_end(venue, None)
+            return not is_open
+        if not order.quantity and (report.quantity or report.remaining):
+            self._delete(order)  # its first report did not say how large it is
+            return not is_open
+        order.reported_ns = max(order.reported_ns or 0, at_ns)
+        self.pending.remove(order)
+        if order.ended_ns is not None:
+            if not is_open and report.remaining is not None:
+                self._correct_end(order, report, report.remaining)
+        elif is_open:
+            if report.remaining is not None:
+                self._apply_remaining(order, report, report.remaining, now_ns)
+        else:
+            executed = order.quantity
+            if report.remaining is not None:
+                self._apply_remaining(order, report, report.remaining, now_ns)
+                executed = order.executed
+            self._end(order, executed, now_ns)
+        self._put_back(order, now_ns)
+        return True
 
-    def left(self, venue: str, symbol: str, side: ev.Side) -> float:
-        """Return the reserved quantity on one side of a symbol at one venue."""
-        return sum(
-            one.left
-            for one in self.state.reserved.values()
-            if (one.venue, one.symbol, one.side) == (venue, symbol, side)
+    def reserve_open(
+        self, venue: str, report: ev.RestingOrder, worth: OrderWorth, at_ns: int, now_ns: int
+    ) -> None:
+        """Reserve an open order that was not checked, by its first report."""
+        quantity = report.quantity or report.remaining or 0.0
+        order = Reservation(
+            venue=venue,
+            symbol=report.symbol,
+            side=report.side,
+            quantity=quantity,
+            notional=whole(worth.notional, quantity),
+            base=whole(worth.base, quantity),
+            id=report.id,
+            leg=report.leg,
+            strategy=report.strategy,
+            reduce_only=bool(report.reduce_only),
+            began_ns=at_ns,
+            reported_ns=at_ns,
         )
+        self._add(order)
+        self.pending.remove(order)
+        if report.remaining is not None and quantity:
+            self._apply_remaining(order, report, report.remaining, now_ns)
+        self._put_back(order, now_ns)
+
+    def on_orders(self, venue: str, listed: Iterable[str], taken_ns: int, now_ns: int) -> None:
+        """Release the orders of a venue that are not ``listed`` among all that rest there."""
+        names = [_key(venue, name) for name in listed]
+        keys = {self._linked.get(name, name) for name in names}
+        self.state.counted.pop(venue, None)
+        missing = [order for order in self.pending.orders_at(venue) if order.key not in keys]
+        self.release(missing, taken_ns, now_ns)
+
+    def on_open_orders(self, venue: str, count: int, taken_ns: int, now_ns: int) -> None:
+        """Apply how many orders rest at a venue: 0 releases them."""
+        self.state.counted.pop(venue, None)
+        if count == 0:
+            self.release(self.pending.orders_at(venue), taken_ns, now_ns)
+        else:
+            self.state.counted[venue] = Counted(count, taken_ns)
+
+    def on_canceled(self, scope: Scope, now_ns: int) -> None:
+        """Release the orders of a scope: its cancel is confirmed, and none rests."""
+        orders = [order for order in self.pending.all() if _is_in(order, scope)]
+        self.release(orders, now_ns, now_ns)
+
+    def release(self, orders: Iterable[Reservation], taken_ns: int, now_ns: int) -> None:
+        """End orders that do not rest any more, if they were last reported before ``taken_ns``.
+
+        What a report says was executed still waits for its fills. An order of which there is no
+        report stays: it may be under way.
+        """
+        for order in orders:
+            reported_ns = order.reported_ns
+            if order.ended_ns is None and reported_ns is not None and reported_ns < taken_ns:
+                self.pending.remove(order)
+                self._end(order, order.executed, now_ns)
+                self._put_back(order, now_ns)
+
+    def on_fill(self, fill: ev.Fill, at_ns: int, now_ns: int) -> None:
+        """Reduce the order that a fill belongs to; without an id, the oldest that it may be of."""
+        if fill.order_id is not None or fill.client_id is not None:
+            order = self.find(fill.venue, fill.order_id) or self._of_client(fill.venue, fill)
+            if order is not None:
+                self._fill(order, fill.quantity, now_ns)
+                order.reported_ns = max(order.reported_ns or 0, at_ns)
+            return
+        rest = fill.quantity
+        for order in self.pending.orders(fill.symbol, fill.venue):
+            if order.side in (fill.side, None) and may_be(order.leg, fill.leg) and order.left:
+                filled = min(rest, order.left)
+                self._fill(order, filled, now_ns)
+                rest -= filled
+                if rest <= fill.quantity * _SAME:
+                    return
 
     def on_timer(self, now_ns: int) -> None:
-        """End the reservations that no event named within the time to live."""
-        waiting, unconfirmed_ns = self._waiting_orders, self.state.unconfirmed_ns
-        while waiting:
-            at_ns, name = waiting[0]
-            if unconfirmed_ns.get(name) == at_ns:
-                if now_ns < at_ns + self.ttl_ns:
-                    self.arm(timer_key(Timer.RESERVATION), at_ns + self.ttl_ns)
-                    break
-                self.release(name)
-            waiting.popleft()
+        """End what waited for a report or for fills for the time to live."""
+        waits, before_ns = self._waits, now_ns - self.ttl_ns
+        while waits and waits[0][0] <= before_ns:
+            since_ns, key = waits.popleft()
+            order = self.state.reserved.get(key)
+            if order is not None and order.waits_since(since_ns):
+                self._lapse(order, before_ns, now_ns)
+        self._arm_first()
 
-    def _update_left(self, name: str, reservation: Reservation) -> None:
-        left = reservation.quantity - max(reservation.filled, reservation.executed)
-        if left <= reservation.quantity * _USED_UP:
-            self.release(name)
-        else:
-            self._count(reservation, left - reservation.left, 0)
-            reservation.left = left
+    # -- queries ----------------------------------------------------------------------------------
 
-    def _count(self, reservation: Reservation, change: float, count: int) -> None:
-        self.touched[reservation.symbol] = True
-        pending = self.pending.get(reservation.symbol)
-        if pending is None:
-            pending = self.pending[reservation.symbol] = Pending()
-        pending.count += count
-        if not pending.count:
-            del self.pending[reservation.symbol]
+    def left(self, check: ev.Check, *, reducing: bool) -> float:
+        """Return what is reserved on an order's side at its venue, without the order itself.
+
+        ``reducing``: with the orders that only reduce.
+        """
+        own = self.find(check.venue, check.id)
+        return sum(
+            order.left
+            for order in self.pending.orders(check.symbol, check.venue)
+            if order is not own
+            and order.side in (check.side, None)
+            and may_be(order.leg, check.leg)
+            and (reducing or not order.reduce_only)
+        )
+
+    def resting_at(self, venue: str) -> int:
+        """Return how many orders rest at a venue: those that are known, or more by its report."""
+        known, counted = self.pending.resting_at(venue), self.state.counted.get(venue)
+        if counted is None:
+            return known
+        later = sum(
+            order.began_ns > counted.taken_ns and order.ended_ns is None
+            for order in self.pending.orders_at(venue)
+        )
+        return max(known, counted.count + later)
+
+    def resting(self) -> int:
+        """Return how many orders rest at all venues."""
+        more = [self.resting_at(at) - self.pending.resting_at(at) for at in self.state.counted]
+        return self.pending.resting() + sum(more)
+
+    # -- one order --------------------------------------------------------------------------------
+
+    def _of_client(self, venue: str, report: ev.RestingOrder | ev.Fill) -> Reservation | None:
+        """Find an order by what else a report says, and link the venue's id to it.
+
+        By the client's id; or an open order by its terms among those that were checked without one.
+        """
+        order = self.find(venue, report.client_id)
+        name = report.order_id if isinstance(report, ev.Fill) else report.id
+        if order is None and isinstance(report, ev.RestingOrder) and report.status == "open":
+            here = self.pending.orders(report.symbol, venue)
+            order = next((one for one in here if _is_unnamed(one, report)), None)
+        if order is not None and name is not None:
+            order.order_id = name
+            self._linked[_key(order.venue, name)] = order.key
+        return order
+
+    def _apply_remaining(
+        self, order: Reservation, report: ev.RestingOrder, remaining: float, now_ns: int
+    ) -> None:
+        if report.quantity is not None:  # the whole order, with what was filled before a change
+            _resize(order, report.quantity)
+            order.filled += order.filled_before
+            order.filled_before = 0.0
+        if remaining > order.quantity:  # it was enlarged without a check
+            _resize(order, remaining + max(order.filled, order.executed))
+        self._set_executed(order, max(order.executed, order.quantity - remaining), now_ns)
+
+    def _set_executed(self, order: Reservation, executed: float, now_ns: int) -> None:
+        """Set how much was executed, and wait for the fills of what is new."""
+        last = order.awaited[-1].quantity if order.awaited else 0.0
+        order.executed = executed
+        if executed > max(last, order.filled, order.lapsed):
+            order.awaited.append(Executed(executed, now_ns))
+            self._wait(order, now_ns)
+
+    def _correct_end(self, order: Reservation, report: ev.RestingOrder, remaining: float) -> None:
+        """Apply how much of a closed order was executed, after a report that did not say it."""
+        quantity = order.quantity if report.quantity is None else report.quantity
+        order.executed = min(order.executed, max(0.0, quantity - remaining))
+        for one in order.awaited:
+            one.quantity = min(one.quantity, order.executed)
+
+    def _fill(self, order: Reservation, quantity: float, now_ns: int) -> None:
+        self.pending.remove(order)
+        order.filled += quantity
+        order.awaited = [one for one in order.awaited if one.quantity > order.filled]
+        self._put_back(order, now_ns)
+
+    def _lapse(self, order: Reservation, before_ns: int, now_ns: int) -> None:
+        """End the waits of an order that began before a time."""
+        if order.ended_ns is None and order.reported_ns is None:
+            self._count_end(order.venue, order)
+            self._delete(order)
             return
-        buys = reservation.side == "buy"
-        (pending.buys if buys else pending.sells).add(change)
-        if reservation.notional is not None:
-            notional = reservation.notional * change / reservation.quantity
-            (pending.buys_notional if buys else pending.sells_notional).add(notional)
+        self.pending.remove(order)
+        while order.awaited and order.awaited[0].since_ns <= before_ns:
+            order.lapsed = max(order.lapsed, order.awaited.pop(0).quantity)
+        self._put_back(order, now_ns)
+        if order.ended_ns is not None and order.ended_ns <= before_ns and not order.left:
+            self._delete(order)
+
+    def _put_back(self, order: Reservation, now_ns: int) -> None:
+        """Count an order again, or end it when nothing of it is left."""
+        if order.ended_ns is None and order.quantity and not order.left:
+            self._end(order, order.quantity, now_ns)
+        self.pending.add(order)
+
+    def _end(self, order: Reservation, executed: float, now_ns: int) -> None:
+        """End an order of which so much was executed; its sums are taken off."""
+        self._set_executed(order, max(order.executed, executed), now_ns)
+        order.ended_ns = now_ns
+        self._count_end(order.venue, order)
+        self._ended[order.key] = None
+        self._wait(order, now_ns)
+        while len(self._ended) > ENDED_MAX:
+            oldest = self.state.reserved[next(iter(self._ended))]
+            if oldest.left:
+                break  # its wait is shorter than the time to live
+            self._delete(oldest)
+
+    def _count_end(self, venue: str, order: Reservation | None) -> None:
+        """Count an end among the orders that a report of their number counted."""
+        counted = self.state.counted.get(venue)
+        if counted is not None and (order is None or order.began_ns <= counted.taken_ns):
+            counted.count = max(0, counted.count - 1)
+
+    # -- the tables -------------------------------------------------------------------------------
+
+    def _add(self, order: Reservation) -> None:
+        self.state.reserved[order.key] = order
+        self.pending.add(order)
+
+    def _delete(self, order: Reservation) -> None:
+        del self.state.reserved[order.key]
+        self.pending.drop(order)
+        self._ended.pop(order.key, None)
+        if order.order_id is not None:
+            self._linked.pop(_key(order.venue, order.order_id), None)
+
+    def _wait(self, order: Reservation, now_ns: int) -> None:
+        self._waits.append((now_ns, order.key))
+        if len(self._waits) == 1:  # else the timer of an earlier one is armed
+            self._arm_first()
+
+    def _arm_first(self) -> None:
+        waits = self._waits
+        while waits:
+            since_ns, key = waits[0]
+            order = self.state.reserved.get(key)
+            if order is not None and order.waits_since(since_ns):
+                self._arm(timer_key(Timer.RESERVATION), since_ns + self.ttl_ns)
+                return
+            waits.popleft()
+
+
+def whole(worth: float | Unknown, quantity: float) -> float | None:
+    """Return the worth of a quantity by that of one unit; None if it is unknown."""
+    return None if isinstance(worth, Unknown) else worth * quantity
+
+
+def may_be(leg: ev.Leg | None, other: ev.Leg | None) -> bool:
+    """Whether two reports, of which one may not name its leg, may be of one leg."""
+    return leg is None or other is None or leg == other
+
+
+def _is_in(order: Reservation, scope: Scope) -> bool:
+    kind, name = kind_of(scope), name_of(scope)
+    if kind == "venue":
+        return order.venue == name
+    if kind == "symbol":
+        return order.symbol == name
+    return order.strategy == name if kind == "strategy" else kind == "account"
+
+
+def _key(venue: str, name: str) -> str:
+    return f"{venue}|{name}"
+
+
+def _is_unnamed(order: Reservation, report: ev.RestingOrder) -> bool:
+    """Whether an order that was checked without an id may be the one that a report names first."""
+    return (
+        order.id.startswith("\n")
+        and order.reported_ns is None
+        and report.side in (None, order.side)
+        and report.quantity is not None
+        and abs(order.quantity - report.quantity) <= order.quantity * _SAME
+    )
+
+
+def _resize(order: Reservation, quantity: float) -> None:
+    if order.quantity:
+        ratio = quantity / order.quantity
+        order.notional = None if order.notional is None else order.notional * ratio
+        order.base = None if order.base is None else order.base * ratio
+    order.quantity = quantity
+
+
+def _upgrade(state: ReservationsState) -> None:
+    """Name the orders of an earlier snapshot by their venues too."""
+    for name, order in list(state.reserved.items()):
+        if not order.id:
+            order.id, order.lapsed = name, order.executed
+            order.began_ns = state.unreported_ns.get(name, 0)
+            order.reported_ns = None if name in state.unreported_ns else 0
+            del state.reserved[name]
+            state.reserved[order.key] = order
+    state.unreported_ns.clear()

@@ -16,6 +16,8 @@ from riskmon.core.limits.errors import ErrorRateLimit, ErrorStreakLimit
 from riskmon.core.limits.exposure import (
     ConcentrationLimit,
     InventoryLimit,
+    LeverageLimit,
+    OpenOrdersLimit,
     OpenPositionsLimit,
     PositionLimit,
     TotalNotionalLimit,
@@ -33,6 +35,7 @@ from riskmon.core.limits.losses import (
 )
 from riskmon.core.limits.orders import (
     MessageRateLimit,
+    OrderCountLimit,
     OrderNotionalLimit,
     OrderQuantityLimit,
     PriceCollarLimit,
@@ -58,8 +61,10 @@ LIMITS: dict[str, type[MeasuredLimit]] = {
         PositionLimit,
         TotalPositionLimit,
         OpenPositionsLimit,
+        OpenOrdersLimit,
         InventoryLimit,
         TotalNotionalLimit,
+        LeverageLimit,
         ConcentrationLimit,
         EdgeLimit,
         StalenessLimit,
@@ -68,6 +73,7 @@ LIMITS: dict[str, type[MeasuredLimit]] = {
         OrderQuantityLimit,
         PriceCollarLimit,
         MessageRateLimit,
+        OrderCountLimit,
         RepeatOrdersLimit,
         VolatilityLimit,
     )

@@ -13,15 +13,25 @@ from typing import Literal
 from riskmon.core.limits.facts import Facts, Intent
 from riskmon.core.limits.limit import Size, SizeLimit
 from riskmon.core.limits.policy import Ceiling, OnBreach, Recover
-from riskmon.core.topics import EQUITY, EXPOSURE, Topic, symbol_topic
+from riskmon.core.limits.sizes import account_notional, asset_size, venue_notional
+from riskmon.core.scopes import Scope, kind_of, name_of
+from riskmon.core.topics import (
+    EQUITY,
+    EXPOSURE,
+    ORDERS,
+    Topic,
+    asset_topic,
+    symbol_topic,
+    venue_equity_topic,
+)
 from riskmon.core.unknown import Unknown
 
 
 @dataclass(frozen=True, kw_only=True)
-class SymbolSizeParams(Ceiling):
-    """``max`` over each symbol."""
+class NetSizeParams(Ceiling):
+    """``max`` over each symbol, or over each asset (its delta)."""
 
-    per: Literal["symbol"] = "symbol"
+    per: Literal["symbol", "asset"] = "symbol"
     on_breach: OnBreach = "block"
     recover: Recover = "clear"
 
@@ -35,47 +45,83 @@ class AccountSizeParams(Ceiling):
     recover: Recover = "clear"
 
 
+@dataclass(frozen=True, kw_only=True)
+class LeverageParams(Ceiling):
+    """``max`` over the account, or over each venue."""
+
+    per: Literal["account", "venue"] = "account"
+    on_breach: OnBreach = "block"
+    recover: Recover = "clear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenOrdersParams(Ceiling):
+    """``max`` over the account, or over each venue or symbol."""
+
+    per: Literal["account", "venue", "symbol"] = "account"
+    on_breach: OnBreach = "block"
+    recover: Recover = "clear"
+
+
 class PositionLimit(SizeLimit):
-    """|net quantity| of a symbol over all venues, in base units or contracts."""
+    """|net quantity| over all venues, in base units or contracts; of an asset, its delta."""
 
     kind = "position"
-    Params = SymbolSizeParams
+    Params = NetSizeParams
     reason = "position of {value:g} in {limit.name} over {bound:g}"
 
     @property
     def topics(self) -> tuple[Topic, ...]:
-        """The symbol's position."""
-        return (symbol_topic(self.name),)
+        """The symbol's or the asset's position."""
+        return _net_topics(self.scope)
 
     def value(self, facts: Facts) -> float:
         """The net position."""
-        return abs(facts.book.exposures.of(self.name).quantity)
+        exposures = facts.book.exposures
+        one = exposures.of_asset if _is_asset(self.scope) else exposures.of
+        return abs(one(self.name).quantity)
 
-    def size(self, facts: Facts, order: Intent) -> Size:
+    def size(self, facts: Facts, order: Intent) -> Size | Unknown:
         """The net position before and after an order."""
+        if _is_asset(self.scope):
+            return asset_size(facts, self.name, order, money=False)
         return order.quantities.symbol_before, order.quantities.symbol_after
 
 
 class InventoryLimit(SizeLimit):
-    """|net notional| of a symbol over all venues, in the reference."""
+    """|net notional| over all venues, in the reference: of a symbol, or of an asset's delta."""
 
     kind = "inventory"
-    Params = SymbolSizeParams
+    Params = NetSizeParams
     reason = "inventory of {value:.2f} in {limit.name} over {bound:g}"
 
     @property
     def topics(self) -> tuple[Topic, ...]:
-        """The symbol's position."""
-        return (symbol_topic(self.name),)
+        """The symbol's or the asset's position."""
+        return _net_topics(self.scope)
 
     def value(self, facts: Facts) -> float | Unknown:
         """The net notional."""
-        return facts.book.exposures.net_notional(self.name)
+        exposures = facts.book.exposures
+        if _is_asset(self.scope):
+            return exposures.net_notional_of_asset(self.name)
+        return exposures.net_notional(self.name)
 
     def size(self, facts: Facts, order: Intent) -> Size | Unknown:
         """The net notional before and after an order."""
+        if _is_asset(self.scope):
+            return asset_size(facts, self.name, order, money=True)
         sizes = order.notionals
         return sizes if isinstance(sizes, Unknown) else (sizes.symbol_before, sizes.symbol_after)
+
+
+def _is_asset(scope: Scope) -> bool:
+    return kind_of(scope) == "asset"
+
+
+def _net_topics(scope: Scope) -> tuple[Topic, ...]:
+    named = asset_topic if _is_asset(scope) else symbol_topic
+    return (named(name_of(scope)),)
 
 
 class TotalPositionLimit(SizeLimit):
@@ -128,15 +174,85 @@ class OpenPositionsLimit(SizeLimit):
 
     def value(self, facts: Facts) -> float:
         """The number of symbols."""
-        return float(len(facts.book.exposures.state.open))
+        return float(len(facts.book.exposures.open))
 
     def size(self, facts: Facts, order: Intent) -> Size:
         """The number of symbols before and after an order; dust may always be sold."""
-        opened, opening = facts.book.exposures.state.open, facts.commitments.state.opening
+        opened, opening = facts.book.exposures.open, facts.commitments.opening
         before = len(opened) + len(opening)
         known = order.symbol in opened or order.symbol in opening
         new = not known and order.quantities.symbol_after > order.quantities.symbol_before
         return float(before), float(before + new)
+
+
+class OpenOrdersLimit(SizeLimit):
+    """How many orders rest: those that are permitted or reported, or more where a venue says so."""
+
+    kind = "open_orders"
+    Params = OpenOrdersParams
+    reason = "{value:.0f} open orders of {limit.scope} over {bound:g}"
+    topics = (ORDERS,)
+
+    def value(self, facts: Facts) -> float:
+        """The number of orders."""
+        kind = kind_of(self.scope)
+        if kind == "venue":
+            return float(facts.orders.resting_at(self.name))
+        if kind == "symbol":
+            return float(facts.orders.pending.resting_in(self.name))
+        return float(facts.orders.resting())
+
+    def size(self, facts: Facts, order: Intent) -> Size:
+        """The number of orders before and after an order."""
+        before = self.value(facts)
+        return before, before + order.is_new
+
+
+class LeverageLimit(SizeLimit):
+    """The gross notional, as large as the orders that rest may make it, over equity; a ratio."""
+
+    kind = "leverage"
+    Params = LeverageParams
+    reason = "leverage of {value:.2f} of {limit.scope} over {bound:g}"
+
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        """Positions, orders and equity."""
+        is_venue = kind_of(self.scope) == "venue"
+        equity = venue_equity_topic(self.name) if is_venue else EQUITY
+        return (EXPOSURE, ORDERS, equity)
+
+    def value(self, facts: Facts) -> float | Unknown:
+        """The ratio."""
+        if kind_of(self.scope) == "venue":
+            return self._over_equity(facts, venue_notional(facts, self.name))
+        return self._over_equity(facts, account_notional(facts))
+
+    def size(self, facts: Facts, order: Intent) -> Size | Unknown:
+        """The ratio before and after an order."""
+        before: float | Unknown
+        after: float | Unknown
+        if kind_of(self.scope) == "venue":
+            before, after = (venue_notional(facts, self.name, one) for one in (None, order))
+        else:
+            sizes, gross = order.notionals, facts.book.exposures.gross_notional()
+            if isinstance(sizes, Unknown):
+                return sizes
+            if isinstance(gross, Unknown):
+                return gross
+            before, after = gross + sizes.added_before, gross + sizes.added_after
+        before, after = self._over_equity(facts, before), self._over_equity(facts, after)
+        if isinstance(before, Unknown):
+            return before
+        return after if isinstance(after, Unknown) else (before, after)
+
+    def _over_equity(self, facts: Facts, gross: float | Unknown) -> float | Unknown:
+        if isinstance(gross, Unknown):
+            return gross
+        book = facts.book
+        is_venue = kind_of(self.scope) == "venue"
+        equity = book.venue_equity(self.name) if is_venue else book.settled_equity
+        return equity if isinstance(equity, Unknown) else ratio_of_equity(gross, equity)
 
 
 class ConcentrationLimit(SizeLimit):

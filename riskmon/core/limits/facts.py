@@ -1,4 +1,4 @@
-"""The input of state, size and order limits: the book, permitted orders, and the last reports.
+"""The input of state, size and order limits: the book, the orders, and the last reports.
 
 Times are engine time unless their name says wall.
 """
@@ -9,14 +9,20 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
+from riskmon.core.book.calendar import Calendar
 from riskmon.core.book.commitments import Commitments, excess
+from riskmon.core.book.instruments import instrument
+from riskmon.core.book.pending import Amounts, Reservation
 from riskmon.core.book.portfolio import Portfolio
-from riskmon.core.book.reservations import Pending, Reservation, Reservations
+from riskmon.core.book.reservations import OrderWorth, Reservations
 from riskmon.core.clock import Clock
-from riskmon.core.events import Check
+from riskmon.core.events import Check, Side
 from riskmon.core.limits.metrics import Metrics
 from riskmon.core.scopes import Scope
 from riskmon.core.unknown import Unknown
+
+SLIPPAGE = 0.01  # of a market order, as a ratio of the mark
+_ROUNDING = 1.0 + 1e-9
 
 
 class EdgeReport(Struct):
@@ -27,7 +33,7 @@ class EdgeReport(Struct):
     wall_ns: int
 
 
-class Sizes(Struct):
+class Sizes(Struct, frozen=True):
     """A size before and after an order, with what the orders that rest may add to it.
 
     ``symbol_*`` is the net size of the order's symbol; ``added_*`` is what all resting orders may
@@ -40,8 +46,19 @@ class Sizes(Struct):
     added_after: float
 
 
+class Closing(Struct, frozen=True):
+    """What an order may close: the position at its venue, signed, and what is reserved to close it.
+
+    ``reduces``: with the reserved orders of its side, the order can do no more than close.
+    """
+
+    held: float
+    reserved: float
+    reduces: bool
+
+
 class Intent(Struct):
-    """An order that is being checked; ``quantity`` signed, ``notional`` signed in the reference.
+    """An order that is being checked; ``quantity`` and ``notional`` (reference) are signed.
 
     ``earlier`` is what its id has reserved already: the order takes its place.
     """
@@ -49,10 +66,18 @@ class Intent(Struct):
     order: Check
     symbol: str
     quantity: float
+    price: float | Unknown  # of a market order, what it may cost
+    worth: OrderWorth
     notional: float | Unknown
     earlier: Reservation | None
     quantities: Sizes  # in base units or contracts
     notionals: Sizes | Unknown  # in the reference
+    closing: Closing | None = None  # once it is computed
+
+    @property
+    def is_new(self) -> bool:
+        """Whether one order more would rest."""
+        return self.earlier is None or self.earlier.ended_ns is not None
 
 
 @dataclass(slots=True)
@@ -62,6 +87,7 @@ class Facts:
     book: Portfolio
     orders: Reservations
     commitments: Commitments
+    calendar: Calendar
     metrics: Metrics
     edges: dict[str, EdgeReport]  # by strategy, "" for the account
     last_event_ns: dict[str, dict[str, int]]  # venue -> type of event -> time
@@ -77,68 +103,126 @@ class Facts:
         """The engine time of the step."""
         return self.clock.instant.now_ns
 
+    @property
+    def wall_ns(self) -> int:
+        """The date of the step."""
+        return self.clock.instant.wall_ns
+
+    # -- what an order is worth -------------------------------------------------------------------
+
+    def price(self, order: Check) -> float | Unknown:
+        """The price of an order; of a market order, the mark and its slippage."""
+        if order.price is not None and order.order_type == "limit":
+            return order.price
+        mark = self.book.mark(order.symbol, order.venue)
+        if isinstance(mark, Unknown):
+            return mark if order.price is None else order.price
+        slippage = SLIPPAGE if order.slippage is None else order.slippage
+        return mark * (1 + slippage if order.side == "buy" else 1 - slippage)
+
+    def worth(
+        self, venue: str, symbol: str, side: Side | None, price: float | Unknown
+    ) -> OrderWorth:
+        """What one unit of an order's quantity is worth; of a sale, at the mark if it is higher."""
+        book, what = self.book, instrument(symbol, self.book.reference)
+        size, rate = book.contract_size(venue, symbol), book.rate(what.quote)
+        if isinstance(size, Unknown):
+            return OrderWorth(size, size)
+        if what.kind == "inverse":
+            base = price if isinstance(price, Unknown) else size / price
+            return OrderWorth(rate if isinstance(rate, Unknown) else size * rate, base)
+        if side != "buy" and not isinstance(price, Unknown):
+            mark = book.mark(symbol, venue)
+            price = mark if isinstance(mark, Unknown) else max(price, mark)
+        if isinstance(rate, Unknown):
+            return OrderWorth(rate, size)
+        return OrderWorth(price if isinstance(price, Unknown) else size * price * rate, size)
+
+    # -- an order that is checked -----------------------------------------------------------------
+
     def intent(self, order: Check) -> Intent:
         """The order as a change of positions."""
-        symbol, quantity = order.symbol, float(order.quantity)
-        notional = self.book.order_notional(order)
-        earlier = self.orders.earlier(order) if order.id is not None else None
+        symbol, price, quantity = order.symbol, self.price(order), order.quantity
+        if quantity is None:
+            quantity = abs(self.book.held(order.venue, symbol, order.leg))
         if order.side == "sell":
             quantity = -quantity
-            notional = notional if isinstance(notional, Unknown) else -notional
-        if not self.sized:
-            return Intent(order, symbol, quantity, notional, earlier, _NO_SIZES, _NO_SIZES)
-        quantities = self._quantities(symbol, quantity, earlier)
-        known = self.book.exposures.net_notional(symbol)
-        notionals: Sizes | Unknown
+        worth = self.worth(order.venue, symbol, order.side, price)
+        each = worth.notional
+        notional = each if isinstance(each, Unknown) else each * quantity
+        earlier = self.orders.find(order.venue, order.id) if order.id is not None else None
+        intent = Intent(
+            order, symbol, quantity, price, worth, notional, earlier, _NO_SIZES, _NO_SIZES
+        )
+        if self.sized:
+            self._set_sizes(intent)
+        return intent
+
+    def closing(self, intent: Intent) -> Closing:
+        """What an order may close."""
+        if intent.closing is None:
+            order = intent.order
+            held = self.book.held(order.venue, order.symbol, order.leg)
+            # A venue lets no order close more of a contract than is held, if it is flagged so.
+            flagged = order.reduce_only or order.close_position
+            flagged = flagged and instrument(order.symbol, self.book.reference).kind != "spot"
+            reserved = self.orders.left(order, reducing=not flagged)
+            against = held < 0 if order.side == "buy" else held > 0
+            most = abs(held) * _ROUNDING
+            reduces = against and abs(intent.quantity) + reserved <= most
+            intent.closing = Closing(held, reserved, reduces)
+        return intent.closing
+
+    def sides(self, symbol: str, intent: Intent | None) -> tuple[Amounts, Amounts]:
+        """The orders in a symbol, buys and sells, without the one that an order replaces."""
+        buys, sells = self.orders.pending.sides(symbol)
+        return self.without_earlier(buys, sells, symbol, intent)
+
+    @staticmethod
+    def without_earlier(
+        buys: Amounts, sells: Amounts, symbol: str, intent: Intent | None
+    ) -> tuple[Amounts, Amounts]:
+        """Return the buys and the sells in a symbol without the order that another replaces."""
+        earlier = intent.earlier if intent is not None else None
+        if earlier is None or earlier.symbol != symbol or not earlier.counts:
+            return buys, sells
+        own = earlier.amounts
+        return (
+            buys.without(own) if earlier.side != "sell" else buys,
+            sells.without(own) if earlier.side != "buy" else sells,
+        )
+
+    def _set_sizes(self, intent: Intent) -> None:
+        symbol, notional = intent.symbol, intent.notional
+        held, known = self.book.exposures.of(symbol), self.book.exposures.net_notional(symbol)
+        committed, own = self.commitments, self.commitments.of(symbol)
+        buys, sells = self.sides(symbol, intent)
+        intent.quantities = _sizes(
+            *(held.quantity, buys.quantity, sells.quantity, intent.quantity),
+            committed.quantity - own.quantity,
+        )
         if isinstance(notional, Unknown):
-            notionals = notional
+            intent.notionals = notional
         elif isinstance(known, Unknown):
-            notionals = known
+            intent.notionals = known
         else:
-            notionals = self._notionals(symbol, notional, earlier)
-        return Intent(order, symbol, quantity, notional, earlier, quantities, notionals)
-
-    def _quantities(self, symbol: str, change: float, earlier: Reservation | None) -> Sizes:
-        held = self.book.exposures.of(symbol).quantity
-        own, total = self.commitments.of(symbol).quantity, self.commitments.state.quantity
-        pending = self.orders.pending.get(symbol) or _NO_PENDING
-        buys, sells = pending.buys.value, pending.sells.value
-        others = total.value - own
-        if earlier is not None:
-            buys, sells = _without(buys, sells, earlier, earlier.left)
-            own = excess(held, buys, sells)
-        return _sizes(held, buys, sells, change, own, others)
-
-    def _notionals(self, symbol: str, change: float, earlier: Reservation | None) -> Sizes:
-        held = self.book.exposures.of(symbol).notional
-        own, total = self.commitments.of(symbol).notional, self.commitments.state.notional
-        pending = self.orders.pending.get(symbol) or _NO_PENDING
-        buys, sells = pending.buys_notional.value, pending.sells_notional.value
-        others = total.value - own
-        if earlier is not None:
-            left = (earlier.notional or 0.0) * earlier.left / earlier.quantity
-            buys, sells = _without(buys, sells, earlier, left)
-            own = excess(held, buys, sells)
-        return _sizes(held, buys, sells, change, own, others)
+            intent.notionals = _sizes(
+                *(held.notional, buys.notional, sells.notional, notional),
+                committed.notional - own.notional,
+            )
 
 
 _NO_SIZES = Sizes(0.0, 0.0, 0.0, 0.0)
-_NO_PENDING = Pending()
 
 
-def _without(buys: float, sells: float, earlier: Reservation, left: float) -> tuple[float, float]:
-    return (buys - left, sells) if earlier.side == "buy" else (buys, sells - left)
-
-
-def _sizes(  # noqa: PLR0917 -- a formula, and by far the most called
-    held: float, buys: float, sells: float, change: float, own: float, others: float
-) -> Sizes:
-    """``own`` and ``others``: what the resting orders of this and of all other symbols may add."""
+def _sizes(held: float, buys: float, sells: float, change: float, others: float) -> Sizes:
+    """``others``: what the resting orders of all other symbols may add."""
+    before = others + excess(held, buys, sells)
     if change > 0:
         rest = held + buys
         buys += change
     else:
         rest = held - sells
         sells -= change
-    then = others + excess(held, buys, sells)
-    return Sizes(abs(rest), abs(rest + change), others + own, then)
+    after = others + excess(held, buys, sells)
+    return Sizes(abs(rest), abs(rest + change), before, after)

@@ -92,8 +92,10 @@ class PortfolioLossLimit(StateLimit):
     reason = "portfolio loss {value:.2%} over {bound:.2%} of the initial capital"
     topics = (EQUITY,)
 
-    def value(self, facts: Facts) -> float | Unknown:
-        """The loss as a ratio."""
+    def value(self, facts: Facts) -> float | Unknown | None:
+        """The loss as a ratio; None while the first balances come in."""
+        if facts.book.awaits_first_equity:
+            return None
         settled = facts.book.settled_equity
         return settled if isinstance(settled, Unknown) else facts.book.loss()
 
@@ -107,8 +109,10 @@ class DrawdownLimit(StateLimit):
     reason = "drawdown {value:.2%} over {bound:.2%} from the peak"
     topics = (EQUITY,)
 
-    def value(self, facts: Facts) -> float | Unknown:
-        """The drawdown as a ratio."""
+    def value(self, facts: Facts) -> float | Unknown | None:
+        """The drawdown as a ratio; None while the first balances come in."""
+        if facts.book.awaits_first_equity:
+            return None
         settled = facts.book.settled_equity
         return settled if isinstance(settled, Unknown) else facts.book.drawdown()
 
@@ -138,14 +142,16 @@ class LossLimit(StateLimit):
             return (EQUITY,)
         return (venue_equity_topic(self.name) if kind == "venue" else strategy_topic(self.name),)
 
-    def value(self, facts: Facts) -> float | Unknown:
-        """The loss in the reference currency."""
-        fall = facts.book.curves.fall(self.scope, self.period, trailing=self.params.trailing)
+    def value(self, facts: Facts) -> float | Unknown | None:
+        """The loss in the reference currency; None while the first balances come in."""
+        if kind_of(self.scope) == "account" and facts.book.awaits_first_equity:
+            return None
+        fall = facts.book.fall(self.scope, self.period, trailing=self.params.trailing)
         return fall if isinstance(fall, Unknown) else max(0.0, fall)
 
     def next_change_ns(self, facts: Facts, bound: float) -> int | None:
         """When the period, or the oldest minute of the last hours, ends."""
-        return facts.book.tracks.next_change_ns(self.scope, self.period, *facts.clock.instant)
+        return facts.book.next_change_ns(self.scope, self.period)
 
     def describe(self, value: float, bound: float) -> str:
         """The reason of a trip, for people."""

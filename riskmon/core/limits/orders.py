@@ -54,26 +54,39 @@ class OrderQuantityLimit(OrderLimit):
         return abs(order.quantity)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PriceCollarParams(OrderParams):
+    """``max`` distance from the mark, of one order, over each symbol."""
+
+    side: Literal["aggressive", "both"] = "aggressive"  # buys above and sells below; or all
+
+
 class PriceCollarLimit(OrderLimit):
-    """|order price / mark - 1|, a ratio."""
+    """The distance of an order's price from the mark, a ratio."""
 
     kind = "price_collar"
-    Params = OrderParams
+    Params = PriceCollarParams
     reason = "a price {value:.2%} from the mark of {limit.name}, over {bound:.2%}"
+    params: PriceCollarParams
 
     def judge(self, facts: Facts, order: Intent, bound: float) -> float | Unknown:
-        """The distance from the mark."""
-        mark = facts.book.prices.mark(order.symbol, order.order.venue)
-        if mark is None or not facts.book.prices.is_fresh(mark, facts.now_ns):
-            return Unknown(f"{order.symbol} has no mark: report its price")
-        return abs(order.order.price / mark.price - 1)
+        """The distance from the mark; 0 on the passive side, unless it is judged too."""
+        mark, price = facts.book.mark(order.symbol, order.order.venue), order.price
+        if isinstance(mark, Unknown):
+            return mark
+        if isinstance(price, Unknown):
+            return price
+        distance = price / mark - 1
+        if self.params.side == "both":
+            return abs(distance)
+        return max(0.0, distance if order.quantity > 0 else -distance)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MessageRateParams(Ceiling):
     """``max`` orders per second in the long run, ``burst`` at once."""
 
-    per: Literal["venue", "strategy"] = "venue"
+    per: Literal["account", "venue", "strategy"] = "venue"
     burst: Annotated[float, Ge(1)] = 10.0  # orders at once
     on_breach: OnBreach = "block"
 
@@ -109,6 +122,49 @@ class MessageRateLimit(OrderLimit):
     def commit(self, facts: Facts, order: Intent, bound: float) -> None:
         """Take a token for an order that is permitted."""
         self.measure = Bucket(self._tokens(facts.now_ns, bound) - 1, facts.now_ns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderCountParams(Ceiling):
+    """``max`` orders in a trading day."""
+
+    per: Literal["account", "venue", "strategy"] = "account"
+    on_breach: OnBreach = "block"
+    recover: Recover = "period"
+
+
+class DayCount(Struct):
+    """The permitted orders of the trading day that began then."""
+
+    began_wall_ns: int
+    count: int
+
+
+class OrderCountLimit(OrderLimit):
+    """How many orders were permitted in the trading day."""
+
+    kind = "order_count"
+    Params = OrderCountParams
+    reason = "{value:.0f} orders of {limit.scope} today, over {bound:g}"
+    Measure = DayCount
+    measure: DayCount | None = None
+
+    def judge(self, facts: Facts, order: Intent, bound: float) -> float:
+        """The number today, with this one."""
+        return 1.0 + self._today(facts).count
+
+    def commit(self, facts: Facts, order: Intent, bound: float) -> None:
+        """Count an order that is permitted."""
+        self.measure = self._today(facts)
+        self.measure.count += 1
+
+    def _today(self, facts: Facts) -> DayCount:
+        """The count of today. A clock that is put back does not bring back an earlier day."""
+        began_ns, _ = facts.calendar.span("day", facts.wall_ns)
+        kept = self.measure
+        return (
+            kept if kept is not None and kept.began_wall_ns >= began_ns else DayCount(began_ns, 0)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,5 +220,5 @@ class RepeatOrdersLimit(OrderLimit):
 
 
 def _terms(order: Intent) -> str:
-    asked = order.order
-    return f"{asked.venue}|{asked.symbol}|{asked.side}|{asked.quantity!r}|{asked.price!r}"
+    one = order.order
+    return f"{one.venue}|{one.symbol}|{one.side}|{one.quantity!r}|{one.price!r}"

@@ -9,9 +9,10 @@ import pytest
 
 from riskmon.core import events as ev
 from riskmon.core.book.config import MaxAge, PortfolioConfig
-from riskmon.core.config import LimitConfig
+from riskmon.core.config import EngineConfig, LimitConfig
 from riskmon.core.decisions import CheckAnswer, Violation
-from tests.core import OMS, World, exact, limit, price
+from riskmon.core.engine import Engine
+from tests.core import OMS, SECOND, World, exact, limit, price
 
 PERP = "BTC/USDT:USDT"
 SCOPE = "symbol:" + PERP
@@ -56,6 +57,39 @@ def test_order_quantity() -> None:
             2.0,
         )
     assert ask(world, 2.0).allowed  # each order alone
+
+
+@pytest.mark.parametrize(("quantity", "each"), [(10.0, 1.0), (0.9, 54_000.0)])
+def test_a_sale_counts_at_the_mark_where_that_is_higher(quantity: float, each: float) -> None:
+    """10 BTC at 1 USDT, or 0.9 BTC 10 % below a market of 60,000, are more than 50,000."""
+    world = market(limit("order_notional", max=50_000.0))
+    world.step(price("BTC/USDT", 60_000.0))
+    refused = world.check(symbol="BTC/USDT", side="sell", quantity=quantity, price=each)
+    assert refusal(refused).value == pytest.approx(quantity * 60_000.0)
+    dear = world.check(symbol="BTC/USDT", side="sell", quantity=0.5, price=100_000.0)
+    assert dear.allowed
+    dearer = world.check(symbol="BTC/USDT", side="sell", quantity=0.5, price=100_001.0)
+    assert refusal(dearer).value == pytest.approx(50_000.5)
+    cheap = world.check(symbol="BTC/USDT", side="buy", quantity=10.0, price=5_000.0)
+    assert cheap.allowed
+
+
+def test_the_notional_of_a_sale_without_a_mark_is_unknown() -> None:
+    """A buy costs its own price; a sale may bring more."""
+    world = market(limit("order_notional", max=50_000.0))
+    assert world.check(symbol="ETH/USDT", side="buy", quantity=1.0, price=100.0).allowed
+    sale = world.check(symbol="ETH/USDT", side="sell", quantity=1.0, price=100.0)
+    assert refusal(sale).value is None
+
+
+def test_the_notional_of_a_market_order() -> None:
+    """A buy at the mark and its slippage, a sale at the mark; unknown without a mark."""
+    world = market(limit("order_notional", max=100.0))
+    market_order = {"price": None, "order_type": "market", "symbol": PERP}
+    assert refusal(world.check(**market_order)).value == pytest.approx(101.0)
+    assert world.check(**market_order, slippage=0.0).allowed
+    assert world.check(**market_order, side="sell").allowed
+    assert refusal(world.check(**{**market_order, "symbol": "ETH/USDT"})).value is None
 
 
 def test_order_notional() -> None:
@@ -140,10 +174,29 @@ def test_an_order_opens_a_half_open_limit_again() -> None:
 # -- price
 
 
+@pytest.mark.parametrize(("side", "sign"), [("buy", 1), ("sell", -1)])
+def test_the_collar_holds_on_the_aggressive_side(side: str, sign: int) -> None:
+    """A buy above the mark, a sale below it, by exactly the bound; a passive bid may be far off."""
+    world = market(limit("price_collar", max=0.05))
+    assert ask(world, 1.0, 100.0 + 5.0 * sign, side=side).allowed
+    assert refusal(ask(world, 1.0, 100.0 + 6.0 * sign, side=side)).value == pytest.approx(0.06)
+    assert ask(world, 1.0, 100.0 - 60.0 * sign, side=side).allowed
+
+
+def test_the_collar_of_a_market_order_is_its_slippage() -> None:
+    """It costs the mark and its slippage, 1 % unless it says another."""
+    world = market(limit("price_collar", max=0.02))
+    for side in ("buy", "sell"):
+        market_order = {"price": None, "order_type": "market", "side": side}
+        assert world.check(symbol=PERP, **market_order).allowed
+        refused = world.check(symbol=PERP, slippage=0.03, **market_order)
+        assert refusal(refused).value == pytest.approx(0.03)
+
+
 @pytest.mark.parametrize("side", ["buy", "sell"])
 def test_the_collar_holds_on_both_sides(side: str) -> None:
-    """Neither far above the mark nor far below it, whichever way the order goes."""
-    world = market(limit("price_collar", max=0.05))
+    """`side = "both"`: neither far above the mark nor far below it."""
+    world = market(limit("price_collar", max=0.05, side="both"))
     assert ask(world, 1.0, 104.9, side=side).allowed
     assert ask(world, 1.0, 95.1, side=side).allowed
     assert refusal(ask(world, 1.0, 106.0, side=side)).value == pytest.approx(0.06)
@@ -155,7 +208,7 @@ def test_the_collar_follows_the_mark() -> None:
     world = market(limit("price_collar", max=0.05))
     world.step(price(PERP, 200.0, "mexc"))
     assert ask(world, 1.0, 200.0, venue="mexc").allowed
-    assert not ask(world, 1.0, 100.0, venue="mexc").allowed
+    assert not ask(world, 1.0, 211.0, venue="mexc").allowed
     assert ask(world, 1.0, 200.0, venue="okx").allowed
 
 
@@ -185,6 +238,53 @@ def test_without_a_fresh_mark_the_collar_refuses() -> None:
     assert not ask(world).allowed
     world.step(price(PERP, 100.0))
     assert ask(world).allowed
+
+
+def test_no_order_that_only_closes_is_refused_because_a_mark_is_old() -> None:
+    """Neither by a collar nor by its notional; one that does more is."""
+    world = market(limit("price_collar", max=0.05), limit("order_notional", max=1e3))
+    world.step(ev.Position(venue="kraken", symbol=PERP, quantity=2.0, entry_price=100.0))
+    world.wait(61)
+    assert ask(world, 2.0, 100.0, side="sell", simulate=True).allowed
+    refused = ask(world, 2.1, 100.0, side="sell")
+    assert ask(world, 2.0, 100.0, side="sell", reduce_only=True).allowed
+    assert {one.limit for one in refused.reasons} == {"price_collar", "order_notional"}
+
+
+# -- number
+
+
+def test_the_orders_of_a_day() -> None:
+    """Permitted orders since the day began; refused and simulated ones are not counted."""
+    world = market(limit("order_count", max=2.0), limit("order_quantity", max=5.0))
+    assert not ask(world, 6.0).allowed
+    assert ask(world, simulate=True).allowed
+    assert [ask(world).allowed for _ in range(3)] == [True, True, False]
+    blame = refusal(ask(world))
+    assert (blame.scope, blame.value, blame.bound) == ("account", 3.0, 2.0)
+    world.wait(21 * 3_600)  # past midnight
+    assert [ask(world).allowed for _ in range(3)] == [True, True, False]
+
+
+def test_the_orders_of_a_day_by_strategy_and_after_a_restart() -> None:
+    """Each strategy has its own number, and a restart keeps it."""
+    world = market(limit("order_count", max=2.0, per="strategy"))
+    assert [ask(world).allowed for _ in range(2)] == [True, True]
+    world.engine = Engine.restore(world.engine.snapshot())
+    assert not ask(world).allowed
+    assert ask(world, strategy="other").allowed
+
+
+def test_a_clock_that_is_put_back_does_not_bring_an_earlier_day_back() -> None:
+    """The count of the later day goes on."""
+    engine = Engine(EngineConfig(limits=(limit("order_count", max=1.0),)))
+    order = ev.Check(venue="kraken", symbol=PERP, side="buy", quantity=1.0, price=1.0)
+    midnight_ns = 1_767_398_400 * SECOND
+    allowed = []
+    for number, wall_ns in enumerate((midnight_ns, midnight_ns - SECOND)):
+        outcome = engine.step([order], now_ns=(number + 1) * SECOND, wall_ns=wall_ns)
+        allowed += [one.allowed for one in outcome.answers if isinstance(one, CheckAnswer)]
+    assert allowed == [True, False]
 
 
 # -- rate

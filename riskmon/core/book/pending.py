@@ -1,0 +1,256 @@
+"""What the reserved orders add up to, by symbol and venue. Derived from the reservations.
+
+An order whose side is not known counts on both: on which one it rests, the other does not change
+what is the worst.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from msgspec import Struct, field
+
+from riskmon.core import events as ev
+from riskmon.core.book.money import SCALE
+from riskmon.core.decisions import LevelName
+
+
+class Amounts(NamedTuple):
+    """What orders amount to: base units or contracts, the reference, units of the base asset."""
+
+    quantity: float
+    notional: float
+    base: float
+
+    def plus(self, other: Amounts) -> Amounts:
+        """Return these and other amounts."""
+        return Amounts(
+            self.quantity + other.quantity, self.notional + other.notional, self.base + other.base
+        )
+
+    def without(self, other: Amounts) -> Amounts:
+        """Return these less other amounts."""
+        return Amounts(
+            self.quantity - other.quantity, self.notional - other.notional, self.base - other.base
+        )
+
+
+class Executed(Struct):
+    """What a report says was executed of an order in all; its fills are awaited since then."""
+
+    quantity: float
+    since_ns: int
+
+
+class Reservation(Struct):
+    """An order that is permitted, or rests, or whose fills are awaited.
+
+    Amounts are of the whole ``quantity``, except those that say of which part.
+    """
+
+    venue: str
+    symbol: str
+    side: ev.Side | None  # None: no report names it
+    quantity: float  # in base units or contracts
+    notional: float | None  # in the reference; None: it was unknown
+    filled: float = 0.0  # the part that fills report
+    executed: float = field(default=0.0, name="told")  # the part that reports of the order say
+    filled_before: float = 0.0  # by its fills before it was checked again, as a change
+    id: str = ""  # of the check, or else the venue's; earlier snapshots have none
+    order_id: str | None = None  # the venue's, of an order that was checked with its client's
+    base: float | None = None  # in the base asset
+    leg: ev.Leg | None = None
+    strategy: str | None = None
+    reduce_only: bool = False
+    began_ns: int = 0  # when it was permitted or first reported
+    reported_ns: int | None = None  # the time of the newest report of it; None: there is none
+    awaited: list[Executed] = field(default_factory=list)  # oldest first
+    lapsed: float = 0.0  # the part of `executed` whose fills did not come in time
+    ended_ns: int | None = None  # when a report closed it, or the last fill came
+    check: ev.Check | None = None  # as it was permitted
+    level: LevelName = "allow"  # of its scopes then
+
+    @property
+    def left(self) -> float:
+        """The part that counts: what rests, and what was executed and is not filled yet."""
+        whole = self.quantity if self.ended_ns is None else self.executed
+        left = whole - max(self.filled, self.lapsed)
+        return left if left > self.quantity * _USED_UP else 0.0
+
+    @property
+    def amounts(self) -> Amounts:
+        """What is left amounts to."""
+        left = self.left
+        part = left / self.quantity if self.quantity else 0.0
+        return Amounts(left, (self.notional or 0.0) * part, (self.base or 0.0) * part)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it rests, or anything of it is reserved."""
+        return self.ended_ns is None or self.left > 0
+
+    def waits_since(self, at_ns: int) -> bool:
+        """Whether it waits, since then, for a report, for fills, or to be forgotten."""
+        if self.ended_ns is None and self.reported_ns is None:
+            return self.began_ns == at_ns
+        return self.ended_ns == at_ns or any(one.since_ns == at_ns for one in self.awaited)
+
+    @property
+    def key(self) -> str:
+        """The key of the order: ids are those of a venue."""
+        return f"{self.venue}|{self.id}"
+
+
+_USED_UP = 1e-9  # of its quantity: a smaller rest is the rounding of floats
+
+
+class _Sum:
+    """The orders of one side. Integers of a fixed scale: their order makes no difference."""
+
+    __slots__ = ("base", "notional", "quantity")
+
+    def __init__(self) -> None:
+        self.quantity = self.notional = self.base = 0
+
+    def add(self, amounts: Amounts, sign: int) -> None:
+        self.quantity += sign * int(amounts.quantity * SCALE)
+        self.notional += sign * int(amounts.notional * SCALE)
+        self.base += sign * int(amounts.base * SCALE)
+
+    def amounts(self) -> Amounts:
+        return Amounts(self.quantity / SCALE, self.notional / SCALE, self.base / SCALE)
+
+
+class _AtVenue:
+    """The orders of a symbol at one venue, the oldest first."""
+
+    __slots__ = ("buys", "orders", "sells")
+
+    def __init__(self) -> None:
+        self.orders: dict[str, Reservation] = {}
+        self.buys, self.sells = _Sum(), _Sum()
+
+
+class Pending:
+    """The reserved orders and their sums, by symbol and venue."""
+
+    def __init__(self) -> None:
+        self._symbols: dict[str, dict[str, _AtVenue]] = {}
+        self._resting: dict[str, int] = {}  # by venue
+        self.changed: dict[str, None] = {}  # symbols; `Commitments.refresh` empties it
+
+    def add(self, order: Reservation) -> None:
+        """Count an order, if it counts. It must not change before :meth:`remove`."""
+        venues = self._symbols.setdefault(order.symbol, {})
+        here = venues.get(order.venue)
+        if here is None:
+            here = venues[order.venue] = _AtVenue()
+        if order.counts:
+            here.orders[order.key] = order  # one that was removed keeps its place
+            self._count(here, order, 1)
+            return
+        self._drop(order)
+
+    def drop(self, order: Reservation) -> None:
+        """Take an order off, for good."""
+        self.remove(order)
+        self._drop(order)
+
+    def _drop(self, order: Reservation) -> None:
+        venues = self._symbols.get(order.symbol, {})
+        here = venues.get(order.venue)
+        if here is not None:
+            here.orders.pop(order.key, None)
+            if not here.orders:
+                del venues[order.venue]
+                if not venues:
+                    del self._symbols[order.symbol]
+
+    def remove(self, order: Reservation) -> None:
+        """Take an order off the sums; :meth:`add` follows when it is changed."""
+        here = self._symbols.get(order.symbol, {}).get(order.venue)
+        if here is not None and order.key in here.orders:
+            self._count(here, order, -1)
+
+    def _count(self, here: _AtVenue, order: Reservation, sign: int) -> None:
+        amounts = order.amounts
+        if order.side != "sell":
+            here.buys.add(amounts, sign)
+        if order.side != "buy":
+            here.sells.add(amounts, sign)
+        if order.ended_ns is None:
+            self._resting[order.venue] = self._resting.get(order.venue, 0) + sign
+        self.changed[order.symbol] = None
+
+    # -- queries ----------------------------------------------------------------------------------
+
+    def __contains__(self, symbol: str) -> bool:
+        return symbol in self._symbols
+
+    def symbols(self) -> Iterator[str]:
+        """The symbols with orders."""
+        return iter(self._symbols)
+
+    def sides(self, symbol: str) -> tuple[Amounts, Amounts]:
+        """The buys and the sells in a symbol, at all venues."""
+        venues = self._symbols.get(symbol)
+        if venues is None:
+            return _NOTHING, _NOTHING
+        if len(venues) == 1:
+            (here,) = venues.values()
+            return here.buys.amounts(), here.sells.amounts()
+        return _total([one.buys for one in venues.values()]), _total(
+            [one.sells for one in venues.values()]
+        )
+
+    def sides_at(self, symbol: str, venue: str) -> tuple[Amounts, Amounts]:
+        """The buys and the sells in a symbol at one venue."""
+        here = self._symbols.get(symbol, {}).get(venue)
+        return (_NOTHING, _NOTHING) if here is None else (here.buys.amounts(), here.sells.amounts())
+
+    def orders(self, symbol: str, venue: str) -> list[Reservation]:
+        """The orders in a symbol at a venue, the oldest first."""
+        here = self._symbols.get(symbol, {}).get(venue)
+        return [] if here is None else list(here.orders.values())
+
+    def all(self) -> list[Reservation]:
+        """All orders."""
+        return [
+            order
+            for venues in self._symbols.values()
+            for here in venues.values()
+            for order in here.orders.values()
+        ]
+
+    def orders_at(self, venue: str) -> list[Reservation]:
+        """All orders at a venue."""
+        return [order for order in self.all() if order.venue == venue]
+
+    def symbols_at(self, venue: str) -> list[str]:
+        """The symbols with orders at a venue."""
+        return [symbol for symbol, venues in self._symbols.items() if venue in venues]
+
+    def resting_at(self, venue: str) -> int:
+        """How many orders at a venue are not closed."""
+        return self._resting.get(venue, 0)
+
+    def resting_in(self, symbol: str) -> int:
+        """How many orders in a symbol are not closed."""
+        venues = self._symbols.get(symbol, {}).values()
+        return sum(order.ended_ns is None for one in venues for order in one.orders.values())
+
+    def resting(self) -> int:
+        """How many orders are not closed."""
+        return sum(self._resting.values())
+
+
+_NOTHING = Amounts(0.0, 0.0, 0.0)
+
+
+def _total(sums: list[_Sum]) -> Amounts:
+    return Amounts(
+        sum(one.quantity for one in sums) / SCALE,
+        sum(one.notional for one in sums) / SCALE,
+        sum(one.base for one in sums) / SCALE,
+    )

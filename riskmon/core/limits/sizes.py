@@ -1,0 +1,102 @@
+"""Sizes of an asset and of a venue before and after an order, with the orders that rest."""
+
+from __future__ import annotations
+
+from riskmon.core.book.commitments import excess
+from riskmon.core.book.instruments import instrument
+from riskmon.core.book.pending import Amounts
+from riskmon.core.limits.facts import Facts, Intent
+from riskmon.core.limits.limit import Size
+from riskmon.core.unknown import Unknown
+
+
+def asset_size(facts: Facts, asset: str, order: Intent, *, money: bool) -> Size | Unknown:
+    """Return the delta of an asset, in units of it or in the reference.
+
+    A spot order moves its quote asset too, the other way.
+    """
+    exposures = facts.book.exposures
+    if money and isinstance(known := exposures.net_notional_of_asset(asset), Unknown):
+        return known
+    change = _change(facts, asset, order, money=money)
+    if isinstance(change, Unknown):
+        return change
+    of_asset = exposures.of_asset(asset)
+    held = of_asset.notional if money else of_asset.quantity
+    ups, downs = _resting(facts, asset, order, money=money)
+    rest = held + ups if change > 0 else held - downs
+    return abs(rest), abs(rest + change)
+
+
+def _change(facts: Facts, asset: str, order: Intent, *, money: bool) -> float | Unknown:
+    """The change of an asset's delta by an order."""
+    what = instrument(order.symbol, facts.book.reference)
+    base, notional, change = order.worth.base, order.notional, 0.0
+    if what.base == asset:
+        part = notional if money else base if isinstance(base, Unknown) else base * order.quantity
+        if isinstance(part, Unknown):
+            return part
+        change += part
+    if what.kind == "spot" and what.quote == asset:
+        rate = facts.book.rate(asset)
+        if isinstance(notional, Unknown) or isinstance(rate, Unknown):
+            return rate if isinstance(rate, Unknown) else notional
+        change -= notional if money else notional / rate
+    return change
+
+
+def _resting(facts: Facts, asset: str, order: Intent, *, money: bool) -> tuple[float, float]:
+    """By how much the orders that rest may raise, and lower, an asset's delta."""
+    ups = downs = 0.0
+    for symbol in facts.orders.pending.symbols():
+        what = instrument(symbol, facts.book.reference)
+        if asset not in (what.base, what.quote):
+            continue
+        buys, sells = facts.sides(symbol, order)
+        if what.base == asset:
+            ups += buys.notional if money else buys.base
+            downs += sells.notional if money else sells.base
+        if what.kind == "spot" and what.quote == asset:
+            rate = facts.book.rate(asset)
+            if isinstance(rate, Unknown):
+                continue  # as their notional was when they were permitted
+            unit = 1.0 if money else rate
+            ups += sells.notional / unit
+            downs += buys.notional / unit
+    return ups, downs
+
+
+def account_notional(facts: Facts) -> float | Unknown:
+    """Return the gross notional of the account, as large as the resting orders may make it."""
+    gross = facts.book.exposures.gross_notional()
+    return gross if isinstance(gross, Unknown) else gross + facts.commitments.notional
+
+
+def venue_notional(facts: Facts, venue: str, order: Intent | None = None) -> float | Unknown:
+    """Return the gross notional at a venue, as large as the orders there may make it."""
+    total = facts.book.exposures.gross_notional_at(venue)
+    if isinstance(total, Unknown):
+        return total
+    symbols = dict.fromkeys(facts.orders.pending.symbols_at(venue))
+    if order is not None:
+        symbols[order.symbol] = None
+    for symbol in symbols:
+        buys, sells = facts.orders.pending.sides_at(symbol, venue)
+        if order is not None and symbol == order.symbol:
+            if isinstance(order.notional, Unknown):
+                return order.notional
+            if order.earlier is not None and order.earlier.venue == venue:
+                buys, sells = facts.without_earlier(buys, sells, symbol, order)
+            own = Amounts(abs(order.quantity), abs(order.notional), 0.0)
+            buys, sells = (buys.plus(own), sells) if order.quantity > 0 else (buys, sells.plus(own))
+        total += _excess_notional(facts.book.held(venue, symbol, None), buys, sells)
+    return total
+
+
+def _excess_notional(held: float, buys: Amounts, sells: Amounts) -> float:
+    """What the larger side of resting orders adds to a position, at the price of its orders."""
+    larger = buys if abs(held + buys.quantity) >= abs(held - sells.quantity) else sells
+    if larger.quantity <= 0:
+        return 0.0
+    added = excess(held, buys.quantity, sells.quantity)
+    return added * larger.notional / larger.quantity
