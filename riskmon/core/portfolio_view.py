@@ -274,8 +274,8 @@ def _left_out(book: Portfolio) -> Iterator[LeftOutView]:
 
 def _assets(book: Portfolio) -> Iterator[AssetView]:
     for asset, one in book.exposures.assets.items():
-        if asset != book.reference and (one.quantity or one.unpriced):
-            notional = None if one.unpriced else one.notional
+        if asset != book.reference and (one.quantity or one.unknown):
+            notional = None if one.unknown else one.notional
             yield AssetView(asset=asset, quantity=one.quantity, notional=notional)
 
 

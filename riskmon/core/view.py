@@ -142,13 +142,14 @@ def withhold(view: View, why: Withheld | None) -> View:
 def view(config: EngineConfig, state: State, board: Board, facts: Facts, cancels: Cancels) -> View:
     """All of the engine that is shown, copied, at the time of the facts."""
     breakers = list(board)
+    shown = [_breaker(board, breaker, facts, cancels) for breaker in breakers]
     return View(
         account=config.account,
         generation=board.state.generation,
         at_ns=facts.clock.instant.wall_ns,
         level=LEVEL_NAMES[board.levels.get(ACCOUNT, 0)],
         levels={scope: LEVEL_NAMES[level] for scope, level in board.levels.items()},
-        breakers=[_breaker(board, breaker, facts, cancels) for breaker in breakers],
+        breakers=shown,
         latency=list(_latency(breakers, facts.now_ns)),
         portfolio=portfolio(facts),
         edges=[
@@ -157,13 +158,10 @@ def view(config: EngineConfig, state: State, board: Board, facts: Facts, cancels
         ],
         unknown=[
             UnknownView(
-                limit=one.rule.name,
-                scope=one.state.scope,
-                reason=one.state.unknown,
-                halted=one.state.halted,
+                limit=one.limit, scope=one.scope, reason=one.unknown, halted=breaker.state.halted
             )
-            for one in breakers
-            if one.state.unknown is not None
+            for one, breaker in zip(shown, breakers, strict=True)
+            if one.unknown is not None
         ],
         cancel=[_cancel(incident) for incident in cancels.incidents.values()],
         last_events=[
@@ -202,7 +200,7 @@ def _breaker(board: Board, breaker: Breaker[Limit], facts: Facts, cancels: Cance
         utilization=breaker.limit.utilization(value, state.bound),
         warning_ratio=rule.params.warn,
         warning=state.warned,
-        unknown=state.unknown,
+        unknown=None if state.unknown is None else _reason(breaker, facts, state.unknown),
         breaches_total=state.breaches_total,
         trips_total=state.trips_total,
         last_trip_ns=state.last_trip_wall_ns,
@@ -238,6 +236,13 @@ def _value(breaker: Breaker[Limit], facts: Facts) -> float | None:
         return breaker.value(facts.now_ns)
     value = limit.value(facts)
     return None if isinstance(value, Unknown) else value
+
+
+def _reason(breaker: Breaker[Limit], facts: Facts, evaluated: str) -> str:
+    """Why a value is unknown; the age of an old one is as of now."""
+    limit = breaker.limit
+    value = limit.value(facts) if isinstance(limit, StateLimit) else None
+    return value.text(facts.now_ns) if isinstance(value, Unknown) else evaluated
 
 
 def _latency(breakers: Iterable[Breaker[Limit]], now_ns: int) -> Iterator[LatencyView]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from riskmon.core import events as ev
+from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.decisions import Notice
 from riskmon.core.engine import Engine
 from riskmon.core.portfolio_view import (
@@ -12,7 +13,7 @@ from riskmon.core.portfolio_view import (
     PortfolioView,
     StrategyView,
 )
-from tests.core import World, balance, balances, fill, flow, price
+from tests.core import World, balance, balances, fill, flow, limit, price
 
 PERP = "BTC/USDT:USDT"
 
@@ -194,3 +195,24 @@ def test_notices_survive_a_restart() -> None:
     assert notices(world)
     restored = Engine.restore(world.engine.snapshot())
     assert restored.view().notices == world.engine.view().notices
+
+
+def test_an_old_price_and_no_price_are_two_sentences() -> None:
+    """Why a limit is unknown; the age of the price is that at which the state is read."""
+    world = World(limit("total_notional", max=1e6), portfolio=PortfolioConfig(venues=("kraken",)))
+    world.step(balances(USDT=10_000.0))
+    world.step(ev.Position(venue="kraken", symbol=PERP, quantity=1.0, entry_price=100.0))
+    assert why(world) == f"{PERP} has no mark: report its price"
+    world.step(price(PERP, 100.0))
+    assert why(world) is None
+    world.wait(312.0)
+    assert why(world) == (
+        f"{PERP}'s last price is 312 s old; max_age.price is 300: report its price"
+    )
+
+
+def why(world: World) -> str | None:
+    """Why the total notional is unknown."""
+    shown = world.breaker("total_notional", "account").unknown
+    assert [one.reason for one in world.engine.view().unknown] == ([] if shown is None else [shown])
+    return shown

@@ -478,7 +478,7 @@ class Portfolio:
         """Return the fresh mark of a symbol at a venue."""
         now_ns = self._clock.instant.now_ns
         quote = self.prices.mark(symbol, venue, now_ns)
-        return self.prices.no_mark(symbol, venue, now_ns) if quote is None else quote.price
+        return self.prices.no_mark(symbol, venue) if quote is None else quote.price
 
     def rate(self, asset: str) -> float | Unknown:
         """Return the price of one unit of an asset in the reference."""
