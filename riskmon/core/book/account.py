@@ -16,6 +16,7 @@ from riskmon.core.book.equity import Equity
 from riskmon.core.book.flows import Flow, Flows, Match, Transfer
 from riskmon.core.book.history import History, HistoryState
 from riskmon.core.book.holdings import Holdings, Settled, Venue
+from riskmon.core.book.ledger import Explained
 from riskmon.core.book.marking import Marking
 from riskmon.core.book.money import Fixed
 from riskmon.core.book.notices import Notices
@@ -244,6 +245,12 @@ class Account:
         self._entered.clear()
         self.is_stale = False
 
+    def explain(self, explained: Iterable[tuple[str, str, Explained]]) -> None:
+        """Take what late effects explain from the changes that flows may be found in."""
+        for venue, asset, one in explained:
+            rate = self._rates.of(asset)
+            self._late += self.flows.explain(venue, asset, one.amount, rate, one.at_ns)
+
     def _enter_priced(self, repriced: Iterable[str]) -> None:
         """Let assets that had no price enter at their first one."""
         for asset in repriced:
@@ -362,11 +369,17 @@ class Account:
 
     @property
     def awaits_first(self) -> bool:
-        """Whether balances come in for the first time: limits on equity are not armed yet."""
-        first_ns = [venue.first_ns for venue in self._holdings.state.venues.values()]
-        if self.equity.state.known or not first_ns:
+        """Whether balances come in for the first time: limits on equity are not armed yet.
+
+        A required venue that reports none is awaited as long as one may be silent.
+        """
+        venues, now_ns = self._holdings.state.venues, self._clock.instant.now_ns
+        first_ns = [venue.first_ns for venue in venues.values()]
+        if self.equity.state.known or not first_ns or now_ns > min(first_ns) + self._age_ns:
             return False
-        return self._clock.instant.now_ns < max(first_ns) + self._grace_ns
+        if self.config.venues:
+            return not all(name in venues and venues[name].joined for name in self.config.venues)
+        return self._not_ready() is not None
 
     # -- equity -----------------------------------------------------------------------------------
 

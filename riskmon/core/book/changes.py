@@ -214,6 +214,27 @@ class Remembered:
                     self._set(number, one, change.amounts[one] * left)
         self._value(number)
 
+    def explain(self, asset: str, amount: float, rate: float | None, since_ns: int) -> int | None:
+        """Take what an effect explains from the first change since ``since_ns``."""
+        index = bisect_left(self._changes, since_ns, key=_at)
+        if index == len(self._changes):
+            return None
+        number, change = index + self._first, self._changes[index]
+        held = change.amounts.setdefault(asset, 0.0)
+        if rate is not None and asset not in change.rates:
+            change.rates[asset] = rate
+            self._least[asset] = min(rate, self._least.get(asset, inf))
+        left = held - amount
+        self._set(number, asset, 0.0 if abs(left) <= SLACK * abs(amount) else left)
+        self._value(number)
+        return number
+
+    def clear(self, number: int) -> None:
+        """Leave nothing of a change for a flow."""
+        for asset in list(self[number].amounts):
+            self._set(number, asset, 0.0)
+        self._value(number)
+
     def _set(self, number: int, asset: str, amount: float) -> None:
         amounts = self[number].amounts
         self._amounts.remove(asset, amounts[asset], number)

@@ -79,7 +79,7 @@ def _resolve_first(position: BookPosition, ledger: Ledger, base: float) -> Ledge
         ledger = _restart(position, effects, amount, stamp)
         ledger.report(Amount(report.amount, 0.0), stamp)
         ledger.resolve(())
-        if ledger.is_exact:
+        if ledger.is_decided(None):
             break
     return ledger
 

@@ -326,11 +326,26 @@ class Flows:
         number, value = remembered.add(change), change.value
         matches = [*self._take_equal(remembered, number, late=False)]
         matches += self._take_moved(remembered, number)
+        if change.past:  # a flow that is told from now on is later than the first equity
+            remembered.clear(number)
         if change.enters and not change.past:
             rest = value - sum(one.venue_value for one in matches)
             factor = self._enter(change, rest)
             matches.append(Match(change, None, rest, rest, factor, late=False))
         return matches
+
+    def explain(
+        self, venue: str, asset: str, amount: float, rate: float | None, since_ns: int
+    ) -> list[Match]:
+        """Take what a late effect explains from the change of its report.
+
+        Return the pending flows that what is left of the change equals.
+        """
+        remembered = self._remembered.get(venue)
+        if remembered is None:
+            return []
+        number = remembered.explain(asset, amount, rate, since_ns)
+        return [] if number is None else [*self._take_equal(remembered, number, late=True)]
 
     def _take_equal(self, remembered: Remembered, number: int, *, late: bool) -> Iterator[Match]:
         """Match a change with the pending flows that what is left of it equals."""

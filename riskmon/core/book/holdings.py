@@ -16,7 +16,7 @@ from typing import NamedTuple
 from msgspec import Struct, field
 
 from riskmon.core.book.effects import NOTHING, Amount, Effect, Stamp
-from riskmon.core.book.ledger import Known, Ledger, LedgerState
+from riskmon.core.book.ledger import Explained, Known, Ledger, LedgerState
 
 SECOND_NS = 10**9
 QUIET_NS = SECOND_NS  # after the last single report
@@ -76,6 +76,7 @@ class Holdings:
         }
         self.changed: dict[Key, None] = dict.fromkeys(self.ledgers)  # since the last pass
         self._armed: list[tuple[str, int]] = []
+        self._explained: list[tuple[str, str, Explained]] = []
         self._stale: dict[str, dict[str, None]] = {}  # venue -> assets with reports to resolve
         self._to_settle: dict[str, None] = {
             name: None for name, venue in state.venues.items() if venue.unsettled_ns is not None
@@ -106,6 +107,11 @@ class Holdings:
         """Return the venues whose timer is to be armed, with the due time; once."""
         armed, self._armed = self._armed, []
         return armed
+
+    def take_explained(self) -> list[tuple[str, str, Explained]]:
+        """Return what late effects explain of settled reports, by venue and asset; once."""
+        explained, self._explained = self._explained, []
+        return explained
 
     def assets(self, venue: str) -> Mapping[str, LedgerState]:
         """Return the assets of a venue."""
@@ -238,13 +244,17 @@ class Holdings:
                 ledger.resolve(flows.get((venue, asset), ()))
                 yield 1 + len(ledger.state.effects) // 64
             yield from self._compare(venue, flows)
+            for asset in assets:
+                for one in self.ledgers[venue, asset].take_explained():
+                    self._explained.append((venue, asset, one))
         self._stale.clear()
 
     def _compare(self, venue: str, flows: Mapping[Key, Sequence[float]]) -> Iterator[int]:
         """Decide by the exact reports of a venue those that are not exact."""
+        whole_ns = self.state.venues[venue].whole_ns if venue in self.state.venues else None
         ledgers = {asset: self.ledgers[venue, asset] for asset in self.state.ledgers[venue]}
         for asset, ledger in ledgers.items():
-            if ledger.is_exact or not ledger.state.effects:
+            if not ledger.state.effects or ledger.is_decided(whole_ns):
                 continue
             others = [
                 verdict

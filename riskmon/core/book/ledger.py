@@ -66,6 +66,13 @@ class Verdict(NamedTuple):
     places: Mapping[int, int]
 
 
+class Explained(NamedTuple):
+    """An effect that explains, late, a part of what the report of ``at_ns`` changed."""
+
+    at_ns: int
+    amount: float
+
+
 class LedgerState(Struct):
     """The facts of a ledger. ``settled`` is the index of the report that equity uses; -1: none."""
 
@@ -80,12 +87,14 @@ class LedgerState(Struct):
 class Ledger:
     """One asset at one venue. Amounts are in units of the asset, times in engine ns."""
 
-    __slots__ = ("_live", "_settled", "_stale", "state")
+    __slots__ = ("_explained", "_fresh", "_live", "_settled", "_stale", "state")
 
     def __init__(self, state: LedgerState) -> None:
         self.state = state
         self._live = self._settled = 0  # sums of the effects on top, of scale SCALE
         self._stale = 0  # index of the first report to resolve again
+        self._fresh: list[Known] = []  # effects since the last pass that a report may contain
+        self._explained: list[Explained] = []
         self._add_up()
         self._stale = len(state.reports)
 
@@ -144,6 +153,7 @@ class Ledger:
             return
         if effect.at_ns <= reports[0].at_ns or place < reports[0].contains:
             del effects[place]  # the oldest report contains it
+            self._explained.append(Explained(effect.at_ns, effect.amount))
             for report in reports:
                 report.contains -= report.contains > place
             return
@@ -161,6 +171,7 @@ class Ledger:
             # An exact report stays so: the first *k* counts, and this effect comes after it.
             if place + 1 < len(effects) or not is_between or not all(r.exact for r in affected):
                 self._stale = min(self._stale, max(first + 1, 1))
+                self._fresh.append(effect)
         self._add_on_top(effect)
 
     def _add_on_top(self, effect: Known) -> None:
@@ -216,7 +227,8 @@ class Ledger:
         """Decide the reports that are not exact by those of other assets; whether any changed."""
         reports = self.state.reports
         before = [report.contains for report in reports]
-        self._stale = next(n for n, report in enumerate(reports) if not report.exact)
+        inexact = (n for n, report in enumerate(reports) if not report.exact)
+        self._stale = min(next(inexact, len(reports) - 1), len(reports) - 1)
         self.resolve(flows, others)
         return before != [report.contains for report in reports]
 
@@ -226,10 +238,30 @@ class Ledger:
         self._stale = min([self._stale, *inexact])
         return bool(inexact)
 
-    @property
-    def is_exact(self) -> bool:
-        """Whether every report agrees with what is known."""
+    def is_decided(self, whole_ns: int | None) -> bool:
+        """Whether reports of other assets decide nothing here.
+
+        A report of ``whole_ns`` is of one instant with those of all other assets of the venue.
+        """
+        last = self.state.reports[-1] if self.state.reports else None
+        if last is not None and last.at_ns == whole_ns and last.contains < len(self.state.effects):
+            return False
         return all(report.exact for report in self.state.reports)
+
+    def take_explained(self) -> list[Explained]:
+        """Return what effects since the last call explain of reports that were settled before."""
+        explained, self._explained = self._explained, []
+        fresh, self._fresh = {id(one) for one in self._fresh}, []
+        state, number = self.state, 1
+        first = state.reports[0].contains if fresh else 0
+        end = state.reports[state.settled].contains if fresh and state.settled >= 0 else 0
+        for place in range(first, end):
+            while state.reports[number].contains <= place:
+                number += 1
+            if id(state.effects[place]) in fresh:
+                report, effect = state.reports[number], state.effects[place]
+                explained.append(Explained(report.at_ns, effect.amount))
+        return explained
 
     def verdicts(self) -> Iterator[Verdict]:
         """Yield what the exact reports contain, by the numbers of causes."""
@@ -262,15 +294,22 @@ class Ledger:
         largest = max(abs(report.amount), abs(before.amount))
         amounts = [effects[place].amount for place in range(low, high)]
         exact = _first_exact(left, amounts, largest, (0.0,))
-        if exact is None and flows:
-            exact = _first_exact(left, amounts, largest, flows)
-        report.exact = exact is not None
-        if exact is None:
+        with_flow = _first_exact(left, amounts, largest, flows) if flows else None
+        # With a flow another *k* may be exact as well: then other assets decide, if they can.
+        is_ambiguous = exact is not None and with_flow is not None and exact != with_flow
+        exact = with_flow if exact is None else exact
+        report.exact = exact is not None and not is_ambiguous
+        same = [one for one in others if one.at_ns == report.at_ns]
+        if report.exact and same:  # a fill is in all reports of one instant, or in none
+            begin, _ = _decided([effects[n].cause for n in range(low, high)], same)
+            report.exact = exact is not None and begin <= exact
+        if exact is None or not report.exact:
             near = [one for one in others if abs(one.at_ns - report.at_ns) <= NEARBY_NS]
             begin, end = _decided([effects[n].cause for n in range(low, high)], near)
             for amount in amounts[:begin]:
                 left -= amount
             exact = begin + _nearest(left, amounts[begin:end])
+            report.exact = exact == with_flow
         report.contains = low + exact
 
     # -- housekeeping -----------------------------------------------------------------------------

@@ -340,6 +340,7 @@ class Portfolio:
                 yield piece
             else:
                 settled.append(piece)
+        self.account.explain(self.holdings.take_explained())
         held, self.holdings.changed = self.holdings.changed, {}
         realised = self.positions.realised.take_venues()
         yield from self.account.deriving(
