@@ -281,8 +281,9 @@ def wide(limit: type[MeasuredLimit], **given: float) -> Policy:
     """Return parameters of a limit with a bound that no benchmark reaches."""
     make: Callable[..., Policy] = limit.Params
     names = {field.name for field in fields(limit.Params)}
-    bounds = {key: bound for key, bound in (("max", 1e9), ("min", 1e-9)) if key in names}
+    bound = {"max": 1e9} if "max" in names else {"min": 1e-9}
+    more: dict[str, str | float] = {"name": "bench"} if "name" in names else {}
     try:
-        return make(**bounds | given)
+        return make(**bound | more | given)
     except ValueError:  # a bound that is a ratio
-        return make(**bounds | ({"max": 0.99} if "max" in bounds else {}) | given)
+        return make(**({"max": 0.99} if "max" in bound else bound) | more | given)

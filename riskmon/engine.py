@@ -191,7 +191,8 @@ def _call(given: Mapping[str, Any]) -> ev.Internal | None:
         return None
     body = _json({key: value for key, value in given.items() if value is not None})
     if kind == "check":
-        return checked_order(_decoded(_CHECK, body))
+        order = _decoded(_CHECK, body)
+        return checked_order(order, order.order_type or (None if order.price else "market"))
     if kind == "operate":
         call = _decoded(_OPERATE, body)
         return operator_call(call.action, call, by="operator", peer=None)
@@ -199,7 +200,7 @@ def _call(given: Mapping[str, Any]) -> ev.Internal | None:
 
 
 class _Check(CheckBody, tag_field="type", tag="check"):
-    pass
+    order_type: ev.OrderType | None = None  # by default that of an order with or without a price
 
 
 class _Operate(OperateBody, tag_field="type", tag="operate"):

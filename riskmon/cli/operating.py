@@ -159,7 +159,7 @@ def _loosening(command: Callable[..., int]) -> Callable[..., int]:
 @click.command()
 @_scoped
 def freeze(remote: Remote, *, as_json: bool, **options: object) -> int:
-    """Halt SCOPE and cancel its orders until an operator ends the freeze."""
+    """Halt SCOPE, known or not, and cancel its orders until an operator ends the freeze."""
     return _change(remote, "freeze", as_json=as_json, **options)
 
 
@@ -201,7 +201,23 @@ def enable(remote: Remote, *, as_json: bool, **options: object) -> int:
     return _change(remote, "enable", as_json=as_json, **options)
 
 
-COMMANDS = (status, freeze, unfreeze, trip, reset, disable, enable, incidents)
+@click.command()
+@click.option("--symbol", required=True, help="The symbol of the order.")
+@click.option("--side", type=click.Choice(["buy", "sell"]), help="Only an order of this side.")
+@click.option("--quantity", help="The most that the order may close [the whole position].")
+@click.option("--leg", type=click.Choice(["long", "short"]), help="The leg that it closes.")
+@click.option(
+    "--for", "for", type=click.FloatRange(min=0, min_open=True), help="Duration in seconds [60]."
+)
+@click.option("--reason", required=True, help="The reason; the audit trail contains it.")
+@click.argument("scope", default="account")
+@connected
+def permit(remote: Remote, *, as_json: bool, **options: object) -> int:
+    """Let one reduce-only order in SCOPE pass a halt or a freeze."""
+    return _change(remote, "permit", as_json=as_json, **options)
+
+
+COMMANDS = (status, freeze, unfreeze, trip, reset, disable, enable, permit, incidents)
 
 
 def _change_shown(

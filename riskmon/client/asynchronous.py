@@ -23,8 +23,11 @@ import msgspec
 
 from riskmon.client.permit import (
     CheckRequest,
+    Dropped,
     LeaseGrant,
     Leases,
+    Leg,
+    OrderType,
     TradingHalted,
     Verdict,
     level_name,
@@ -41,6 +44,7 @@ _BATCH_BYTES_MAX = 1_000_000  # the sidecar accepts 1 MiB
 _SEND_MAX_SECONDS = 10.0
 _CALL_MAX_SECONDS = 1.0  # for a check or a registration, which the bot waits for
 _PAUSE_MAX_SECONDS = 2.0
+_WARNINGS_MAX = 10  # that are logged of one answer
 _CANCELS_MAX = 10
 _CANCEL_SECONDS = 0.1  # after which a task is cancelled again
 # A body that is cancelled earlier belongs to a bot that stops; later, to a timeout of the bot.
@@ -112,6 +116,7 @@ class Client(Reports):
         self._idle = asyncio.Event()
         self._idle.set()
         self._failure = ""  # the last failure to reach the sidecar; empty after a success
+        self._warnings: tuple[Dropped, ...] = ()  # the last that were logged
 
     async def __aenter__(self) -> Self:
         return self
@@ -163,20 +168,26 @@ class Client(Reports):
         venue: str,
         symbol: str,
         side: Side,
-        quantity: Amount,
-        price: Amount,
+        quantity: Amount | None = None,
+        price: Amount | None = None,
         id: str | None = None,
         strategy: str | None = None,
         reduce_only: bool = False,
         simulate: bool = False,
+        type: OrderType | None = None,
+        slippage: Amount | None = None,
+        close_position: bool = False,
+        leg: Leg | None = None,
     ) -> Verdict:
         """Check whether this order may be sent; an allowed order is reserved unless `simulate`.
 
+        An order of `type="market"` requires no price, one with `close_position` no quantity.
         Raises ConnectionError if the sidecar does not answer, ValueError if it refuses the request.
         Send no order in either case.
         """
         request = CheckRequest(
-            venue, symbol, side, quantity, price, id, strategy, reduce_only, simulate
+            *(venue, symbol, side, quantity, price, id, strategy, reduce_only, simulate),
+            *(type, slippage, close_position, leg),
         )
         return await self._check(request)
 
@@ -197,8 +208,7 @@ class Client(Reports):
         """Report the duration of the body as a latency, or its exception as an error.
 
         With `order=True`, raises TradingHalted before the body if the gate is shut. With symbol,
-        side, quantity and price, the order is checked at level probe, and at level reduce_only if
-        `reduce_only` is set; an allowed order passes.
+        side, quantity and price, the order is checked at every level; an allowed order passes.
         """
         if order:
             await self._require_permit(
@@ -212,13 +222,13 @@ class Client(Reports):
         if level is Level.HALT and self._must_register(order.scopes):
             await self._register(order.scopes)
             level, scope = self._lowest(order.scopes)
-        if level is Level.ALLOW:
+        missing, name = order.missing, level_name(level)
+        if level is Level.ALLOW and missing:
             return
-        name = level_name(level)
-        if level is Level.HALT or (level is Level.REDUCE_ONLY and not order.reduce_only):
+        if missing and level is Level.HALT:
             fault = self._gate.fault if self._gate is not None else None
             raise TradingHalted(name, scope, hint="; ".join(filter(None, (fault, self._failure))))
-        if missing := order.missing:
+        if missing:
             hint = f"at this level guard requires {', '.join(missing)}"
             raise TradingHalted(name, scope, hint=hint)
         try:
@@ -325,9 +335,15 @@ class Client(Reports):
     def _renew(self, reply: Reply, sent_ns: int) -> None:
         self._failure = ""
         try:
-            self._leases.renew(msgspec.json.decode(reply.body, type=LeaseGrant), sent_ns)
+            grant = msgspec.json.decode(reply.body, type=LeaseGrant)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             _log.error("the sidecar accepted the events, but its answer has no lease: %s", error)
+            return
+        self._leases.renew(grant, sent_ns)
+        if grant.warnings and grant.warnings != self._warnings:
+            self._warnings = grant.warnings
+            for one in grant.warnings[:_WARNINGS_MAX]:
+                _log.warning("the sidecar dropped %s of a report: %s", one.field, one.what)
 
     def _set_failure(self, cause: object) -> None:
         """Record a failure; log it when it is new or differs from the last one."""

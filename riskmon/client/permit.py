@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, NotRequired, TypedDict
+from typing import Literal, NamedTuple, NotRequired, TypedDict
 
 import msgspec
 
 from riskmon.client.reports import Amount, Side
 from riskmon.gate import ACCOUNT, Level
 from riskmon.system.clock import boot_ns
+
+OrderType = Literal["limit", "market"]
+Leg = Literal["long", "short"]
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -51,11 +54,19 @@ class TradingHalted(Exception):
         return ": ".join(filter(None, (f"{self.scope} is at {self.level}", limits, self.hint)))
 
 
+class Dropped(msgspec.Struct, frozen=True):
+    """A member of a report that the sidecar dropped: its place, and what is wrong with it."""
+
+    field: str
+    what: str
+
+
 class LeaseGrant(msgspec.Struct, frozen=True):
     """The part of the answer to a batch that grants levels by scope for `lease` seconds."""
 
     lease: float
     levels: dict[str, str]
+    warnings: tuple[Dropped, ...] = ()
 
 
 class Leases:
@@ -116,12 +127,16 @@ class CheckFields(TypedDict):
     venue: str
     symbol: str
     side: Side
-    quantity: Amount
-    price: Amount
+    quantity: NotRequired[Amount | None]
+    price: NotRequired[Amount | None]
     id: NotRequired[str | None]
     strategy: NotRequired[str | None]
     reduce_only: NotRequired[bool]
     simulate: NotRequired[bool]
+    type: NotRequired[OrderType | None]
+    slippage: NotRequired[Amount | None]
+    close_position: NotRequired[bool]
+    leg: NotRequired[Leg | None]
 
 
 class CheckRequest(NamedTuple):
@@ -136,6 +151,10 @@ class CheckRequest(NamedTuple):
     strategy: str | None = None
     reduce_only: bool = False
     simulate: bool = False
+    type: OrderType | None = None
+    slippage: Amount | None = None
+    close_position: bool = False
+    leg: Leg | None = None
 
     @property
     def scopes(self) -> dict[str, str]:

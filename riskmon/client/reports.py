@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Literal, NamedTuple, Protocol
@@ -20,7 +20,10 @@ import msgspec
 from riskmon.system.clock import boot_ns
 
 Amount = int | float | str | Decimal
+Id = str | int
 Side = Literal["buy", "sell"]
+Leg = Literal["long", "short"]
+Status = Literal["open", "closed", "canceled", "expired", "rejected"]
 
 _log = logging.getLogger("riskmon.client")
 _encode = msgspec.json.Encoder().encode
@@ -123,8 +126,9 @@ class StartSending(Protocol):
 class Reports:
     """One method for each event type. It queues the event; it never waits and never raises OSError.
 
-    Every method takes `at`, the time of the event with its zone, if that is not now. Amounts,
-    quantities and prices may be numbers, Decimals or decimal strings.
+    Every method takes `at`, the time of the event with its zone, if that is not now, and `source`,
+    the name of what reports it. Amounts, quantities and prices may be numbers, Decimals or decimal
+    strings, and ids text or integers.
     """
 
     def __init__(self, queue: ReportQueue, start_sending: StartSending) -> None:
@@ -145,7 +149,7 @@ class Reports:
         """The last hundred events that the sidecar refused."""
         return tuple(self._queue.rejected)
 
-    def _report(self, kind: str, **fields: object) -> None:
+    def _report(self, kind: str, /, **fields: object) -> None:
         if self._closed:
             self._queue.dropped += 1
             _log.error("%s reported after the client was closed: %s", kind, fields)
@@ -162,10 +166,17 @@ class Reports:
         operation: str | None = None,
         strategy: str | None = None,
         at: datetime | None = None,
+        source: str | None = None,
     ) -> None:
         """Report a successful request and its duration."""
         self._report(
-            "latency", venue=venue, seconds=seconds, operation=operation, strategy=strategy, at=at
+            "latency",
+            venue=venue,
+            seconds=seconds,
+            operation=operation,
+            strategy=strategy,
+            at=at,
+            source=source,
         )
 
     def error(
@@ -177,6 +188,7 @@ class Reports:
         message: str | None = None,
         strategy: str | None = None,
         at: datetime | None = None,
+        source: str | None = None,
     ) -> None:
         """Report a failed request; if known, its duration and message."""
         self._report(
@@ -187,6 +199,7 @@ class Reports:
             message=message and " ".join(message.split())[:_MESSAGE_MAX],
             strategy=strategy,
             at=at,
+            source=source,
         )
 
     def balance(
@@ -197,9 +210,12 @@ class Reports:
         free: Amount,
         locked: Amount | None = None,
         at: datetime | None = None,
+        source: str | None = None,
     ) -> None:
         """Report the balance of one asset; those of other assets do not change."""
-        self._report("balance", venue=venue, asset=asset, free=free, locked=locked, at=at)
+        self._report(
+            "balance", venue=venue, asset=asset, free=free, locked=locked, at=at, source=source
+        )
 
     def balances(
         self,
@@ -207,20 +223,27 @@ class Reports:
         venue: str,
         assets: Mapping[str, Mapping[str, Amount]],
         at: datetime | None = None,
+        source: str | None = None,
     ) -> None:
         """Report all balances, `{asset: {"free": …, "locked": …}}`: an absent asset is 0."""
-        self._report("balances", venue=venue, assets=assets, at=at)
+        self._report("balances", venue=venue, assets=assets, at=at, source=source)
 
     def price(
-        self, *, symbol: str, price: Amount, venue: str | None = None, at: datetime | None = None
+        self,
+        *,
+        symbol: str,
+        price: Amount,
+        venue: str | None = None,
+        at: datetime | None = None,
+        source: str | None = None,
     ) -> None:
         """Report the symbol's current price."""
-        self._report("price", symbol=symbol, price=price, venue=venue, at=at)
+        self._report("price", symbol=symbol, price=price, venue=venue, at=at, source=source)
 
     def fill(
         self,
         *,
-        id: str,
+        id: Id,
         venue: str,
         symbol: str,
         side: Side,
@@ -229,8 +252,11 @@ class Reports:
         fee: Amount | None = None,
         fee_asset: str | None = None,
         strategy: str | None = None,
-        order_id: str | None = None,
+        order_id: Id | None = None,
+        client_id: Id | None = None,
+        leg: Leg | None = None,
         at: datetime | None = None,
+        source: str | None = None,
     ) -> None:
         """Report a fill of an own order. Further reports of the same id are duplicates."""
         self._report(
@@ -245,24 +271,31 @@ class Reports:
             fee_asset=fee_asset,
             strategy=strategy,
             order_id=order_id,
+            client_id=client_id,
+            leg=leg,
             at=at,
+            source=source,
         )
 
     def order(
         self,
         *,
-        id: str,
+        id: Id,
         venue: str,
         symbol: str,
-        status: Literal["open", "closed"],
+        status: Status,
         side: Side | None = None,
         quantity: Amount | None = None,
         remaining: Amount | None = None,
         price: Amount | None = None,
         strategy: str | None = None,
+        client_id: Id | None = None,
+        reduce_only: bool | None = None,
+        leg: Leg | None = None,
         at: datetime | None = None,
+        source: str | None = None,
     ) -> None:
-        """Report an order that now rests, or that is closed."""
+        """Report an order that now rests (`open`), or that does not rest any more."""
         self._report(
             "order",
             id=id,
@@ -274,7 +307,11 @@ class Reports:
             remaining=remaining,
             price=price,
             strategy=strategy,
+            client_id=client_id,
+            reduce_only=reduce_only,
+            leg=leg,
             at=at,
+            source=source,
         )
 
     def position(
@@ -283,11 +320,16 @@ class Reports:
         venue: str,
         symbol: str,
         quantity: Amount,
-        entry_price: Amount,
+        entry_price: Amount | None = None,
         contract_size: Amount | None = None,
+        leg: Leg | None = None,
         at: datetime | None = None,
+        source: str | None = None,
     ) -> None:
-        """Report the position at the venue; it replaces the sum of the fills."""
+        """Report the position at the venue; it replaces the sum of the fills.
+
+        One whose quantity is 0 needs no entry price.
+        """
         self._report(
             "position",
             venue=venue,
@@ -295,28 +337,130 @@ class Reports:
             quantity=quantity,
             entry_price=entry_price,
             contract_size=contract_size,
+            leg=leg,
             at=at,
+            source=source,
         )
 
+    def orders(
+        self,
+        *,
+        venue: str,
+        orders: Iterable[Mapping[str, object]],
+        at: datetime | None = None,
+        source: str | None = None,
+    ) -> None:
+        """Report all orders that rest at the venue: one that is absent does not rest.
+
+        Each has the fields of `order`, but for `venue`; `id` and `symbol` are required.
+        """
+        self._report("orders", venue=venue, orders=list(orders), at=at, source=source)
+
+    def positions(
+        self,
+        *,
+        venue: str,
+        positions: Iterable[Mapping[str, object]],
+        at: datetime | None = None,
+        source: str | None = None,
+    ) -> None:
+        """Report all contract positions at the venue: one that is absent is 0.
+
+        Each has the fields of `position`, but for `venue`.
+        """
+        self._report("positions", venue=venue, positions=list(positions), at=at, source=source)
+
     def pnl(
-        self, *, amount: Amount, id: str, strategy: str | None = None, at: datetime | None = None
+        self,
+        *,
+        amount: Amount,
+        id: Id,
+        strategy: str | None = None,
+        at: datetime | None = None,
+        source: str | None = None,
     ) -> None:
         """Report profit (or loss, below 0) realised elsewhere, in the reference currency."""
-        self._report("pnl", amount=amount, id=id, strategy=strategy, at=at)
+        self._report("pnl", amount=amount, id=id, strategy=strategy, at=at, source=source)
 
     def cash_flow(
-        self, *, venue: str, asset: str, amount: Amount, id: str, at: datetime | None = None
+        self,
+        *,
+        venue: str,
+        asset: str,
+        amount: Amount,
+        id: Id,
+        at: datetime | None = None,
+        source: str | None = None,
     ) -> None:
         """Report a deposit, or a withdrawal (below 0); it is neither profit nor loss."""
-        self._report("cash_flow", venue=venue, asset=asset, amount=amount, id=id, at=at)
+        self._report(
+            "cash_flow", venue=venue, asset=asset, amount=amount, id=id, at=at, source=source
+        )
 
-    def edge(self, *, bps: float, strategy: str | None = None, at: datetime | None = None) -> None:
+    def transfer(
+        self,
+        *,
+        id: Id,
+        asset: str,
+        amount: Amount,
+        from_venue: str,
+        to_venue: str,
+        fee: Amount | None = None,
+        at: datetime | None = None,
+        source: str | None = None,
+    ) -> None:
+        """Report a transfer between two venues; `amount` less `fee` arrives."""
+        venues = {"from": from_venue, "to": to_venue}
+        self._report(
+            "transfer", id=id, asset=asset, amount=amount, **venues, fee=fee, at=at, source=source
+        )
+
+    def metric(
+        self,
+        *,
+        name: str,
+        value: Amount,
+        venue: str | None = None,
+        symbol: str | None = None,
+        asset: str | None = None,
+        strategy: str | None = None,
+        at: datetime | None = None,
+        source: str | None = None,
+    ) -> None:
+        """Report any number by its name: of the scopes that it names, or of the account."""
+        self._report(
+            "metric",
+            name=name,
+            value=value,
+            venue=venue,
+            symbol=symbol,
+            asset=asset,
+            strategy=strategy,
+            at=at,
+            source=source,
+        )
+
+    def edge(
+        self,
+        *,
+        bps: float,
+        strategy: str | None = None,
+        at: datetime | None = None,
+        source: str | None = None,
+    ) -> None:
         """Report the expected edge of the strategy in basis points."""
-        self._report("edge", bps=bps, strategy=strategy, at=at)
+        self._report("edge", bps=bps, strategy=strategy, at=at, source=source)
 
-    def open_orders(self, *, venue: str, count: int, at: datetime | None = None) -> None:
+    def open_orders(
+        self,
+        *,
+        venue: str,
+        count: int,
+        at: datetime | None = None,
+        source: str | None = None,
+    ) -> None:
         """Report the number of orders that rest at the venue: 0 confirms a cancel."""
-        self._report("open_orders", venue=venue, count=count, at=at)
+        self._report("open_orders", venue=venue, count=count, at=at, source=source)
 
     def heartbeat(
         self,
@@ -326,6 +470,7 @@ class Reports:
         strategy: str | None = None,
         final: bool = False,
         at: datetime | None = None,
+        source: str | None = None,
     ) -> None:
         """Report that the bot runs; with `final`, that the strategy ends as planned."""
         self._report(
@@ -335,4 +480,5 @@ class Reports:
             strategy=strategy,
             final=True if final else None,
             at=at,
+            source=source,
         )

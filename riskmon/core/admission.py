@@ -15,7 +15,7 @@ days (:mod:`riskmon.core.book.seen`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import nsmallest
 
 from riskmon.core import events as ev
@@ -23,12 +23,19 @@ from riskmon.core.book.instruments import instrument
 from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.book.reservations import ReservationsState
 from riskmon.core.limits.metrics import MetricReport, metric_key
-from riskmon.core.naming import assets_of, members_of, metric_scopes, scopes_of
-from riskmon.core.scopes import Scope, asset_scope
+from riskmon.core.naming import (
+    READERS,
+    assets_of,
+    members_of,
+    metric_scopes,
+    names_in_members,
+)
+from riskmon.core.scopes import Scope, ScopeKind, scope_of
 
 ROWS = 8  # times `max_scopes`: the bound of each table of pairs
 AT_ONCE = 256  # events, or assets of one, that are examined in one piece
-NAMES_MAX = 4  # of scopes in an event or in a member of one
+NAMES_MAX = 4  # of scopes in an event or in a member of one …
+ASSETS_MAX = 2  # … and of the assets of its symbol
 EXAMINED_OF_ONE = 8  # to examine so many is as much work as to apply one
 
 Row = tuple[str, ...]
@@ -42,6 +49,9 @@ _OF_STRATEGIES = "assets of strategies"
 _ORDERS = "orders"
 _FILL = "fill"  # of a row of prices: the price of a fill
 _METRICS = "reported numbers"
+
+
+_KINDS: tuple[ScopeKind, ...] = ("venue", "symbol", "asset", "strategy")
 
 
 class TooManyScopes(Exception):
@@ -64,37 +74,50 @@ class Admission:
         self._known_scopes, self._book, self._orders = scopes, book, orders
         self._metrics, self._by_asset = metrics, by_asset
         self._max_scopes, self._max_rows = max_scopes, ROWS * max_scopes
-        self._named: dict[Scope, bool] = {}
+        self._names: dict[ScopeKind, dict[str, bool]] = {kind: {} for kind in _KINDS}
         self._new: dict[str, dict[Row, bool]] = {}
         self._sizes: dict[str, int] = {}
 
     def pieces(self, events: Sequence[ev.Event]) -> Iterator[int]:
         """Examine a batch; yields the work. Raises :class:`TooManyScopes`."""
         counts = _counts(events)
-        crowded = len(self._known_scopes) + NAMES_MAX * counts.total() > self._max_scopes
+        crowded = (
+            len(self._known_scopes) + self._names_at_most(len(events), counts) > self._max_scopes
+        )
         tight = self._is_tight(counts)
         if not crowded and not tight:
             return
-        named, work = self._named, 0
-        for event in events:
-            for scope in self._scopes_of(event):
-                named[scope] = True
-                work += 1
-                if work % AT_ONCE == 0:
-                    yield AT_ONCE // EXAMINED_OF_ONE
+        names = self._names
+        for at, event in enumerate(events, 1):
+            for kind, name_of in READERS.get(type(event), ()):
+                if (name := name_of(event)) is not None:
+                    names[kind][name] = True
+            if type(event) in ev.WHOLE and isinstance(event, ev.Whole):
+                yield from self._collect(names_in_members(event))
+            if self._by_asset:
+                reference = self._book.config.reference
+                yield from self._collect(("asset", a) for a in assets_of(event, reference))
             if tight:
                 yield from self._note(event)
-            if len(named) > self._max_scopes:
-                break
+            if at % AT_ONCE == 0:
+                if sum(map(len, names.values())) > self._max_scopes:
+                    break
+                yield AT_ONCE // EXAMINED_OF_ONE
         self._refuse_scopes()
         for table, rows in self._new.items():
             self._refuse(table, len(rows))
 
-    def _scopes_of(self, event: ev.Event) -> Iterator[Scope]:
-        yield from scopes_of(event)
+    def _names_at_most(self, events: int, counts: Counter[type[ev.Event]]) -> int:
+        naming = events + counts[ev.Positions] + counts[ev.Orders]
         if self._by_asset:
-            for asset in assets_of(event, self._book.config.reference):
-                yield asset_scope(asset)
+            return (NAMES_MAX + ASSETS_MAX) * (naming + counts[ev.Balances])
+        return NAMES_MAX * naming
+
+    def _collect(self, named: Iterable[tuple[ScopeKind, str]]) -> Iterator[int]:
+        for at, (kind, name) in enumerate(named, 1):
+            self._names[kind][name] = True
+            if at % AT_ONCE == 0:
+                yield AT_ONCE // EXAMINED_OF_ONE
 
     def _is_tight(self, counts: Counter[type[ev.Event]]) -> bool:
         """Whether a table might have no room, if all that the batch names were new."""
@@ -149,7 +172,8 @@ class Admission:
 
     def _refuse_scopes(self) -> None:
         known = self._known_scopes
-        new = [scope for scope in self._named if scope not in known]
+        named = [scope_of(kind, name) for kind, names in self._names.items() for name in names]
+        new = [scope for scope in named if scope not in known]
         if new and len(known) + len(new) > self._max_scopes:
             raise TooManyScopes(
                 f"{len(new)} new scopes ({', '.join(nsmallest(3, new))} …) and only "
@@ -170,7 +194,7 @@ def _counts(events: Sequence[ev.Event]) -> Counter[type[ev.Event]]:
     counts: Counter[type[ev.Event]] = Counter(map(type, events))
     for kind in (ev.Balances, ev.Positions, ev.Orders):
         if kind in counts:
-            counts[kind] += sum(members_of(one) for one in events if type(one) is kind)
+            counts[kind] = sum(members_of(one) for one in events if type(one) is kind)
     return counts
 
 

@@ -44,13 +44,18 @@ class CheckBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     strategy: str | None = None
     reduce_only: bool | None = None
     simulate: bool | None = None
-    order_type: OrderType | None = None
     slippage: Number | None = None
     close_position: bool | None = None
     leg: Leg | None = None
 
 
-def checked_order(body: CheckBody) -> Check:
+class TypedCheckBody(CheckBody, rename={"order_type": "type"}):
+    """The body of a check with its ``type``. In a dict of an event ``type`` is its tag."""
+
+    order_type: OrderType | None = None
+
+
+def checked_order(body: CheckBody, order_type: OrderType | None = None) -> Check:
     """Return the order of a check; raise ``BadEvents`` for a name, id or amount."""
     check_name(body.venue, "venue")
     check_covered(body.symbol, "symbol")
@@ -58,9 +63,9 @@ def checked_order(body: CheckBody) -> Check:
     quantity, price = body.quantity, body.price
     if quantity is None and not body.close_position:
         raise BadEvents("quantity is required, except with close_position", field="quantity")
-    market = body.order_type == "market" or (body.close_position and price is None)
+    market = order_type == "market" or (body.close_position and price is None)
     if price is None and not market:
-        raise BadEvents("price is required, except of a market order", field="price")
+        raise BadEvents('price is required, except with type "market"', field="price")
     return Check(
         venue=body.venue,
         symbol=body.symbol,

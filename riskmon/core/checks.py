@@ -208,10 +208,7 @@ def _admit(
 def _take_permits(board: Board, scopes: list[Scope], *, simulate: bool) -> list[Violation]:
     """Take one permit of each half-open breaker; those that have none left."""
     probing: list[Breaker[Limit]] = [
-        breaker
-        for scope in scopes
-        for breaker in board.by_scope.get(scope, ())
-        if breaker.state.state == "half_open"
+        breaker for breaker in board.over(scopes) if breaker.state.state == "half_open"
     ]
     spent, now_ns = [], board.clock.instant.now_ns
     for breaker in probing:

@@ -18,6 +18,8 @@ from riskmon.core.constraints import Account, Count
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Policy
 
+FREEZES = 64  # scopes beyond `max_scopes`, for the freezes of scopes that nothing has named
+
 Lease = Annotated[float, Ge(0.05), Le(60)]
 CheckTtl = Annotated[float, Gt(0), Le(3_600)]
 CancelOrKeep = Literal["cancel", "keep"]

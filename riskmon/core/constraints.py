@@ -18,7 +18,7 @@ from typing import Annotated, Generic, Protocol, TypeVar
 from annotated_types import Ge, Gt, Le
 
 from riskmon.core import scopes
-from riskmon.core.fields import BadEvents, check_name
+from riskmon.core.fields import NAME_RULE, is_name
 from riskmon.core.scopes import ACCOUNT, NAMED
 
 T = TypeVar("T")
@@ -104,6 +104,31 @@ class Beside(Generic[T]):
         return {"type": "function-after", "function": function, "schema": handler(source)}
 
 
+@dataclass(frozen=True)
+class EitherThis:
+    """The constraint that exactly one has a value: this field or ``field``, an earlier one."""
+
+    field: str
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: Callable[[object], object]
+    ) -> dict[str, object]:
+        """Return pydantic's schema of the field, followed by this check."""
+
+        def check(value: object, info: _Info) -> object:
+            if self.field not in info.data:
+                return value  # it is faulty
+            other = info.data[self.field]
+            if value is None and other is None:
+                raise ValueError(f"is missing\ngive this or `{self.field}`")
+            if value is not None and other is not None:
+                raise ValueError(f"cannot stand beside `{self.field}`\ngive one of them")
+            return value
+
+        function = {"type": "with-info", "function": check}
+        return {"type": "function-after", "function": function, "schema": handler(source)}
+
+
 class UsedOnce:
     """The constraint that no earlier table of the same list has this name.
 
@@ -125,18 +150,13 @@ class UsedOnce:
         return {"type": "function-after", "function": function, "schema": handler(source)}
 
 
-def _is_name(name: str) -> bool:
-    try:
-        check_name(name, "it")
-    except BadEvents:
-        return False
-    return True
-
-
 def is_scope(scope: str) -> bool:
     """Whether ``scope`` is ``account``, or another kind of scope and a name."""
     kind, _, name = scope.partition(":")
-    return scope == ACCOUNT or (kind in NAMED and _is_name(name))
+    return scope == ACCOUNT or (kind in NAMED and is_name(name))
+
+
+SCOPE_HINT = "write account, venue:NAME, symbol:NAME, asset:NAME or strategy:NAME"
 
 
 def is_account(name: str) -> bool:
@@ -155,7 +175,7 @@ Seconds = Annotated[float, Gt(0), Le(MAX_SECONDS)]
 DaySeconds = Annotated[float, Gt(0), Le(86_400)]
 Share = Annotated[float, Gt(0), Le(1)]
 Count = Annotated[int, Ge(1), Le(1_000_000)]
-Name = Annotated[str, must(_is_name, "must be 1 to 47 characters of A-Z a-z 0-9 . _ : / -")]
+Name = Annotated[str, must(is_name, NAME_RULE)]
 TimeOfDay = Annotated[
     str, must(_TIME_OF_DAY.match, "must be a time of day, such as 00:00 or 17:30")
 ]
@@ -163,6 +183,6 @@ Scope = Annotated[
     scopes.Scope,
     must(
         is_scope,
-        "unknown scope\nwrite account, venue:NAME, symbol:NAME, asset:NAME or strategy:NAME",
+        f"unknown scope\n{SCOPE_HINT}",
     ),
 ]

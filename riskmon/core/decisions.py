@@ -166,7 +166,7 @@ class AddressedBreaker(Struct, frozen=True, kw_only=True):
 class OperateAnswer(Struct, frozen=True, kw_only=True):
     """The result of an operator's call. ``status`` is the HTTP status of the answer."""
 
-    status: Literal[200, 404, 409]
+    status: Literal[200, 400, 404, 409]
     detail: str = ""
     generation: int = 0
     level: LevelName = "halt"  # of the addressed scope, after the call

@@ -39,7 +39,13 @@ from riskmon.core.reports import Handler, ReportedEvents
 from riskmon.core.scopes import ACCOUNT, Scope, asset_scope, venue_scope
 from riskmon.core.state import State, decode, encode
 from riskmon.core.timers import Timer, TimerHandler, Timers, handler_table
-from riskmon.core.topics import EQUITY, ORDERS, events_topic, heartbeat_topic
+from riskmon.core.topics import (
+    EQUITY,
+    ORDERS,
+    events_topic,
+    heartbeat_topic,
+    symbol_events_topic,
+)
 from riskmon.core.view import View, view
 
 AT_ONCE = 16  # units of work that are not interrupted, at the least
@@ -199,6 +205,7 @@ class Engine:
             metrics=Metrics(state.metrics),
             edges=state.edges,
             last_event_ns=state.last_event_ns,
+            last_symbol_event_ns=state.last_symbol_event_ns,
             last_heartbeat_ns=state.last_heartbeat_ns,
             first_event_ns=state.board.scopes,
             started_ns=state.started_ns,
@@ -367,6 +374,8 @@ class Engine:
         # No silence is longer than since now.
         for name in state.last_event_ns:
             self._book.dirty[events_topic(name)] = True
+        for name in state.last_symbol_event_ns:
+            self._book.dirty[symbol_events_topic(name)] = True
         for name in state.last_heartbeat_ns:
             self._book.dirty[heartbeat_topic(name)] = True
         self._record("start", f"start_{event.epoch}", "after a kill" if event.unclean else "")
@@ -414,7 +423,7 @@ class Engine:
         if event.action == "permit":
             answer = self._permits.grant(self._board, event)
         else:
-            answer = operate(self._board, self._book, event)
+            answer = operate(self._board, self._book, event, self.config.max_scopes)
         self._outcome.answers.append(answer)
 
     def _on_check(self, event: ev.Check) -> None:

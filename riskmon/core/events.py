@@ -32,6 +32,7 @@ from riskmon.core.fields import (
     finite,
     finite_or_zero,
     identifier,
+    known_names,
     not_negative,
     not_negative_or_zero,
     positive,
@@ -80,9 +81,12 @@ class Latency(_Reported, tag="latency"):
     strategy: str | None = None
 
     def validate(self) -> None:
-        check_name(self.venue, "venue")
-        check_name(self.operation, "operation")
-        check_name(self.strategy, "strategy")
+        if self.venue not in known_names:
+            check_name(self.venue, "venue")
+        if self.operation not in known_names:
+            check_name(self.operation, "operation")
+        if self.strategy not in known_names:
+            check_name(self.strategy, "strategy")
         self.seconds = not_negative(self.seconds, "seconds")
 
 
@@ -117,11 +121,11 @@ class AssetBalance(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=Fa
 
     def validate(self) -> None:
         self.free = finite(self.free, "free")
-        self.locked = finite_or_zero(self.locked, "locked")
+        if self.locked != 0.0:
+            self.locked = finite_or_zero(self.locked, "locked")
         if self.used is not None:
             self.locked = self.locked or finite(self.used, "used")
-            self.used = None
-        self.total = self.debt = None
+        self.used = self.total = self.debt = None
 
 
 class Balance(_Reported, tag="balance"):
@@ -135,14 +139,16 @@ class Balance(_Reported, tag="balance"):
     total: object = None
 
     def validate(self) -> None:
-        check_name(self.venue, "venue")
-        check_name(self.asset, "asset")
+        if self.venue not in known_names:
+            check_name(self.venue, "venue")
+        if self.asset not in known_names:
+            check_name(self.asset, "asset")
         self.free = finite(self.free, "free")
-        self.locked = finite_or_zero(self.locked, "locked")
+        if self.locked != 0.0:
+            self.locked = finite_or_zero(self.locked, "locked")
         if self.used is not None:
             self.locked = self.locked or finite(self.used, "used")
-            self.used = None
-        self.total = None
+        self.used = self.total = None
 
 
 class Whole(_Reported, kw_only=True):
@@ -173,8 +179,10 @@ class Price(_Reported, tag="price"):
     venue: str | None = None
 
     def validate(self) -> None:
-        check_name(self.symbol, "symbol")
-        check_name(self.venue, "venue")
+        if self.symbol not in known_names:
+            check_name(self.symbol, "symbol")
+        if self.venue not in known_names:
+            check_name(self.venue, "venue")
         self.price = divisor(self.price, "price")
 
 
@@ -195,10 +203,13 @@ class Fill(_Reported, tag="fill"):
     leg: Leg | None = None
 
     def validate(self) -> None:
-        check_name(self.venue, "venue")
+        if self.venue not in known_names:
+            check_name(self.venue, "venue")
         check_covered(self.symbol, "symbol")
-        check_name(self.fee_asset, "fee_asset")
-        check_name(self.strategy, "strategy")
+        if self.fee_asset not in known_names:
+            check_name(self.fee_asset, "fee_asset")
+        if self.strategy not in known_names:
+            check_name(self.strategy, "strategy")
         self.quantity = positive(self.quantity, "quantity")
         self.price = divisor(self.price, "price")
         self.fee = finite_or_zero(self.fee, "fee")
@@ -227,8 +238,10 @@ class RestingOrder(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_on
     def validate(self) -> None:
         self.id = identifier(self.id, "id")
         check_covered(self.symbol, "symbol")
-        check_name(self.strategy, "strategy")
-        self.status = "canceled" if self.status == "cancelled" else self.status or "open"
+        if self.strategy not in known_names:
+            check_name(self.strategy, "strategy")
+        if self.status != "open":
+            self.status = "canceled" if self.status == "cancelled" else self.status or "open"
         if self.client_id is not None:
             self.client_id = identifier(self.client_id, "client_id")
         if self.quantity is not None:
@@ -252,8 +265,9 @@ class Order(RestingOrder, tag_field="type", tag="order"):
     source: str | None = None
 
     def validate(self) -> None:
-        check_name(self.venue, "venue")
-        super().validate()
+        if self.venue not in known_names:
+            check_name(self.venue, "venue")
+        RestingOrder.validate(self)
 
 
 class Orders(Whole, tag="orders"):
@@ -296,8 +310,9 @@ class Position(VenuePosition, tag_field="type", tag="position"):
     source: str | None = None
 
     def validate(self) -> None:
-        check_name(self.venue, "venue")
-        super().validate()
+        if self.venue not in known_names:
+            check_name(self.venue, "venue")
+        VenuePosition.validate(self)
 
 
 class Positions(Whole, tag="positions"):
@@ -446,11 +461,18 @@ Reported = (
     | Heartbeat
 )
 
-# The types of events that name a venue.
+WHOLE = frozenset((Balances, Positions, Orders))  # to look a type up is faster than isinstance
+
+# The types of events that name a venue, and those that name a symbol, or one for each member.
 STREAMS = tuple(
     str(kind.__struct_config__.tag)
     for kind in Reported.__args__
     if "venue" in kind.__struct_fields__
+)
+SYMBOL_STREAMS = tuple(
+    str(kind.__struct_config__.tag)
+    for kind in Reported.__args__
+    if "symbol" in kind.__struct_fields__ or kind in (Orders, Positions)
 )
 
 # -- added by the sidecar -----------------------------------------------------------------------

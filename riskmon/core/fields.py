@@ -47,9 +47,10 @@ _OPTION = re.compile(r"-[^-/:]+-[CP]\Z")  # BTC/USD:BTC-240628-60000-C
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?\Z", re.ASCII)
 _PATH = re.compile(r" - at `\$(?:\[(\d+)\])?\.?([^`]*)`\Z")  # of msgspec's messages
 _NAMED = re.compile(r"field `([^`]+)`")
-_valid_names: set[str] = set()
+# Names that were checked, and None, which is absent: to look one up takes a fifth of a call.
+known_names: set[str | None] = {None}
 _covered_symbols: set[str] = set()
-_MAX_VALID_NAMES = 65_536  # in each of the two sets
+_NAMES_MAX = 65_536  # in each of the two sets
 
 
 class BadEvents(ValueError):
@@ -90,12 +91,14 @@ def misfit(message: str, index: int | None = None) -> BadEvents:
 
 def check_name(name: str | None, field: str) -> None:
     """Check the name of a venue, symbol, asset, strategy or operation; None is absent."""
-    if name is None or name in _valid_names:
+    if name is None or name in known_names:
         return
     # A pattern in the decoder would be matched for every event; here it is once for each name.
     if not is_name(name):
         raise BadEvents(f"{field} {NAME_RULE}", field=field)
-    _remember(name, _valid_names)
+    if len(known_names) >= _NAMES_MAX:
+        known_names.clear()
+    known_names.update((name, None))
 
 
 def is_name(text: str) -> bool:
@@ -129,26 +132,25 @@ def check_covered(symbol: str, field: str) -> None:
             "quanto contracts are not covered"
         )
         raise BadEvents(detail, field=field)
-    _remember(symbol, _covered_symbols)
-
-
-def _remember(name: str, names: set[str]) -> None:
-    if len(names) >= _MAX_VALID_NAMES:
-        names.clear()
-    names.add(name)
+    if len(_covered_symbols) >= _NAMES_MAX:
+        _covered_symbols.clear()
+    _covered_symbols.add(symbol)
 
 
 def identifier(value: str | int, field: str) -> str:
     """Return the id of a fill, order, flow or P&L as text."""
-    if type(value) is int and abs(value) < 10**ID_CHARS_MAX:
-        value = str(value)
-    if not (isinstance(value, str) and 0 < len(value) <= ID_CHARS_MAX and value.isprintable()):
-        raise BadEvents(f"{field} must be 1 to {ID_CHARS_MAX} printable characters", field=field)
-    return value
+    text = value
+    if not isinstance(text, str):
+        text = str(text) if abs(text) < 10**ID_CHARS_MAX else ""
+    if 0 < len(text) <= ID_CHARS_MAX and text.isprintable():
+        return text
+    raise BadEvents(f"{field} must be 1 to {ID_CHARS_MAX} printable characters", field=field)
 
 
 def finite(value: Number, field: str) -> float:
     """Return ``value`` as a finite float of at most 1e15 in magnitude."""
+    if type(value) is float and -MAX_MAGNITUDE <= value <= MAX_MAGNITUDE:  # as nearly all are
+        return value
     number = _from_text(value, field) if isinstance(value, str) else value
     if not abs(number) <= MAX_MAGNITUDE:  # also true of NaN
         raise BadEvents(f"{field} must be finite and at most 1e15 in magnitude", field=field)
@@ -162,6 +164,8 @@ def finite_or_zero(value: Number | None, field: str) -> float:
 
 def not_negative(value: Number, field: str) -> float:
     """Return ``value`` as :func:`finite` does, 0 or above."""
+    if type(value) is float and 0 <= value <= MAX_MAGNITUDE:
+        return value
     number = finite(value, field)
     if number < 0:
         raise BadEvents(f"{field} must be 0 or above, not {number:g}", field=field)
@@ -175,6 +179,8 @@ def not_negative_or_zero(value: Number | None, field: str) -> float:
 
 def positive(value: Number, field: str) -> float:
     """Return ``value`` as :func:`finite` does, above 0."""
+    if type(value) is float and 0 < value <= MAX_MAGNITUDE:
+        return value
     number = finite(value, field)
     if number <= 0:
         raise BadEvents(f"{field} must be above 0, not {number:g}", field=field)
@@ -183,6 +189,8 @@ def positive(value: Number, field: str) -> float:
 
 def divisor(value: Number, field: str) -> float:
     """Return ``value`` as :func:`positive` does, and large enough to be divided by."""
+    if type(value) is float and MIN_PRICE <= value <= MAX_MAGNITUDE:
+        return value
     return _not_tiny(positive(value, field), field)
 
 

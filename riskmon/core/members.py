@@ -23,6 +23,7 @@ from riskmon.core.fields import (
     check_name,
     identifier,
     is_name,
+    known_names,
     misfit,
 )
 
@@ -116,7 +117,8 @@ class Members:
             if number % AT_ONCE == 0:
                 yield
             try:
-                check_name(asset, "asset")
+                if asset not in known_names:
+                    check_name(asset, "asset")
                 balance.validate()
             except BadEvents as fault:
                 self._drop(index, _asset_place(asset), fault if is_name(asset) else _misnamed())

@@ -18,20 +18,29 @@ _FIELDS: dict[str, ScopeKind] = {
     "from_venue": "venue",
     "to_venue": "venue",
 }
-_FIELDS_OF: dict[type[ev.Event], tuple[tuple[ScopeKind, Callable[[ev.Event], str | None]], ...]] = {
+Readers = tuple[tuple[ScopeKind, Callable[[ev.Event], str | None]], ...]
+# By type of event: what reads each of these fields.
+READERS: dict[type[ev.Event], Readers] = {
     kind: tuple(
         (of, attrgetter(field)) for field, of in _FIELDS.items() if field in kind.__struct_fields__
     )
     for kind in (*ev.Reported.__args__, ev.Check)
 }
-_FIELDS_OF[ev.Metric] += (("asset", attrgetter("asset")),)
+READERS[ev.Metric] += (("asset", attrgetter("asset")),)
 
 
-def names_in(event: ev.Event) -> Iterator[tuple[ScopeKind, str]]:
-    """The names in an event, with the kind of scope of each."""
-    for kind, name_of in _FIELDS_OF.get(type(event), ()):
+def scopes_of(event: ev.Event) -> Iterator[Scope]:
+    """The scopes that an event names."""
+    for kind, name_of in READERS.get(type(event), ()):
         if name := name_of(event):
-            yield kind, name
+            yield scope_of(kind, name)
+    if isinstance(event, ev.Whole):
+        for kind, name in names_in_members(event):
+            yield scope_of(kind, name)
+
+
+def names_in_members(event: ev.Whole) -> Iterator[tuple[ScopeKind, str]]:
+    """The names of scopes in the members of a report of a whole venue."""
     if isinstance(event, ev.Positions):
         for position in event.positions:
             yield "symbol", position.symbol
@@ -40,12 +49,6 @@ def names_in(event: ev.Event) -> Iterator[tuple[ScopeKind, str]]:
             yield "symbol", order.symbol
             if order.strategy is not None:
                 yield "strategy", order.strategy
-
-
-def scopes_of(event: ev.Event) -> Iterator[Scope]:
-    """The scopes that an event names."""
-    for kind, name in names_in(event):
-        yield scope_of(kind, name)
 
 
 def metric_scopes(event: ev.Metric) -> tuple[Scope, ...]:

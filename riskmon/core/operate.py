@@ -3,7 +3,7 @@
 A refusal changes nothing and says why. ``unfreeze`` and ``reset`` need the generation that the
 operator has seen, so that they cannot undo a later trip. A breaker that is in the state of the call
 already is left as it is, and the answer says so; where another call must come first, the refusal
-names it. ``freeze`` alone is never refused.
+names it. ``freeze`` alone is never refused: it registers a scope that nothing has named.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from riskmon.core.breakers.breaker import Breaker
 from riskmon.core.breakers.rules import MANUAL, WITHOUT_LIMIT
 from riskmon.core.breakers.state import BreakerState
 from riskmon.core.breakers.transitions import LOOSENS, TRANSITIONS
-from riskmon.core.constraints import MAX_SECONDS
+from riskmon.core.config import FREEZES
+from riskmon.core.constraints import MAX_SECONDS, SCOPE_HINT, is_scope
 from riskmon.core.decisions import (
     LEVEL_NAMES,
     AddressedBreaker,
@@ -56,7 +57,7 @@ class _RefusedError(Exception):
     def __init__(
         self,
         detail: str,
-        status: Literal[404, 409] = 409,
+        status: Literal[400, 404, 409] = 409,
         *,
         near: list[str] | None = None,
         would_trip: list[Violation] | None = None,
@@ -66,13 +67,14 @@ class _RefusedError(Exception):
         )
 
 
-def operate(board: Board, book: Portfolio, call: Operate) -> OperateAnswer:
+def operate(board: Board, book: Portfolio, call: Operate, max_scopes: int) -> OperateAnswer:
     """Carry out an operator's call, or refuse it; both enter the audit trail."""
     breakers: list[Breaker[Limit]] = []
     try:
+        new = _register(board, book, call, max_scopes)
         breakers = _addressed(board, call)
         _permit(board, book, call, breakers)
-        detail = _left_alone(call, breakers)
+        detail = "; ".join(filter(None, (new, _left_alone(call, breakers))))
         if not call.preview:
             _carry_out(book, call, breakers)
         answer = OperateAnswer(status=200, detail=detail)
@@ -125,10 +127,30 @@ def _record(board: Board, call: Operate, answer: OperateAnswer) -> None:
 # -- addressed breakers ----------------------------------------------------------------------------
 
 
-def _addressed(board: Board, call: Operate) -> list[Breaker[Limit]]:
+def _register(board: Board, book: Portfolio, call: Operate, max_scopes: int) -> str:
+    """Register the scope of a freeze if nothing has named it yet; that it was unknown, in words."""
     scopes, scope = board.state.scopes, Scope(call.scope)
-    if scope not in scopes:
-        raise _RefusedError(f"no scope {call.scope!r}", 404, near=_near(call.scope, scopes))
+    if scope in scopes:
+        return ""
+    near = _near(call.scope, scopes)
+    if call.action != "freeze" or call.limit not in (None, MANUAL):
+        raise _RefusedError(f"no scope {call.scope!r}", 404, near=near)
+    if not is_scope(call.scope):
+        raise _RefusedError(f"{call.scope!r} is no scope: {SCOPE_HINT}", 400)
+    if len(scopes) >= max_scopes + FREEZES:
+        raise _RefusedError(
+            f"no room for {call.scope!r} beside {len(scopes)} scopes: no event and no order may "
+            "name it; freeze the account, or raise max_scopes"
+        )
+    if not call.preview:
+        topics = board.register(scope, first=False)
+        book.dirty.update(dict.fromkeys(topics, True))
+    like = f"; known are {', '.join(near)}" if near else ""
+    return f"{call.scope} was unknown and is registered{like}"
+
+
+def _addressed(board: Board, call: Operate) -> list[Breaker[Limit]]:
+    scope = Scope(call.scope)
     if call.action in ("freeze", "trip") and call.limit in (None, MANUAL):
         if call.preview and board.find(MANUAL, scope) is None:
             rule, state = WITHOUT_LIMIT[MANUAL], BreakerState(MANUAL, scope)

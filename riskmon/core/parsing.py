@@ -13,7 +13,7 @@ from itertools import chain
 
 import msgspec
 
-from riskmon.core.events import Reported, Whole, datetime_ns
+from riskmon.core.events import WHOLE, Reported, Whole, datetime_ns
 from riskmon.core.fields import BadEvents, check_name, misfit
 from riskmon.core.members import Members
 
@@ -134,7 +134,7 @@ class Parsing:
                     _check_at(event.at, self._wall_ns)
                 if event.source is not None:
                     check_name(event.source, "source")
-                if isinstance(event, Whole) and index not in self._read:
+                if type(event) in WHOLE and isinstance(event, Whole) and index not in self._read:
                     yield from self.members.check(event, index)
             except BadEvents as fault:
                 fault.index = index

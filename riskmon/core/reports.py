@@ -34,6 +34,7 @@ from riskmon.core.topics import (
     events_topic,
     heartbeat_topic,
     metric_topic,
+    symbol_events_topic,
 )
 
 REGISTERED = 4  # a new scope is as much work as so many events
@@ -52,8 +53,10 @@ class ReportedEvents:
         self._board, self._facts, self._clock = board, facts, facts.clock
         self._book, self._orders, self._cancels = facts.book, facts.orders, board.cancels
         self.registered = 0  # work of the scopes that were registered since it was set to 0
-        # Whether a limit depends on every event of its venue.
-        self._any_staleness = any(one.subject is Subject.EVENTS for one in board.watching)
+        # Whether a limit depends on every event of its venue, or of its symbol.
+        subjects = {one.subject for one in board.watching}
+        self._any_staleness = Subject.EVENTS in subjects
+        self._any_symbol_staleness = Subject.SYMBOL_EVENTS in subjects
         self.handlers: dict[type[ev.Event], Handler] = {
             ev.Latency: self.on_latency,
             ev.Error: self.on_latency,
@@ -91,8 +94,9 @@ class ReportedEvents:
             self.registered += REGISTERED
             topics = self._board.register(scope)
             self._book.dirty.update(dict.fromkeys(topics, True))
-            if any(one.subject is Subject.EVENTS for one in topics):
-                self._any_staleness = True
+            for one in topics:
+                self._any_staleness |= one.subject is Subject.EVENTS
+                self._any_symbol_staleness |= one.subject is Subject.SYMBOL_EVENTS
 
     def _registering_assets(self, handler: Handler) -> Handler:
         """Return a handler that registers the assets whose delta an event may change."""
@@ -116,6 +120,16 @@ class ReportedEvents:
             self.register(strategy_scope(strategy))
         if self._any_staleness:
             self._book.dirty[events_topic(venue)] = True
+
+    def _record_symbol(self, symbol: str, stream: str) -> None:
+        """Record when an event came that names a symbol; register the symbol."""
+        streams = self.state.last_symbol_event_ns.get(symbol)
+        if streams is None:
+            streams = self.state.last_symbol_event_ns[symbol] = {}
+            self.register(symbol_scope(symbol))
+        streams[stream] = self._clock.instant.now_ns
+        if self._any_symbol_staleness:
+            self._book.dirty[symbol_events_topic(symbol)] = True
 
     def _is_late(self, at: datetime) -> bool:
         """Whether it happened too long ago to be a sample of now."""
@@ -186,28 +200,25 @@ class ReportedEvents:
     def on_price(self, event: ev.Price) -> None:
         if event.venue is not None:
             self._record(event.venue, "price")
-        scope = symbol_scope(event.symbol)
-        self.register(scope)
+        self._record_symbol(event.symbol, "price")
         self._book.on_price(event)
         if event.at is None or not self._is_late(event.at):
-            self._observe(event, scope)
+            self._observe(event, symbol_scope(event.symbol))
 
     def on_fill(self, event: ev.Fill) -> None:
         self._record(event.venue, "fill", event.strategy)
-        symbol = symbol_scope(event.symbol)
-        if not self.state.board.scopes.get(symbol):
-            self.register(symbol)
+        self._record_symbol(event.symbol, "fill")
         if not self._is_new(f"fill|{event.venue}|{event.symbol}|{event.side}|{event.id}"):
             return
         self._book.on_fill(event)
         self._orders.on_fill(event, self._engine_ns(event.at), self._clock.instant.now_ns)
         if event.at is None or not self._is_late(event.at):
             self._observe(event, venue_scope(event.venue))
-            self._observe(event, symbol)
+            self._observe(event, symbol_scope(event.symbol))
 
     def on_order(self, event: ev.Order) -> None:
         self._record(event.venue, "order", event.strategy)
-        self.register(symbol_scope(event.symbol))
+        self._record_symbol(event.symbol, "order")
         self._book.name(event.venue, event.symbol)
         self._book.keep_fresh(event.venue)
         self._apply_order(event.venue, event, self._engine_ns(event.at))
@@ -228,6 +239,7 @@ class ReportedEvents:
         self._book.keep_fresh(event.venue)
         taken_ns = self._engine_ns(event.at)
         for order in event.orders:
+            self._record_symbol(order.symbol, "orders")
             self._book.name(event.venue, order.symbol)
             self._apply_order(event.venue, order, taken_ns)
             yield 1
@@ -240,14 +252,14 @@ class ReportedEvents:
 
     def on_position(self, event: ev.Position) -> None:
         self._record(event.venue, "position")
-        self.register(symbol_scope(event.symbol))
+        self._record_symbol(event.symbol, "position")
         self._book.on_position(event)
 
     def on_positions(self, event: ev.Positions) -> Iterator[int]:
         """All contract positions of a venue: those that it does not name are closed."""
         self._record(event.venue, "positions")
         for position in event.positions:
-            self.register(symbol_scope(position.symbol))
+            self._record_symbol(position.symbol, "positions")
         yield from self._book.on_positions(event)
 
     def on_pnl(self, event: ev.Pnl) -> None:
@@ -272,6 +284,8 @@ class ReportedEvents:
         """Any number: it is kept for each scope that it names."""
         if event.venue is not None:
             self._record(event.venue, "metric", event.strategy)
+        if event.symbol is not None:
+            self._record_symbol(event.symbol, "metric")
         scopes = metric_scopes(event)
         for scope in scopes:
             self.register(scope)
@@ -307,6 +321,8 @@ class ReportedEvents:
         if event.venue is not None:
             self._record(event.venue, "heartbeat")
             self._book.keep_fresh(event.venue)
+        if event.symbol is not None:
+            self._record_symbol(event.symbol, "heartbeat")
         if event.strategy is not None:
             if event.final:
                 self.state.last_heartbeat_ns.pop(event.strategy, None)

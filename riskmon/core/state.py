@@ -46,6 +46,7 @@ class State(Struct, forbid_unknown_fields=True):
     seen: Seen = field(default_factory=Seen)
     # Venue -> type of event -> time.
     last_event_ns: dict[str, dict[str, int]] = field(default_factory=dict, name="heard_ns")
+    last_symbol_event_ns: dict[str, dict[str, int]] = field(default_factory=dict)  # by symbol
     last_heartbeat_ns: dict[str, int] = field(default_factory=dict, name="beats_ns")  # by strategy
     metrics: dict[str, MetricReport] = field(default_factory=dict)
     edges: dict[str, EdgeReport] = field(default_factory=dict)  # strategy, "" for the account

@@ -21,6 +21,7 @@ class Subject(StrEnum):
     STRATEGY = "strategy"  # its P&L
     EDGE = "edge"  # the last edge of a strategy, or with an empty name of the account
     EVENTS = "events"  # the events of a venue
+    SYMBOL_EVENTS = "symbol_events"  # the events that name a symbol
     METRIC = "metric"  # a number of a scope: see `metric_topic`
     HEARTBEAT = "heartbeat"  # of a strategy
 
@@ -74,6 +75,12 @@ def edge_topic(strategy: str) -> Topic:
 def events_topic(venue: str) -> Topic:
     """The events of a venue."""
     return Topic(Subject.EVENTS, venue)
+
+
+@lru_cache(maxsize=NAMES)
+def symbol_events_topic(symbol: str) -> Topic:
+    """The events that name a symbol."""
+    return Topic(Subject.SYMBOL_EVENTS, symbol)
 
 
 @lru_cache(maxsize=NAMES)

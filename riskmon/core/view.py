@@ -50,6 +50,7 @@ class BreakerView(AddressedBreaker, frozen=True, kw_only=True):
     trips_total: int
     last_trip_ns: int | None
     on_breach: str
+    written: bool  # in the configuration, not a default
     category: str  # where the cause of its trips lies
     recovers: Recovers  # who ends them
     until_ns: int | None  # when the wait of an open, or the leave of a disabled breaker, ends
@@ -205,6 +206,7 @@ def _breaker(board: Board, breaker: Breaker[Limit], facts: Facts, cancels: Cance
         trips_total=state.trips_total,
         last_trip_ns=state.last_trip_wall_ns,
         on_breach=rule.params.on_breach,
+        written=rule.written,
         category=rule.category,
         recovers=recovers(breaker.rule, breaker.state),
         until_ns=None if state.until_ns is None else state.until_ns + to_wall_ns,

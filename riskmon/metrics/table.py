@@ -78,6 +78,13 @@ def _breaker_states(now: Snapshot) -> Series:
             yield (breaker.limit, breaker.scope, state), breaker.state == state
 
 
+def _limit_info(now: Snapshot) -> Series:
+    return {
+        (b.limit, b.scope, b.kind, b.on_breach, b.recovers, str(b.written).lower()): 1
+        for b in now.view.breakers
+    }.items()
+
+
 def _halted(now: Snapshot) -> Series:
     halted = {(b.limit, b.scope, b.holds): 1 for b in now.view.breakers if b.holds is not None}
     if now.view.withheld is not None:
@@ -181,6 +188,14 @@ TABLE = (
         LIMIT,
         "1 while the limit cannot be evaluated because data are missing, else 0.",
         _unknown_limits,
+    ),
+    Row(
+        "riskmon_limit_info",
+        "gauge",
+        (*LIMIT, "kind", "on_breach", "recovers", "written"),
+        "1: the kind of the limit, what its breach does, who ends its trips, and whether the "
+        "configuration names it.",
+        _limit_info,
     ),
     Row(
         "riskmon_limit_breaches_total",

@@ -94,7 +94,8 @@ class FileSettings:
     state_dir: types.Directory  # the journal, the operator's token and the socket
     gate: types.File  # the gate file
     lease: Lease = 0.5  # seconds
-    max_scopes: Count = 1024  # of scopes; of other names and of pairs 8 times as many
+    # of scopes, and 64 more for freezes; of other names and of pairs 8 times as many
+    max_scopes: Count = 1024
     check_ttl: CheckTtl = 5.0  # seconds that an allowed order counts without a report of it
     # after a kill: cancel the whole account, or keep its orders
     on_unclean_start: CancelOrKeep = "cancel"

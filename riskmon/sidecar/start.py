@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from riskmon.core import events as ev
+from riskmon.core.config import FREEZES
 from riskmon.core.engine import Engine
 from riskmon.core.version import STATE_VERSION, snapshot_version
 from riskmon.gate_writer import GateInUse, GateWriter
@@ -66,7 +67,7 @@ async def replay(
             f"state_dir {settings.state_dir} is that of account {engine.config.account}, and "
             f"`account` is {settings.account}: give each account a state_dir of its own"
         )
-    if len(engine.levels) > settings.max_scopes:
+    if len(engine.levels) > settings.max_scopes + FREEZES:
         raise CannotStart(
             f"the state holds {len(engine.levels)} scopes and max_scopes is "
             f"{settings.max_scopes}: raise max_scopes"
@@ -183,7 +184,7 @@ def make_gate(settings: Settings, epoch: str) -> GateWriter:
     try:
         return GateWriter.create(
             settings.gate,
-            max_scopes=settings.max_scopes + 1,
+            max_scopes=settings.max_scopes + FREEZES + 1,
             longest_lease_ns=int(settings.lease * 1e9),
             epoch=int(epoch, 16),
         )

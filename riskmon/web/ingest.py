@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 from aiohttp import web
 
-from riskmon.core.calls import CheckBody, checked_order
+from riskmon.core.calls import TypedCheckBody, checked_order
 from riskmon.core.fields import BadEvents
 from riskmon.core.parsing import Parsing
 from riskmon.web.access import Caller
@@ -43,14 +43,14 @@ async def events(context: Context, request: web.BaseRequest, _caller: Caller) ->
     return answer(accepted)
 
 
-_CHECK = msgspec.json.Decoder(CheckBody)
+_CHECK = msgspec.json.Decoder(TypedCheckBody)
 
 
 async def check(context: Context, request: web.BaseRequest, _caller: Caller) -> web.Response:
     """Answer ``POST /v1/check``: whether an order may be sent."""
     body = await read_json(request, context.caps, _CHECK)
     try:
-        order = checked_order(body)
+        order = checked_order(body, body.order_type)
     except BadEvents as fault:
         raise bad_events(fault) from None
     return answer(await context.port.check(order))

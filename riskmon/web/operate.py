@@ -47,6 +47,8 @@ def operation(action: Action) -> Endpoint:
 
 
 def _response(call: Operate, done: OperateAnswer) -> web.Response:
+    if done.status == 400:
+        raise Problem("malformed", done.detail, field="scope")
     if done.status == 404:
         raise Problem("not_found", done.detail, near=done.near)
     if done.status == 409:

@@ -103,6 +103,9 @@ class UnixServer(HTTPServer):
         self.server_name, self.server_port = "localhost", 0
 
 
+CHANGES = ("freeze", "unfreeze", "trip", "reset", "disable", "enable")
+
+
 def serving(server: HTTPServer) -> Iterator[HTTPServer]:
     """Run the server until the test ends."""
     Sidecar.asked.clear()
@@ -112,10 +115,7 @@ def serving(server: HTTPServer) -> Iterator[HTTPServer]:
         {
             "/v1/state": (200, STATE),
             "/v1/incidents?limit=50": (200, {"incidents": [{"id": "inc_1", "kind": "trip"}]}),
-            **{
-                f"/v1/{action}": (200, done)
-                for action in ("freeze", "unfreeze", "trip", "reset", "disable", "enable")
-            },
+            **{f"/v1/{action}": (200, done) for action in (*CHANGES, "permit")},
         }
     )
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -539,6 +539,20 @@ def test_an_internal_failure_is_one_line(
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_a_permit_sends_what_it_is_for(url: str, token_file: Path) -> None:
+    """The order that a permit is for: its symbol, and what else is given."""
+    arguments = ["permit", "venue:kraken", "--symbol", "BTC/USDT", "--reason", "close"]
+    connection = ["--url", url, "--token-file", str(token_file)]
+    assert run([*arguments, *connection]) == 0
+    more = ["--side", "sell", "--quantity", "0.5", "--leg", "long", "--for", "30"]
+    assert run([*arguments, *more, *connection]) == 0
+    body = {"scope": "venue:kraken", "symbol": "BTC/USDT", "reason": "close"}
+    assert [asked[2] for asked in Sidecar.asked] == [
+        body,
+        {**body, "side": "sell", "quantity": "0.5", "leg": "long", "for": 30},
+    ]
+
+
 def test_the_program_exits_with_the_code(tmp_path: Path) -> None:
     """`python -m riskmon` exits with the command's code and without a traceback."""
     (tmp_path / "riskmon.toml").write_text("lease = 0")
@@ -553,5 +567,5 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     shown = capsys.readouterr().out
     names = "run check-config status freeze unfreeze trip reset disable enable incidents drill "
-    names += "token backup restore export demo oms"
+    names += "permit token backup restore export demo oms"
     assert [name for name in names.split() if f"\n  {name} " not in shown] == []

@@ -184,9 +184,13 @@ def test_near_names_of_a_scope_and_a_limit(start: Start, told: Told) -> None:
     """The refusal of an unknown name lists similar names."""
     sidecar = start()
     sidecar.events({"type": "latency", "venue": "kraken", "operation": "add", "seconds": 0.1})
-    code, _, err = told("freeze", "venue:krakn", "--reason", "x")
+    code, _, err = told("trip", "venue:krakn", "--reason", "x")
     assert code == 1
     assert "no scope 'venue:krakn'; near: venue:kraken" in err
+    code, frozen, _ = told("freeze", "venue:krakn", "--reason", "x")
+    assert (code, frozen["level"]) == (0, "halt")
+    assert "registered; known are venue:kraken" in frozen["detail"]
+    assert told("freeze", "krakn", "--reason", "x")[0] == 1
     arguments = ("venue:kraken", "--limit", "latency_p9", "--reason", "x")
     assert "; near: latency_p99" in told("reset", *arguments)[2]
 

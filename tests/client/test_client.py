@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import threading
 import time
@@ -13,12 +14,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 
 from riskmon.client import Client, SyncClient, TradingHalted
 from riskmon.client.reports import ReportQueue
-from riskmon.core.parsing import parse_json
+from riskmon.core.events import Reported
+from riskmon.core.parsing import Parsing
 from riskmon.gate import Gate, Level
 from riskmon.gate_writer import GateWriter
 from riskmon.system.clock import boot_ns
@@ -34,6 +37,13 @@ def taken(lease: float = 60.0, **levels: str) -> web.Response:
     scopes = {name if name == "account" else f"venue:{name}": v for name, v in levels.items()}
     answer = {"accepted": 1, "duplicates": 0, "generation": 7, "lease": lease}
     return web.json_response({**answer, "levels": {**KNOWN, **scopes}})
+
+
+def warning(field: str) -> Reply:
+    """Return a reply that names one dropped member."""
+    answer = {"accepted": 1, "duplicates": 0, "generation": 7, "lease": 60.0, "levels": KNOWN}
+    warned = {"index": 0, "field": field, "what": "bad"}
+    return lambda _: web.json_response({**answer, "warnings": [warned]})
 
 
 def problem(status: int, **fields: object) -> web.Response:
@@ -132,21 +142,56 @@ async def test_every_event_is_one_that_the_sidecar_accepts(
     client.balances(venue="kraken", assets={"BTC": {"free": 1, "locked": 2}, "USDT": {"free": 3}})
     client.price(symbol="BTC/USDT", price=65000, venue="kraken")
     fill: dict[str, Any] = ORDER | {"venue": "kraken", "fee": 1, "fee_asset": "BTC"}
-    client.fill(id="T1", strategy="mm1", order_id="O1", **fill)
-    client.order(id="O1", venue="kraken", status="open", remaining=1, strategy="mm1", **ORDER)
+    client.fill(id="T1", strategy="mm1", order_id=7, client_id="c", leg="long", **fill)
+    order: dict[str, Any] = ORDER | {"venue": "kraken", "remaining": 1, "strategy": "mm1"}
+    client.order(id="O1", status="canceled", client_id="c", reduce_only=True, leg="short", **order)
+    resting = {"id": 7, "symbol": "BTC/USDT", "price": Decimal("0.1"), "strategy": None}
+    client.orders(venue="kraken", orders=[resting])
     client.position(venue="kraken", symbol="BTC/USDT", quantity=-1, entry_price=1, contract_size=1)
+    client.position(venue="kraken", symbol="BTC/USDT", quantity=0, leg="long")
+    held = {"symbol": "BTC/USDT:USDT", "quantity": 3, "entry_price": 1, "leg": "short"}
+    client.positions(venue="kraken", positions=iter([held]))
     client.pnl(amount=-5, id="P1", strategy="mm1")
-    client.cash_flow(venue="kraken", asset="USDT", amount=100, id="C1")
+    client.cash_flow(venue="kraken", asset="USDT", amount=100, id=3)
+    client.transfer(
+        id="X1", asset="USDT", amount=100, from_venue="kraken", to_venue="mexc", fee="0.5"
+    )
+    client.metric(name="margin_ratio", value=0.4, venue="kraken", asset="BTC", source="feed")
     client.edge(bps=150, strategy="mm1")
     client.open_orders(venue="kraken", count=0)
     client.heartbeat(venue="kraken", symbol="BTC/USDT", strategy="mm1", final=True)
     assert await client.flush()
     assert [event["type"] for event in sidecar.accepted] == [
-        *("latency", "error", "balance", "balances", "price", "fill", "order", "position"),
-        *("pnl", "cash_flow", "edge", "open_orders", "heartbeat"),
+        *("latency", "error", "balance", "balances", "price", "fill", "order", "orders"),
+        *("position", "position", "positions", "pnl", "cash_flow", "transfer", "metric"),
+        *("edge", "open_orders", "heartbeat"),
     ]
-    now_ns = time.time_ns()
-    assert len(parse_json(json.dumps(sidecar.accepted).encode(), now_ns)) == 13
+    parsing = Parsing(json.dumps(sidecar.accepted).encode(), time.time_ns())
+    assert len(parsing.finish()) == 18
+    assert parsing.members.dropped == 0
+
+
+async def test_every_method_takes_every_field(client: Client, sidecar: Sidecar) -> None:
+    """A field of an event that no method has could not be reported."""
+    for kind in Reported.__args__:
+        tag = str(kind.__struct_config__.tag)
+        fields = {field.name for field in msgspec.structs.fields(kind)}
+        method = inspect.signature(getattr(client, tag))
+        assert set(method.parameters) == fields - {"unread", "used", "total"}, tag
+
+
+async def test_dropped_members_are_logged_once(
+    client: Client, sidecar: Sidecar, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A warning of the sidecar's answer is logged, and again when it changes."""
+    for field in ("assets.A", "assets.A", "assets.B"):
+        sidecar.replies = [warning(field)]
+        client.balances(venue="kraken", assets={})
+        assert await client.flush()
+    assert [record.getMessage() for record in caplog.records if "dropped" in record.msg] == [
+        "the sidecar dropped assets.A of a report: bad",
+        "the sidecar dropped assets.B of a report: bad",
+    ]
 
 
 async def test_a_backlog_is_sent_in_batches_of_a_thousand(client: Client, sidecar: Sidecar) -> None:
@@ -467,18 +512,27 @@ async def test_level_probe_checks_the_order(client: Client, sidecar: Sidecar) ->
             pytest.fail("an order passed without a permit")
 
 
-async def test_level_reduce_only_checks_reduce_only_orders(
-    client: Client, sidecar: Sidecar
+@pytest.mark.parametrize("level", ["allow", "probe", "reduce_only", "halt"])
+async def test_a_whole_order_is_checked_at_every_level(
+    client: Client, sidecar: Sidecar, level: str
 ) -> None:
-    """At level reduce_only, reduce-only orders are checked and others are refused."""
-    sidecar.default = lambda _: taken(kraken="reduce_only")
-    with pytest.raises(TradingHalted, match="reduce_only"):
-        async with client.guard(venue="kraken", order=True, **ORDER):
-            pytest.fail("an order passed that does not reduce")
-    assert sidecar.checks == []
+    """Its answer decides: a limit may refuse it at `allow`, and a permit let it pass at `halt`."""
+    sidecar.default = lambda _: taken(kraken=level)
     async with client.guard(venue="kraken", order=True, reduce_only=True, **ORDER):
         pass
     assert sidecar.checks == [{"venue": "kraken", "reduce_only": True, **ORDER}]
+    sidecar.verdict = lambda _: web.json_response({"allowed": False, "level": level})
+    with pytest.raises(TradingHalted, match=level):
+        async with client.guard(venue="kraken", order=True, **ORDER):
+            pytest.fail("an order passed that was refused")
+
+
+async def test_a_check_of_a_market_order_that_closes(client: Client, sidecar: Sidecar) -> None:
+    """Neither a price nor a quantity is sent; its type, slippage and leg are."""
+    order: Any = {"venue": "kraken", "symbol": "BTC/USDT:USDT", "side": "sell"}
+    more: Any = {"type": "market", "slippage": 0.02, "close_position": True, "leg": "long"}
+    await client.check(**order, **more)
+    assert sidecar.checks == [{**order, **more}]
 
 
 async def test_check_returns_a_typed_answer(client: Client, sidecar: Sidecar) -> None:

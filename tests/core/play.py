@@ -10,6 +10,7 @@ import hypothesis.strategies as st
 from riskmon.core import events as ev
 from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.config import LimitConfig
+from riskmon.core.limits.metric import MetricParams
 from tests.core import (
     OMS,
     World,
@@ -30,7 +31,15 @@ from tests.core import (
 PORTFOLIO = PortfolioConfig(initial_capital=1_000.0, pegs={"USD": 1.0})
 VENUES = st.sampled_from(("kraken", "mexc"))
 SCOPES = st.sampled_from(
-    ("account", "venue:kraken", "venue:mexc", "symbol:BTC/USDT", "strategy:mm")
+    (
+        "account",
+        "venue:kraken",
+        "venue:mexc",
+        "symbol:BTC/USDT",
+        "asset:BTC",
+        "strategy:mm",
+        "strategy:new",
+    )
 )
 SYMBOLS = st.sampled_from(("BTC/USDT", "BTC/USDT:USDT", "BTC/USD:BTC", "ETH/BTC"))
 AMOUNTS = st.sampled_from((1e-15, 1e-8, 0.5, 3.0, 940.0, 1_000.0, 1e9, 1e15))
@@ -52,7 +61,12 @@ def story_limits(on_breach: str = "trip", **params: Any) -> tuple[LimitConfig, .
         limit("edge", min=100.0, written=True),
         limit("edge", "thin", min=150.0, on_breach=on_breach, recover="clear", breaches=2),
         limit("staleness", max=20.0, streams=("price", "fill")),
+        limit("staleness", "quiet", per="symbol", max=30.0, for_=7.0, on_breach=on_breach),
         limit("heartbeat", max=10.0),
+        limit("venue_share", max=0.9, for_=3.0, on_breach=on_breach),
+        metric_limit("venue", max=0.8, for_=4.0, on_breach=on_breach, on_unknown="reduce_only"),
+        metric_limit("asset", min=0.2, breaches=2),
+        limit("loss_streak", max=2.0, for_=2.0, recover=exact(5.0, probes=2)),
         limit("order_notional", max=1e6, on_breach=on_breach, recover="clear"),
         limit("order_quantity", max=1e3),
         limit("price_collar", max=0.5, on_breach="warn"),
@@ -61,9 +75,15 @@ def story_limits(on_breach: str = "trip", **params: Any) -> tuple[LimitConfig, .
     )
 
 
+def metric_limit(per: Any, **params: Any) -> LimitConfig:
+    """A limit on the margin ratio, old after 50 s."""
+    policy = MetricParams(name="margin", per=per, max_age=50.0, **params)
+    return LimitConfig(name=f"margin_{per}", kind="metric", params=policy, written=True)
+
+
 def _exposure_limits(on_breach: Any) -> tuple[LimitConfig, ...]:
     return (
-        limit("position", max=5.0),
+        limit("position", max=5.0, for_=5.0, on_breach=on_breach),
         limit("total_position", max=1e6, on_breach=on_breach, hold=5.0),
         limit("open_positions", max=2.0, on_breach="trip", recover=exact(10.0, probes=1)),
         limit("inventory", max=1e5, on_breach=on_breach, overrides={"symbol:BTC/USDT": 1e4}),
@@ -95,6 +115,7 @@ STEPS = st.lists(
         st.tuples(st.just("order"), ORDERS, st.none() | AMOUNTS | st.just(0.0)),
         st.tuples(st.just("edge"), st.sampled_from((-5.0, 120.0, 300.0)), st.booleans()),
         st.tuples(st.just("beat"), st.booleans()),
+        st.tuples(st.just("metric"), st.sampled_from((0.1, 0.5, 0.9)), st.booleans()),
         st.tuples(st.just("orders"), VENUES, st.sampled_from((0, 1))),
         st.tuples(st.just("sent")),
         st.tuples(st.just("answered"), st.booleans()),
@@ -179,6 +200,9 @@ _REPORTED: dict[str, Callable[..., ev.Event]] = {
     "order": _order,
     "edge": lambda bps, named: ev.Edge(bps=bps, strategy="mm" if named else None),
     "beat": lambda final: ev.Heartbeat(strategy="mm", final=final),
+    "metric": lambda value, of_asset: ev.Metric(
+        name="margin", value=value, venue="kraken", asset="BTC" if of_asset else None
+    ),
     "orders": lambda venue, count: ev.OpenOrders(venue=venue, count=count),
 }
 

@@ -75,14 +75,21 @@ KINDS: dict[str, tuple[tuple[str, ...], str, Any, dict[str, Any]]] = {
     "total_notional": (ACCOUNT, "block", "clear", {}),
     "leverage": (("account", "venue"), "block", "clear", {}),
     "concentration": (ACCOUNT, "block", "clear", {}),
+    "metric": (
+        ("account", "venue", "symbol", "asset", "strategy"),
+        "trip",
+        "clear",
+        {"name": "x", "max": 0.5, "min": None, "max_age": 300.0},
+    ),
+    "venue_share": (ACCOUNT, "warn", "clear", {}),
     "edge": (("strategy", "account"), "freeze", "operator", {}),
-    "staleness": (VENUE, "trip", "clear", {"streams": ()}),
+    "staleness": (("venue", "symbol"), "trip", "clear", {"streams": ()}),
     "heartbeat": (STRATEGY, "trip", "clear", {}),
     "volatility": (SYMBOL, "trip", PROBES, {}),
     "order_notional": (SYMBOL, "block", "operator", {}),
     "order_quantity": (SYMBOL, "block", "operator", {}),
     "price_collar": (SYMBOL, "block", "operator", {"side": "aggressive"}),
-    "message_rate": (("account", "venue", "strategy"), "block", "operator", {}),
+    "message_rate": (("venue", "account", "strategy"), "block", "operator", {}),
     "order_count": (("account", "venue", "strategy"), "block", "period", {}),
     "repeat_orders": (STRATEGY, "block", "operator", {"freeze_at": None}),
 }
@@ -96,6 +103,8 @@ def test_the_table_of_kinds(kind: str) -> None:
     bound: dict[str, Any] = {} if "max" in own else {"min" if kind == "edge" else "max": 0.5}
     if kind in ("loss_streak", "repeat_orders"):
         bound = {"max": 2.0}
+    if kind == "metric":
+        bound = {"max": 0.5, "name": "x"}
     found = params(**bound)
     assert get_args(get_type_hints(params)["per"]) == scopes
     assert (found.per, found.on_breach, found.recover) == (scopes[0], on_breach, recover)

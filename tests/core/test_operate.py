@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from riskmon.core.admission import TooManyScopes
 from riskmon.core.book.config import PortfolioConfig
+from riskmon.core.config import FREEZES
 from riskmon.core.decisions import Record
+from riskmon.core.engine import Engine
 from tests.core import (
     OMS,
     World,
@@ -254,9 +257,76 @@ def test_enable_and_for() -> None:
 def test_unknown_names_are_404_with_near_ones() -> None:
     """The answer to a misspelt scope or limit lists near names."""
     world = tripped()
-    assert world.operate("freeze", "venue:kracken").near[0] == "venue:kraken"
+    assert world.operate("trip", "venue:kracken").near[0] == "venue:kraken"
     answer = world.operate("freeze", "venue:kraken", limit="latency")
     assert (answer.status, answer.near) == (404, ["latency_p99"])
+
+
+def test_a_freeze_registers_a_scope_that_nothing_has_named() -> None:
+    """It holds from the first event that names the scope on, and the answer names similar ones."""
+    world = World(latency_limit(), targets=OMS)
+    world.step(latency(0.1))
+    answer = world.operate("freeze", "venue:krakn")
+    assert (answer.status, answer.level) == (200, "halt")
+    assert answer.detail == "venue:krakn was unknown and is registered; known are venue:kraken"
+    assert (world.level("venue:krakn"), world.sweeps[-1].scope) == ("halt", "venue:krakn")
+    world.step(latency(0.1, "krakn"))
+    assert world.level("venue:krakn") == "halt"
+    assert world.state("latency_p99", "venue:krakn") == "closed"
+    assert world.check(venue="krakn").allowed is False
+    world.confirm()
+    assert world.operate("unfreeze", "venue:krakn").level == "allow"
+
+
+@pytest.mark.parametrize("kind", ["venue", "symbol", "asset", "strategy"])
+def test_a_freeze_before_any_event_survives_a_restart(kind: str) -> None:
+    """A scope of any kind is registered, frozen, and still is in an engine that is restored."""
+    world = World(latency_limit(), limit("staleness", max=5.0, written=True))
+    assert world.operate("freeze", f"{kind}:x").status == 200
+    world.wait(100)  # no limit is unknown, or silent, for a scope without an event
+    restored = Engine.restore(world.engine.snapshot())
+    assert restored.levels == world.engine.levels == {"account": 3, f"{kind}:x": 0}
+    assert plain(restored) == plain(world.engine)
+
+
+def test_a_preview_of_a_freeze_registers_nothing() -> None:
+    """The answer names the scope as unknown; it stays so."""
+    world = World(latency_limit())
+    answer = world.operate("freeze", "venue:new", preview=True)
+    assert (answer.status, answer.detail) == (200, "venue:new was unknown and is registered")
+    assert world.engine.levels == {"account": 3}
+
+
+@pytest.mark.parametrize(
+    "scope", ["venue:", "kraken", "planet:mars", "venue:a\nb", "venue:" + "x" * 48]
+)
+def test_a_freeze_of_an_invalid_scope_is_400(scope: str) -> None:
+    """A name that no event could have is no scope."""
+    world = World(latency_limit())
+    answer = world.operate("freeze", scope)
+    assert (answer.status, world.engine.levels) == (400, {"account": 3})
+    assert answer.detail.startswith(f"{scope!r} is no scope: write account, venue:NAME")
+
+
+def test_a_freeze_of_a_limit_registers_nothing() -> None:
+    """A limit over an unknown scope is unknown too."""
+    world = World(latency_limit())
+    assert world.operate("freeze", "venue:new", limit="latency_p99").status == 404
+    assert world.engine.levels == {"account": 3}
+
+
+def test_freezes_have_room_beyond_max_scopes() -> None:
+    """When `max_scopes` is full, so many scopes more may be frozen, and the next is refused."""
+    world = World(max_scopes=2)
+    world.step(latency(0.1))
+    for number in range(FREEZES):
+        assert world.operate("freeze", f"symbol:S{number}").status == 200
+    answer = world.operate("freeze", "symbol:more")
+    assert answer.status == 409
+    assert answer.detail.startswith(f"no room for 'symbol:more' beside {2 + FREEZES} scopes")
+    with pytest.raises(TooManyScopes):
+        world.engine.admit([latency(0.1, "other")])
+    world.engine.admit([price("S1", 1.0)])  # it is known now
 
 
 def test_every_call_enters_the_audit_trail() -> None:

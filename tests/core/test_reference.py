@@ -416,6 +416,7 @@ FILLS = st.builds(
     price=some(95.0, 100.0, 104.0),
     fee=some(0.0, 1.0),
     strategy=STRATEGIES,
+    order_id=some(None, "o1", "o1", "o2"),
 )
 PNLS = st.builds(
     ev.Pnl,
@@ -822,6 +823,14 @@ def check_caught(
         run_state_machine_as_test(story, settings=settings(DEEP, phases=[Phase.generate]))
 
 
+class Lasting(Signs):
+    """One edge that must be too low for longer than it is known."""
+
+    limits = st.just(
+        configured((limit("edge", min=100.0, written=True, for_=20.0, recover="clear"),), ())
+    )
+
+
 @pytest.mark.parametrize(
     ("fault", "story"),
     [
@@ -834,8 +843,8 @@ def check_caught(
         (kept_windows, Trades),
         (long_memory, Trades),
         (no_hold, Signs),
-        (short_for, Signs),
-        (unbroken_for, Signs),
+        (short_for, Lasting),
+        (unbroken_for, Lasting),
     ],
 )
 def test_a_faulty_engine_is_caught(

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from riskmon.core import events as ev
 from riskmon.core.config import EngineConfig, dump, load
 from riskmon.core.engine import Engine
-from riskmon.core.unknown import Unknown
 from tests.core import FEW, MANY, World, latency, latency_limit, limit, plain, run
 from tests.core.play import STEPS, play, story_world
 from tests.support import ROOT
@@ -171,15 +170,3 @@ def test_hash_seeds_do_not_matter() -> None:
     }
     assert len(told) == 1
     assert "unfreeze" in told.pop()
-
-
-def test_stored_names_of_the_portfolio_are_kept() -> None:
-    """Fields that were renamed keep their stored names, and an unknown equity its reason."""
-    world = World(latency_limit())
-    world.step(ev.Balance(venue="kraken", asset="BTC", free=1.0))
-    snapshot = world.engine.snapshot()
-    stored = msgspec.msgpack.decode(snapshot)["state"]["portfolio"]
-    assert {"book", "judged", "judged_unit_value"} <= stored.keys()
-    assert isinstance(stored["judged"], str)
-    restored = Engine.restore(snapshot)
-    assert restored.state.portfolio.settled_equity == Unknown(stored["judged"])

@@ -79,6 +79,11 @@ def converted(snapshot: dict[str, Any]) -> dict[str, Any]:
         for kept in state["measures"].get(limit["name"], {}).values():
             if limit["kind"] == "latency_p99":
                 kept["bound"] *= 1 + TOLERANCE
+    # … and the length alone of a run of losing closes.
+    for limit in config["limits"]:
+        if limit["kind"] == "loss_streak":
+            kept = state["measures"].get(limit["name"], {})
+            kept.update({scope: {"length": run} if run else {} for scope, run in kept.items()})
     return snapshot
 
 

@@ -177,12 +177,12 @@ def test_a_reader_follows_a_restarted_sidecar(make: Make) -> None:
 def test_a_state_with_more_scopes_than_allowed_does_not_start(make: Make) -> None:
     """A max_scopes below the number of stored scopes gives one line."""
     sidecar = make().start()
-    sidecar.events(*({"type": "heartbeat", "venue": f"v{n}"} for n in range(5)))
+    sidecar.events(*({"type": "heartbeat", "venue": f"v{n}"} for n in range(99)))
     assert sidecar.end(signal.SIGTERM) == 0
     sidecar.configure("", top="max_scopes = 3")
     assert sidecar.launch().wait() == 2
     assert sidecar.output().splitlines() == [
-        "riskmon: the state holds 6 scopes and max_scopes is 3: raise max_scopes"
+        "riskmon: the state holds 100 scopes and max_scopes is 3: raise max_scopes"
     ]
 
 

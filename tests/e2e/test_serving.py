@@ -54,6 +54,34 @@ def test_what_is_left_out_is_named_with_its_quantity(make: Make) -> None:
     assert sidecar.metric("riskmon_assets_unpriced") == 1
 
 
+NAMES = """
+[portfolio]
+venues = ["币安"]
+[limits.position]
+max = 1
+overrides = { "symbol:币安人生/USDT" = 3, "symbol:$ANALOS/USDT" = 4 }
+"""
+
+
+def test_names_of_any_script(make: Make) -> None:
+    """The configuration, the gate, the answers, the metrics and the operator's calls take them."""
+    sidecar = make(NAMES).start()
+    fill = {"type": "fill", "id": 1, **ORDER, "venue": "币安"}
+    names = {"币安人生/USDT": 3.0, "$ANALOS/USDT": 4.0, "देवनागरी+&#@~*": 1.0}
+    answer = sidecar.events(*({**fill, "symbol": name} for name in names))
+    levels = {"account", "venue:币安", *(f"symbol:{name}" for name in names)}
+    assert answer["levels"] == dict.fromkeys(levels, "allow")
+    for name, bound in names.items():
+        assert sidecar.level(venue="币安", symbol=name) is Level.ALLOW
+        scope = f"symbol:{name}"
+        assert sidecar.metric("riskmon_limit_bound", limit="position", scope=scope) == bound
+        assert sidecar.metric("riskmon_position_quantity", venue="币安", symbol=name) == 1
+    order = {**ORDER, "venue": "币安", "symbol": "币安人生/USDT"}
+    assert sidecar.check(**order)["allowed"]
+    assert sidecar.operate("freeze", "symbol:币安人生/USDT")[0] == 200
+    assert sidecar.level(symbol="币安人生/USDT") is Level.HALT
+
+
 BAD: list[tuple[bytes, dict[str, Any]]] = [
     (b'[{"type":"heartbeat"', {"offset": 20}),
     (b'[{"type":"latency","venue":"kraken"}]', {"index": 0, "field": "seconds"}),
@@ -103,6 +131,8 @@ def test_too_many_scopes(make: Make) -> None:
     check = {**ORDER, "venue": "w0"}
     assert sidecar.request("POST", "/v1/check", check)[0] == 429  # its symbol is new
     assert sidecar.events({"type": "heartbeat", "venue": "v1"})["accepted"] == 1
+    assert sidecar.operate("freeze", "asset:BTC")[0] == 200  # for which there is always room
+    assert sidecar.state()["gate"]["levels"]["asset:BTC"] == "halt"
 
 
 def test_probes_are_granted_one_by_one(make: Make, oms: Webhooks) -> None:

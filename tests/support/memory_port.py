@@ -268,6 +268,7 @@ VIEW = View(
             trips_total=1,
             last_trip_ns=NOW_NS,
             on_breach="trip",
+            written=True,
             category="venue",
             recovers="by itself",
             until_ns=NOW_NS + 30 * 10**9,

@@ -178,6 +178,17 @@ async def test_unknown_scope_is_404_with_near_names() -> None:
     }
 
 
+async def test_an_invalid_scope_is_400_with_its_field() -> None:
+    """The engine's refusal of a freeze is answered as a malformed body is."""
+    async with site() as s:
+        s.port.operated = OperateAnswer(status=400, detail="'mars' is no scope: write account")
+        got = await s.ask(
+            "POST", "/v1/freeze", token=OPERATOR, json={"scope": "mars", "reason": "x"}
+        )
+    assert (got.status, got.json["field"]) == (400, "scope")
+    assert got.json["detail"] == "'mars' is no scope: write account"
+
+
 async def test_conflict_has_the_state_and_the_violations() -> None:
     """A refused reset is answered with the state and the limits that would trip at once."""
     blame = Violation(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 
 from riskmon.core.book.calendar import Calendar
+from riskmon.core.book.instruments import instrument
 from riskmon.core.breakers.bounds import Bounds
 from riskmon.core.breakers.breaker import Breaker
 from riskmon.core.breakers.cancels import Cancels
@@ -25,12 +26,15 @@ from riskmon.core.config import EngineConfig
 from riskmon.core.decisions import ALLOW, Decision, StateName, Violation
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import Limit, OrderLimit, SampleLimit, SizeLimit, StateLimit
-from riskmon.core.scopes import ACCOUNT, Scope, ScopeKind, kind_of
+from riskmon.core.scopes import ACCOUNT, Scope, ScopeKind, asset_scope, kind_of, name_of
 from riskmon.core.timers import Timer, TimerHandler, TimerKey, Timers
 from riskmon.core.topics import Topic
 
 # What each limit keeps of each scope's samples or orders, encoded.
 Measures = dict[str, dict[Scope, msgspec.Raw]]
+
+
+NO_LEVEL = -1  # of a scope that is just registered: it changes to any level
 
 
 class Board:
@@ -61,6 +65,10 @@ class Board:
         self._measures = measures  # of the limits that are not made yet, or disabled
         self._levels: dict[str, int] = {}  # by scope
         self._levels_version = 0
+        self._reference = config.portfolio.reference
+        # The reference and pegged assets are no positions: no limit on sizes is over them.
+        self._cash = {asset_scope(one) for one in (self._reference, *config.portfolio.pegs)}
+        self._symbols_of: dict[Scope, dict[Scope, None]] = {}  # asset -> the symbols of that base
         self.stale_levels: dict[Scope, None] = {}
         self._breakers: dict[tuple[str, Scope], Breaker[Limit]] = {}  # by limit and scope
         self.by_scope: dict[Scope, list[Breaker[Limit]]] = {}
@@ -79,7 +87,7 @@ class Board:
         for name, states in self.state.breakers.items():
             for scope, state in list(states.items()):
                 rule = self.rules.get(name)
-                if rule is not None and rule.params.per == kind_of(scope):
+                if rule is not None and self._is_over(rule, scope):
                     continue  # it is made with its scope
                 if name in WITHOUT_LIMIT:
                     self._add(WITHOUT_LIMIT[name], state)
@@ -115,13 +123,23 @@ class Board:
         if first and not self.state.scopes[scope]:
             self.state.scopes[scope] = self.clock.instant.now_ns
         self.observers.register(scope)
+        asset = self._asset_of(scope)
+        if asset is not None:
+            self._symbols_of.setdefault(asset, {})[scope] = None
         topics: list[Topic] = []
         for rule in self._rules_per.get(kind_of(scope), ()):
+            if not self._is_over(rule, scope):
+                continue
             breaker = self.find(rule.name, scope) or self._make(rule, scope)
             if isinstance(breaker.limit, StateLimit):
                 topics += breaker.limit.topics
+        self._levels.setdefault(scope, NO_LEVEL)  # in the order of the scopes
         self.stale_levels[scope] = None
         return topics
+
+    def _is_over(self, rule: Rule, scope: Scope) -> bool:
+        """Whether a limit has a breaker over a scope."""
+        return rule.params.per == kind_of(scope) and not (rule.is_size and scope in self._cash)
 
     def _make(self, rule: Rule, scope: Scope) -> Breaker[Limit]:
         states = self.state.breakers.setdefault(rule.name, {})
@@ -304,17 +322,33 @@ class Board:
 
     @property
     def levels(self) -> dict[str, int]:
-        """The level of each scope; the account's is folded into every other."""
-        stale = self.stale_levels
+        """The level of each scope.
+
+        The account's is folded into every other, and that of an asset into the symbols of that
+        base.
+        """
+        stale, levels = self.stale_levels, self._levels
         if stale:
             self.stale_levels = {}
             if ACCOUNT in stale and self._relevel(ACCOUNT, ALLOW):
                 stale = dict.fromkeys(self.state.scopes)
-            account = self._levels.get(ACCOUNT, ALLOW)
+            account = levels.get(ACCOUNT, ALLOW)
+            for scope in [scope for scope in stale if kind_of(scope) == "asset"]:
+                if self._relevel(scope, account):
+                    stale |= self._symbols_of.get(scope, {})
             for scope in stale:
-                if scope != ACCOUNT:
+                asset = self._asset_of(scope)
+                if asset is not None:
+                    self._relevel(scope, min(account, levels.get(asset, ALLOW)))
+                elif scope != ACCOUNT:
                     self._relevel(scope, account)
-        return self._levels
+        return levels
+
+    def _asset_of(self, scope: Scope) -> Scope | None:
+        """The scope of a symbol's base, which need not be registered; None of another scope."""
+        if kind_of(scope) != "symbol":
+            return None
+        return asset_scope(instrument(name_of(scope), self._reference).base)
 
     @property
     def levels_version(self) -> int:
@@ -331,11 +365,14 @@ class Board:
         self._levels_version += 1
         return True
 
+    def over(self, scopes: Iterable[Scope]) -> Iterator[Breaker[Limit]]:
+        """The breakers over ``scopes``, and over the assets whose level is folded into theirs."""
+        for scope in scopes:
+            yield from self.by_scope.get(scope, ())
+            asset = self._asset_of(scope)
+            if asset is not None:
+                yield from self.by_scope.get(asset, ())
+
     def violations(self, scopes: Iterable[Scope], below: int) -> list[Violation]:
         """The breakers that hold ``scopes`` under the level ``below``."""
-        return [
-            breaker.violation()
-            for scope in scopes
-            for breaker in self.by_scope.get(scope, ())
-            if breaker.level < below
-        ]
+        return [breaker.violation() for breaker in self.over(scopes) if breaker.level < below]

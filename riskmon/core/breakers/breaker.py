@@ -163,8 +163,7 @@ class Breaker(Generic[L_co]):
         """Evaluate a state limit whose value may have changed without an event."""
         if not _is_state(self):
             return
-        expires_only = self.limit.evaluated_by_report
-        if expires_only and not isinstance(self.limit.value(facts), Unknown):
+        if self.limit.value(facts) == self.state.value:
             self._arm_next_change(facts)  # a later report has put it off
         else:
             self.evaluate(facts)

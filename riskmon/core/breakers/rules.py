@@ -42,6 +42,7 @@ class Rule:
     measures: type[MeasuredLimit] | None = None  # None: opened by a cause that no limit finds
     bound: float = 0.0  # as it is written
     slots: tuple[Slot, ...] = ()  # the bounds by time of day
+    written: bool = False  # in the configuration
     must_know: bool = False  # whether it holds its scope while it is unknown
     calm: float = -1.0
     is_timed: bool = False  # whether its value changes without an event
@@ -133,6 +134,7 @@ def rule_of(config: LimitConfig) -> Rule:
         measures=kind,
         bound=params.bound,
         slots=params.slots(),
+        written=config.written,
         must_know=config.written and acts and params.unknown_level is not None,
         is_timed=issubclass(kind, StateLimit)
         and kind.next_change_ns is not StateLimit.next_change_ns,

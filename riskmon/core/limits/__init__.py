@@ -33,6 +33,7 @@ from riskmon.core.limits.losses import (
     PortfolioLossLimit,
     WeeklyLossLimit,
 )
+from riskmon.core.limits.metric import MetricLimit
 from riskmon.core.limits.orders import (
     MessageRateLimit,
     OrderCountLimit,
@@ -42,6 +43,7 @@ from riskmon.core.limits.orders import (
     RepeatOrdersLimit,
 )
 from riskmon.core.limits.silence import HeartbeatLimit, StalenessLimit
+from riskmon.core.limits.venue_share import VenueShareLimit
 from riskmon.core.limits.volatility import VolatilityLimit
 
 MeasuredLimit = StateLimit | SampleLimit | OrderLimit
@@ -66,6 +68,8 @@ LIMITS: dict[str, type[MeasuredLimit]] = {
         TotalNotionalLimit,
         LeverageLimit,
         ConcentrationLimit,
+        VenueShareLimit,
+        MetricLimit,
         EdgeLimit,
         StalenessLimit,
         HeartbeatLimit,

@@ -27,7 +27,6 @@ class EdgeLimit(StateLimit):
     category = "edge"
     Params = EdgeParams
     reason = "edge of {value:g} bps under {bound:g} bps"
-    evaluated_by_report = True
 
     @property
     def topics(self) -> tuple[Topic, ...]:

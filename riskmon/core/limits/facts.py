@@ -91,6 +91,7 @@ class Facts:
     metrics: Metrics
     edges: dict[str, EdgeReport]  # by strategy, "" for the account
     last_event_ns: dict[str, dict[str, int]]  # venue -> type of event -> time
+    last_symbol_event_ns: dict[str, dict[str, int]]  # symbol -> type of event -> time
     last_heartbeat_ns: dict[str, int]  # strategy -> time; none after a final one
     first_event_ns: dict[Scope, int]  # scope -> time, 0: none yet
     started_ns: int  # the last start

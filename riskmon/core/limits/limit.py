@@ -25,7 +25,7 @@ from msgspec import Raw, msgpack
 from riskmon.core.book.realised import Close
 from riskmon.core.events import Error, Fill, Latency, Price
 from riskmon.core.limits.facts import Facts, Intent
-from riskmon.core.limits.policy import Ceiling, Floor, Policy
+from riskmon.core.limits.policy import Policy
 from riskmon.core.scopes import Scope, ScopeKind, name_of
 from riskmon.core.topics import Topic
 from riskmon.core.unknown import Unknown
@@ -75,7 +75,7 @@ class Limit:
 
     kind: ClassVar[str]
     category: ClassVar[Category]
-    Params: ClassVar[type[Ceiling] | type[Floor]]
+    Params: ClassVar[type[Policy]]
     reason: ClassVar[str] = ""  # of a trip or a refusal, by ``value``, ``bound`` and the ``limit``
     on_by_default: ClassVar[bool] = False
     reaches: ClassVar[bool] = False  # whether a value at its bound is past it, as that of a streak
@@ -122,14 +122,11 @@ class Unmeasured(Limit):
 class StateLimit(Limit):
     """A limit on a value that exists at any time.
 
-    ``grows_with_time``: the value grows with
-    every second, so that it is shown as of now, and is evaluated once a second while more breaches
-    in a row are needed. ``evaluated_by_report``: each report is one evaluation, and time only makes
-    the value unknown.
+    ``grows_with_time``: the value grows with every second, so that it is shown as of now, and is
+    evaluated once a second while more breaches in a row are needed.
     """
 
     grows_with_time: ClassVar[bool] = False
-    evaluated_by_report: ClassVar[bool] = False
 
     @property
     @abstractmethod

@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from riskmon.core.book.realised import Close
+from msgspec import Raw, Struct
+
+from riskmon.core.book.realised import Close, OrderKey
 from riskmon.core.constraints import Positive, Share, is_whole, must
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import Evaluation, Sample, SampleLimit, StateLimit
@@ -74,7 +76,7 @@ class LossParams(FixedLossParams):
 
 @dataclass(frozen=True, kw_only=True)
 class LossStreakParams(Ceiling):
-    """``max`` losing closes in a row."""
+    """``max`` losing closes in a row; consecutive fills of one order are one close."""
 
     max: Annotated[Bound, _WHOLE]
     schedule: CeilingSlots[Annotated[Positive, _WHOLE]] = ()
@@ -179,8 +181,33 @@ class WeeklyLossLimit(LossLimit):
         return "week"
 
 
+class Run(Struct, omit_defaults=True):
+    """Losing closes in a row; consecutive closes of one order are one."""
+
+    length: int = 0
+    order: OrderKey | None = None  # of the latest close, if it is that of an order
+    before: int = 0  # the length before that order
+    pnl: float = 0.0  # that the order has realised
+
+    def add(self, close: Close) -> bool:
+        """Lengthen or end the run; whether a close that was not losing has become one."""
+        if not self.goes_on(close):
+            self.order, self.before, self.pnl = close.order, self.length, 0.0
+        lost_before = self.pnl < 0
+        self.pnl += close.pnl
+        self.length = self.before + 1 if self.pnl < 0 else 0
+        return self.pnl < 0 and not lost_before
+
+    def goes_on(self, close: Close) -> bool:
+        """Whether a close is another one of the latest order."""
+        return close.order is not None and close.order == self.order
+
+
 class LossStreakLimit(SampleLimit):
-    """Losing closes of a strategy, in a row. A close is a fill that realises, or a ``pnl``."""
+    """Losing closes of a strategy, in a row.
+
+    A close is a fill that realises, or a ``pnl``; consecutive fills of one order are one close.
+    """
 
     kind = "loss_streak"
     category = "strategy"
@@ -188,24 +215,36 @@ class LossStreakLimit(SampleLimit):
     reason = "{value:.0f} losing closes in a row"
     reaches = True
     reads = (Close,)
-    Measure = int
-    measure: int
+    Measure: ClassVar[object] = Run | int
+    measure: Run
+
+    def __init__(
+        self, params: LossStreakParams, scope: Scope, bound: float, kept: Raw | None
+    ) -> None:
+        super().__init__(params, scope, bound, kept)
+        measure: Run | int = self.measure
+        if isinstance(measure, int):  # as earlier versions kept it
+            self.measure = Run(measure)
 
     def observe(self, event: Sample, now_ns: int) -> Evaluation | None:
         """Lengthen or end the run."""
         if not isinstance(event, Close):
             return None
-        self.measure = self.measure + 1 if event.pnl < 0 else 0
-        return self.evaluate(now_ns, counts=event.pnl < 0)
+        return self.evaluate(now_ns, counts=self.measure.add(event))
 
     def value(self, now_ns: int) -> float:
         """The length of the run."""
-        return float(self.measure)
+        return float(self.measure.length)
 
     def probe(self, event: Sample) -> bool | None:
-        """Whether the close was no loss."""
-        return event.pnl >= 0 if isinstance(event, Close) else None
+        """Whether the close was no loss; another one of an order can only make it one."""
+        if not isinstance(event, Close):
+            return None
+        run = self.measure
+        if run.goes_on(event):
+            return False if run.pnl + event.pnl < 0 else None
+        return event.pnl >= 0
 
     def forget(self) -> None:
         """End the run."""
-        self.measure = 0
+        self.measure = Run()

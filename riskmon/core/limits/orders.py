@@ -86,7 +86,7 @@ class PriceCollarLimit(OrderLimit):
 class MessageRateParams(Ceiling):
     """``max`` orders per second in the long run, ``burst`` at once."""
 
-    per: Literal["account", "venue", "strategy"] = "venue"
+    per: Literal["venue", "account", "strategy"] = "venue"
     burst: Annotated[float, Ge(1)] = 10.0  # orders at once
     on_breach: OnBreach = "block"
 

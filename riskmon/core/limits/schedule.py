@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Generic, TypeVar
 
 from riskmon.core.book.calendar import DAY_SECONDS, SECOND_NS, Zone
-from riskmon.core.constraints import TABLE, Beside, Constraint, Positive, TimeOfDay
+from riskmon.core.constraints import (
+    TABLE,
+    Beside,
+    Constraint,
+    EitherThis,
+    Positive,
+    TimeOfDay,
+)
 
 B = TypeVar("B")
 
@@ -69,6 +76,14 @@ class FloorSlot(_Hours):
     min: Positive
 
 
+@dataclass(frozen=True, kw_only=True)
+class EitherSlot(_Hours):
+    """A slot of a limit that has either ``max`` or ``min``."""
+
+    max: Positive | None = None
+    min: Annotated[Positive | None, EitherThis("max")] = None
+
+
 def _seconds(time: str) -> int:
     hours, _, minutes = time.partition(":")
     return int(hours) * 3_600 + int(minutes) * 60
@@ -86,6 +101,7 @@ def _overlap(written: Sequence[_Hours]) -> str | None:
 
 CeilingSlots = Annotated[tuple[CeilingSlot[B], ...], Constraint(_overlap)]
 FloorSlots = Annotated[tuple[FloorSlot, ...], Constraint(_overlap)]
+EitherSlots = Annotated[tuple[EitherSlot, ...], Constraint(_overlap)]
 
 
 def bound_at(each: Sequence[Slot], zone: Zone, wall_ns: int) -> float | None:

@@ -1,4 +1,4 @@
-"""Limits on silence: a venue that sends no event, a strategy that sends no heartbeat.
+"""Limits on silence: no event names a venue or a symbol, a strategy sends no heartbeat.
 
 Silence brings no events, so it is evaluated when it passes a level and, while ``breaches`` needs
 more evaluations in a row, once a second from then on. ``max = 5`` with ``breaches = 3`` acts after
@@ -9,19 +9,32 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Le
 
-from riskmon.core.constraints import MAX_SECONDS, Scope, Seconds, must
-from riskmon.core.events import STREAMS
+from riskmon.core.constraints import MAX_SECONDS, Beside, Scope, Seconds, must
+from riskmon.core.events import STREAMS, SYMBOL_STREAMS
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import TOLERANCE, StateLimit
 from riskmon.core.limits.policy import Bound, Ceiling, Recover
 from riskmon.core.limits.schedule import CeilingSlots
-from riskmon.core.topics import Topic, events_topic, heartbeat_topic
+from riskmon.core.topics import Topic, events_topic, heartbeat_topic, symbol_events_topic
 
-_STREAM = must(STREAMS.__contains__, f"must be one of {', '.join(STREAMS)}")
+ALL_STREAMS = tuple(dict.fromkeys((*STREAMS, *SYMBOL_STREAMS)))
+_STREAM = must(ALL_STREAMS.__contains__, f"must be one of {', '.join(ALL_STREAMS)}")
+
+
+def _name(streams: tuple[str, ...], per: str) -> bool:
+    """Whether events of all these types name a venue, or a symbol."""
+    return set(streams) <= set(SYMBOL_STREAMS if per == "symbol" else STREAMS)
+
+
+_NAMES_SCOPE: Beside[Any] = Beside(
+    "per",
+    _name,
+    f"must be types of events that name what `per` says\nof symbols: {', '.join(SYMBOL_STREAMS)}",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +44,9 @@ class StalenessParams(Ceiling):
     max: Annotated[Bound, Le(MAX_SECONDS)]
     overrides: dict[Scope, Seconds] = field(default_factory=dict)  # by scope, at any time of day
     schedule: CeilingSlots[Seconds] = ()
-    per: Literal["venue"] = "venue"
-    streams: tuple[Annotated[str, _STREAM], ...] = ()  # event types that count; all by default
+    per: Literal["venue", "symbol"] = "venue"
+    # event types that count; all by default
+    streams: Annotated[tuple[Annotated[str, _STREAM], ...], _NAMES_SCOPE] = ()
     recover: Recover = "clear"
 
 
@@ -86,7 +100,10 @@ class _SilenceLimit(StateLimit):
 
 
 class StalenessLimit(_SilenceLimit):
-    """Seconds since a venue's last event of its streams, from its first event of any on."""
+    """Seconds since the last event of the streams that names a venue, or a symbol.
+
+    They count from the scope's first event of any type on.
+    """
 
     kind = "staleness"
     category = "venue"
@@ -95,18 +112,22 @@ class StalenessLimit(_SilenceLimit):
 
     @property
     def topics(self) -> tuple[Topic, ...]:
-        """The events of the venue."""
+        """The events that name the scope."""
+        if self.params.per == "symbol":
+            return (symbol_events_topic(self.name),)
         return (events_topic(self.name),)
 
     def last_ns(self, facts: Facts) -> int | None:
-        """When the last event came; a stream without one is silent since the venue's first."""
-        came_ns = facts.last_event_ns.get(self.name)
+        """When the last event came; a stream without one is silent since the scope's first."""
+        of_symbol = self.params.per == "symbol"
+        last_ns = facts.last_symbol_event_ns if of_symbol else facts.last_event_ns
+        came_ns = last_ns.get(self.name)
         if not came_ns:
             return None
         streams = self.params.streams or came_ns
         first_ns = facts.first_event_ns.get(self.scope, 0)
-        last_ns = max((came_ns[one] for one in streams if one in came_ns), default=first_ns)
-        return max(last_ns, facts.started_ns)
+        newest_ns = max((came_ns[one] for one in streams if one in came_ns), default=first_ns)
+        return max(newest_ns, facts.started_ns)
 
     def describe(self, value: float, bound: float) -> str:
         """The reason of a trip, for people."""

@@ -229,7 +229,7 @@ def check_against_model(steps: list[Any]) -> None:
         assert near(view.pnl_realized, realised, scale)
         assert near(view.pnl_unrealized, model.unrealised(spot=True), scale)
         notionals = [model.notional(symbol) for symbol in SYMBOLS]
-        exposed = world.engine.state.portfolio.positions.exposures.symbols.values()
+        exposed = world.engine._book.exposures.symbols.values()
         gross = sum(abs(one.notional) for one in exposed)
         assert near(gross, sum(map(abs, notionals), F(0)), scale)
         for position in view.positions:

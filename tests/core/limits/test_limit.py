@@ -104,8 +104,8 @@ def test_a_bound_that_rises_trips_nothing() -> None:
 
 def measured(kind: str, key: str, bound: float) -> Limit:
     """A limit of a kind with one bound."""
-    bounds: dict[str, Any] = {key: bound}
-    rule = rule_of(limit(kind, **bounds))
+    bounds: dict[str, Any] = {key: bound, **({"name": "x"} if kind == "metric" else {})}
+    rule = rule_of(LimitConfig(name=kind, kind=kind, params=LIMITS[kind].Params(**bounds)))
     return rule.limit(scope_of(rule.params.per, "x"), bound, None)
 
 

@@ -571,6 +571,56 @@ def test_losing_closes_in_a_row() -> None:
     assert there.breaker("loss_streak", "strategy:mm").reason == "3 losing closes in a row"
 
 
+def exit_in_parts(there: World, order: str, *prices: float, venue: str = "kraken") -> None:
+    """A strategy buys at 100 and sells as much by one order, in as many fills as prices."""
+    there.step(fill("buy", float(len(prices)), 100.0, id=f"b{order}", strategy="mm", venue=venue))
+    for number, each in enumerate(prices):
+        more = {"id": f"s{order}{number}", "order_id": order, "venue": venue}
+        there.step(fill("sell", 1.0, each, strategy="mm", **more))
+
+
+def test_the_fills_of_one_order_are_one_close() -> None:
+    """Four losing fills of an exit are one losing close, and a gain on the whole is none."""
+    there = world(limit("loss_streak", max=3))
+    seen = []
+    exit_in_parts(there, "o1", 99.0, 98.0, 97.0, 96.0)
+    seen.append(loss(there, "loss_streak", "strategy:mm"))
+    exit_in_parts(there, "o2", 99.0, 102.0)
+    seen.append(loss(there, "loss_streak", "strategy:mm"))
+    exit_in_parts(there, "o3", 101.0, 98.0)
+    seen.append(loss(there, "loss_streak", "strategy:mm"))
+    exit_in_parts(there, "o3", 99.0, venue="mexc")  # another venue's order
+    seen.append(loss(there, "loss_streak", "strategy:mm"))
+    assert seen == [1.0, 0.0, 1.0, 2.0]
+    assert there.state("loss_streak", "strategy:mm") == "closed"
+    trade(there, 4, 99.0)  # without an order's id: by itself
+    assert there.state("loss_streak", "strategy:mm") == "open"
+
+
+def test_the_fills_of_one_order_count_as_one_breach() -> None:
+    """With `breaches = 2` a second losing exit is needed, not a second fill."""
+    there = world(limit("loss_streak", max=1, breaches=2))
+    exit_in_parts(there, "o1", 99.0, 98.0)
+    assert there.state("loss_streak", "strategy:mm") == "closed"
+    exit_in_parts(there, "o2", 99.0)
+    assert there.state("loss_streak", "strategy:mm") == "open"
+
+
+def test_the_fills_of_one_order_are_one_probe() -> None:
+    """Two good fills are one good probe; a fill that makes the whole a loss is a bad one."""
+    there = world(limit("loss_streak", max=1, recover=exact(10.0, probes=2)))
+    there.step(pnl(-1.0, 1, "mm"))
+    there.wait(10)
+    exit_in_parts(there, "o1", 101.0, 101.0)
+    assert there.state("loss_streak", "strategy:mm") == "half_open"
+    exit_in_parts(there, "o2", 101.0)
+    assert there.state("loss_streak", "strategy:mm") == "closed"
+    there.step(pnl(-1.0, 2, "mm"))
+    there.wait(20)
+    exit_in_parts(there, "o3", 101.0, 98.0)
+    assert there.state("loss_streak", "strategy:mm") == "open"
+
+
 def test_a_losing_streak_closes_after_its_wait() -> None:
     """It closes after an hour with an empty streak."""
     there = world(limit("loss_streak", max=2))
@@ -608,7 +658,7 @@ def test_the_days_pnl_is_shown_without_a_limit() -> None:
     before = plain(there.engine)
     there.now_ns += int(TO_MIDNIGHT * SECOND)
     there.engine.state.wall_ns = BEGIN_WALL_NS + there.now_ns
-    there.engine._book.at(there.engine.state.now_ns, there.engine.state.wall_ns)
+    there.engine.step([], now_ns=there.now_ns, wall_ns=BEGIN_WALL_NS + there.now_ns)
     assert there.portfolio.pnl_day == 0.0
     there.engine.state.wall_ns -= int(TO_MIDNIGHT * SECOND)
     assert plain(there.engine) == before

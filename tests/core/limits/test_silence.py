@@ -366,6 +366,69 @@ def test_silence_without_further_breaches_sets_no_deadline() -> None:
         assert world.engine.next_deadline_ns == NEVER_NS
 
 
+# -- symbols ----------------------------------------------------------------------------------
+
+
+def symbols(**params: Any) -> World:
+    """A limit of 5 s of silence of each symbol."""
+    return World(limit("staleness", max=5.0, per="symbol", **params))
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        price("A/B", 1.0),
+        fill("buy", 1.0, 1.0, "A/B"),
+        ev.Order(id="1", venue="kraken", symbol="A/B", status="open"),
+        ev.Position(venue="kraken", symbol="A/B", quantity=1.0, entry_price=1.0),
+        ev.Positions(venue="kraken", positions=[]),
+        ev.Heartbeat(symbol="A/B"),
+        ev.Metric(name="depth", value=1.0, symbol="A/B"),
+    ],
+)
+def test_an_event_that_names_the_symbol_breaks_its_silence(event: Any) -> None:
+    """Of any type and venue; an event of another symbol, or of the venue, does not."""
+    world = symbols()
+    world.step(price("A/B", 1.0))
+    world.wait(4)
+    world.step(price("C/D", 1.0), latency(0.1), ev.OpenOrders(venue="kraken", count=1), event)
+    world.wait(4)
+    names = not isinstance(event, ev.Positions)  # this one names no symbol
+    assert world.state("staleness", "symbol:A/B") == ("closed" if names else "open")
+    assert world.state("staleness", "symbol:C/D") == "closed"
+
+
+def test_streams_of_a_symbol() -> None:
+    """A symbol whose prices stop is silent though it is traded; it recovers with a price."""
+    world = symbols(streams=("price",))
+    world.step(price("A/B", 1.0))
+    world.wait(3)
+    world.step(fill("buy", 1.0, 1.0, "A/B"))
+    world.wait(2.1)
+    breaker = world.breaker("staleness", "symbol:A/B")
+    assert breaker.reason == "no price of symbol:A/B for 5.0 s, over 5 s"
+    assert (world.level("symbol:A/B"), world.level("venue:kraken")) == ("halt", "allow")
+    world.step(price("A/B", 1.0))
+    assert world.level("symbol:A/B") == "allow"
+
+
+@pytest.mark.parametrize(
+    ("per", "stream", "good"),
+    [
+        ("venue", "latency", True),
+        ("symbol", "latency", False),
+        ("symbol", "price", True),
+        ("symbol", "orders", True),
+        ("venue", "orders", True),
+        ("venue", "pnl", False),
+    ],
+)
+def test_streams_must_name_what_per_says(per: str, stream: str, good: bool) -> None:
+    """A stream that never names a symbol would be silent for ever."""
+    found = faults(StalenessParams, max=5.0, per=per, streams=[stream])
+    assert (found == []) is good, found
+
+
 def test_riskmons_own_downtime_is_no_silence() -> None:
     """A strategy and a venue are not blamed for the hour in which riskmon itself was away."""
     world = World(limit("heartbeat", max=60.0), limit("staleness", max=60.0))

@@ -282,6 +282,7 @@ class Reference:
         self.started_ns = now_ns
         self.heard: list[Heard] = []
         self.first_ns: dict[str, int] = {}  # scope -> its first event
+        self.frozen_first: set[str] = set()  # scopes that an operator froze before any event
         self.breakers: dict[tuple[str, str], Breaker] = {}
         self.incidents: list[Incident] = []
         self.generation = 0
@@ -300,7 +301,7 @@ class Reference:
             self.started_ns = now_ns  # before anything that was due meanwhile
         if passed:
             self._time_passes()
-        known = set(self.first_ns)
+        known = {*self.first_ns, *(f"frozen {scope}" for scope in self.frozen_first)}
         begins = len(self.heard)
         for event in events:
             self._happens(event)
@@ -362,6 +363,8 @@ class Reference:
         edges = {"strategy:" + e.strategy if e.strategy else "account" for e in _edges(heard)}
         for breaker in list(self.breakers.values()):
             new = breaker.scope in self.first_ns and breaker.scope not in known
+            if breaker.scope in self.frozen_first and f"frozen {breaker.scope}" not in known:
+                new = True
             if breaker.kind == "edge" and new and breaker.scope not in edges:
                 self._judge_standing(breaker)
             lives = any(_is_sign_of_life(breaker, event) for event in heard)
@@ -458,9 +461,13 @@ class Reference:
             if breaker.state != "half_open" or limit.kind == "volatility":
                 continue
             if limit.kind == "loss_streak":
-                close = samples.close_of(breaker.scope, [*self.heard, heard])
-                if close is not None:
+                close = samples.close_of(breaker.scope, [*self.heard, heard], breaker.forgot)
+                if close is None:
+                    continue
+                if close.before is None:
                     self._take_probe(breaker, good=close.pnl >= 0)
+                elif close.before + close.pnl < 0:
+                    self._take_probe(breaker, good=False)
             elif samples.is_of_operation(limit, event, "probe"):
                 self._take_probe(breaker, good=_went_well(breaker, limit, event))
 
@@ -500,8 +507,11 @@ class Reference:
             good = None if moved is None else abs(moved) <= (breaker.bound or 0.0)
             return (True, good) if ended else (None, None)
         if limit.kind == "loss_streak":
-            close = samples.close_of(breaker.scope, self.heard)
-            return (None if close is None else close.pnl < 0), None
+            close = samples.close_of(breaker.scope, self.heard, breaker.forgot)
+            if close is None:
+                return None, None
+            before = close.before or 0
+            return before + close.pnl < 0 <= before, None
         if samples.is_probe_only(event) or not samples.is_of_operation(limit, event):
             return None, None
         if limit.kind == "latency_p99":
@@ -753,8 +763,12 @@ class Reference:
 
     def _addressed(self, call: ev.Operate) -> list[Breaker] | None:
         """In the order of their names; None: there is no such scope or limit."""
-        if call.scope not in {"account", *self.first_ns}:
-            return None
+        if call.scope not in self._scopes():
+            if call.action != "freeze" or call.limit not in (None, "manual"):
+                return None
+            if not call.preview:
+                self.frozen_first.add(call.scope)
+                self._make(call.scope)
         if call.action in ("freeze", "trip") and call.limit in (None, "manual"):
             if call.preview and ("manual", call.scope) not in self.breakers:
                 return []
@@ -810,8 +824,11 @@ class Reference:
         account = min((breaker.level for breaker in self._over("account")), default=ALLOW)
         return {
             scope: min([account, *(breaker.level for breaker in self._over(scope))])
-            for scope in {"account", *self.first_ns}
+            for scope in self._scopes()
         }
+
+    def _scopes(self) -> set[str]:
+        return {"account", *self.first_ns, *self.frozen_first}
 
 
 def now_or_later(due_ns: int | None, now_ns: int, *, when_none: bool = False) -> bool:

@@ -345,7 +345,10 @@ class Desk:
                 *(report.notional, at, None),
             )
         one.heard = at
-        if one.over is not None:
+        if one.over is not None:  # a later report of the end may say that less was executed
+            if event.status != "open" and event.remaining is not None:
+                most = max(F(0), one.quantity - F(event.remaining))
+                one.told = [(when, min(amount, most)) for when, amount in one.told]
             return
         if event.status != "open" and event.remaining is None:
             one.told.append((at, one.quantity))

@@ -7,7 +7,7 @@ the number of events that had been heard when its breaker last loosened. The oth
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from math import log, sqrt
@@ -160,6 +160,8 @@ class Closed:
     number: int
     strategy: str
     pnl: Fraction
+    order: tuple[str, str] | None = None  # the venue and the id of the order that a fill is of
+    before: Fraction | None = None  # what the same order closed just before it
 
 
 def closes(heard: History) -> list[Closed]:
@@ -185,28 +187,44 @@ def closes(heard: History) -> list[Closed]:
             if quantity * moved < 0:
                 closed = min(abs(quantity), abs(moved)) * (1 if quantity > 0 else -1)
                 pnl = closed * (at - entry) - Fraction(event.fee)
-                found.append(Closed(number, event.strategy or "", pnl))
+                order = (event.venue, event.order_id) if event.order_id else None
+                found.append(Closed(number, event.strategy or "", pnl, order))
                 held[key] = (after, at if after * quantity < 0 else entry)
             else:
                 held[key] = (after, (quantity * entry + moved * at) / after)
     return found
 
 
-def close_of(scope: str, heard: History) -> Closed | None:
+def exits(scope: str, heard: History, forgot: int) -> list[list[Closed]]:
+    """The closes of a strategy; those in a row that are of one order stand together."""
+    found: list[list[Closed]] = []
+    for close in closes(heard):
+        if close.number < forgot or close.strategy != name_of(scope):
+            continue
+        if found and close.order is not None and found[-1][-1].order == close.order:
+            found[-1].append(close)
+        else:
+            found.append([close])
+    return found
+
+
+def close_of(scope: str, heard: History, forgot: int) -> Closed | None:
     """What the latest event closed of a strategy, if it did."""
-    found = closes(heard)
-    last = found[-1] if found else None
-    ours = last is not None and last.strategy == name_of(scope) and last.number == len(heard) - 1
-    return last if ours else None
+    found = exits(scope, heard, forgot)
+    if not found or found[-1][-1].number != len(heard) - 1:
+        return None
+    *earlier, last = found[-1]
+    before = sum((one.pnl for one in earlier), Fraction(0)) if earlier else None
+    return replace(last, before=before)
 
 
 def loss_streak(scope: str, heard: History, forgot: int) -> float:
-    """Losing closes in a row, counted backwards."""
+    """Losing exits in a row, counted backwards."""
     run = 0
-    for close in reversed(closes(heard)):
-        if close.number < forgot or (close.strategy == name_of(scope) and close.pnl >= 0):
+    for parts in reversed(exits(scope, heard, forgot)):
+        if sum(close.pnl for close in parts) >= 0:
             break
-        run += close.strategy == name_of(scope)
+        run += 1
     return float(run)
 
 

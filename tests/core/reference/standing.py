@@ -363,7 +363,7 @@ class Book:
             notional = self.notional(symbol)
             partly = sum((one or F(0) for one in self.notionals(symbol)), F(0))
             unknown = notional is None and (self.quantity(symbol) or partly)
-            if unknown or (notional and abs(notional) >= F(self.config.dust)):
+            if unknown or (notional and abs(notional) >= F(self.config.dust_of(0.0))):
                 found.add(symbol)
         return found
 

@@ -1,0 +1,213 @@
+"""Reports of a whole venue, transfers and metrics: what the engine keeps of them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from riskmon.core import events as ev
+from riskmon.core.admission import ROWS, TooManyScopes
+from riskmon.core.clock import Instant
+from riskmon.core.engine import Engine
+from riskmon.core.limits.metrics import KEPT_NS, Metrics
+from riskmon.core.parsing import parse_json
+from riskmon.core.scopes import Scope
+from tests.core import BEGIN_WALL_NS, SECOND, World, balances, latency_limit, plain, price
+
+PERPS = ("BTC/USDT:USDT", "ETH/USDT:USDT", "SOL/USDT:USDT")
+DAY = 86_400
+
+
+def report(kind: str, **fields: Any) -> ev.Event:
+    """A report as it arrives over HTTP, with what its parsing drops left out."""
+    body = json.dumps({"type": kind, "venue": "kraken", **fields}).encode()
+    (event,) = parse_json(body, BEGIN_WALL_NS)
+    return event
+
+
+def position(symbol: str, quantity: float, **more: Any) -> dict[str, Any]:
+    """A member of `positions`."""
+    return {"symbol": symbol, "quantity": quantity, "entry_price": 100.0, **more}
+
+
+def quantities(world: World, venue: str = "kraken") -> dict[str, float]:
+    """The open positions at a venue."""
+    return {
+        one.symbol: one.quantity
+        for one in world.portfolio.positions
+        if one.venue == venue and one.quantity
+    }
+
+
+def test_positions_are_all_contracts_of_a_venue() -> None:
+    """What is not named is 0 there, and what is elsewhere or spot is untouched."""
+    world = World()
+    world.step(*(price(symbol, 100.0) for symbol in (*PERPS, "BTC/USDT")))
+    world.step(
+        report("positions", positions=[position(symbol, 2.0) for symbol in PERPS]),
+        report("positions", venue="mexc", positions=[position(PERPS[0], 5.0)]),
+        report("position", symbol="BTC/USDT", quantity=1.0, entry_price=100.0),
+    )
+    world.step(report("positions", positions=[position(PERPS[1], -3.0)]))
+    assert quantities(world) == {PERPS[1]: -3.0, "BTC/USDT": 1.0}
+    assert quantities(world, "mexc") == {PERPS[0]: 5.0}
+    world.step(report("positions", positions=[]))
+    assert quantities(world) == {"BTC/USDT": 1.0}
+
+
+def test_a_position_that_is_not_read_stays() -> None:
+    """Of a dropped member what is known stays; the others count."""
+    world = World()
+    world.step(*(price(symbol, 100.0) for symbol in PERPS))
+    world.step(report("positions", positions=[position(symbol, 2.0) for symbol in PERPS]))
+    members = [position(PERPS[0], 1.0), position(PERPS[1], 1.0) | {"quantity": "?"}]
+    world.step(report("positions", positions=members))
+    assert quantities(world) == {PERPS[0]: 1.0, PERPS[1]: 2.0}
+
+
+def test_a_balance_that_is_not_read_stays() -> None:
+    """A balance that cannot be read is not taken for 0."""
+    world = World()
+    world.step(balances(USDT=1_000.0, EUR=5.0, BTC=1.0))
+    world.step(report("balances", assets={"USDT": {"free": 900}, "EUR": {"free": "?"}}))
+    held = {one.asset: one.free for one in world.portfolio.balances}
+    assert held == {"USDT": 900.0, "EUR": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("orders", "confirmed"),
+    [([], True), ([{"id": 1, "symbol": "BTC/USDT"}], False), ([{"id": "\n"}], False)],
+)
+def test_orders_confirm_a_cancel(orders: list[Any], *, confirmed: bool) -> None:
+    """A venue where no order rests confirms a cancel; a dropped order rests all the same."""
+    world = World(latency_limit(), targets=("oms",))
+    world.step(report("latency", seconds=0.9))
+    world.wait(0.5)
+    for sweep in (1, 2):
+        world.sent(sweep)
+        world.answered(sweep, done=False)
+    assert not world.view.cancel[0].confirmed
+    world.wait(1.0)
+    world.step(report("orders", orders=orders))
+    assert world.view.cancel[0].confirmed is confirmed
+
+
+def test_a_transfer_is_applied_once() -> None:
+    """The same id between the same venues is a duplicate; the equity of the account stays."""
+    world = World()
+    world.step(balances(USDT=1_000.0), balances("mexc", USDT=500.0))
+    transfer = ev.Transfer(id="7", asset="USDT", amount=100.0, from_venue="kraken", to_venue="mexc")
+    assert world.step(transfer).duplicates == 0
+    assert world.step(transfer).duplicates == 1
+    back = ev.Transfer(id="7", asset="USDT", amount=100.0, from_venue="mexc", to_venue="kraken")
+    assert world.step(back).duplicates == 0
+
+
+# -- metrics --------------------------------------------------------------------------------------
+
+
+def values(world: World, scope: str, name: str = "margin") -> list[float]:
+    """The values of a number for a scope, as a restored engine has them."""
+    engine = Engine.restore(world.engine.snapshot())
+    return [one.value for one in Metrics(engine.state.metrics).of(Scope(scope), name)]
+
+
+def test_a_metric_is_kept_for_each_scope_that_it_names() -> None:
+    """The newest of each set of scopes; without one, the account's."""
+    world = World()
+    world.step(
+        ev.Metric(name="margin", value=1.0),
+        ev.Metric(name="margin", value=2.0, venue="kraken"),
+        ev.Metric(name="margin", value=3.0, venue="kraken", symbol="BTC/USDT:USDT"),
+        ev.Metric(name="margin", value=4.0, venue="kraken", asset="BTC", strategy="mm"),
+        ev.Metric(name="funding", value=9.0, venue="kraken"),
+    )
+    world.step(ev.Metric(name="margin", value=5.0, venue="kraken"))
+    assert values(world, "account") == [1.0]
+    assert sorted(values(world, "venue:kraken")) == [3.0, 4.0, 5.0]
+    assert values(world, "symbol:BTC/USDT:USDT") == [3.0]
+    assert values(world, "asset:BTC") == values(world, "strategy:mm") == [4.0]
+    assert values(world, "venue:kraken", "funding") == [9.0]
+    assert values(world, "venue:mexc") == []
+
+
+def test_an_older_metric_does_not_replace_a_newer_one() -> None:
+    """The time of a report is its `at`, and a time ahead of the clock is now."""
+    world = World()
+
+    def metric(value: float, seconds_ago: float) -> ev.Metric:
+        wall_ns = BEGIN_WALL_NS + world.now_ns
+        at = datetime.fromtimestamp(wall_ns / SECOND, UTC) - timedelta(seconds=seconds_ago)
+        return ev.Metric(name="margin", value=value, at=at)
+
+    for value, seconds_ago, known in ((1.0, 10, 1.0), (2.0, 20, 1.0), (3.0, -4, 3.0)):
+        world.step(metric(value, seconds_ago))
+        assert values(world, "account") == [known]
+    world.wait(1.0)
+    world.step(metric(4.0, 0.5))
+    assert values(world, "account") == [4.0]
+
+
+def test_metrics_are_forgotten_after_a_week() -> None:
+    """A number that nothing reports any more makes room."""
+    metrics = Metrics({})
+    kraken, mexc = Scope("venue:kraken"), Scope("venue:mexc")
+    metric = ev.Metric(name="margin", value=1.0)
+    for scope, now_ns in ((kraken, 0), (mexc, KEPT_NS), (mexc, KEPT_NS + 1)):
+        metrics.on_metric(metric, (scope,), Instant(now_ns, BEGIN_WALL_NS))
+        assert len(metrics.of(mexc, "margin")) == (scope == mexc)
+        assert len(metrics.of(kraken, "margin")) == (now_ns <= KEPT_NS)
+    assert len(metrics.reports) == 1
+
+
+def test_metrics_are_bounded() -> None:
+    """A batch that names more numbers than there is room for is refused; known ones always fit."""
+    world = World(max_scopes=4)
+    most = [ev.Metric(name=f"m{n}", value=1.0) for n in range(ROWS * 4)]
+    world.engine.admit(most)
+    world.step(*most)
+    world.engine.admit(most)
+    with pytest.raises(TooManyScopes, match="reported numbers"):
+        world.engine.admit([ev.Metric(name="one_more", value=1.0)])
+
+
+# -- scopes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ev.Orders(venue="v", orders=[ev.RestingOrder(id=f"{n}", symbol=f"S{n}") for n in range(9)]),
+        ev.Positions(
+            venue="v", positions=[ev.VenuePosition(symbol=f"S{n}", quantity=0.0) for n in range(9)]
+        ),
+        ev.Metric(name="m", value=1.0, venue="a", symbol="b", asset="c", strategy="d"),
+        ev.Transfer(id="1", asset="BTC", amount=1.0, from_venue="a", to_venue="b"),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_the_scopes_of_members_are_bounded(event: Any) -> None:
+    """A report that names more than `max_scopes` is refused before anything is applied."""
+    world = World(max_scopes=2)
+    before = plain(world.engine)
+    with pytest.raises(TooManyScopes):
+        world.engine.admit([event])
+    assert plain(world.engine) == before
+
+
+def test_old_journals_hold_the_events_of_before() -> None:
+    """The stored form of an event of an earlier release is read as it was written."""
+    stored = [
+        {"type": "order", "id": "1", "venue": "v", "symbol": "S", "status": "closed"},
+        {"type": "position", "venue": "v", "symbol": "S", "quantity": 1.0, "entry_price": 0.0},
+        {"type": "balances", "venue": "v", "assets": {"A": {"free": 1.0}}},
+    ]
+    body = msgspec.msgpack.encode(stored)
+    order, held, whole = msgspec.msgpack.decode(body, type=list[ev.Event])
+    assert order == ev.Order(id="1", venue="v", symbol="S", status="closed")
+    assert held == ev.Position(venue="v", symbol="S", quantity=1.0, entry_price=0.0)
+    assert whole == ev.Balances(venue="v", assets={"A": ev.AssetBalance(1.0)})
