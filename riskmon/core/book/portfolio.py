@@ -296,6 +296,7 @@ class Portfolio:
             self.dirty[venue_equity_topic(key.name)] = True
         elif key.kind is Timer.UNPRICED:
             self.account.on_unpriced_timer(key.name)
+            self._exposing.on_rates([key.name])
         elif key.kind is Timer.FLOW:
             self.account.on_flow_timer()
         elif key.kind is Timer.KNOWN:
