@@ -11,8 +11,8 @@ That is why live running, recovery after a crash, replay and backtests are one c
 
 1. Set the time of all parts, and move the bounds that the time of day moves (``breakers.bounds``).
 2. Run the timers that are due (``timers``): a wait, a grace or a probation ends, a sweep is due, a
-   value changes without an event. If that moved a bound or closed a breaker, evaluate before the
-   events.
+   value changes without an event, or has been past its bound for long enough. If that moved a
+   bound or closed a breaker, evaluate before the events.
 3. Apply the events in order (``reports``, and the handlers of ``engine`` for what the sidecar
    adds). A report changes primary facts only: it registers the scopes that it names, enters the
    book or the reservations, and marks the topics that it changes. A sample (a latency, an error, a

@@ -24,13 +24,14 @@ from riskmon.core.decisions import (
 )
 from riskmon.core.events import Check
 from riskmon.core.limits.facts import Facts, Intent
-from riskmon.core.limits.limit import Limit
+from riskmon.core.limits.limit import Limit, SizeLimit
 from riskmon.core.naming import assets_of
 from riskmon.core.permits import Permit, Permits
 from riskmon.core.scopes import (
     ACCOUNT,
     Scope,
     asset_scope,
+    kind_of,
     strategy_scope,
     symbol_scope,
     venue_scope,
@@ -55,7 +56,7 @@ def check(
     permit: Permit | None = None
     if level == HALT and facts.closing(intent).reduces:
         permit = permits.find(order, scopes, abs(intent.quantity))
-    if permit is None and _is_shut(facts, intent, level):
+    if permit is None and _is_shut(board, facts, intent, scopes, level):
         reasons = _shut(board, scopes)
     reasons = _merge(reasons, _refusals(board, facts, intent, scopes))
     if level == PROBE and not reasons:
@@ -77,8 +78,29 @@ def checked_scopes(order: Check) -> list[Scope]:
     return [*scopes, strategy_scope(order.strategy)] if order.strategy else scopes
 
 
-def _is_shut(facts: Facts, intent: Intent, level: int) -> bool:
-    return level == HALT or (level == REDUCE_ONLY and not facts.closing(intent).reduces)
+def _is_shut(board: Board, facts: Facts, intent: Intent, scopes: list[Scope], level: int) -> bool:
+    """Whether the level of its scopes refuses an order."""
+    if level != REDUCE_ONLY:
+        return level == HALT
+    return not (facts.closing(intent).reduces or _hedges(board, facts, intent, scopes))
+
+
+def _hedges(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -> bool:
+    """Whether an order lowers the delta of each asset whose size alone holds its scopes.
+
+    A delta is lowered in other symbols too, and at venues where nothing of it is held.
+    """
+    holding = [breaker for breaker in board.over(scopes) if breaker.level < PROBE]
+    for breaker in holding:
+        limit = breaker.limit
+        if not isinstance(limit, SizeLimit) or kind_of(limit.scope) != "asset":
+            return False
+        if breaker.state.halted or not breaker.state.blocking:
+            return False
+        size = limit.size(facts, intent)
+        if isinstance(size, Unknown) or size[1] >= size[0]:
+            return False
+    return True
 
 
 def _answered(facts: Facts, order: Check, level: LevelName) -> CheckAnswer | None:
@@ -114,8 +136,7 @@ def _merge(shut: list[Violation], refusing: list[Violation]) -> list[Violation]:
 def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -> list[Violation]:
     """The limits that the order would take past their bounds."""
     found: list[Violation | None] = [_enlarges(facts, intent)]
-    assets = [asset_scope(one) for one in assets_of(intent.order, facts.book.reference)]
-    for scope in [*scopes, *assets]:
+    for scope in _sized(facts, intent, scopes):
         for sizing in board.sizing.get(scope, ()):
             size = sizing.limit.size(facts, intent)
             if type(size) is Unknown:
@@ -139,6 +160,16 @@ def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -
         elif counts and ordering.state.past:
             ordering.state.end_row()
     return [one for one in found if one is not None]
+
+
+def _sized(facts: Facts, intent: Intent, scopes: list[Scope]) -> list[Scope]:
+    """The scopes whose sizes an order changes: with its assets, and the symbol of its position."""
+    assets = [asset_scope(asset) for asset in assets_of(intent.order, facts.book.reference)]
+    if intent.symbol == intent.order.symbol:
+        return [*scopes, *assets]
+    own = symbol_scope(intent.order.symbol)
+    position = symbol_scope(intent.symbol)
+    return [*(position if scope == own else scope for scope in scopes), *assets]
 
 
 def _enlarges(facts: Facts, intent: Intent) -> Violation | None:
@@ -190,6 +221,7 @@ def _admit(
         notional=whole(worth.notional, quantity),
         base=whole(worth.base, quantity),
         id=order.id or "",
+        position=intent.symbol if intent.symbol != order.symbol else None,
         leg=order.leg,
         strategy=order.strategy,
         reduce_only=order.reduce_only or order.close_position,

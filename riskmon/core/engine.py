@@ -435,6 +435,8 @@ class Engine:
         if self._reports.by_asset and not event.simulate:
             for asset in assets_of(event, self._book.reference):
                 self._reports.register(asset_scope(asset))
+        if not event.simulate:
+            self._book.name(event.venue, event.symbol)
         self._book.refresh()
         self._mark_orders()
         self._commitments.refresh()

@@ -29,6 +29,7 @@ from riskmon.core.scopes import (
 )
 from riskmon.core.state import State
 from riskmon.core.topics import (
+    ORDERS,
     Subject,
     edge_topic,
     events_topic,
@@ -225,11 +226,13 @@ class ReportedEvents:
 
     def _apply_order(self, venue: str, report: ev.RestingOrder, at_ns: int) -> None:
         orders, now_ns = self._orders, self._clock.instant.now_ns
+        self._book.dirty[ORDERS] = True
         if not orders.on_order(venue, report, at_ns, now_ns):
             facts, symbol = self._facts, report.symbol
             price = facts.book.mark(symbol, venue) if report.price is None else report.price
             worth = facts.worth(venue, symbol, report.side, price)
-            orders.reserve_open(venue, report, worth, at_ns, now_ns)
+            position = facts.book.position_symbol(venue, symbol)
+            orders.reserve_open(venue, report, worth, position=position, at_ns=at_ns, now_ns=now_ns)
 
     def on_orders(self, event: ev.Orders) -> Iterator[int]:
         """All orders that rest at a venue: none may confirm cancels."""
@@ -247,6 +250,7 @@ class ReportedEvents:
             listed = [order.id for order in event.orders if order.status == "open"]
             now_ns = self._clock.instant.now_ns
             self._orders.on_orders(event.venue, [*listed, *event.unread], taken_ns, now_ns)
+        self._book.dirty[ORDERS] = True
         count = len(event.orders) + len(event.unread)
         self._confirm(ev.OpenOrders(venue=event.venue, count=count, at=event.at))
 
@@ -308,6 +312,7 @@ class ReportedEvents:
         self._record(event.venue, "open_orders")
         now_ns = self._clock.instant.now_ns
         self._orders.on_open_orders(event.venue, event.count, self._engine_ns(event.at), now_ns)
+        self._book.dirty[ORDERS] = True
         self._confirm(event)
 
     def _confirm(self, event: ev.OpenOrders) -> None:

@@ -631,6 +631,11 @@ class Account:
         if value and self.equity.state.known:
             self.equity.enter(value, equity_before)
 
+    def assessed(self) -> tuple[object, ...]:
+        """Return what limits on equity depend on, except the time: it differs if they may."""
+        equity, state = self.equity, self.equity.state
+        return equity.value, equity.observed, state.units, state.entered.value, self.awaits_first
+
     def rebase(self) -> None:
         """Make the equity of now the capital, the peak and the start of each period."""
         instant = self._clock.instant

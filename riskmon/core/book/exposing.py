@@ -132,7 +132,6 @@ class Exposing:
     def deriving(self) -> Iterator[int]:
         """Derive the exposures that changed; yield the work of each piece."""
         symbols, self.symbols = self.symbols, {}
-        self._derived_symbols.update(symbols)
         work = 0
         for symbol in symbols:
             work += self._derive_symbol(symbol)
@@ -142,7 +141,6 @@ class Exposing:
                 yield work
                 work = 0
         assets, self.assets = self.assets, {}
-        self._derived_assets.update(assets)
         for asset in assets:
             work += self._derive_asset(asset)
             if work >= AT_ONCE:
@@ -182,7 +180,9 @@ class Exposing:
             unknown = unknown or why
             self._set_venue(venue, symbol, fsum(known) if why is None else why)
         now = Exposure(fsum(quantities), fsum(notionals), unknown)
-        self._exposures.set_symbol(symbol, now)
+        if now != self._exposures.symbols.get(symbol):
+            self._exposures.set_symbol(symbol, now)
+            self._derived_symbols[symbol] = None
         return 1 + len(quantities)
 
     def _set_venue(self, venue: str, symbol: str, net: float | Unknown) -> None:
@@ -229,5 +229,8 @@ class Exposing:
         if isinstance(worth, Unknown):
             unknown = worth if unknown is None else unknown
             worth = 0.0
-        self._exposures.set_asset(asset, Exposure(quantity, worth, unknown))
+        now = Exposure(quantity, worth, unknown)
+        if now != self._exposures.assets.get(asset):
+            self._exposures.set_asset(asset, now)
+            self._derived_assets[asset] = None
         return 1 + len(amounts)

@@ -24,6 +24,7 @@ HURRIED_NS = 5 * SECOND_NS  # from then on after the first, the next pause settl
 PAUSE_NS = SECOND_NS // 20
 LATEST_NS = 6 * SECOND_NS
 EXPLAINED_NS = 5 * SECOND_NS
+LEGS_MAX = 16_384  # events whose effects are known to belong together
 ZEROS_OF_ONE = 16  # assets of 0 that are as much work as one with a balance
 
 Key = tuple[str, str]  # venue and asset
@@ -77,6 +78,12 @@ class Holdings:
         self.changed: dict[Key, None] = dict.fromkeys(self.ledgers)  # since the last pass
         self._armed: list[tuple[str, int]] = []
         self._explained: list[tuple[str, str, Explained]] = []
+        self._open: dict[str, dict[str, None]] = {}  # venue -> assets with undecided reports
+        self._legs: dict[int, list[str]] = {}  # cause -> the assets that it moved
+        for (venue, asset), ledger in self.ledgers.items():
+            for effect in ledger.state.effects:
+                self._legs.setdefault(effect.cause, []).append(asset)
+            self._open.setdefault(venue, {})[asset] = None
         self._stale: dict[str, dict[str, None]] = {}  # venue -> assets with reports to resolve
         self._to_settle: dict[str, None] = {
             name: None for name, venue in state.venues.items() if venue.unsettled_ns is not None
@@ -126,6 +133,9 @@ class Holdings:
     def cause(self) -> int:
         """Return the number of another event with effects."""
         self.state.causes += 1
+        if len(self._legs) > LEGS_MAX:
+            for old in list(self._legs)[: LEGS_MAX // 2]:
+                del self._legs[old]
         return self.state.causes
 
     def add(self, effect: Effect, cause: int) -> None:
@@ -136,6 +146,7 @@ class Holdings:
             ledger.report(NOTHING, Stamp(venue.whole_ns, dated=False))
             ledger.settle()
         ledger.add(Known(effect.amount, effect.at_ns, effect.dated, cause))
+        self._legs.setdefault(cause, []).append(effect.asset)
         self._change(effect.venue, effect.asset, ledger)
 
     def keep_fresh(self, venue: str, now_ns: int) -> None:
@@ -243,28 +254,39 @@ class Holdings:
                 ledger = self.ledgers[venue, asset]
                 ledger.resolve(flows.get((venue, asset), ()))
                 yield 1 + len(ledger.state.effects) // 64
-            yield from self._compare(venue, flows)
+            yield from self._compare(venue, assets, flows)
             for asset in assets:
                 for one in self.ledgers[venue, asset].take_explained():
                     self._explained.append((venue, asset, one))
         self._stale.clear()
 
-    def _compare(self, venue: str, flows: Mapping[Key, Sequence[float]]) -> Iterator[int]:
-        """Decide by the exact reports of a venue those that are not exact."""
-        whole_ns = self.state.venues[venue].whole_ns if venue in self.state.venues else None
-        ledgers = {asset: self.ledgers[venue, asset] for asset in self.state.ledgers[venue]}
-        for asset, ledger in ledgers.items():
-            if not ledger.state.effects or ledger.is_decided(whole_ns):
+    def _compare(
+        self, venue: str, assets: Iterable[str], flows: Mapping[Key, Sequence[float]]
+    ) -> Iterator[int]:
+        """Decide by exact reports of other assets what the reports of an asset do not decide."""
+        known = self.state.venues.get(venue)
+        whole_ns = None if known is None else known.whole_ns
+        open_ = self._open.setdefault(venue, {})
+        concerned = dict.fromkeys([*open_, *assets])
+        for asset in assets:
+            for cause in self.ledgers[venue, asset].undecided():
+                concerned.update(dict.fromkeys(self._legs.get(cause, ())))
+        for asset in concerned:
+            ledger = self.ledgers[venue, asset]
+            if ledger.is_decided(whole_ns):
+                open_.pop(asset, None)
                 continue
-            others = [
-                verdict
-                for other, one in ledgers.items()
-                if other != asset and one.state.effects
-                for verdict in one.verdicts()
+            open_[asset] = None
+            others: dict[str, None] = {}
+            for cause in ledger.undecided():
+                others.update(dict.fromkeys(self._legs.get(cause, ())))
+            others.pop(asset, None)
+            verdicts = [
+                verdict for other in others for verdict in self.ledgers[venue, other].verdicts()
             ]
-            if others and ledger.resolve_by(flows.get((venue, asset), ()), others):
+            if verdicts and ledger.resolve_by(flows.get((venue, asset), ()), verdicts):
                 self.changed[venue, asset] = None
-            yield 1 + len(others) // 16
+            yield 1 + len(verdicts) // 16
 
     def settling(
         self,

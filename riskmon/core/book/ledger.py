@@ -36,6 +36,7 @@ TOLERANCE = 1e-9
 KEPT_NS = 120 * 10**9  # a fill that is told late is placed among the reports of so long
 KEPT_REPORTS = 64  # … and so many, besides those of the last seconds and the unsettled
 RECENT_NS = 12 * 10**9
+NEVER_NS = 1 << 62
 FOLDED_AT_ONCE = 64  # effects
 
 
@@ -47,6 +48,7 @@ class Report(Struct, array_like=True, gc=False):
     dated: bool
     contains: int = 0
     exact: bool = True
+    open: bool = False  # not exact, and there are effects that it may contain or not
 
 
 class Known(Struct, array_like=True, gc=False):
@@ -87,7 +89,16 @@ class LedgerState(Struct):
 class Ledger:
     """One asset at one venue. Amounts are in units of the asset, times in engine ns."""
 
-    __slots__ = ("_explained", "_fresh", "_live", "_settled", "_stale", "state")
+    __slots__ = (
+        "_clear_ns",
+        "_explained",
+        "_fresh",
+        "_has_open",
+        "_live",
+        "_settled",
+        "_stale",
+        "state",
+    )
 
     def __init__(self, state: LedgerState) -> None:
         self.state = state
@@ -95,6 +106,9 @@ class Ledger:
         self._stale = 0  # index of the first report to resolve again
         self._fresh: list[Known] = []  # effects since the last pass that a report may contain
         self._explained: list[Explained] = []
+        self._has_open = any(report.open for report in state.reports)
+        # No report contains a later effect: those from now on come on top.
+        self._clear_ns = self._cleared()
         self._add_up()
         self._stale = len(state.reports)
 
@@ -140,7 +154,7 @@ class Ledger:
         if not effects or effects[-1].at_ns <= effect.at_ns:
             place = len(effects)
             effects.append(effect)
-            if reports and effect.at_ns - reports[-1].at_ns > WINDOW_NS:  # later than all reports
+            if effect.at_ns > self._clear_ns:
                 self._add_on_top(effect)
                 return
         else:
@@ -194,9 +208,11 @@ class Ledger:
             reports.append(Report(total, at_ns, stamp.dated, contains))
             self._add_up()
             self._stale = len(reports)
+            self._clear_ns = self._cleared()
             return True
         self._merge(at_ns)
         self._stale = min(self._stale, len(reports))
+        self._clear_ns = NEVER_NS  # until it is resolved
         reports.append(Report(total, at_ns, stamp.dated, reports[-1].contains))
         self._trim(at_ns)
         return True
@@ -221,6 +237,8 @@ class Ledger:
             self._resolve(number, flows, others)
             number += 1
         self._stale = len(reports)
+        self._has_open = any(report.open for report in reports)
+        self._clear_ns = self._cleared()
         self._add_up()
 
     def resolve_by(self, flows: Sequence[float], others: Sequence[Verdict]) -> bool:
@@ -243,10 +261,19 @@ class Ledger:
 
         A report of ``whole_ns`` is of one instant with those of all other assets of the venue.
         """
-        last = self.state.reports[-1] if self.state.reports else None
-        if last is not None and last.at_ns == whole_ns and last.contains < len(self.state.effects):
+        if self._has_open:
             return False
-        return all(report.exact for report in self.state.reports)
+        last = self.state.reports[-1] if self.state.reports else None
+        return last is None or last.at_ns != whole_ns or last.contains == len(self.state.effects)
+
+    def undecided(self) -> Iterator[int]:
+        """Yield the causes of the effects that reports may contain or not."""
+        reports = self.state.reports
+        for number in range(1, len(reports)):
+            if reports[number].open or number == len(reports) - 1:
+                low, high = self._range(number)
+                for place in range(low, high):
+                    yield self.state.effects[place].cause
 
     def take_explained(self) -> list[Explained]:
         """Return what effects since the last call explain of reports that were settled before."""
@@ -269,6 +296,19 @@ class Ledger:
         for report in self.state.reports[1:] if places else ():
             if report.exact:
                 yield Verdict(report.at_ns, report.contains, places)
+
+    def _cleared(self) -> int:
+        """The time after which an effect changes nothing of what the reports contain."""
+        reports = self.state.reports
+        if not reports:
+            return -NEVER_NS
+        clear_ns = last_ns = reports[-1].at_ns
+        for report in reversed(reports):
+            if last_ns - report.at_ns > WINDOW_NS:
+                break
+            if not report.exact:  # an exact one stays so: the first *k* counts
+                return report.at_ns + WINDOW_NS
+        return clear_ns
 
     def _range(self, number: int) -> tuple[int, int]:
         """The effects that report ``number`` may contain or not: from, to."""
@@ -310,6 +350,7 @@ class Ledger:
                 left -= amount
             exact = begin + _nearest(left, amounts[begin:end])
             report.exact = exact == with_flow
+        report.open = not report.exact and low < high
         report.contains = low + exact
 
     # -- housekeeping -----------------------------------------------------------------------------

@@ -52,14 +52,17 @@ class Total(Generic[K]):
         self.parts: dict[K, int] = {}
         self.scaled = 0
 
-    def set(self, key: K, amount: float) -> None:
-        """Replace the part of ``key``; 0 removes it."""
-        scaled = int(amount * SCALE)
-        self.scaled += scaled - self.parts.get(key, 0)
+    def set(self, key: K, amount: float) -> bool:
+        """Replace the part of ``key``, 0 removes it; return whether that changes anything."""
+        scaled, before = int(amount * SCALE), self.parts.get(key, 0)
+        if scaled == before:
+            return False
+        self.scaled += scaled - before
         if scaled:
             self.parts[key] = scaled
         else:
-            self.parts.pop(key, None)
+            del self.parts[key]
+        return True
 
     @property
     def value(self) -> float:

@@ -60,6 +60,9 @@ class Reservation(Struct):
     id: str = ""  # of the check, or else the venue's; earlier snapshots have none
     order_id: str | None = None  # the venue's, of an order that was checked with its client's
     base: float | None = None  # in the base asset
+    # The symbol whose position it moves: a spot order moves a holding whatever its quote. None: its
+    # own.
+    position: str | None = None
     leg: ev.Leg | None = None
     strategy: str | None = None
     reduce_only: bool = False
@@ -97,6 +100,11 @@ class Reservation(Struct):
         return self.ended_ns == at_ns or any(one.since_ns == at_ns for one in self.awaited)
 
     @property
+    def moves(self) -> str:
+        """The symbol whose position it moves."""
+        return self.position or self.symbol
+
+    @property
     def key(self) -> str:
         """The key of the order: ids are those of a venue."""
         return f"{self.venue}|{self.id}"
@@ -123,7 +131,7 @@ class _Sum:
 
 
 class _AtVenue:
-    """The orders of a symbol at one venue, the oldest first."""
+    """The orders that move the position in a symbol at one venue, the oldest first."""
 
     __slots__ = ("buys", "orders", "sells")
 
@@ -133,21 +141,24 @@ class _AtVenue:
 
 
 class Pending:
-    """The reserved orders and their sums, by symbol and venue."""
+    """The reserved orders, and their sums by the position that they move: its symbol and venue."""
 
     def __init__(self) -> None:
         self._symbols: dict[str, dict[str, _AtVenue]] = {}
+        self._named: dict[str, dict[str, Reservation]] = {}  # by their own symbol, oldest first
         self._resting: dict[str, int] = {}  # by venue
         self.changed: dict[str, None] = {}  # symbols; `Commitments.refresh` empties it
 
     def add(self, order: Reservation) -> None:
         """Count an order, if it counts. It must not change before :meth:`remove`."""
-        venues = self._symbols.setdefault(order.symbol, {})
+        venues = self._symbols.setdefault(order.moves, {})
         here = venues.get(order.venue)
         if here is None:
             here = venues[order.venue] = _AtVenue()
         if order.counts:
-            here.orders[order.key] = order  # one that was removed keeps its place
+            # One that was removed keeps its place.
+            here.orders[order.key] = order
+            self._named.setdefault(order.symbol, {})[order.key] = order
             self._count(here, order, 1)
             return
         self._drop(order)
@@ -158,18 +169,20 @@ class Pending:
         self._drop(order)
 
     def _drop(self, order: Reservation) -> None:
-        venues = self._symbols.get(order.symbol, {})
+        venues, named = self._symbols.get(order.moves, {}), self._named.get(order.symbol, {})
         here = venues.get(order.venue)
         if here is not None:
             here.orders.pop(order.key, None)
             if not here.orders:
                 del venues[order.venue]
                 if not venues:
-                    del self._symbols[order.symbol]
+                    del self._symbols[order.moves]
+        if named.pop(order.key, None) is not None and not named:
+            del self._named[order.symbol]
 
     def remove(self, order: Reservation) -> None:
         """Take an order off the sums; :meth:`add` follows when it is changed."""
-        here = self._symbols.get(order.symbol, {}).get(order.venue)
+        here = self._symbols.get(order.moves, {}).get(order.venue)
         if here is not None and order.key in here.orders:
             self._count(here, order, -1)
 
@@ -181,7 +194,7 @@ class Pending:
             here.sells.add(amounts, sign)
         if order.ended_ns is None:
             self._resting[order.venue] = self._resting.get(order.venue, 0) + sign
-        self.changed[order.symbol] = None
+        self.changed[order.moves] = None
 
     # -- queries ----------------------------------------------------------------------------------
 
@@ -189,11 +202,15 @@ class Pending:
         return symbol in self._symbols
 
     def symbols(self) -> Iterator[str]:
-        """The symbols with orders."""
-        return iter(self._symbols)
+        """The symbols that orders name."""
+        return iter(self._named)
+
+    def named(self, symbol: str) -> list[Reservation]:
+        """The orders that name a symbol, the oldest first."""
+        return list(self._named.get(symbol, {}).values())
 
     def sides(self, symbol: str) -> tuple[Amounts, Amounts]:
-        """The buys and the sells in a symbol, at all venues."""
+        """The buys and the sells that move the position in a symbol, at all venues."""
         venues = self._symbols.get(symbol)
         if venues is None:
             return _NOTHING, _NOTHING
@@ -205,12 +222,12 @@ class Pending:
         )
 
     def sides_at(self, symbol: str, venue: str) -> tuple[Amounts, Amounts]:
-        """The buys and the sells in a symbol at one venue."""
+        """The buys and the sells that move the position in a symbol at one venue."""
         here = self._symbols.get(symbol, {}).get(venue)
         return (_NOTHING, _NOTHING) if here is None else (here.buys.amounts(), here.sells.amounts())
 
     def orders(self, symbol: str, venue: str) -> list[Reservation]:
-        """The orders in a symbol at a venue, the oldest first."""
+        """The orders that move the position in a symbol at a venue, the oldest first."""
         here = self._symbols.get(symbol, {}).get(venue)
         return [] if here is None else list(here.orders.values())
 
@@ -228,7 +245,7 @@ class Pending:
         return [order for order in self.all() if order.venue == venue]
 
     def symbols_at(self, venue: str) -> list[str]:
-        """The symbols with orders at a venue."""
+        """The symbols whose positions at a venue orders move."""
         return [symbol for symbol, venues in self._symbols.items() if venue in venues]
 
     def resting_at(self, venue: str) -> int:
@@ -237,8 +254,7 @@ class Pending:
 
     def resting_in(self, symbol: str) -> int:
         """How many orders in a symbol are not closed."""
-        venues = self._symbols.get(symbol, {}).values()
-        return sum(order.ended_ns is None for one in venues for order in one.orders.values())
+        return sum(order.ended_ns is None for order in self._named.get(symbol, {}).values())
 
     def resting(self) -> int:
         """How many orders are not closed."""

@@ -103,6 +103,7 @@ class Portfolio:
         )
         self._is_stale = True
         self._restore()
+        self._assessed = self.account.assessed()
 
     def _restore(self) -> None:
         """Derive everything from the facts."""
@@ -398,8 +399,10 @@ class Portfolio:
         self.exposures.set_dust(dust)
 
     def _mark_topics(self, strategies: Iterable[str]) -> None:
-        dirty = self.dirty
-        dirty[EQUITY] = True
+        dirty, before = self.dirty, self._assessed
+        self._assessed = self.account.assessed()
+        if self._assessed != before:
+            dirty[EQUITY] = True
         for symbol in self._exposing.take_symbols():
             dirty[symbol_topic(symbol)] = dirty[EXPOSURE] = True
         for asset in self._exposing.take_assets():
@@ -447,6 +450,8 @@ class Portfolio:
         equity = self.settled_equity
         if isinstance(equity, Unknown):
             return equity
+        if not self.account.equity.state.reported:
+            return Unknown("no venue has reported its balances: report them")
         largest = self.account.largest_venue()
         if isinstance(largest, Unknown):
             return largest
@@ -492,6 +497,12 @@ class Portfolio:
         if self._is_holding(venue, symbol):
             return self.holdings.live(venue, instrument(symbol, self.reference).base)
         return self.positions.held(venue, symbol, leg or "")
+
+    def position_symbol(self, venue: str, symbol: str) -> str:
+        """Return the symbol whose position an order in ``symbol`` moves."""
+        if self._is_holding(venue, symbol):
+            return self.positions.spot_symbol_of(venue, instrument(symbol, self.reference).base)
+        return symbol
 
     def unpriced(self) -> list[str]:
         """Return the assets that are held and have no price."""

@@ -181,9 +181,19 @@ class Reservations:
         return True
 
     def reserve_open(
-        self, venue: str, report: ev.RestingOrder, worth: OrderWorth, at_ns: int, now_ns: int
+        self,
+        venue: str,
+        report: ev.RestingOrder,
+        worth: OrderWorth,
+        *,
+        position: str,
+        at_ns: int,
+        now_ns: int,
     ) -> None:
-        """Reserve an open order that was not checked, by its first report."""
+        """Reserve an open order that was not checked, by its first report.
+
+        ``position`` is the symbol whose position it moves.
+        """
         quantity = report.quantity or report.remaining or 0.0
         order = Reservation(
             venue=venue,
@@ -192,6 +202,7 @@ class Reservations:
             quantity=quantity,
             notional=whole(worth.notional, quantity),
             base=whole(worth.base, quantity),
+            position=None if position == report.symbol else position,
             id=report.id,
             leg=report.leg,
             strategy=report.strategy,
@@ -248,8 +259,9 @@ class Reservations:
                 order.reported_ns = max(order.reported_ns or 0, at_ns)
             return
         rest = fill.quantity
-        for order in self.pending.orders(fill.symbol, fill.venue):
-            if order.side in (fill.side, None) and may_be(order.leg, fill.leg) and order.left:
+        for order in self.pending.named(fill.symbol):
+            may_fill = order.venue == fill.venue and order.side in (fill.side, None)
+            if may_fill and may_be(order.leg, fill.leg) and order.left:
                 filled = min(rest, order.left)
                 self._fill(order, filled, now_ns)
                 rest -= filled
@@ -268,15 +280,16 @@ class Reservations:
 
     # -- queries ----------------------------------------------------------------------------------
 
-    def left(self, check: ev.Check, *, reducing: bool) -> float:
-        """Return what is reserved on an order's side at its venue, without the order itself.
+    def left(self, check: ev.Check, position: str, *, reducing: bool) -> float:
+        """Return what is reserved on an order's side of a position, without the order itself.
 
-        ``reducing``: with the orders that only reduce.
+        ``position`` is the symbol of the position that it moves. ``reducing``: with the orders that
+        only reduce.
         """
         own = self.find(check.venue, check.id)
         return sum(
             order.left
-            for order in self.pending.orders(check.symbol, check.venue)
+            for order in self.pending.orders(position, check.venue)
             if order is not own
             and order.side in (check.side, None)
             and may_be(order.leg, check.leg)
@@ -309,7 +322,8 @@ class Reservations:
         order = self.find(venue, report.client_id)
         name = report.order_id if isinstance(report, ev.Fill) else report.id
         if order is None and isinstance(report, ev.RestingOrder) and report.status == "open":
-            here = self.pending.orders(report.symbol, venue)
+            named = self.pending.named(report.symbol)
+            here = (one for one in named if one.venue == venue)
             order = next((one for one in here if _is_unnamed(one, report)), None)
         if order is not None and name is not None:
             order.order_id = name

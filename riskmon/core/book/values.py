@@ -58,10 +58,10 @@ class Values:
         if isinstance(value, Unknown):
             one.total.set(part, 0.0)
             one.unknown[part] = value
-        else:
-            one.total.set(part, value)
-            if part in one.unknown:
-                del one.unknown[part]
+        elif not one.total.set(part, value) and part not in one.unknown:
+            return
+        elif one.unknown:
+            one.unknown.pop(part, None)
         self.changed[venue] = None
 
     def clear(self, venue: str) -> None:

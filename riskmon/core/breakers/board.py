@@ -14,6 +14,7 @@ import msgspec
 
 from riskmon.core.book.calendar import Calendar
 from riskmon.core.book.instruments import instrument
+from riskmon.core.breakers import due
 from riskmon.core.breakers.bounds import Bounds
 from riskmon.core.breakers.breaker import Breaker
 from riskmon.core.breakers.cancels import Cancels
@@ -222,18 +223,18 @@ class Board:
     def watch_lasting(self) -> None:
         """After a reload: evaluate the breakers that wait for ``for``, which may be another."""
         for breaker in self:
-            breaker.on_lasting_due()
+            due.on_lasting(breaker)
 
     def timer_handlers(self, facts: Facts) -> dict[Timer, TimerHandler]:
         """What is done when a timer of a breaker, of a probation or of the schedule is due."""
         return {
             Timer.SCHEDULE: lambda key: self._arm_schedule(),
             Timer.PROBATION: self._end_probation,
-            Timer.GRACE: self._of_breaker(lambda breaker: breaker.on_grace_due()),
-            Timer.RECHECK: self._of_breaker(lambda breaker: breaker.on_recheck_due()),
-            Timer.RECOVERY: self._of_breaker(lambda breaker: breaker.on_recovery_due()),
-            Timer.CHANGE: self._of_breaker(lambda breaker: breaker.on_change_due(facts)),
-            Timer.LASTING: self._of_breaker(lambda breaker: breaker.on_lasting_due()),
+            Timer.GRACE: self._of_breaker(due.on_grace),
+            Timer.RECHECK: self._of_breaker(due.on_recheck),
+            Timer.RECOVERY: self._of_breaker(due.on_recovery),
+            Timer.CHANGE: self._of_breaker(lambda breaker: due.on_change(breaker, facts)),
+            Timer.LASTING: self._of_breaker(due.on_lasting),
         }
 
     def _of_breaker(self, act: Callable[[Breaker[Limit]], None]) -> TimerHandler:

@@ -13,45 +13,24 @@ the account's next generation and leaves a :class:`~riskmon.core.decisions.Trans
 from __future__ import annotations
 
 from typing import Generic, Literal, Protocol, TypeGuard, TypeVar
-from zlib import crc32
 
 from riskmon.core.book.calendar import Calendar
 from riskmon.core.breakers.cancels import Cancels
-from riskmon.core.breakers.messages import (
-    incident,
-    transition,
-    unknown_limit,
-    warned,
-)
+from riskmon.core.breakers.messages import incident, transition, unknown_limit, violated, warned
+from riskmon.core.breakers.recovery import level_left, wait_end_ns
 from riskmon.core.breakers.rules import Rule
 from riskmon.core.breakers.state import BoardState, BreakerState
-from riskmon.core.breakers.transitions import SHUT, TRANSITIONS, Cause
+from riskmon.core.breakers.transitions import TRANSITIONS, Cause
 from riskmon.core.clock import Clock, Instant
-from riskmon.core.decisions import (
-    ALLOW,
-    HALT,
-    PROBE,
-    REDUCE_ONLY,
-    Decision,
-    StateName,
-    Violation,
-)
+from riskmon.core.decisions import Decision, StateName, Violation
 from riskmon.core.limits.facts import Facts
-from riskmon.core.limits.limit import (
-    Evaluation,
-    Limit,
-    OrderLimit,
-    SampleLimit,
-    StateLimit,
-)
+from riskmon.core.limits.limit import Evaluation, Limit, OrderLimit, SampleLimit, StateLimit
 from riskmon.core.limits.policy import Recovery
 from riskmon.core.scopes import Scope
 from riskmon.core.timers import Timer, TimerKey, Timers
 from riskmon.core.unknown import Unknown
 
 RECHECK_NS = 10**9  # how often an open window limit is evaluated that closes when it is clear
-PERIOD_LEAST_NS = 3_600 * 10**9  # `recover = "period"`: no sooner after the trip
-CALENDAR_PERIODS = ("day", "week")  # the last hours have no end
 _PROBE_FAILED = "a probe failed: "
 
 L_co = TypeVar("L_co", bound=Limit, covariant=True)
@@ -80,14 +59,14 @@ class Account(Protocol):
 class Breaker(Generic[L_co]):
     """One limit over one scope."""
 
-    __slots__ = ("_account", "_change", "bound", "limit", "rule", "state")
+    __slots__ = ("_change", "account", "bound", "limit", "rule", "state")
 
     def __init__(self, rule: Rule, limit: L_co, state: BreakerState, account: Account) -> None:
         self.rule = rule
         self.limit = limit
         self.state = state
         self.bound = state.bound or 0.0  # of now; read at every evaluation
-        self._account = account
+        self.account = account
         self._change = self._key(Timer.CHANGE)
 
     # -- what it shows ----------------------------------------------------------------------------
@@ -95,26 +74,12 @@ class Breaker(Generic[L_co]):
     @property
     def level(self) -> int:
         """What the breaker leaves of its scope's permission."""
-        level = self._level_by_state
-        if self.state.halted and self.state.state != "disabled":
-            return min(level, self.rule.unknown_level)
-        return level
-
-    @property
-    def _level_by_state(self) -> int:
-        state = self.state
-        if state.state in SHUT:
-            return REDUCE_ONLY if self.rule.params.level == "reduce_only" else HALT
-        if state.state == "half_open":
-            return PROBE
-        if state.state == "closed" and state.blocking:
-            return REDUCE_ONLY
-        return ALLOW
+        return level_left(self.rule, self.state)
 
     def value(self, now_ns: int | None = None) -> float | None:
         """The value, now or at ``now_ns``; None: unknown, there is none yet, or of an order."""
         if isinstance(self.limit, SampleLimit):
-            return self.limit.value(self._instant.now_ns if now_ns is None else now_ns)
+            return self.limit.value(self.instant.now_ns if now_ns is None else now_ns)
         # A reload may leave an order limit the state that a state limit of the same name had.
         return None if isinstance(self.limit, OrderLimit) else self.state.value
 
@@ -131,13 +96,7 @@ class Breaker(Generic[L_co]):
 
     def violated_by(self, value: float | None, utilization: float | None) -> Violation:
         """The breaker in numbers, with this value."""
-        return Violation(
-            limit=self.rule.name,
-            scope=self.state.scope,
-            value=value,
-            bound=self.state.bound,
-            utilization=utilization,
-        )
+        return violated(self.state, value, utilization)
 
     # -- evaluations ------------------------------------------------------------------------------
 
@@ -152,37 +111,31 @@ class Breaker(Generic[L_co]):
 
     def evaluate(self: Breaker[StateLimit], facts: Facts, *, counts: bool = True) -> None:
         """Evaluate a state limit, and arm a timer for when its value changes by itself."""
-        rechecks = self._account.rechecks
+        rechecks = self.account.rechecks
         if rechecks:
             rechecks.pop(self, None)  # this is the evaluation that was due
         self._take(self.limit.value(facts), counts=counts)
         if self.rule.is_timed:
-            self._arm_next_change(facts)
-
-    def on_change_due(self, facts: Facts) -> None:
-        """Evaluate a state limit whose value may have changed without an event."""
-        if not _is_state(self):
-            return
-        if self.limit.value(facts) == self.state.value:
-            self._arm_next_change(facts)  # a later report has put it off
-        else:
-            self.evaluate(facts)
+            self.arm_next_change(facts)
 
     def reevaluate(self, facts: Facts, *, counts: bool) -> None:
         """Evaluate though nothing that the limit reads changed.
 
         Its bound or its state did, or time passed, which alone does not count as a breach.
         """
-        if _is_state(self):
-            self._account.timers.disarm(self._change)
+        if is_state(self):
+            self.account.timers.disarm(self._change)
             self.evaluate(facts, counts=counts)
         elif isinstance(self.limit, SampleLimit):
-            limit, now_ns = self.limit, self._instant.now_ns
+            limit, now_ns = self.limit, self.instant.now_ns
             self.observe(limit.evaluate(now_ns) if counts else limit.evaluate(now_ns, counts=False))
 
-    def _arm_next_change(self: Breaker[StateLimit], facts: Facts) -> None:
-        # An armed timer stands: when it is due, it is armed again for the time that holds then.
-        timers, key = self._account.timers, self._change
+    def arm_next_change(self: Breaker[StateLimit], facts: Facts) -> None:
+        """Set the timer for when the value changes by itself.
+
+        An armed one stands: when it is due, it is armed again for the time that holds then.
+        """
+        timers, key = self.account.timers, self._change
         if key not in timers.armed_ns:
             due_ns = self.limit.next_change_ns(facts, self.bound)
             if due_ns is not None:
@@ -233,10 +186,10 @@ class Breaker(Generic[L_co]):
             state.end_row()
             if state.blocking:
                 state.blocking = False
-                self._account.stale_levels[state.scope] = None
+                self.account.stale_levels[state.scope] = None
             return
         if state.past_since_ns is None:
-            state.past_since_ns = self._instant.now_ns
+            state.past_since_ns = self.instant.now_ns
         if counts:
             state.past += 1
             if state.past == needed or (state.past > needed and self._has_yet_to_act()):
@@ -246,18 +199,18 @@ class Breaker(Generic[L_co]):
                 and isinstance(self.limit, StateLimit)
                 and self.limit.grows_with_time
             ):
-                self._arm(Timer.CHANGE, self._instant.now_ns + RECHECK_NS)
+                self.arm(Timer.CHANGE, self.instant.now_ns + RECHECK_NS)
         if self.rule.for_ns:
-            self._arm_recheck()
+            self.arm_recheck()
         if state.waiting:
             self._act_if_long()
 
     def _act_if_long(self) -> None:
         """Act if the value has been past its bound for long enough; else evaluate it then."""
-        state, now_ns = self.state, self._instant.now_ns
+        state, now_ns = self.state, self.instant.now_ns
         left_ns = self.rule.for_ns - state.past_ns(now_ns)
         if left_ns > 0:
-            self._arm(Timer.LASTING, now_ns + left_ns)
+            self.arm(Timer.LASTING, now_ns + left_ns)
         else:
             state.waiting = False
             self._act()
@@ -273,8 +226,8 @@ class Breaker(Generic[L_co]):
             self.open(self.breach, self.limit.describe(value or 0.0, self.bound), value=value)
         elif self.rule.holds:
             self.state.blocking = True
-            self._account.stale_levels[self.state.scope] = None
-            self._arm_recheck()
+            self.account.stale_levels[self.state.scope] = None
+            self.arm_recheck()
 
     def exceed(self, value: float) -> None:
         """Count a checked order that would be past the bound; trip, unless something delays it.
@@ -289,8 +242,8 @@ class Breaker(Generic[L_co]):
         if state.state == "closed":
             state.past += 1
             if isinstance(self.limit, OrderLimit) and state.past_since_ns is None:
-                state.past_since_ns = self._instant.now_ns
-            lasts = state.past_ns(self._instant.now_ns) >= self.rule.for_ns
+                state.past_since_ns = self.instant.now_ns
+            lasts = state.past_ns(self.instant.now_ns) >= self.rule.for_ns
             if state.past < self.rule.params.breaches or not lasts:
                 return
         reason = "checked order: " + self.limit.describe(value, self.bound)
@@ -323,29 +276,29 @@ class Breaker(Generic[L_co]):
         state.warned = near
         value = self.value()
         utilization = self.limit.utilization(value, state.bound) or 0.0
-        self._account.emit(warned(state, value, utilization, self._instant.wall_ns))
+        self.account.emit(warned(state, value, utilization, self.instant.wall_ns))
 
     # -- unknown values ---------------------------------------------------------------------------
 
     def _mark_unknown(self, reason: str) -> None:
         """Hold the scope when the value is unknown for the grace, if it must be known."""
-        state, account = self.state, self._account
+        state, account = self.state, self.account
         state.value = state.clear_since_ns = None
         state.unknown = reason
-        state.pause_row(self._instant.now_ns)
+        state.pause_row(self.instant.now_ns)
         if not self.rule.must_know:
             state.unknown_since_ns = None
             self._set_halted(halted=False)  # until a reload it had to be known
             return
         if state.unknown_since_ns is None and account.state.scopes.get(state.scope):
-            state.unknown_since_ns = self._instant.now_ns
+            state.unknown_since_ns = self.instant.now_ns
         if state.unknown_since_ns is None:
             return
         due_ns = state.unknown_since_ns + account.grace_ns
-        if self._instant.now_ns >= due_ns:
+        if self.instant.now_ns >= due_ns:
             self._set_halted(halted=True)
         elif not state.halted:
-            self._arm(Timer.GRACE, due_ns)
+            self.arm(Timer.GRACE, due_ns)
 
     def _mark_known(self) -> None:
         self.state.unknown = self.state.unknown_since_ns = None
@@ -356,9 +309,9 @@ class Breaker(Generic[L_co]):
         if halted == state.halted:
             return
         state.halted = halted
-        state.generation = self._account.state.next_generation()
-        self._account.stale_levels[state.scope] = None
-        self._account.emit(unknown_limit(state, self._instant.wall_ns))
+        state.generation = self.account.state.next_generation()
+        self.account.stale_levels[state.scope] = None
+        self.account.emit(unknown_limit(state, self.instant.wall_ns))
 
     # -- opening ----------------------------------------------------------------------------------
 
@@ -369,20 +322,22 @@ class Breaker(Generic[L_co]):
 
         ``value`` is that of the breach, if it differs from :meth:`value`.
         """
-        state, account = self.state, self._account
+        state, account = self.state, self.account
         value = self.value() if value is None else value
         before = self._move(cause)
         if before is None:
             return False
         state.trips_in_row += 1
         state.trips_total += 1
-        state.last_trip_wall_ns = self._instant.wall_ns
+        state.last_trip_wall_ns = self.instant.wall_ns
         state.reason = reason
         if state.incident is not None:
             account.cancels.end(state.incident, f"{state.state} again")
         self._begin_incident(value, by)
         if state.state == "open":
-            self._wait()
+            until_ns = wait_end_ns(self.rule, self.limit, state, account.calendar, self.instant)
+            if until_ns is not None:
+                self._set_until(until_ns)
             self._check_clear()
         account.on_move(self, before, cause)
         self._emit(before, reason, by, value)
@@ -390,46 +345,31 @@ class Breaker(Generic[L_co]):
 
     def _move(self, cause: Cause) -> StateName | None:
         """Change the state by ``cause``; the state before, or None when it changes nothing."""
-        state, account, recover = self.state, self._account, self.rule.params.recover
+        state, account, recover = self.state, self.account, self.rule.params.recover
         before = state.state
         if (before, cause) not in TRANSITIONS:
             return None
-        closed_ns = self._instant.now_ns - state.since_ns if before == "closed" else 0
+        closed_ns = self.instant.now_ns - state.since_ns if before == "closed" else 0
         if isinstance(recover, Recovery) and closed_ns >= recover.max * 1e9:
             state.trips_in_row = 0  # waits start anew
-        state.move(cause, account.state.next_generation(), self._instant)
+        state.move(cause, account.state.next_generation(), self.instant)
         return before
 
     def _begin_incident(self, value: float | None, by: str | None) -> None:
-        state, account, params = self.state, self._account, self.rule.params
+        state, account, params = self.state, self.account, self.rule.params
         state.incident = account.state.next_incident_id()
-        record = incident(self.rule, state, value, by, self._instant.wall_ns)
+        record = incident(self.rule, state, value, by, self.instant.wall_ns)
         account.cancels.begin(record, cancels=params.cancels, flatten=params.flatten)
-
-    def _wait(self) -> None:
-        """Set the end of an open breaker's wait, if its recovery has one."""
-        recover, now_ns = self.rule.params.recover, self._instant.now_ns
-        if isinstance(recover, Recovery):
-            seconds = recover.seconds(self.state.trips_in_row)
-            # The jitter comes from the incident's id, so that a replay waits as long.
-            chance = crc32((self.state.incident or "").encode()) / 2**32
-            seconds = min(recover.max, seconds * (1 + recover.jitter * chance))
-            self._set_until(now_ns + int(seconds * 1e9))
-        elif recover == "period" and self.limit.period in CALENDAR_PERIODS:
-            _, end_wall_ns = self._account.calendar.span(self.limit.period, self._instant.wall_ns)
-            end_ns = now_ns + end_wall_ns - self._instant.wall_ns
-            # A loss minutes before the period's end does not recover at that end.
-            self._set_until(max(end_ns, now_ns + PERIOD_LEAST_NS))
 
     def _set_until(self, until_ns: int) -> None:
         self.state.until_ns = until_ns
-        self._arm(Timer.RECOVERY, until_ns)
+        self.arm(Timer.RECOVERY, until_ns)
 
     # -- closing ----------------------------------------------------------------------------------
 
     def close(self, cause: Cause, reason: str, by: str | None = None) -> bool:
         """Leave ``open``, ``half_open``, ``frozen`` or ``disabled``; False if ``cause`` cannot."""
-        state, account = self.state, self._account
+        state, account = self.state, self.account
         before = self._move(cause)
         if before is None:
             return False
@@ -453,9 +393,9 @@ class Breaker(Generic[L_co]):
         before = self._move("disable")
         if before is None:
             return False
-        self._set_until(self._instant.now_ns + int(seconds * 1e9))
+        self._set_until(self.instant.now_ns + int(seconds * 1e9))
         self._emit(before, f"out of service for {seconds:g} s", by)
-        self._account.on_move(self, before, "disable")
+        self.account.on_move(self, before, "disable")
         return True
 
     def forget(self) -> None:
@@ -468,17 +408,17 @@ class Breaker(Generic[L_co]):
 
     def recover(self) -> None:
         """Leave ``open`` if all that the limit's recovery needs is there."""
-        state, params, now_ns = self.state, self.rule.params, self._instant.now_ns
+        state, params, now_ns = self.state, self.rule.params, self.instant.now_ns
         if state.state != "open" or params.recover == "operator":
             return
-        if not self._account.cancels.is_confirmed(state.incident):
+        if not self.account.cancels.is_confirmed(state.incident):
             return
         if state.until_ns is not None and now_ns < state.until_ns:
             return
         if not self.is_clear():
             if state.clear_since_ns is not None:
-                self._arm(Timer.RECOVERY, state.clear_since_ns + int(params.hold * 1e9))
-            self._arm_recheck()
+                self.arm(Timer.RECOVERY, state.clear_since_ns + int(params.hold * 1e9))
+            self.arm_recheck()
         elif isinstance(params.recover, Recovery) and params.recover.probes:
             self.close("wait_over", "the wait is over: probing")
         else:
@@ -490,7 +430,7 @@ class Breaker(Generic[L_co]):
         if isinstance(self.limit, StateLimit):
             since_ns = self.state.clear_since_ns
             return since_ns is not None and (
-                self._instant.now_ns - since_ns >= int(params.hold * 1e9)
+                self.instant.now_ns - since_ns >= int(params.hold * 1e9)
             )
         if params.recover != "clear":
             return True
@@ -503,59 +443,31 @@ class Breaker(Generic[L_co]):
         if state.value is not None and not self.limit.is_clear(state.value, self.bound, ratio):
             state.clear_since_ns = None
         elif state.clear_since_ns is None:
-            state.clear_since_ns = self._instant.now_ns
+            state.clear_since_ns = self.instant.now_ns
 
     def _check_clear(self) -> None:
         """An order or an operator may trip what is clear: no evaluation would recover it."""
-        self._arm_recheck()
+        self.arm_recheck()
         if not isinstance(self.limit, StateLimit) or self.state.unknown is not None:
             return
         self._track_clear()
         if self.state.clear_since_ns is not None and self.state.until_ns is None:
-            self._arm(
+            self.arm(
                 Timer.RECOVERY,
-                self._instant.now_ns + int(self.rule.params.hold * 1e9),
+                self.instant.now_ns + int(self.rule.params.hold * 1e9),
             )
 
-    def _arm_recheck(self) -> None:
+    def arm_recheck(self) -> None:
         """Evaluate again in a while what may clear with time, without a sample."""
-        waits = self._ends_in_time or self.rule.params.recover == "clear"
+        waits = self.ends_in_time or self.rule.params.recover == "clear"
         if waits and isinstance(self.limit, (SampleLimit, OrderLimit)):
-            self._arm(Timer.RECHECK, self._instant.now_ns + RECHECK_NS)
-
-    def on_recheck_due(self) -> None:
-        """A window may have cleared with time."""
-        if self._ends_in_time:
-            self._account.rechecks.setdefault(self, self.state.blocking)
-            self._arm_recheck()
-        else:
-            self.recover()
+            self.arm(Timer.RECHECK, self.instant.now_ns + RECHECK_NS)
 
     @property
-    def _ends_in_time(self) -> bool:
+    def ends_in_time(self) -> bool:
         """Whether something ends when the value is not past its bound any more."""
         lasting = self.rule.for_ns > 0 and self.state.past_since_ns is not None
         return self.state.blocking or lasting
-
-    def on_lasting_due(self) -> None:
-        """The value may have been past its bound for long enough."""
-        if self.state.waiting:
-            self._account.rechecks.setdefault(self, False)
-
-    def on_grace_due(self) -> None:
-        """The grace of an unknown value is over."""
-        if self.state.unknown is not None:
-            self._account.rechecks[self] = True
-
-    def on_recovery_due(self) -> None:
-        """A wait, or the time out of service, is over."""
-        state = self.state
-        if state.until_ns is not None and self._instant.now_ns < state.until_ns:
-            self._arm(Timer.RECOVERY, state.until_ns)  # the timer was of an earlier wait
-        elif state.state == "open":
-            self.recover()
-        elif state.state == "disabled":
-            self.close("leave_over", "the time out of service ended")
 
     # -- timers and decisions ---------------------------------------------------------------------
 
@@ -563,16 +475,18 @@ class Breaker(Generic[L_co]):
         return TimerKey(kind, self.rule.name, self.state.scope)
 
     @property
-    def _instant(self) -> Instant:
-        return self._account.clock.instant
+    def instant(self) -> Instant:
+        """The time of the step."""
+        return self.account.clock.instant
 
-    def _arm(self, kind: Timer, due_ns: int) -> None:
-        self._account.timers.arm(self._key(kind), due_ns)
+    def arm(self, kind: Timer, due_ns: int) -> None:
+        """Set one of its timers."""
+        self.account.timers.arm(self._key(kind), due_ns)
 
     def _emit(
         self, before: StateName, reason: str, by: str | None, value: float | None = None
     ) -> None:
-        self._account.emit(
+        self.account.emit(
             transition(
                 self.rule,
                 self.state,
@@ -580,10 +494,11 @@ class Breaker(Generic[L_co]):
                 reason=reason,
                 by=by,
                 value=value,
-                at_ns=self._instant.wall_ns,
+                at_ns=self.instant.wall_ns,
             )
         )
 
 
-def _is_state(breaker: Breaker[Limit]) -> TypeGuard[Breaker[StateLimit]]:
+def is_state(breaker: Breaker[Limit]) -> TypeGuard[Breaker[StateLimit]]:
+    """Whether a breaker is that of a state limit."""
     return isinstance(breaker.limit, StateLimit)

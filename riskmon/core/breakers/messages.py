@@ -10,6 +10,7 @@ from riskmon.core.decisions import (
     StateName,
     Transition,
     UnknownLimit,
+    Violation,
     Warned,
 )
 
@@ -65,6 +66,17 @@ def incident(
         by=by,
         category=rule.category,
         recovers=recovers(rule, state),
+    )
+
+
+def violated(state: BreakerState, value: float | None, utilization: float | None) -> Violation:
+    """A breaker in numbers, with this value."""
+    return Violation(
+        limit=state.limit,
+        scope=state.scope,
+        value=value,
+        bound=state.bound,
+        utilization=utilization,
     )
 
 

@@ -60,7 +60,8 @@ class Closing(Struct, frozen=True):
 class Intent(Struct):
     """An order that is being checked; ``quantity`` and ``notional`` (reference) are signed.
 
-    ``earlier`` is what its id has reserved already: the order takes its place.
+    ``symbol`` is that of the position that it moves: a spot order moves a holding whatever its
+    quote. ``earlier`` is what its id has reserved already: the order takes its place.
     """
 
     order: Check
@@ -143,12 +144,13 @@ class Facts:
 
     def intent(self, order: Check) -> Intent:
         """The order as a change of positions."""
-        symbol, price, quantity = order.symbol, self.price(order), order.quantity
+        price, quantity = self.price(order), order.quantity
         if quantity is None:
-            quantity = abs(self.book.held(order.venue, symbol, order.leg))
+            quantity = abs(self.book.held(order.venue, order.symbol, order.leg))
         if order.side == "sell":
             quantity = -quantity
-        worth = self.worth(order.venue, symbol, order.side, price)
+        worth = self.worth(order.venue, order.symbol, order.side, price)
+        symbol = self.book.position_symbol(order.venue, order.symbol)
         each = worth.notional
         notional = each if isinstance(each, Unknown) else each * quantity
         earlier = self.orders.find(order.venue, order.id) if order.id is not None else None
@@ -167,7 +169,7 @@ class Facts:
             # A venue lets no order close more of a contract than is held, if it is flagged so.
             flagged = order.reduce_only or order.close_position
             flagged = flagged and instrument(order.symbol, self.book.reference).kind != "spot"
-            reserved = self.orders.left(order, reducing=not flagged)
+            reserved = self.orders.left(order, intent.symbol, reducing=not flagged)
             against = held < 0 if order.side == "buy" else held > 0
             most = abs(held) * _ROUNDING
             reduces = against and abs(intent.quantity) + reserved <= most
@@ -175,7 +177,7 @@ class Facts:
         return intent.closing
 
     def sides(self, symbol: str, intent: Intent | None) -> tuple[Amounts, Amounts]:
-        """The orders in a symbol, buys and sells, without the one that an order replaces."""
+        """The orders that move a position, buys and sells, without the one that is replaced."""
         buys, sells = self.orders.pending.sides(symbol)
         return self.without_earlier(buys, sells, symbol, intent)
 
@@ -183,9 +185,9 @@ class Facts:
     def without_earlier(
         buys: Amounts, sells: Amounts, symbol: str, intent: Intent | None
     ) -> tuple[Amounts, Amounts]:
-        """Return the buys and the sells in a symbol without the order that another replaces."""
+        """Return the buys and the sells that move a position without the order that is replaced."""
         earlier = intent.earlier if intent is not None else None
-        if earlier is None or earlier.symbol != symbol or not earlier.counts:
+        if earlier is None or earlier.moves != symbol or not earlier.counts:
             return buys, sells
         own = earlier.amounts
         return (

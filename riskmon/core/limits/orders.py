@@ -71,7 +71,7 @@ class PriceCollarLimit(OrderLimit):
 
     def judge(self, facts: Facts, order: Intent, bound: float) -> float | Unknown:
         """The distance from the mark; 0 on the passive side, unless it is judged too."""
-        mark, price = facts.book.mark(order.symbol, order.order.venue), order.price
+        mark, price = facts.book.mark(order.order.symbol, order.order.venue), order.price
         if isinstance(mark, Unknown):
             return mark
         if isinstance(price, Unknown):

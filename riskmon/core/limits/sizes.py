@@ -30,7 +30,7 @@ def asset_size(facts: Facts, asset: str, order: Intent, *, money: bool) -> Size 
 
 def _change(facts: Facts, asset: str, order: Intent, *, money: bool) -> float | Unknown:
     """The change of an asset's delta by an order."""
-    what = instrument(order.symbol, facts.book.reference)
+    what = instrument(order.order.symbol, facts.book.reference)
     base, notional, change = order.worth.base, order.notional, 0.0
     if what.base == asset:
         part = notional if money else base if isinstance(base, Unknown) else base * order.quantity
@@ -48,21 +48,23 @@ def _change(facts: Facts, asset: str, order: Intent, *, money: bool) -> float | 
 def _resting(facts: Facts, asset: str, order: Intent, *, money: bool) -> tuple[float, float]:
     """By how much the orders that rest may raise, and lower, an asset's delta."""
     ups = downs = 0.0
-    for symbol in facts.orders.pending.symbols():
+    pending, rate = facts.orders.pending, facts.book.rate(asset)
+    for symbol in pending.symbols():
         what = instrument(symbol, facts.book.reference)
-        if asset not in (what.base, what.quote):
-            continue
-        buys, sells = facts.sides(symbol, order)
-        if what.base == asset:
-            ups += buys.notional if money else buys.base
-            downs += sells.notional if money else sells.base
-        if what.kind == "spot" and what.quote == asset:
-            rate = facts.book.rate(asset)
-            if isinstance(rate, Unknown):
-                continue  # as their notional was when they were permitted
-            unit = 1.0 if money else rate
-            ups += sells.notional / unit
-            downs += buys.notional / unit
+        is_base, is_quote = what.base == asset, what.kind == "spot" and what.quote == asset
+        # The notional in an asset without a rate was unknown when the order was permitted.
+        unit = 1.0 if money or isinstance(rate, Unknown) else rate
+        for one in pending.named(symbol) if is_base or is_quote else ():
+            if one is order.earlier:
+                continue
+            amounts = one.amounts
+            base = amounts.notional if money else amounts.base
+            bought = base if is_base else 0.0
+            paid = amounts.notional / unit if is_quote else 0.0
+            if one.side != "sell":
+                ups, downs = ups + bought, downs + paid
+            if one.side != "buy":
+                ups, downs = ups + paid, downs + bought
     return ups, downs
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from riskmon.core import events as ev
 from riskmon.core.engine import Engine
-from tests.core import OMS, World, latency, plain, price
+from tests.core import OMS, World, exact, fill, latency, limit, plain, price
 
 SYMBOLS = ("BTC/USDT", "BTC/EUR", "BTC/USDT:USDT", "BTC/USD:BTC")
 
@@ -77,3 +79,57 @@ def test_the_cancel_is_of_the_asset_and_needs_the_targets_answer() -> None:
     assert cancel.confirmed is False
     world.answered(2, done=True)
     assert world.view.cancel[0].confirmed is True
+
+
+def delta(**params: Any) -> World:
+    """A limit of 1 on the delta of each asset, and contracts of two quotes."""
+    world = World(limit("position", max=1.0, per="asset", **params), targets=OMS)
+    world.step(latency(0.1), price("BTC/USDT:USDT", 100.0), price("BTC/EUR:EUR", 100.0))
+    return world
+
+
+def trade(world: World, side: str, quantity: float, symbol: str) -> None:
+    """A fill at 100."""
+    world.step(fill(side, quantity, 100.0, symbol, id=f"{side}{quantity}{symbol}{world.now_ns}"))
+
+
+def test_the_delta_of_an_asset_trips_its_symbols() -> None:
+    """0.7 of each of two contracts is 1.4: each symbol is halted, and the asset's orders go."""
+    world = delta(on_breach="trip")
+    trade(world, "buy", 0.7, "BTC/USDT:USDT")
+    assert levels(world) == {}
+    trade(world, "buy", 0.7, "BTC/EUR:EUR")
+    symbols = ("asset:BTC", "symbol:BTC/USDT:USDT", "symbol:BTC/EUR:EUR")
+    assert levels(world) == dict.fromkeys(symbols, "halt")
+    assert (world.sweeps[-1].scope, world.sweeps[-1].limit) == ("asset:BTC", "position")
+    world.confirm()
+    trade(world, "sell", 0.7, "BTC/EUR:EUR")
+    assert levels(world) == {}
+
+
+def test_a_delta_that_blocks_reduces_its_symbols() -> None:
+    """Past its bound the symbols are at reduce_only, and an order that adds is refused."""
+    world = delta(for_=5.0)
+    trade(world, "buy", 2.0, "BTC/USDT:USDT")
+    assert levels(world) == {}
+    refused = world.check(symbol="BTC/EUR:EUR", quantity=0.1, price=100.0)
+    assert [(one.limit, one.scope) for one in refused.reasons] == [("position", "asset:BTC")]
+    world.wait(5)
+    assert world.level("symbol:BTC/USDT:USDT") == "reduce_only"
+    order = {"symbol": "BTC/USDT:USDT", "quantity": 0.5, "price": 100.0}
+    assert world.check(**order, side="sell").allowed is True
+
+
+def test_a_half_open_asset_grants_probes_to_its_symbols() -> None:
+    """Its permits are for orders in any of them."""
+    world = delta(on_breach="trip", recover=exact(5.0, probes=2), hold=60.0)
+    trade(world, "buy", 2.0, "BTC/USDT:USDT")
+    world.confirm()
+    trade(world, "sell", 1.9, "BTC/USDT:USDT")
+    world.wait(61)
+    assert world.state("position", "asset:BTC") == "half_open"
+    assert world.level("symbol:BTC/EUR:EUR") == "probe"
+    symbols = ("BTC/EUR:EUR", "BTC/USDT:USDT", "BTC/EUR:EUR")
+    orders = [world.check(symbol=one, quantity=0.01, price=100.0) for one in symbols]
+    assert [one.allowed for one in orders] == [True, True, False]
+    assert [one.scope for one in orders[2].reasons] == ["asset:BTC"]
