@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from riskmon.core.fields import (
+    MIN_DIVISOR,
     Amount,
     AmountOrZero,
     BadEvents,
@@ -245,9 +246,10 @@ class RestingOrder(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_on
         if self.client_id is not None:
             self.client_id = identifier(self.client_id, "client_id")
         if self.quantity is not None:
-            self.quantity = positive(self.quantity, "quantity")
+            self.quantity = divisor(self.quantity, "quantity")
         if self.remaining is not None:
-            self.remaining = not_negative(self.remaining, "remaining")
+            remaining = not_negative(self.remaining, "remaining")
+            self.remaining = remaining if remaining >= MIN_DIVISOR else 0.0  # 0.1 + 0.2 - 0.3
         if self.price is not None:
             self.price = divisor_or_zero(self.price, "price") or None
 

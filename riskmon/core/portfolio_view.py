@@ -34,11 +34,11 @@ class BalanceView(Struct, frozen=True, kw_only=True):
 
 
 class PositionView(Struct, frozen=True, kw_only=True):
-    """A position; ``leg`` is ``long`` or ``short`` in hedge mode, else empty."""
+    """A position, or one leg of it in hedge mode."""
 
     venue: str
     symbol: str
-    leg: str
+    leg: str | None = None  # of a hedge-mode position
     quantity: float
     entry_price: float
     mark: float | None
@@ -216,7 +216,7 @@ def _positions(book: Portfolio) -> Iterator[PositionView]:
         yield PositionView(
             venue=one.venue,
             symbol=one.symbol,
-            leg=one.leg,
+            leg=one.leg or None,
             quantity=one.quantity,
             entry_price=one.entry,
             mark=_known(book.mark(one.symbol, one.venue)),

@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from math import copysign
 from typing import Literal, get_args
 
 from riskmon.core.decisions import LEVEL_NAMES, DifferenceKind, StateName
 from riskmon.core.events import Reported
-from riskmon.core.portfolio_view import PortfolioView
+from riskmon.core.portfolio_view import PortfolioView, PositionView
 from riskmon.core.scopes import Scope, kind_of, name_of
 from riskmon.core.view import BreakerView
 from riskmon.metrics.recorder import OperationStats
@@ -55,6 +56,26 @@ def _by_label(read: Callable[[Snapshot], Mapping[str, float]]) -> Read:
 
 def _by_breaker(read: Callable[[BreakerView], float | None]) -> Read:
     return lambda now: (((b.limit, b.scope), read(b)) for b in now.view.breakers)
+
+
+def _net_of_legs(read: Callable[[PositionView], float | None], *, absolute: bool = False) -> Read:
+    """One series for each venue and symbol: in hedge mode it is the sum of two positions."""
+
+    def series(now: Snapshot) -> Series:
+        sums: dict[tuple[str, ...], float | None] = {}
+        for position in now.view.portfolio.positions:
+            pair, value = (position.venue, position.symbol), read(position)
+            before = sums.get(pair, 0.0)
+            sums[pair] = None if value is None or before is None else before + value
+        return (
+            (pair, abs(net) if absolute and net is not None else net) for pair, net in sums.items()
+        )
+
+    return series
+
+
+def _signed_notional(position: PositionView) -> float | None:
+    return None if position.notional is None else copysign(position.notional, position.quantity)
 
 
 def _by_operation(read: Callable[[OperationStats], Value]) -> Read:
@@ -380,15 +401,15 @@ TABLE = (
         "riskmon_position_quantity",
         "gauge",
         ("venue", "symbol"),
-        "Signed quantity, in base units or contracts.",
-        lambda now: (((p.venue, p.symbol), p.quantity) for p in now.view.portfolio.positions),
+        "Signed quantity, in base units or contracts, net over legs.",
+        _net_of_legs(lambda position: position.quantity),
     ),
     Row(
         "riskmon_position_notional",
         "gauge",
         ("venue", "symbol"),
-        "Notional in the reference currency; absent without a price.",
-        lambda now: (((p.venue, p.symbol), p.notional) for p in now.view.portfolio.positions),
+        "Notional in the reference currency, net over legs; absent without a price.",
+        _net_of_legs(_signed_notional, absolute=True),
     ),
     Row(
         "riskmon_assets_unpriced",

@@ -31,6 +31,8 @@ from riskmon.settings.faults import validated, written
 SECOND = 10**9
 BEGIN_WALL_NS = 1_767_323_045 * SECOND  # 2026-01-02T03:04:05Z
 OMS = ("oms",)
+KRAKEN = PortfolioConfig(venues=("kraken",))
+NO_VENUES = PortfolioConfig()  # equity is known 30 s after the first balance
 FEW = settings(
     max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
@@ -117,7 +119,7 @@ def _sorted(value: Any) -> Any:
 
 
 class World:
-    """An engine and its time."""
+    """An engine and its time. Equity is known with kraken's first balances."""
 
     def __init__(
         self,
@@ -127,7 +129,7 @@ class World:
         **config: Any,
     ) -> None:
         self.config = EngineConfig(
-            limits=limits, targets=targets, portfolio=portfolio or PortfolioConfig(), **config
+            limits=limits, targets=targets, portfolio=portfolio or KRAKEN, **config
         )
         self.engine = Engine(self.config)
         self.now_ns = 1_000 * SECOND

@@ -19,6 +19,7 @@ from riskmon.core.limits.policy import Recovery
 from riskmon.core.timers import NEVER_NS
 from tests.core import (
     BEGIN_WALL_NS,
+    NO_VENUES,
     OMS,
     SECOND,
     World,
@@ -236,7 +237,7 @@ MORE: dict[Any, dict[str, Any]] = {
 def test_every_type_registers_what_it_names(kind: Any) -> None:
     """Each type registers its venues, symbols and strategies, a metric its asset too."""
     assert set(ev.Reported.__args__) < set(MORE)
-    world = World()
+    world = World(portfolio=NO_VENUES)
     named = {key: name for key, name in NAMED.items() if key in kind.__struct_fields__}
     world.step(kind(**MORE[kind], **named))
     scopes = {f"{key.removeprefix('from_').removeprefix('to_')}:{n}" for key, n in named.items()}
@@ -298,7 +299,7 @@ def test_each_scope_of_an_order_may_hold_it(scope: str) -> None:
 
 def test_an_unknown_venue_is_not_allowed_by_simulation() -> None:
     """A simulated order registers no scope: an unknown venue is at halt."""
-    world = World()
+    world = World(portfolio=NO_VENUES)
     refused = world.check(simulate=True)
     assert (refused.allowed, {b.limit for b in refused.reasons}) == (False, {"unregistered"})
     assert "venue:kraken" not in world.engine.levels

@@ -10,6 +10,7 @@ from riskmon.core.config import FREEZES
 from riskmon.core.decisions import Record
 from riskmon.core.engine import Engine
 from tests.core import (
+    NO_VENUES,
     OMS,
     World,
     balances,
@@ -281,7 +282,8 @@ def test_a_freeze_registers_a_scope_that_nothing_has_named() -> None:
 @pytest.mark.parametrize("kind", ["venue", "symbol", "asset", "strategy"])
 def test_a_freeze_before_any_event_survives_a_restart(kind: str) -> None:
     """A scope of any kind is registered, frozen, and still is in an engine that is restored."""
-    world = World(latency_limit(), limit("staleness", max=5.0, written=True))
+    limits = latency_limit(), limit("staleness", max=5.0, written=True)
+    world = World(*limits, portfolio=NO_VENUES)
     assert world.operate("freeze", f"{kind}:x").status == 200
     world.wait(100)  # no limit is unknown, or silent, for a scope without an event
     restored = Engine.restore(world.engine.snapshot())
@@ -291,7 +293,7 @@ def test_a_freeze_before_any_event_survives_a_restart(kind: str) -> None:
 
 def test_a_preview_of_a_freeze_registers_nothing() -> None:
     """The answer names the scope as unknown; it stays so."""
-    world = World(latency_limit())
+    world = World(latency_limit(), portfolio=NO_VENUES)
     answer = world.operate("freeze", "venue:new", preview=True)
     assert (answer.status, answer.detail) == (200, "venue:new was unknown and is registered")
     assert world.engine.levels == {"account": 3}
@@ -302,7 +304,7 @@ def test_a_preview_of_a_freeze_registers_nothing() -> None:
 )
 def test_a_freeze_of_an_invalid_scope_is_400(scope: str) -> None:
     """A name that no event could have is no scope."""
-    world = World(latency_limit())
+    world = World(latency_limit(), portfolio=NO_VENUES)
     answer = world.operate("freeze", scope)
     assert (answer.status, world.engine.levels) == (400, {"account": 3})
     assert answer.detail.startswith(f"{scope!r} is no scope: write account, venue:NAME")
@@ -310,7 +312,7 @@ def test_a_freeze_of_an_invalid_scope_is_400(scope: str) -> None:
 
 def test_a_freeze_of_a_limit_registers_nothing() -> None:
     """A limit over an unknown scope is unknown too."""
-    world = World(latency_limit())
+    world = World(latency_limit(), portfolio=NO_VENUES)
     assert world.operate("freeze", "venue:new", limit="latency_p99").status == 404
     assert world.engine.levels == {"account": 3}
 

@@ -147,6 +147,20 @@ def portfolio(**more: Any) -> PortfolioView:
     return PortfolioView(**(fields | nothing | {name: [] for name in lists} | more))
 
 
+def leg(name: str, quantity: float, notional: float) -> PositionView:
+    """One of the two positions of a symbol in hedge mode."""
+    return PositionView(
+        venue="kraken",
+        symbol="ETH/USDT:USDT",
+        leg=name,
+        quantity=quantity,
+        entry_price=100.0,
+        mark=100.0,
+        notional=notional,
+        unrealized=0.0,
+    )
+
+
 def fresh(**more: Any) -> View:
     """Return the view of an engine without events; ``more`` replaces fields."""
     nothing: dict[str, Any] = {
@@ -199,13 +213,14 @@ def busy() -> View:
                 PositionView(
                     venue="kraken",
                     symbol="BTC/USDT",
-                    leg="",
                     quantity=-0.5,
                     entry_price=60_000.0,
                     mark=64_000.0,
                     notional=32_000.0,
                     unrealized=-2_000.0,
-                )
+                ),
+                leg("long", 3.0, 300.0),
+                leg("short", -1.0, 100.0),
             ],
             leverage=1.5,
             unpriced=["XYZ"],
@@ -360,7 +375,14 @@ async def test_values_come_from_view_and_counts() -> None:
         (f"kind={kind}", "venue=kraken"): 2 * (kind == "position")
         for kind in ("fill", "position", "order", "balance", "flow")
     }
-    assert got["riskmon_position_quantity"] == {("symbol=BTC/USDT", "venue=kraken"): -0.5}
+    assert got["riskmon_position_quantity"] == {
+        ("symbol=BTC/USDT", "venue=kraken"): -0.5,
+        ("symbol=ETH/USDT:USDT", "venue=kraken"): 2.0,  # two series of one name are no page
+    }
+    assert got["riskmon_position_notional"] == {
+        ("symbol=BTC/USDT", "venue=kraken"): 32_000.0,
+        ("symbol=ETH/USDT:USDT", "venue=kraken"): 200.0,
+    }
     assert got["riskmon_assets_unpriced"] == {(): 1}
     assert got["riskmon_cancel_pending"] == {("target=oms",): 2, ("target=second",): 0}
     assert got["riskmon_cancel_oldest_pending_timestamp_seconds"] == {("target=oms",): 1.25}

@@ -304,7 +304,6 @@ VIEW = View(
             PositionView(
                 venue="kraken",
                 symbol="BTC/USDT",
-                leg="",
                 quantity=0.1,
                 entry_price=65_000.0,
                 mark=None,

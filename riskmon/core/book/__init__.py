@@ -11,17 +11,20 @@ rest, in a fixed order and only for what changed. Each module uses those listed 
 * ``holdings``: the ledgers of all venues, and when a venue's reports are settled;
 * ``position``, ``contained``, ``shares``, ``realised``, ``positions``, ``marking``: positions at
   average cost with what venues report of them, realised P&L, and what positions are worth;
-* ``changes``, ``flows``: what no effect explains of a balance, and the deposits, withdrawals and
-  transfers that do;
+* ``notices``: what is reported besides numbers, and the differences that are counted;
 * ``history``, ``periods``: equity by minute, from which peak, baselines and best points follow, and
   the periods that P&L is measured over;
-* ``equity``, ``values``, ``valuation``: capital and units, and the value of each venue;
+* ``changes``, ``flows``: what no effect explains of a balance, and the deposits, withdrawals and
+  transfers that do;
+* ``equity``: capital and units;
+* ``state``: what a snapshot stores;
+* ``values``, ``valuation``: the value of each venue;
 * ``account``: equity in each pass, after what entered as a flow;
 * ``exposure``, ``exposing``: the exposure of symbols, assets and venues;
 * ``portfolio``: the entry points for events, the pass, and what limits may read;
 * ``pending``, ``reservations``, ``commitments``: orders that are permitted or rest, and how much
   larger they may make each exposure;
-* ``state``, ``earlier``: what a snapshot stores, and what earlier versions stored.
+* ``earlier``: what earlier versions stored.
 
 Times are engine ns. A value that cannot be determined is an
 :class:`riskmon.core.unknown.Unknown`. Totals are sums of integers, so that they do not depend on

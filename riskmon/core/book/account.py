@@ -6,7 +6,7 @@ take the equity of now; add it to the history.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from riskmon.core.book.calendar import Calendar
@@ -116,7 +116,7 @@ class Account:
             flowed.setdefault(flow.asset, Fixed()).add(flow.amount)
             self._flowing.append((flow.venue, flow.asset, flow.amount))
         elif flow.at_ns is None or flow.at_ns >= venue.first_ns:  # else the first report has it
-            self._late += self.flows.tell(flow, self._rates.of(flow.asset))
+            self._add_late(self.flows.tell(flow, self._price(flow.asset)))
             self._expect(flow.venue, flow.asset)
 
     def tell_transfer(self, transfer: Transfer) -> None:
@@ -132,10 +132,15 @@ class Account:
                 flowed = self.state.flowed.setdefault(venue, {})
                 flowed.setdefault(transfer.asset, Fixed()).add(amount)
                 self.valuation.value_pnl([venue])
-        rate = self._rates.of(transfer.asset)
-        self._late += self.flows.tell_transfer(transfer, rate, left=left, arrived=arrived)
+        price = self._price(transfer.asset)
+        self._add_late(self.flows.tell_transfer(transfer, price, left=left, arrived=arrived))
         self._expect(transfer.source, transfer.asset)
         self._expect(transfer.destination, transfer.asset)
+
+    def _add_late(self, matches: Sequence[Match]) -> None:
+        """Let the next pass apply matches with changes that were judged before."""
+        self._late += matches
+        self._is_transit_stale |= any(_is_leg(match) for match in matches)
 
     def _expect(self, venue: str, asset: str) -> None:
         """Decide the reports of an asset anew, and arm the timer of the flow."""
@@ -191,6 +196,17 @@ class Account:
             self._watch(name, venue)
         self.is_stale = True
 
+    def keep_fresh(self, name: str) -> bool:
+        """Record an event that names a venue; return whether its balances were old."""
+        venue = self._holdings.state.venues.get(name)
+        if venue is None:
+            return False
+        was_silent = self._is_silent(venue)
+        venue.at_ns = self._clock.instant.now_ns
+        if was_silent:
+            self._watch(name, venue)
+        return was_silent
+
     def _watch(self, name: str, venue: Venue) -> None:
         due_ns = venue.at_ns + self._age_ns + 1
         if due_ns > self._clock.instant.now_ns:
@@ -219,6 +235,7 @@ class Account:
         self.valuation.value_transit(self.flows.in_transit())
         self._is_transit_stale = False
         self.valuation.unpriced.clear()
+        self.valuation.values.changed.clear()
         self._take(self._total_or_why())
         self.is_stale = False
 
@@ -248,12 +265,13 @@ class Account:
     def explain(self, explained: Iterable[tuple[str, str, Explained]]) -> None:
         """Take what late effects explain from the changes that flows may be found in."""
         for venue, asset, one in explained:
-            rate = self._rates.of(asset)
-            self._late += self.flows.explain(venue, asset, one.amount, rate, one.at_ns)
+            price = self._price(asset)
+            self._add_late(self.flows.explain(venue, asset, one.amount, price, one.at_ns))
 
     def _enter_priced(self, repriced: Iterable[str]) -> None:
         """Let assets that had no price enter at their first one."""
-        for asset in repriced:
+        awaited = {*self.state.unpriced_ns, *self.state.left_out}
+        for asset in sorted(awaited.intersection(repriced)) if awaited else ():
             waited = self.state.unpriced_ns.pop(asset, None) is not None
             left_out = self.state.left_out.pop(asset, False)
             rate = self._rates.of(asset)
@@ -310,7 +328,6 @@ class Account:
             is_silent = self._is_silent(venue)
             if name in state.absent and not is_silent:
                 del state.absent[name]
-                self._watch(name, venue)
                 self._entering.append(Entering(name, value))
             elif is_silent and required and name not in required and name not in state.absent:
                 state.absent[name] = True
@@ -467,30 +484,50 @@ class Account:
                     asset: self._holdings.settled(one.venue, asset)
                     for asset in self._holdings.assets(one.venue)
                 }
-                change = self._change(one.venue, held, enters=True, past=past)
+                change = self._change(one, held, enters=True, past=past)
                 rest = joins[one.venue] - change.value
                 if rest and not past:
                     self._entering.append(Entering(one.venue, rest))
                 yield change
                 continue
             if one.first:
-                yield self._change(one.venue, one.first, enters=True, past=past)
+                yield self._change(one, one.first, enters=True, past=past)
             if one.amounts:
-                yield self._change(one.venue, one.amounts, enters=False, past=past)
+                yield self._change(one, one.amounts, enters=False, past=past)
 
-    def _change(self, venue: str, amounts: dict[str, float], *, enters: bool, past: bool) -> Change:
+    def _change(
+        self, settled: Settled, amounts: dict[str, float], *, enters: bool, past: bool
+    ) -> Change:
         amounts = {
             asset: amount
             for asset, amount in amounts.items()
             if amount and asset not in self._entered and asset not in self.config.ignore
         }
         rates: dict[str, float] = {}
-        for asset in (*amounts, *self.flows.pending(venue)):
-            rate = self._rates.of(asset)
-            if rate is not None:
-                rates[asset] = rate
-        dust, now_ns = self.equity.dust, self._clock.instant.now_ns
-        return Change(venue, now_ns, 0.0, amounts, rates, dust, enters, past)
+        for asset in (*amounts, *self.flows.pending(settled.venue)):
+            price = self._price(asset)
+            if price is not None:
+                rates[asset] = price
+        return Change(
+            venue=settled.venue,
+            at_ns=self._clock.instant.now_ns,
+            equity_before=0.0,
+            amounts=amounts,
+            rates=rates,
+            dust=self.equity.dust,
+            enters=enters,
+            past=past,
+            reported_ns=settled.reported_ns,
+        )
+
+    def _price(self, asset: str) -> float | None:
+        """The price that a flow of an asset counts at: also an old one, while no other is known.
+
+        An asset that never had a price has none: all of it enters when it has one.
+        """
+        rate = self._rates.of(asset)
+        last = self._rates.last(asset) if rate is None else None
+        return rate if last is None else last.price
 
     def _apply(self, matches: Iterable[Match]) -> None:
         for match in matches:
@@ -499,7 +536,7 @@ class Account:
             self._add_entered(venue, match.venue_value)
             if match.change.enters:
                 self.equity.raise_capital(venue, match.value)
-            self._is_transit_stale |= match.flow is not None and match.flow.transfer is not None
+            self._is_transit_stale |= _is_leg(match)
 
     def _correct(self) -> Iterator[int]:
         """Apply flows that were told after the change that contains them was judged."""
@@ -652,3 +689,8 @@ def ratio_lost(left: float) -> float:
     """Return the part that was lost, 0 or above."""
     # 1 - 0.95 is a little more than 0.05 in binary: a loss of just the bound is not over it.
     return max(0.0, round(1.0 - left, 12))
+
+
+def _is_leg(match: Match) -> bool:
+    """Whether a match is that of a transfer."""
+    return match.flow is not None and match.flow.transfer is not None

@@ -55,13 +55,15 @@ class Settled(NamedTuple):
     """A venue settled: what no effect explains of each asset's change.
 
     ``first`` are assets that were reported for the first time, within the venue's grace;
-    ``joined``: the venue settled for the first time.
+    ``joined``: the venue settled for the first time. ``reported_ns`` is the time of the latest
+    report among those that settled.
     """
 
     venue: str
     joined: bool
     amounts: dict[str, float]
     first: dict[str, float]
+    reported_ns: int
 
 
 class Holdings:
@@ -149,12 +151,6 @@ class Holdings:
         self._legs.setdefault(cause, []).append(effect.asset)
         self._change(effect.venue, effect.asset, ledger)
 
-    def keep_fresh(self, venue: str, now_ns: int) -> None:
-        """Record an event that names a venue: its balances are fresh."""
-        known = self.state.venues.get(venue)
-        if known is not None:
-            known.at_ns = now_ns
-
     def reconsider(self, venue: str, asset: str) -> None:
         """Decide the reports of an asset anew in the next pass, after a flow of it was told."""
         ledger = self.ledgers.get((venue, asset))
@@ -220,7 +216,6 @@ class Holdings:
             venue = self.state.venues[name] = Venue(now_ns, now_ns, now_ns + self._grace_ns)
         if whole:
             venue.grace_ns = min(venue.grace_ns, now_ns)
-        venue.at_ns = now_ns
         return venue
 
     def _ledger(self, venue: str, asset: str) -> Ledger:
@@ -239,7 +234,7 @@ class Holdings:
 
     def _change(self, venue: str, asset: str, ledger: Ledger) -> None:
         self.changed[venue, asset] = None
-        if ledger.is_stale:
+        if ledger.is_stale or ledger.is_explained:
             self._stale.setdefault(venue, {})[asset] = None
 
     # -- the pass ---------------------------------------------------------------------------------
@@ -300,7 +295,7 @@ class Holdings:
         of the asset, above which a report of them needs an explanation; ``flows``: the amounts that
         were told and that no report explained yet.
         """
-        for name in list(self._to_settle):
+        for name in sorted(self._to_settle):
             venue = self.state.venues[name]
             due_ns = self._due_ns(name, venue, waits.get(name, {}), flows)
             if now_ns < due_ns:
@@ -339,18 +334,20 @@ class Holdings:
     def _settle(self, name: str, venue: Venue) -> Settled:
         amounts: dict[str, float] = {}
         first: dict[str, float] = {}
+        reported_ns = 0
         for asset in self.state.ledgers[name]:
             ledger = self.ledgers[name, asset]
             if not ledger.is_unsettled:
                 continue
             enters = ledger.state.settled < 0 and ledger.state.reports[0].at_ns < venue.grace_ns
             change = ledger.settle()
+            reported_ns = max(reported_ns, ledger.state.reports[-1].at_ns)
             if change:
                 (first if enters else amounts)[asset] = change
             self.changed[name, asset] = None
         joined, venue.joined = not venue.joined, True
         venue.unsettled_ns = None
-        return Settled(name, joined, amounts, first)
+        return Settled(name, joined, amounts, first, reported_ns)
 
     def on_timer(self, name: str) -> None:
         """Settle a venue in the next pass, if it is due by then."""

@@ -141,6 +141,11 @@ class Ledger:
         return self._stale < len(self.state.reports)
 
     @property
+    def is_explained(self) -> bool:
+        """Whether :meth:`take_explained` returns an effect that the oldest report contains."""
+        return bool(self._explained)
+
+    @property
     def is_unsettled(self) -> bool:
         """Whether reports came since the settled one."""
         return self.state.settled < len(self.state.reports) - 1
@@ -345,6 +350,7 @@ class Ledger:
             report.exact = exact is not None and begin <= exact
         if exact is None or not report.exact:
             near = [one for one in others if abs(one.at_ns - report.at_ns) <= NEARBY_NS]
+            near.sort(key=lambda one: abs(one.at_ns - report.at_ns))
             begin, end = _decided([effects[n].cause for n in range(low, high)], near)
             for amount in amounts[:begin]:
                 left -= amount
@@ -387,16 +393,23 @@ class Ledger:
         self._stale = max(0, self._stale - reports)
 
     def _merge(self, at_ns: int) -> None:
-        """Drop a report that the next one, of ``at_ns``, replaces or makes superfluous."""
+        """Drop a report that the next one, of ``at_ns``, replaces, or an old superfluous one.
+
+        Of old reports that say the same, the first and the last are kept. Recent ones are all kept,
+        because those of other assets may be decided by them.
+        """
         state = self.state
         reports, last = state.reports, len(state.reports) - 1
         if last >= 1 and reports[last].at_ns == at_ns and state.settled < last:
             del reports[last]
             self._stale = min(self._stale, last)
-        elif last >= 2 and not self.is_stale and _same(reports[last - 2 :]):
-            del reports[last - 1]  # of reports that say the same, the first and the last are kept
-            state.settled -= state.settled >= last - 1
-            self._stale = last
+        elif last >= 2 and not self.is_stale:
+            old = bisect_right(reports, at_ns - RECENT_NS, key=_at_ns) - 1
+            number = min(old, last - 1)
+            if number >= 1 and _same(reports[number - 1 : number + 2]):
+                del reports[number]
+                state.settled -= state.settled >= number
+                self._stale = last
 
     def _fold(self, now_ns: int) -> None:
         """Add up the effects that are too old for a late report or fill to be placed among them."""
@@ -423,7 +436,7 @@ def _same(reports: Sequence[Report]) -> bool:
     return len({(one.amount, one.contains) for one in reports}) == 1
 
 
-def _at_ns(one: Known) -> int:
+def _at_ns(one: Known | Report) -> int:
     return one.at_ns
 
 
@@ -463,13 +476,13 @@ def _nearest(left: float, amounts: Sequence[float]) -> int:
 
 
 def _decided(causes: Sequence[int], others: Sequence[Verdict]) -> tuple[int, int]:
-    """Between which *k* other assets' reports leave the choice."""
+    """Between which *k* other assets' reports leave the choice; of two the first decides."""
     begin, end = 0, len(causes)
     for count, cause in enumerate(causes, 1):
-        for contains, places in [(one.contains, one.places) for one in others]:
-            place = places.get(cause)
-            if place is not None and place < contains:
-                begin, end = count, len(causes)
-            elif place is not None:
-                end = min(end, max(begin, count - 1))
+        said = ((one.places.get(cause), one.contains) for one in others)
+        place, contains = next((one for one in said if one[0] is not None), (None, 0))
+        if place is not None and place < contains:
+            begin, end = count, len(causes)
+        elif place is not None:
+            end = min(end, max(begin, count - 1))
     return begin, end

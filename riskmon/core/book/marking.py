@@ -142,7 +142,7 @@ class Marking:
             value = Value()
         else:
             value = self.values[key] = self._value_of(position, now_ns)
-        if value == before:
+        if value == before and position is not None:  # that a position is gone is a change
             return False
         known = 0.0 if isinstance(value.unrealised, Unknown) else value.unrealised
         if not key.strategy:

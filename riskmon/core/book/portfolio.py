@@ -107,7 +107,9 @@ class Portfolio:
 
     def _restore(self) -> None:
         """Derive everything from the facts."""
-        now_ns = self._clock.instant.now_ns
+        now_ns, wall_ns = self._clock.instant
+        if wall_ns and not self.state.periods.begins:  # an earlier version stored none
+            self.account.periods.move(now_ns, wall_ns)
         for _ in self.rates.refresh(now_ns):
             pass
         for _ in self.marking.valuing(now_ns):
@@ -118,13 +120,16 @@ class Portfolio:
         self._exposing.on_held(self.holdings.ledgers)
         for _ in self._exposing.deriving():
             pass
+        self._exposing.take_symbols()
+        self._exposing.take_assets()
         self._set_dust()
         self.holdings.changed.clear()
         self._arm_timers()
         self._is_stale = False
 
     def move_time(self) -> None:
-        """Begin the trading day and the week that the clock has reached."""
+        """Set the time that prices are judged by; begin the trading day and week that it is in."""
+        self.rates.now_ns = self._clock.instant.now_ns
         if self.account.periods.move(*self._clock.instant):
             self.dirty[EQUITY] = self._is_stale = True
 
@@ -139,9 +144,8 @@ class Portfolio:
 
     def keep_fresh(self, venue: str) -> None:
         """Record an event that names a venue: its balances stay fresh."""
-        self.holdings.keep_fresh(venue, self._clock.instant.now_ns)
-        if venue in self.state.absent:
-            self._is_stale = True
+        if self.account.keep_fresh(venue):
+            self.dirty[venue_equity_topic(venue)] = self._is_stale = True
 
     def on_price(self, event: ev.Price) -> None:
         """Record a price of a symbol."""
@@ -209,6 +213,7 @@ class Portfolio:
     def on_balance(self, event: ev.Balance) -> None:
         """Apply one balance of a venue."""
         is_first = not self.holdings.reports(event.venue)
+        self.keep_fresh(event.venue)
         amount, now_ns = Amount(event.free, event.locked), self._clock.instant.now_ns
         self.holdings.on_balance(event.venue, event.asset, amount, self._stamp(event), now_ns)
         self._on_balances(event.venue, is_first=is_first)
@@ -216,6 +221,7 @@ class Portfolio:
     def on_balances(self, event: ev.Balances) -> Iterator[int]:
         """Apply all balances of a venue; yield the work of each piece."""
         is_first = not self.holdings.reports(event.venue)
+        self.keep_fresh(event.venue)
         amounts = {asset: Amount(one.free, one.locked) for asset, one in event.assets.items()}
         now_ns = self._clock.instant.now_ns
         yield from self.holdings.on_balances(
@@ -403,13 +409,14 @@ class Portfolio:
         self._assessed = self.account.assessed()
         if self._assessed != before:
             dirty[EQUITY] = True
-        for symbol in self._exposing.take_symbols():
+        # In an order that a restore does not change: breakers are evaluated in it.
+        for symbol in sorted(self._exposing.take_symbols()):
             dirty[symbol_topic(symbol)] = dirty[EXPOSURE] = True
-        for asset in self._exposing.take_assets():
+        for asset in sorted(self._exposing.take_assets()):
             dirty[asset_topic(asset)] = True
-        for venue in self.account.take_changed():
+        for venue in sorted(self.account.take_changed()):
             dirty[venue_equity_topic(venue)] = True
-        for strategy in strategies:
+        for strategy in sorted(strategies):
             dirty[strategy_topic(strategy)] = True
 
     def _arm_timers(self) -> None:

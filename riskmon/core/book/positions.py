@@ -32,6 +32,7 @@ from riskmon.core.book.realised import OrderKey, Realised, RealisedState
 from riskmon.core.book.shares import Shared, give_back, take
 
 AT_ONCE = 64  # units of work in a piece
+SEVERAL = 2  # spot symbols of a base that are remembered: more say no more
 _ROUNDING = 1e-12  # of a quantity
 
 Pair = tuple[str, str]  # venue and symbol
@@ -255,7 +256,7 @@ class Positions:
         if kind != "spot":
             return False
         symbols = self.state.named.setdefault(venue, {}).setdefault(base, [])
-        if symbol in symbols:
+        if symbol in symbols or len(symbols) == SEVERAL:
             return False
         symbols.append(symbol)
         return True

@@ -132,7 +132,8 @@ class Valuation:
 
     def held(self, asset: str) -> Iterator[tuple[str, float]]:
         """Yield the venues with an amount of an asset in their value, and that amount."""
-        for holder in self._holders.get(asset, ()):
+        holders = self._holders.get(asset, ())
+        for holder in sorted(holders, key=lambda one: (one[0], one[1].value)):
             amount = self._amount(holder, asset)
             if amount:
                 yield holder[0], amount

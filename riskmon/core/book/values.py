@@ -38,9 +38,12 @@ class VenueValue:
     @property
     def value(self) -> float | Unknown:
         """The sum of all parts; Unknown while one is."""
-        for reason in self.unknown.values():
-            return reason
-        return self.total.value
+        return self.reason if self.unknown else self.total.value
+
+    @property
+    def reason(self) -> Unknown:
+        """The reason of the first part that is unknown, by name: the same after a restore."""
+        return self.unknown[min(self.unknown, key=lambda part: (part.name, part.kind.value))]
 
 
 class Values:
@@ -81,12 +84,12 @@ class Values:
 
     def sum(self, venues: Iterable[str]) -> float | Unknown:
         """Return the sum over some venues; Unknown while a part of one is."""
-        scaled = 0
+        scaled, unknown = 0, list[str]()
         for name in venues:
             one = self.venues.get(name)
             if one is None:
                 continue
-            for reason in one.unknown.values():
-                return reason
+            if one.unknown:
+                unknown.append(name)
             scaled += one.total.scaled
-        return scaled / SCALE
+        return self.venues[min(unknown)].reason if unknown else scaled / SCALE

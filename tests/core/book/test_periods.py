@@ -1,95 +1,101 @@
-"""Trading days and weeks: where they begin and end, in any zone."""
+"""When trading days, weeks and rolling hours begin in engine time."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import hypothesis.strategies as st
 import pytest
-from hypothesis import given
 
 from riskmon.core.book.calendar import Calendar
-from tests.core import FEW, SECOND
+from riskmon.core.book.history import MINUTE_NS, History, HistoryState
+from riskmon.core.book.periods import HOUR_NS, Periods, PeriodsState, hours_of
+from tests.core import SECOND
 
-HOUR = 3_600 * SECOND
-
-
-def at(text: str) -> int:
-    """An instant in UTC."""
-    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * SECOND
-
-
-def span(period: str, zone: str, day_start: str, now: str) -> tuple[str, str]:
-    """The period around an instant, in UTC."""
-    began, ends = Calendar(zone, day_start).span(period, at(now))
-    return _text(began), _text(ends)
+WALL_NS = int(datetime(2026, 5, 6, 7, 0, tzinfo=UTC).timestamp()) * SECOND  # a Wednesday
+NOW_NS = 1_000 * HOUR_NS + 17 * SECOND
+NIGHT_NS = 17 * HOUR_NS  # until midnight
 
 
-def _text(wall_ns: int) -> str:
-    return datetime.fromtimestamp(wall_ns / SECOND, UTC).strftime("%Y-%m-%dT%H:%M")
+def at_seven() -> Periods:
+    """The periods of an account that starts on a Wednesday at 07:00."""
+    periods = Periods(PeriodsState(), Calendar("UTC", "00:00"))
+    assert periods.move(NOW_NS, WALL_NS)
+    return periods
+
+
+def test_the_first_periods_began_by_the_wall_clock() -> None:
+    """A day that is measured from its midst began as long ago as the wall clock says."""
+    periods = at_seven()
+    assert periods.since_ns("day", NOW_NS) == NOW_NS - 7 * HOUR_NS
+    assert periods.since_ns("week", NOW_NS) == NOW_NS - 55 * HOUR_NS
+    assert periods.cut_ns == NOW_NS - 7 * HOUR_NS
+    assert not periods.move(NOW_NS + 1, WALL_NS + 1)
+
+
+def test_a_day_ends() -> None:
+    """At midnight a day begins, and the week goes on; on Monday both begin."""
+    periods = at_seven()
+    assert not periods.move(NOW_NS + NIGHT_NS - 1, WALL_NS + NIGHT_NS - 1)
+    assert periods.move(NOW_NS + NIGHT_NS, WALL_NS + NIGHT_NS)
+    assert periods.since_ns("day", 0) == periods.cut_ns == NOW_NS + NIGHT_NS
+    assert periods.since_ns("week", 0) == NOW_NS - 55 * HOUR_NS
+    monday = NIGHT_NS + 4 * 24 * HOUR_NS
+    assert periods.move(NOW_NS + monday, WALL_NS + monday)
+    assert periods.since_ns("week", 0) == periods.since_ns("day", 0) == NOW_NS + monday
+
+
+def test_dates_only_move_forward() -> None:
+    """A wall clock that is put back begins no period, and the next begins when it is passed."""
+    periods, history = at_seven(), History(HistoryState())
+    began_ns = periods.since_ns("day", NOW_NS)
+    wall_ns = WALL_NS - 30 * HOUR_NS
+    assert not periods.move(NOW_NS + SECOND, wall_ns)
+    assert periods.since_ns("day", NOW_NS + SECOND) == began_ns
+    due_ns = periods.next_change_ns("day", history, NOW_NS + SECOND, wall_ns)
+    assert due_ns == NOW_NS + SECOND + NIGHT_NS + 30 * HOUR_NS
+    assert periods.move(due_ns, wall_ns + due_ns - NOW_NS - SECOND)
+
+
+def test_a_wall_clock_put_forward() -> None:
+    """What was observed before the jump belongs to the day before it."""
+    periods = at_seven()
+    assert periods.move(NOW_NS + SECOND, WALL_NS + 24 * HOUR_NS)
+    assert periods.since_ns("day", 0) == NOW_NS + SECOND
 
 
 @pytest.mark.parametrize(
-    ("zone", "day_start", "now", "began", "ends"),
-    [
-        ("UTC", "00:00", "2026-05-06T07:08", "2026-05-06T00:00", "2026-05-07T00:00"),
-        ("UTC", "17:30", "2026-05-06T17:29", "2026-05-05T17:30", "2026-05-06T17:30"),
-        ("UTC", "17:30", "2026-05-06T17:30", "2026-05-06T17:30", "2026-05-07T17:30"),
-        ("Asia/Tokyo", "00:00", "2026-05-06T15:00", "2026-05-06T15:00", "2026-05-07T15:00"),
-        # clocks forward: a day of 23 hours
-        ("Europe/Berlin", "00:00", "2026-03-29T12:00", "2026-03-28T23:00", "2026-03-29T22:00"),
-        # 02:30 does not exist on that night: 03:00 is the first instant after it
-        ("Europe/Berlin", "02:30", "2026-03-29T00:59", "2026-03-28T01:30", "2026-03-29T01:00"),
-        ("Europe/Berlin", "02:30", "2026-03-29T01:00", "2026-03-29T01:00", "2026-03-30T00:30"),
-        # clocks back: a day of 25 hours
-        ("Europe/Berlin", "00:00", "2026-10-25T12:00", "2026-10-24T22:00", "2026-10-25T23:00"),
-        # 02:30 comes twice: the first counts
-        ("Europe/Berlin", "02:30", "2026-10-25T00:29", "2026-10-24T00:30", "2026-10-25T00:30"),
-        ("Europe/Berlin", "02:30", "2026-10-25T01:30", "2026-10-25T00:30", "2026-10-26T01:30"),
-        # half an hour forward, at the other end of the world
-        (
-            "Australia/LHI",
-            "02:15",
-            "2026-10-03T20:00",
-            "2026-10-03T15:30",
-            "2026-10-04T15:15",
-        ),
-        # Samoa had no 30 December 2011
-        ("Pacific/Apia", "00:00", "2011-12-30T09:59", "2011-12-29T10:00", "2011-12-30T10:00"),
-        ("Pacific/Apia", "00:00", "2011-12-30T10:00", "2011-12-30T10:00", "2011-12-31T10:00"),
-    ],
+    ("period", "ahead_ns"), [("day", NIGHT_NS), ("week", NIGHT_NS + 4 * 24 * HOUR_NS)]
 )
-def test_days(zone: str, day_start: str, now: str, began: str, ends: str) -> None:
-    """A day runs from one ``day_start`` to the next, whatever the clocks do."""
-    assert span("day", zone, day_start, now) == (began, ends)
+def test_next_change_of_the_calendar(period: str, ahead_ns: int) -> None:
+    """A fall of a day or a week changes when the next one begins."""
+    due_ns = at_seven().next_change_ns(period, History(HistoryState()), NOW_NS, WALL_NS)
+    assert due_ns == NOW_NS + ahead_ns
 
 
-@pytest.mark.parametrize(
-    ("zone", "day_start", "now", "began", "ends"),
-    [
-        ("UTC", "00:00", "2026-05-06T07:08", "2026-05-04T00:00", "2026-05-11T00:00"),
-        ("UTC", "17:00", "2026-05-04T16:59", "2026-04-27T17:00", "2026-05-04T17:00"),
-        ("Europe/Berlin", "00:00", "2026-03-29T12:00", "2026-03-22T23:00", "2026-03-29T22:00"),
-        ("Europe/Berlin", "00:00", "2026-10-25T12:00", "2026-10-18T22:00", "2026-10-25T23:00"),
-    ],
-)
-def test_weeks(zone: str, day_start: str, now: str, began: str, ends: str) -> None:
-    """A week begins with the day that begins on Monday."""
-    assert span("week", zone, day_start, now) == (began, ends)
+def test_rolling_hours() -> None:
+    """A window begins with a whole minute, and changes when its first row leaves it."""
+    periods, history = at_seven(), History(HistoryState())
+    assert periods.next_change_ns("24h", history, NOW_NS, WALL_NS) is None
+    history.observe(1_000.0, 1_000.0, 0.0, NOW_NS, 0)
+    due_ns = periods.next_change_ns("24h", history, NOW_NS, WALL_NS)
+    assert due_ns == NOW_NS - 17 * SECOND + MINUTE_NS + 24 * HOUR_NS
+    assert periods.since_ns("24h", due_ns - 1) <= NOW_NS < periods.since_ns("24h", due_ns)
+    history.observe(900.0, 1_000.0, 0.0, NOW_NS + 2 * MINUTE_NS, 0)
+    for instant_ns, fall in ((due_ns - 1, 100), (due_ns, 100), (due_ns + 2 * MINUTE_NS, 0)):
+        since_ns = periods.since_ns("24h", instant_ns)
+        assert history.fall("24h", since_ns, 900.0, 0.0, trailing=True) == fall
 
 
-@FEW
-@given(
-    st.sampled_from(("UTC", "Europe/Berlin", "America/St_Johns", "Pacific/Apia", "Africa/Cairo")),
-    st.times().map(lambda time: time.strftime("%H:%M")),
-    st.integers(at("2010-01-01") // SECOND, at("2037-01-01") // SECOND),
-    st.sampled_from(("day", "week")),
-)
-def test_periods_have_no_gap(zone: str, day_start: str, second: int, period: str) -> None:
-    """Every instant is in one period; its end begins the next; a cached answer is a fresh one."""
-    calendar, now_ns = Calendar(zone, day_start), second * SECOND
-    began, ends = calendar.span(period, now_ns)
-    assert began <= now_ns < ends
-    assert calendar.span(period, ends - 1) == (began, ends)
-    assert calendar.span(period, ends)[0] == ends
-    assert calendar.span(period, now_ns) == Calendar(zone, day_start).span(period, now_ns)
+def test_rebase() -> None:
+    """A rebase begins the present day and week, not a new one of the calendar."""
+    periods = at_seven()
+    periods.rebase(NOW_NS + SECOND)
+    assert periods.since_ns("day", 0) == periods.since_ns("week", 0) == NOW_NS + SECOND
+    assert not periods.move(NOW_NS + 2 * SECOND, WALL_NS + 2 * SECOND)
+
+
+def test_names_of_periods() -> None:
+    """``24h`` has hours, a day has none, and another word is refused."""
+    assert (hours_of("24h"), hours_of("1.5h"), hours_of("day")) == (24.0, 1.5, None)
+    with pytest.raises(ValueError, match="'year' is no period: use day, week or hours"):
+        at_seven().since_ns("year", NOW_NS)

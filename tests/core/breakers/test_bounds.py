@@ -44,7 +44,7 @@ def slot(begin: str, end: str, bound: float) -> CeilingSlot[float]:
 # The world begins at 03:20:45 UTC.
 NIGHT = slot("22:00", "06:00", 0.02)
 NOON = slot("12:00", "13:00", 0.03)
-KRAKEN = PortfolioConfig(initial_capital=1_000.0)
+KRAKEN = PortfolioConfig(initial_capital=1_000.0, venues=("kraken",))
 SYMBOL = "BTC/USDT:USDT"
 
 

@@ -21,6 +21,7 @@ from riskmon.core.limits.latency import LatencyP99Params
 from riskmon.core.limits.policy import Probation, Recovery
 from riskmon.core.limits.silence import HeartbeatParams, StalenessParams
 from tests.core import (
+    NO_VENUES,
     OMS,
     SECOND,
     World,
@@ -621,7 +622,8 @@ def test_a_period_ends_at_the_portfolios_day_start() -> None:
 def test_a_period_holds_what_is_not_clear() -> None:
     """At the end of the period a state value past its bound stays open, and closes once below."""
     world = World(
-        loss_limit(recover="period"), portfolio=PortfolioConfig(max_age=MaxAge(balance=1e9))
+        loss_limit(recover="period"),
+        portfolio=PortfolioConfig(venues=("kraken",), max_age=MaxAge(balance=1e9)),
     )
     world.each([balances(USDT=1_000.0), balances(USDT=940.0)])
     world.wait(TO_MIDNIGHT + 60)
@@ -767,7 +769,7 @@ def test_a_limit_on_orders_has_no_value_of_another_kind() -> None:
 
 def test_a_written_limit_that_is_unknown_halts_after_the_grace() -> None:
     """Unknown for `unknown_grace` from the first event on: halt, with the cure, and no cancel."""
-    world = World(loss_limit(written=True), targets=OMS)
+    world = World(loss_limit(written=True), targets=OMS, portfolio=NO_VENUES)
     world.wait(1_000)
     assert world.level() == "allow"  # no event has come yet
     world.step(latency(0.1))
@@ -884,7 +886,7 @@ def test_unknown_is_not_zero() -> None:
 @pytest.mark.parametrize("targets", [(), OMS])
 def test_what_is_unknown_is_not_clear(targets: Any) -> None:
     """A loss that is unknown since it was recovered closes no breaker, by `hold` or by a cancel."""
-    old = PortfolioConfig(max_age=MaxAge(balance=5.0))
+    old = PortfolioConfig(venues=("kraken",), max_age=MaxAge(balance=5.0))
     world = World(
         loss_limit(recover="clear", hold=0.0 if targets else 10.0), portfolio=old, targets=targets
     )
@@ -901,20 +903,26 @@ def test_what_is_unknown_is_not_clear(targets: Any) -> None:
 
 def test_the_grace_is_of_being_unknown_for_any_reason() -> None:
     """Another missing input does not restart the grace; a known value in between does."""
-    config = PortfolioConfig(venues=("kraken", "mexc"))
-    world = World(loss_limit(written=True), portfolio=config)
-    world.step(latency(0.1))
-    first = world.view.unknown[0].reason
-    world.wait(20)
-    world.step(balances(USDT=500.0))
-    assert world.view.unknown[0].reason != first
+    ages = MaxAge(price=20.0, balance=40.0)
+    world = World(
+        loss_limit(written=True), portfolio=PortfolioConfig(venues=("kraken",), max_age=ages)
+    )
+    world.step(price("BTC/USDT", 100.0), balances(USDT=500.0, BTC=10.0))
+    world.wait(21)
+    assert world.view.unknown[0].reason.startswith("BTC's last price is")
+    world.wait(19)
+    world.step(price("BTC/USDT", 100.0))
+    world.step(price("ETH/USDT", 9.0), balances(USDT=500.0, BTC=10.0))  # known in between
+    world.wait(20.1)
+    world.wait(19.95)
+    assert world.view.unknown[0].reason.startswith("kraken has not reported its balances")
     world.wait(9.9)
     assert world.level() == "allow"
     world.wait(0.1)
     assert world.level() == "halt"
-    world.step(balances("mexc", USDT=500.0))
+    world.step(balances(USDT=500.0, BTC=10.0), price("BTC/USDT", 100.0))
     assert world.level() == "allow"
-    world.step(balances("mexc", USDT=500.0, XYZ=1.0))
+    world.step(balances(USDT=500.0, BTC=10.0, XYZ=1.0))
     assert world.breaker("portfolio_loss", "account").unknown
     world.wait(29)
     assert world.level() == "allow"

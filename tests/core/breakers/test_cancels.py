@@ -9,14 +9,14 @@ import pytest
 
 from riskmon.core import events as ev
 from riskmon.core.decisions import Record, Withdraw
-from tests.core import OMS, SECOND, World, error, exact, latency, latency_limit, limit
+from tests.core import NO_VENUES, OMS, SECOND, World, error, exact, latency, latency_limit, limit
 
 TWO = ("oms", "backup")
 
 
 def tripped(targets: tuple[str, ...] = OMS, **params: Any) -> World:
     """A world whose latency breaker has just tripped, with cancels under way."""
-    world = World(latency_limit(**params), targets=targets)
+    world = World(latency_limit(**params), targets=targets, portfolio=NO_VENUES)
     world.step(latency(0.1), latency(0.1, "mexc"))
     world.step(latency(1.0))
     return world

@@ -10,7 +10,7 @@ from riskmon.core import events as ev
 from riskmon.core.book.config import MaxAge, PortfolioConfig
 from riskmon.core.config import LimitConfig
 from riskmon.core.decisions import CheckAnswer, UnknownLimit, Warned
-from tests.core import OMS, World, balances, exact, fill, limit, price
+from tests.core import KRAKEN, OMS, World, balances, exact, fill, limit, price
 
 PERP = "BTC/USDT:USDT"
 ETH = "ETH/USDT:USDT"
@@ -368,7 +368,7 @@ def test_an_old_price_makes_the_size_unknown() -> None:
 
 def test_concentration_needs_equity() -> None:
     """Without equity the ratio is unknown, and every order that needs it is refused."""
-    world = market(limit("concentration", max=0.5), portfolio=PortfolioConfig())
+    world = market(limit("concentration", max=0.5), portfolio=KRAKEN)
     assert not ask(world, 0.1).allowed
     world.step(balances(USDT=1_000.0))
     assert ask(world, 5.0).allowed
@@ -377,16 +377,17 @@ def test_concentration_needs_equity() -> None:
 
 def test_concentration_follows_equity() -> None:
     """The same position weighs more when equity falls."""
-    world = market(limit("concentration", max=0.5), portfolio=PortfolioConfig())
+    world = market(limit("concentration", max=0.5), portfolio=KRAKEN)
     world.each([balances(USDT=1_000.0), position(4.0)])
     assert world.breaker("concentration", "account").value == pytest.approx(0.4)
     world.step(balances(USDT=700.0))
+    world.wait(5)  # for a fill that explains it
     assert world.level() == "reduce_only"
 
 
 def test_concentration_of_an_account_without_equity_is_past_any_bound() -> None:
     """With a position and no equity only reducing orders are allowed; no position is 0."""
-    world = market(limit("concentration", max=1_000.0), portfolio=PortfolioConfig())
+    world = market(limit("concentration", max=1_000.0), portfolio=KRAKEN)
     world.each([balances(USDT=1_000.0), balances(USDT=0.0)])
     assert (world.breaker("concentration", "account").value, world.level()) == (0.0, "allow")
     world.step(position(0.1))
