@@ -210,6 +210,7 @@ class Engine:
             first_event_ns=state.board.scopes,
             started_ns=state.started_ns,
             edge_max_age_ns=int(config.portfolio.max_age.edge * 1e9),
+            by_asset=any(rule.params.per == "asset" for rule in self._board.rules.values()),
             sized=any(issubclass(kind, SizeLimit) for kind in kinds),
             clock=clock,
         )
@@ -328,8 +329,8 @@ class Engine:
             self._reports.observe_closes()
             self._take_notices()
         self._mark_orders()
+        self._commitments.refresh()
         if book.dirty:
-            self._commitments.refresh()
             due = self._due()
             for begin in range(0, len(due), AT_ONCE):
                 if begin:
@@ -350,7 +351,7 @@ class Engine:
             self.state.notices = [*self.state.notices, *notices][-NOTICES_SHOWN:]
 
     def _mark_orders(self) -> None:
-        if self._orders.pending.changed:
+        if self._orders.pending.changed and ORDERS in self._board.watching:
             self._book.dirty[ORDERS] = True
 
     def _due(self) -> list[Breaker[StateLimit]]:
