@@ -58,6 +58,8 @@ def check(
         permit = permits.find(order, scopes, abs(intent.quantity))
     if permit is None and _is_shut(board, facts, intent, scopes, level):
         reasons = _shut(board, scopes)
+    elif (enlarges := _enlarges(facts, intent)) is not None:
+        reasons = [enlarges]
     reasons = _merge(reasons, _refusals(board, facts, intent, scopes))
     if level == PROBE and not reasons:
         reasons = _take_permits(board, scopes, simulate=order.simulate)
@@ -135,7 +137,7 @@ def _merge(shut: list[Violation], refusing: list[Violation]) -> list[Violation]:
 
 def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -> list[Violation]:
     """The limits that the order would take past their bounds."""
-    found: list[Violation | None] = [_enlarges(facts, intent)]
+    found: list[Violation | None] = []
     for scope in _sized(facts, intent, scopes):
         for sizing in board.sizing.get(scope, ()):
             size = sizing.limit.size(facts, intent)
