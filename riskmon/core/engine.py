@@ -19,10 +19,11 @@ from riskmon.core.admission import Admission
 from riskmon.core.book.commitments import Commitments
 from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.book.reservations import Reservations
+from riskmon.core.book.state import has_facts, measured_anew
 from riskmon.core.breakers.board import Board
 from riskmon.core.breakers.breaker import Breaker
 from riskmon.core.breakers.cancels import Cancels
-from riskmon.core.breakers.rules import STOP, STORAGE, UNCLEAN_START
+from riskmon.core.breakers.rules import REFERENCE, STOP, STORAGE, UNCLEAN_START
 from riskmon.core.checks import check, checked_scopes
 from riskmon.core.clock import Clock, Instant
 from riskmon.core.config import EngineConfig, default_limits, load
@@ -409,8 +410,13 @@ class Engine:
                 measures.pop(limit.name, None)
         state.measures = measures
         book = self._book
+        is_other = config.portfolio.reference != book.reference and has_facts(state.portfolio)
+        if is_other:
+            state.portfolio = measured_anew(state.portfolio)
         self._configure(config)
         self._book.enter_difference(book)
+        if is_other:
+            self._hold_reference(book.reference)
         for incident in self._cancels.retarget():
             self._board.on_confirmed(incident)
         self._book.dirty.update(dict.fromkeys(self._board.watching, True))
@@ -418,6 +424,15 @@ class Engine:
             self._timers.disarm(key)
         self._board.reschedule()
         self._board.watch_lasting()
+
+    def _hold_reference(self, before: str) -> None:
+        """Hold the account: capital and losses were measured in another reference."""
+        self._reports.register(ACCOUNT)
+        self._board.without_limit(REFERENCE, ACCOUNT).open(
+            "trip",
+            f"portfolio.reference was {before} and is {self._book.reference}: capital and losses "
+            "are measured anew; reset the account with rebase",
+        )
 
     def _on_operate(self, event: ev.Operate) -> None:
         self._book.refresh()

@@ -142,14 +142,16 @@ class Holdings:
 
     def add(self, effect: Effect, cause: int) -> None:
         """Add what is known to change a holding."""
-        venue = self.state.venues.get(effect.venue)
-        ledger = self._ledger(effect.venue, effect.asset)
-        if venue is not None and venue.whole_ns is not None and not ledger.state.reports:
-            ledger.report(NOTHING, Stamp(venue.whole_ns, dated=False))
-            ledger.settle()
+        ledger = self._ledger(effect.venue, effect.asset, effect.at_ns)
         ledger.add(Known(effect.amount, effect.at_ns, effect.dated, cause))
         self._legs.setdefault(cause, []).append(effect.asset)
         self._change(effect.venue, effect.asset, ledger)
+
+    def flow(self, venue: str, asset: str, amount: float, at_ns: int) -> None:
+        """Record that a flow was found in what settled at ``at_ns``."""
+        ledger = self.ledgers.get((venue, asset))
+        if ledger is not None:
+            ledger.flow(amount, at_ns)
 
     def reconsider(self, venue: str, asset: str) -> None:
         """Decide the reports of an asset anew in the next pass, after a flow of it was told."""
@@ -218,15 +220,25 @@ class Holdings:
             venue.grace_ns = min(venue.grace_ns, now_ns)
         return venue
 
-    def _ledger(self, venue: str, asset: str) -> Ledger:
+    def _ledger(self, venue: str, asset: str, at_ns: int) -> Ledger:
+        """Return the ledger of an asset; a new one, of what happened at ``at_ns``, begins at 0.
+
+        A whole report that did not name the asset has said so; so has a venue that reports single
+        balances, after its grace.
+        """
         ledger = self.ledgers.get((venue, asset))
         if ledger is None:
             state = self.state.ledgers.setdefault(venue, {})[asset] = LedgerState()
             ledger = self.ledgers[venue, asset] = Ledger(state)
+            known = self.state.venues.get(venue)
+            if known is not None and (known.whole_ns is not None or at_ns > known.grace_ns):
+                since_ns = known.grace_ns if known.whole_ns is None else known.whole_ns
+                ledger.report(NOTHING, Stamp(since_ns, dated=False))
+                ledger.settle()
         return ledger
 
     def _report(self, venue: str, asset: str, amount: Amount, stamp: Stamp) -> bool:
-        ledger = self._ledger(venue, asset)
+        ledger = self._ledger(venue, asset, stamp.at_ns)
         if not ledger.report(amount, stamp):
             return False
         self._change(venue, asset, ledger)

@@ -49,6 +49,7 @@ class Report(Struct, array_like=True, gc=False):
     contains: int = 0
     exact: bool = True
     open: bool = False  # not exact, and there are effects that it may contain or not
+    flowed: float = 0.0  # the deposits and withdrawals that were found in it
 
 
 class Known(Struct, array_like=True, gc=False):
@@ -171,10 +172,7 @@ class Ledger:
             self._add_on_top(effect)
             return
         if effect.at_ns <= reports[0].at_ns or place < reports[0].contains:
-            del effects[place]  # the oldest report contains it
-            self._explained.append(Explained(effect.at_ns, effect.amount))
-            for report in reports:
-                report.contains -= report.contains > place
+            self._add_below(effect, place)
             return
         first = next(
             (
@@ -192,6 +190,19 @@ class Ledger:
                 self._stale = min(self._stale, max(first + 1, 1))
                 self._fresh.append(effect)
         self._add_on_top(effect)
+
+    def _add_below(self, effect: Known, place: int) -> None:
+        """Add an effect, inserted at ``place``, that the oldest report contains."""
+        state = self.state
+        if state.settled < 0:  # equity uses no report yet
+            for report in state.reports:
+                report.contains = max(report.contains, place + 1)
+            self._settled += int(effect.amount * SCALE)
+            return
+        del state.effects[place]
+        self._explained.append(Explained(effect.at_ns, effect.amount))
+        for report in state.reports:
+            report.contains -= report.contains > place
 
     def _add_on_top(self, effect: Known) -> None:
         scaled = int(effect.amount * SCALE)
@@ -228,6 +239,24 @@ class Ledger:
         self.state.settled = len(self.state.reports) - 1
         self._add_up()
         return change
+
+    def flow(self, amount: float, until_ns: int) -> None:
+        """Record the report, not later than ``until_ns``, in which a flow was found.
+
+        An effect that is told later is then not taken for the flow's part of the report.
+        """
+        state, best, least = self.state, 0, abs(amount)
+        for number in range(1, len(state.reports)):
+            report, before = state.reports[number], state.reports[number - 1]
+            if report.at_ns > until_ns:
+                break
+            effects = state.effects[before.contains : report.contains]
+            left = report.amount - before.amount - report.flowed
+            left -= fsum([one.amount for one in effects])
+            if abs(left - amount) < least:
+                best, least = number, abs(left - amount)
+        if best:
+            state.reports[best].flowed += amount
 
     # -- containment ------------------------------------------------------------------------------
 
@@ -333,7 +362,7 @@ class Ledger:
         report, before = self.state.reports[number], self.state.reports[number - 1]
         effects = self.state.effects
         low, high = self._range(number)
-        left = report.amount - before.amount
+        left = report.amount - before.amount - report.flowed
         for place in range(before.contains, low):
             left -= effects[place].amount
         largest = max(abs(report.amount), abs(before.amount))
