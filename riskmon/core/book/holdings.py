@@ -81,12 +81,12 @@ class Holdings:
         self.changed: dict[Key, None] = dict.fromkeys(self.ledgers)  # since the last pass
         self._armed: list[tuple[str, int]] = []
         self._explained: list[tuple[str, str, Explained]] = []
-        self._open: dict[str, dict[str, None]] = {}  # venue -> assets with undecided reports
         self._legs: dict[int, list[str]] = {}  # cause -> the assets that it moved
+        self._open: dict[str, dict[str, None]] = {}  # venue -> assets with undecided reports
         for (venue, asset), ledger in self.ledgers.items():
+            self._open.setdefault(venue, {})[asset] = None
             for effect in ledger.state.effects:
                 self._legs.setdefault(effect.cause, []).append(asset)
-            self._open.setdefault(venue, {})[asset] = None
         self._stale: dict[str, dict[str, None]] = {}  # venue -> assets with reports to resolve
         self._to_settle: dict[str, None] = {
             name: None for name, venue in state.venues.items() if venue.unsettled_ns is not None
@@ -275,26 +275,36 @@ class Holdings:
         known = self.state.venues.get(venue)
         whole_ns = None if known is None else known.whole_ns
         open_ = self._open.setdefault(venue, {})
-        concerned = dict.fromkeys([*open_, *assets])
         for asset in assets:
-            for cause in self.ledgers[venue, asset].undecided():
-                concerned.update(dict.fromkeys(self._legs.get(cause, ())))
+            if self.ledgers[venue, asset].is_decided(whole_ns):
+                open_.pop(asset, None)
+            else:
+                open_[asset] = None
+        concerned: dict[str, None] = {}
+        for asset in assets:
+            ledger = self.ledgers[venue, asset]
+            if open_ or ledger.state.reports[-1].at_ns == whole_ns:
+                concerned[asset] = None
+                concerned.update(self._along(asset, ledger))
         for asset in concerned:
             ledger = self.ledgers[venue, asset]
             if ledger.is_decided(whole_ns):
-                open_.pop(asset, None)
                 continue
-            open_[asset] = None
-            others: dict[str, None] = {}
-            for cause in ledger.undecided():
-                others.update(dict.fromkeys(self._legs.get(cause, ())))
-            others.pop(asset, None)
+            others = self._along(asset, ledger)
             verdicts = [
                 verdict for other in others for verdict in self.ledgers[venue, other].verdicts()
             ]
             if verdicts and ledger.resolve_by(flows.get((venue, asset), ()), verdicts):
                 self.changed[venue, asset] = None
             yield 1 + len(verdicts) // 16
+
+    def _along(self, asset: str, ledger: Ledger) -> dict[str, None]:
+        """Return the other assets that undecided events moved."""
+        along: dict[str, None] = {}
+        for cause in ledger.undecided():
+            along.update(dict.fromkeys(self._legs.get(cause, ())))
+        along.pop(asset, None)
+        return along
 
     def settling(
         self,

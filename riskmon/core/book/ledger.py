@@ -78,6 +78,7 @@ class Ledger:
         "_fresh",
         "_has_open",
         "_live",
+        "_places",
         "_settled",
         "_stale",
         "state",
@@ -89,6 +90,9 @@ class Ledger:
         self._stale = 0  # index of the first report to resolve again
         self._fresh: list[Known] = []  # effects since the last pass that a report may contain
         self._explained: list[Explained] = []
+        self._places: dict[
+            int, int
+        ] = {}  # of effects by cause; derived again when some are missing
         self._has_open = any(report.open for report in state.reports)
         # No report contains a later effect: those from now on come on top.
         self._clear_ns = self._cleared()
@@ -142,12 +146,14 @@ class Ledger:
         if not effects or effects[-1].at_ns <= effect.at_ns:
             place = len(effects)
             effects.append(effect)
+            self._places[effect.cause] = place
             if effect.at_ns > self._clear_ns:
                 self._add_on_top(effect)
                 return
         else:
             place = bisect_right(effects, effect.at_ns, key=time_of)
             effects.insert(place, effect)
+            self._places.clear()
             for report in reports:
                 report.contains += report.contains > place
         if not reports:
@@ -182,6 +188,7 @@ class Ledger:
             self._settled += int(effect.amount * SCALE)
             return
         del state.effects[place]
+        self._places.clear()
         self._explained.append(Explained(effect.at_ns, effect.amount))
         for report in state.reports:
             report.contains -= report.contains > place
@@ -283,7 +290,7 @@ class Ledger:
         return last is None or last.at_ns != whole_ns or last.contains == len(self.state.effects)
 
     def undecided(self) -> Iterator[int]:
-        """Yield the causes of the effects that reports may contain or not."""
+        """Yield the causes that open reports, and the last one, may contain or not."""
         reports = self.state.reports
         for number in range(1, len(reports)):
             if reports[number].open or number == len(reports) - 1:
@@ -308,7 +315,9 @@ class Ledger:
 
     def verdicts(self) -> Iterator[Verdict]:
         """Yield what the exact reports contain, by the numbers of causes."""
-        places = {one.cause: place for place, one in enumerate(self.state.effects)}
+        places = self._places
+        if len(places) < len(self.state.effects):
+            places.update((one.cause, place) for place, one in enumerate(self.state.effects))
         for report in self.state.reports[1:] if places else ():
             if report.exact:
                 yield Verdict(report.at_ns, report.contains, places)
@@ -398,6 +407,7 @@ class Ledger:
     def _cut(self, reports: int, effects: int) -> None:
         state = self.state
         del state.reports[:reports], state.effects[:effects]
+        self._places.clear()
         for report in state.reports:
             report.contains -= effects
         state.settled = max(-1, state.settled - reports)
@@ -440,6 +450,7 @@ class Ledger:
         else:
             state.before += total
         del effects[: old - first]
+        self._places.clear()
         self._add_up()
 
 
