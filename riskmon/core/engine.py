@@ -401,6 +401,7 @@ class Engine:
         book = self._book
         self._configure(config)
         self._book.enter_difference(book)
+        self._book.begin_venues()
         for incident in self._cancels.retarget():
             self._board.on_confirmed(incident)
         self._book.dirty.update(dict.fromkeys(self._board.watching, True))

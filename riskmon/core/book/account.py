@@ -575,6 +575,12 @@ class Account:
                 if strategy_scope(name) not in self._histories:
                     self._observe_strategy(name)
 
+    def begin_venues(self) -> None:
+        """After a reload: begin the histories of venues that a limit needs now."""
+        for name in self.valuation.values.venues if "venue" in self._followed else ():
+            if venue_scope(name) not in self._histories:
+                self._observe_venue(name, self.periods.cut_ns)
+
     def _observe(self, strategies: Iterable[str]) -> None:
         """Add the equity of now to the histories."""
         equity, now_ns = self.equity, self._clock.instant.now_ns
@@ -588,17 +594,19 @@ class Account:
             history.observe(
                 equity.observed, state.units or 0.0, state.entered.value, now_ns, cut_ns
             )
-        values = self.valuation.values
-        for name in values.changed if "venue" in self._followed else ():
-            value = values.of(name)
-            if name not in (ELSEWHERE, TRANSIT) and not isinstance(value, Unknown):
-                self.history(venue_scope(name)).observe(
-                    value, 0.0, self._entered_at(name), now_ns, cut_ns
-                )
+        for name in self.valuation.values.changed if "venue" in self._followed else ():
+            self._observe_venue(name, cut_ns)
         for name in strategies if "strategy" in self._followed else ():
             if strategy_scope(name) not in self._histories:
                 self.history(strategy_scope(name)).observe(0.0, 0.0, 0.0, now_ns, 0)
             self._observe_strategy(name)
+
+    def _observe_venue(self, name: str, cut_ns: int) -> None:
+        value, now_ns = self.valuation.values.of(name), self._clock.instant.now_ns
+        if name not in (ELSEWHERE, TRANSIT) and not isinstance(value, Unknown):
+            self.history(venue_scope(name)).observe(
+                value, 0.0, self._entered_at(name), now_ns, cut_ns
+            )
 
     def _observe_strategy(self, name: str) -> None:
         pnl = self._marking.strategy_pnl(name)

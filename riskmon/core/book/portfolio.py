@@ -436,6 +436,10 @@ class Portfolio:
         """Keep a history of each scope of these kinds, for limits on losses."""
         self.account.follow(kinds)
 
+    def begin_venues(self) -> None:
+        """After a reload: begin the histories of venues that a limit needs now."""
+        self.account.begin_venues()
+
     # -- queries ----------------------------------------------------------------------------------
 
     @property
