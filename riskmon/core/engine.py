@@ -19,10 +19,11 @@ from riskmon.core.admission import Admission
 from riskmon.core.book.commitments import Commitments
 from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.book.reservations import Reservations
+from riskmon.core.book.state import has_facts, measured_anew
 from riskmon.core.breakers.board import Board
 from riskmon.core.breakers.breaker import Breaker
 from riskmon.core.breakers.cancels import Cancels
-from riskmon.core.breakers.rules import STOP, STORAGE, UNCLEAN_START
+from riskmon.core.breakers.rules import REFERENCE, STOP, STORAGE, UNCLEAN_START
 from riskmon.core.checks import check, checked_scopes
 from riskmon.core.clock import Clock, Instant
 from riskmon.core.config import EngineConfig, default_limits, load
@@ -208,6 +209,7 @@ class Engine:
             first_event_ns=state.board.scopes,
             started_ns=state.started_ns,
             edge_max_age_ns=int(config.portfolio.max_age.edge * 1e9),
+            by_asset=any(rule.params.per == "asset" for rule in self._board.rules.values()),
             sized=any(issubclass(kind, SizeLimit) for kind in kinds),
             clock=clock,
         )
@@ -327,8 +329,8 @@ class Engine:
             for notice in book.notices.take():
                 self._emit(notice)
         self._mark_orders()
+        self._commitments.refresh()
         if book.dirty:
-            self._commitments.refresh()
             due = self._due()
             for begin in range(0, len(due), AT_ONCE):
                 if begin:
@@ -341,7 +343,7 @@ class Engine:
                 yield 1
 
     def _mark_orders(self) -> None:
-        if self._orders.pending.changed:
+        if self._orders.pending.changed and ORDERS in self._board.watching:
             self._book.dirty[ORDERS] = True
 
     def _due(self) -> list[Breaker[StateLimit]]:
@@ -399,9 +401,13 @@ class Engine:
                 measures.pop(limit.name, None)
         state.measures = measures
         book = self._book
+        is_other = config.portfolio.reference != book.reference and has_facts(state.portfolio)
+        if is_other:
+            state.portfolio = measured_anew(state.portfolio)
         self._configure(config)
         self._book.enter_difference(book)
-        self._book.begin_venues()
+        if is_other:
+            self._hold_reference(book.reference)
         for incident in self._cancels.retarget():
             self._board.on_confirmed(incident)
         self._book.dirty.update(dict.fromkeys(self._board.watching, True))
@@ -409,6 +415,15 @@ class Engine:
             self._timers.disarm(key)
         self._board.reschedule()
         self._board.watch_lasting()
+
+    def _hold_reference(self, before: str) -> None:
+        """Hold the account: capital and losses were measured in another reference."""
+        self._reports.register(ACCOUNT)
+        self._board.without_limit(REFERENCE, ACCOUNT).open(
+            "trip",
+            f"portfolio.reference was {before} and is {self._book.reference}: capital and losses "
+            "are measured anew; reset the account with rebase",
+        )
 
     def _on_operate(self, event: ev.Operate) -> None:
         self._book.refresh()

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.breakers.board import Board
 from riskmon.core.breakers.breaker import Breaker
-from riskmon.core.breakers.rules import MANUAL, WITHOUT_LIMIT
+from riskmon.core.breakers.rules import MANUAL, REFERENCE, WITHOUT_LIMIT
 from riskmon.core.breakers.state import BreakerState
 from riskmon.core.breakers.transitions import LOOSENS, TRANSITIONS
 from riskmon.core.config import FREEZES
@@ -133,7 +133,7 @@ def _register(board: Board, book: Portfolio, call: Operate, max_scopes: int) -> 
     if scope in scopes:
         return ""
     near = _near(call.scope, scopes)
-    if call.action != "freeze" or call.limit not in (None, MANUAL):
+    if call.action != "freeze" or not call.registers or call.limit not in (None, MANUAL):
         raise _RefusedError(f"no scope {call.scope!r}", 404, near=near)
     if not is_scope(call.scope):
         raise _RefusedError(f"{call.scope!r} is no scope: {SCOPE_HINT}", 400)
@@ -235,6 +235,9 @@ def _permit_loosening(board: Board, call: Operate, breakers: list[Breaker[Limit]
             f"{_names(changed)} changed since generation {call.generation}: look again"
         )
     unconfirmed = [b for b in breakers if not board.cancels.is_confirmed(b.state.incident)]
+    held = [b for b in breakers if b.rule.name == REFERENCE and b.state.state == "open"]
+    if held and not call.rebase:
+        raise _RefusedError(f"{_names(held)} needs a rebase: {held[0].state.reason}")
     if unconfirmed and not call.force:
         raise _RefusedError(
             f"the cancel of {_names(unconfirmed)} is not confirmed: orders may rest; "

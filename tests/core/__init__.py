@@ -161,7 +161,7 @@ class World:
 
     def operate(self, action: Any, scope: str = "account", **more: Any) -> OperateAnswer:
         """Send an operator's call, with the current generation unless one is given."""
-        known = {"reason": "a test", "generation": self.engine.generation}
+        known = {"reason": "a test", "generation": self.engine.generation, "registers": True}
         (answer,) = self.step(ev.Operate(action=action, scope=scope, **{**known, **more})).answers
         assert isinstance(answer, OperateAnswer)
         return answer

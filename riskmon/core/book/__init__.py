@@ -16,9 +16,11 @@ rest, in a fixed order and only for what changed. Each module uses those listed 
   the periods that P&L is measured over;
 * ``changes``, ``flows``: what no effect explains of a balance, and the deposits, withdrawals and
   transfers that do;
+* ``curves``: the histories of all scopes;
 * ``equity``: capital and units;
 * ``state``: what a snapshot stores;
 * ``values``, ``valuation``: the value of each venue;
+* ``presence``: which venues report, which are awaited and which are silent;
 * ``account``: equity in each pass, after what entered as a flow;
 * ``exposure``, ``exposing``: the exposure of symbols, assets and venues;
 * ``portfolio``: the entry points for events, the pass, and what limits may read;

@@ -13,12 +13,12 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from riskmon.core import events as ev
-from riskmon.core.book.account import Account, Arm, Changed, ratio_lost
+from riskmon.core.book.account import Account, Changed, ratio_lost
 from riskmon.core.book.config import PortfolioConfig
-from riskmon.core.book.effects import Amount, Stamp
+from riskmon.core.book.effects import Amount, Arm, Stamp
 from riskmon.core.book.exposing import Exposing
 from riskmon.core.book.exposure import Exposures
-from riskmon.core.book.flows import Flow, Transfer
+from riskmon.core.book.flows import Transfer
 from riskmon.core.book.holdings import Holdings, Settled
 from riskmon.core.book.instruments import instrument
 from riskmon.core.book.marking import Marking
@@ -29,6 +29,7 @@ from riskmon.core.book.prices import Prices
 from riskmon.core.book.rates import Rates
 from riskmon.core.book.realised import Close
 from riskmon.core.book.state import PortfolioState
+from riskmon.core.book.waiting import Flow
 from riskmon.core.clock import Clock
 from riskmon.core.scopes import Scope
 from riskmon.core.timers import Timer, TimerHandler, TimerKey, timer_key
@@ -144,7 +145,7 @@ class Portfolio:
 
     def keep_fresh(self, venue: str) -> None:
         """Record an event that names a venue: its balances stay fresh."""
-        if self.account.keep_fresh(venue):
+        if self.account.presence.keep_fresh(venue):
             self.dirty[venue_equity_topic(venue)] = self._is_stale = True
 
     def on_price(self, event: ev.Price) -> None:
@@ -232,7 +233,7 @@ class Portfolio:
     def _on_balances(self, venue: str, *, is_first: bool) -> None:
         self._is_stale = True
         if is_first:
-            self.account.on_first_balance(venue, self.holdings.state.venues[venue])
+            self.account.presence.on_first_balance(venue)
             # Its positions by fills are now what its holdings say.
             self._exposing.on_positions([k for k in self.marking.values if k.venue == venue])
 
@@ -299,7 +300,7 @@ class Portfolio:
         elif key.kind is Timer.SETTLE:
             self.holdings.on_timer(key.name)
         elif key.kind is Timer.STALE:
-            self.account.on_venue_timer(key.name)
+            self.account.presence.watch(key.name)
             self.dirty[venue_equity_topic(key.name)] = True
         elif key.kind is Timer.UNPRICED:
             self.account.on_unpriced_timer(key.name)
@@ -307,7 +308,7 @@ class Portfolio:
         elif key.kind is Timer.FLOW:
             self.account.on_flow_timer()
         elif key.kind is Timer.KNOWN:
-            self.account.on_known_timer()
+            self.account.presence.on_known_timer()
 
     # -- the pass ---------------------------------------------------------------------------------
 
@@ -374,7 +375,7 @@ class Portfolio:
         """Apply what position reports changed; yield those whose P&L enters as a flow."""
         for outcome in outcomes:
             key = outcome.key
-            if outcome.first and self.account.enters(key.venue):
+            if outcome.first and self.account.presence.is_new(key.venue):
                 yield key
             elif outcome.effect is not None:
                 self.holdings.add(outcome.effect, self.holdings.cause())
@@ -414,7 +415,7 @@ class Portfolio:
             dirty[symbol_topic(symbol)] = dirty[EXPOSURE] = True
         for asset in sorted(self._exposing.take_assets()):
             dirty[asset_topic(asset)] = True
-        for venue in sorted(self.account.take_changed()):
+        for venue in sorted(self.account.valuation.values.take_changed()):
             dirty[venue_equity_topic(venue)] = True
         for strategy in sorted(strategies):
             dirty[strategy_topic(strategy)] = True
@@ -435,10 +436,6 @@ class Portfolio:
     def follow(self, kinds: Iterable[str]) -> None:
         """Keep a history of each scope of these kinds, for limits on losses."""
         self.account.follow(kinds)
-
-    def begin_venues(self) -> None:
-        """After a reload: begin the histories of venues that a limit needs now."""
-        self.account.begin_venues()
 
     # -- queries ----------------------------------------------------------------------------------
 
@@ -463,7 +460,7 @@ class Portfolio:
             return equity
         if not self.account.equity.state.reported:
             return Unknown("no venue has reported its balances: report them")
-        largest = self.account.largest_venue()
+        largest = self.account.valuation.largest()
         if isinstance(largest, Unknown):
             return largest
         return largest / equity if equity > 0 else 0.0
@@ -482,7 +479,7 @@ class Portfolio:
 
     def next_change_ns(self, scope: Scope, period: str) -> int | None:
         """Return when (engine time) the fall in a period changes without an event."""
-        return self.account.next_change_ns(scope, period)
+        return self.account.curves.next_change_ns(scope, period)
 
     def pnl_realised(self) -> float:
         """Return the realised P&L, less fees."""
@@ -551,18 +548,26 @@ class Portfolio:
     def enter_difference(self, before: Portfolio) -> None:
         """Let what another configuration made of the same facts enter as a flow.
 
-        What a changed peg makes is P&L.
+        What a changed peg makes is P&L, and the first price of an asset is none. Amounts in another
+        reference have no difference.
         """
+        self.holdings.changed.update(dict.fromkeys(self.holdings.ledgers))
+        self._is_stale = True
+        if before.reference != self.reference:
+            return
         equity = before.settled_equity
         if before.config.pegs != self.config.pegs:
-            pegged = replace(self.config, pegs=before.config.pegs)
+            first = {
+                asset: peg
+                for asset, peg in self.config.pegs.items()
+                if asset in before.config.ignore or before.rates.of(asset) is None
+            }
+            pegged = replace(self.config, pegs={**first, **before.config.pegs})
             middle = Portfolio(self.state, pegged, self._clock, self._arm).settled_equity
         else:
             middle = self.settled_equity
         if not isinstance(equity, Unknown) and not isinstance(middle, Unknown):
             self.account.enter_difference(middle - equity, equity)
-        self.holdings.changed.update(dict.fromkeys(self.holdings.ledgers))
-        self._is_stale = True
 
     def rebase(self) -> None:
         """Make the equity of now the capital, the peak and the start of each period."""

@@ -449,6 +449,9 @@ class Positions:
         It is the only spot symbol of that base named at the venue; with none or several, that in
         the reference.
         """
+        here = self.state.named.get(venue, {}).get(base, ())
+        if len(here) == 1 and base not in self._named_everywhere:
+            return next(iter(here))
         named = {
             *self.state.named.get(venue, {}).get(base, ()),
             *self._named_everywhere.get(base, ()),

@@ -32,3 +32,29 @@ class PortfolioState(Struct):
     left_out: dict[str, bool] = field(default_factory=dict)  # assets without a price
     absent: dict[str, bool] = field(default_factory=dict)  # silent venues that left as a flow
     differences: dict[str, dict[str, int]] = field(default_factory=dict)  # venue -> kind -> count
+
+
+def has_facts(state: PortfolioState) -> bool:
+    """Return whether anything of money was reported."""
+    positions = state.positions
+    return bool(
+        state.holdings.venues or state.flowed or positions.positions or positions.realised.venues
+    )
+
+
+def measured_anew(state: PortfolioState) -> PortfolioState:
+    """Return the facts without what was measured in the reference: it is another one now."""
+    flows = state.flows
+    return PortfolioState(
+        prices=state.prices,
+        positions=state.positions,
+        holdings=state.holdings,
+        flows=FlowsState(
+            flows=flows.flows, transfers=flows.transfers, withheld=flows.withheld, told=flows.told
+        ),
+        equity=EquityState(reported=state.equity.reported),
+        periods=state.periods,
+        flowed=state.flowed,
+        absent=state.absent,
+        differences=state.differences,
+    )
