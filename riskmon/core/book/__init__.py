@@ -14,8 +14,8 @@ rest, in a fixed order and only for what changed. Each module uses those listed 
 * ``notices``: what is reported besides numbers, and the differences that are counted;
 * ``history``, ``periods``: equity by minute, from which peak, baselines and best points follow, and
   the periods that P&L is measured over;
-* ``changes``, ``flows``: what no effect explains of a balance, and the deposits, withdrawals and
-  transfers that do;
+* ``changes``, ``waiting``, ``flows``: what no effect explains of a balance, and the deposits,
+  withdrawals and transfers that do;
 * ``curves``: the histories of all scopes;
 * ``equity``: capital and units;
 * ``state``: what a snapshot stores;

@@ -49,6 +49,7 @@ class Report(Struct, array_like=True, gc=False):
     contains: int = 0
     exact: bool = True
     open: bool = False  # not exact, and there are effects that it may contain or not
+    flowed: float = 0.0  # the deposits and withdrawals that were found in it
 
 
 class Known(Struct, array_like=True, gc=False):
@@ -95,6 +96,7 @@ class Ledger:
         "_fresh",
         "_has_open",
         "_live",
+        "_places",
         "_settled",
         "_stale",
         "state",
@@ -106,6 +108,9 @@ class Ledger:
         self._stale = 0  # index of the first report to resolve again
         self._fresh: list[Known] = []  # effects since the last pass that a report may contain
         self._explained: list[Explained] = []
+        self._places: dict[
+            int, int
+        ] = {}  # of effects by cause; derived again when some are missing
         self._has_open = any(report.open for report in state.reports)
         # No report contains a later effect: those from now on come on top.
         self._clear_ns = self._cleared()
@@ -159,22 +164,21 @@ class Ledger:
         if not effects or effects[-1].at_ns <= effect.at_ns:
             place = len(effects)
             effects.append(effect)
+            self._places[effect.cause] = place
             if effect.at_ns > self._clear_ns:
                 self._add_on_top(effect)
                 return
         else:
             place = bisect_right(effects, effect.at_ns, key=_at_ns)
             effects.insert(place, effect)
+            self._places.clear()
             for report in reports:
                 report.contains += report.contains > place
         if not reports:
             self._add_on_top(effect)
             return
         if effect.at_ns <= reports[0].at_ns or place < reports[0].contains:
-            del effects[place]  # the oldest report contains it
-            self._explained.append(Explained(effect.at_ns, effect.amount))
-            for report in reports:
-                report.contains -= report.contains > place
+            self._add_below(effect, place)
             return
         first = next(
             (
@@ -192,6 +196,20 @@ class Ledger:
                 self._stale = min(self._stale, max(first + 1, 1))
                 self._fresh.append(effect)
         self._add_on_top(effect)
+
+    def _add_below(self, effect: Known, place: int) -> None:
+        """Add an effect, inserted at ``place``, that the oldest report contains."""
+        state = self.state
+        if state.settled < 0:  # equity uses no report yet
+            for report in state.reports:
+                report.contains = max(report.contains, place + 1)
+            self._settled += int(effect.amount * SCALE)
+            return
+        del state.effects[place]
+        self._places.clear()
+        self._explained.append(Explained(effect.at_ns, effect.amount))
+        for report in state.reports:
+            report.contains -= report.contains > place
 
     def _add_on_top(self, effect: Known) -> None:
         scaled = int(effect.amount * SCALE)
@@ -228,6 +246,24 @@ class Ledger:
         self.state.settled = len(self.state.reports) - 1
         self._add_up()
         return change
+
+    def flow(self, amount: float, until_ns: int) -> None:
+        """Record the report, not later than ``until_ns``, in which a flow was found.
+
+        An effect that is told later is then not taken for the flow's part of the report.
+        """
+        state, best, least = self.state, 0, abs(amount)
+        for number in range(1, len(state.reports)):
+            report, before = state.reports[number], state.reports[number - 1]
+            if report.at_ns > until_ns:
+                break
+            effects = state.effects[before.contains : report.contains]
+            left = report.amount - before.amount - report.flowed
+            left -= fsum([one.amount for one in effects])
+            if abs(left - amount) < least:
+                best, least = number, abs(left - amount)
+        if best:
+            state.reports[best].flowed += amount
 
     # -- containment ------------------------------------------------------------------------------
 
@@ -272,7 +308,7 @@ class Ledger:
         return last is None or last.at_ns != whole_ns or last.contains == len(self.state.effects)
 
     def undecided(self) -> Iterator[int]:
-        """Yield the causes of the effects that reports may contain or not."""
+        """Yield the causes that open reports, and the last one, may contain or not."""
         reports = self.state.reports
         for number in range(1, len(reports)):
             if reports[number].open or number == len(reports) - 1:
@@ -297,7 +333,9 @@ class Ledger:
 
     def verdicts(self) -> Iterator[Verdict]:
         """Yield what the exact reports contain, by the numbers of causes."""
-        places = {one.cause: place for place, one in enumerate(self.state.effects)}
+        places = self._places
+        if len(places) < len(self.state.effects):
+            places.update((one.cause, place) for place, one in enumerate(self.state.effects))
         for report in self.state.reports[1:] if places else ():
             if report.exact:
                 yield Verdict(report.at_ns, report.contains, places)
@@ -333,7 +371,7 @@ class Ledger:
         report, before = self.state.reports[number], self.state.reports[number - 1]
         effects = self.state.effects
         low, high = self._range(number)
-        left = report.amount - before.amount
+        left = report.amount - before.amount - report.flowed
         for place in range(before.contains, low):
             left -= effects[place].amount
         largest = max(abs(report.amount), abs(before.amount))
@@ -387,6 +425,7 @@ class Ledger:
     def _cut(self, reports: int, effects: int) -> None:
         state = self.state
         del state.reports[:reports], state.effects[:effects]
+        self._places.clear()
         for report in state.reports:
             report.contains -= effects
         state.settled = max(-1, state.settled - reports)
@@ -429,6 +468,7 @@ class Ledger:
         else:
             state.before += total
         del effects[: old - first]
+        self._places.clear()
         self._add_up()
 
 

@@ -493,7 +493,7 @@ class Portfolio:
         """Return the fresh mark of a symbol at a venue."""
         now_ns = self._clock.instant.now_ns
         quote = self.prices.mark(symbol, venue, now_ns)
-        return self.prices.no_mark(symbol, venue, now_ns) if quote is None else quote.price
+        return self.prices.no_mark(symbol, venue) if quote is None else quote.price
 
     def rate(self, asset: str) -> float | Unknown:
         """Return the price of one unit of an asset in the reference."""
@@ -552,6 +552,9 @@ class Portfolio:
         reference have no difference.
         """
         self.holdings.changed.update(dict.fromkeys(self.holdings.ledgers))
+        # The history of a venue that begins with this configuration begins at the equity of now.
+        values = self.account.valuation.values
+        values.changed.update(dict.fromkeys(values.venues))
         self._is_stale = True
         if before.reference != self.reference:
             return
