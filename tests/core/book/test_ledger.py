@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from riskmon.core.book.effects import Amount, Stamp
 from riskmon.core.book.ledger import Ledger, LedgerState
 from riskmon.core.book.projection import Known, Verdict
+from tests.core import FEW
 
 SECOND = 10**9
 
