@@ -35,6 +35,7 @@ from riskmon.core.limits.metrics import Metrics
 from riskmon.core.naming import assets_of
 from riskmon.core.operate import operate
 from riskmon.core.permits import Permits
+from riskmon.core.portfolio_view import FiguresView, figures
 from riskmon.core.reports import Handler, ReportedEvents
 from riskmon.core.scopes import ACCOUNT, Scope, asset_scope, venue_scope
 from riskmon.core.state import State, decode, encode
@@ -46,11 +47,12 @@ from riskmon.core.topics import (
     heartbeat_topic,
     symbol_events_topic,
 )
-from riskmon.core.view import FiguresView, View, figures, view
+from riskmon.core.view import View, view
 
 AT_ONCE = 16  # units of work that are not interrupted, at the least
 RUN_MAX = 500  # latencies in a row that are applied at once …
 RUN_OF_ONE = 8  # … and how many of them are as much work as one other event
+NOTICES_SHOWN = 20
 RESTART_MAX = 4  # a start comes with the configuration, and nothing else
 _STORAGE_FAILED = (
     "a write of the journal failed: a trip or a freeze may be lost; check positions and orders"
@@ -170,7 +172,7 @@ class Engine:
 
     def figures(self) -> FiguresView:
         """The account's figures alone: a view of many positions takes a thousand times as long."""
-        return figures(self._book)
+        return figures(self._facts)
 
     # -- configuration ----------------------------------------------------------------------------
 
@@ -326,8 +328,7 @@ class Engine:
         if book.is_stale:
             yield from book.deriving()
             self._reports.observe_closes()
-            for notice in book.notices.take():
-                self._emit(notice)
+            self._take_notices()
         self._mark_orders()
         self._commitments.refresh()
         if book.dirty:
@@ -341,6 +342,14 @@ class Engine:
             for again, counts in board.take_rechecks().items():
                 again.reevaluate(self._facts, counts=counts)
                 yield 1
+
+    def _take_notices(self) -> None:
+        """Emit the notices of the book; readers see the latest."""
+        notices = self._book.notices.take()
+        for notice in notices:
+            self._emit(notice)
+        if notices:
+            self.state.notices = [*self.state.notices, *notices][-NOTICES_SHOWN:]
 
     def _mark_orders(self) -> None:
         if self._orders.pending.changed and ORDERS in self._board.watching:

@@ -191,7 +191,7 @@ def _permit(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker
     if call.action == "disable":
         _permit_disabling(call, breakers)
     if call.rebase and call.action != "freeze":
-        _permit_rebasing(book, call)
+        _permit_rebasing(board, book, call)
     if call.action in LOOSENS:
         _permit_loosening(board, call, breakers)
 
@@ -204,12 +204,13 @@ def _permit_disabling(call: Operate, breakers: list[Breaker[Limit]]) -> None:
         raise _RefusedError("`for` must be above 0 and at most 1e9 seconds")
 
 
-def _permit_rebasing(book: Portfolio, call: Operate) -> None:
+def _permit_rebasing(board: Board, book: Portfolio, call: Operate) -> None:
     if call.action not in LOOSENS:
         raise _RefusedError(f"`rebase` goes with reset and unfreeze, not with {call.action}")
     equity = book.settled_equity
     if isinstance(equity, Unknown):
-        raise _RefusedError(f"cannot rebase, equity is unknown: {equity.reason}")
+        reason = equity.text(board.clock.instant.now_ns)
+        raise _RefusedError(f"cannot rebase, equity is unknown: {reason}")
     if equity <= 0:
         raise _RefusedError(f"cannot rebase: equity is {equity:g}, and capital is above 0")
 

@@ -27,6 +27,7 @@ from riskmon.core.config import dump
 from riskmon.core.decisions import (
     CheckAnswer,
     Decision,
+    Notice,
     OperateAnswer,
     Record,
     Transition,
@@ -433,6 +434,8 @@ def _log_decision(decision: Decision) -> None:
             f", by {decision.by}" if decision.by else "",
             decision.reason,
         )
+    elif isinstance(decision, Notice):
+        _log.warning("%s", decision.text)
     elif isinstance(decision, UnknownLimit):
         _log.warning("%s over %s is unknown: %s", decision.limit, decision.scope, decision.reason)
 

@@ -24,7 +24,8 @@ from riskmon.core.decisions import (
 from riskmon.core.engine import Engine
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Recovery
-from riskmon.core.view import BreakerView, PortfolioView, View
+from riskmon.core.portfolio_view import PortfolioView
+from riskmon.core.view import BreakerView, View
 from riskmon.settings.faults import validated, written
 
 SECOND = 10**9

@@ -6,7 +6,7 @@ take the equity of now; add it to the history.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from riskmon.core.book.calendar import Calendar
@@ -15,7 +15,7 @@ from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.book.curves import Curves
 from riskmon.core.book.effects import Arm
 from riskmon.core.book.equity import Equity
-from riskmon.core.book.flows import Flow, Flows, Match, Transfer
+from riskmon.core.book.flows import Flows, Match, Transfer
 from riskmon.core.book.holdings import Holdings, Settled
 from riskmon.core.book.ledger import Explained
 from riskmon.core.book.marking import Marking
@@ -28,6 +28,7 @@ from riskmon.core.book.presence import Presence
 from riskmon.core.book.rates import Rates
 from riskmon.core.book.state import PortfolioState
 from riskmon.core.book.valuation import ELSEWHERE, TRANSIT, Valuation
+from riskmon.core.book.waiting import Flow
 from riskmon.core.clock import Clock
 from riskmon.core.scopes import Scope, kind_of, name_of
 from riskmon.core.timers import Timer, timer_key
@@ -207,12 +208,12 @@ class Account:
         self._enter_positions(changed.first_reported)
         joins = {one.venue: valuation.join(one.venue) for one in changed.settled if one.joined}
         yield from valuation.value_held(changed.held)
-        self._review()
+        back = self._review()
         if self._is_transit_stale:
             valuation.value_transit(self.flows.in_transit())
             self._is_transit_stale = False
         yield from self._correct()
-        self._assess(changed.settled, joins)
+        self._assess([one for one in changed.settled if one.venue not in back], joins)
         self._start_graces()
         self._observe(changed.strategies)
         self._entered.clear()
@@ -268,14 +269,19 @@ class Account:
 
     # -- venues -----------------------------------------------------------------------------------
 
-    def _review(self) -> None:
-        """Let venues leave that are silent and not required, and come back."""
+    def _review(self) -> Collection[str]:
+        """Let venues leave that are silent and not required; return those that come back.
+
+        They enter with all that they hold now: what they report is no change besides.
+        """
+        back: list[str] = []
         state, required = self.state, self.config.venues
         for name, venue in list(self._holdings.state.venues.items()):
             value = self.valuation.values.known_part(name)
             is_silent = self.presence.is_silent(venue)
             if name in state.absent and not is_silent:
                 del state.absent[name]
+                back.append(name)
                 self._entering.append(Entering(name, value))
             elif is_silent and required and name not in required and name not in state.absent:
                 state.absent[name] = True
@@ -284,6 +290,7 @@ class Account:
                 self._holdings.forget(name)
                 self.valuation.forget(name)
                 self.flows.forget(name)
+        return back
 
     def _is_empty(self, name: str) -> bool:
         one = self.valuation.values.venues.get(name)
@@ -439,11 +446,17 @@ class Account:
     def _apply(self, matches: Iterable[Match]) -> None:
         for match in matches:
             venue = match.change.venue
+            self._record(match)
             self.equity.grow(match.factor, match.value)
             self._add_entered(venue, match.venue_value)
             if match.change.enters:
                 self.equity.raise_capital(venue, match.value)
             self._is_transit_stale |= _is_leg(match)
+
+    def _record(self, match: Match) -> None:
+        if match.flow is not None:
+            change, asset = match.change, match.flow.asset
+            self._holdings.flow(change.venue, asset, match.amount, change.at_ns)
 
     def _correct(self) -> Iterator[int]:
         """Apply flows that were told after the change that contains them was judged."""
@@ -451,6 +464,7 @@ class Account:
         if not late:
             return
         for match in late:
+            self._record(match)
             self.equity.grow(match.factor, match.value)
             self._add_entered(match.change.venue, match.venue_value)
         yield from self.curves.correct(late)

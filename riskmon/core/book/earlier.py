@@ -16,12 +16,13 @@ from riskmon.core.book.equity import EquityState
 from riskmon.core.book.history import MINUTE_NS, HistoryState, Row
 from riskmon.core.book.holdings import HoldingsState, Venue
 from riskmon.core.book.instruments import instrument
-from riskmon.core.book.ledger import LedgerState, Report
+from riskmon.core.book.ledger import LedgerState
 from riskmon.core.book.money import Fixed
 from riskmon.core.book.periods import Begin, PeriodsState
 from riskmon.core.book.position import BookPosition, Key
 from riskmon.core.book.positions import PositionsState
 from riskmon.core.book.prices import PriceState, Rows
+from riskmon.core.book.projection import Report
 from riskmon.core.book.realised import RealisedState
 from riskmon.core.book.state import PortfolioState
 from riskmon.core.book.valuation import ELSEWHERE

@@ -18,7 +18,7 @@ from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.book.effects import Amount, Arm, Stamp
 from riskmon.core.book.exposing import Exposing
 from riskmon.core.book.exposure import Exposures
-from riskmon.core.book.flows import Flow, Transfer
+from riskmon.core.book.flows import Transfer
 from riskmon.core.book.holdings import Holdings, Settled
 from riskmon.core.book.instruments import instrument
 from riskmon.core.book.marking import Marking
@@ -29,6 +29,7 @@ from riskmon.core.book.prices import Prices
 from riskmon.core.book.rates import Rates
 from riskmon.core.book.realised import Close
 from riskmon.core.book.state import PortfolioState
+from riskmon.core.book.waiting import Flow
 from riskmon.core.clock import Clock
 from riskmon.core.scopes import Scope
 from riskmon.core.timers import Timer, TimerHandler, TimerKey, timer_key
@@ -496,7 +497,7 @@ class Portfolio:
         """Return the fresh mark of a symbol at a venue."""
         now_ns = self._clock.instant.now_ns
         quote = self.prices.mark(symbol, venue, now_ns)
-        return self.prices.no_mark(symbol, venue, now_ns) if quote is None else quote.price
+        return self.prices.no_mark(symbol, venue) if quote is None else quote.price
 
     def rate(self, asset: str) -> float | Unknown:
         """Return the price of one unit of an asset in the reference."""
@@ -551,15 +552,24 @@ class Portfolio:
     def enter_difference(self, before: Portfolio) -> None:
         """Let what another configuration made of the same facts enter as a flow.
 
-        What a changed peg makes is P&L. Amounts in another reference have no difference.
+        What a changed peg makes is P&L, and the first price of an asset is none. Amounts in another
+        reference have no difference.
         """
         self.holdings.changed.update(dict.fromkeys(self.holdings.ledgers))
+        # The history of a venue that begins with this configuration begins at the equity of now.
+        values = self.account.valuation.values
+        values.changed.update(dict.fromkeys(values.venues))
         self._is_stale = True
         if before.reference != self.reference:
             return
         equity = before.settled_equity
         if before.config.pegs != self.config.pegs:
-            pegged = replace(self.config, pegs=before.config.pegs)
+            first = {
+                asset: peg
+                for asset, peg in self.config.pegs.items()
+                if asset in before.config.ignore or before.rates.of(asset) is None
+            }
+            pegged = replace(self.config, pegs={**first, **before.config.pegs})
             middle = Portfolio(self.state, pegged, self._clock, self._arm).settled_equity
         else:
             middle = self.settled_equity

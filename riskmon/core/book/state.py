@@ -9,6 +9,7 @@ from riskmon.core.book.flows import FlowsState
 from riskmon.core.book.history import HistoryState
 from riskmon.core.book.holdings import HoldingsState
 from riskmon.core.book.money import Fixed
+from riskmon.core.book.notices import Differences
 from riskmon.core.book.periods import PeriodsState
 from riskmon.core.book.positions import PositionsState
 from riskmon.core.book.prices import PriceState
@@ -31,7 +32,7 @@ class PortfolioState(Struct):
     unpriced_ns: dict[str, int] = field(default_factory=dict)  # asset -> since when
     left_out: dict[str, bool] = field(default_factory=dict)  # assets without a price
     absent: dict[str, bool] = field(default_factory=dict)  # silent venues that left as a flow
-    differences: dict[str, dict[str, int]] = field(default_factory=dict)  # venue -> kind -> count
+    differences: Differences = field(default_factory=dict)
 
 
 def has_facts(state: PortfolioState) -> bool:

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from riskmon.core.book.effects import Amount, Stamp
-from riskmon.core.book.ledger import Known, Ledger, LedgerState, Verdict
+from riskmon.core.book.ledger import Ledger, LedgerState
+from riskmon.core.book.projection import Known, Verdict
 
 SECOND = 10**9
 
