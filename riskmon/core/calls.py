@@ -145,6 +145,7 @@ def operator_call(action: Action, body: OperateBody, *, by: str, peer: str | Non
         preview=body.preview,
         rebase=body.rebase,
         for_seconds=_SECONDS.get(action, 3600.0) if body.seconds is None else body.seconds,
+        registers=True,
         symbol=body.symbol,
         side=body.side,
         quantity=quantity,

@@ -516,7 +516,8 @@ class Operate(_Internal, tag="operate"):
 
     ``symbol``, ``side``, ``quantity`` and ``leg`` are of the order that a ``permit`` is for.
 
-    One that is not ``recorded`` enters the audit trail only when it is carried out.
+    One that is not ``recorded`` enters the audit trail only when it is carried out. A freeze that
+    ``registers`` makes a scope that nothing has named known; calls of earlier versions did not.
     """
 
     action: Literal["freeze", "unfreeze", "trip", "reset", "disable", "enable", "permit"]
@@ -531,6 +532,7 @@ class Operate(_Internal, tag="operate"):
     rebase: bool = False
     for_seconds: float = 3600.0
     recorded: bool = True
+    registers: bool = False
     symbol: str | None = None
     side: Side | None = None
     quantity: float | None = None

@@ -12,9 +12,11 @@ from itertools import islice
 from math import copysign
 from typing import Literal, get_args
 
-from riskmon.core.decisions import LEVEL_NAMES, StateName
+from riskmon.core.decisions import LEVEL_NAMES, DifferenceKind, StateName
 from riskmon.core.events import Reported
-from riskmon.core.view import BreakerView, PortfolioView, PositionView
+from riskmon.core.portfolio_view import PortfolioView, PositionView
+from riskmon.core.scopes import Scope, kind_of, name_of
+from riskmon.core.view import BreakerView
 from riskmon.metrics.recorder import OperationStats
 from riskmon.metrics.snapshot import Read, Series, Snapshot, Value
 
@@ -127,6 +129,32 @@ def _balances(now: Snapshot) -> Series:
     # Amounts of different assets cannot be summed under the label `other`.
     bounded = islice(now.view.portfolio.balances, now.max_scopes)
     return (((b.venue, b.asset), b.free + b.locked) for b in bounded)
+
+
+def _leverage(now: Snapshot) -> Series:
+    yield ("",), now.view.portfolio.leverage
+    for venue in now.view.portfolio.venues:
+        yield (venue.venue,), venue.leverage
+
+
+def _worst(now: Snapshot) -> Series:
+    yield ("",), now.view.portfolio.exposure_worst
+    for venue in now.view.portfolio.venues:
+        yield (venue.venue,), venue.exposure_worst
+
+
+def _exposures(now: Snapshot) -> Series:
+    bounded = islice(now.view.portfolio.assets, now.max_scopes)
+    return (((one.asset,), one.notional) for one in bounded)
+
+
+def _differences(now: Snapshot) -> Series:
+    scopes = map(Scope, now.view.levels)
+    venues = [name_of(scope) for scope in scopes if kind_of(scope) == "venue"]
+    counts = {(venue, kind): 0 for venue in venues for kind in get_args(DifferenceKind)}
+    for one in now.view.portfolio.differences:
+        counts[one.venue, one.kind] = one.count
+    return counts.items()
 
 
 def _unconfirmed(now: Snapshot) -> dict[str, int]:
@@ -335,6 +363,41 @@ TABLE = (
         _portfolio(lambda p: p.drawdown_ratio),
     ),
     Row(
+        "riskmon_pnl_strategy",
+        "gauge",
+        ("strategy",),
+        "P&L of the strategy's own positions and `pnl`, in the reference currency.",
+        lambda now: (((s.strategy,), s.pnl) for s in now.view.portfolio.strategies),
+    ),
+    Row(
+        "riskmon_pnl_venue",
+        "gauge",
+        ("venue",),
+        "P&L of the positions at the venue, less fees, in the reference currency.",
+        lambda now: (((v.venue,), v.pnl) for v in now.view.portfolio.venues),
+    ),
+    Row(
+        "riskmon_exposure_notional",
+        "gauge",
+        ("asset",),
+        "Signed delta of the asset over all venues in the reference currency; at most max_scopes.",
+        _exposures,
+    ),
+    Row(
+        "riskmon_exposure_worst_notional",
+        "gauge",
+        ("venue",),
+        "Gross notional with the resting orders; without a venue, the account's.",
+        _worst,
+    ),
+    Row(
+        "riskmon_leverage_ratio",
+        "gauge",
+        ("venue",),
+        "Gross notional with the resting orders over equity; without a venue, the account's.",
+        _leverage,
+    ),
+    Row(
         "riskmon_position_quantity",
         "gauge",
         ("venue", "symbol"),
@@ -354,6 +417,13 @@ TABLE = (
         (),
         "Held assets that have no price.",
         _portfolio(lambda p: len(p.unpriced)),
+    ),
+    Row(
+        "riskmon_reconciliation_differences_total",
+        "counter",
+        ("venue", "kind"),
+        "Reports of the venue that differ from what was known; kind flow: flows that lapsed.",
+        _differences,
     ),
     Row(
         "riskmon_edge_bps",

@@ -16,7 +16,7 @@ from riskmon.core.engine import Engine
 from riskmon.core.limits.metrics import KEPT_NS, Metrics
 from riskmon.core.parsing import parse_json
 from riskmon.core.scopes import Scope
-from tests.core import BEGIN_WALL_NS, SECOND, World, balances, latency_limit, plain, price
+from tests.core import BEGIN_WALL_NS, SECOND, World, balances, latency_limit, limit, plain, price
 
 PERPS = ("BTC/USDT:USDT", "ETH/USDT:USDT", "SOL/USDT:USDT")
 DAY = 86_400
@@ -93,7 +93,12 @@ def test_a_balance_that_is_not_read_stays() -> None:
 
 @pytest.mark.parametrize(
     ("orders", "confirmed"),
-    [([], True), ([{"id": 1, "symbol": "BTC/USDT"}], False), ([{"id": "\n"}], False)],
+    [
+        ([], True),
+        ([{"id": 1, "symbol": "BTC/USDT"}], False),
+        ([{"id": 1, "symbol": "BTC/USDT", "status": "cancelled"}], True),
+        ([{"id": "\n"}], False),
+    ],
 )
 def test_orders_confirm_a_cancel(orders: list[Any], *, confirmed: bool) -> None:
     """A venue where no order rests confirms a cancel; a dropped order rests all the same."""
@@ -223,6 +228,29 @@ def test_the_assets_of_orders_at_venues_are_bounded() -> None:
 
 
 # -- scopes ---------------------------------------------------------------------------------------
+
+NAMING = [
+    (balances(BTC=1.0, ETH=0.0), {"BTC"}),
+    (ev.Balance(venue="kraken", asset="BTC", free=1.0), {"BTC"}),
+    (ev.CashFlow(id="1", venue="kraken", asset="BTC", amount=1.0), {"BTC"}),
+    (ev.Order(id="1", venue="kraken", symbol="BTC/EUR", status="open"), {"BTC", "EUR"}),
+    (ev.Order(id="1", venue="kraken", symbol="BTC/USD:BTC", status="open"), {"BTC"}),
+    (report("positions", positions=[position("BTC/USDT:USDT", 1.0)]), {"BTC"}),
+    (report("orders", orders=[{"id": 1, "symbol": "BTC/EUR"}]), {"BTC", "EUR"}),
+    (ev.Latency(venue="kraken", seconds=0.1), set()),
+]
+
+
+@pytest.mark.parametrize(("event", "assets"), NAMING)
+def test_a_limit_over_assets_registers_those_that_events_move(
+    event: ev.Event, assets: set[str]
+) -> None:
+    """An asset has a scope from the first event that may move its delta; without a limit, none."""
+    for limits, named in (((limit("position", max=1.0, per="asset"),), assets), ((), set())):
+        world = World(*limits)
+        world.step(event)
+        scopes = {scope for scope in world.engine.levels if scope.startswith("asset:")}
+        assert scopes == {f"asset:{name}" for name in named}
 
 
 @pytest.mark.parametrize(

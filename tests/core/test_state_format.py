@@ -19,7 +19,7 @@ import pytest
 from riskmon.core.engine import Engine
 from riskmon.core.events import Event
 from riskmon.core.limits.limit import TOLERANCE
-from riskmon.core.version import STATE_VERSION
+from riskmon.core.version import STATE_VERSION, snapshot_version
 from riskmon.journal import entries
 
 STATES = sorted((Path(__file__).parent.parent / "fixtures").glob("state-*"))
@@ -59,6 +59,8 @@ def lost(old: Any, new: Any, where: str = "") -> Iterator[str]:
 
 def converted(snapshot: dict[str, Any]) -> dict[str, Any]:
     """A snapshot with what is meant to be stored in another form today."""
+    if snapshot.get("version", 1) == STATE_VERSION:
+        return snapshot
     config = snapshot["config"]
     # 0.1.0 stored a table for each target; a decision depends on its name alone.
     config["targets"] = [t["name"] if isinstance(t, dict) else t for t in config["targets"]]
@@ -114,7 +116,10 @@ def test_an_earlier_snapshot_is_read_whole(state: Path) -> None:
     assert list(lost(old, new)) == []
 
 
-@pytest.mark.parametrize("state", STATES, ids=lambda path: path.name)
+OF_SUMS = [path for path in STATES if snapshot_version(newest_snapshot(path)[1]) < 3]
+
+
+@pytest.mark.parametrize("state", OF_SUMS, ids=lambda path: path.name)
 def test_an_earlier_portfolio_keeps_its_figures(state: Path) -> None:
     """Equity, capital, unit value, peak, P&L, balances and positions are what they were."""
     _, data = newest_snapshot(state)

@@ -233,14 +233,17 @@ class Remembered:
         if index == len(self._changes) or self._changes[index].past:
             return None
         number, change = index + self._first, self._changes[index]
-        held = change.amounts.setdefault(asset, 0.0)
         if rate is not None and asset not in change.rates:
             change.rates[asset] = rate
             self._least[asset] = min(rate, self._least.get(asset, inf))
-        left = held - amount
+        self.subtract(number, asset, amount)
+        return number
+
+    def subtract(self, number: int, asset: str, amount: float) -> None:
+        """Take an amount from an asset of a change; what is left may be of the other sign."""
+        left = self[number].amounts.setdefault(asset, 0.0) - amount
         self._set(number, asset, 0.0 if abs(left) <= SLACK * abs(amount) else left)
         self._value(number)
-        return number
 
     def clear(self, number: int) -> None:
         """Leave nothing of a change for a flow."""

@@ -405,7 +405,7 @@ class Desk:
             for (name, scope), seen in self.seen.items():
                 if scope in scopes and self._leaves(self.limits[name], seen) != ALLOW:
                     reasons[name, scope] = Blamed(seen.value, self.bound(self.limits[name], scope))
-        if order.reduce_only and not self._only_closes(order):
+        elif order.reduce_only and not self._only_closes(order):
             held = self.book.held_in(order.venue, order.symbol)[0]
             against = held < 0 if order.side == "buy" else held > 0
             more = F(order.quantity or 0) + self._on_its_side(order)
