@@ -23,7 +23,7 @@ from riskmon.core.book.reservations import Reservations
 from riskmon.core.config import EngineConfig, LimitConfig
 from riskmon.core.decisions import LEVEL_NAMES, CheckAnswer, Violation
 from riskmon.core.limits.orders import MessageRateLimit
-from riskmon.core.view import PortfolioView
+from riskmon.core.portfolio_view import PortfolioView
 from tests.core import BEGIN_WALL_NS, SECOND, World, balances, limit, price
 from tests.core.reference.orders import STANDING, Answer, Desk, Resting
 

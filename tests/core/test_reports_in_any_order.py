@@ -150,7 +150,7 @@ def drive(story: Reports, seed: int, steps: int) -> Reports:
 
 def drive_all(stories: type[Reports]) -> None:
     """Three fixed stories."""
-    for seed in (1, 2, 3):
+    for seed in (3, 8, 16):
         drive(stories(), seed, 60)
 
 
