@@ -55,6 +55,7 @@ class Exposing:
         self._venues_of: dict[str, dict[str, None]] = {}  # asset -> venues with a holding
         self._gross: dict[str, Total[str]] = {}  # venue -> by symbol
         self._unpriced: dict[str, dict[str, None]] = {}  # venue -> symbols
+        self._open_at: dict[str, list[str]] = {}  # symbol -> venues that it counts at
         self.symbols: dict[str, None] = {}  # to derive in this pass
         self.assets: dict[str, None] = {}
         self._derived_symbols: dict[str, None] = {}
@@ -116,6 +117,10 @@ class Exposing:
             self.symbols[symbol] = None
             # Positions by fills in it, at a venue that reports balances, count no more.
 
+    def on_transit(self, assets: Iterable[str]) -> None:
+        """Derive the assets again of which another amount is between venues."""
+        self.assets.update(dict.fromkeys(assets))
+
     def spot_holdings(self) -> Iterator[tuple[str, str, str]]:
         """Yield the holdings that are spot positions: venue, asset and symbol."""
         for (venue, asset), symbol in self._symbol_of.items():
@@ -167,7 +172,6 @@ class Exposing:
             by_venue[venue] = [self.spot_notional(symbol, venue, held)]
         for key in self._keys.get(symbol, ()):
             if what.kind == "spot" and self._holdings.reports(key.venue):
-                by_venue.setdefault(key.venue, [])
                 continue
             quantities.append(self._positions.positions[key].quantity)
             by_venue.setdefault(key.venue, []).append(self._marking.values[key].notional)
@@ -178,6 +182,10 @@ class Exposing:
             notionals += known
             unpriced += len(them) - len(known)
             self._set_venue(venue, symbol, fsum(known), unpriced=len(known) < len(them))
+        for venue in self._open_at.get(symbol, ()):
+            if venue not in by_venue:
+                self._set_venue(venue, symbol, 0.0, unpriced=False)
+        self._open_at[symbol] = list(by_venue)
         now = Exposure(fsum(quantities), fsum(notionals), unpriced)
         if now != self._exposures.symbols.get(symbol):
             self._exposures.set_symbol(symbol, now)

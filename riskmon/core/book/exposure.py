@@ -114,8 +114,8 @@ class Exposures:
 
     def gross_notional(self) -> float | Unknown:
         """Return the sum of |net notional| over all symbols."""
-        for symbol in self._unpriced:
-            return _no_mark(symbol)
+        if self._unpriced:
+            return _no_mark(min(self._unpriced))
         return self._notional.value
 
     def gross_notional_at(self, venue: str) -> float | Unknown:
@@ -124,8 +124,8 @@ class Exposures:
 
     def largest_notional(self) -> float | Unknown:
         """Return the largest |net notional| of a symbol."""
-        for symbol in self._unpriced:
-            return _no_mark(symbol)
+        if self._unpriced:
+            return _no_mark(min(self._unpriced))
         if self._largest is None:
             ranking = self._ranking
             while ranking and -ranking[0][0] != abs(self.of(ranking[0][1]).notional):
