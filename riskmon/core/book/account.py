@@ -573,17 +573,18 @@ class Account:
             history.observe(
                 equity.observed, state.units or 0.0, state.entered.value, now_ns, cut_ns
             )
-        values = self.valuation.values
-        for name in values.changed if "venue" in self._followed else ():
-            value = values.of(name)
-            if name not in (ELSEWHERE, TRANSIT) and not isinstance(value, Unknown):
-                self.history(venue_scope(name)).observe(
-                    value, 0.0, self._entered_at(name), now_ns, cut_ns
-                )
+        for name in self.valuation.values.changed if "venue" in self._followed else ():
+            self._observe_venue(name, now_ns, cut_ns)
         for name in strategies if "strategy" in self._followed else ():
             if strategy_scope(name) not in self._histories:
                 self.history(strategy_scope(name)).observe(0.0, 0.0, 0.0, now_ns, 0)
             self._observe_strategy(name)
+
+    def _observe_venue(self, name: str, now_ns: int, cut_ns: int) -> None:
+        value = self.valuation.values.of(name)
+        if name not in (ELSEWHERE, TRANSIT) and not isinstance(value, Unknown):
+            history = self.history(venue_scope(name))
+            history.observe(value, 0.0, self._entered_at(name), now_ns, cut_ns)
 
     def _observe_strategy(self, name: str) -> None:
         pnl = self._marking.strategy_pnl(name)

@@ -182,11 +182,11 @@ class Portfolio:
     def on_position(self, event: ev.Position) -> None:
         """Apply a position that a venue reports."""
         self.keep_fresh(event.venue)
+        self._is_stale = True
         if self._is_holding(event.venue, event.symbol):
             self._compare(event)
-            return
-        self.positions.on_report(event.venue, _row(event), self._stamp(event))
-        self._is_stale = True
+        else:
+            self.positions.on_report(event.venue, _row(event), self._stamp(event))
 
     def _is_holding(self, venue: str, symbol: str) -> bool:
         """Whether a position is a holding of its base asset."""
@@ -561,6 +561,8 @@ class Portfolio:
         if not isinstance(equity, Unknown) and not isinstance(middle, Unknown):
             self.account.enter_difference(middle - equity, equity)
         self.holdings.changed.update(dict.fromkeys(self.holdings.ledgers))
+        values = self.account.valuation.values
+        values.changed.update(dict.fromkeys(values.venues))  # histories of a new limit begin
         self._is_stale = True
 
     def rebase(self) -> None:

@@ -117,3 +117,13 @@ def test_dust_is_no_open_position() -> None:
     book.step(price(SPOT, 100.0), balances(USDT=1_000.0, BTC=0.011))
     assert list(book.portfolio.exposures.open) == [SPOT]
     assert book.portfolio.exposures.largest_notional() == pytest.approx(1.1)
+
+
+def test_a_compared_spot_position_is_reported_at_once() -> None:
+    """A spot position beside a balance changes nothing; what differs is counted and reported."""
+    book = market()
+    book.step(balances(USDT=1_000.0, BTC=3.0))
+    book.step(ev.Position(venue="kraken", symbol=SPOT, quantity=2.0, entry_price=100.0))
+    assert book.told == ["kraken reports a position of 2 BTC/USDT and balances of 3"]
+    assert book.state.differences == {"kraken": {"position": 1}}
+    assert book.portfolio.exposures.of(SPOT).quantity == 3.0
