@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_origin, get_type_hints
 
 import click
 import msgspec
@@ -24,6 +24,7 @@ from riskmon.core.decisions import LEVEL_NAMES
 from riskmon.core.events import Reported
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Ceiling, Probation, Recovery
+from riskmon.core.portfolio_view import PortfolioView
 from riskmon.core.view import View
 from riskmon.metrics.table import TABLE
 from riskmon.outbox.webhook import RESULTS
@@ -191,6 +192,17 @@ def stream() -> str:
     return table(("event", "meaning", "fields"), rows)
 
 
+def portfolio() -> str:
+    """Return the lists of the portfolio with the fields of their members."""
+    rows = []
+    for name, hint in get_type_hints(PortfolioView).items():
+        (kind,) = get_args(hint) if get_origin(hint) is list else (str,)
+        if kind is not str:
+            names = [one.name.removesuffix("_ns") for one in msgspec.structs.fields(kind)]
+            rows.append((f"`{name}`", ", ".join(names), _prose(kind.__doc__)))
+    return table(("list", "fields", "of each"), rows)
+
+
 def paths() -> str:
     """Return every path and method with the role that it takes."""
     rows = [
@@ -291,6 +303,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "metrics": metrics,
     "options": options,
     "paths": paths,
+    "portfolio": portfolio,
     "probation": lambda: table(KEY_HEAD, map(_row, keys_of(Probation))),
     "recover": lambda: table(KEY_HEAD, map(_row, keys_of(Recovery))),
     "stream": stream,

@@ -14,6 +14,7 @@ from msgspec.structs import asdict
 from riskmon.core.breakers.transitions import SHUT
 from riskmon.core.decisions import OperateAnswer, Transition
 from riskmon.core.events import Operate
+from riskmon.core.portfolio_view import PortfolioView
 from riskmon.core.view import BreakerView, View
 from riskmon.system.clock import rfc3339
 
@@ -69,6 +70,14 @@ def _limit(breaker: BreakerView) -> dict[str, object]:
     }
 
 
+def _portfolio(portfolio: PortfolioView) -> dict[str, object]:
+    return {
+        **asdict(portfolio),
+        "flows": [with_rfc3339(asdict(flow)) for flow in portfolio.flows],
+        "transfers": [with_rfc3339(asdict(transfer)) for transfer in portfolio.transfers],
+    }
+
+
 def state(view: View) -> dict[str, Any]:
     """Return the body of ``GET /v1/state``."""
     return {
@@ -79,10 +88,11 @@ def state(view: View) -> dict[str, Any]:
         "breakers": [_breaker(b) for b in view.breakers],
         "limits": [_limit(b) for b in view.breakers],
         "latency": view.latency,
-        "portfolio": view.portfolio,
+        "portfolio": _portfolio(view.portfolio),
         "gate": {"levels": view.levels, "withheld": view.withheld},
         "cancel": [with_rfc3339(asdict(cancel)) for cancel in view.cancel],
         "unknown": view.unknown,
+        "notices": [with_rfc3339(asdict(notice)) for notice in view.notices],
     }
 
 

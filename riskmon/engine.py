@@ -91,8 +91,9 @@ class Engine:
         """Apply events as one instant, and evaluate the limits that they touch.
 
         Events are those of ``POST /v1/events``, and ``{"type": "check", …}``,
-        ``{"type": "operate", "action": "freeze", …}``, ``{"type": "tick"}`` and, for tests of
-        limits with cancel targets, ``{"type": "cancel_answered", …}``. ``now_ns`` never goes back:
+        ``{"type": "operate", "action": "freeze", …}``, ``{"type": "permit", …}``,
+        ``{"type": "tick"}`` and, for tests of limits with cancel targets,
+        ``{"type": "cancel_answered", …}``. ``now_ns`` never goes back:
         all durations are measured by it. ``wall_ns`` is the date, UTC ns since 1970. An operator's
         call without ``generation`` has that before the step.
 
@@ -187,7 +188,7 @@ def _report(
 def _call(given: Mapping[str, Any]) -> ev.Internal | None:
     """Return what only the sidecar sends otherwise; None for a report."""
     kind = given.get("type") if isinstance(given, Mapping) else None
-    if kind not in ("check", "operate", "tick", "cancel_answered"):
+    if kind not in ("check", "operate", "permit", "tick", "cancel_answered"):
         return None
     body = _json({key: value for key, value in given.items() if value is not None})
     if kind == "check":
@@ -196,6 +197,8 @@ def _call(given: Mapping[str, Any]) -> ev.Internal | None:
     if kind == "operate":
         call = _decoded(_OPERATE, body)
         return operator_call(call.action, call, by="operator", peer=None)
+    if kind == "permit":
+        return operator_call("permit", _decoded(_PERMIT, body), by="operator", peer=None)
     return _decoded(_OF_THE_SIDECAR, body)
 
 
@@ -207,8 +210,13 @@ class _Operate(OperateBody, tag_field="type", tag="operate"):
     action: Action
 
 
+class _Permit(OperateBody, tag_field="type", tag="permit"):
+    pass
+
+
 _CHECK = msgspec.json.Decoder(_Check)
 _OPERATE = msgspec.json.Decoder(_Operate)
+_PERMIT = msgspec.json.Decoder(_Permit)
 _OF_THE_SIDECAR: msgspec.json.Decoder[ev.Tick | ev.CancelAnswered] = msgspec.json.Decoder(
     ev.Tick | ev.CancelAnswered
 )

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from riskmon.core.decisions import (
     CheckAnswer,
+    Notice,
     OperateAnswer,
     Record,
     Transition,
@@ -23,7 +24,8 @@ from riskmon.core.decisions import (
 )
 from riskmon.core.events import Check, Operate, Reported
 from riskmon.core.members import Dropped
-from riskmon.core.view import FiguresView, View
+from riskmon.core.portfolio_view import FiguresView
+from riskmon.core.view import View
 
 
 class QueueFull(Exception):
@@ -100,7 +102,7 @@ class Shutdown(Struct, tag_field="type", tag="shutdown", frozen=True, kw_only=Tr
     reason: str
 
 
-Change = View | PortfolioNow | Transition | Warned | UnknownLimit | Shutdown
+Change = View | PortfolioNow | Transition | Warned | UnknownLimit | Notice | Shutdown
 
 
 class Port(Protocol):

@@ -165,6 +165,21 @@ def test_a_call_without_generation_has_that_before_the_step() -> None:
     assert engine.level("account") == "allow"
 
 
+def test_a_permit_lets_one_order_pass_a_freeze() -> None:
+    """A permit is for one reduce-only order of the whole position, and for 60 s."""
+    engine = Engine.from_toml("[portfolio]\ninitial_capital = 10000\n")
+    fill = {"type": "fill", "id": "f1", "venue": "kraken", "symbol": "BTC/USDT", "side": "buy"}
+    step(engine, 0, {**fill, "quantity": 0.1, "price": 60_000}, operate("freeze"))
+    order = {**CHECK, "side": "sell", "reduce_only": True}
+    assert not step(engine, 1, order).answers[0]["allowed"]
+    permit = {"type": "permit", "scope": "account", "symbol": "BTC/USDT", "reason": "close it"}
+    assert step(engine, 2, permit).answers[0]["status"] == 200
+    answers = step(engine, 3, {**order, "id": "o1"}, {**order, "id": "o2"}).answers
+    assert [one["allowed"] for one in answers] == [True, False]
+    assert step(engine, 4, permit).answers[0]["status"] == 200
+    assert not step(engine, 65, {**order, "id": "o3"}).answers[0]["allowed"]
+
+
 def test_a_cancel_is_confirmed_by_its_target() -> None:
     """With a cancel target a reset waits for the confirmation of the last sweep."""
     engine = Engine.from_toml(LOSS + OMS)

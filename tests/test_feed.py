@@ -8,6 +8,8 @@ from contextlib import aclosing
 from typing import Any
 
 from riskmon.core import events as ev
+from riskmon.core.book.config import PortfolioConfig
+from riskmon.core.config import EngineConfig
 from riskmon.core.decisions import Sweep, Warned, Withdraw
 from riskmon.core.engine import Engine
 from riskmon.core.view import View, Withheld
@@ -23,7 +25,9 @@ class Account:
     """An engine whose account has the reference asset only, and its feed."""
 
     def __init__(self) -> None:
-        self.engine, self.now_ns, self.looks = Engine(), SECOND_NS, 0
+        portfolio = PortfolioConfig(venues=("kraken",))
+        self.engine = Engine(EngineConfig(portfolio=portfolio))
+        self.now_ns, self.looks = SECOND_NS, 0
         self.ready = True
         self.changes = Feed(self.look, poll_seconds=PAUSE_SECONDS, drain_seconds=0.05)
 

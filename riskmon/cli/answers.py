@@ -38,11 +38,89 @@ class ShownGate(Struct):
     withheld: ShownWithheld | None = None
 
 
+class ShownStrategy(Struct):
+    """A strategy's P&L; the fields are the columns of its table."""
+
+    strategy: str
+    pnl: float | None = None
+
+
+class ShownVenue(Struct):
+    """A venue's figures; the fields are the columns of their table."""
+
+    venue: str
+    equity: float | None = None
+    pnl: float | None = None
+    exposure: float | None = None
+    exposure_worst: float | None = None
+    leverage: float | None = None
+
+
+class ShownAsset(Struct):
+    """The delta of an asset; the fields are the columns of their table."""
+
+    asset: str
+    quantity: float
+    notional: float | None = None
+
+
+class ShownFlow(Struct):
+    """A deposit or withdrawal that no balance contains yet."""
+
+    id: str
+    venue: str
+    asset: str
+    amount: float
+
+
+class ShownTransfer(Struct):
+    """A transfer that is under way."""
+
+    id: str
+    asset: str
+    amount: float
+    source: str
+    destination: str
+    withheld: bool = False
+
+
+class ShownDifference(Struct):
+    """How often a venue reported something else than was known."""
+
+    venue: str
+    kind: str
+    count: int
+
+
+class ShownNotice(Struct):
+    """What the book made known."""
+
+    at: str
+    text: str
+
+
+class ShownLeftOut(Struct):
+    """An asset that equity leaves out."""
+
+    asset: str
+    quantity: float
+
+
 class ShownPortfolio(Struct):
     """The part of the portfolio that is printed."""
 
     equity: float | None = None
     reference: str = ""
+    exposure: float | None = None
+    exposure_worst: float | None = None
+    leverage: float | None = None
+    venues: list[ShownVenue] = field(default_factory=list)
+    strategies: list[ShownStrategy] = field(default_factory=list)
+    assets: list[ShownAsset] = field(default_factory=list)
+    left_out: list[ShownLeftOut] = field(default_factory=list)
+    flows: list[ShownFlow] = field(default_factory=list)
+    transfers: list[ShownTransfer] = field(default_factory=list)
+    differences: list[ShownDifference] = field(default_factory=list)
 
 
 class ShownUnknownLimit(Struct):
@@ -73,6 +151,7 @@ class ShownState(Struct):
     gate: ShownGate = field(default_factory=ShownGate)
     portfolio: ShownPortfolio = field(default_factory=ShownPortfolio)
     unknown: list[ShownUnknownLimit] = field(default_factory=list)
+    notices: list[ShownNotice] = field(default_factory=list)
     cancel: list[Cancel] = field(default_factory=list)
 
 

@@ -11,7 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from riskmon.cli.answers import Cancel, ShownBreaker, ShownRecord, ShownState, ShownViolation
+from riskmon.cli.answers import (
+    Cancel,
+    ShownBreaker,
+    ShownPortfolio,
+    ShownRecord,
+    ShownState,
+    ShownViolation,
+)
 
 _COLORS = {
     "allow": "green",
@@ -46,14 +53,46 @@ def show_state(console: Console, state: ShownState) -> None:
         console.print(
             f"[red]the lease is withheld[/] ({_joined(withheld.reason, withheld.detail)})"
         )
-    if state.portfolio.equity is not None:
-        console.print(f"equity {_text(state.portfolio.equity)} {_text(state.portfolio.reference)}")
+    _show_portfolio(console, state.portfolio)
     show_breakers(console, state.breakers)
     for unknown in state.unknown:
         console.print(f"[yellow]unknown[/] {_joined(unknown.limit, unknown.scope, unknown.reason)}")
+    for notice in state.notices:
+        console.print(f"[yellow]notice[/] {_joined(notice.at, notice.text)}")
     for cancel in state.cancel:
         names = _joined(cancel.incident, cancel.scope, cancel.limit)
         console.print(f"cancel {names}: {_cancel_status(cancel)}")
+
+
+def _show_portfolio(console: Console, portfolio: ShownPortfolio) -> None:
+    reference = _text(portfolio.reference)
+    if portfolio.equity is not None:
+        console.print(f"equity {_text(portfolio.equity)} {reference}")
+    if portfolio.exposure:
+        console.print(
+            f"exposure {_text(portfolio.exposure)} {reference}, with resting orders "
+            f"{_text(portfolio.exposure_worst)}, leverage {_text(portfolio.leverage)}"
+        )
+    for left_out in portfolio.left_out:
+        console.print(
+            f"[yellow]left out[/] {_text(left_out.quantity)} {_text(left_out.asset)}: no price"
+        )
+    for flow in portfolio.flows:
+        names = f"{flow.amount:g} {_joined(flow.asset, 'at', flow.venue)} ({_text(flow.id)})"
+        console.print(f"flow {names}: in no balance yet")
+    for one in portfolio.transfers:
+        path = _joined("from", one.source, "to", one.destination)
+        state = "[yellow]not in equity[/]" if one.withheld else "under way"
+        console.print(
+            f"transfer {one.amount:g} {_text(one.asset)} {path} ({_text(one.id)}): {state}"
+        )
+    for difference in portfolio.differences:
+        console.print(
+            f"[yellow]differences[/] {_joined(difference.venue, difference.kind)}: "
+            f"{difference.count}"
+        )
+    for rows in (portfolio.venues, portfolio.assets, portfolio.strategies):
+        _show(console, [asdict(row) for row in rows])
 
 
 def _cancel_status(cancel: Cancel) -> str:

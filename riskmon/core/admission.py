@@ -2,9 +2,10 @@
 
 At most ``max_scopes`` scopes are registered. Each table that is kept by other names, or by pairs of
 names, has at most ``ROWS`` times as many rows: the assets of all ledgers, each venue's assets, each
-symbol's price at each venue, positions (venue, symbol, strategy), each strategy's assets, the
-orders that were permitted or rest, and the last numbers of ``metric`` events. A batch that needs
-more is refused before any of it is applied.
+symbol's price at each venue, positions (venue, symbol, leg, strategy), each strategy's assets, the
+orders that were permitted or rest, the base assets that they name at each venue, pending flows, and
+the last numbers of ``metric`` events. A batch that needs more is refused before any of it is
+applied.
 
 What else is kept follows from these, counts under a shared name past a bound of its own (runs of
 errors: :data:`riskmon.core.limits.errors.OPERATIONS_MAX`; the sources of a symbol's volatility:
@@ -49,7 +50,8 @@ _OF_STRATEGIES = "assets of strategies"
 _ORDERS = "orders"
 _FILL = "fill"  # of a row of prices: the price of a fill
 _METRICS = "reported numbers"
-
+_FLOWS = "pending flows"
+_NAMED = "assets of orders at venues"
 
 _KINDS: tuple[ScopeKind, ...] = ("venue", "symbol", "asset", "strategy")
 
@@ -152,6 +154,10 @@ class Admission:
             return sum(map(len, state.positions.realised.strategies.values()))
         if table == _METRICS:
             return len(self._metrics)
+        if table == _FLOWS:
+            return len(state.flows.flows) + len(state.flows.transfers)
+        if table == _NAMED:
+            return sum(map(len, state.positions.named.values()))
         return len(self._orders.reserved)
 
     def _is_known(self, table: str, row: Row) -> bool:
@@ -168,6 +174,10 @@ class Admission:
             return row[1] in state.positions.realised.strategies.get(row[0], ())
         if table == _METRICS:
             return row[0] in self._metrics
+        if table == _FLOWS:
+            return False
+        if table == _NAMED:
+            return row[1] in state.positions.named.get(row[0], ())
         return "|".join(row) in self._orders.reserved
 
     def _refuse_scopes(self) -> None:
@@ -203,8 +213,8 @@ def _counts(events: Sequence[ev.Event]) -> Counter[type[ev.Event]]:
 _TABLES_OF: dict[type[ev.Event], tuple[str, ...]] = {
     ev.Balance: (_BALANCES, _ASSETS),
     ev.Balances: (_BALANCES, _ASSETS),
-    ev.CashFlow: (_BALANCES, _ASSETS),
-    ev.Transfer: (_BALANCES, _BALANCES, _ASSETS),
+    ev.CashFlow: (_BALANCES, _ASSETS, _FLOWS),
+    ev.Transfer: (_BALANCES, _BALANCES, _ASSETS, _FLOWS),
     ev.Price: (_PRICES,),
     ev.Fill: (
         *(_PRICES, _POSITIONS, _POSITIONS, _OF_STRATEGIES),
@@ -213,9 +223,9 @@ _TABLES_OF: dict[type[ev.Event], tuple[str, ...]] = {
     ev.Position: (_POSITIONS,),
     ev.Positions: (_POSITIONS,),
     ev.Metric: (_METRICS,),
-    ev.Check: (_ORDERS,),
-    ev.Order: (_ORDERS,),
-    ev.Orders: (_ORDERS,),
+    ev.Check: (_ORDERS, _NAMED),
+    ev.Order: (_ORDERS, _NAMED),
+    ev.Orders: (_ORDERS, _NAMED),
 }
 
 
@@ -226,12 +236,15 @@ def _rows(event: ev.Event, book: Portfolio) -> Iterator[tuple[str, Row]]:
     elif isinstance(event, (ev.Balance, ev.CashFlow)):
         yield _BALANCES, (event.venue, event.asset)
         yield _ASSETS, (event.asset,)
+        if isinstance(event, ev.CashFlow):
+            yield _FLOWS, (event.venue, event.id)
     elif isinstance(event, ev.Balances):
         yield from _rows_of_balances(event, book)
     elif isinstance(event, ev.Transfer):
         yield _BALANCES, (event.from_venue, event.asset)
         yield _BALANCES, (event.to_venue, event.asset)
         yield _ASSETS, (event.asset,)
+        yield _FLOWS, (event.from_venue, event.to_venue, event.id)
     elif isinstance(event, ev.Position):
         yield _POSITIONS, (event.venue, event.symbol, event.leg or "", "")
     elif isinstance(event, ev.Positions):
@@ -243,18 +256,24 @@ def _rows(event: ev.Event, book: Portfolio) -> Iterator[tuple[str, Row]]:
     elif isinstance(event, ev.Metric):
         yield _METRICS, (metric_key(event.name, metric_scopes(event)),)
     else:
-        yield from _rows_of_orders(event)
+        yield from _rows_of_orders(event, book.reference)
 
 
-def _rows_of_orders(event: ev.Event) -> Iterator[tuple[str, Row]]:
-    if isinstance(event, ev.Check):
-        if event.id is not None:
-            yield _ORDERS, (event.venue, event.id)
-    elif isinstance(event, ev.Order):
-        if event.status == "open":
+def _rows_of_orders(event: ev.Event, reference: str) -> Iterator[tuple[str, Row]]:
+    if isinstance(event, (ev.Check, ev.Order)):
+        yield from _base_in(event.venue, event.symbol, reference)
+        if event.id is not None and not (isinstance(event, ev.Order) and event.status != "open"):
             yield _ORDERS, (event.venue, event.id)
     elif isinstance(event, ev.Orders):
-        yield from ((_ORDERS, (event.venue, one.id)) for one in event.orders)
+        for one in event.orders:
+            yield from _base_in(event.venue, one.symbol, reference)
+            yield _ORDERS, (event.venue, one.id)
+
+
+def _base_in(venue: str, symbol: str, reference: str) -> Iterator[tuple[str, Row]]:
+    what = instrument(symbol, reference)
+    if what.kind == "spot":
+        yield _NAMED, (venue, what.base)
 
 
 def _rows_of_balances(event: ev.Balances, book: Portfolio) -> Iterator[tuple[str, Row]]:

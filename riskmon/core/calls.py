@@ -22,7 +22,6 @@ from riskmon.core.fields import (
     divisor,
     identifier,
     not_negative,
-    positive,
 )
 
 Action = Literal["freeze", "unfreeze", "trip", "reset", "disable", "enable", "permit"]
@@ -70,7 +69,7 @@ def checked_order(body: CheckBody, order_type: OrderType | None = None) -> Check
         venue=body.venue,
         symbol=body.symbol,
         side=body.side,
-        quantity=None if quantity is None else positive(quantity, "quantity"),
+        quantity=None if quantity is None else divisor(quantity, "quantity"),
         price=None if price is None else divisor(price, "price"),
         id=None if body.id is None else identifier(body.id, "id"),
         strategy=body.strategy,
@@ -133,7 +132,7 @@ def operator_call(action: Action, body: OperateBody, *, by: str, peer: str | Non
     ):
         raise _invalid("for", "must be above 0 seconds and at most 366 days")
     _check_permit(action, body)
-    quantity = None if body.quantity is None else positive(body.quantity, "quantity")
+    quantity = None if body.quantity is None else divisor(body.quantity, "quantity")
     return Operate(
         action=action,
         scope=body.scope,
@@ -146,6 +145,7 @@ def operator_call(action: Action, body: OperateBody, *, by: str, peer: str | Non
         preview=body.preview,
         rebase=body.rebase,
         for_seconds=_SECONDS.get(action, 3600.0) if body.seconds is None else body.seconds,
+        registers=True,
         symbol=body.symbol,
         side=body.side,
         quantity=quantity,

@@ -24,7 +24,7 @@ from riskmon.core.decisions import (
 )
 from riskmon.core.events import Check
 from riskmon.core.limits.facts import Facts, Intent
-from riskmon.core.limits.limit import Limit, SizeLimit
+from riskmon.core.limits.limit import Limit, OrderLimit, SizeLimit
 from riskmon.core.naming import assets_of
 from riskmon.core.permits import Permit, Permits
 from riskmon.core.scopes import (
@@ -58,6 +58,8 @@ def check(
         permit = permits.find(order, scopes, abs(intent.quantity))
     if permit is None and _is_shut(board, facts, intent, scopes, level):
         reasons = _shut(board, scopes)
+    elif (enlarges := _enlarges(facts, intent)) is not None:
+        reasons = [enlarges]
     reasons = _merge(reasons, _refusals(board, facts, intent, scopes))
     if level == PROBE and not reasons:
         reasons = _take_permits(board, scopes, simulate=order.simulate)
@@ -135,7 +137,7 @@ def _merge(shut: list[Violation], refusing: list[Violation]) -> list[Violation]:
 
 def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -> list[Violation]:
     """The limits that the order would take past their bounds."""
-    found: list[Violation | None] = [_enlarges(facts, intent)]
+    found: list[Violation | None] = []
     for scope in _sized(facts, intent, scopes):
         for sizing in board.sizing.get(scope, ()):
             size = sizing.limit.size(facts, intent)
@@ -145,31 +147,38 @@ def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -
             before, after = size
             if after > before and sizing.limit.is_past(after, sizing.bound):
                 found.append(_exceed(intent, sizing, after))
-    counts = not intent.order.simulate
-    for ordering in [one for scope in scopes for one in board.ordering.get(scope, ())]:
-        if ordering.state.state == "disabled":
-            continue
-        judging, bound = ordering.limit, ordering.bound
-        value = judging.judge(facts, intent, bound)
-        if counts and (count := judging.record(facts, intent)) is not None:
-            ordering.open("breach_freeze", judging.describe(count, bound), value=count)
-        if type(value) is Unknown:
-            found.append(_unknown(facts, intent, ordering))
-        elif judging.is_past(value, bound):
-            found.append(_exceed(intent, ordering, value))
-        elif counts and ordering.state.past:
-            ordering.state.end_row()
+    for scope in scopes:
+        found += [_judge(facts, intent, one) for one in board.ordering.get(scope, ())]
     return [one for one in found if one is not None]
+
+
+def _judge(facts: Facts, intent: Intent, breaker: Breaker[OrderLimit]) -> Violation | None:
+    """Whether a limit on orders refuses one."""
+    if breaker.state.state == "disabled":
+        return None
+    judging, bound = breaker.limit, breaker.bound
+    counts = not intent.order.simulate
+    value = judging.judge(facts, intent, bound)
+    if counts and (count := judging.record(facts, intent)) is not None:
+        breaker.open("breach_freeze", judging.describe(count, bound), value=count)
+    if type(value) is Unknown:
+        return _unknown(facts, intent, breaker)
+    if judging.is_past(value, bound):
+        return _exceed(intent, breaker, value)
+    if counts and breaker.state.past:
+        breaker.state.end_row()
+    return None
 
 
 def _sized(facts: Facts, intent: Intent, scopes: list[Scope]) -> list[Scope]:
     """The scopes whose sizes an order changes: with its assets, and the symbol of its position."""
-    assets = [asset_scope(asset) for asset in assets_of(intent.order, facts.book.reference)]
-    if intent.symbol == intent.order.symbol:
-        return [*scopes, *assets]
-    own = symbol_scope(intent.order.symbol)
-    position = symbol_scope(intent.symbol)
-    return [*(position if scope == own else scope for scope in scopes), *assets]
+    if intent.symbol != intent.order.symbol:
+        own, position = symbol_scope(intent.order.symbol), symbol_scope(intent.symbol)
+        scopes = [position if scope == own else scope for scope in scopes]
+    if not facts.by_asset:
+        return scopes
+    assets = assets_of(intent.order, facts.book.reference)
+    return [*scopes, *map(asset_scope, assets)]
 
 
 def _enlarges(facts: Facts, intent: Intent) -> Violation | None:

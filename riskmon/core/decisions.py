@@ -15,6 +15,7 @@ StateName = Literal["closed", "half_open", "open", "frozen", "disabled"]
 HaltReason = Literal["breach", "unknown", "operator", "start", "stop", "storage"]
 Recovers = Literal["by itself", "by an operator"]
 NoticeAbout = Literal["unpriced", "peg", "flow", "transfer", "difference"]
+DifferenceKind = Literal["fill", "position", "order", "balance", "flow"]
 RecordKind = Literal["trip", "freeze", "operation", "refusal", "start", "stop", "reload"]
 CancelScope = Literal["all", "entries"]  # of the resting orders
 CancelState = Literal["pending", "sent", "delivered", "confirmed"]

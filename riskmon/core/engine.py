@@ -19,10 +19,11 @@ from riskmon.core.admission import Admission
 from riskmon.core.book.commitments import Commitments
 from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.book.reservations import Reservations
+from riskmon.core.book.state import has_facts, measured_anew
 from riskmon.core.breakers.board import Board
 from riskmon.core.breakers.breaker import Breaker
 from riskmon.core.breakers.cancels import Cancels
-from riskmon.core.breakers.rules import STOP, STORAGE, UNCLEAN_START
+from riskmon.core.breakers.rules import REFERENCE, STOP, STORAGE, UNCLEAN_START
 from riskmon.core.checks import check, checked_scopes
 from riskmon.core.clock import Clock, Instant
 from riskmon.core.config import EngineConfig, default_limits, load
@@ -34,6 +35,7 @@ from riskmon.core.limits.metrics import Metrics
 from riskmon.core.naming import assets_of
 from riskmon.core.operate import operate
 from riskmon.core.permits import Permits
+from riskmon.core.portfolio_view import FiguresView, figures
 from riskmon.core.reports import Handler, ReportedEvents
 from riskmon.core.scopes import ACCOUNT, Scope, asset_scope, venue_scope
 from riskmon.core.state import State, decode, encode
@@ -45,11 +47,12 @@ from riskmon.core.topics import (
     heartbeat_topic,
     symbol_events_topic,
 )
-from riskmon.core.view import FiguresView, View, figures, view
+from riskmon.core.view import View, view
 
 AT_ONCE = 16  # units of work that are not interrupted, at the least
 RUN_MAX = 500  # latencies in a row that are applied at once …
 RUN_OF_ONE = 8  # … and how many of them are as much work as one other event
+NOTICES_SHOWN = 20
 RESTART_MAX = 4  # a start comes with the configuration, and nothing else
 _STORAGE_FAILED = (
     "a write of the journal failed: a trip or a freeze may be lost; check positions and orders"
@@ -169,7 +172,7 @@ class Engine:
 
     def figures(self) -> FiguresView:
         """The account's figures alone: a view of many positions takes a thousand times as long."""
-        return figures(self._book)
+        return figures(self._facts)
 
     # -- configuration ----------------------------------------------------------------------------
 
@@ -208,6 +211,7 @@ class Engine:
             first_event_ns=state.board.scopes,
             started_ns=state.started_ns,
             edge_max_age_ns=int(config.portfolio.max_age.edge * 1e9),
+            by_asset=any(rule.params.per == "asset" for rule in self._board.rules.values()),
             sized=any(issubclass(kind, SizeLimit) for kind in kinds),
             clock=clock,
         )
@@ -324,11 +328,10 @@ class Engine:
         if book.is_stale:
             yield from book.deriving()
             self._reports.observe_closes()
-            for notice in book.notices.take():
-                self._emit(notice)
+            self._take_notices()
         self._mark_orders()
+        self._commitments.refresh()
         if book.dirty:
-            self._commitments.refresh()
             due = self._due()
             for begin in range(0, len(due), AT_ONCE):
                 if begin:
@@ -340,8 +343,16 @@ class Engine:
                 again.reevaluate(self._facts, counts=counts)
                 yield 1
 
+    def _take_notices(self) -> None:
+        """Emit the notices of the book; readers see the latest."""
+        notices = self._book.notices.take()
+        for notice in notices:
+            self._emit(notice)
+        if notices:
+            self.state.notices = [*self.state.notices, *notices][-NOTICES_SHOWN:]
+
     def _mark_orders(self) -> None:
-        if self._orders.pending.changed:
+        if self._orders.pending.changed and ORDERS in self._board.watching:
             self._book.dirty[ORDERS] = True
 
     def _due(self) -> list[Breaker[StateLimit]]:
@@ -399,8 +410,13 @@ class Engine:
                 measures.pop(limit.name, None)
         state.measures = measures
         book = self._book
+        is_other = config.portfolio.reference != book.reference and has_facts(state.portfolio)
+        if is_other:
+            state.portfolio = measured_anew(state.portfolio)
         self._configure(config)
         self._book.enter_difference(book)
+        if is_other:
+            self._hold_reference(book.reference)
         for incident in self._cancels.retarget():
             self._board.on_confirmed(incident)
         self._book.dirty.update(dict.fromkeys(self._board.watching, True))
@@ -408,6 +424,15 @@ class Engine:
             self._timers.disarm(key)
         self._board.reschedule()
         self._board.watch_lasting()
+
+    def _hold_reference(self, before: str) -> None:
+        """Hold the account: capital and losses were measured in another reference."""
+        self._reports.register(ACCOUNT)
+        self._board.without_limit(REFERENCE, ACCOUNT).open(
+            "trip",
+            f"portfolio.reference was {before} and is {self._book.reference}: capital and losses "
+            "are measured anew; reset the account with rebase",
+        )
 
     def _on_operate(self, event: ev.Operate) -> None:
         self._book.refresh()

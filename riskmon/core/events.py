@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from riskmon.core.fields import (
+    MIN_DIVISOR,
     Amount,
     AmountOrZero,
     BadEvents,
@@ -245,9 +246,10 @@ class RestingOrder(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_on
         if self.client_id is not None:
             self.client_id = identifier(self.client_id, "client_id")
         if self.quantity is not None:
-            self.quantity = positive(self.quantity, "quantity")
+            self.quantity = divisor(self.quantity, "quantity")
         if self.remaining is not None:
-            self.remaining = not_negative(self.remaining, "remaining")
+            remaining = not_negative(self.remaining, "remaining")
+            self.remaining = remaining if remaining >= MIN_DIVISOR else 0.0  # 0.1 + 0.2 - 0.3
         if self.price is not None:
             self.price = divisor_or_zero(self.price, "price") or None
 
@@ -514,7 +516,8 @@ class Operate(_Internal, tag="operate"):
 
     ``symbol``, ``side``, ``quantity`` and ``leg`` are of the order that a ``permit`` is for.
 
-    One that is not ``recorded`` enters the audit trail only when it is carried out.
+    One that is not ``recorded`` enters the audit trail only when it is carried out. A freeze that
+    ``registers`` makes a scope that nothing has named known; calls of earlier versions did not.
     """
 
     action: Literal["freeze", "unfreeze", "trip", "reset", "disable", "enable", "permit"]
@@ -529,6 +532,7 @@ class Operate(_Internal, tag="operate"):
     rebase: bool = False
     for_seconds: float = 3600.0
     recorded: bool = True
+    registers: bool = False
     symbol: str | None = None
     side: Side | None = None
     quantity: float | None = None

@@ -31,7 +31,7 @@ else:
     Id = str | int
 
 MAX_MAGNITUDE = 1e15
-MIN_PRICE = 1e-15  # inverse contracts divide by prices: the quotient must stay finite
+MIN_DIVISOR = 1e-15  # of prices and of orders' quantities: quotients must stay finite
 MAX_NUMBER_CHARS = 40
 
 NAME_BYTES_MAX = 47
@@ -189,7 +189,7 @@ def positive(value: Number, field: str) -> float:
 
 def divisor(value: Number, field: str) -> float:
     """Return ``value`` as :func:`positive` does, and large enough to be divided by."""
-    if type(value) is float and MIN_PRICE <= value <= MAX_MAGNITUDE:
+    if type(value) is float and MIN_DIVISOR <= value <= MAX_MAGNITUDE:
         return value
     return _not_tiny(positive(value, field), field)
 
@@ -200,7 +200,7 @@ def divisor_or_zero(value: Number, field: str) -> float:
 
 
 def _not_tiny(number: float, field: str) -> float:
-    if 0 < number < MIN_PRICE:
+    if 0 < number < MIN_DIVISOR:
         raise BadEvents(f"{field} must be 1e-15 or above, not {number:g}", field=field)
     return number
 

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.breakers.board import Board
 from riskmon.core.breakers.breaker import Breaker
-from riskmon.core.breakers.rules import MANUAL, WITHOUT_LIMIT
+from riskmon.core.breakers.rules import MANUAL, REFERENCE, WITHOUT_LIMIT
 from riskmon.core.breakers.state import BreakerState
 from riskmon.core.breakers.transitions import LOOSENS, TRANSITIONS
 from riskmon.core.config import FREEZES
@@ -133,7 +133,7 @@ def _register(board: Board, book: Portfolio, call: Operate, max_scopes: int) -> 
     if scope in scopes:
         return ""
     near = _near(call.scope, scopes)
-    if call.action != "freeze" or call.limit not in (None, MANUAL):
+    if call.action != "freeze" or not call.registers or call.limit not in (None, MANUAL):
         raise _RefusedError(f"no scope {call.scope!r}", 404, near=near)
     if not is_scope(call.scope):
         raise _RefusedError(f"{call.scope!r} is no scope: {SCOPE_HINT}", 400)
@@ -191,7 +191,7 @@ def _permit(board: Board, book: Portfolio, call: Operate, breakers: list[Breaker
     if call.action == "disable":
         _permit_disabling(call, breakers)
     if call.rebase and call.action != "freeze":
-        _permit_rebasing(book, call)
+        _permit_rebasing(board, book, call)
     if call.action in LOOSENS:
         _permit_loosening(board, call, breakers)
 
@@ -204,12 +204,13 @@ def _permit_disabling(call: Operate, breakers: list[Breaker[Limit]]) -> None:
         raise _RefusedError("`for` must be above 0 and at most 1e9 seconds")
 
 
-def _permit_rebasing(book: Portfolio, call: Operate) -> None:
+def _permit_rebasing(board: Board, book: Portfolio, call: Operate) -> None:
     if call.action not in LOOSENS:
         raise _RefusedError(f"`rebase` goes with reset and unfreeze, not with {call.action}")
     equity = book.settled_equity
     if isinstance(equity, Unknown):
-        raise _RefusedError(f"cannot rebase, equity is unknown: {equity.reason}")
+        reason = equity.text(board.clock.instant.now_ns)
+        raise _RefusedError(f"cannot rebase, equity is unknown: {reason}")
     if equity <= 0:
         raise _RefusedError(f"cannot rebase: equity is {equity:g}, and capital is above 0")
 
@@ -235,6 +236,9 @@ def _permit_loosening(board: Board, call: Operate, breakers: list[Breaker[Limit]
             f"{_names(changed)} changed since generation {call.generation}: look again"
         )
     unconfirmed = [b for b in breakers if not board.cancels.is_confirmed(b.state.incident)]
+    held = [b for b in breakers if b.rule.name == REFERENCE and b.state.state == "open"]
+    if held and not call.rebase:
+        raise _RefusedError(f"{_names(held)} needs a rebase: {held[0].state.reason}")
     if unconfirmed and not call.force:
         raise _RefusedError(
             f"the cancel of {_names(unconfirmed)} is not confirmed: orders may rest; "

@@ -88,9 +88,10 @@ class Parsing:
             if not line.strip():
                 continue
             try:
-                events.append(_OBJECT.decode(line))
-            except msgspec.ValidationError as fault:
-                yield from self._read_members(line, fault)
+                try:
+                    events.append(_OBJECT.decode(line))
+                except msgspec.ValidationError as fault:
+                    yield from self._read_members(line, fault)
             except msgspec.DecodeError as fault:
                 raise BadEvents(f"line {number} is not JSON: {fault}", line=number) from None
             except UnicodeDecodeError:
@@ -105,9 +106,12 @@ class Parsing:
             if number % CHECKED_AT_ONCE == 0:
                 yield
             try:
-                self.events.append(_OBJECT.decode(body))
-            except msgspec.ValidationError as fault:
-                yield from self._read_members(body, fault)
+                try:
+                    self.events.append(_OBJECT.decode(body))
+                except msgspec.ValidationError as fault:
+                    yield from self._read_members(body, fault)
+            except msgspec.DecodeError as fault:  # in text that the decoder of the array skipped
+                raise BadEvents(f"not JSON: {fault}", index=len(self.events)) from None
 
     def _read_members(
         self, body: bytes | msgspec.Raw, fault: msgspec.ValidationError

@@ -246,13 +246,12 @@ class ReportedEvents:
             self._book.name(event.venue, order.symbol)
             self._apply_order(event.venue, order, taken_ns)
             yield 1
+        resting = [order.id for order in event.orders if order.status == "open"] + [*event.unread]
         if "" not in event.unread:  # an order without an id that can be read may be any
-            listed = [order.id for order in event.orders if order.status == "open"]
             now_ns = self._clock.instant.now_ns
-            self._orders.on_orders(event.venue, [*listed, *event.unread], taken_ns, now_ns)
+            self._orders.on_orders(event.venue, resting, taken_ns, now_ns)
         self._book.dirty[ORDERS] = True
-        count = len(event.orders) + len(event.unread)
-        self._confirm(ev.OpenOrders(venue=event.venue, count=count, at=event.at))
+        self._confirm(ev.OpenOrders(venue=event.venue, count=len(resting), at=event.at))
 
     def on_position(self, event: ev.Position) -> None:
         self._record(event.venue, "position")

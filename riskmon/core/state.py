@@ -21,6 +21,7 @@ from riskmon.core.breakers.cancels import Incident
 from riskmon.core.breakers.state import BoardState
 from riskmon.core.clock import Instant
 from riskmon.core.config import EngineConfig, dump, load
+from riskmon.core.decisions import Notice
 from riskmon.core.limits.facts import EdgeReport
 from riskmon.core.limits.metrics import MetricReport
 from riskmon.core.permits import Permit
@@ -52,6 +53,7 @@ class State(Struct, forbid_unknown_fields=True):
     orders: ReservationsState = field(default_factory=ReservationsState)
     permits: dict[str, Permit] = field(default_factory=dict)  # by the ids of their records
     duplicates_total: int = 0
+    notices: list[Notice] = field(default_factory=list)  # the latest, for readers
     checked: dict[str, int] = field(default_factory=lambda: {"allowed": 0, "refused": 0})
     blocked: dict[str, int] = field(default_factory=dict)  # limit -> orders it refused
 

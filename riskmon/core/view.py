@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from riskmon.core.book.portfolio import Portfolio
 from riskmon.core.breakers.board import Board
 from riskmon.core.breakers.breaker import Breaker
 from riskmon.core.breakers.cancels import Cancels, Incident
@@ -23,12 +22,14 @@ from riskmon.core.decisions import (
     AddressedBreaker,
     CancelState,
     HaltReason,
+    Notice,
     Recovers,
 )
 from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.latency import LatencyP99Limit
 from riskmon.core.limits.limit import Limit, StateLimit
 from riskmon.core.limits.windows import Statistics, statistics
+from riskmon.core.portfolio_view import PortfolioView, portfolio
 from riskmon.core.scopes import ACCOUNT, name_of
 from riskmon.core.state import State
 from riskmon.core.unknown import Unknown
@@ -62,50 +63,6 @@ class LatencyView(Statistics, frozen=True, kw_only=True):
     venue: str
     operation: str | None
     limit: str
-
-
-class BalanceView(Struct, frozen=True, kw_only=True):
-    """Free and locked of one asset at a venue, in units of the asset."""
-
-    venue: str
-    asset: str
-    free: float
-    locked: float
-
-
-class PositionView(Struct, frozen=True, kw_only=True):
-    """A position; ``notional`` and ``unrealized`` in the reference, None when it has no price."""
-
-    venue: str
-    symbol: str
-    quantity: float
-    entry_price: float
-    mark: float | None
-    notional: float | None
-    unrealized: float | None
-
-
-class FiguresView(Struct, frozen=True, kw_only=True):
-    """The account in the reference currency; None is unknown."""
-
-    reference: str
-    equity: float | None
-    settled: bool
-    initial_capital: float | None
-    unit_value: float | None
-    pnl_realized: float | None
-    pnl_unrealized: float | None
-    pnl_day: float | None
-    pnl_ratio: float | None  # P&L over the initial capital, net of cash flows
-    drawdown_ratio: float | None
-    unpriced: list[str]
-
-
-class PortfolioView(FiguresView, frozen=True, kw_only=True):
-    """The account's figures, and what it holds."""
-
-    balances: list[BalanceView]
-    positions: list[PositionView]
 
 
 class UnknownView(Struct, frozen=True, kw_only=True):
@@ -171,6 +128,7 @@ class View(Struct, frozen=True, kw_only=True):
     freeze_active: dict[str, bool]  # by scope
     orders_checked: dict[str, int]  # allowed, refused
     orders_blocked: dict[str, int]  # by limit
+    notices: list[Notice]
     duplicates_total: int
     withheld: Withheld | None = None  # set by the sidecar: the engine has no lease
 
@@ -185,28 +143,26 @@ def withhold(view: View, why: Withheld | None) -> View:
 def view(config: EngineConfig, state: State, board: Board, facts: Facts, cancels: Cancels) -> View:
     """All of the engine that is shown, copied, at the time of the facts."""
     breakers = list(board)
+    shown = [_breaker(board, breaker, facts, cancels) for breaker in breakers]
     return View(
         account=config.account,
         generation=board.state.generation,
         at_ns=facts.clock.instant.wall_ns,
         level=LEVEL_NAMES[board.levels.get(ACCOUNT, 0)],
         levels={scope: LEVEL_NAMES[level] for scope, level in board.levels.items()},
-        breakers=[_breaker(board, breaker, facts, cancels) for breaker in breakers],
+        breakers=shown,
         latency=list(_latency(breakers, facts.now_ns)),
-        portfolio=_portfolio(facts.book),
+        portfolio=portfolio(facts),
         edges=[
             EdgeView(strategy=strategy, bps=edge.bps, at_ns=edge.wall_ns)
             for strategy, edge in state.edges.items()
         ],
         unknown=[
             UnknownView(
-                limit=one.rule.name,
-                scope=one.state.scope,
-                reason=one.state.unknown,
-                halted=one.state.halted,
+                limit=one.limit, scope=one.scope, reason=one.unknown, halted=breaker.state.halted
             )
-            for one in breakers
-            if one.state.unknown is not None
+            for one, breaker in zip(shown, breakers, strict=True)
+            if one.unknown is not None
         ],
         cancel=[_cancel(incident) for incident in cancels.incidents.values()],
         last_events=[
@@ -221,6 +177,7 @@ def view(config: EngineConfig, state: State, board: Board, facts: Facts, cancels
         },
         orders_checked=dict(state.checked),
         orders_blocked=dict(state.blocked),
+        notices=list(state.notices),
         duplicates_total=state.duplicates_total,
     )
 
@@ -244,7 +201,7 @@ def _breaker(board: Board, breaker: Breaker[Limit], facts: Facts, cancels: Cance
         utilization=breaker.limit.utilization(value, state.bound),
         warning_ratio=rule.params.warn,
         warning=state.warned,
-        unknown=state.unknown,
+        unknown=None if state.unknown is None else _reason(breaker, facts, state.unknown),
         breaches_total=state.breaches_total,
         trips_total=state.trips_total,
         last_trip_ns=state.last_trip_wall_ns,
@@ -283,6 +240,13 @@ def _value(breaker: Breaker[Limit], facts: Facts) -> float | None:
     return None if isinstance(value, Unknown) else value
 
 
+def _reason(breaker: Breaker[Limit], facts: Facts, evaluated: str) -> str:
+    """Why a value is unknown; the age of an old one is as of now."""
+    limit = breaker.limit
+    value = limit.value(facts) if isinstance(limit, StateLimit) else None
+    return value.text(facts.now_ns) if isinstance(value, Unknown) else evaluated
+
+
 def _latency(breakers: Iterable[Breaker[Limit]], now_ns: int) -> Iterator[LatencyView]:
     """The statistics of every latency window that holds samples."""
     for breaker in breakers:
@@ -306,51 +270,3 @@ def _cancel(incident: Incident) -> CancelView:
         targets={name: target.state for name, target in incident.targets.items()},
         since_ns=incident.record.at_ns,
     )
-
-
-def figures(book: Portfolio) -> FiguresView:
-    """The account's figures, without what it holds."""
-    equity, settled = book.account.equity, book.settled_equity
-    known = not isinstance(settled, Unknown)
-    fall = book.fall(ACCOUNT, "day", trailing=False)
-    return FiguresView(
-        reference=book.reference,
-        equity=None if isinstance(settled, Unknown) else settled,
-        settled=book.holdings.is_settled(),
-        initial_capital=equity.state.capital,
-        unit_value=equity.unit_value if known else None,
-        pnl_realized=book.pnl_realised(),
-        pnl_unrealized=book.pnl_unrealised(),
-        pnl_day=None if isinstance(fall, Unknown) else 0.0 - fall,
-        pnl_ratio=equity.unit_value - 1.0 if known else None,
-        drawdown_ratio=book.drawdown() if known else None,
-        unpriced=book.unpriced(),
-    )
-
-
-def _portfolio(book: Portfolio) -> PortfolioView:
-    return PortfolioView(
-        **asdict(figures(book)),
-        balances=[
-            BalanceView(venue=venue, asset=asset, free=held.free, locked=held.locked)
-            for venue, assets in book.state.holdings.ledgers.items()
-            for asset, held in assets.items()
-            if held.free or held.locked
-        ],
-        positions=[
-            PositionView(
-                venue=one.venue,
-                symbol=one.symbol,
-                quantity=one.quantity,
-                entry_price=one.entry,
-                mark=_known(book.mark(one.symbol, one.venue)),
-                notional=one.notional,
-                unrealized=one.unrealised,
-            )
-            for one in book.shown_positions()
-        ],
-    )
-
-
-def _known(value: float | Unknown) -> float | None:
-    return None if isinstance(value, Unknown) else value

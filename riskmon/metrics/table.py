@@ -9,11 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from math import copysign
 from typing import Literal, get_args
 
-from riskmon.core.decisions import LEVEL_NAMES, StateName
+from riskmon.core.decisions import LEVEL_NAMES, DifferenceKind, StateName
 from riskmon.core.events import Reported
-from riskmon.core.view import BreakerView, PortfolioView
+from riskmon.core.portfolio_view import PortfolioView, PositionView
+from riskmon.core.scopes import Scope, kind_of, name_of
+from riskmon.core.view import BreakerView
 from riskmon.metrics.recorder import OperationStats
 from riskmon.metrics.snapshot import Read, Series, Snapshot, Value
 
@@ -53,6 +56,26 @@ def _by_label(read: Callable[[Snapshot], Mapping[str, float]]) -> Read:
 
 def _by_breaker(read: Callable[[BreakerView], float | None]) -> Read:
     return lambda now: (((b.limit, b.scope), read(b)) for b in now.view.breakers)
+
+
+def _net_of_legs(read: Callable[[PositionView], float | None], *, absolute: bool = False) -> Read:
+    """One series for each venue and symbol: in hedge mode it is the sum of two positions."""
+
+    def series(now: Snapshot) -> Series:
+        sums: dict[tuple[str, ...], float | None] = {}
+        for position in now.view.portfolio.positions:
+            pair, value = (position.venue, position.symbol), read(position)
+            before = sums.get(pair, 0.0)
+            sums[pair] = None if value is None or before is None else before + value
+        return (
+            (pair, abs(net) if absolute and net is not None else net) for pair, net in sums.items()
+        )
+
+    return series
+
+
+def _signed_notional(position: PositionView) -> float | None:
+    return None if position.notional is None else copysign(position.notional, position.quantity)
 
 
 def _by_operation(read: Callable[[OperationStats], Value]) -> Read:
@@ -106,6 +129,32 @@ def _balances(now: Snapshot) -> Series:
     # Amounts of different assets cannot be summed under the label `other`.
     bounded = islice(now.view.portfolio.balances, now.max_scopes)
     return (((b.venue, b.asset), b.free + b.locked) for b in bounded)
+
+
+def _leverage(now: Snapshot) -> Series:
+    yield ("",), now.view.portfolio.leverage
+    for venue in now.view.portfolio.venues:
+        yield (venue.venue,), venue.leverage
+
+
+def _worst(now: Snapshot) -> Series:
+    yield ("",), now.view.portfolio.exposure_worst
+    for venue in now.view.portfolio.venues:
+        yield (venue.venue,), venue.exposure_worst
+
+
+def _exposures(now: Snapshot) -> Series:
+    bounded = islice(now.view.portfolio.assets, now.max_scopes)
+    return (((one.asset,), one.notional) for one in bounded)
+
+
+def _differences(now: Snapshot) -> Series:
+    scopes = map(Scope, now.view.levels)
+    venues = [name_of(scope) for scope in scopes if kind_of(scope) == "venue"]
+    counts = {(venue, kind): 0 for venue in venues for kind in get_args(DifferenceKind)}
+    for one in now.view.portfolio.differences:
+        counts[one.venue, one.kind] = one.count
+    return counts.items()
 
 
 def _unconfirmed(now: Snapshot) -> dict[str, int]:
@@ -314,18 +363,53 @@ TABLE = (
         _portfolio(lambda p: p.drawdown_ratio),
     ),
     Row(
+        "riskmon_pnl_strategy",
+        "gauge",
+        ("strategy",),
+        "P&L of the strategy's own positions and `pnl`, in the reference currency.",
+        lambda now: (((s.strategy,), s.pnl) for s in now.view.portfolio.strategies),
+    ),
+    Row(
+        "riskmon_pnl_venue",
+        "gauge",
+        ("venue",),
+        "P&L of the positions at the venue, less fees, in the reference currency.",
+        lambda now: (((v.venue,), v.pnl) for v in now.view.portfolio.venues),
+    ),
+    Row(
+        "riskmon_exposure_notional",
+        "gauge",
+        ("asset",),
+        "Signed delta of the asset over all venues in the reference currency; at most max_scopes.",
+        _exposures,
+    ),
+    Row(
+        "riskmon_exposure_worst_notional",
+        "gauge",
+        ("venue",),
+        "Gross notional with the resting orders; without a venue, the account's.",
+        _worst,
+    ),
+    Row(
+        "riskmon_leverage_ratio",
+        "gauge",
+        ("venue",),
+        "Gross notional with the resting orders over equity; without a venue, the account's.",
+        _leverage,
+    ),
+    Row(
         "riskmon_position_quantity",
         "gauge",
         ("venue", "symbol"),
-        "Signed quantity, in base units or contracts.",
-        lambda now: (((p.venue, p.symbol), p.quantity) for p in now.view.portfolio.positions),
+        "Signed quantity, in base units or contracts, net over legs.",
+        _net_of_legs(lambda position: position.quantity),
     ),
     Row(
         "riskmon_position_notional",
         "gauge",
         ("venue", "symbol"),
-        "Notional in the reference currency; absent without a price.",
-        lambda now: (((p.venue, p.symbol), p.notional) for p in now.view.portfolio.positions),
+        "Notional in the reference currency, net over legs; absent without a price.",
+        _net_of_legs(_signed_notional, absolute=True),
     ),
     Row(
         "riskmon_assets_unpriced",
@@ -333,6 +417,13 @@ TABLE = (
         (),
         "Held assets that have no price.",
         _portfolio(lambda p: len(p.unpriced)),
+    ),
+    Row(
+        "riskmon_reconciliation_differences_total",
+        "counter",
+        ("venue", "kind"),
+        "Reports of the venue that differ from what was known; kind flow: flows that lapsed.",
+        _differences,
     ),
     Row(
         "riskmon_edge_bps",

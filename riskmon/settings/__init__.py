@@ -53,6 +53,7 @@ _RESTART = (
     "lease",
     "max_scopes",
     "cancel",
+    "portfolio.reference",
     "http.listen",
     "http.unix",
     "http.unix_mode",

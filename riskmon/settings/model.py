@@ -137,6 +137,12 @@ class Settings(FileSettings):
         found = []
         if not self.cancel:
             found.append("no [[cancel]] target: a trip shuts the gate, but resting orders stay")
+        if self.portfolio.initial_capital is not None and not self.portfolio.venues:
+            found.append(
+                "portfolio.initial_capital without portfolio.venues: equity is known only "
+                f"{self.portfolio.unknown_grace:g} s (portfolio.unknown_grace) after the newest "
+                "venue's first balance; name your venues in portfolio.venues"
+            )
         if not self.http.is_loopback and self.http.insecure and not self.http.tls_certificate:
             found.append(
                 "http.insecure: tokens and balances cross the network in clear text "

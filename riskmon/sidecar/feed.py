@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import asdict, replace
 
-from riskmon.core.decisions import Decision, Transition, UnknownLimit, Warned
+from riskmon.core.decisions import Decision, Notice, Transition, UnknownLimit, Warned
 from riskmon.core.engine import Engine
 from riskmon.core.view import Withheld, withhold
 from riskmon.port import Change, NotReady, PortfolioNow, Shutdown
@@ -74,7 +74,7 @@ class Feed:
 
     def publish(self, decision: Decision) -> None:
         """Queue a durable decision for every reader, if it is of a kind that the stream sends."""
-        if isinstance(decision, Transition | Warned | UnknownLimit):
+        if isinstance(decision, Transition | Warned | UnknownLimit | Notice):
             for reader in list(self._readers):
                 self._put(reader, decision)
 

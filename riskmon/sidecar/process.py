@@ -27,6 +27,7 @@ from riskmon.core.config import dump
 from riskmon.core.decisions import (
     CheckAnswer,
     Decision,
+    Notice,
     OperateAnswer,
     Record,
     Transition,
@@ -393,10 +394,20 @@ class Sidecar:
 
 def _keep(old: Settings, fresh: Settings, paths: list[str]) -> Settings:
     """``fresh`` without the changes that need a restart: the settings that are in force."""
-    top = {path.partition(".")[0] for path in paths} - {"http"}
-    http_names = [path.partition(".")[2] for path in paths if path.startswith("http.")]
-    http = replace(fresh.http, **{name: getattr(old.http, name) for name in http_names})
-    return replace(fresh, http=http, **{name: getattr(old, name) for name in top})
+    tables = {"http", "portfolio"}
+    top = {path.partition(".")[0] for path in paths} - tables
+    nested = {
+        table: replace(
+            getattr(fresh, table),
+            **{
+                path.partition(".")[2]: getattr(getattr(old, table), path.partition(".")[2])
+                for path in paths
+                if path.startswith(f"{table}.")
+            },
+        )
+        for table in tables
+    }
+    return replace(fresh, **nested, **{name: getattr(old, name) for name in top})
 
 
 def _freeze_after(lost: str) -> list[ev.Operate]:
@@ -423,6 +434,8 @@ def _log_decision(decision: Decision) -> None:
             f", by {decision.by}" if decision.by else "",
             decision.reason,
         )
+    elif isinstance(decision, Notice):
+        _log.warning("%s", decision.text)
     elif isinstance(decision, UnknownLimit):
         _log.warning("%s over %s is unknown: %s", decision.limit, decision.scope, decision.reason)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -327,6 +328,40 @@ def test_status_and_incidents_for_people(url: str, capsys: pytest.CaptureFixture
     assert "P99 0.243 s over 0.2 s [1000 samples]" in shown
     assert run(["incidents", "--url", url]) == 0
     assert "inc_1" in capsys.readouterr().out
+
+
+def test_status_shows_the_portfolio(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """All figures of the portfolio that are there; what is left out with its quantity."""
+    portfolio = {
+        "reference": "USDT",
+        "equity": 10_000.0,
+        "exposure": 5_000.0,
+        "exposure_worst": 7_000.0,
+        "leverage": 0.7,
+        "strategies": [{"strategy": "mm1", "pnl": -12.5}],
+        "venues": [{"venue": "kraken", "equity": 9_000.0, "pnl": 3.5, "leverage": 0.75}],
+        "assets": [{"asset": "BTC", "quantity": -0.25, "notional": -15_000.0}],
+        "left_out": [{"asset": "XYZ", "quantity": 250.0}],
+        "flows": [{"id": "d1", "venue": "kraken", "asset": "USDT", "amount": 500.0}],
+        "transfers": [
+            {"id": "t1", "asset": "BTC", "amount": 0.2, "source": "kraken", "destination": "mexc"}
+        ],
+        "differences": [{"venue": "kraken", "kind": "position", "count": 2}],
+    }
+    notices = [{"at": "2026-01-02T03:04:05Z", "text": "USDC is not at its peg of 1"}]
+    state = {**STATE, "portfolio": portfolio, "notices": notices}
+    Sidecar.answers["/v1/state"] = (200, state)
+    assert run(["status", "--url", url]) == 0
+    shown = capsys.readouterr().out
+    assert "exposure 5000 USDT, with resting orders 7000, leverage 0.7" in shown
+    assert "left out 250 XYZ: no price" in shown
+    assert re.search(r"mm1 +-12.5", shown)
+    assert re.search(r"kraken +9000 +3.5 +0.75", shown)
+    assert re.search(r"BTC +-0.25 +-15000", shown)
+    assert "flow 500 USDT at kraken (d1): in no balance yet" in shown
+    assert "transfer 0.2 BTC from kraken to mexc (t1): under way" in shown
+    assert "differences kraken position: 2" in shown
+    assert "notice 2026-01-02T03:04:05Z USDC is not at its peg of 1" in shown
 
 
 def test_status_and_incidents_for_programs(url: str, capsys: pytest.CaptureFixture[str]) -> None:

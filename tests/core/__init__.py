@@ -24,7 +24,8 @@ from riskmon.core.decisions import (
 from riskmon.core.engine import Engine
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Recovery
-from riskmon.core.view import BreakerView, PortfolioView, View
+from riskmon.core.portfolio_view import PortfolioView
+from riskmon.core.view import BreakerView, View
 from riskmon.settings.faults import validated, written
 
 SECOND = 10**9
@@ -161,7 +162,7 @@ class World:
 
     def operate(self, action: Any, scope: str = "account", **more: Any) -> OperateAnswer:
         """Send an operator's call, with the current generation unless one is given."""
-        known = {"reason": "a test", "generation": self.engine.generation}
+        known = {"reason": "a test", "generation": self.engine.generation, "registers": True}
         (answer,) = self.step(ev.Operate(action=action, scope=scope, **{**known, **more})).answers
         assert isinstance(answer, OperateAnswer)
         return answer

@@ -149,6 +149,27 @@ def test_a_bad_member_does_not_hide_a_later_event() -> None:
     assert caught.value.offset is not None
 
 
+@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'{"type":"x","note":"\\ud800"}',
+        b'{"type":"balances","venue":"v","assets":{"A":{"free":"\\ud800"}}}',
+        b'{"type":"balances","venue":"v","assets":{"A":{"free":[]},"\xff":1}}',
+        b'{"type":"orders","venue":"v","orders":[[[{"id":"\\ud8"}]]]}',
+        b'{"type":"orders","venue":"v","orders":[' + b"[" * 5_000 + b"]" * 5_000 + b"]}",
+    ],
+)
+def test_broken_text_within_members(event: bytes, *, lines: bool) -> None:
+    """Text that is not Unicode, or a bomb of brackets, refuses the body, wherever it is."""
+    latency = json.dumps(LATENCY).encode()
+    body = latency + b"\n" + event if lines else b"[" + latency + b"," + event + b"]"
+    with pytest.raises(BadEvents) as caught:
+        Parsing(body, BEGIN_WALL_NS, lines=lines).finish()
+    place = (caught.value.line, caught.value.index, caught.value.offset)
+    assert place != (None, None, None)
+
+
 @pytest.mark.parametrize("kind", ["balances", "positions", "orders"])
 @pytest.mark.parametrize("bad", [{}, {"free": "x", "symbol": "A", "id": "A", "quantity": "x"}])
 def test_many_bad_members(kind: str, bad: dict[str, Any]) -> None:

@@ -291,6 +291,14 @@ def test_a_freeze_before_any_event_survives_a_restart(kind: str) -> None:
     assert plain(restored) == plain(world.engine)
 
 
+def test_a_freeze_of_an_earlier_version_registers_nothing() -> None:
+    """In a journal of an earlier version such a call was refused: its replay refuses it, too."""
+    world = World()
+    answer = world.operate("freeze", "venue:unseen", registers=False)
+    assert answer.status == 404
+    assert "venue:unseen" not in world.engine.levels
+
+
 def test_a_preview_of_a_freeze_registers_nothing() -> None:
     """The answer names the scope as unknown; it stays so."""
     world = World(latency_limit(), portfolio=NO_VENUES)

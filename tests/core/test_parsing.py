@@ -214,6 +214,7 @@ def test_good_numbers(kind: str, name: str) -> None:
         ("fill", "quantity", 0),
         ("fill", "quantity", -1),
         ("order", "quantity", 0),
+        ("order", "quantity", 1e-300),
         ("order", "remaining", -1),
         ("order", "price", -1),
         ("order", "price", 1e-300),
@@ -331,6 +332,14 @@ def test_order_status(status: str, known: str) -> None:
     (one,) = read(event("order", status=status))
     assert isinstance(one, ev.Order)
     assert one.status == known
+
+
+@pytest.mark.parametrize(("remaining", "known"), [(5.5e-17, 0.0), (0, 0.0), ("1e-15", 1e-15)])
+def test_the_rounding_of_floats_is_no_rest(remaining: Any, known: float) -> None:
+    """What remains of 0.3 after 0.1 and 0.2, as a client computes it, is nothing."""
+    (one,) = read(event("order", remaining=remaining))
+    assert isinstance(one, ev.Order)
+    assert one.remaining == known
 
 
 @pytest.mark.parametrize("price", [0, "0", None])

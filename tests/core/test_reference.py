@@ -630,6 +630,7 @@ class Story(RuleBasedStateMachine):
             force=force,
             preview=data.draw(some(False, False, False, True)),
             for_seconds=20.0,
+            registers=True,
         )
         self.pair.step(*self.report(beside), operate)
 

@@ -16,7 +16,7 @@ from riskmon.core.engine import Engine
 from riskmon.core.limits.metrics import KEPT_NS, Metrics
 from riskmon.core.parsing import parse_json
 from riskmon.core.scopes import Scope
-from tests.core import BEGIN_WALL_NS, SECOND, World, balances, latency_limit, plain, price
+from tests.core import BEGIN_WALL_NS, SECOND, World, balances, latency_limit, limit, plain, price
 
 PERPS = ("BTC/USDT:USDT", "ETH/USDT:USDT", "SOL/USDT:USDT")
 DAY = 86_400
@@ -69,6 +69,19 @@ def test_a_position_that_is_not_read_stays() -> None:
     assert quantities(world) == {PERPS[0]: 1.0, PERPS[1]: 2.0}
 
 
+def test_legs_after_a_position_without_one() -> None:
+    """A closed position of a symbol may be followed by the legs of hedge mode."""
+    world = World()
+    world.step(price(PERPS[0], 100.0))
+    world.step(report("position", symbol=PERPS[0], quantity=0))
+    world.step(report("position", **position(PERPS[0], 3.0, leg="long")))
+    world.step(report("position", **position(PERPS[0], 1.0, leg="short")))
+    assert [(one.leg, one.quantity) for one in world.portfolio.positions if one.quantity] == [
+        ("long", 3.0),
+        ("short", -1.0),
+    ]
+
+
 def test_a_balance_that_is_not_read_stays() -> None:
     """A balance that cannot be read is not taken for 0."""
     world = World()
@@ -80,7 +93,12 @@ def test_a_balance_that_is_not_read_stays() -> None:
 
 @pytest.mark.parametrize(
     ("orders", "confirmed"),
-    [([], True), ([{"id": 1, "symbol": "BTC/USDT"}], False), ([{"id": "\n"}], False)],
+    [
+        ([], True),
+        ([{"id": 1, "symbol": "BTC/USDT"}], False),
+        ([{"id": 1, "symbol": "BTC/USDT", "status": "cancelled"}], True),
+        ([{"id": "\n"}], False),
+    ],
 )
 def test_orders_confirm_a_cancel(orders: list[Any], *, confirmed: bool) -> None:
     """A venue where no order rests confirms a cancel; a dropped order rests all the same."""
@@ -175,7 +193,64 @@ def test_metrics_are_bounded() -> None:
         world.engine.admit([ev.Metric(name="one_more", value=1.0)])
 
 
+def test_pending_flows_are_bounded() -> None:
+    """Flows that no balance contains yet are refused beyond their bound."""
+    world = World(max_scopes=4)
+    world.step(balances(USDT=1_000.0))
+
+    def flows(count: int, first: str) -> list[ev.Event]:
+        transfer = ev.Transfer(id=first, asset="USDT", amount=1.0, from_venue="a", to_venue="b")
+        asset, venue = "USDT", "kraken"
+        each = [ev.CashFlow(id=str(n), venue=venue, asset=asset, amount=1.0) for n in range(count)]
+        return [transfer, *each]
+
+    world.step(*flows(ROWS * 4, "1"))
+    with pytest.raises(TooManyScopes, match="pending flows"):
+        world.engine.admit(flows(0, "2"))
+
+
+def test_the_assets_of_orders_at_venues_are_bounded() -> None:
+    """An order that rests no more leaves its venue and base asset; known pairs always fit."""
+    most = 17  # 17 venues and symbols, and the account: 35 scopes, and 289 pairs
+    world = World(max_scopes=36)
+
+    def closed(venue: int, symbol: int) -> ev.Order:
+        return ev.Order(id="1", venue=f"v{venue}", symbol=f"A{symbol}/USDT", status="closed")
+
+    orders = [closed(venue, symbol) for venue in range(most) for symbol in range(most)]
+    world.engine.admit(orders[: ROWS * 36])
+    with pytest.raises(TooManyScopes, match="assets of orders"):
+        world.engine.admit(orders)
+    world.step(*orders[: ROWS * 36])
+    world.engine.admit(orders[: ROWS * 36])
+    with pytest.raises(TooManyScopes, match="assets of orders"):
+        world.engine.admit(orders[-1:])
+
+
 # -- scopes ---------------------------------------------------------------------------------------
+
+NAMING = [
+    (balances(BTC=1.0, ETH=0.0), {"BTC"}),
+    (ev.Balance(venue="kraken", asset="BTC", free=1.0), {"BTC"}),
+    (ev.CashFlow(id="1", venue="kraken", asset="BTC", amount=1.0), {"BTC"}),
+    (ev.Order(id="1", venue="kraken", symbol="BTC/EUR", status="open"), {"BTC", "EUR"}),
+    (ev.Order(id="1", venue="kraken", symbol="BTC/USD:BTC", status="open"), {"BTC"}),
+    (report("positions", positions=[position("BTC/USDT:USDT", 1.0)]), {"BTC"}),
+    (report("orders", orders=[{"id": 1, "symbol": "BTC/EUR"}]), {"BTC", "EUR"}),
+    (ev.Latency(venue="kraken", seconds=0.1), set()),
+]
+
+
+@pytest.mark.parametrize(("event", "assets"), NAMING)
+def test_a_limit_over_assets_registers_those_that_events_move(
+    event: ev.Event, assets: set[str]
+) -> None:
+    """An asset has a scope from the first event that may move its delta; without a limit, none."""
+    for limits, named in (((limit("position", max=1.0, per="asset"),), assets), ((), set())):
+        world = World(*limits)
+        world.step(event)
+        scopes = {scope for scope in world.engine.levels if scope.startswith("asset:")}
+        assert scopes == {f"asset:{name}" for name in named}
 
 
 @pytest.mark.parametrize(

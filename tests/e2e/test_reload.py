@@ -102,6 +102,28 @@ def test_what_needs_a_restart_is_named_and_kept(sidecar: Sidecar) -> None:
     assert answer["lease"] == 0.5
 
 
+def test_another_reference_needs_a_restart_and_then_a_rebase(sidecar: Sidecar) -> None:
+    """A reload keeps the reference and takes the other keys of its table; a start holds."""
+    venues = 'venues = ["kraken"]\n'
+    sidecar.configure(f"{QUICK_LATENCY}[portfolio]\n{venues}")
+    assert reload(sidecar) == (200, {"needs_restart": []})
+    sidecar.events({"type": "balances", "venue": "kraken", "assets": {"USDT": {"free": 1_000}}})
+    sidecar.configure(f'{QUICK_LATENCY}[portfolio]\nreference = "EUR"\npegs = {{ USDT = 0.5 }}')
+    assert reload(sidecar) == (200, {"needs_restart": ["portfolio.reference"]})
+    assert sidecar.state()["portfolio"]["reference"] == "USDT"
+    sidecar.configure(
+        f'{QUICK_LATENCY}[portfolio]\n{venues}reference = "EUR"\npegs = {{ USDT = 0.5 }}'
+    )
+    sidecar.end(signal.SIGTERM)
+    sidecar.start()
+    assert sidecar.state()["level"] == "halt"
+    seen = sidecar.state()["generation"]
+    assert sidecar.operate("reset", generation=seen)[0] == 409
+    status, answer = sidecar.operate("reset", generation=seen, rebase=True)
+    assert (status, answer["level"]) == (200, "allow")
+    assert sidecar.state()["portfolio"]["initial_capital"] == 500
+
+
 def test_a_removed_limits_open_breaker_lives_until_reset(sidecar: Sidecar) -> None:
     """Taking a limit out of the file must not open the gate that it shut."""
     sidecar.events(*[{"type": "latency", "venue": "kraken", "seconds": 0.9}] * 2)

@@ -41,6 +41,19 @@ def test_events_are_answered_with_levels_and_a_lease(make: Make) -> None:
     assert answer["generation"] == 1
 
 
+def test_what_is_left_out_is_named_with_its_quantity(make: Make) -> None:
+    """An asset without a price is logged, and shown in the state and as a metric."""
+    sidecar = make('[portfolio]\nvenues = ["kraken"]\nunknown_grace = 0.2').start()
+    sidecar.events({"type": "balances", "venue": "kraken", "assets": {"USDT": {"free": 1_000}}})
+    sidecar.events({"type": "balance", "venue": "kraken", "asset": "XYZ", "free": 250})
+    assert sidecar.logs("250 XYZ are left out of equity")
+    state = sidecar.state()
+    assert state["portfolio"]["left_out"] == [{"asset": "XYZ", "quantity": 250}]
+    assert state["portfolio"]["equity"] == 1_000
+    assert [one["about"] for one in state["notices"]] == ["unpriced"]
+    assert sidecar.metric("riskmon_assets_unpriced") == 1
+
+
 NAMES = """
 [portfolio]
 venues = ["币安"]

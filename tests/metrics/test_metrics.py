@@ -16,14 +16,20 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from riskmon.core.events import Balance, Error, Event, Fill, Latency
-from riskmon.core.view import (
+from riskmon.core.portfolio_view import (
+    AssetView,
     BalanceView,
+    DifferenceView,
+    PortfolioView,
+    PositionView,
+    StrategyView,
+    VenueView,
+)
+from riskmon.core.view import (
     BreakerView,
     CancelView,
     EdgeView,
     LastEventView,
-    PortfolioView,
-    PositionView,
     UnknownView,
     View,
 )
@@ -60,6 +66,12 @@ PROMISED = {
     "riskmon_pnl_unrealized": ("gauge", ""),
     "riskmon_pnl_day": ("gauge", ""),
     "riskmon_drawdown_ratio": ("gauge", ""),
+    "riskmon_pnl_strategy": ("gauge", "strategy"),
+    "riskmon_pnl_venue": ("gauge", "venue"),
+    "riskmon_exposure_notional": ("gauge", "asset"),
+    "riskmon_exposure_worst_notional": ("gauge", "venue"),
+    "riskmon_reconciliation_differences_total": ("counter", "venue kind"),
+    "riskmon_leverage_ratio": ("gauge", "venue"),
     "riskmon_position_quantity": ("gauge", "venue symbol"),
     "riskmon_position_notional": ("gauge", "venue symbol"),
     "riskmon_assets_unpriced": ("gauge", ""),
@@ -113,11 +125,40 @@ def breaker(limit: str = "latency_p99", scope: str = "venue:kraken", **more: Any
     return BreakerView(**(quiet | more))
 
 
+VENUE = VenueView(
+    venue="kraken",
+    equity=9_000.0,
+    pnl=-20.0,
+    exposure=32_000.0,
+    exposure_worst=13_500.0,
+    leverage=1.5,
+)
+LISTS = (
+    *("balances", "positions", "venues", "strategies", "assets"),
+    *("left_out", "flows", "transfers", "differences"),
+)
+
+
 def portfolio(**more: Any) -> PortfolioView:
     """Return the view of an unknown portfolio; ``more`` replaces fields."""
     fields: dict[str, Any] = dict.fromkeys(PortfolioView.__struct_fields__)
-    nothing = {"reference": "USDT", "settled": False, "balances": [], "positions": []}
-    return PortfolioView(**(fields | nothing | {"unpriced": []} | more))
+    nothing = {"reference": "USDT", "settled": False, "unpriced": []}
+    lists = [name for name in fields if name in LISTS]
+    return PortfolioView(**(fields | nothing | {name: [] for name in lists} | more))
+
+
+def leg(name: str, quantity: float, notional: float) -> PositionView:
+    """One of the two positions of a symbol in hedge mode."""
+    return PositionView(
+        venue="kraken",
+        symbol="ETH/USDT:USDT",
+        leg=name,
+        quantity=quantity,
+        entry_price=100.0,
+        mark=100.0,
+        notional=notional,
+        unrealized=0.0,
+    )
 
 
 def fresh(**more: Any) -> View:
@@ -139,6 +180,7 @@ def fresh(**more: Any) -> View:
         "freeze_active": {},
         "orders_checked": {},
         "orders_blocked": {},
+        "notices": [],
         "duplicates_total": 0,
     }
     return View(**(nothing | more))
@@ -176,9 +218,17 @@ def busy() -> View:
                     mark=64_000.0,
                     notional=32_000.0,
                     unrealized=-2_000.0,
-                )
+                ),
+                leg("long", 3.0, 300.0),
+                leg("short", -1.0, 100.0),
             ],
+            leverage=1.5,
             unpriced=["XYZ"],
+            exposure_worst=13_500.0,
+            venues=[VENUE],
+            strategies=[StrategyView(strategy="mm1", pnl=-12.5)],
+            assets=[AssetView(asset="BTC", quantity=-0.5, notional=-32_000.0)],
+            differences=[DifferenceView(venue="kraken", kind="position", count=2)],
         ),
         edges=[EdgeView(strategy="mm1", bps=150.0, at_ns=0)],
         unknown=[UnknownView(limit="edge", scope="account", reason="no edge", halted=True)],
@@ -313,7 +363,26 @@ async def test_values_come_from_view_and_counts() -> None:
     }
     assert got["riskmon_balance"] == {("asset=BTC", "venue=kraken"): 0.75}
     assert got["riskmon_equity"] == {(): 9_000}
-    assert got["riskmon_position_quantity"] == {("symbol=BTC/USDT", "venue=kraken"): -0.5}
+    assert got["riskmon_pnl_strategy"] == {("strategy=mm1",): -12.5}
+    assert got["riskmon_pnl_venue"] == {("venue=kraken",): -20}
+    assert got["riskmon_exposure_notional"] == {("asset=BTC",): -32_000}
+    assert got["riskmon_exposure_worst_notional"] == {
+        ("venue=",): 13_500,
+        ("venue=kraken",): 13_500,
+    }
+    assert got["riskmon_leverage_ratio"] == {("venue=",): 1.5, ("venue=kraken",): 1.5}
+    assert got["riskmon_reconciliation_differences_total"] == {
+        (f"kind={kind}", "venue=kraken"): 2 * (kind == "position")
+        for kind in ("fill", "position", "order", "balance", "flow")
+    }
+    assert got["riskmon_position_quantity"] == {
+        ("symbol=BTC/USDT", "venue=kraken"): -0.5,
+        ("symbol=ETH/USDT:USDT", "venue=kraken"): 2.0,  # two series of one name are no page
+    }
+    assert got["riskmon_position_notional"] == {
+        ("symbol=BTC/USDT", "venue=kraken"): 32_000.0,
+        ("symbol=ETH/USDT:USDT", "venue=kraken"): 200.0,
+    }
     assert got["riskmon_assets_unpriced"] == {(): 1}
     assert got["riskmon_cancel_pending"] == {("target=oms",): 2, ("target=second",): 0}
     assert got["riskmon_cancel_oldest_pending_timestamp_seconds"] == {("target=oms",): 1.25}

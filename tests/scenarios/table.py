@@ -293,7 +293,8 @@ class Stage:
         """Send an operator's call with the current generation, unless another is given."""
         more: dict[str, Any] = {key: _number(value) for key, value in _named((), words).items()}
         known = {"generation": self.engine.generation, "reason": "as the table says"}
-        self._step(ev.Operate(action=action, scope=scope, **{**known, **more}))
+        call = ev.Operate(action=action, scope=scope, registers=True, **{**known, **more})
+        self._step(call)
 
     def _confirm(self, canceled: int) -> None:
         for one in self.engine.view().cancel:

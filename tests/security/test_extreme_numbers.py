@@ -62,7 +62,6 @@ REPORTED = [
     ("/v1/events", '[{"type":"latency","venue":"k","seconds":%s}]', "seconds"),
     ("/v1/events", '[{"type":"price","symbol":"A/B","price":%s}]', "price"),
     ("/v1/events", '[{"type":"open_orders","venue":"k","count":%s}]', "count"),
-    ("/v1/events", '[{"type":"pnl","amount":1,"id":%s}]', "id"),
     ("/v1/events", '[{"type":"heartbeat","at":%s}]', "at"),
     ("/v1/check", CHECK + '"price":1,"quantity":%s}', "quantity"),
     ("/v1/check", CHECK + '"quantity":1,"price":%s}', "price"),
@@ -76,7 +75,11 @@ def test_reported_numbers_are_bounded(make: Make) -> None:
     for path, template, field in REPORTED:
         for number in NUMBERS:
             assert refused(sidecar, path, template % number) == field
+    # An integer is an id by its decimal text, of at most 128 characters.
+    for number in ("9" * 400, "9" * 5_000, "1e400", "-0.5"):
+        assert refused(sidecar, "/v1/events", f'{{"type":"pnl","amount":1,"id":{number}}}') == "id"
     assert shown(sidecar) == before
+    sidecar.events({"type": "pnl", "amount": 1, "id": 10**127})
 
 
 def test_parameters_are_bounded(make: Make) -> None:

@@ -99,6 +99,15 @@ def test_the_defaults() -> None:
     ]
 
 
+def test_a_capital_without_venues_gets_advice() -> None:
+    """Equity is known late then; with the venues named there is nothing to advise."""
+    text = "[portfolio]\ninitial_capital = 10000\n"
+    (advice,) = [one for one in settings(text).warnings() if "initial_capital" in one]
+    assert advice.endswith("name your venues in portfolio.venues")
+    named = settings(text + 'venues = ["kraken"]\n').warnings()
+    assert not any("initial_capital" in one for one in named)
+
+
 def test_the_whole_file_is_read() -> None:
     """Every section is in the settings, and the engine's part in its configuration."""
     private("oms.secret", f"{SECRET}\n")

@@ -98,7 +98,7 @@ class Operator:
         """Freeze a scope; return the answer as text."""
         self.calls += 1
         reason = f"call {self.calls}"
-        call = ev.Operate(action="freeze", scope=scope, reason=reason)
+        call = ev.Operate(action="freeze", scope=scope, reason=reason, registers=True)
         began = truth.loosened.get(scope, 0)
         answer = await asyncio.wait_for(process.operate(call), GIVES_UP_SECONDS)
         if answer.status == 200:

@@ -13,15 +13,24 @@ from typing import Any
 import aiohttp
 
 from riskmon.auth.tokens import Token, token_hash
-from riskmon.core.decisions import CheckAnswer, OperateAnswer, Record, Violation
+from riskmon.core.decisions import CheckAnswer, Notice, OperateAnswer, Record, Violation
 from riskmon.core.events import Check, Operate, Reported
-from riskmon.core.view import (
+from riskmon.core.portfolio_view import (
+    AssetView,
     BalanceView,
+    DifferenceView,
+    FlowView,
+    LeftOutView,
+    PortfolioView,
+    PositionView,
+    StrategyView,
+    TransferView,
+    VenueView,
+)
+from riskmon.core.view import (
     BreakerView,
     CancelView,
     LatencyView,
-    PortfolioView,
-    PositionView,
     UnknownView,
     View,
 )
@@ -302,7 +311,38 @@ VIEW = View(
                 unrealized=None,
             )
         ],
+        exposure=None,
+        exposure_worst=None,
+        leverage=None,
         unpriced=["XYZ"],
+        venues=[
+            VenueView(
+                venue="kraken",
+                equity=10_000.0,
+                pnl=-12.5,
+                exposure=None,
+                exposure_worst=None,
+                leverage=None,
+            )
+        ],
+        strategies=[StrategyView(strategy="mm1", pnl=-12.5)],
+        assets=[AssetView(asset="BTC", quantity=0.1, notional=None)],
+        left_out=[LeftOutView(asset="XYZ", quantity=250.0)],
+        flows=[FlowView(id="d1", venue="kraken", asset="USDT", amount=500.0, since_ns=NOW_NS)],
+        transfers=[
+            TransferView(
+                id="t1",
+                asset="BTC",
+                amount=0.2,
+                source="kraken",
+                destination="mexc",
+                left=True,
+                arrived=False,
+                withheld=False,
+                since_ns=NOW_NS,
+            )
+        ],
+        differences=[DifferenceView(venue="kraken", kind="flow", count=1)],
     ),
     edges=[],
     unknown=[
@@ -324,5 +364,6 @@ VIEW = View(
     freeze_active={},
     orders_checked={},
     orders_blocked={},
+    notices=[Notice(about="unpriced", text="250 XYZ are left out of equity", at_ns=NOW_NS)],
     duplicates_total=0,
 )

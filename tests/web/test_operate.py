@@ -71,6 +71,7 @@ async def test_call_reaches_the_engine_whole(action: str) -> None:
             preview=True,
             rebase=True,
             for_seconds=60.0,
+            registers=True,
         )
     ]
 

@@ -95,11 +95,20 @@ async def test_state_has_the_promised_members() -> None:
                 "halted": False,
             }
         ],
+        "notices": [{"about": "unpriced", "text": "250 XYZ are left out of equity", "at": AT}],
     }
     assert portfolio["equity"] == 10_000
     assert portfolio["pnl_day"] is None
     assert portfolio["balances"][0]["asset"] == "USDT"
     assert portfolio["positions"][0]["mark"] is None
+    assert portfolio["strategies"] == [{"strategy": "mm1", "pnl": -12.5}]
+    assert portfolio["left_out"] == [{"asset": "XYZ", "quantity": 250.0}]
+    assert portfolio["leverage"] is None
+    assert portfolio["flows"] == [
+        {"id": "d1", "venue": "kraken", "asset": "USDT", "amount": 500.0, "since": AT}
+    ]
+    assert portfolio["transfers"][0]["since"] == AT
+    assert portfolio["differences"] == [{"venue": "kraken", "kind": "flow", "count": 1}]
 
 
 async def test_state_before_there_is_one_is_503() -> None:

@@ -11,7 +11,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from riskmon.core.decisions import StateName, Transition, Warned
+from riskmon.core.decisions import Notice, StateName, Transition, Warned
 from riskmon.port import Change, PortfolioNow, Shutdown
 from riskmon.web import Caps
 from tests.support.memory_port import GRAFANA, GUARDED, NOW_NS, OPEN, OPERATOR, VIEW, Site, site
@@ -48,6 +48,9 @@ FIGURES: dict[str, Any] = {
     "pnl_day": -350.0,
     "pnl_ratio": -0.035,
     "drawdown_ratio": 0.035,
+    "exposure": 5_000.0,
+    "exposure_worst": 7_000.0,
+    "leverage": None,
     "unpriced": ["DUST"],
 }
 
@@ -158,6 +161,18 @@ async def test_portfolio_is_an_event() -> None:
     lines, data = await sent(PortfolioNow(at_ns=NOW_NS, **FIGURES))
     assert lines == ["event: portfolio"]
     assert data == {"type": "portfolio", "at": "2026-01-02T03:04:05.678Z", **FIGURES}
+
+
+async def test_notice_is_an_event() -> None:
+    """What is left out is sent with its quantity when it happens."""
+    lines, data = await sent(Notice(about="unpriced", text="250 XYZ are left out", at_ns=NOW_NS))
+    assert lines == ["event: notice"]
+    assert data == {
+        "type": "notice",
+        "about": "unpriced",
+        "text": "250 XYZ are left out",
+        "at": "2026-01-02T03:04:05.678Z",
+    }
 
 
 async def test_shutdown_is_an_event() -> None:

@@ -7,18 +7,20 @@ rest, in a fixed order and only for what changed. Each module uses those listed 
   valued, exact sums, what a symbol denotes, trading days, the ids of events that were applied, and
   what moves a holding;
 * ``prices``, ``rates``: reported prices and the mark of each symbol; the price of each asset;
-* ``ledger``: for one asset at one venue, which known effects its reports contain;
+* ``projection``, ``ledger``: for one asset at one venue, which known effects its reports contain;
 * ``holdings``: the ledgers of all venues, and when a venue's reports are settled;
 * ``position``, ``contained``, ``shares``, ``realised``, ``positions``, ``marking``: positions at
   average cost with what venues report of them, realised P&L, and what positions are worth;
 * ``notices``: what is reported besides numbers, and the differences that are counted;
 * ``history``, ``periods``: equity by minute, from which peak, baselines and best points follow, and
   the periods that P&L is measured over;
-* ``changes``, ``flows``: what no effect explains of a balance, and the deposits, withdrawals and
-  transfers that do;
+* ``changes``, ``waiting``, ``flows``: what no effect explains of a balance, and the deposits,
+  withdrawals and transfers that do;
+* ``curves``: the histories of all scopes;
 * ``equity``: capital and units;
 * ``state``: what a snapshot stores;
 * ``values``, ``valuation``: the value of each venue;
+* ``presence``: which venues report, which are awaited and which are silent;
 * ``account``: equity in each pass, after what entered as a flow;
 * ``exposure``, ``exposing``: the exposure of symbols, assets and venues;
 * ``portfolio``: the entry points for events, the pass, and what limits may read;

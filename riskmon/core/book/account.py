@@ -6,16 +6,17 @@ take the equity of now; add it to the history.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from riskmon.core.book.calendar import Calendar
 from riskmon.core.book.changes import Change
 from riskmon.core.book.config import PortfolioConfig
+from riskmon.core.book.curves import Curves
+from riskmon.core.book.effects import Arm
 from riskmon.core.book.equity import Equity
-from riskmon.core.book.flows import Flow, Flows, Match, Transfer
-from riskmon.core.book.history import History, HistoryState
-from riskmon.core.book.holdings import Holdings, Settled, Venue
+from riskmon.core.book.flows import Flows, Match, Transfer
+from riskmon.core.book.holdings import Holdings, Settled
 from riskmon.core.book.ledger import Explained
 from riskmon.core.book.marking import Marking
 from riskmon.core.book.money import Fixed
@@ -23,17 +24,17 @@ from riskmon.core.book.notices import Notices
 from riskmon.core.book.periods import Periods
 from riskmon.core.book.position import Key
 from riskmon.core.book.positions import Positions
+from riskmon.core.book.presence import Presence
 from riskmon.core.book.rates import Rates
 from riskmon.core.book.state import PortfolioState
 from riskmon.core.book.valuation import ELSEWHERE, TRANSIT, Valuation
+from riskmon.core.book.waiting import Flow
 from riskmon.core.clock import Clock
-from riskmon.core.scopes import ACCOUNT, Scope, kind_of, name_of, strategy_scope, venue_scope
-from riskmon.core.timers import Timer, TimerKey, timer_key
+from riskmon.core.scopes import Scope, kind_of, name_of
+from riskmon.core.timers import Timer, timer_key
 from riskmon.core.unknown import Unknown
 
 LARGE = 1e-4  # of equity: a change that may turn out to be a flow begins a row of the history
-
-Arm = Callable[[TimerKey, int], None]
 
 
 class Entering(NamedTuple):
@@ -86,42 +87,37 @@ class Account:
             equity=self.equity,
         )
         self.periods = Periods(state.periods, Calendar(config.timezone, config.day_start))
+        self.curves = Curves(state.histories, self.periods, clock)
         self._clock, self._arm = clock, arm
         self._rates, self._marking, self._holdings = rates, marking, holdings
         self._positions = positions
         self._is_cut = False  # a change of this pass may turn out to be a flow
         self._notices = notices
         self._grace_ns = int(config.unknown_grace * 1e9)
-        self._age_ns = int(config.max_age.balance * 1e9)
-        self._histories = {name: History(one) for name, one in state.histories.items()}
-        self._followed: frozenset[str] = frozenset()  # kinds of scopes with a history
+        self.presence = Presence(holdings.state, config, clock, arm)
         self._entering: list[Entering] = []
         self._flowing: list[tuple[str, str, float]] = []  # at venues that report no balances
         self._late: list[Match] = []
         self._left_out: dict[str, None] = {}  # assets, since the last pass
         self._entered: dict[str, None] = {}  # assets that got their first price in this pass
         self._is_transit_stale = True
-        self.is_stale = True
-        for name, venue in holdings.state.venues.items():
-            self._watch(name, venue)
 
     # -- flows ------------------------------------------------------------------------------------
 
     def tell(self, flow: Flow) -> None:
         """Add a deposit or a withdrawal."""
-        self.is_stale = True
         venue = self._holdings.state.venues.get(flow.venue)
         if venue is None:
             flowed = self.state.flowed.setdefault(flow.venue, {})
             flowed.setdefault(flow.asset, Fixed()).add(flow.amount)
             self._flowing.append((flow.venue, flow.asset, flow.amount))
         elif flow.at_ns is None or flow.at_ns >= venue.first_ns:  # else the first report has it
-            self._late += self.flows.tell(flow, self._price(flow.asset))
+            self._add_late(self.flows.tell(flow, self._price(flow.asset)))
             self._expect(flow.venue, flow.asset)
 
     def tell_transfer(self, transfer: Transfer) -> None:
         """Add a transfer between two venues."""
-        self.is_stale = self._is_transit_stale = True
+        self._is_transit_stale = True
         reports = self._holdings.reports
         left, arrived = not reports(transfer.source), not reports(transfer.destination)
         for venue, amount, unreported in (
@@ -133,9 +129,14 @@ class Account:
                 flowed.setdefault(transfer.asset, Fixed()).add(amount)
                 self.valuation.value_pnl([venue])
         price = self._price(transfer.asset)
-        self._late += self.flows.tell_transfer(transfer, price, left=left, arrived=arrived)
+        self._add_late(self.flows.tell_transfer(transfer, price, left=left, arrived=arrived))
         self._expect(transfer.source, transfer.asset)
         self._expect(transfer.destination, transfer.asset)
+
+    def _add_late(self, matches: Sequence[Match]) -> None:
+        """Let the next pass apply matches with changes that were judged before."""
+        self._late += matches
+        self._is_transit_stale |= any(_is_leg(match) for match in matches)
 
     def _expect(self, venue: str, asset: str) -> None:
         """Decide the reports of an asset anew, and arm the timer of the flow."""
@@ -148,7 +149,7 @@ class Account:
 
     def on_flow_timer(self) -> None:
         """Let the flows and transfers lapse that no balance contained in time."""
-        self.is_stale = self._is_transit_stale = True
+        self._is_transit_stale = True
         lapsed = self.flows.lapse(self._clock.instant.now_ns)
         for flow in lapsed.flows:
             self._notices.count(flow.venue, "flow")
@@ -182,44 +183,6 @@ class Account:
                 f"of {asset}/{self.config.reference}, or set portfolio.pegs or portfolio.ignore",
             )
         self._left_out[asset] = None
-        self.is_stale = True
-
-    def on_venue_timer(self, name: str) -> None:
-        """Look at a venue whose balances may have become old."""
-        venue = self._holdings.state.venues.get(name)
-        if venue is not None:
-            self._watch(name, venue)
-        self.is_stale = True
-
-    def keep_fresh(self, name: str) -> bool:
-        """Record an event that names a venue; return whether its balances were old."""
-        venue = self._holdings.state.venues.get(name)
-        if venue is None:
-            return False
-        was_silent = self._is_silent(venue)
-        venue.at_ns = self._clock.instant.now_ns
-        if was_silent:
-            self._watch(name, venue)
-        return was_silent
-
-    def _watch(self, name: str, venue: Venue) -> None:
-        due_ns = venue.at_ns + self._age_ns + 1
-        if due_ns > self._clock.instant.now_ns:
-            self._arm(timer_key(Timer.STALE, name), due_ns)
-
-    def on_first_balance(self, name: str, venue: Venue) -> None:
-        """Watch a venue that reported its first balance."""
-        self._watch(name, venue)
-        self._arm(timer_key(Timer.KNOWN), venue.first_ns + self._grace_ns)
-
-    def on_known_timer(self) -> None:
-        """Look whether the first equity is known now."""
-        self.is_stale = True
-        first_ns = [venue.first_ns for venue in self._holdings.state.venues.values()]
-        if first_ns and not self.equity.state.known:
-            due_ns = max(first_ns) + self._grace_ns
-            if due_ns > self._clock.instant.now_ns:
-                self._arm(timer_key(Timer.KNOWN), due_ns)
 
     # -- the pass ---------------------------------------------------------------------------------
 
@@ -232,7 +195,6 @@ class Account:
         self.valuation.unpriced.clear()
         self.valuation.values.changed.clear()
         self._take(self._total_or_why())
-        self.is_stale = False
 
     def deriving(self, changed: Changed) -> Iterator[int]:
         """Derive equity, units and history; yield the work of each piece."""
@@ -246,22 +208,21 @@ class Account:
         self._enter_positions(changed.first_reported)
         joins = {one.venue: valuation.join(one.venue) for one in changed.settled if one.joined}
         yield from valuation.value_held(changed.held)
-        self._review()
+        back = self._review()
         if self._is_transit_stale:
             valuation.value_transit(self.flows.in_transit())
             self._is_transit_stale = False
         yield from self._correct()
-        self._assess(changed.settled, joins)
+        self._assess([one for one in changed.settled if one.venue not in back], joins)
         self._start_graces()
         self._observe(changed.strategies)
         self._entered.clear()
-        self.is_stale = False
 
     def explain(self, explained: Iterable[tuple[str, str, Explained]]) -> None:
         """Take what late effects explain from the changes that flows may be found in."""
         for venue, asset, one in explained:
             price = self._price(asset)
-            self._late += self.flows.explain(venue, asset, one.amount, price, one.at_ns)
+            self._add_late(self.flows.explain(venue, asset, one.amount, price, one.at_ns))
 
     def _enter_priced(self, repriced: Iterable[str]) -> None:
         """Let assets that had no price enter at their first one."""
@@ -297,13 +258,6 @@ class Account:
             if isinstance(known, float) and key.venue not in self.config.unrealised_included:
                 self._entering.append(Entering(key.venue, known, raises=True))
 
-    def enters(self, venue: str) -> bool:
-        """Return whether a position that a venue reports for the first time enters as a flow."""
-        known = self._holdings.state.venues.get(venue)
-        if known is None:
-            return False
-        return self._clock.instant.now_ns < known.first_ns + self._grace_ns
-
     def _start_graces(self) -> None:
         unpriced, self.valuation.unpriced = self.valuation.unpriced, {}
         for asset in unpriced if self.equity.state.known else ():
@@ -315,14 +269,19 @@ class Account:
 
     # -- venues -----------------------------------------------------------------------------------
 
-    def _review(self) -> None:
-        """Let venues leave that are silent and not required, and come back."""
+    def _review(self) -> Collection[str]:
+        """Let venues leave that are silent and not required; return those that come back.
+
+        They enter with all that they hold now: what they report is no change besides.
+        """
+        back: list[str] = []
         state, required = self.state, self.config.venues
         for name, venue in list(self._holdings.state.venues.items()):
             value = self.valuation.values.known_part(name)
-            is_silent = self._is_silent(venue)
+            is_silent = self.presence.is_silent(venue)
             if name in state.absent and not is_silent:
                 del state.absent[name]
+                back.append(name)
                 self._entering.append(Entering(name, value))
             elif is_silent and required and name not in required and name not in state.absent:
                 state.absent[name] = True
@@ -331,9 +290,7 @@ class Account:
                 self._holdings.forget(name)
                 self.valuation.forget(name)
                 self.flows.forget(name)
-
-    def _is_silent(self, venue: Venue) -> bool:
-        return self._clock.instant.now_ns - venue.at_ns > self._age_ns
+        return back
 
     def _is_empty(self, name: str) -> bool:
         one = self.valuation.values.venues.get(name)
@@ -341,57 +298,6 @@ class Account:
             key.venue == name and value.notional for key, value in self._marking.values.items()
         )
         return not is_open and (one is None or (not one.unknown and not one.total.parts))
-
-    def missing(self) -> Unknown | None:
-        """Return which report equity lacks."""
-        for name in self.config.venues:
-            if name not in self._holdings.state.venues:
-                return Unknown(
-                    f"{name} has not reported its balances: report them (portfolio.venues)"
-                )
-        for name, venue in self._holdings.state.venues.items():
-            if name not in self.state.absent and self._is_silent(venue):
-                return self.silent(name)
-        return None
-
-    def silent(self, name: str) -> Unknown:
-        """Return that a venue's balances are old."""
-        seconds = self.config.max_age.balance
-        return Unknown(f"{name} has not reported its balances for {seconds:g} s")
-
-    def _not_ready(self) -> Unknown | None:
-        """Return why the first equity is not known yet."""
-        venues = self._holdings.state.venues
-        if not self.equity.state.reported:
-            if self.equity.state.capital is None:
-                return Unknown("no balance was reported and portfolio.initial_capital is not set")
-            return None
-        for name in self.config.venues:
-            if not venues[name].joined:
-                return Unknown(f"the first balances of {name} are not settled yet")
-        if not self.config.venues:
-            first_ns = [venue.first_ns for venue in venues.values()]
-            begun_ns = min(first_ns) if self.config.initial_capital is None else max(first_ns)
-            if self._clock.instant.now_ns < begun_ns + self._grace_ns:
-                return Unknown(
-                    "other venues may not have reported yet: set portfolio.venues, "
-                    "or wait for portfolio.unknown_grace"
-                )
-        return None
-
-    @property
-    def awaits_first(self) -> bool:
-        """Whether balances come in for the first time: limits on equity are not armed yet.
-
-        A required venue that reports none is awaited as long as one may be silent.
-        """
-        venues, now_ns = self._holdings.state.venues, self._clock.instant.now_ns
-        first_ns = [venue.first_ns for venue in venues.values()]
-        if self.equity.state.known or not first_ns or now_ns > min(first_ns) + self._age_ns:
-            return False
-        if self.config.venues:
-            return not all(name in venues and venues[name].joined for name in self.config.venues)
-        return self._not_ready() is not None
 
     # -- equity -----------------------------------------------------------------------------------
 
@@ -407,7 +313,7 @@ class Account:
         return state.capital - state.in_capital + total
 
     def _total_or_why(self) -> float | Unknown:
-        missing = self.missing()
+        missing = self.presence.missing(self.state.absent)
         return self._total() if missing is None else missing
 
     def _assess(self, settled: list[Settled], joins: Mapping[str, float]) -> None:
@@ -437,6 +343,19 @@ class Account:
             self._is_transit_stale = False
             total = self._total_or_why()
         self._take(total)
+
+    def _not_ready(self) -> Unknown | None:
+        """Return why the first equity is not known yet."""
+        if self.equity.state.reported:
+            return self.presence.incomplete()
+        if self.equity.state.capital is None:
+            return Unknown("no balance was reported and portfolio.initial_capital is not set")
+        return None
+
+    @property
+    def awaits_first(self) -> bool:
+        """Whether the first balances are coming in: limits on equity are not armed yet."""
+        return not self.equity.state.known and self.presence.is_beginning()
 
     def _begin(self, total: float | Unknown) -> bool:
         """Begin with the first equity, if it is known now. What settles now is part of it."""
@@ -480,30 +399,41 @@ class Account:
                     asset: self._holdings.settled(one.venue, asset)
                     for asset in self._holdings.assets(one.venue)
                 }
-                change = self._change(one.venue, held, enters=True, past=past)
+                change = self._change(one, held, enters=True, past=past)
                 rest = joins[one.venue] - change.value
                 if rest and not past:
                     self._entering.append(Entering(one.venue, rest))
                 yield change
                 continue
             if one.first:
-                yield self._change(one.venue, one.first, enters=True, past=past)
+                yield self._change(one, one.first, enters=True, past=past)
             if one.amounts:
-                yield self._change(one.venue, one.amounts, enters=False, past=past)
+                yield self._change(one, one.amounts, enters=False, past=past)
 
-    def _change(self, venue: str, amounts: dict[str, float], *, enters: bool, past: bool) -> Change:
+    def _change(
+        self, settled: Settled, amounts: dict[str, float], *, enters: bool, past: bool
+    ) -> Change:
         amounts = {
             asset: amount
             for asset, amount in amounts.items()
             if amount and asset not in self._entered and asset not in self.config.ignore
         }
         rates: dict[str, float] = {}
-        for asset in (*amounts, *self.flows.pending(venue)):
+        for asset in (*amounts, *self.flows.pending(settled.venue)):
             price = self._price(asset)
             if price is not None:
                 rates[asset] = price
-        dust, now_ns = self.equity.dust, self._clock.instant.now_ns
-        return Change(venue, now_ns, 0.0, amounts, rates, dust, enters, past)
+        return Change(
+            venue=settled.venue,
+            at_ns=self._clock.instant.now_ns,
+            equity_before=0.0,
+            amounts=amounts,
+            rates=rates,
+            dust=self.equity.dust,
+            enters=enters,
+            past=past,
+            reported_ns=settled.reported_ns,
+        )
 
     def _price(self, asset: str) -> float | None:
         """The price that a flow of an asset counts at: also an old one, while no other is known.
@@ -517,11 +447,17 @@ class Account:
     def _apply(self, matches: Iterable[Match]) -> None:
         for match in matches:
             venue = match.change.venue
+            self._record(match)
             self.equity.grow(match.factor, match.value)
             self._add_entered(venue, match.venue_value)
             if match.change.enters:
                 self.equity.raise_capital(venue, match.value)
-            self._is_transit_stale |= match.flow is not None and match.flow.transfer is not None
+            self._is_transit_stale |= _is_leg(match)
+
+    def _record(self, match: Match) -> None:
+        if match.flow is not None:
+            change, asset = match.change, match.flow.asset
+            self._holdings.flow(change.venue, asset, match.amount, change.at_ns)
 
     def _correct(self) -> Iterator[int]:
         """Apply flows that were told after the change that contains them was judged."""
@@ -529,68 +465,38 @@ class Account:
         if not late:
             return
         for match in late:
+            self._record(match)
             self.equity.grow(match.factor, match.value)
             self._add_entered(match.change.venue, match.venue_value)
-        yield from self.history(ACCOUNT).correct([match.correction for match in late])
-        for name in {match.change.venue for match in late}:
-            if venue_scope(name) in self._histories:
-                own = [m.venue_correction for m in late if m.change.venue == name]
-                yield from self.history(venue_scope(name)).correct(own)
+        yield from self.curves.correct(late)
 
     # -- history ----------------------------------------------------------------------------------
 
-    def history(self, scope: Scope) -> History:
-        """Return the history of a scope; the first call begins it."""
-        history = self._histories.get(scope)
-        if history is None:
-            state = self.state.histories[scope] = HistoryState()
-            history = self._histories[scope] = History(state)
-        return history
-
     def follow(self, kinds: Iterable[str]) -> None:
         """Keep a history of each scope of these kinds from now on, and drop the others."""
-        self._followed = frozenset(kinds)
-        for scope in [Scope(one) for one in self._histories]:
-            if scope != ACCOUNT and kind_of(scope) not in self._followed:
-                del self._histories[scope], self.state.histories[scope]
-        if "strategy" in self._followed:  # their P&L until now is not of today
-            realised = self._positions.realised.state.strategies
-            held = [key.strategy for key in self._marking.values if key.strategy]
-            for name in sorted({*realised, *held}):
-                if strategy_scope(name) not in self._histories:
-                    self._observe_strategy(name)
+        realised = self._positions.realised.state.strategies
+        held = [key.strategy for key in self._marking.values if key.strategy]
+        names = sorted({*realised, *held})
+        self.curves.follow(kinds, [(name, self._marking.strategy_pnl(name)) for name in names])
 
     def _observe(self, strategies: Iterable[str]) -> None:
         """Add the equity of now to the histories."""
-        equity, now_ns = self.equity, self._clock.instant.now_ns
-        # A row of the history ends at a period, and at a change that may turn out to be a flow.
-        cut_ns = now_ns if self._is_cut else self.periods.cut_ns
+        equity, is_cut = self.equity, self._is_cut
         self._is_cut = False
         if not isinstance(equity.observed, Unknown):
-            history, state = self.history(ACCOUNT), equity.state
-            if history.state.base is None and not state.reported:  # it began without P&L
-                history.observe((state.capital or 0.0) - state.in_capital, 0.0, 0.0, now_ns, 0)
-            history.observe(
-                equity.observed, state.units or 0.0, state.entered.value, now_ns, cut_ns
-            )
-        for name in self.valuation.values.changed if "venue" in self._followed else ():
-            self._observe_venue(name, now_ns, cut_ns)
-        for name in strategies if "strategy" in self._followed else ():
-            if strategy_scope(name) not in self._histories:
-                self.history(strategy_scope(name)).observe(0.0, 0.0, 0.0, now_ns, 0)
-            self._observe_strategy(name)
-
-    def _observe_venue(self, name: str, now_ns: int, cut_ns: int) -> None:
-        value = self.valuation.values.of(name)
-        if name not in (ELSEWHERE, TRANSIT) and not isinstance(value, Unknown):
-            history = self.history(venue_scope(name))
-            history.observe(value, 0.0, self._entered_at(name), now_ns, cut_ns)
-
-    def _observe_strategy(self, name: str) -> None:
-        pnl = self._marking.strategy_pnl(name)
-        if not isinstance(pnl, Unknown):
-            now_ns = self._clock.instant.now_ns
-            self.history(strategy_scope(name)).observe(pnl, 0.0, 0.0, now_ns, self.periods.cut_ns)
+            state = equity.state
+            began = None if state.reported else (state.capital or 0.0) - state.in_capital
+            units, entered = state.units or 0.0, state.entered.value
+            self.curves.observe_account(equity.observed, units, entered, began=began, is_cut=is_cut)
+        values = self.valuation.values
+        for name in values.changed if self.curves.follows("venue") else ():
+            value = values.of(name)
+            if name not in (ELSEWHERE, TRANSIT) and not isinstance(value, Unknown):
+                self.curves.observe_venue(name, value, self._entered_at(name), is_cut=is_cut)
+        for name in strategies if self.curves.follows("strategy") else ():
+            pnl = self._marking.strategy_pnl(name)
+            if not isinstance(pnl, Unknown):
+                self.curves.observe_strategy(name, pnl)
 
     def _entered_at(self, venue: str) -> float:
         entered = self.state.entered.get(venue)
@@ -608,46 +514,20 @@ class Account:
             value = self._marking.strategy_pnl(name)
         if isinstance(value, Unknown):
             return value
-        history = self._histories.get(scope)
-        if history is None:
-            return 0.0
-        since_ns = self.periods.since_ns(period, self._clock.instant.now_ns)
-        return history.fall(period, since_ns, value, entered, trailing=trailing)
-
-    def next_change_ns(self, scope: Scope, period: str) -> int | None:
-        """Return when (engine time) the fall in a period changes without an event."""
-        history = self._histories.get(scope)
-        if history is None:
-            return None
-        return self.periods.next_change_ns(period, history, *self._clock.instant)
+        return self.curves.fall(scope, period, value, entered, trailing=trailing)
 
     def venue_equity(self, name: str) -> float | Unknown:
         """Return the settled equity of a venue."""
         venue = self._holdings.state.venues.get(name)
         if venue is None or not venue.joined:
             return Unknown(f"{name} has not reported its balances: report them")
-        return self.silent(name) if self._is_silent(venue) else self.valuation.values.of(name)
-
-    def largest_venue(self) -> float | Unknown:
-        """Return the equity of the venue that has the most."""
-        largest = 0.0
-        for name in self.valuation.values.venues:
-            if name not in (ELSEWHERE, TRANSIT) and name not in self.state.absent:
-                equity = self.valuation.values.of(name)
-                if isinstance(equity, Unknown):
-                    return equity
-                largest = max(largest, equity)
-        return largest
-
-    def take_changed(self) -> list[str]:
-        """Return the venues whose value changed since the last call."""
-        changed, self.valuation.values.changed = self.valuation.values.changed, {}
-        return list(changed)
+        if self.presence.is_silent(venue):
+            return self.presence.silent(name)
+        return self.valuation.values.of(name)
 
     def drawdown(self) -> float:
         """Return 1 - unit value / its peak, of the last known equity."""
-        peak = self._histories[ACCOUNT].peak if ACCOUNT in self._histories else 1.0
-        return ratio_lost(self.equity.unit_value / peak)
+        return ratio_lost(self.equity.unit_value / self.curves.peak)
 
     def enter_difference(self, value: float, equity_before: float) -> None:
         """Let a difference that a configuration makes enter as a flow."""
@@ -661,17 +541,17 @@ class Account:
 
     def rebase(self) -> None:
         """Make the equity of now the capital, the peak and the start of each period."""
-        instant = self._clock.instant
-        self.is_stale = True
-        if not self.equity.rebase(instant.now_ns):
-            return
-        self.flows.rebase()
-        self.periods.rebase(instant.now_ns)
-        state = self.equity.state
-        self.history(ACCOUNT).rebase(state.equity or 0.0, state.entered.value, instant.now_ns)
+        if self.equity.rebase(self._clock.instant.now_ns):
+            self.flows.rebase()
+            self.curves.rebase(self.equity.last, self.equity.state.entered.value)
 
 
 def ratio_lost(left: float) -> float:
     """Return the part that was lost, 0 or above."""
     # 1 - 0.95 is a little more than 0.05 in binary: a loss of just the bound is not over it.
     return max(0.0, round(1.0 - left, 12))
+
+
+def _is_leg(match: Match) -> bool:
+    """Whether a match is that of a transfer."""
+    return match.flow is not None and match.flow.transfer is not None

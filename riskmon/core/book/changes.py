@@ -32,6 +32,8 @@ class Change(Struct):
 
     ``amounts`` is what no flow took either, ``rates`` the prices of that instant: of these assets
     and of the assets of pending flows at the venue. ``dust`` is what an empty account may be worth.
+    ``reported_ns`` is the time of the report, the latest one of several; a report may settle some
+    seconds later.
     """
 
     venue: str
@@ -43,6 +45,7 @@ class Change(Struct):
     enters: bool = False  # as a whole: a first report
     past: bool = False  # it is in the capital: settled before the first equity or a rebase
     taken: float = 0.0  # the value of it that entered as a flow
+    reported_ns: int = 0  # 0: stored by an earlier version
 
     @property
     def value(self) -> float:
@@ -102,6 +105,10 @@ class Amounts(Generic[K]):
 
 def _step(amount: float) -> int:
     return floor(log(abs(amount)) / STEP)
+
+
+def _reported_ns(change: Change) -> int:
+    return change.reported_ns or change.at_ns
 
 
 class Remembered:
@@ -215,23 +222,28 @@ class Remembered:
         self._value(number)
 
     def explain(self, asset: str, amount: float, rate: float | None, since_ns: int) -> int | None:
-        """Take what an effect explains from the first change since ``since_ns``.
+        """Take what an effect explains from the first change reported since ``since_ns``.
 
         Nothing is left of a change of the past, and a first report is not explained by what was
         before it.
         """
-        index = bisect_left(self._changes, since_ns, key=_at)
+        index = len(self._changes)
+        while index and _reported_ns(self._changes[index - 1]) >= since_ns:
+            index -= 1
         if index == len(self._changes) or self._changes[index].past:
             return None
         number, change = index + self._first, self._changes[index]
-        held = change.amounts.setdefault(asset, 0.0)
         if rate is not None and asset not in change.rates:
             change.rates[asset] = rate
             self._least[asset] = min(rate, self._least.get(asset, inf))
-        left = held - amount
+        self.subtract(number, asset, amount)
+        return number
+
+    def subtract(self, number: int, asset: str, amount: float) -> None:
+        """Take an amount from an asset of a change; what is left may be of the other sign."""
+        left = self[number].amounts.setdefault(asset, 0.0) - amount
         self._set(number, asset, 0.0 if abs(left) <= SLACK * abs(amount) else left)
         self._value(number)
-        return number
 
     def clear(self, number: int) -> None:
         """Leave nothing of a change for a flow."""

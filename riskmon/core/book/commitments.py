@@ -33,14 +33,11 @@ class Commitments:
         self._notional: Total[str] = Total()
         self.opening: dict[str, None] = {}  # symbols that are not open, and that orders may open
 
-    @property
-    def stale(self) -> bool:
-        """Whether :meth:`refresh` would change anything."""
-        return bool(self._pending.changed or self._exposures.changed)
-
     def refresh(self) -> None:
         """Compute the excess of the symbols whose position or orders changed."""
         orders, positions = self._pending.changed, self._exposures.changed
+        if not orders and not positions:
+            return
         for symbol in {**orders, **positions} if positions else orders:
             if symbol in self._pending or symbol in self._symbols:
                 self._update(symbol)

@@ -14,15 +14,9 @@ from typing import NamedTuple
 from msgspec import Struct, field
 
 from riskmon.core.book.effects import Amount, Stamp
-from riskmon.core.book.ledger import (
-    TOLERANCE,
-    WINDOW_NS,
-    Known,
-    Ledger,
-    LedgerState,
-    Report,
-)
+from riskmon.core.book.ledger import Ledger, LedgerState
 from riskmon.core.book.position import BookPosition
+from riskmon.core.book.projection import TOLERANCE, WINDOW_NS, Known, Report
 
 
 class Late(NamedTuple):

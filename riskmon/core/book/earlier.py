@@ -16,11 +16,13 @@ from riskmon.core.book.equity import EquityState
 from riskmon.core.book.history import MINUTE_NS, HistoryState, Row
 from riskmon.core.book.holdings import HoldingsState, Venue
 from riskmon.core.book.instruments import instrument
-from riskmon.core.book.ledger import LedgerState, Report
+from riskmon.core.book.ledger import LedgerState
 from riskmon.core.book.money import Fixed
+from riskmon.core.book.periods import Begin, PeriodsState
 from riskmon.core.book.position import BookPosition, Key
 from riskmon.core.book.positions import PositionsState
 from riskmon.core.book.prices import PriceState, Rows
+from riskmon.core.book.projection import Report
 from riskmon.core.book.realised import RealisedState
 from riskmon.core.book.state import PortfolioState
 from riskmon.core.book.valuation import ELSEWHERE
@@ -145,6 +147,7 @@ def convert(earlier: EarlierPortfolio, reference: str, instant: Instant) -> Port
         positions=_positions(earlier.book, reference),
         holdings=_holdings(venues, instant),
         equity=_equity(earlier),
+        periods=_periods(earlier.tracks, instant),
         histories=_histories(earlier, instant),
         entered={name: one.flows.fixed for name, one in venues.venues.items()},
         flowed={ELSEWHERE: {name: one.fixed for name, one in earlier.flows.amounts.items()}},
@@ -226,6 +229,18 @@ def _positions(earlier: _Positions, reference: str) -> PositionsState:
     return state
 
 
+def _periods(tracks: _Tracks, instant: Instant) -> PeriodsState:
+    """Return the present day and week: those that the levels below are of."""
+    begins: dict[str, Begin] = {}
+    for spans in tracks.spans.values():
+        for period, span in spans.items():
+            latest = begins.get(period)
+            if latest is None or span.began_wall_ns > latest.began_wall_ns:
+                began_ns = _engine_ns(span.began_wall_ns, instant)
+                begins[period] = Begin(span.began_wall_ns, began_ns)
+    return PeriodsState(begins)
+
+
 class _Level(NamedTuple):
     """The level of a scope's P&L from a time on: at the last, and at most."""
 
@@ -262,9 +277,10 @@ def _histories(earlier: EarlierPortfolio, instant: Instant) -> dict[str, History
 
 def _levels_of_spans(spans: dict[str, _Span], instant: Instant) -> Iterator[_Level]:
     for span in spans.values():
-        began_ns = _engine_ns(span.began_wall_ns, instant)
-        yield _Level(began_ns - 1, span.base.value, span.base.value)
-        yield _Level(began_ns, span.last.value, max(span.best.value, span.last.value))
+        began_ns, base, last = _engine_ns(span.began_wall_ns, instant), span.base.value, span.last
+        yield _Level(began_ns - 1, base, base)
+        yield _Level(began_ns, base, max(base, span.best.value))
+        yield _Level(max(began_ns, last.at_ns), last.value, last.value)
 
 
 def _levels_of_hours(windows: dict[str, _Rolling]) -> Iterator[_Level]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
+
+from riskmon.core.timers import TimerKey
+
+Arm = Callable[[TimerKey, int], None]
 
 
 class Stamp(NamedTuple):

@@ -54,7 +54,7 @@ class Exposing:
         self._symbols_of: dict[str, dict[str, None]] = {}  # asset -> symbols that depend on it
         self._venues_of: dict[str, dict[str, None]] = {}  # asset -> venues with a holding
         self._gross: dict[str, Total[str]] = {}  # venue -> by symbol
-        self._unpriced: dict[str, dict[str, None]] = {}  # venue -> symbols
+        self._unknown: dict[str, dict[str, Unknown]] = {}  # venue -> symbol -> why
         self._open_at: dict[str, list[str]] = {}  # symbol -> venues that it counts at
         self.symbols: dict[str, None] = {}  # to derive in this pass
         self.assets: dict[str, None] = {}
@@ -176,31 +176,32 @@ class Exposing:
             quantities.append(self._positions.positions[key].quantity)
             by_venue.setdefault(key.venue, []).append(self._marking.values[key].notional)
         notionals: list[float] = []
-        unpriced = 0
-        for venue, them in by_venue.items():
+        unknown: Unknown | None = None
+        for venue, them in sorted(by_venue.items(), key=lambda one: one[0]):
             known = [one for one in them if not isinstance(one, Unknown)]
+            why = next((one for one in them if isinstance(one, Unknown)), None)
             notionals += known
-            unpriced += len(them) - len(known)
-            self._set_venue(venue, symbol, fsum(known), unpriced=len(known) < len(them))
+            unknown = unknown or why
+            self._set_venue(venue, symbol, fsum(known) if why is None else why)
         for venue in self._open_at.get(symbol, ()):
             if venue not in by_venue:
-                self._set_venue(venue, symbol, 0.0, unpriced=False)
+                self._set_venue(venue, symbol, 0.0)
         self._open_at[symbol] = list(by_venue)
-        now = Exposure(fsum(quantities), fsum(notionals), unpriced)
+        now = Exposure(fsum(quantities), fsum(notionals), unknown)
         if now != self._exposures.symbols.get(symbol):
             self._exposures.set_symbol(symbol, now)
             self._derived_symbols[symbol] = None
         return 1 + len(quantities)
 
-    def _set_venue(self, venue: str, symbol: str, net: float, *, unpriced: bool) -> None:
+    def _set_venue(self, venue: str, symbol: str, net: float | Unknown) -> None:
         gross = self._gross.setdefault(venue, Total())
-        gross.set(symbol, abs(net))
-        missing = self._unpriced.setdefault(venue, {})
-        if unpriced:
-            missing[symbol] = None
+        unknown = self._unknown.setdefault(venue, {})
+        if isinstance(net, Unknown):
+            unknown[symbol] = net
         else:
-            missing.pop(symbol, None)
-        self._exposures.set_venue(venue, gross.value, len(missing))
+            gross.set(symbol, abs(net))
+            unknown.pop(symbol, None)
+        self._exposures.set_venue(venue, unknown[min(unknown)] if unknown else gross.value)
 
     def spot_notional(self, symbol: str, venue: str, held: float) -> float | Unknown:
         """Return the signed notional of a holding as a position in a symbol."""
@@ -218,8 +219,8 @@ class Exposing:
             if self._holdings.reports(venue)
         ]
         amounts.append(self._valuation.in_transit(asset))
-        unknown = 0
-        for symbol in self._symbols_of.get(asset, ()):
+        unknown: Unknown | None = None
+        for symbol in sorted(self._symbols_of.get(asset, ())):
             if instrument(symbol, self._reference).base != asset:
                 continue
             is_spot = instrument(symbol, self._reference).kind == "spot"
@@ -228,14 +229,15 @@ class Exposing:
                     continue
                 base = self._marking.values[key].base
                 if isinstance(base, Unknown):
-                    unknown += 1
+                    unknown = unknown or base
                 else:
                     amounts.append(base)
         quantity = fsum(amounts)
         worth = self._valuation.worth(asset, quantity)
-        known = not isinstance(worth, Unknown)
-        notional = 0.0 if isinstance(worth, Unknown) else worth
-        now = Exposure(quantity, notional, unknown + (not known))
+        if isinstance(worth, Unknown):
+            unknown = worth if unknown is None else unknown
+            worth = 0.0
+        now = Exposure(quantity, worth, unknown)
         if now != self._exposures.assets.get(asset):
             self._exposures.set_asset(asset, now)
             self._derived_assets[asset] = None

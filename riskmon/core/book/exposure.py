@@ -23,7 +23,7 @@ class Exposure(Struct, frozen=True):
 
     quantity: float = 0.0
     notional: float = 0.0
-    unpriced: int = 0  # parts whose notional is unknown
+    unknown: Unknown | None = None  # why a part has no notional
 
 
 NONE = Exposure()
@@ -40,7 +40,7 @@ class Exposures:
         self.changed: dict[str, None] = {}  # symbols; `Commitments.refresh` empties it
         self._quantity: Total[str] = Total()  # the sum of |net quantity| over all symbols
         self._notional: Total[str] = Total()  # … and of |net notional|
-        self._unpriced: dict[str, None] = {}  # symbols whose notional is unknown
+        self._unknown: dict[str, Unknown] = {}  # why symbols have no notional
         self._venues: dict[str, float | Unknown] = {}  # gross notional
         # A heap of (-|notional|, symbol) with outdated entries, so that a price costs no search.
         self._ranking: list[tuple[float, str]] = []
@@ -69,20 +69,23 @@ class Exposures:
             heappush(self._ranking, (-notional, symbol))
             if len(self._ranking) > 2 * len(self.symbols) + 64:
                 self._rank()
-        _set_member(self._unpriced, symbol, now.unpriced > 0)
+        if now.unknown is not None:
+            self._unknown[symbol] = now.unknown
+        else:
+            self._unknown.pop(symbol, None)
         self._set_open(symbol, now)
 
     def set_asset(self, asset: str, now: Exposure) -> None:
         """Set the exposure (delta) of an asset: holdings, spot positions and contracts."""
         self.assets[asset] = now
 
-    def set_venue(self, venue: str, gross: float, unpriced: int) -> None:
+    def set_venue(self, venue: str, gross: float | Unknown) -> None:
         """Set the gross notional at a venue: the sum of |net notional| there over all symbols."""
-        self._venues[venue] = _no_mark(f"a position at {venue}") if unpriced else gross
+        self._venues[venue] = gross
 
     def _set_open(self, symbol: str, now: Exposure) -> None:
         held = now.quantity != 0 or now.notional != 0
-        open_ = held and (abs(now.notional) >= self.dust or now.unpriced > 0)
+        open_ = held and (abs(now.notional) >= self.dust or now.unknown is not None)
         _set_member(self.open, symbol, open_)
 
     def _rank(self) -> None:
@@ -101,12 +104,11 @@ class Exposures:
 
     def net_notional(self, symbol: str) -> float | Unknown:
         """Return |net notional| of a symbol."""
-        return _no_mark(symbol) if symbol in self._unpriced else abs(self.of(symbol).notional)
+        return _net(self.of(symbol))
 
     def net_notional_of_asset(self, asset: str) -> float | Unknown:
         """Return |net notional| of an asset."""
-        one = self.of_asset(asset)
-        return _no_mark(asset) if one.unpriced else abs(one.notional)
+        return _net(self.of_asset(asset))
 
     def gross_quantity(self) -> float:
         """Return the sum of |net quantity| over all symbols."""
@@ -114,8 +116,8 @@ class Exposures:
 
     def gross_notional(self) -> float | Unknown:
         """Return the sum of |net notional| over all symbols."""
-        if self._unpriced:
-            return _no_mark(min(self._unpriced))
+        if self._unknown:
+            return self._unknown[min(self._unknown)]
         return self._notional.value
 
     def gross_notional_at(self, venue: str) -> float | Unknown:
@@ -124,8 +126,8 @@ class Exposures:
 
     def largest_notional(self) -> float | Unknown:
         """Return the largest |net notional| of a symbol."""
-        if self._unpriced:
-            return _no_mark(min(self._unpriced))
+        if self._unknown:
+            return self._unknown[min(self._unknown)]
         if self._largest is None:
             ranking = self._ranking
             while ranking and -ranking[0][0] != abs(self.of(ranking[0][1]).notional):
@@ -141,5 +143,5 @@ def _set_member(names: dict[str, None], name: str, member: bool) -> None:
         del names[name]
 
 
-def _no_mark(what: str) -> Unknown:
-    return Unknown(f"{what} has no mark: report its price")
+def _net(one: Exposure) -> float | Unknown:
+    return abs(one.notional) if one.unknown is None else one.unknown

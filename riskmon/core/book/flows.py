@@ -5,6 +5,7 @@ before, it is pending until a report settles that contains it; told after, it is
 change that was remembered (:mod:`changes`), and corrects what followed from that change on:
 
 * first with a change of its asset that equals it within 0.5 %: units move by the change itself;
+* else, together with others of its asset, with a change that is their sum;
 * else with the earliest change in which the venue's value moves in its direction by at least half
   of it: units move by the flow.
 
@@ -20,41 +21,20 @@ is in transit between the two is part of the equity.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec import Struct, field
 
-from riskmon.core.book.changes import Amounts, Change, Remembered, is_equal, is_moved
+from riskmon.core.book.changes import Change, Remembered, is_equal
 from riskmon.core.book.history import Correction
 from riskmon.core.book.money import Fixed
+from riskmon.core.book.waiting import EARLY_NS, Flow, Waiting
 
 SECOND_NS = 10**9
-EARLY_NS = 900 * SECOND_NS  # a change may be so much earlier than the flow that equals it
 AHEAD_NS = 5 * SECOND_NS  # a change in value may be so much earlier than a flow with a time
 WITHHELD_MAX = 1_024  # transfers
 TINY = 1e-9  # an equity to divide by, where dust is 0
-
-Age = tuple[int, int]  # when a flow happened, and its number
-
-
-class Flow(Struct):
-    """A deposit or, below 0, a withdrawal; or one leg of a transfer."""
-
-    id: str
-    venue: str
-    asset: str
-    amount: float
-    told_ns: int
-    at_ns: int | None = None  # when it happened, where the event says so
-    transfer: int | None = None  # the number of its transfer
-    number: int = 0  # in the order in which flows and transfers were told
-
-    @property
-    def age(self) -> Age:
-        """The order in which flows are matched."""
-        return (self.told_ns if self.at_ns is None else self.at_ns, self.number)
 
 
 class Transfer(Struct):
@@ -96,6 +76,7 @@ class Match(Struct):
     venue_value: float  # that enters the venue
     factor: float  # of the account's units
     late: bool
+    amount: float = 0.0  # that the flow took of the change
     transit: float = 0.0  # value in transit that the history does not have yet
 
     @property
@@ -129,58 +110,6 @@ class FlowsState(Struct):
     empty: bool = False  # it left less than dust
 
 
-class _Pending:
-    """The pending flows of one venue."""
-
-    def __init__(self) -> None:
-        self.flows: dict[Age, Flow] = {}
-        self.by_asset: dict[str, dict[int, float]] = {}
-        self._ages: list[Age] = []
-        self._amounts = Amounts[Age]()
-
-    def add(self, flow: Flow) -> None:
-        """Add a flow."""
-        self.flows[flow.age] = flow
-        self.by_asset.setdefault(flow.asset, {})[flow.number] = flow.amount
-        insort(self._ages, flow.age)
-        self._amounts.add(flow.asset, flow.amount, flow.age)
-
-    def remove(self, flow: Flow) -> None:
-        """Remove a flow."""
-        del self.flows[flow.age]
-        amounts = self.by_asset[flow.asset]
-        del amounts[flow.number]
-        if not amounts:
-            del self.by_asset[flow.asset]
-        del self._ages[bisect_left(self._ages, flow.age)]
-        self._amounts.remove(flow.asset, flow.amount, flow.age)
-
-    def equal(self, change: Change, asset: str) -> Flow | None:
-        """Return the oldest flow that a change of its asset equals."""
-        amount, until_ns = change.amounts[asset], change.at_ns + EARLY_NS
-        found: Age | None = None
-        for ages in self._amounts.near(asset, amount):
-            for age in ages:
-                if age[0] > until_ns or (found is not None and age > found):
-                    break
-                if is_equal(amount, self.flows[age].amount):
-                    found = age
-                    break
-        return None if found is None else self.flows[found]
-
-    def moved(self, change: Change, after: Age) -> Flow | None:
-        """Return the oldest flow later than ``after`` as which a change moves value."""
-        value, rates, ages = change.value, change.rates, self._ages
-        if not value:
-            return None
-        for index in range(bisect_left(ages, after), len(ages)):
-            flow = self.flows[ages[index]]
-            rate = rates.get(flow.asset)
-            if rate is not None and is_moved(value, flow.amount * rate):
-                return flow
-        return None
-
-
 class Flows:
     """The flows and transfers of an account."""
 
@@ -189,7 +118,7 @@ class Flows:
         self._wait_ns = wait_ns
         self._transit_ns = transit_ns
         self._remembered = {venue: Remembered(them) for venue, them in state.changes.items()}
-        self._pending: dict[str, _Pending] = {}
+        self._pending: dict[str, Waiting] = {}
         self._told: dict[tuple[str, str], Sequence[float]] = {}
         self._told_stale: dict[tuple[str, str], None] = {}
         self._transit: dict[str, Fixed] = {}
@@ -325,6 +254,7 @@ class Flows:
             remembered = self._remembered[change.venue] = Remembered(changes)
         number, value = remembered.add(change), change.value
         matches = [*self._take_equal(remembered, number, late=False)]
+        matches += self._take_together(remembered, number, late=False)
         matches += self._take_moved(remembered, number)
         if change.past:  # a flow that is told from now on is later than the first equity
             remembered.clear(number)
@@ -339,13 +269,16 @@ class Flows:
     ) -> list[Match]:
         """Take what a late effect explains from the change of its report.
 
-        Return the pending flows that what is left of the change equals.
+        Return the pending flows that what is left of the change equals, alone or together.
         """
         remembered = self._remembered.get(venue)
-        if remembered is None:
+        number = None
+        if remembered is not None:
+            number = remembered.explain(asset, amount, rate, since_ns)
+        if remembered is None or number is None:
             return []
-        number = remembered.explain(asset, amount, rate, since_ns)
-        return [] if number is None else [*self._take_equal(remembered, number, late=True)]
+        matches = [*self._take_equal(remembered, number, late=True)]
+        return [*matches, *self._take_together(remembered, number, late=True)]
 
     def _take_equal(self, remembered: Remembered, number: int, *, late: bool) -> Iterator[Match]:
         """Match a change with the pending flows that what is left of it equals."""
@@ -358,6 +291,15 @@ class Flows:
                     break
                 self._remove(flow)
                 yield self._take(remembered, number, flow, None, late=late)
+
+    def _take_together(self, remembered: Remembered, number: int, *, late: bool) -> Iterator[Match]:
+        """Match a change with several pending flows of one asset whose sum it is."""
+        change = remembered[number]
+        pending = self._pending.get(change.venue)
+        for asset in list(change.amounts) if pending is not None else ():
+            for flow in pending.together(change, asset) if pending is not None else ():
+                self._remove(flow)
+                yield self._take(remembered, number, flow, None, late=late, apart=True)
 
     def _take_moved(self, remembered: Remembered, number: int) -> Iterator[Match]:
         """Match a change with the pending flows in whose direction its value moves."""
@@ -377,24 +319,36 @@ class Flows:
             yield from self._take_equal(remembered, number, late=False)
 
     def _take(
-        self, remembered: Remembered, number: int, flow: Flow, rate: float | None, *, late: bool
+        self,
+        remembered: Remembered,
+        number: int,
+        flow: Flow,
+        rate: float | None,
+        *,
+        late: bool,
+        apart: bool = False,
     ) -> Match:
+        """Take a flow from a change; ``apart``: from its asset alone, whatever that leaves."""
         change = remembered[number]
         held = change.amounts.get(flow.asset, 0.0)
-        amount = held if is_equal(held, flow.amount) else flow.amount
+        amount = held if is_equal(held, flow.amount) and not apart else flow.amount
         price = change.rates.get(flow.asset, rate)
-        remembered.take(number, flow.asset, amount, price)
+        if apart:
+            remembered.subtract(number, flow.asset, amount)
+        else:
+            remembered.take(number, flow.asset, amount, price)
         value = 0.0 if change.past or price is None else amount * price
         account = venue = value
         if flow.transfer is None:
             if change.enters:  # it entered, or enters, as a whole
                 account = venue = 0.0
-            return Match(change, flow, account, venue, self._enter(change, account), late)
+            return Match(change, flow, account, venue, self._enter(change, account), late, amount)
         account = 0.0
         if change.enters and late:  # what entered was a transfer, not a flow of the account
             account, venue = -value, 0.0
         transit = self._leg_matched(flow, amount) * (0.0 if change.past else price or 0.0)
-        return Match(change, flow, account, venue, self._enter(change, account), late, transit)
+        factor = self._enter(change, account)
+        return Match(change, flow, account, venue, factor, late, amount, transit)
 
     def _enter(self, change: Change, value: float) -> float:
         """Let a value of a change enter the account; return the factor of the units."""
@@ -484,7 +438,7 @@ class Flows:
     def _index(self, flow: Flow) -> None:
         pending = self._pending.get(flow.venue)
         if pending is None:
-            pending = self._pending[flow.venue] = _Pending()
+            pending = self._pending[flow.venue] = Waiting()
         pending.add(flow)
         self._told_stale[flow.venue, flow.asset] = None
 

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from msgspec import Struct, field
 
 from riskmon.core.book.effects import NOTHING, Amount, Effect, Stamp
-from riskmon.core.book.ledger import Explained, Known, Ledger, LedgerState
+from riskmon.core.book.ledger import Explained, Ledger, LedgerState
+from riskmon.core.book.projection import Known
 
 SECOND_NS = 10**9
 QUIET_NS = SECOND_NS  # after the last single report
@@ -55,13 +56,15 @@ class Settled(NamedTuple):
     """A venue settled: what no effect explains of each asset's change.
 
     ``first`` are assets that were reported for the first time, within the venue's grace;
-    ``joined``: the venue settled for the first time.
+    ``joined``: the venue settled for the first time. ``reported_ns`` is the time of the latest
+    report among those that settled.
     """
 
     venue: str
     joined: bool
     amounts: dict[str, float]
     first: dict[str, float]
+    reported_ns: int
 
 
 class Holdings:
@@ -78,12 +81,12 @@ class Holdings:
         self.changed: dict[Key, None] = dict.fromkeys(self.ledgers)  # since the last pass
         self._armed: list[tuple[str, int]] = []
         self._explained: list[tuple[str, str, Explained]] = []
-        self._open: dict[str, dict[str, None]] = {}  # venue -> assets with undecided reports
         self._legs: dict[int, list[str]] = {}  # cause -> the assets that it moved
+        self._open: dict[str, dict[str, None]] = {}  # venue -> assets with undecided reports
         for (venue, asset), ledger in self.ledgers.items():
+            self._open.setdefault(venue, {})[asset] = None
             for effect in ledger.state.effects:
                 self._legs.setdefault(effect.cause, []).append(asset)
-            self._open.setdefault(venue, {})[asset] = None
         self._stale: dict[str, dict[str, None]] = {}  # venue -> assets with reports to resolve
         self._to_settle: dict[str, None] = {
             name: None for name, venue in state.venues.items() if venue.unsettled_ns is not None
@@ -140,14 +143,16 @@ class Holdings:
 
     def add(self, effect: Effect, cause: int) -> None:
         """Add what is known to change a holding."""
-        venue = self.state.venues.get(effect.venue)
-        ledger = self._ledger(effect.venue, effect.asset)
-        if venue is not None and venue.whole_ns is not None and not ledger.state.reports:
-            ledger.report(NOTHING, Stamp(venue.whole_ns, dated=False))
-            ledger.settle()
+        ledger = self._ledger(effect.venue, effect.asset, effect.at_ns)
         ledger.add(Known(effect.amount, effect.at_ns, effect.dated, cause))
         self._legs.setdefault(cause, []).append(effect.asset)
         self._change(effect.venue, effect.asset, ledger)
+
+    def flow(self, venue: str, asset: str, amount: float, at_ns: int) -> None:
+        """Record that a flow was found in what settled at ``at_ns``."""
+        ledger = self.ledgers.get((venue, asset))
+        if ledger is not None:
+            ledger.flow(amount, at_ns)
 
     def reconsider(self, venue: str, asset: str) -> None:
         """Decide the reports of an asset anew in the next pass, after a flow of it was told."""
@@ -216,15 +221,25 @@ class Holdings:
             venue.grace_ns = min(venue.grace_ns, now_ns)
         return venue
 
-    def _ledger(self, venue: str, asset: str) -> Ledger:
+    def _ledger(self, venue: str, asset: str, at_ns: int) -> Ledger:
+        """Return the ledger of an asset; a new one, of what happened at ``at_ns``, begins at 0.
+
+        A whole report that did not name the asset has said so; so has a venue that reports single
+        balances, after its grace.
+        """
         ledger = self.ledgers.get((venue, asset))
         if ledger is None:
             state = self.state.ledgers.setdefault(venue, {})[asset] = LedgerState()
             ledger = self.ledgers[venue, asset] = Ledger(state)
+            known = self.state.venues.get(venue)
+            if known is not None and (known.whole_ns is not None or at_ns > known.grace_ns):
+                since_ns = known.grace_ns if known.whole_ns is None else known.whole_ns
+                ledger.report(NOTHING, Stamp(since_ns, dated=False))
+                ledger.settle()
         return ledger
 
     def _report(self, venue: str, asset: str, amount: Amount, stamp: Stamp) -> bool:
-        ledger = self._ledger(venue, asset)
+        ledger = self._ledger(venue, asset, stamp.at_ns)
         if not ledger.report(amount, stamp):
             return False
         self._change(venue, asset, ledger)
@@ -260,26 +275,36 @@ class Holdings:
         known = self.state.venues.get(venue)
         whole_ns = None if known is None else known.whole_ns
         open_ = self._open.setdefault(venue, {})
-        concerned = dict.fromkeys([*open_, *assets])
         for asset in assets:
-            for cause in self.ledgers[venue, asset].undecided():
-                concerned.update(dict.fromkeys(self._legs.get(cause, ())))
+            if self.ledgers[venue, asset].is_decided(whole_ns):
+                open_.pop(asset, None)
+            else:
+                open_[asset] = None
+        concerned: dict[str, None] = {}
+        for asset in assets:
+            ledger = self.ledgers[venue, asset]
+            if open_ or ledger.state.reports[-1].at_ns == whole_ns:
+                concerned[asset] = None
+                concerned.update(self._along(asset, ledger))
         for asset in concerned:
             ledger = self.ledgers[venue, asset]
             if ledger.is_decided(whole_ns):
-                open_.pop(asset, None)
                 continue
-            open_[asset] = None
-            others: dict[str, None] = {}
-            for cause in ledger.undecided():
-                others.update(dict.fromkeys(self._legs.get(cause, ())))
-            others.pop(asset, None)
+            others = self._along(asset, ledger)
             verdicts = [
                 verdict for other in others for verdict in self.ledgers[venue, other].verdicts()
             ]
             if verdicts and ledger.resolve_by(flows.get((venue, asset), ()), verdicts):
                 self.changed[venue, asset] = None
             yield 1 + len(verdicts) // 16
+
+    def _along(self, asset: str, ledger: Ledger) -> dict[str, None]:
+        """Return the other assets that undecided events moved."""
+        along: dict[str, None] = {}
+        for cause in ledger.undecided():
+            along.update(dict.fromkeys(self._legs.get(cause, ())))
+        along.pop(asset, None)
+        return along
 
     def settling(
         self,
@@ -332,18 +357,20 @@ class Holdings:
     def _settle(self, name: str, venue: Venue) -> Settled:
         amounts: dict[str, float] = {}
         first: dict[str, float] = {}
+        reported_ns = 0
         for asset in self.state.ledgers[name]:
             ledger = self.ledgers[name, asset]
             if not ledger.is_unsettled:
                 continue
             enters = ledger.state.settled < 0 and ledger.state.reports[0].at_ns < venue.grace_ns
             change = ledger.settle()
+            reported_ns = max(reported_ns, ledger.state.reports[-1].at_ns)
             if change:
                 (first if enters else amounts)[asset] = change
             self.changed[name, asset] = None
         joined, venue.joined = not venue.joined, True
         venue.unsettled_ns = None
-        return Settled(name, joined, amounts, first)
+        return Settled(name, joined, amounts, first, reported_ns)
 
     def on_timer(self, name: str) -> None:
         """Settle a venue in the next pass, if it is due by then."""

@@ -20,7 +20,7 @@ explains of the difference between two reports is P&L, or a flow.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from math import fsum
 from typing import NamedTuple
 
@@ -28,44 +28,27 @@ from msgspec import Struct, field
 
 from riskmon.core.book.effects import Amount, Stamp
 from riskmon.core.book.money import SCALE
+from riskmon.core.book.projection import (
+    NEARBY_NS,
+    TOLERANCE,
+    WINDOW_NS,
+    Known,
+    Report,
+    Verdict,
+    decided,
+    first_exact,
+    is_after,
+    is_before,
+    nearest,
+    time_of,
+    window,
+)
 
-WINDOW_NS = 5 * 10**9
-DATED_WINDOW_NS = 10**9
-NEARBY_NS = 10**9  # between reports of two assets that speak of the same fills
-TOLERANCE = 1e-9
 KEPT_NS = 120 * 10**9  # a fill that is told late is placed among the reports of so long
 KEPT_REPORTS = 64  # … and so many, besides those of the last seconds and the unsettled
 RECENT_NS = 12 * 10**9
 NEVER_NS = 1 << 62
 FOLDED_AT_ONCE = 64  # effects
-
-
-class Report(Struct, array_like=True, gc=False):
-    """The amount at a time, and how many of the ledger's effects it contains."""
-
-    amount: float
-    at_ns: int
-    dated: bool
-    contains: int = 0
-    exact: bool = True
-    open: bool = False  # not exact, and there are effects that it may contain or not
-
-
-class Known(Struct, array_like=True, gc=False):
-    """A known effect. ``cause`` numbers the event: the legs of a fill have one number."""
-
-    amount: float
-    at_ns: int
-    dated: bool
-    cause: int
-
-
-class Verdict(NamedTuple):
-    """An exact report of another asset: it contains the causes at places below ``contains``."""
-
-    at_ns: int
-    contains: int
-    places: Mapping[int, int]
 
 
 class Explained(NamedTuple):
@@ -95,6 +78,7 @@ class Ledger:
         "_fresh",
         "_has_open",
         "_live",
+        "_places",
         "_settled",
         "_stale",
         "state",
@@ -106,6 +90,9 @@ class Ledger:
         self._stale = 0  # index of the first report to resolve again
         self._fresh: list[Known] = []  # effects since the last pass that a report may contain
         self._explained: list[Explained] = []
+        self._places: dict[
+            int, int
+        ] = {}  # of effects by cause; derived again when some are missing
         self._has_open = any(report.open for report in state.reports)
         # No report contains a later effect: those from now on come on top.
         self._clear_ns = self._cleared()
@@ -159,39 +146,52 @@ class Ledger:
         if not effects or effects[-1].at_ns <= effect.at_ns:
             place = len(effects)
             effects.append(effect)
+            self._places[effect.cause] = place
             if effect.at_ns > self._clear_ns:
                 self._add_on_top(effect)
                 return
         else:
-            place = bisect_right(effects, effect.at_ns, key=_at_ns)
+            place = bisect_right(effects, effect.at_ns, key=time_of)
             effects.insert(place, effect)
+            self._places.clear()
             for report in reports:
                 report.contains += report.contains > place
         if not reports:
             self._add_on_top(effect)
             return
         if effect.at_ns <= reports[0].at_ns or place < reports[0].contains:
-            del effects[place]  # the oldest report contains it
-            self._explained.append(Explained(effect.at_ns, effect.amount))
-            for report in reports:
-                report.contains -= report.contains > place
+            self._add_below(effect, place)
             return
         first = next(
             (
                 number
                 for number in range(len(reports) - 1, -1, -1)
-                if effect.at_ns - reports[number].at_ns > _window(reports[number], effect)
+                if effect.at_ns - reports[number].at_ns > window(reports[number], effect)
             ),
             -1,
         )
         if first + 1 < len(reports):
             last, affected = reports[-1], reports[max(first + 1, 1) :]
-            is_between = last.at_ns - effect.at_ns <= _window(last, effect)
+            is_between = last.at_ns - effect.at_ns <= window(last, effect)
             # An exact report stays so: the first *k* counts, and this effect comes after it.
             if place + 1 < len(effects) or not is_between or not all(r.exact for r in affected):
                 self._stale = min(self._stale, max(first + 1, 1))
                 self._fresh.append(effect)
         self._add_on_top(effect)
+
+    def _add_below(self, effect: Known, place: int) -> None:
+        """Add an effect, inserted at ``place``, that the oldest report contains."""
+        state = self.state
+        if state.settled < 0:  # equity uses no report yet
+            for report in state.reports:
+                report.contains = max(report.contains, place + 1)
+            self._settled += int(effect.amount * SCALE)
+            return
+        del state.effects[place]
+        self._places.clear()
+        self._explained.append(Explained(effect.at_ns, effect.amount))
+        for report in state.reports:
+            report.contains -= report.contains > place
 
     def _add_on_top(self, effect: Known) -> None:
         scaled = int(effect.amount * SCALE)
@@ -209,7 +209,7 @@ class Ledger:
         state.free, state.locked = amount
         total = amount.free + amount.locked
         if not reports:
-            contains = bisect_right(state.effects, at_ns, key=_at_ns)
+            contains = bisect_right(state.effects, at_ns, key=time_of)
             reports.append(Report(total, at_ns, stamp.dated, contains))
             self._add_up()
             self._stale = len(reports)
@@ -228,6 +228,24 @@ class Ledger:
         self.state.settled = len(self.state.reports) - 1
         self._add_up()
         return change
+
+    def flow(self, amount: float, until_ns: int) -> None:
+        """Record the report, not later than ``until_ns``, in which a flow was found.
+
+        An effect that is told later is then not taken for the flow's part of the report.
+        """
+        state, best, least = self.state, 0, abs(amount)
+        for number in range(1, len(state.reports)):
+            report, before = state.reports[number], state.reports[number - 1]
+            if report.at_ns > until_ns:
+                break
+            effects = state.effects[before.contains : report.contains]
+            left = report.amount - before.amount - report.flowed
+            left -= fsum([one.amount for one in effects])
+            if abs(left - amount) < least:
+                best, least = number, abs(left - amount)
+        if best:
+            state.reports[best].flowed += amount
 
     # -- containment ------------------------------------------------------------------------------
 
@@ -272,7 +290,7 @@ class Ledger:
         return last is None or last.at_ns != whole_ns or last.contains == len(self.state.effects)
 
     def undecided(self) -> Iterator[int]:
-        """Yield the causes of the effects that reports may contain or not."""
+        """Yield the causes that open reports, and the last one, may contain or not."""
         reports = self.state.reports
         for number in range(1, len(reports)):
             if reports[number].open or number == len(reports) - 1:
@@ -297,7 +315,9 @@ class Ledger:
 
     def verdicts(self) -> Iterator[Verdict]:
         """Yield what the exact reports contain, by the numbers of causes."""
-        places = {one.cause: place for place, one in enumerate(self.state.effects)}
+        places = self._places
+        if len(places) < len(self.state.effects):
+            places.update((one.cause, place) for place, one in enumerate(self.state.effects))
         for report in self.state.reports[1:] if places else ():
             if report.exact:
                 yield Verdict(report.at_ns, report.contains, places)
@@ -320,12 +340,12 @@ class Ledger:
         report, before = self.state.reports[number], self.state.reports[number - 1]
         effects = self.state.effects
         low = before.contains
-        high = bisect_right(effects, report.at_ns + WINDOW_NS, low, key=_at_ns)
-        low = bisect_right(effects, report.at_ns - WINDOW_NS - 1, low, key=_at_ns)
+        high = bisect_right(effects, report.at_ns + WINDOW_NS, low, key=time_of)
+        low = bisect_right(effects, report.at_ns - WINDOW_NS - 1, low, key=time_of)
         if report.dated:
-            while low < high and effects[low].dated and _is_before(effects[low], report):
+            while low < high and effects[low].dated and is_before(effects[low], report):
                 low += 1
-            while high > low and effects[high - 1].dated and _is_after(effects[high - 1], report):
+            while high > low and effects[high - 1].dated and is_after(effects[high - 1], report):
                 high -= 1
         return low, high
 
@@ -333,27 +353,28 @@ class Ledger:
         report, before = self.state.reports[number], self.state.reports[number - 1]
         effects = self.state.effects
         low, high = self._range(number)
-        left = report.amount - before.amount
+        left = report.amount - before.amount - report.flowed
         for place in range(before.contains, low):
             left -= effects[place].amount
         largest = max(abs(report.amount), abs(before.amount))
         amounts = [effects[place].amount for place in range(low, high)]
-        exact = _first_exact(left, amounts, largest, (0.0,))
-        with_flow = _first_exact(left, amounts, largest, flows) if flows else None
+        exact = first_exact(left, amounts, largest, (0.0,))
+        with_flow = first_exact(left, amounts, largest, flows) if flows else None
         # With a flow another *k* may be exact as well: then other assets decide, if they can.
         is_ambiguous = exact is not None and with_flow is not None and exact != with_flow
         exact = with_flow if exact is None else exact
         report.exact = exact is not None and not is_ambiguous
         same = [one for one in others if one.at_ns == report.at_ns]
         if report.exact and same:  # a fill is in all reports of one instant, or in none
-            begin, _ = _decided([effects[n].cause for n in range(low, high)], same)
+            begin, _ = decided([effects[n].cause for n in range(low, high)], same)
             report.exact = exact is not None and begin <= exact
         if exact is None or not report.exact:
             near = [one for one in others if abs(one.at_ns - report.at_ns) <= NEARBY_NS]
-            begin, end = _decided([effects[n].cause for n in range(low, high)], near)
+            near.sort(key=lambda one: abs(one.at_ns - report.at_ns))
+            begin, end = decided([effects[n].cause for n in range(low, high)], near)
             for amount in amounts[:begin]:
                 left -= amount
-            exact = begin + _nearest(left, amounts[begin:end])
+            exact = begin + nearest(left, amounts[begin:end])
             report.exact = exact == with_flow
         report.open = not report.exact and low < high
         report.contains = low + exact
@@ -386,22 +407,30 @@ class Ledger:
     def _cut(self, reports: int, effects: int) -> None:
         state = self.state
         del state.reports[:reports], state.effects[:effects]
+        self._places.clear()
         for report in state.reports:
             report.contains -= effects
         state.settled = max(-1, state.settled - reports)
         self._stale = max(0, self._stale - reports)
 
     def _merge(self, at_ns: int) -> None:
-        """Drop a report that the next one, of ``at_ns``, replaces or makes superfluous."""
+        """Drop a report that the next one, of ``at_ns``, replaces, or an old superfluous one.
+
+        Of old reports that say the same, the first and the last are kept. Recent ones are all kept,
+        because those of other assets may be decided by them.
+        """
         state = self.state
         reports, last = state.reports, len(state.reports) - 1
         if last >= 1 and reports[last].at_ns == at_ns and state.settled < last:
             del reports[last]
             self._stale = min(self._stale, last)
-        elif last >= 2 and not self.is_stale and _same(reports[last - 2 :]):
-            del reports[last - 1]  # of reports that say the same, the first and the last are kept
-            state.settled -= state.settled >= last - 1
-            self._stale = last
+        elif last >= 2 and not self.is_stale:
+            old = bisect_right(reports, at_ns - RECENT_NS, key=time_of) - 1
+            number = min(old, last - 1)
+            if number >= 1 and _same(reports[number - 1 : number + 2]):
+                del reports[number]
+                state.settled -= state.settled >= number
+                self._stale = last
 
     def _fold(self, now_ns: int) -> None:
         """Add up the effects that are too old for a late report or fill to be placed among them."""
@@ -410,7 +439,7 @@ class Ledger:
         first = reports[-1].contains if reports else 0
         if self.is_unsettled or len(effects) < first + FOLDED_AT_ONCE:
             return
-        old = bisect_right(effects, now_ns - KEPT_NS, first, key=_at_ns)
+        old = bisect_right(effects, now_ns - KEPT_NS, first, key=time_of)
         # A part of all at once: those that are left are added up again.
         if old < first + max(FOLDED_AT_ONCE, len(effects) // 4):
             return
@@ -421,60 +450,9 @@ class Ledger:
         else:
             state.before += total
         del effects[: old - first]
+        self._places.clear()
         self._add_up()
 
 
 def _same(reports: Sequence[Report]) -> bool:
     return len({(one.amount, one.contains) for one in reports}) == 1
-
-
-def _at_ns(one: Known) -> int:
-    return one.at_ns
-
-
-def _window(report: Report, effect: Known) -> int:
-    return DATED_WINDOW_NS if report.dated and effect.dated else WINDOW_NS
-
-
-def _is_before(effect: Known, report: Report) -> bool:
-    return report.at_ns - effect.at_ns > DATED_WINDOW_NS
-
-
-def _is_after(effect: Known, report: Report) -> bool:
-    return effect.at_ns - report.at_ns > DATED_WINDOW_NS
-
-
-def _first_exact(
-    left: float, amounts: Sequence[float], largest: float, others: Collection[float]
-) -> int | None:
-    """The smallest *k* whose projection leaves nothing, or one of ``others``; None without one."""
-    for count in range(len(amounts) + 1):
-        if count:
-            left -= amounts[count - 1]
-        for other in others:
-            if abs(left - other) <= TOLERANCE * max(largest, abs(other)):
-                return count
-    return None
-
-
-def _nearest(left: float, amounts: Sequence[float]) -> int:
-    """The smallest *k* whose projection leaves the least."""
-    best, least = 0, abs(left)
-    for count, amount in enumerate(amounts, 1):
-        left -= amount
-        if abs(left) < least * (1 - TOLERANCE):
-            best, least = count, abs(left)
-    return best
-
-
-def _decided(causes: Sequence[int], others: Sequence[Verdict]) -> tuple[int, int]:
-    """Between which *k* other assets' reports leave the choice."""
-    begin, end = 0, len(causes)
-    for count, cause in enumerate(causes, 1):
-        for contains, places in [(one.contains, one.places) for one in others]:
-            place = places.get(cause)
-            if place is not None and place < contains:
-                begin, end = count, len(causes)
-            elif place is not None:
-                end = min(end, max(begin, count - 1))
-    return begin, end

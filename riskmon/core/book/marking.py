@@ -142,7 +142,7 @@ class Marking:
             value = Value()
         else:
             value = self.values[key] = self._value_of(position, now_ns)
-        if value == before:
+        if value == before and position is not None:  # that a position is gone is a change
             return False
         known = 0.0 if isinstance(value.unrealised, Unknown) else value.unrealised
         if not key.strategy:
@@ -185,7 +185,7 @@ class Marking:
         quote = self._prices.mark(symbol, venue, now_ns)
         if quote is None:
             last = self._prices.last_mark(symbol, venue)
-            missing = self._prices.no_mark(symbol, venue, now_ns)
+            missing = self._prices.no_mark(symbol, venue)
             return _Quoted(missing, None if last is None else last.price)
         due_ns = self._prices.expires_ns(quote)
         if due_ns < self._armed_ns.get(symbol, NEVER_NS):

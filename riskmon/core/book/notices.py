@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from riskmon.core.clock import Clock
-from riskmon.core.decisions import Notice, NoticeAbout
+from riskmon.core.decisions import DifferenceKind, Notice, NoticeAbout
 
-Differences = dict[str, dict[str, int]]  # venue -> kind -> count
+Differences = dict[str, dict[DifferenceKind, int]]  # by venue
 
 
 class Notices:
@@ -21,7 +21,7 @@ class Notices:
         at_ns = self._clock.instant.wall_ns
         self._taken.append(Notice(about=about, text=text, at_ns=at_ns))
 
-    def count(self, venue: str, kind: str) -> None:
+    def count(self, venue: str, kind: DifferenceKind) -> None:
         """Count a difference between what a venue reports and what is known of it."""
         kinds = self.differences.setdefault(venue, {})
         kinds[kind] = kinds.get(kind, 0) + 1

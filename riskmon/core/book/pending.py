@@ -6,7 +6,7 @@ what is the worst.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from msgspec import Struct, field
@@ -151,14 +151,19 @@ class Pending:
 
     def add(self, order: Reservation) -> None:
         """Count an order, if it counts. It must not change before :meth:`remove`."""
-        venues = self._symbols.setdefault(order.moves, {})
+        venues = self._symbols.get(order.moves)
+        if venues is None:
+            venues = self._symbols[order.moves] = {}
         here = venues.get(order.venue)
         if here is None:
             here = venues[order.venue] = _AtVenue()
         if order.counts:
-            # One that was removed keeps its place.
-            here.orders[order.key] = order
-            self._named.setdefault(order.symbol, {})[order.key] = order
+            key = order.key  # one that was removed keeps its place
+            here.orders[key] = order
+            named = self._named.get(order.symbol)
+            if named is None:
+                named = self._named[order.symbol] = {}
+            named[key] = order
             self._count(here, order, 1)
             return
         self._drop(order)
@@ -205,9 +210,9 @@ class Pending:
         """The symbols that orders name."""
         return iter(self._named)
 
-    def named(self, symbol: str) -> list[Reservation]:
+    def named(self, symbol: str) -> Iterable[Reservation]:
         """The orders that name a symbol, the oldest first."""
-        return list(self._named.get(symbol, {}).values())
+        return self._named.get(symbol, {}).values()
 
     def sides(self, symbol: str) -> tuple[Amounts, Amounts]:
         """The buys and the sells that move the position in a symbol, at all venues."""

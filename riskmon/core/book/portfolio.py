@@ -13,12 +13,12 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from riskmon.core import events as ev
-from riskmon.core.book.account import Account, Arm, Changed, ratio_lost
+from riskmon.core.book.account import Account, Changed, ratio_lost
 from riskmon.core.book.config import PortfolioConfig
-from riskmon.core.book.effects import Amount, Stamp
+from riskmon.core.book.effects import Amount, Arm, Stamp
 from riskmon.core.book.exposing import Exposing
 from riskmon.core.book.exposure import Exposures
-from riskmon.core.book.flows import Flow, Transfer
+from riskmon.core.book.flows import Transfer
 from riskmon.core.book.holdings import Holdings, Settled
 from riskmon.core.book.instruments import instrument
 from riskmon.core.book.marking import Marking
@@ -29,6 +29,7 @@ from riskmon.core.book.prices import Prices
 from riskmon.core.book.rates import Rates
 from riskmon.core.book.realised import Close
 from riskmon.core.book.state import PortfolioState
+from riskmon.core.book.waiting import Flow
 from riskmon.core.clock import Clock
 from riskmon.core.scopes import Scope
 from riskmon.core.timers import Timer, TimerHandler, TimerKey, timer_key
@@ -72,6 +73,7 @@ class Portfolio:
         self.reference = config.reference
         self.dirty: dict[Topic, bool] = {}  # topics that changed; the engine empties it
         self._closes: list[Close] = []
+        self._compared: list[ev.Position] = []  # spot positions, since the last pass
         self._clock, self._arm = clock, arm
         self.prices = Prices(state.prices, config)
         self.rates = Rates(self.prices, config)
@@ -145,7 +147,7 @@ class Portfolio:
 
     def keep_fresh(self, venue: str) -> None:
         """Record an event that names a venue: its balances stay fresh."""
-        if self.account.keep_fresh(venue):
+        if self.account.presence.keep_fresh(venue):
             self.dirty[venue_equity_topic(venue)] = self._is_stale = True
 
     def on_price(self, event: ev.Price) -> None:
@@ -184,25 +186,27 @@ class Portfolio:
         self.keep_fresh(event.venue)
         self._is_stale = True
         if self._is_holding(event.venue, event.symbol):
-            self._compare(event)
-        else:
-            self.positions.on_report(event.venue, _row(event), self._stamp(event))
+            self._compared.append(event)
+            return
+        self.positions.on_report(event.venue, _row(event), self._stamp(event))
 
     def _is_holding(self, venue: str, symbol: str) -> bool:
         """Whether a position is a holding of its base asset."""
         is_spot = instrument(symbol, self.reference).kind == "spot"
         return is_spot and self.holdings.reports(venue)
 
-    def _compare(self, event: ev.Position) -> None:
-        """Compare a spot position that a venue reports with its holding."""
-        held = self.holdings.live(event.venue, instrument(event.symbol, self.reference).base)
-        if abs(event.quantity - held) > 1e-9 * max(abs(event.quantity), abs(held)):
-            self.notices.count(event.venue, "position")
-            self.notices.add(
-                "difference",
-                f"{event.venue} reports a position of {event.quantity:g} {event.symbol} and "
-                f"balances of {held:g}",
-            )
+    def _compare(self) -> None:
+        """Compare the spot positions that venues reported with their holdings."""
+        compared, self._compared = self._compared, []
+        for event in compared:
+            held = self.holdings.live(event.venue, instrument(event.symbol, self.reference).base)
+            if abs(event.quantity - held) > 1e-9 * max(abs(event.quantity), abs(held)):
+                self.notices.count(event.venue, "position")
+                self.notices.add(
+                    "difference",
+                    f"{event.venue} reports a position of {event.quantity:g} {event.symbol} and "
+                    f"balances of {held:g}",
+                )
 
     def on_positions(self, event: ev.Positions) -> Iterator[int]:
         """Apply all contracts of a venue; yield the work of each piece."""
@@ -233,7 +237,7 @@ class Portfolio:
     def _on_balances(self, venue: str, *, is_first: bool) -> None:
         self._is_stale = True
         if is_first:
-            self.account.on_first_balance(venue, self.holdings.state.venues[venue])
+            self.account.presence.on_first_balance(venue)
             # Its holdings count from now on, in place of its positions by fills.
             self._exposing.on_held([(venue, asset) for asset in self.holdings.assets(venue)])
             self._exposing.on_positions([k for k in self.marking.values if k.venue == venue])
@@ -301,7 +305,7 @@ class Portfolio:
         elif key.kind is Timer.SETTLE:
             self.holdings.on_timer(key.name)
         elif key.kind is Timer.STALE:
-            self.account.on_venue_timer(key.name)
+            self.account.presence.watch(key.name)
             self.dirty[venue_equity_topic(key.name)] = True
         elif key.kind is Timer.UNPRICED:
             self.account.on_unpriced_timer(key.name)
@@ -309,7 +313,7 @@ class Portfolio:
         elif key.kind is Timer.FLOW:
             self.account.on_flow_timer()
         elif key.kind is Timer.KNOWN:
-            self.account.on_known_timer()
+            self.account.presence.on_known_timer()
 
     # -- the pass ---------------------------------------------------------------------------------
 
@@ -344,6 +348,7 @@ class Portfolio:
         self.marking.on_rates(repriced)
         revalued = yield from self.marking.valuing(now_ns)
         yield from self.holdings.resolving(self.account.flows.told)
+        self._compare()
         settled: list[Settled] = []
         for piece in self.holdings.settling(now_ns, self._waits(), self.account.flows.told):
             if isinstance(piece, int):
@@ -377,7 +382,7 @@ class Portfolio:
         """Apply what position reports changed; yield those whose P&L enters as a flow."""
         for outcome in outcomes:
             key = outcome.key
-            if outcome.first and self.account.enters(key.venue):
+            if outcome.first and self.account.presence.is_new(key.venue):
                 yield key
             elif outcome.effect is not None:
                 self.holdings.add(outcome.effect, self.holdings.cause())
@@ -417,7 +422,7 @@ class Portfolio:
             dirty[symbol_topic(symbol)] = dirty[EXPOSURE] = True
         for asset in sorted(self._exposing.take_assets()):
             dirty[asset_topic(asset)] = True
-        for venue in sorted(self.account.take_changed()):
+        for venue in sorted(self.account.valuation.values.take_changed()):
             dirty[venue_equity_topic(venue)] = True
         for strategy in sorted(strategies):
             dirty[strategy_topic(strategy)] = True
@@ -462,7 +467,7 @@ class Portfolio:
             return equity
         if not self.account.equity.state.reported:
             return Unknown("no venue has reported its balances: report them")
-        largest = self.account.largest_venue()
+        largest = self.account.valuation.largest()
         if isinstance(largest, Unknown):
             return largest
         return largest / equity if equity > 0 else 0.0
@@ -481,7 +486,7 @@ class Portfolio:
 
     def next_change_ns(self, scope: Scope, period: str) -> int | None:
         """Return when (engine time) the fall in a period changes without an event."""
-        return self.account.next_change_ns(scope, period)
+        return self.account.curves.next_change_ns(scope, period)
 
     def pnl_realised(self) -> float:
         """Return the realised P&L, less fees."""
@@ -495,7 +500,7 @@ class Portfolio:
         """Return the fresh mark of a symbol at a venue."""
         now_ns = self._clock.instant.now_ns
         quote = self.prices.mark(symbol, venue, now_ns)
-        return self.prices.no_mark(symbol, venue, now_ns) if quote is None else quote.price
+        return self.prices.no_mark(symbol, venue) if quote is None else quote.price
 
     def rate(self, asset: str) -> float | Unknown:
         """Return the price of one unit of an asset in the reference."""
@@ -550,20 +555,29 @@ class Portfolio:
     def enter_difference(self, before: Portfolio) -> None:
         """Let what another configuration made of the same facts enter as a flow.
 
-        What a changed peg makes is P&L.
+        What a changed peg makes is P&L, and the first price of an asset is none. Amounts in another
+        reference have no difference.
         """
+        self.holdings.changed.update(dict.fromkeys(self.holdings.ledgers))
+        # The history of a venue that begins with this configuration begins at the equity of now.
+        values = self.account.valuation.values
+        values.changed.update(dict.fromkeys(values.venues))
+        self._is_stale = True
+        if before.reference != self.reference:
+            return
         equity = before.settled_equity
         if before.config.pegs != self.config.pegs:
-            pegged = replace(self.config, pegs=before.config.pegs)
+            first = {
+                asset: peg
+                for asset, peg in self.config.pegs.items()
+                if asset in before.config.ignore or before.rates.of(asset) is None
+            }
+            pegged = replace(self.config, pegs={**first, **before.config.pegs})
             middle = Portfolio(self.state, pegged, self._clock, self._arm).settled_equity
         else:
             middle = self.settled_equity
         if not isinstance(equity, Unknown) and not isinstance(middle, Unknown):
             self.account.enter_difference(middle - equity, equity)
-        self.holdings.changed.update(dict.fromkeys(self.holdings.ledgers))
-        values = self.account.valuation.values
-        values.changed.update(dict.fromkeys(values.venues))  # histories of a new limit begin
-        self._is_stale = True
 
     def rebase(self) -> None:
         """Make the equity of now the capital, the peak and the start of each period."""

@@ -25,13 +25,15 @@ from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.book.contained import Moved, add, begin, resolve, settle
 from riskmon.core.book.effects import Amount, Effect, Stamp
 from riskmon.core.book.instruments import Instrument, instrument
-from riskmon.core.book.ledger import Known, Ledger
+from riskmon.core.book.ledger import Ledger
 from riskmon.core.book.position import BookPosition, Key, Leg
 from riskmon.core.book.prices import Prices
+from riskmon.core.book.projection import Known
 from riskmon.core.book.realised import OrderKey, Realised, RealisedState
 from riskmon.core.book.shares import Shared, give_back, take
 
 AT_ONCE = 64  # units of work in a piece
+SEVERAL = 2  # spot symbols of a base that are remembered: more say no more
 _ROUNDING = 1e-12  # of a quantity
 
 Pair = tuple[str, str]  # venue and symbol
@@ -255,7 +257,7 @@ class Positions:
         if kind != "spot":
             return False
         symbols = self.state.named.setdefault(venue, {}).setdefault(base, [])
-        if symbol in symbols:
+        if symbol in symbols or len(symbols) == SEVERAL:
             return False
         symbols.append(symbol)
         return True
@@ -448,6 +450,9 @@ class Positions:
         It is the only spot symbol of that base named at the venue; with none or several, that in
         the reference.
         """
+        here = self.state.named.get(venue, {}).get(base, ())
+        if len(here) == 1 and base not in self._named_everywhere:
+            return next(iter(here))
         named = {
             *self.state.named.get(venue, {}).get(base, ()),
             *self._named_everywhere.get(base, ()),

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from msgspec import Struct, field
 
 from riskmon.core.book.config import PortfolioConfig
-from riskmon.core.unknown import Unknown
+from riskmon.core.unknown import AGE, Unknown
 
 OWN_LAG_NS = 10 * 10**9  # how much older than the newest one a venue's own price may be
 
@@ -87,18 +87,18 @@ class Prices:
         """Return the first instant at which a price is no longer fresh."""
         return quote.at_ns + self.max_age_ns + 1
 
-    def no_mark(self, symbol: str, venue: str, now_ns: int) -> Unknown:
+    def no_mark(self, symbol: str, venue: str) -> Unknown:
         """Return why a symbol has no mark at a venue."""
         last = self.last_mark(symbol, venue)
         if last is None:
             return Unknown(f"{symbol} has no mark: report its price")
-        return self.too_old(symbol, last, now_ns, "report its price")
+        return self.too_old(symbol, last, "report its price")
 
-    def too_old(self, name: str, last: Quote, now_ns: int, cure: str) -> Unknown:
+    def too_old(self, name: str, last: Quote, cure: str) -> Unknown:
         """Return that the last price of a symbol or asset has expired, and the cure."""
-        age = (now_ns - last.at_ns) / 1e9
         return Unknown(
-            f"{name}'s last price is {age:.0f} s old; max_age.price is {self._max_age:g}: {cure}"
+            f"{name}'s last price is {AGE} s old; max_age.price is {self._max_age:g}: {cure}",
+            last.at_ns,
         )
 
 

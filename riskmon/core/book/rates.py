@@ -166,7 +166,7 @@ class Rates:
             return Unknown(
                 f"{asset} has no price: {cure}, or set portfolio.pegs or portfolio.ignore"
             )
-        return self._prices.too_old(asset, last, self.now_ns, cure)
+        return self._prices.too_old(asset, last, cure)
 
     # -- derivation -------------------------------------------------------------------------------
 

@@ -140,7 +140,8 @@ class Reservations:
                 order.filled_before = earlier.filled_before + earlier.filled
                 order.reported_ns = earlier.reported_ns
             self._delete(earlier)
-        self.state.refused.pop(order.key, None)
+        if self.state.refused:
+            self.state.refused.pop(order.key, None)
         self._add(order)
         if order.order_id is not None:
             self._linked[_key(order.venue, order.order_id)] = order.key
@@ -259,14 +260,18 @@ class Reservations:
                 order.reported_ns = max(order.reported_ns or 0, at_ns)
             return
         rest = fill.quantity
+        while rest > fill.quantity * _SAME and (oldest := self._oldest(fill)) is not None:
+            filled = min(rest, oldest.left)
+            self._fill(oldest, filled, now_ns)
+            rest -= filled
+
+    def _oldest(self, fill: ev.Fill) -> Reservation | None:
+        """Return the oldest order that a fill without an id may be of."""
         for order in self.pending.named(fill.symbol):
             may_fill = order.venue == fill.venue and order.side in (fill.side, None)
             if may_fill and may_be(order.leg, fill.leg) and order.left:
-                filled = min(rest, order.left)
-                self._fill(order, filled, now_ns)
-                rest -= filled
-                if rest <= fill.quantity * _SAME:
-                    return
+                return order
+        return None
 
     def on_timer(self, now_ns: int) -> None:
         """End what waited for a report or for fills for the time to live."""

@@ -9,6 +9,7 @@ from riskmon.core.book.flows import FlowsState
 from riskmon.core.book.history import HistoryState
 from riskmon.core.book.holdings import HoldingsState
 from riskmon.core.book.money import Fixed
+from riskmon.core.book.notices import Differences
 from riskmon.core.book.periods import PeriodsState
 from riskmon.core.book.positions import PositionsState
 from riskmon.core.book.prices import PriceState
@@ -31,4 +32,30 @@ class PortfolioState(Struct):
     unpriced_ns: dict[str, int] = field(default_factory=dict)  # asset -> since when
     left_out: dict[str, bool] = field(default_factory=dict)  # assets without a price
     absent: dict[str, bool] = field(default_factory=dict)  # silent venues that left as a flow
-    differences: dict[str, dict[str, int]] = field(default_factory=dict)  # venue -> kind -> count
+    differences: Differences = field(default_factory=dict)
+
+
+def has_facts(state: PortfolioState) -> bool:
+    """Return whether anything of money was reported."""
+    positions = state.positions
+    return bool(
+        state.holdings.venues or state.flowed or positions.positions or positions.realised.venues
+    )
+
+
+def measured_anew(state: PortfolioState) -> PortfolioState:
+    """Return the facts without what was measured in the reference: it is another one now."""
+    flows = state.flows
+    return PortfolioState(
+        prices=state.prices,
+        positions=state.positions,
+        holdings=state.holdings,
+        flows=FlowsState(
+            flows=flows.flows, transfers=flows.transfers, withheld=flows.withheld, told=flows.told
+        ),
+        equity=EquityState(reported=state.equity.reported),
+        periods=state.periods,
+        flowed=state.flowed,
+        absent=state.absent,
+        differences=state.differences,
+    )

@@ -145,6 +145,17 @@ class Valuation:
             if amount:
                 yield holder[0], amount
 
+    def largest(self) -> float | Unknown:
+        """Return the value of the venue that has the most."""
+        largest = 0.0
+        for name in sorted(self.values.venues):
+            if name not in (ELSEWHERE, TRANSIT) and name not in self._state.absent:
+                value = self.values.of(name)
+                if isinstance(value, Unknown):
+                    return value
+                largest = max(largest, value)
+        return largest
+
     def worth(self, asset: str, amount: float) -> float | Unknown:
         """Return the value of an amount of an asset, or why it has none."""
         if not amount or asset in self._ignored:

@@ -93,3 +93,8 @@ class Values:
                 unknown.append(name)
             scaled += one.total.scaled
         return self.venues[min(unknown)].reason if unknown else scaled / SCALE
+
+    def take_changed(self) -> list[str]:
+        """Return the venues whose value changed since the last call."""
+        changed, self.changed = self.changed, {}
+        return list(changed)

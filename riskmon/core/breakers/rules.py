@@ -24,6 +24,7 @@ from riskmon.core.scopes import Scope
 
 MANUAL = "manual"
 UNCLEAN_START = "unclean_start"
+REFERENCE = "reference"
 STOP = "stop"
 STORAGE = "storage"
 
@@ -96,11 +97,13 @@ class Rule:
 
 
 # Causes that no configuration names, each with its category, the reason of its halt, and whether it
-# recovers by itself (when its cancel is confirmed): an operator, a start after a kill, an orderly
-# stop with `on_stop = "cancel"`, and a start after a write that failed.
+# recovers by itself (when its cancel is confirmed): an operator, a start after a kill, a start with
+# another `portfolio.reference`, an orderly stop with `on_stop = "cancel"`, and a start after a
+# write that failed.
 _CAUSES: tuple[tuple[str, str, HaltReason, bool], ...] = (
     (MANUAL, "operator", "operator", False),
     (UNCLEAN_START, "riskmon", "start", True),
+    (REFERENCE, "riskmon", "start", False),
     (STOP, "riskmon", "stop", True),
     (STORAGE, "riskmon", "storage", False),
 )

@@ -13,7 +13,7 @@ from typing import Literal
 from riskmon.core.limits.facts import Facts, Intent
 from riskmon.core.limits.limit import Size, SizeLimit
 from riskmon.core.limits.policy import Ceiling, OnBreach, Recover
-from riskmon.core.limits.sizes import asset_size, venue_notional
+from riskmon.core.limits.sizes import account_notional, asset_size, venue_notional
 from riskmon.core.scopes import Scope, kind_of, name_of
 from riskmon.core.topics import (
     EQUITY,
@@ -226,9 +226,7 @@ class LeverageLimit(SizeLimit):
         """The ratio."""
         if kind_of(self.scope) == "venue":
             return self._over_equity(facts, venue_notional(facts, self.name))
-        gross = facts.book.exposures.gross_notional()
-        added = 0.0 if isinstance(gross, Unknown) else facts.commitments.notional
-        return self._over_equity(facts, gross if isinstance(gross, Unknown) else gross + added)
+        return self._over_equity(facts, account_notional(facts))
 
     def size(self, facts: Facts, order: Intent) -> Size | Unknown:
         """The ratio before and after an order."""
@@ -254,7 +252,7 @@ class LeverageLimit(SizeLimit):
         book = facts.book
         is_venue = kind_of(self.scope) == "venue"
         equity = book.venue_equity(self.name) if is_venue else book.settled_equity
-        return equity if isinstance(equity, Unknown) else _ratio(gross, equity)
+        return equity if isinstance(equity, Unknown) else ratio_of_equity(gross, equity)
 
 
 class ConcentrationLimit(SizeLimit):
@@ -270,7 +268,7 @@ class ConcentrationLimit(SizeLimit):
         largest, equity = facts.book.exposures.largest_notional(), facts.book.settled_equity
         if isinstance(largest, Unknown):
             return largest
-        return equity if isinstance(equity, Unknown) else _ratio(largest, equity)
+        return equity if isinstance(equity, Unknown) else ratio_of_equity(largest, equity)
 
     def size(self, facts: Facts, order: Intent) -> Size | Unknown:
         """The ratio before and after an order."""
@@ -284,10 +282,11 @@ class ConcentrationLimit(SizeLimit):
             return equity
         before, after = sizes.symbol_before, sizes.symbol_after
         most = max(largest if after >= before else 0.0, after)
-        return _ratio(max(largest, before), equity), _ratio(most, equity)
+        return ratio_of_equity(max(largest, before), equity), ratio_of_equity(most, equity)
 
 
-def _ratio(notional: float, equity: float) -> float:
+def ratio_of_equity(notional: float, equity: float) -> float:
+    """Return a notional over equity; without equity, any notional is too much."""
     if equity <= 0:
         return 0.0 if notional == 0 else 1e9
     return notional / equity

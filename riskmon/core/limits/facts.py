@@ -98,6 +98,7 @@ class Facts:
     started_ns: int  # the last start
     edge_max_age_ns: int
     sized: bool  # whether any limit needs the sizes of orders
+    by_asset: bool  # whether any limit is over assets
     clock: Clock
 
     @property
@@ -200,9 +201,11 @@ class Facts:
         held, known = self.book.exposures.of(symbol), self.book.exposures.net_notional(symbol)
         committed, own = self.commitments, self.commitments.of(symbol)
         buys, sells = self.sides(symbol, intent)
+        replaces = intent.earlier is not None and intent.earlier.counts
         intent.quantities = _sizes(
             *(held.quantity, buys.quantity, sells.quantity, intent.quantity),
-            committed.quantity - own.quantity,
+            *(committed.quantity, own.quantity),
+            replaces=replaces,
         )
         if isinstance(notional, Unknown):
             intent.notionals = notional
@@ -211,16 +214,30 @@ class Facts:
         else:
             intent.notionals = _sizes(
                 *(held.notional, buys.notional, sells.notional, notional),
-                committed.notional - own.notional,
+                *(committed.notional, own.notional),
+                replaces=replaces,
             )
 
 
 _NO_SIZES = Sizes(0.0, 0.0, 0.0, 0.0)
 
 
-def _sizes(held: float, buys: float, sells: float, change: float, others: float) -> Sizes:
-    """``others``: what the resting orders of all other symbols may add."""
-    before = others + excess(held, buys, sells)
+def _sizes(  # noqa: PLR0917 -- a formula, and by far the most called
+    held: float,
+    buys: float,
+    sells: float,
+    change: float,
+    total: float,
+    own: float,
+    *,
+    replaces: bool,
+) -> Sizes:
+    """``total`` and ``own``: what the orders of all symbols, and of this one, may add.
+
+    ``replaces``: ``buys`` and ``sells`` are without an order that counts in both.
+    """
+    others = total - own
+    before = others + excess(held, buys, sells) if replaces else total
     if change > 0:
         rest = held + buys
         buys += change

@@ -68,6 +68,12 @@ def _resting(facts: Facts, asset: str, order: Intent, *, money: bool) -> tuple[f
     return ups, downs
 
 
+def account_notional(facts: Facts) -> float | Unknown:
+    """Return the gross notional of the account, as large as the resting orders may make it."""
+    gross = facts.book.exposures.gross_notional()
+    return gross if isinstance(gross, Unknown) else gross + facts.commitments.notional
+
+
 def venue_notional(facts: Facts, venue: str, order: Intent | None = None) -> float | Unknown:
     """Return the gross notional at a venue, as large as the orders there may make it."""
     total = facts.book.exposures.gross_notional_at(venue)

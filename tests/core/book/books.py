@@ -153,17 +153,7 @@ class Book:
 
 
 def derived(portfolio: Portfolio) -> dict[str, Any]:
-    """What follows from the facts of a portfolio; of an Unknown its kind, for it tells an age."""
-    return {key: _ageless(one) for key, one in _derived(portfolio).items()}
-
-
-def _ageless(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _ageless(one) for key, one in value.items()}
-    return "unknown" if isinstance(value, Unknown) else value
-
-
-def _derived(portfolio: Portfolio) -> dict[str, Any]:
+    """What follows from the facts of a portfolio."""
     exposures, holdings = portfolio.exposures, portfolio.holdings
     venues = [*holdings.state.venues, "kraken", "mexc"]
     return {

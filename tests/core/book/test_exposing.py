@@ -30,12 +30,12 @@ def test_a_holding_is_a_position_in_the_symbol_that_is_named() -> None:
     book = market()
     book.step(balances(USDT=1_000.0, BTC=3.0))
     exposures = book.portfolio.exposures
-    assert exposures.of(SPOT) == Exposure(3.0, 300.0, 0)
+    assert exposures.of(SPOT) == Exposure(3.0, 300.0)
     book.wait(10)
     book.step(fill("buy", 1.0, 80.0, EURO))
-    assert (exposures.of(SPOT), exposures.of(EURO)) == (NONE, Exposure(4.0, 400.0, 0))
+    assert (exposures.of(SPOT), exposures.of(EURO)) == (NONE, Exposure(4.0, 400.0))
     book.step(fill("sell", 2.0, 100.0, SPOT))
-    assert (exposures.of(SPOT), exposures.of(EURO)) == (Exposure(2.0, 200.0, 0), NONE)
+    assert (exposures.of(SPOT), exposures.of(EURO)) == (Exposure(2.0, 200.0), NONE)
     assert exposures.gross_notional_at("kraken") == 200.0 + 100.0  # 80 EUR short
 
 
@@ -51,9 +51,9 @@ def test_the_first_balance_takes_the_place_of_a_position_by_fills() -> None:
     """A spot position at a venue that reports balances is its holding."""
     book = market(venues=(), initial_capital=1_000.0)
     book.step(fill("buy", 2.0, 100.0, SPOT))
-    assert book.portfolio.exposures.of(SPOT) == Exposure(2.0, 200.0, 0)
+    assert book.portfolio.exposures.of(SPOT) == Exposure(2.0, 200.0)
     book.step(balance("BTC", 5.0))
-    assert book.portfolio.exposures.of(SPOT) == Exposure(5.0, 500.0, 0)
+    assert book.portfolio.exposures.of(SPOT) == Exposure(5.0, 500.0)
     assert book.portfolio.held("kraken", SPOT) == 5.0
 
 
@@ -67,9 +67,9 @@ def test_the_delta_of_an_asset() -> None:
             venue="mexc", symbol=INVERSE, quantity=20.0, entry_price=100.0, contract_size=10.0
         )
     )
-    assert book.portfolio.exposures.of_asset("BTC") == Exposure(3.5, 350.0, 0)
+    assert book.portfolio.exposures.of_asset("BTC") == Exposure(3.5, 350.0)
     book.step(price(INVERSE, 200.0), price(SPOT, 200.0))
-    assert book.portfolio.exposures.of_asset("BTC") == Exposure(2.5, 500.0, 0)
+    assert book.portfolio.exposures.of_asset("BTC") == Exposure(2.5, 500.0)
 
 
 def test_live_holdings_count() -> None:
@@ -81,17 +81,23 @@ def test_live_holdings_count() -> None:
     assert book.equity == 1_300.0
 
 
-def test_what_has_no_price_is_counted() -> None:
-    """By symbol, asset and venue; the sums are unknown then."""
+def test_what_has_no_fresh_price_is_unknown() -> None:
+    """By symbol, asset and venue, and so are the sums; the rest is known."""
     book = market(max_age=MaxAge(price=60.0))
     book.step(balances(USDT=1_000.0, BTC=3.0), fill("buy", 1.0, 100.0))
     assert book.portfolio.exposures.gross_notional_at("kraken") == 400.0
     book.wait(61)
     exposures = book.portfolio.exposures
-    assert (exposures.of(SPOT).unpriced, exposures.of(PERP).unpriced) == (1, 1)
-    assert exposures.of_asset("BTC").unpriced == 1
-    assert isinstance(exposures.gross_notional_at("kraken"), Unknown)
-    assert exposures.gross_notional() == Unknown(f"{SPOT} has no mark: report its price")
+    for unknown in (
+        exposures.net_notional(SPOT),
+        exposures.net_notional(PERP),
+        exposures.net_notional_of_asset("BTC"),
+        exposures.gross_notional_at("kraken"),
+        exposures.gross_notional(),
+        exposures.largest_notional(),
+    ):
+        assert isinstance(unknown, Unknown)
+        assert "last price is" in unknown.reason
     book.step(price(SPOT, 50.0), price(PERP, 50.0))
     assert exposures.gross_notional_at("kraken") == 200.0
 
@@ -101,7 +107,7 @@ def test_one_symbol_at_two_venues_is_netted() -> None:
     book = market()
     book.step(fill("buy", 3.0, 100.0), fill("sell", 2.0, 100.0, venue="mexc"))
     exposures = book.portfolio.exposures
-    assert exposures.of(PERP) == Exposure(1.0, 100.0, 0)
+    assert exposures.of(PERP) == Exposure(1.0, 100.0)
     assert exposures.gross_notional_at("kraken") == 300.0
     assert exposures.gross_notional_at("mexc") == 200.0
     assert exposures.gross_notional() == 100.0

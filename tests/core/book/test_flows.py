@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 
 from riskmon.core.book.changes import BLOCK, CHANGES_MAX, Change
-from riskmon.core.book.flows import WITHHELD_MAX, Flow, Flows, FlowsState, Match, Transfer
+from riskmon.core.book.flows import WITHHELD_MAX, Flows, FlowsState, Match, Transfer
 from riskmon.core.book.history import KEEP_NS, Correction, History, HistoryState
+from riskmon.core.book.waiting import Flow
 from tests.core import FEW, SECOND
 
 MINUTE = 60

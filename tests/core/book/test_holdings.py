@@ -85,9 +85,10 @@ def test_a_whole_report_settles_at_once() -> None:
     """It says what changed, and that the venue is new."""
     feed = Feed()
     (first,) = feed.all(USDT=1_000.0)
-    assert first == Settled("kraken", joined=True, amounts={"USDT": 1_000.0}, first={})
+    assert (first.venue, first.joined, first.first) == ("kraken", True, {})
+    assert first.amounts == {"USDT": 1_000.0}
     (second,) = feed.all(USDT=900.0, BTC=2.0)
-    assert second == Settled("kraken", joined=False, amounts={"USDT": -100.0, "BTC": 2.0}, first={})
+    assert (second.joined, second.amounts) == (False, {"USDT": -100.0, "BTC": 2.0})
 
 
 def test_a_single_report_settles_a_second_after_the_last() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from riskmon.core.book.notices import Notices
+from riskmon.core.book.notices import Differences, Notices
 from riskmon.core.clock import Clock, Instant
 from riskmon.core.decisions import Notice
 
@@ -23,8 +23,9 @@ def test_notices_are_taken_once() -> None:
 
 def test_differences_are_counted_by_venue_and_kind() -> None:
     """In the state that they were given, so that a restore goes on counting."""
-    stored: dict[str, dict[str, int]] = {"kraken": {"position": 2}}
+    stored: Differences = {"kraken": {"position": 2}}
     notices = Notices(stored, Clock(Instant(0, 0)))
-    for venue, kind in (("kraken", "position"), ("kraken", "flow"), ("mexc", "flow")):
-        notices.count(venue, kind)
+    notices.count("kraken", "position")
+    notices.count("kraken", "flow")
+    notices.count("mexc", "flow")
     assert stored == {"kraken": {"position": 3, "flow": 1}, "mexc": {"flow": 1}}

@@ -244,7 +244,8 @@ def test_an_old_mark_is_unknown_and_dust_keeps_it() -> None:
     here.price(SPOT, 100)
     here.wait(301)
     value = here.value()
-    assert value.unrealised == Unknown(
+    assert isinstance(value.unrealised, Unknown)
+    assert value.unrealised.text(here.now_ns) == (
         "BTC/USDT:USDT's last price is 301 s old; max_age.price is 300: report its price"
     )
     assert value.notional == value.unrealised

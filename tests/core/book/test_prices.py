@@ -78,10 +78,10 @@ def test_last_mark_may_have_expired() -> None:
 def test_no_mark_says_why() -> None:
     """No price and an old price are two sentences."""
     book = prices()
-    missing = book.no_mark("BTC/USDT", "kraken", NOW)
+    missing = book.no_mark("BTC/USDT", "kraken")
     assert missing.reason == "BTC/USDT has no mark: report its price"
     book.on_price("BTC/USDT", "kraken", 100.0, at(312))
-    assert book.no_mark("BTC/USDT", "kraken", NOW).reason == (
+    assert book.no_mark("BTC/USDT", "kraken").text(NOW) == (
         "BTC/USDT's last price is 312 s old; max_age.price is 300: report its price"
     )
 

@@ -130,8 +130,8 @@ def test_a_fresh_direct_price_follows_an_expired_one() -> None:
     assert here.refresh() == ["BTC"]
     assert here.rates.of("BTC") is None
     assert here.rates.last("BTC") == Quote(59_000.0, NOW - 100 * SECOND)
-    assert here.rates.no_rate("BTC").reason == (
-        "BTC's last price is 300 s old; max_age.price is 300: report a price of BTC/USDT"
+    assert here.rates.no_rate("BTC").text(here.now_ns) == (
+        "BTC's last price is 301 s old; max_age.price is 300: report a price of BTC/USDT"
     )
     assert here.rates.no_rate("ETH").reason == (
         "ETH has no price: report a price of ETH/USDT, or set portfolio.pegs or portfolio.ignore"

@@ -496,7 +496,7 @@ def test_a_strategy_without_a_mark_is_unknown() -> None:
     there.step(fill("buy", 1.0, 100.0, strategy="mm"))
     there.wait(301)
     unknown = str(there.breaker("daily_loss", "strategy:mm").unknown)
-    assert unknown.startswith("BTC/USDT:USDT's last price is 300 s old; max_age.price is 300")
+    assert unknown.startswith("BTC/USDT:USDT's last price is 301 s old; max_age.price is 300")
     there.step(price("BTC/USDT:USDT", 90.0))
     assert loss(there, scope="strategy:mm") == 10.0
 

@@ -13,11 +13,18 @@ came before it. Nothing is kept in step, so nothing can fall out of step.
 ``breakers``
     the life of every breaker: what a value does to it, what an operator may, how it recovers, and
     which level is left to each scope.
-``standing``
-    the account's book: prices, positions, balances, equity, units and the P&L of a period, in
-    fractions, which round nothing.
-``orders``
-    what the limits on what is held, lost or ordered say of it, and which orders they let through.
+``standing``, ``orders``
+    what the limits on what is held, lost or ordered say of the book, and which orders they let
+    through.
+``history``, ``prices``, ``containment``, ``positions``, ``holdings``, ``flows``, ``account``,
+``exposure``
+    the account's book by the contract's arithmetic, in fractions, which round nothing: the events
+    and their times, marks and rates, what a report contains, positions at average cost, live and
+    settled holdings, flows and their matches, equity and units, what is held of each symbol.
+``pair``
+    the engine and that book side by side.
+``exchange``, ``feeds``, ``story``
+    a simulated account, how it is reported, and stories of it that end with what it truly is.
 
 Times are whole nanoseconds, durations of the configuration are seconds.
 """

@@ -14,14 +14,8 @@ from typing import Any, NamedTuple
 
 from riskmon.core import events as ev
 from riskmon.core.config import EngineConfig, LimitConfig
-from tests.core.reference.standing import (
-    SECOND,
-    Book,
-    day_begin,
-    period_begin,
-    read_symbol,
-    remembered,
-)
+from tests.core.reference.history import SECOND, read_symbol
+from tests.core.reference.standing import Book, day_begin, period_begin, remembered
 
 HALT, REDUCE_ONLY, _, ALLOW = range(4)
 REFUSES = ("block", "reduce", "trip", "freeze")
@@ -399,6 +393,7 @@ class Desk:
         """May it be sent? An order that may, and is not simulated, counts from now on."""
         if not order.simulate:
             self._register(order)
+            self.book.tell(order)  # it names the symbol at the venue
         scopes = ["account", "venue:" + order.venue, "symbol:" + order.symbol]
         scopes += ["strategy:" + order.strategy] if order.strategy else []
         level = min(map(self.level, scopes))
@@ -410,7 +405,7 @@ class Desk:
             for (name, scope), seen in self.seen.items():
                 if scope in scopes and self._leaves(self.limits[name], seen) != ALLOW:
                     reasons[name, scope] = Blamed(seen.value, self.bound(self.limits[name], scope))
-        if order.reduce_only and not self._only_closes(order):
+        elif order.reduce_only and not self._only_closes(order):
             held = self.book.held_in(order.venue, order.symbol)[0]
             against = held < 0 if order.side == "buy" else held > 0
             more = F(order.quantity or 0) + self._on_its_side(order)

@@ -1,0 +1,98 @@
+"""How many known effects a report contains: the projection that comes nearest to its amount."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from msgspec import Struct
+
+WINDOW_NS = 5 * 10**9
+DATED_WINDOW_NS = 10**9
+NEARBY_NS = 10**9  # between reports of two assets that speak of the same fills
+TOLERANCE = 1e-9
+
+
+class Report(Struct, array_like=True, gc=False):
+    """The amount at a time, and how many of the ledger's effects it contains."""
+
+    amount: float
+    at_ns: int
+    dated: bool
+    contains: int = 0
+    exact: bool = True
+    open: bool = False  # not exact, and there are effects that it may contain or not
+    flowed: float = 0.0  # the deposits and withdrawals that were found in it
+
+
+class Known(Struct, array_like=True, gc=False):
+    """A known effect. ``cause`` numbers the event: the legs of a fill have one number."""
+
+    amount: float
+    at_ns: int
+    dated: bool
+    cause: int
+
+
+class Verdict(NamedTuple):
+    """An exact report of another asset: it contains the causes at places below ``contains``."""
+
+    at_ns: int
+    contains: int
+    places: Mapping[int, int]
+
+
+def time_of(one: Known | Report) -> int:
+    """Return when it happened."""
+    return one.at_ns
+
+
+def window(report: Report, effect: Known) -> int:
+    """Return how far the two clocks may be apart."""
+    return DATED_WINDOW_NS if report.dated and effect.dated else WINDOW_NS
+
+
+def is_before(effect: Known, report: Report) -> bool:
+    """Return whether a dated report is surely later than a dated effect."""
+    return report.at_ns - effect.at_ns > DATED_WINDOW_NS
+
+
+def is_after(effect: Known, report: Report) -> bool:
+    """Return whether a dated report is surely earlier than a dated effect."""
+    return effect.at_ns - report.at_ns > DATED_WINDOW_NS
+
+
+def first_exact(
+    left: float, amounts: Sequence[float], largest: float, others: Collection[float]
+) -> int | None:
+    """Return the smallest *k* whose projection leaves nothing, or one of ``others``."""
+    for count in range(len(amounts) + 1):
+        if count:
+            left -= amounts[count - 1]
+        for other in others:
+            if abs(left - other) <= TOLERANCE * max(largest, abs(other)):
+                return count
+    return None
+
+
+def nearest(left: float, amounts: Sequence[float]) -> int:
+    """Return the smallest *k* whose projection leaves the least."""
+    best, least = 0, abs(left)
+    for count, amount in enumerate(amounts, 1):
+        left -= amount
+        if abs(left) < least * (1 - TOLERANCE):
+            best, least = count, abs(left)
+    return best
+
+
+def decided(causes: Sequence[int], others: Sequence[Verdict]) -> tuple[int, int]:
+    """Return between which *k* other assets' reports leave the choice; of two the first decides."""
+    begin, end = 0, len(causes)
+    for count, cause in enumerate(causes, 1):
+        said = ((one.places.get(cause), one.contains) for one in others)
+        place, contains = next((one for one in said if one[0] is not None), (None, 0))
+        if place is not None and place < contains:
+            begin, end = count, len(causes)
+        elif place is not None:
+            end = min(end, max(begin, count - 1))
+    return begin, end
