@@ -14,7 +14,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-STATE_VERSION = 3  # 1: release 0.1.0, 2: 0.2.0.dev1
+STATE_VERSION = 3  # 1: release 0.1.0, 2: 0.2.0.dev1, 3: 0.2.0.dev2
 
 
 class NewerState(ValueError):

@@ -73,6 +73,7 @@ class Portfolio:
         self.reference = config.reference
         self.dirty: dict[Topic, bool] = {}  # topics that changed; the engine empties it
         self._closes: list[Close] = []
+        self._compared: list[ev.Position] = []  # spot positions, since the last pass
         self._clock, self._arm = clock, arm
         self.prices = Prices(state.prices, config)
         self.rates = Rates(self.prices, config)
@@ -182,27 +183,29 @@ class Portfolio:
     def on_position(self, event: ev.Position) -> None:
         """Apply a position that a venue reports."""
         self.keep_fresh(event.venue)
+        self._is_stale = True
         if self._is_holding(event.venue, event.symbol):
-            self._compare(event)
+            self._compared.append(event)
             return
         self.positions.on_report(event.venue, _row(event), self._stamp(event))
-        self._is_stale = True
 
     def _is_holding(self, venue: str, symbol: str) -> bool:
         """Whether a position is a holding of its base asset."""
         is_spot = instrument(symbol, self.reference).kind == "spot"
         return is_spot and self.holdings.reports(venue)
 
-    def _compare(self, event: ev.Position) -> None:
-        """Compare a spot position that a venue reports with its holding."""
-        held = self.holdings.live(event.venue, instrument(event.symbol, self.reference).base)
-        if abs(event.quantity - held) > 1e-9 * max(abs(event.quantity), abs(held)):
-            self.notices.count(event.venue, "position")
-            self.notices.add(
-                "difference",
-                f"{event.venue} reports a position of {event.quantity:g} {event.symbol} and "
-                f"balances of {held:g}",
-            )
+    def _compare(self) -> None:
+        """Compare the spot positions that venues reported with their holdings."""
+        compared, self._compared = self._compared, []
+        for event in compared:
+            held = self.holdings.live(event.venue, instrument(event.symbol, self.reference).base)
+            if abs(event.quantity - held) > 1e-9 * max(abs(event.quantity), abs(held)):
+                self.notices.count(event.venue, "position")
+                self.notices.add(
+                    "difference",
+                    f"{event.venue} reports a position of {event.quantity:g} {event.symbol} and "
+                    f"balances of {held:g}",
+                )
 
     def on_positions(self, event: ev.Positions) -> Iterator[int]:
         """Apply all contracts of a venue; yield the work of each piece."""
@@ -343,6 +346,7 @@ class Portfolio:
         self.marking.on_rates(repriced)
         revalued = yield from self.marking.valuing(now_ns)
         yield from self.holdings.resolving(self.account.flows.told)
+        self._compare()
         settled: list[Settled] = []
         for piece in self.holdings.settling(now_ns, self._waits(), self.account.flows.told):
             if isinstance(piece, int):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from riskmon.core.book.effects import Amount, Stamp
 from riskmon.core.book.ledger import Ledger, LedgerState
 from riskmon.core.book.projection import Known, Verdict
+from tests.core import FEW
 
 SECOND = 10**9
 
@@ -148,6 +149,7 @@ moves = st.lists(
 )
 
 
+@FEW
 @given(moves, st.randoms(use_true_random=False))
 def test_reports_and_fills_in_any_order_of_arrival_end_at_the_truth(moves, random) -> None:  # type: ignore[no-untyped-def] # Hypothesis' Random
     """Each fill is told up to 4 s after it happened, without a date, and balances every 10 s."""

@@ -124,7 +124,7 @@ def test_a_boundary_is_one_evaluation() -> None:
     world.step(balances(USDT=960.0))
     assert loss_bound(world) == 0.03
     assert world.state("portfolio_loss", "account") == "closed"
-    world.step(balances(USDT=960.0))
+    world.step(balances(USDT=959.0))
     assert world.state("portfolio_loss", "account") == "open"
 
 
