@@ -104,6 +104,7 @@ class Portfolio:
             pass
         self.exposing.on_positions(self.marking.values)
         self.exposing.on_held(self.holdings.ledgers)
+        self.exposing.on_transit(self.account.valuation.take_moved())
         for _ in self.exposing.deriving():
             pass
         self.exposing.take_symbols()
@@ -221,7 +222,8 @@ class Portfolio:
         self._is_stale = True
         if is_first:
             self.account.presence.on_first_balance(venue)
-            # Its positions by fills are now what its holdings say.
+            # Its holdings count from now on, in place of its positions by fills.
+            self.exposing.on_held([(venue, asset) for asset in self.holdings.assets(venue)])
             self.exposing.on_positions([k for k in self.marking.values if k.venue == venue])
 
     def on_cash_flow(self, event: ev.CashFlow) -> None:
@@ -354,6 +356,7 @@ class Portfolio:
         self.exposing.on_rates(repriced)
         self.exposing.on_positions(revalued.keys)
         self.exposing.on_held(held)
+        self.exposing.on_transit(self.account.valuation.take_moved())
         yield from self.exposing.deriving()
         self._set_dust()
         self._mark_topics(revalued.strategies)
