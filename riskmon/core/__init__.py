@@ -19,8 +19,8 @@ That is why live running, recovery after a crash, replay and backtests are one c
    fill, a price, a close) also goes to the limits that read it (``breakers.observers``), which
    evaluate at once. A check is judged (``checks``), and an operator's call carried out
    (``operate``), on the book as it is then.
-4. Derive the book in one pass over what changed: prices of assets, then positions, exposure and
-   equity (``book``).
+4. Derive the book in one pass over what changed (``book``): prices of assets, positions, settled
+   holdings, equity and units, its history, exposure, and what resting orders may add to it.
 5. Evaluate the breakers of the state limits whose topics changed, once each, then those whose bound
    moved or that are back in force.
 6. Return an :class:`~riskmon.core.decisions.Outcome`: answers, and decisions in the order in which

@@ -264,7 +264,7 @@ class Accounts(RuleBasedStateMachine):
 
 
 QUICK = settings(
-    max_examples=10,
+    max_examples=6,
     stateful_step_count=25,
     deadline=None,
     derandomize=True,
@@ -284,5 +284,5 @@ def test_every_story() -> None:
 @pytest.mark.slow
 def test_every_story_long() -> None:
     """As above, with many more examples."""
-    many = settings(QUICK, max_examples=60, stateful_step_count=40)
+    many = settings(QUICK, max_examples=25, stateful_step_count=40)
     run_state_machine_as_test(Accounts, settings=many)

@@ -32,7 +32,7 @@ QUICK = settings(
     phases=(Phase.explicit, Phase.generate),  # to shrink a story takes minutes: add Phase.shrink
     suppress_health_check=list(HealthCheck),
 )
-LONG = settings(QUICK, max_examples=150, stateful_step_count=50)
+LONG = settings(QUICK, max_examples=80, stateful_step_count=50)
 
 
 def test_every_story() -> None:
@@ -78,13 +78,13 @@ class RestoredReports(Reports):
 
 def test_a_restored_engine_continues() -> None:
     """At every cut a restored engine has the same state, to the last bit, and decides the same."""
-    run_state_machine_as_test(RestoredReports, settings=settings(QUICK, max_examples=6))
+    run_state_machine_as_test(RestoredReports, settings=settings(QUICK, max_examples=3))
 
 
 @pytest.mark.slow
 def test_a_restored_engine_continues_long() -> None:
     """As above, with many more examples."""
-    run_state_machine_as_test(RestoredReports, settings=settings(LONG, max_examples=30))
+    run_state_machine_as_test(RestoredReports, settings=settings(LONG, max_examples=12))
 
 
 # -- fixed stories ------------------------------------------------------------------------------
@@ -101,7 +101,8 @@ def drive(story: Reports, seed: int, steps: int) -> Reports:
         return draw.random() < 0.5
 
     def kind() -> Feeds:
-        return Feeds(draw.choice(("whole", "single", "polled")), yes(), yes(), yes())
+        style, behind = draw.choice(("whole", "single", "polled")), draw.choice((0.0, 0.4))
+        return Feeds(style, yes(), yes(), yes(), behind)
 
     def move() -> None:
         if yes():
@@ -149,13 +150,13 @@ def drive(story: Reports, seed: int, steps: int) -> Reports:
 
 def drive_all(stories: type[Reports]) -> None:
     """Three fixed stories."""
-    for seed in (1, 2, 3):
+    for seed in (3, 8, 16):
         drive(stories(), seed, 60)
 
 
 HAPPENS = (
     *("announced flow", "before flow", "with flow", "late flow", "transfer", "close"),
-    *("duplicate", "position report", "reordered", "exposure", "epoch", "crash"),
+    *("duplicate", "position report", "reordered", "exposure", "epoch", "crash", "steady"),
 )
 
 
@@ -168,7 +169,7 @@ def test_a_story_has_everything() -> None:
 
 def end_of_a_story() -> str:
     """The state at the end of a fixed story, and its decisions."""
-    story = drive(RestoredReports(), 1, 20)
+    story = drive(RestoredReports(), 1, 6)
     return repr((story.sidecar.decisions, story.sidecar.engine.state()))
 
 

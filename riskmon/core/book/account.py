@@ -323,12 +323,13 @@ class Account:
             state.reported, state.known = True, False
         total = self._total_or_why()
         known = state.known or self._begin(total)
+        counted = known or not state.reported  # what enters is not part of the first equity
         changes = list(self._changes(settled, joins, past=not known))
         before = self.equity.last
         if isinstance(total, float):
-            moved = sum(one.value for one in self._entering) if known else 0.0
+            moved = sum(one.value for one in self._entering) if counted else 0.0
             before = total - moved - sum(one.value for one in changes)
-        self._enter(before, counted=known or not state.reported)
+        self._enter(before, counted=counted)
         before += sum(one.value for one in self._entering)
         self._entering.clear()
         for change in changes:

@@ -34,7 +34,8 @@ class Curves:
     @property
     def peak(self) -> float:
         """The highest unit value of the account ever."""
-        return self.of(ACCOUNT).peak
+        history = self._histories.get(ACCOUNT)
+        return 1.0 if history is None else history.peak
 
     def follows(self, kind: str) -> bool:
         """Return whether scopes of a kind have a history."""

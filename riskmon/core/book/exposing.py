@@ -55,6 +55,7 @@ class Exposing:
         self._venues_of: dict[str, dict[str, None]] = {}  # asset -> venues with a holding
         self._gross: dict[str, Total[str]] = {}  # venue -> by symbol
         self._unknown: dict[str, dict[str, Unknown]] = {}  # venue -> symbol -> why
+        self._open_at: dict[str, list[str]] = {}  # symbol -> venues that it counts at
         self.symbols: dict[str, None] = {}  # to derive in this pass
         self.assets: dict[str, None] = {}
         self._derived_symbols: dict[str, None] = {}
@@ -116,6 +117,10 @@ class Exposing:
             self.symbols[symbol] = None
             # Positions by fills in it, at a venue that reports balances, count no more.
 
+    def on_transit(self, assets: Iterable[str]) -> None:
+        """Derive the assets again of which another amount is between venues."""
+        self.assets.update(dict.fromkeys(assets))
+
     def spot_holdings(self) -> Iterator[tuple[str, str, str]]:
         """Yield the holdings that are spot positions: venue, asset and symbol."""
         for (venue, asset), symbol in self._symbol_of.items():
@@ -167,18 +172,21 @@ class Exposing:
             by_venue[venue] = [self.spot_notional(symbol, venue, held)]
         for key in self._keys.get(symbol, ()):
             if what.kind == "spot" and self._holdings.reports(key.venue):
-                by_venue.setdefault(key.venue, [])
                 continue
             quantities.append(self._positions.positions[key].quantity)
             by_venue.setdefault(key.venue, []).append(self._marking.values[key].notional)
         notionals: list[float] = []
         unknown: Unknown | None = None
-        for venue, them in by_venue.items():
+        for venue, them in sorted(by_venue.items(), key=lambda one: one[0]):
             known = [one for one in them if not isinstance(one, Unknown)]
             why = next((one for one in them if isinstance(one, Unknown)), None)
             notionals += known
             unknown = unknown or why
             self._set_venue(venue, symbol, fsum(known) if why is None else why)
+        for venue in self._open_at.get(symbol, ()):
+            if venue not in by_venue:
+                self._set_venue(venue, symbol, 0.0)
+        self._open_at[symbol] = list(by_venue)
         now = Exposure(fsum(quantities), fsum(notionals), unknown)
         if now != self._exposures.symbols.get(symbol):
             self._exposures.set_symbol(symbol, now)
@@ -193,7 +201,7 @@ class Exposing:
         else:
             gross.set(symbol, abs(net))
             unknown.pop(symbol, None)
-        self._exposures.set_venue(venue, next(iter(unknown.values()), gross.value))
+        self._exposures.set_venue(venue, unknown[min(unknown)] if unknown else gross.value)
 
     def spot_notional(self, symbol: str, venue: str, held: float) -> float | Unknown:
         """Return the signed notional of a holding as a position in a symbol."""
@@ -212,7 +220,7 @@ class Exposing:
         ]
         amounts.append(self._valuation.in_transit(asset))
         unknown: Unknown | None = None
-        for symbol in self._symbols_of.get(asset, ()):
+        for symbol in sorted(self._symbols_of.get(asset, ())):
             if instrument(symbol, self._reference).base != asset:
                 continue
             is_spot = instrument(symbol, self._reference).kind == "spot"

@@ -116,8 +116,8 @@ class Exposures:
 
     def gross_notional(self) -> float | Unknown:
         """Return the sum of |net notional| over all symbols."""
-        for reason in self._unknown.values():
-            return reason
+        if self._unknown:
+            return self._unknown[min(self._unknown)]
         return self._notional.value
 
     def gross_notional_at(self, venue: str) -> float | Unknown:
@@ -126,8 +126,8 @@ class Exposures:
 
     def largest_notional(self) -> float | Unknown:
         """Return the largest |net notional| of a symbol."""
-        for reason in self._unknown.values():
-            return reason
+        if self._unknown:
+            return self._unknown[min(self._unknown)]
         if self._largest is None:
             ranking = self._ranking
             while ranking and -ranking[0][0] != abs(self.of(ranking[0][1]).notional):

@@ -120,6 +120,7 @@ class Portfolio:
             pass
         self._exposing.on_positions(self.marking.values)
         self._exposing.on_held(self.holdings.ledgers)
+        self._exposing.on_transit(self.account.valuation.take_moved())
         for _ in self._exposing.deriving():
             pass
         self._exposing.take_symbols()
@@ -237,7 +238,8 @@ class Portfolio:
         self._is_stale = True
         if is_first:
             self.account.presence.on_first_balance(venue)
-            # Its positions by fills are now what its holdings say.
+            # Its holdings count from now on, in place of its positions by fills.
+            self._exposing.on_held([(venue, asset) for asset in self.holdings.assets(venue)])
             self._exposing.on_positions([k for k in self.marking.values if k.venue == venue])
 
     def on_cash_flow(self, event: ev.CashFlow) -> None:
@@ -370,6 +372,7 @@ class Portfolio:
         self._exposing.on_rates(repriced)
         self._exposing.on_positions(revalued.keys)
         self._exposing.on_held(held)
+        self._exposing.on_transit(self.account.valuation.take_moved())
         yield from self._exposing.deriving()
         self._set_dust()
         self._mark_topics(revalued.strategies)

@@ -57,6 +57,7 @@ class Rates:
         self._linked: set[str] = set()  # symbols in `_between`
         self._rates: dict[str, float | None] = {}  # of the followed assets
         self._stale: dict[str, None] = {}
+        self._old: dict[str, float | None] = {}  # the last rates, of assets without a fresh price
         self._touched: dict[str, None] = {}  # symbols with a new price since the last refresh
         self._armed_ns: dict[str, int] = {}
         self._timers: list[tuple[str, int]] = []
@@ -89,7 +90,10 @@ class Rates:
     # -- the pass ---------------------------------------------------------------------------------
 
     def refresh(self, now_ns: int) -> Generator[int, None, list[str]]:
-        """Derive what new prices changed; yield the work, return the assets with a new rate."""
+        """Derive what new prices changed; yield the work, return the assets with a new rate.
+
+        Of an asset without a fresh price a new last rate counts too: what is dust depends on it.
+        """
         self.now_ns = now_ns
         changed: list[str] = []
         work = 0
@@ -218,7 +222,7 @@ class Rates:
         return None if direct is None else direct.price
 
     def _derive(self, asset: str) -> bool:
-        """Update the stored rate of an asset; return whether it changed."""
+        """Update the stored rate of an asset; return whether it or the last one changed."""
         rate = self._rate(asset)
         if rate is not None and rate.until_ns < NEVER_NS:
             due_ns = rate.until_ns + 1
@@ -226,9 +230,11 @@ class Rates:
                 self._armed_ns[asset] = due_ns
                 self._timers.append((asset, due_ns))
         price = None if rate is None else rate.price
-        if price == self._rates[asset]:
+        last = self.last(asset) if rate is None else None
+        old = None if last is None else last.price
+        if price == self._rates[asset] and old == self._old.get(asset):
             return False
-        self._rates[asset] = price
+        self._rates[asset], self._old[asset] = price, old
         return True
 
     def _rate(self, asset: str) -> _Rate | None:

@@ -49,6 +49,7 @@ class Valuation:
         self._rates, self._positions, self._marking = rates, positions, marking
         self._holdings, self._equity = holdings, equity
         self._transit: Mapping[str, float] = {}
+        self._moved: dict[str, None] = {}  # assets with another amount between venues
         self._joined = {n: None for n, venue in holdings.state.venues.items() if venue.joined}
         self._holders: dict[str, dict[Holder, None]] = {}  # asset -> the parts that are of it
 
@@ -97,6 +98,7 @@ class Valuation:
     def value_transit(self, amounts: Mapping[str, float]) -> None:
         """Value what is between venues."""
         self.values.clear(TRANSIT)
+        self._moved.update(dict.fromkeys((*self._transit, *amounts)))
         self._transit = amounts
         for asset, amount in amounts.items():
             self._set((TRANSIT, PartKind.HELD), asset, amount)
@@ -126,6 +128,11 @@ class Valuation:
 
     # -- queries ----------------------------------------------------------------------------------
 
+    def take_moved(self) -> list[str]:
+        """Return the assets of which another amount is between venues since the last call."""
+        moved, self._moved = self._moved, {}
+        return list(moved)
+
     def in_transit(self, asset: str) -> float:
         """Return the amount of an asset that is between venues."""
         return self._transit.get(asset, 0.0)
@@ -141,7 +148,7 @@ class Valuation:
     def largest(self) -> float | Unknown:
         """Return the value of the venue that has the most."""
         largest = 0.0
-        for name in self.values.venues:
+        for name in sorted(self.values.venues):
             if name not in (ELSEWHERE, TRANSIT) and name not in self._state.absent:
                 value = self.values.of(name)
                 if isinstance(value, Unknown):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from riskmon.core.book.effects import Effect
@@ -366,6 +366,7 @@ EVENTS = st.one_of(
 )
 
 
+@example([("fill", "A/EUR", -1.0), ("wait", "", 301.0), ("price", "A/USDT", 0.5)])
 @given(st.lists(EVENTS, max_size=15))
 def test_values_do_not_depend_on_when_they_are_derived(
     events: list[tuple[str, str, float]],

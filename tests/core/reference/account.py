@@ -71,7 +71,8 @@ class Account:
         self.settlings: list[Settling] = []
         self.takes: list[Take] = []
         self._known = Holdings(rules, [], 0)
-        self._line: tuple[tuple[int, int], list[Point]] = ((0, 0), [])
+        self._line: list[Point] = []  # of the first instants, under the first matches
+        self._judged = self._matched = 0
         self.raised = F(0)  # what late first reports added to the capital
 
     # -- what happens
@@ -81,15 +82,15 @@ class Account:
         self.wait(now)
         for event in events:
             self.history.tell(event, now, wall)
-        self._judge()
+        self.judge()
 
     def wait(self, until: int) -> None:
         """Let time pass, with an instant at each deadline."""
         while (due := min(self._deadlines(), default=until)) < until:
             self.now = due
-            self._judge()
+            self.judge()
         self.now = until
-        self._judge()
+        self.judge()
 
     def _deadlines(self) -> list[int]:
         """The instants after now at which reports settle or equity becomes known."""
@@ -115,7 +116,8 @@ class Account:
 
     # -- the end of an instant
 
-    def _judge(self) -> None:
+    def judge(self) -> None:
+        """The end of an instant: settle what is due, and match flows."""
         holdings, before = self.holdings, self._last()
         moment = Moment(len(self.moments), self.now, holdings, before, dict(before))
         started = bool(self.points())
@@ -242,7 +244,8 @@ class Account:
         return bool(settled) and moment.now >= begin + seconds(self.rules.unknown_grace)
 
     def _is_silent(self, moment: Moment, venue: str) -> bool:
-        about = [o for o in moment.holdings.told if o.kind in ALIVE and o.event["venue"] == venue]
+        told = (o for o in moment.holdings.told if o.kind in ALIVE)
+        about = [o for o in told if o.event.get("venue") == venue]
         return not about or moment.now - about[-1].now > self.rules.balance_age
 
     def _value(self, moment: Moment, asset: str, amount: F) -> F | None:
@@ -294,25 +297,27 @@ class Account:
     # -- units
 
     def points(self) -> list[Point]:
-        """Every instant from the first known equity on, under the matches that are known now."""
-        key = len(self.moments), len(self.takes)
-        if self._line[0] != key:
-            self._line = key, self._points()
-        return self._line[1]
+        """Every instant from the first known equity on, under the matches that are known now.
 
-    def _points(self) -> list[Point]:
-        found: list[Point] = []
-        for moment in self.moments:
-            new = [one for one in self.takes if one.moment == moment.number]
-            old = [one for one in self.takes if one.moment < moment.number]
-            after = self._equity(moment, moment.settled, [*old, *new])
-            if found:
-                before = self._equity(moment, moment.before, old)
-                found.append(self._next(moment, found[-1], before, after, new))
-            elif after is not None and after > 0:
-                capital = F(self.rules.initial_capital or 0) or after
-                found.append(Point(moment.now, after, capital, after / capital, F(0)))
-        return found
+        They are kept until another match is known: then each is computed again.
+        """
+        if self._matched != len(self.takes):
+            self._matched, self._judged, self._line = len(self.takes), 0, []
+        for moment in self.moments[self._judged :]:
+            self._add_point(moment)
+        self._judged = len(self.moments)
+        return self._line
+
+    def _add_point(self, moment: Moment) -> None:
+        new = [one for one in self.takes if one.moment == moment.number]
+        old = [one for one in self.takes if one.moment < moment.number]
+        after = self._equity(moment, moment.settled, [*old, *new])
+        if self._line:
+            before = self._equity(moment, moment.before, old)
+            self._line.append(self._next(moment, self._line[-1], before, after, new))
+        elif after is not None and after > 0:
+            capital = F(self.rules.initial_capital or 0) or after
+            self._line.append(Point(moment.now, after, capital, after / capital, F(0)))
 
     def _next(
         self, moment: Moment, last: Point, before: F | None, after: F | None, new: list[Take]

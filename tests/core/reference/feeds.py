@@ -3,8 +3,10 @@
 A :class:`Wire` holds messages until they are due and delivers them to the engine. What is
 reordered is what the contract can put in order again:
 
-* what has an ``at`` may come in any order and late (a contract fill at most 4 s: a balance that it
-  explains waits 5 s for it); its ``at`` is exact;
+* what has an ``at`` may come in any order and late; its ``at`` is exact, but that of fills may be
+  0.4 s behind;
+* fills of contracts come in their order, on which the entry price depends, and at most 4 s late: a
+  balance that one explains waits 5 s for it;
 * what has none comes in its order, at most 4 s late, so that no two messages about one another are
   more than 5 s apart;
 * facts with an id come twice, and so do reports with an ``at``.
@@ -35,6 +37,7 @@ class Feeds:
     fills_dated: bool
     balances_dated: bool
     positions_dated: bool
+    behind: float = 0.0  # seconds that the clock of its fills is behind
 
 
 @dataclass(order=True)
@@ -57,6 +60,7 @@ class Wire:
         self.last: dict[str, int] = {}  # when the last message of each undated feed is due
         self.refreshed = 0
         self.reordered = 0
+        self.unit_values: list[float] = []  # after each message
 
     def send(self, *events: Event, delay: float, feed: str | None = None) -> None:
         """Deliver after a delay; one feed keeps its order."""
@@ -81,6 +85,7 @@ class Wire:
                 self.quote()
             else:
                 self.sidecar.step(*heappop(self.waiting).events)
+                self.unit_values.append(self.sidecar.portfolio["unit_value"])
         self._wait_until(end)
 
     def _wait_until(self, then: int) -> None:
@@ -97,9 +102,9 @@ class Wire:
         price = float(self.truth.price)
         self.sidecar.step(*({"type": "price", "symbol": s, "price": price} for s in SYMBOLS))
 
-    def dated(self, event: dict[str, Any], *, dated: bool) -> dict[str, Any]:
+    def dated(self, event: dict[str, Any], *, dated: bool, ago: float = 0.0) -> dict[str, Any]:
         """The event with the time of now."""
-        return {**event, "at": self.sidecar.clock.at()} if dated else event
+        return {**event, "at": self.sidecar.clock.at(ago)} if dated else event
 
 
 class Venue:
@@ -117,8 +122,8 @@ class Venue:
         dated = self.feeds.fills_dated
         for fill, delay in zip(fills, delays, strict=True):
             most = 40.0 if dated and fill.symbol == SPOT else 4.0
-            event = self.wire.dated(self.fill(fill), dated=dated)
-            feed = None if dated else f"fills of {self.name}"
+            event = self.wire.dated(self.fill(fill), dated=dated, ago=self.feeds.behind)
+            feed = None if dated and fill.symbol == SPOT else f"fills of {self.name}"
             for late in (0.0, 7.0) if twice else (0.0,):
                 self.wire.send(event, delay=delay * most + late, feed=feed if not late else None)
 

@@ -14,14 +14,8 @@ from typing import Any, NamedTuple
 
 from riskmon.core import events as ev
 from riskmon.core.config import EngineConfig, LimitConfig
-from tests.core.reference.standing import (
-    SECOND,
-    Book,
-    day_begin,
-    period_begin,
-    read_symbol,
-    remembered,
-)
+from tests.core.reference.history import SECOND, read_symbol
+from tests.core.reference.standing import Book, day_begin, period_begin, remembered
 
 HALT, REDUCE_ONLY, _, ALLOW = range(4)
 REFUSES = ("block", "reduce", "trip", "freeze")
@@ -399,6 +393,7 @@ class Desk:
         """May it be sent? An order that may, and is not simulated, counts from now on."""
         if not order.simulate:
             self._register(order)
+            self.book.tell(order)  # it names the symbol at the venue
         scopes = ["account", "venue:" + order.venue, "symbol:" + order.symbol]
         scopes += ["strategy:" + order.strategy] if order.strategy else []
         level = min(map(self.level, scopes))
