@@ -27,7 +27,7 @@ from typing import NamedTuple
 from msgspec import Struct, field
 
 from riskmon.core.book.effects import Amount, Stamp
-from riskmon.core.book.money import SCALE
+from riskmon.core.book.money import SCALE, Fixed
 from riskmon.core.book.projection import (
     NEARBY_NS,
     TOLERANCE,
@@ -67,6 +67,7 @@ class LedgerState(Struct):
     effects: list[Known] = field(default_factory=list)  # by time
     settled: int = -1
     before: float = 0.0  # the sum of older effects, before the first report
+    exact: Fixed | None = None  # `before`, or the oldest report with older effects, unrounded
 
 
 class Ledger:
@@ -209,6 +210,7 @@ class Ledger:
         state.free, state.locked = amount
         total = amount.free + amount.locked
         if not reports:
+            state.exact = None
             contains = bisect_right(state.effects, at_ns, key=time_of)
             reports.append(Report(total, at_ns, stamp.dated, contains))
             self._add_up()
@@ -408,6 +410,7 @@ class Ledger:
         state = self.state
         del state.reports[:reports], state.effects[:effects]
         self._places.clear()
+        state.exact = None if reports else state.exact
         for report in state.reports:
             report.contains -= effects
         state.settled = max(-1, state.settled - reports)
@@ -443,12 +446,17 @@ class Ledger:
         # A part of all at once: those that are left are added up again.
         if old < first + max(FOLDED_AT_ONCE, len(effects) // 4):
             return
-        total = fsum([one.amount for one in effects[first:old]])
         if reports:
             self._cut(len(reports) - 1, first)
-            reports[0].amount += total
+        if state.exact is None:
+            state.exact = Fixed()
+            state.exact.add(reports[0].amount if reports else state.before)
+        for one in effects[: old - first]:
+            state.exact.add(one.amount)
+        if reports:
+            reports[0].amount = state.exact.value
         else:
-            state.before += total
+            state.before = state.exact.value
         del effects[: old - first]
         self._places.clear()
         self._add_up()
