@@ -14,7 +14,9 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from riskmon.core.book.flows import Transfer
+from riskmon.core.book.instruments import instrument
 from riskmon.core.book.portfolio import Portfolio
+from riskmon.core.book.position import Key
 from riskmon.core.book.valuation import ELSEWHERE
 from riskmon.core.decisions import DifferenceKind
 from riskmon.core.limits.exposure import ratio_of_equity
@@ -212,17 +214,39 @@ def _balances(book: Portfolio) -> Iterator[BalanceView]:
 
 
 def _positions(book: Portfolio) -> Iterator[PositionView]:
-    for one in book.shown_positions():
+    """Yield the account's positions; at a venue that reports balances its spot holdings."""
+    for key, position in book.positions.positions.items():
+        is_spot = instrument(key.symbol, book.reference).kind == "spot"
+        if not key.strategy and not (is_spot and book.holdings.reports(key.venue)):
+            value = book.marking.values[key]
+            yield PositionView(
+                venue=key.venue,
+                symbol=key.symbol,
+                leg=key.leg or None,
+                quantity=position.quantity,
+                entry_price=position.entry,
+                mark=_known(book.mark(key.symbol, key.venue)),
+                notional=_size(value.notional),
+                unrealized=_known(value.unrealised),
+            )
+    for venue, base, symbol in book.exposing.spot_holdings():
+        own = book.positions.positions.get(Key(venue, symbol, "", ""))
+        gain = None if own is None else _known(book.marking.values[own.key].unrealised)
+        held = book.holdings.live(venue, base)
         yield PositionView(
-            venue=one.venue,
-            symbol=one.symbol,
-            leg=one.leg or None,
-            quantity=one.quantity,
-            entry_price=one.entry,
-            mark=_known(book.mark(one.symbol, one.venue)),
-            notional=one.notional,
-            unrealized=one.unrealised,
+            venue=venue,
+            symbol=symbol,
+            leg=None,
+            quantity=held,
+            entry_price=0.0 if own is None else own.entry,
+            mark=_known(book.mark(symbol, venue)),
+            notional=_size(book.exposing.spot_notional(symbol, venue, held)),
+            unrealized=gain,
         )
+
+
+def _size(notional: float | Unknown) -> float | None:
+    return None if isinstance(notional, Unknown) else abs(notional)
 
 
 def _venues(facts: Facts) -> Iterator[VenueView]:

@@ -1,7 +1,7 @@
 """The account's equity in each pass: what its venues are worth, what of that entered as a flow.
 
-In this order: value what changed; apply flows that were told late; match what settled with flows;
-take the equity of now; add it to the history.
+In this order: value what changed; apply flows that were reported late; match what settled with
+flows; take the equity of now; add it to the history.
 """
 
 from __future__ import annotations
@@ -460,7 +460,7 @@ class Account:
             self._holdings.flow(change.venue, asset, match.amount, change.at_ns)
 
     def _correct(self) -> Iterator[int]:
-        """Apply flows that were told after the change that contains them was judged."""
+        """Apply flows that were reported after the change that contains them was judged."""
         late, self._late = self._late, []
         if not late:
             return

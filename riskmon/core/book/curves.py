@@ -89,7 +89,7 @@ class Curves:
         self.of(scope).observe(equity, 0.0, entered, now_ns, self._periods.cut_ns)
 
     def correct(self, late: list[Match]) -> Iterator[int]:
-        """Correct the histories by flows that were told late; yield the work of each piece."""
+        """Correct the histories by flows that were reported late; yield the work of each piece."""
         yield from self.of(ACCOUNT).correct([match.correction for match in late])
         for name in {match.change.venue for match in late}:
             if venue_scope(name) in self._histories:

@@ -1,7 +1,7 @@
 """Deposits, withdrawals and transfers, and the changes of balances that contain them.
 
 A flow counts when a balance contains it, so that equity and units move in the same instant. Told
-before, it is pending until a report settles that contains it; told after, it is matched with a
+before, it is pending until a report settles that contains it; reported after, it is matched with a
 change that was remembered (:mod:`changes`), and corrects what followed from that change on:
 
 * first with a change of its asset that equals it within 0.5 %: units move by the change itself;
@@ -100,7 +100,7 @@ class Lapsed(NamedTuple):
 class FlowsState(Struct):
     """Pending flows, transfers and remembered changes."""
 
-    flows: dict[int, Flow] = field(default_factory=dict)  # in the order in which they were told
+    flows: dict[int, Flow] = field(default_factory=dict)  # in the order in which they were reported
     transfers: dict[int, Transfer] = field(default_factory=dict)
     withheld: dict[int, Transfer] = field(default_factory=dict)
     changes: dict[str, list[Change]] = field(default_factory=dict)  # by venue
@@ -144,7 +144,7 @@ class Flows:
 
     @property
     def told(self) -> Mapping[tuple[str, str], Sequence[float]]:
-        """The pending amounts by venue and asset, in the order in which they were told."""
+        """The pending amounts by venue and asset, in the order in which they were reported."""
         for key in self._told_stale:
             amounts = self.pending(key[0]).get(key[1])
             if amounts is None:
@@ -172,7 +172,7 @@ class Flows:
             due_ns.append(transfer.told_ns + self._transit_ns)
         return min(due_ns, default=None)
 
-    # -- what is told -----------------------------------------------------------------------------
+    # -- what is reported --------------------------------------------------------------------------
 
     def tell(self, flow: Flow, rate: float | None) -> list[Match]:
         """Add a flow; return its late match. ``rate``: the price of its asset now."""
@@ -256,7 +256,7 @@ class Flows:
         matches = [*self._take_equal(remembered, number, late=False)]
         matches += self._take_together(remembered, number, late=False)
         matches += self._take_moved(remembered, number)
-        if change.past:  # a flow that is told from now on is later than the first equity
+        if change.past:  # a flow that is reported from now on is later than the first equity
             remembered.clear(number)
         if change.enters and not change.past:
             rest = value - sum(one.venue_value for one in matches)

@@ -155,7 +155,7 @@ class Holdings:
             ledger.flow(amount, at_ns)
 
     def reconsider(self, venue: str, asset: str) -> None:
-        """Decide the reports of an asset anew in the next pass, after a flow of it was told."""
+        """Decide the reports of an asset anew in the next pass, after a flow of it was reported."""
         ledger = self.ledgers.get((venue, asset))
         if ledger is not None and ledger.reconsider():
             self._change(venue, asset, ledger)
@@ -255,7 +255,7 @@ class Holdings:
     def resolving(self, flows: Mapping[Key, Sequence[float]]) -> Iterator[int]:
         """Decide which effects the reports contain; yield the work of each piece.
 
-        ``flows``: amounts that were told and that no report explained yet.
+        ``flows``: amounts that were reported and that no report explained yet.
         """
         for venue, assets in self._stale.items():
             for asset in assets:
@@ -316,7 +316,7 @@ class Holdings:
 
         ``waits``: for each venue with open contracts, their settle assets with the change, in units
         of the asset, above which a report of them needs an explanation; ``flows``: the amounts that
-        were told and that no report explained yet.
+        were reported and that no report explained yet.
         """
         for name in sorted(self._to_settle):
             venue = self.state.venues[name]

@@ -44,7 +44,7 @@ from riskmon.core.book.projection import (
     window,
 )
 
-KEPT_NS = 120 * 10**9  # a fill that is told late is placed among the reports of so long
+KEPT_NS = 120 * 10**9  # a fill that is reported late is placed among the reports of so long
 KEPT_REPORTS = 64  # … and so many, besides those of the last seconds and the unsettled
 RECENT_NS = 12 * 10**9
 NEVER_NS = 1 << 62
@@ -232,7 +232,7 @@ class Ledger:
     def flow(self, amount: float, until_ns: int) -> None:
         """Record the report, not later than ``until_ns``, in which a flow was found.
 
-        An effect that is told later is then not taken for the flow's part of the report.
+        An effect that is reported later is then not taken for the flow's part of the report.
         """
         state, best, least = self.state, 0, abs(amount)
         for number in range(1, len(state.reports)):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Literal, NamedTuple
 
 from riskmon.core import events as ev
 from riskmon.core.book.account import Account, Changed, ratio_lost
@@ -23,7 +22,7 @@ from riskmon.core.book.holdings import Holdings, Settled
 from riskmon.core.book.instruments import instrument
 from riskmon.core.book.marking import Marking
 from riskmon.core.book.notices import Notices
-from riskmon.core.book.position import Key, Leg
+from riskmon.core.book.position import Key
 from riskmon.core.book.positions import Outcome, Positions, Row
 from riskmon.core.book.prices import Prices
 from riskmon.core.book.rates import Rates
@@ -45,21 +44,6 @@ from riskmon.core.topics import (
 from riskmon.core.unknown import Unknown
 
 LATE_NS = 10 * 10**9  # a sample that is reported later is no evidence of the present
-SLIPPAGE = 0.01  # of a market order, by default
-
-Side = Literal["buy", "sell"]
-
-
-class ShownPosition(NamedTuple):
-    """A position for readers; notional (absolute) and unrealised P&L in the reference."""
-
-    venue: str
-    symbol: str
-    leg: Leg
-    quantity: float
-    entry: float
-    notional: float | None
-    unrealised: float | None
 
 
 class Portfolio:
@@ -93,7 +77,7 @@ class Portfolio:
             notices=self.notices,
         )
         self.exposures = Exposures(0.0)
-        self._exposing = Exposing(
+        self.exposing = Exposing(
             config=config,
             prices=self.prices,
             rates=self.rates,
@@ -118,13 +102,13 @@ class Portfolio:
             pass
         for _ in self.account.restoring():
             pass
-        self._exposing.on_positions(self.marking.values)
-        self._exposing.on_held(self.holdings.ledgers)
-        self._exposing.on_transit(self.account.valuation.take_moved())
-        for _ in self._exposing.deriving():
+        self.exposing.on_positions(self.marking.values)
+        self.exposing.on_held(self.holdings.ledgers)
+        self.exposing.on_transit(self.account.valuation.take_moved())
+        for _ in self.exposing.deriving():
             pass
-        self._exposing.take_symbols()
-        self._exposing.take_assets()
+        self.exposing.take_symbols()
+        self.exposing.take_assets()
         self._set_dust()
         self.holdings.changed.clear()
         self._arm_timers()
@@ -160,7 +144,7 @@ class Portfolio:
     def _on_mark(self, symbol: str) -> None:
         self.rates.on_price(symbol)
         self.marking.on_price(symbol)
-        self._exposing.on_price(symbol)
+        self.exposing.on_price(symbol)
         self._is_stale = True
 
     def on_fill(self, event: ev.Fill) -> None:
@@ -178,7 +162,7 @@ class Portfolio:
     def name(self, venue: str, symbol: str) -> None:
         """Record that a fill, an order or a check names a symbol at a venue."""
         if self.positions.names(venue, symbol):
-            self._exposing.on_named(venue, symbol)
+            self.exposing.on_named(venue, symbol)
             self._is_stale = True
 
     def on_position(self, event: ev.Position) -> None:
@@ -239,8 +223,8 @@ class Portfolio:
         if is_first:
             self.account.presence.on_first_balance(venue)
             # Its holdings count from now on, in place of its positions by fills.
-            self._exposing.on_held([(venue, asset) for asset in self.holdings.assets(venue)])
-            self._exposing.on_positions([k for k in self.marking.values if k.venue == venue])
+            self.exposing.on_held([(venue, asset) for asset in self.holdings.assets(venue)])
+            self.exposing.on_positions([k for k in self.marking.values if k.venue == venue])
 
     def on_cash_flow(self, event: ev.CashFlow) -> None:
         """Add a deposit or a withdrawal."""
@@ -301,7 +285,7 @@ class Portfolio:
             self.rates.on_timer(key.name)
         elif key.kind is Timer.MARK:
             self.marking.on_timer(key.name)
-            self._exposing.on_price(key.name)
+            self.exposing.on_price(key.name)
         elif key.kind is Timer.SETTLE:
             self.holdings.on_timer(key.name)
         elif key.kind is Timer.STALE:
@@ -309,7 +293,7 @@ class Portfolio:
             self.dirty[venue_equity_topic(key.name)] = True
         elif key.kind is Timer.UNPRICED:
             self.account.on_unpriced_timer(key.name)
-            self._exposing.on_rates([key.name])
+            self.exposing.on_rates([key.name])
         elif key.kind is Timer.FLOW:
             self.account.on_flow_timer()
         elif key.kind is Timer.KNOWN:
@@ -369,11 +353,11 @@ class Portfolio:
                 first,
             )
         )
-        self._exposing.on_rates(repriced)
-        self._exposing.on_positions(revalued.keys)
-        self._exposing.on_held(held)
-        self._exposing.on_transit(self.account.valuation.take_moved())
-        yield from self._exposing.deriving()
+        self.exposing.on_rates(repriced)
+        self.exposing.on_positions(revalued.keys)
+        self.exposing.on_held(held)
+        self.exposing.on_transit(self.account.valuation.take_moved())
+        yield from self.exposing.deriving()
         self._set_dust()
         self._mark_topics(revalued.strategies)
         self._arm_timers()
@@ -418,9 +402,9 @@ class Portfolio:
         if self._assessed != before:
             dirty[EQUITY] = True
         # In an order that a restore does not change: breakers are evaluated in it.
-        for symbol in sorted(self._exposing.take_symbols()):
+        for symbol in sorted(self.exposing.take_symbols()):
             dirty[symbol_topic(symbol)] = dirty[EXPOSURE] = True
-        for asset in sorted(self._exposing.take_assets()):
+        for asset in sorted(self.exposing.take_assets()):
             dirty[asset_topic(asset)] = True
         for venue in sorted(self.account.valuation.values.take_changed()):
             dirty[venue_equity_topic(venue)] = True
@@ -532,26 +516,6 @@ class Portfolio:
             return Unknown(f"{symbol} has no contract size: report a position with contract_size")
         return size
 
-    def shown_positions(self) -> Iterator[ShownPosition]:
-        """Yield the account's positions: spot holdings at venues that report balances too."""
-        for key, position in self.positions.positions.items():
-            is_spot = instrument(key.symbol, self.reference).kind == "spot"
-            if not key.strategy and not (is_spot and self.holdings.reports(key.venue)):
-                value = self.marking.values[key]
-                yield ShownPosition(
-                    *(key.venue, key.symbol, key.leg, position.quantity, position.entry),
-                    *(_known(value.notional), _signed(value.unrealised)),
-                )
-        for venue, base, symbol in self._exposing.spot_holdings():
-            own = self.positions.positions.get(Key(venue, symbol, "", ""))
-            known = self.marking.values.get(own.key) if own is not None else None
-            held = self.holdings.live(venue, base)
-            yield ShownPosition(
-                *(venue, symbol, "", held, own.entry if own is not None else 0.0),
-                _known(self._exposing.spot_notional(symbol, venue, held)),
-                None if known is None else _signed(known.unrealised),
-            )
-
     def enter_difference(self, before: Portfolio) -> None:
         """Let what another configuration made of the same facts enter as a flow.
 
@@ -583,14 +547,6 @@ class Portfolio:
         """Make the equity of now the capital, the peak and the start of each period."""
         self.account.rebase()
         self._is_stale = self.dirty[EQUITY] = True
-
-
-def _known(value: float | Unknown) -> float | None:
-    return None if isinstance(value, Unknown) else abs(value)
-
-
-def _signed(value: float | Unknown) -> float | None:
-    return None if isinstance(value, Unknown) else value
 
 
 def _row(event: ev.Position | ev.VenuePosition) -> Row:

@@ -27,7 +27,7 @@ class Flow(Struct):
     told_ns: int
     at_ns: int | None = None  # when it happened, where the event says so
     transfer: int | None = None  # the number of its transfer
-    number: int = 0  # in the order in which flows and transfers were told
+    number: int = 0  # in the order in which flows and transfers were reported
 
     @property
     def age(self) -> Age:
