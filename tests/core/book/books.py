@@ -172,5 +172,6 @@ def derived(portfolio: Portfolio) -> dict[str, Any]:
         "gross_at": {name: exposures.gross_notional_at(name) for name in venues},
         "largest": exposures.largest_notional(),
         "unpriced": portfolio.unpriced(),
-        "positions": sorted(portfolio.shown_positions()),
+        "positions": {key: one for key, one in portfolio.marking.values.items() if any(one)},
+        "spot": sorted(portfolio.exposing.spot_holdings()),
     }
