@@ -47,8 +47,8 @@ ATTACKS = {
     "errors and successes of new operations": 200,
     "latencies of different operations": 200,
     "prices of an asset through which 800 are priced": 200,
-    "these prices and cash flows of USDT": 200,
-    "these prices and cash flows of an asset": 200,
+    "these prices and cash flows of USDT": 429,  # more than may be pending
+    "these prices and cash flows of an asset": 429,
     "these prices and balances": 200,
     "these prices and fills": 200,
     "fills of 50 strategies with fees": 200,
