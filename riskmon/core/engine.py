@@ -327,8 +327,8 @@ class Engine:
         book, board = self._book, self._board
         if book.is_stale:
             yield from book.deriving()
-            self._reports.observe_closes()
-            self._take_notices()
+        self._reports.observe_closes()  # also those that a check or an operator's call derived
+        self._take_notices()
         self._mark_orders()
         self._commitments.refresh()
         if book.dirty:
@@ -434,8 +434,13 @@ class Engine:
             "are measured anew; reset the account with rebase",
         )
 
-    def _on_operate(self, event: ev.Operate) -> None:
+    def _refresh_book(self) -> None:
+        """Derive the book within a step, for what is judged on it as it is then."""
         self._book.refresh()
+        self._reports.observe_closes()
+
+    def _on_operate(self, event: ev.Operate) -> None:
+        self._refresh_book()
         if event.action == "permit":
             answer = self._permits.grant(self._board, event)
         else:
@@ -453,7 +458,7 @@ class Engine:
                 self._reports.register(asset_scope(asset))
         if not event.simulate:
             self._book.name(event.venue, event.symbol)
-        self._book.refresh()
+        self._refresh_book()
         self._mark_orders()
         self._commitments.refresh()
         answer = check(self._board, self._facts, self._permits, event, scopes)

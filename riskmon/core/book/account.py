@@ -202,9 +202,8 @@ class Account:
         self._enter_priced(changed.repriced)
         valuation.value_pnl(changed.realised)
         valuation.value_positions(changed.positions)
-        yield from valuation.reprice((*changed.repriced, *self._left_out))
-        self._left_out.clear()
         self._enter_flows()
+        yield from valuation.reprice((*changed.repriced, *self._left_out))
         self._enter_positions(changed.first_reported)
         joins = {one.venue: valuation.join(one.venue) for one in changed.settled if one.joined}
         yield from valuation.value_held(changed.held)
@@ -237,6 +236,11 @@ class Account:
             for venue, amount in self.valuation.held(asset):
                 self._entering.append(Entering(venue, amount * rate))
 
+    def take_left_out(self) -> list[str]:
+        """Return the assets that are left out since the last call."""
+        left_out, self._left_out = self._left_out, {}
+        return list(left_out)
+
     def _enter_flows(self) -> None:
         """Count flows at venues that report no balances at once."""
         flowing, self._flowing = self._flowing, []
@@ -246,6 +250,7 @@ class Account:
                 continue
             if rate is None:
                 self.state.left_out[asset] = True
+                self._left_out[asset] = None
             else:
                 self._entering.append(Entering(venue, amount * rate))
             self.valuation.value_pnl([venue])

@@ -293,7 +293,6 @@ class Portfolio:
             self.dirty[venue_equity_topic(key.name)] = True
         elif key.kind is Timer.UNPRICED:
             self.account.on_unpriced_timer(key.name)
-            self.exposing.on_rates([key.name])
         elif key.kind is Timer.FLOW:
             self.account.on_flow_timer()
         elif key.kind is Timer.KNOWN:
@@ -353,7 +352,7 @@ class Portfolio:
                 first,
             )
         )
-        self.exposing.on_rates(repriced)
+        self.exposing.on_rates((*repriced, *self.account.take_left_out()))
         self.exposing.on_positions(revalued.keys)
         self.exposing.on_held(held)
         self.exposing.on_transit(self.account.valuation.take_moved())
