@@ -229,7 +229,7 @@ def _positions(book: Portfolio) -> Iterator[PositionView]:
                 notional=_size(value.notional),
                 unrealized=_known(value.unrealised),
             )
-    for venue, base, symbol in book.exposing.spot_holdings():
+    for venue, base, symbol in sorted(book.exposing.spot_holdings()):
         own = book.positions.positions.get(Key(venue, symbol, "", ""))
         gain = None if own is None else _known(book.marking.values[own.key].unrealised)
         held = book.holdings.live(venue, base)
@@ -250,7 +250,7 @@ def _size(notional: float | Unknown) -> float | None:
 
 
 def _venues(facts: Facts) -> Iterator[VenueView]:
-    for venue, pnl in _pnl_of_venues(facts.book).items():
+    for venue, pnl in sorted(_pnl_of_venues(facts.book).items()):
         equity, worst = facts.book.venue_equity(venue), venue_notional(facts, venue)
         yield VenueView(
             venue=venue,
@@ -297,7 +297,7 @@ def _left_out(book: Portfolio) -> Iterator[LeftOutView]:
 
 
 def _assets(book: Portfolio) -> Iterator[AssetView]:
-    for asset, one in book.exposures.assets.items():
+    for asset, one in sorted(book.exposures.assets.items()):
         if asset != book.reference and (one.quantity or one.unknown):
             notional = None if one.unknown else one.notional
             yield AssetView(asset=asset, quantity=one.quantity, notional=notional)
