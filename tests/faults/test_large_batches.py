@@ -52,7 +52,7 @@ ATTACKS = {
     "these prices and balances": 200,
     "these prices and fills": 200,
     "fills of 50 strategies with fees": 200,
-    "orders": 200,
+    "orders": 429,  # more than may rest
     "positions of 800 symbols": 200,
     "balances of 3,000 assets, repeated": 200,
     "balances of 40,000 assets": 429,

@@ -48,7 +48,9 @@ def give_back(
     Return what is left of the quantity.
     """
     position.shares = [one for one in position.shares if now_ns - one.at_ns <= KEPT_NS]
-    taken = [one for one in position.shares if one.quantity * quantity < 0]
+    taken = [
+        one for one in position.shares if one.quantity * quantity < 0 and one.strategy in books
+    ]
     total = fsum(abs(one.quantity) for one in taken)
     if not total:
         return quantity, []

@@ -367,6 +367,14 @@ EVENTS = st.one_of(
 
 
 @example([("fill", "A/EUR", -1.0), ("wait", "", 301.0), ("price", "A/USDT", 0.5)])
+@example(
+    [
+        ("fill", "A/USDT:USDT", 1.0),
+        ("report", "A/USDT:USDT", -1.0),
+        ("fill", "A/USDT:USDT", 0.5),
+        ("report", "A/USDT:USDT", 0.0),
+    ]
+)
 @given(st.lists(EVENTS, max_size=15))
 def test_values_do_not_depend_on_when_they_are_derived(
     events: list[tuple[str, str, float]],
