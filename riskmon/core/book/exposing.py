@@ -52,6 +52,7 @@ class Exposing:
         self._spot: dict[str, dict[str, None]] = {}
         self._symbol_of: dict[tuple[str, str], str] = {}  # the reverse, by venue and base
         self._symbols_of: dict[str, dict[str, None]] = {}  # asset -> symbols that depend on it
+        self._based_on: dict[str, dict[str, None]] = {}  # asset -> symbols whose base it is
         self._venues_of: dict[str, dict[str, None]] = {}  # asset -> venues with a holding
         self._gross: dict[str, Total[str]] = {}  # venue -> by symbol
         self._unknown: dict[str, dict[str, Unknown]] = {}  # venue -> symbol -> why
@@ -131,6 +132,7 @@ class Exposing:
         what = instrument(symbol, self._reference)
         for asset in (what.base, what.quote):
             self._symbols_of.setdefault(asset, {})[symbol] = None
+        self._based_on.setdefault(what.base, {})[symbol] = None
 
     # -- the pass ---------------------------------------------------------------------------------
 
@@ -220,9 +222,7 @@ class Exposing:
         ]
         amounts.append(self._valuation.in_transit(asset))
         unknown: Unknown | None = None
-        for symbol in sorted(self._symbols_of.get(asset, ())):
-            if instrument(symbol, self._reference).base != asset:
-                continue
+        for symbol in sorted(self._based_on.get(asset, ())):
             is_spot = instrument(symbol, self._reference).kind == "spot"
             for key in self._keys.get(symbol, ()):
                 if is_spot and self._holdings.reports(key.venue):
