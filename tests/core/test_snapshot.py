@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from riskmon.core import events as ev
 from riskmon.core.config import EngineConfig, dump, load
@@ -47,7 +47,17 @@ def _without(expected: str, said: str) -> str:
     return "[" + expected[1 + len(said) :].removeprefix(", ")
 
 
+# A position in an asset without a price, which is no part of equity, has no grace.
+UNPRICED = [
+    ("wait", 400.0),
+    ("position", "BTC/USDT", "mexc", 1e-08, 0.0),
+    ("position", "BTC/USDT", "mexc", 1e-08, 0.0),
+    ("wait", 400.0),
+]
+
+
 @settings(FEW, max_examples=8)
+@example(UNPRICED)
 @given(STEPS)
 def test_snapshot_and_the_rest(steps: list[Any]) -> None:
     """At every cut the snapshot and the later events have the result of all events."""

@@ -166,9 +166,7 @@ class Valuation:
         if asset in self._state.left_out:
             return 0.0
         last = self._rates.last(asset)
-        if last is None:
-            self.unpriced[asset] = None
-        elif abs(amount) * last.price < self._equity.dust:
+        if last is not None and abs(amount) * last.price < self._equity.dust:
             return amount * last.price
         return self._rates.no_rate(asset)
 
@@ -185,7 +183,10 @@ class Valuation:
             self._rates.follow(asset)
         holders[holder] = None
         venue, kind = holder
-        self.values.set(venue, Part(kind, asset), self.worth(asset, amount))
+        worth = self.worth(asset, amount)
+        if isinstance(worth, Unknown) and not self._rates.was_priced(asset):
+            self.unpriced[asset] = None  # exposure alone has no grace: it is no part of equity
+        self.values.set(venue, Part(kind, asset), worth)
 
     def _amount(self, holder: Holder, asset: str) -> float:
         venue, kind = holder
