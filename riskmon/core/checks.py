@@ -1,4 +1,4 @@
-"""May this order be sent? The levels of its scopes, and its effect on every limit.
+"""Pre-trade checks: the levels of an order's scopes, and its effect on every limit.
 
 An order is judged as if it were filled, together with the orders that are permitted or rest and are
 not filled yet. An order that lowers a size is never refused for that size. A limit whose value with

@@ -1,4 +1,4 @@
-"""Applying what the outside reports: each event changes primary facts, in order.
+"""Applies reported events: each changes primary facts, in order.
 
 A report registers the scopes that it names, records when it came, and goes to the book, to the
 permitted orders and to the limits that sample it. State limits are evaluated later, at the end of
