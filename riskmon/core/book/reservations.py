@@ -253,6 +253,8 @@ class Reservations:
 
     def on_fill(self, fill: ev.Fill, at_ns: int, now_ns: int) -> None:
         """Reduce the order that a fill belongs to; without an id, the oldest that it may be of."""
+        if not self.state.reserved:
+            return
         if fill.order_id is not None or fill.client_id is not None:
             order = self.find(fill.venue, fill.order_id) or self._of_client(fill.venue, fill)
             if order is not None:
