@@ -1,4 +1,4 @@
-"""Limits on what was lost."""
+"""Limits on losses: of the capital, from the peak, in a period, and in a row."""
 
 from __future__ import annotations
 
