@@ -1,4 +1,4 @@
-"""May this order be sent? The levels of its scopes, and its effect on every limit.
+"""Pre-trade checks: the levels of an order's scopes, and its effect on every limit.
 
 An order is judged as if it were filled, together with the orders that are permitted or rest and are
 not filled yet. An order that lowers a size is never refused for that size. A limit whose value with
@@ -55,7 +55,7 @@ def check(
     reasons: list[Violation] = []
     permit: Permit | None = None
     if level == HALT and facts.closing(intent).reduces:
-        permit = permits.find(order, scopes, abs(intent.quantity))
+        permit = permits.find(order, [*board.folded(scopes)], abs(intent.quantity))
     if permit is None and _is_shut(board, facts, intent, scopes, level):
         reasons = _shut(board, scopes)
     elif (enlarges := _enlarges(facts, intent)) is not None:

@@ -1,4 +1,4 @@
-"""What moves a venue's holdings, and when: reports of balances, and what is known besides."""
+"""What changes a venue's holdings, and when: reported balances, and the effects of other events."""
 
 from __future__ import annotations
 

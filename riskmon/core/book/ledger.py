@@ -8,9 +8,9 @@ are cannot be read from the times alone, because clocks differ and messages over
   ``at``), and none that is later by more;
 * of those between, in order, it contains the first *k* with which the report before it, projected,
   comes nearest to it. A projection that agrees within 1e-9, alone or together with a flow that
-  nothing explained yet, is *exact*.
-* Where no *k* is exact, an effect between is contained as a report of another asset of the venue,
-  at most 1 s away, that is exact says (:class:`riskmon.core.book.holdings.Holdings` passes its
+  no report contained yet, is *exact*.
+* Where no *k* is exact, the exact report of another asset of the venue, at most 1 s away, decides
+  which effects between are contained (:class:`riskmon.core.book.holdings.Holdings` passes its
   verdicts).
 
 The first report of an asset contains the effects that are not later than it. What no effect
@@ -44,8 +44,8 @@ from riskmon.core.book.projection import (
     window,
 )
 
-KEPT_NS = 120 * 10**9  # a fill that is reported late is placed among the reports of so long
-KEPT_REPORTS = 64  # … and so many, besides those of the last seconds and the unsettled
+KEPT_NS = 120 * 10**9  # a fill that is reported late is placed among the reports of this time
+KEPT_REPORTS = 64  # … at most, not counting those of the last seconds and the unsettled ones
 RECENT_NS = 12 * 10**9
 NEVER_NS = 1 << 62
 FOLDED_AT_ONCE = 64  # effects
@@ -93,7 +93,7 @@ class Ledger:
         self._explained: list[Explained] = []
         self._places: dict[int, int] = {}  # of effects by cause, as far as they are derived
         self._has_open = any(report.open for report in state.reports)
-        # No report contains a later effect: those from now on come on top.
+        # No report contains an effect later than this: it is added on top.
         self._clear_ns = self._cleared()
         self._add_up()
         self._stale = len(state.reports)
@@ -253,7 +253,7 @@ class Ledger:
     def resolve(self, flows: Sequence[float], others: Sequence[Verdict] = ()) -> None:
         """Decide anew what the reports contain, from the first that may have changed.
 
-        ``flows`` are amounts that a report may hold besides; ``others`` are the exact reports of
+        ``flows`` are amounts that a report may also contain; ``others`` are the exact reports of
         the venue's other assets.
         """
         reports, number = self.state.reports, max(self._stale, 1)
@@ -390,7 +390,7 @@ class Ledger:
         self._settled = sum([int(one.amount * SCALE) for one in state.effects[settled:]])
 
     def _trim(self, now_ns: int) -> None:
-        """Drop reports, and the effects that the oldest one left contains."""
+        """Drop old reports, and the effects that the oldest of the others contains."""
         state = self.state
         reports, spare = state.reports, 0
         most = len(reports) - 2 if state.settled < 0 else min(len(reports) - 2, state.settled)

@@ -1,7 +1,7 @@
 """What the reserved orders add up to, by symbol and venue. Derived from the reservations.
 
-An order whose side is not known counts on both: on which one it rests, the other does not change
-what is the worst.
+An order whose side is not known counts on both. In the worst case only one side is filled, so the
+order never counts twice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from riskmon.core.decisions import LevelName
 
 
 class Amounts(NamedTuple):
-    """What orders amount to: base units or contracts, the reference, units of the base asset."""
+    """Sums over orders: base units or contracts, the reference, units of the base asset."""
 
     quantity: float
     notional: float
@@ -83,7 +83,7 @@ class Reservation(Struct):
 
     @property
     def amounts(self) -> Amounts:
-        """What is left amounts to."""
+        """The amounts of what is left."""
         left = self.left
         part = left / self.quantity if self.quantity else 0.0
         return Amounts(left, (self.notional or 0.0) * part, (self.base or 0.0) * part)
@@ -94,7 +94,7 @@ class Reservation(Struct):
         return self.ended_ns is None or self.left > 0
 
     def waits_since(self, at_ns: int) -> bool:
-        """Whether it waits, since then, for a report, for fills, or to be forgotten."""
+        """Whether its wait for a report, for fills, or to be dropped began then."""
         if self.ended_ns is None and self.reported_ns is None:
             return self.began_ns == at_ns
         return self.ended_ns == at_ns or any(one.since_ns == at_ns for one in self.awaited)

@@ -439,7 +439,7 @@ class Portfolio:
 
     @property
     def awaits_first_equity(self) -> bool:
-        """Whether limits on equity are not armed yet: the first balances are coming in."""
+        """Whether the first balances are incomplete: limits on equity are not armed yet."""
         return self.account.awaits_first
 
     def venue_equity(self, venue: str) -> float | Unknown:
@@ -519,13 +519,13 @@ class Portfolio:
         return size
 
     def enter_difference(self, before: Portfolio) -> None:
-        """Let what another configuration made of the same facts enter as a flow.
+        """Apply the change of equity that a new configuration causes as a flow.
 
-        What a changed peg makes is P&L, and the first price of an asset is none. Amounts in another
-        reference have no difference.
+        The change that another peg causes is P&L, except that of an asset's first price. Amounts in
+        different references are not compared.
         """
         self.holdings.changed.update(dict.fromkeys(self.holdings.ledgers))
-        # The history of a venue that begins with this configuration begins at the equity of now.
+        # The history of a venue that begins with this configuration begins at the present equity.
         values = self.account.valuation.values
         values.changed.update(dict.fromkeys(values.venues))
         self._is_stale = True
@@ -542,11 +542,14 @@ class Portfolio:
             middle = Portfolio(self.state, pegged, self._clock, self._arm).settled_equity
         else:
             middle = self.settled_equity
-        if not isinstance(equity, Unknown) and not isinstance(middle, Unknown):
+        if isinstance(equity, Unknown) or isinstance(middle, Unknown):
+            self.account.resolve_awaited(is_entered=False)
+        else:
             self.account.enter_difference(middle - equity, equity)
+            self.account.resolve_awaited(is_entered=True)
 
     def rebase(self) -> None:
-        """Make the equity of now the capital, the peak and the start of each period."""
+        """Make the present equity the capital, the peak and the start of each period."""
         self.account.rebase()
         self._is_stale = self.dirty[EQUITY] = True
 

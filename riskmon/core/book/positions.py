@@ -33,7 +33,7 @@ from riskmon.core.book.realised import OrderKey, Realised, RealisedState
 from riskmon.core.book.shares import Shared, give_back, take
 
 AT_ONCE = 64  # units of work in a piece
-SEVERAL = 2  # spot symbols of a base that are remembered: more say no more
+SEVERAL = 2  # spot symbols of a base that are stored: two are ambiguous already
 _ROUNDING = 1e-12  # of a quantity
 
 Pair = tuple[str, str]  # venue and symbol

@@ -123,7 +123,7 @@ class Reservations:
         refused, key = self.state.refused, _key(check.venue, check.id)
         refused.pop(key, None)
         refused[key] = Refused(check, answer, now_ns)
-        for oldest in list(islice(refused, 2)):  # two, so that the old ones become fewer
+        for oldest in list(islice(refused, 2)):  # two for one added
             if len(refused) > REFUSED_MAX or refused[oldest].at_ns + self.ttl_ns <= now_ns:
                 del refused[oldest]
 
