@@ -252,15 +252,18 @@ class Positions:
         self.realised.add_pnl(strategy, amount)
 
     def names(self, venue: str, symbol: str) -> bool:
-        """Record that a spot symbol was named at a venue; return whether it is new there."""
+        """Record that a spot symbol was named at a venue.
+
+        Return whether a holding of its base is a position in another symbol since then.
+        """
         kind, base, _, _ = instrument(symbol, self.reference)
-        if kind != "spot":
+        here = self.state.named.get(venue)
+        known = here.get(base, ()) if here is not None else ()
+        if kind != "spot" or symbol in known or len(known) == SEVERAL:
             return False
-        symbols = self.state.named.setdefault(venue, {}).setdefault(base, [])
-        if symbol in symbols or len(symbols) == SEVERAL:
-            return False
-        symbols.append(symbol)
-        return True
+        before = self.spot_symbol_of(venue, base)
+        self.state.named.setdefault(venue, {}).setdefault(base, []).append(symbol)
+        return self.spot_symbol_of(venue, base) != before
 
     def names_everywhere(self, symbols: Iterable[str]) -> None:
         """Set the spot symbols that the configuration names, at all venues."""
