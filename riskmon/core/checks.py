@@ -55,7 +55,7 @@ def check(
     reasons: list[Violation] = []
     permit: Permit | None = None
     if level == HALT and facts.closing(intent).reduces:
-        permit = permits.find(order, scopes, abs(intent.quantity))
+        permit = permits.find(order, [*board.folded(scopes)], abs(intent.quantity))
     if permit is None and _is_shut(board, facts, intent, scopes, level):
         reasons = _shut(board, scopes)
     elif (enlarges := _enlarges(facts, intent)) is not None:

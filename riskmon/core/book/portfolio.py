@@ -539,8 +539,11 @@ class Portfolio:
             middle = Portfolio(self.state, pegged, self._clock, self._arm).settled_equity
         else:
             middle = self.settled_equity
-        if not isinstance(equity, Unknown) and not isinstance(middle, Unknown):
+        if isinstance(equity, Unknown) or isinstance(middle, Unknown):
+            self.account.resolve_awaited(is_entered=False)
+        else:
             self.account.enter_difference(middle - equity, equity)
+            self.account.resolve_awaited(is_entered=True)
 
     def rebase(self) -> None:
         """Make the present equity the capital, the peak and the start of each period."""
