@@ -262,18 +262,21 @@ class Positions:
         self.realised.add_pnl(strategy, amount)
 
     def names(self, venue: str, symbol: str) -> bool:
-        """Record that a spot symbol was named at a venue; return whether it is new there."""
+        """Record that a spot symbol was named at a venue.
+
+        Return whether a holding of its base is a position in another symbol since then.
+        """
         if symbol in self._named.get(venue, ()):
             return False
         kind, base, _, _ = instrument(symbol, self.reference)
-        if kind != "spot":
+        here = self.state.named.get(venue)
+        known = here.get(base, ()) if here is not None else ()
+        if kind != "spot" or len(known) == SEVERAL:
             return False
-        symbols = self.state.named.setdefault(venue, {}).setdefault(base, [])
-        if len(symbols) == SEVERAL:
-            return False
-        symbols.append(symbol)
+        before = self.spot_symbol_of(venue, base)
+        self.state.named.setdefault(venue, {}).setdefault(base, []).append(symbol)
         self._named.setdefault(venue, set()).add(symbol)
-        return True
+        return self.spot_symbol_of(venue, base) != before
 
     def names_everywhere(self, symbols: Iterable[str]) -> None:
         """Set the spot symbols that the configuration names, at all venues."""

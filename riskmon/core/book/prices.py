@@ -140,6 +140,8 @@ class _Newest:
         newest = venues[newest_venue]
         if newest.at_ns < oldest_ns:
             return None
+        if venue == newest_venue:
+            return newest
         own = venues.get(venue) if venue else None
         if own is not None and own.at_ns >= max(newest.at_ns - OWN_LAG_NS, oldest_ns):
             return own

@@ -346,6 +346,16 @@ def test_the_spot_symbol_of_a_holding() -> None:
     assert symbol("kraken", "BTC") == "BTC/USDT"
 
 
+def test_a_first_name_that_changes_no_position_is_none() -> None:
+    """Naming the symbol that a holding is a position in anyway derives nothing again."""
+    here = World()
+    assert not here.positions.names("kraken", "BTC/USDT")
+    assert here.positions.names("kraken", "ETH/BTC")
+    assert here.positions.names("kraken", "ETH/USDT"), "two are ambiguous"
+    assert not here.positions.names("kraken", "ETH/EUR"), "so are three"
+    assert here.positions.spot_symbol_of("kraken", "ETH") == "ETH/USDT"
+
+
 # -- long runs ------------------------------------------------------------------------------------
 
 
