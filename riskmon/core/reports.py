@@ -315,8 +315,11 @@ class ReportedEvents:
         self._confirm(event)
 
     def _confirm(self, event: ev.OpenOrders) -> None:
-        venues = self._config.portfolio.venues or self.state.last_event_ns
-        for incident in self._cancels.on_open_orders(event, venues):
+        reporting = self.state.last_event_ns
+        traded = self._config.portfolio.venues or reporting
+        # An account may trade at venues that its configuration does not name.
+        more = [one for one in reporting if one not in traded and self._orders.resting_at(one)]
+        for incident in self._cancels.on_open_orders(event, [*traded, *more]):
             self._board.on_confirmed(incident)
 
     def on_heartbeat(self, event: ev.Heartbeat) -> None:

@@ -17,23 +17,21 @@ from riskmon.core.decisions import LevelName
 
 
 class Amounts(NamedTuple):
-    """Sums over orders: base units or contracts, the reference, units of the base asset."""
+    """Sums over orders: base units or contracts, and the reference."""
 
     quantity: float
     notional: float
-    base: float
 
     def plus(self, other: Amounts) -> Amounts:
         """Return these and other amounts."""
-        return Amounts(
-            self.quantity + other.quantity, self.notional + other.notional, self.base + other.base
-        )
+        return Amounts(self.quantity + other.quantity, self.notional + other.notional)
 
     def without(self, other: Amounts) -> Amounts:
         """Return these less other amounts."""
-        return Amounts(
-            self.quantity - other.quantity, self.notional - other.notional, self.base - other.base
-        )
+        return Amounts(self.quantity - other.quantity, self.notional - other.notional)
+
+
+NOTHING = Amounts(0.0, 0.0)
 
 
 class Executed(Struct):
@@ -77,16 +75,24 @@ class Reservation(Struct):
     @property
     def left(self) -> float:
         """The part that counts: what rests, and what was executed and is not filled yet."""
-        whole = self.quantity if self.ended_ns is None else self.executed
-        left = whole - max(self.filled, self.lapsed)
-        return left if left > self.quantity * _USED_UP else 0.0
+        quantity = self.quantity
+        left = quantity if self.ended_ns is None else self.executed
+        if self.filled or self.lapsed:
+            left -= max(self.filled, self.lapsed)
+        return left if left > quantity * _USED_UP else 0.0
 
     @property
     def amounts(self) -> Amounts:
         """The amounts of what is left."""
-        left = self.left
-        part = left / self.quantity if self.quantity else 0.0
-        return Amounts(left, (self.notional or 0.0) * part, (self.base or 0.0) * part)
+        left, quantity = self.left, self.quantity
+        part = left / quantity if quantity else 0.0
+        return Amounts(left, (self.notional or 0.0) * part)
+
+    @property
+    def left_base(self) -> float:
+        """What is left, in the base asset."""
+        part = self.left / self.quantity if self.quantity else 0.0
+        return (self.base or 0.0) * part
 
     @property
     def counts(self) -> bool:
@@ -116,18 +122,20 @@ _USED_UP = 1e-9  # of its quantity: a smaller rest is the rounding of floats
 class _Sum:
     """The orders of one side. Integers of a fixed scale: their order makes no difference."""
 
-    __slots__ = ("base", "notional", "quantity")
+    __slots__ = ("notional", "quantity")
 
     def __init__(self) -> None:
-        self.quantity = self.notional = self.base = 0
+        self.quantity = self.notional = 0
 
     def add(self, amounts: Amounts, sign: int) -> None:
-        self.quantity += sign * int(amounts.quantity * SCALE)
-        self.notional += sign * int(amounts.notional * SCALE)
-        self.base += sign * int(amounts.base * SCALE)
+        quantity, notional = amounts
+        self.quantity += sign * int(quantity * SCALE)
+        self.notional += sign * int(notional * SCALE)
 
     def amounts(self) -> Amounts:
-        return Amounts(self.quantity / SCALE, self.notional / SCALE, self.base / SCALE)
+        if not (self.quantity or self.notional):
+            return NOTHING
+        return Amounts(self.quantity / SCALE, self.notional / SCALE)
 
 
 class _AtVenue:
@@ -151,22 +159,21 @@ class Pending:
 
     def add(self, order: Reservation) -> None:
         """Count an order, if it counts. It must not change before :meth:`remove`."""
-        venues = self._symbols.get(order.moves)
-        if venues is None:
-            venues = self._symbols[order.moves] = {}
-        here = venues.get(order.venue)
-        if here is None:
-            here = venues[order.venue] = _AtVenue()
-        if order.counts:
-            key = order.key  # one that was removed keeps its place
-            here.orders[key] = order
-            named = self._named.get(order.symbol)
-            if named is None:
-                named = self._named[order.symbol] = {}
-            named[key] = order
-            self._count(here, order, 1)
+        if not order.counts:
+            self._drop(order)
             return
-        self._drop(order)
+        moves, venue, key = order.moves, order.venue, order.key
+        venues = self._symbols.get(moves)
+        if venues is None:
+            venues = self._symbols[moves] = {}
+        here = venues.get(venue)
+        if here is None:
+            here = venues[venue] = _AtVenue()
+        named = self._named.get(order.symbol)
+        if named is None:
+            named = self._named[order.symbol] = {}
+        named[key] = here.orders[key] = order  # one that was removed keeps its place
+        self._count(here, order, 1)
 
     def drop(self, order: Reservation) -> None:
         """Take an order off, for good."""
@@ -218,7 +225,7 @@ class Pending:
         """The buys and the sells that move the position in a symbol, at all venues."""
         venues = self._symbols.get(symbol)
         if venues is None:
-            return _NOTHING, _NOTHING
+            return NOTHING, NOTHING
         if len(venues) == 1:
             (here,) = venues.values()
             return here.buys.amounts(), here.sells.amounts()
@@ -229,7 +236,7 @@ class Pending:
     def sides_at(self, symbol: str, venue: str) -> tuple[Amounts, Amounts]:
         """The buys and the sells that move the position in a symbol at one venue."""
         here = self._symbols.get(symbol, {}).get(venue)
-        return (_NOTHING, _NOTHING) if here is None else (here.buys.amounts(), here.sells.amounts())
+        return (NOTHING, NOTHING) if here is None else (here.buys.amounts(), here.sells.amounts())
 
     def orders(self, symbol: str, venue: str) -> list[Reservation]:
         """The orders that move the position in a symbol at a venue, the oldest first."""
@@ -266,12 +273,8 @@ class Pending:
         return sum(self._resting.values())
 
 
-_NOTHING = Amounts(0.0, 0.0, 0.0)
-
-
 def _total(sums: list[_Sum]) -> Amounts:
     return Amounts(
         sum(one.quantity for one in sums) / SCALE,
         sum(one.notional for one in sums) / SCALE,
-        sum(one.base for one in sums) / SCALE,
     )

@@ -129,10 +129,18 @@ class Reservations:
 
     def reserve(self, order: Reservation, now_ns: int) -> None:
         """Reserve a permitted order. It replaces an earlier one with its id, as a change of it."""
-        if not order.id:
+        order.began_ns = now_ns
+        if order.id:
+            self._replace(order)
+        else:
             self.state.made += 1
             order.id = f"\n{self.state.made}"  # no reported id: those are printable
-        order.began_ns = now_ns
+        key = self._add(order)
+        if order.reported_ns is None:
+            self._wait(key, now_ns)
+
+    def _replace(self, order: Reservation) -> None:
+        """Delete the order that has the id of a checked one: it is changed."""
         earlier = self.find(order.venue, order.id)
         if earlier is not None:
             if earlier.ended_ns is None:
@@ -140,13 +148,9 @@ class Reservations:
                 order.filled_before = earlier.filled_before + earlier.filled
                 order.reported_ns = earlier.reported_ns
             self._delete(earlier)
-        if self.state.refused:
-            self.state.refused.pop(order.key, None)
-        self._add(order)
+        self.state.refused.pop(order.key, None)
         if order.order_id is not None:
             self._linked[_key(order.venue, order.order_id)] = order.key
-        if order.reported_ns is None:
-            self._wait(order, now_ns)
 
     # -- reports ----------------------------------------------------------------------------------
 
@@ -253,6 +257,8 @@ class Reservations:
 
     def on_fill(self, fill: ev.Fill, at_ns: int, now_ns: int) -> None:
         """Reduce the order that a fill belongs to; without an id, the oldest that it may be of."""
+        if not self.state.reserved:
+            return
         if fill.order_id is not None or fill.client_id is not None:
             order = self.find(fill.venue, fill.order_id) or self._of_client(fill.venue, fill)
             if order is not None:
@@ -352,7 +358,7 @@ class Reservations:
         order.executed = executed
         if executed > max(last, order.filled, order.lapsed):
             order.awaited.append(Executed(executed, now_ns))
-            self._wait(order, now_ns)
+            self._wait(order.key, now_ns)
 
     def _correct_end(self, order: Reservation, report: ev.RestingOrder, remaining: float) -> None:
         """Apply how much of a closed order was executed, after a report that did not say it."""
@@ -391,8 +397,9 @@ class Reservations:
         self._set_executed(order, max(order.executed, executed), now_ns)
         order.ended_ns = now_ns
         self._count_end(order.venue, order)
-        self._ended[order.key] = None
-        self._wait(order, now_ns)
+        key = order.key
+        self._ended[key] = None
+        self._wait(key, now_ns)
         while len(self._ended) > ENDED_MAX:
             oldest = self.state.reserved[next(iter(self._ended))]
             if oldest.left:
@@ -407,9 +414,12 @@ class Reservations:
 
     # -- the tables -------------------------------------------------------------------------------
 
-    def _add(self, order: Reservation) -> None:
-        self.state.reserved[order.key] = order
+    def _add(self, order: Reservation) -> str:
+        """Add an order to the tables; return its key."""
+        key = order.key
+        self.state.reserved[key] = order
         self.pending.add(order)
+        return key
 
     def _delete(self, order: Reservation) -> None:
         del self.state.reserved[order.key]
@@ -418,8 +428,8 @@ class Reservations:
         if order.order_id is not None:
             self._linked.pop(_key(order.venue, order.order_id), None)
 
-    def _wait(self, order: Reservation, now_ns: int) -> None:
-        self._waits.append((now_ns, order.key))
+    def _wait(self, key: str, now_ns: int) -> None:
+        self._waits.append((now_ns, key))
         if len(self._waits) == 1:  # else the timer of an earlier one is armed
             self._arm_first()
 

@@ -139,7 +139,7 @@ def test_sums_of_what_is_gone_are_nothing() -> None:
         report = ev.Order(id=name, venue="kraken", symbol=SYMBOL, status="canceled")
         report.remaining = orders.state.reserved[f"kraken|{name}"].quantity
         orders.on_order("kraken", report, now_ns + 1, now_ns + 1)
-    assert orders.pending.sides(SYMBOL) == (Amounts(0.0, 0.0, 0.0),) * 2
+    assert orders.pending.sides(SYMBOL) == (Amounts(0.0, 0.0),) * 2
     assert orders.resting() == 0
 
 
