@@ -7,7 +7,7 @@ fills and reports say. The reference and pegged assets are cash, no positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, KeysView
 from math import fsum
 
 from riskmon.core.book.config import PortfolioConfig
@@ -56,11 +56,11 @@ class Exposing:
         self._venues_of: dict[str, dict[str, None]] = {}  # asset -> venues with a holding
         self._gross: dict[str, Total[str]] = {}  # venue -> by symbol
         self._unknown: dict[str, dict[str, Unknown]] = {}  # venue -> symbol -> why
-        self._open_at: dict[str, list[str]] = {}  # symbol -> venues that it counts at
+        self._open_at: dict[str, KeysView[str]] = {}  # symbol -> venues that it counts at
         self.symbols: dict[str, None] = {}  # to derive in this pass
         self.assets: dict[str, None] = {}
-        self._derived_symbols: dict[str, None] = {}
-        self._derived_assets: dict[str, None] = {}
+        self._changed_symbols: dict[str, None] = {}
+        self._changed_assets: dict[str, None] = {}
 
     # -- what changed -----------------------------------------------------------------------------
 
@@ -142,8 +142,6 @@ class Exposing:
         work = 0
         for symbol in symbols:
             work += self._derive_symbol(symbol)
-            what = instrument(symbol, self._reference)
-            self.assets[what.base] = None
             if work >= AT_ONCE:
                 yield work
                 work = 0
@@ -155,14 +153,14 @@ class Exposing:
                 work = 0
 
     def take_symbols(self) -> list[str]:
-        """Return the symbols that were derived since the last call."""
-        taken, self._derived_symbols = self._derived_symbols, {}
-        return list(taken)
+        """Return the symbols whose exposure changed since the last call, sorted."""
+        changed, self._changed_symbols = self._changed_symbols, {}
+        return sorted(changed)
 
     def take_assets(self) -> list[str]:
-        """Return the assets that were derived since the last call."""
-        taken, self._derived_assets = self._derived_assets, {}
-        return list(taken)
+        """Return the assets whose exposure changed since the last call, sorted."""
+        changed, self._changed_assets = self._changed_assets, {}
+        return sorted(changed)
 
     def _derive_symbol(self, symbol: str) -> int:
         what = instrument(symbol, self._reference)
@@ -179,30 +177,40 @@ class Exposing:
             by_venue.setdefault(key.venue, []).append(self._marking.values[key].notional)
         notionals: list[float] = []
         unknown: Unknown | None = None
-        for venue, them in sorted(by_venue.items(), key=lambda one: one[0]):
-            known = [one for one in them if not isinstance(one, Unknown)]
-            why = next((one for one in them if isinstance(one, Unknown)), None)
+        for venue in sorted(by_venue):
+            parts = by_venue[venue]
+            known = [one for one in parts if not isinstance(one, Unknown)]
             notionals += known
-            unknown = unknown or why
-            self._set_venue(venue, symbol, fsum(known) if why is None else why)
-        for venue in self._open_at.get(symbol, ()):
+            if len(known) == len(parts):
+                self._set_venue(venue, symbol, fsum(known))
+            else:
+                why = next(one for one in parts if isinstance(one, Unknown))
+                self._set_venue(venue, symbol, why)
+                unknown = unknown or why
+        before = self._open_at.get(symbol, ())
+        self._open_at[symbol] = by_venue.keys()
+        for venue in before:
             if venue not in by_venue:
                 self._set_venue(venue, symbol, 0.0)
-        self._open_at[symbol] = list(by_venue)
+        self.assets[what.base] = None
         now = Exposure(fsum(quantities), fsum(notionals), unknown)
         if now != self._exposures.symbols.get(symbol):
             self._exposures.set_symbol(symbol, now)
-            self._derived_symbols[symbol] = None
+            self._changed_symbols[symbol] = None
         return 1 + len(quantities)
 
     def _set_venue(self, venue: str, symbol: str, net: float | Unknown) -> None:
-        gross = self._gross.setdefault(venue, Total())
-        unknown = self._unknown.setdefault(venue, {})
+        gross = self._gross.get(venue)
+        if gross is None:
+            gross = self._gross[venue] = Total()
+            self._unknown[venue] = {}
+        unknown = self._unknown[venue]
         if isinstance(net, Unknown):
             unknown[symbol] = net
         else:
             gross.set(symbol, abs(net))
-            unknown.pop(symbol, None)
+            if unknown:
+                unknown.pop(symbol, None)
         self._exposures.set_venue(venue, unknown[min(unknown)] if unknown else gross.value)
 
     def spot_notional(self, symbol: str, venue: str, held: float) -> float | Unknown:
@@ -240,5 +248,5 @@ class Exposing:
         now = Exposure(quantity, worth, unknown)
         if now != self._exposures.assets.get(asset):
             self._exposures.set_asset(asset, now)
-            self._derived_assets[asset] = None
+            self._changed_assets[asset] = None
         return 1 + len(amounts)

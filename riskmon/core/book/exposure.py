@@ -86,7 +86,10 @@ class Exposures:
     def _set_open(self, symbol: str, now: Exposure) -> None:
         held = now.quantity != 0 or now.notional != 0
         open_ = held and (abs(now.notional) >= self.dust or now.unknown is not None)
-        _set_member(self.open, symbol, open_)
+        if open_:
+            self.open[symbol] = None
+        else:
+            self.open.pop(symbol, None)
 
     def _rank(self) -> None:
         self._ranking = [(-abs(one.notional), symbol) for symbol, one in self.symbols.items()]
@@ -134,13 +137,6 @@ class Exposures:
                 heappop(ranking)
             self._largest = -ranking[0][0] if ranking else 0.0
         return self._largest
-
-
-def _set_member(names: dict[str, None], name: str, member: bool) -> None:
-    if member:
-        names[name] = None
-    elif name in names:
-        del names[name]
 
 
 def _net(one: Exposure) -> float | Unknown:
