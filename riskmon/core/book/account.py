@@ -240,6 +240,20 @@ class Account:
             for venue, amount in self.valuation.held(asset):
                 self._entering.append(Entering(venue, amount * rate))
 
+    def resolve_awaited(self, *, is_entered: bool) -> None:
+        """Let assets that had no price enter where the configuration prices them; drop ignored.
+
+        ``is_entered``: what was left out entered with the difference of the configurations.
+        """
+        state, priced = self.state, self._rates.of
+        for asset in [one for one in state.left_out if is_entered and priced(one) is not None]:
+            del state.left_out[asset]
+        for asset in self.config.ignore:
+            state.left_out.pop(asset, None)
+            state.unpriced_ns.pop(asset, None)
+        awaited = (*state.unpriced_ns, *state.left_out)
+        self._enter_priced([asset for asset in awaited if priced(asset) is not None])
+
     def take_left_out(self) -> list[str]:
         """Return the assets that are left out since the last call."""
         left_out, self._left_out = self._left_out, {}
@@ -406,6 +420,7 @@ class Account:
 
     def _add_entered(self, venue: str, value: float) -> None:
         self.state.entered.setdefault(venue, Fixed()).add(value)
+        self.valuation.values.changed[venue] = None  # its P&L, where not its value
 
     def _changes(
         self, settled: list[Settled], joins: Mapping[str, float], *, past: bool

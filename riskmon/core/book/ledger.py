@@ -91,9 +91,7 @@ class Ledger:
         self._stale = 0  # index of the first report to resolve again
         self._fresh: list[Known] = []  # effects since the last pass that a report may contain
         self._explained: list[Explained] = []
-        self._places: dict[
-            int, int
-        ] = {}  # of effects by cause; derived again when some are missing
+        self._places: dict[int, int] = {}  # of effects by cause, as far as they are derived
         self._has_open = any(report.open for report in state.reports)
         # No report contains an effect later than this: it is added on top.
         self._clear_ns = self._cleared()
@@ -129,28 +127,29 @@ class Ledger:
         return self._stale < len(self.state.reports)
 
     @property
-    def is_explained(self) -> bool:
-        """Whether :meth:`take_explained` returns an effect that the oldest report contains."""
-        return bool(self._explained)
-
-    @property
     def is_unsettled(self) -> bool:
         """Whether reports came since the settled one."""
         return self.state.settled < len(self.state.reports) - 1
 
     # -- facts ------------------------------------------------------------------------------------
 
-    def add(self, effect: Known) -> None:
-        """Add an effect; :meth:`resolve` then decides which reports contain it."""
+    def add(self, effect: Known) -> bool:
+        """Add an effect; return whether :meth:`resolve` must decide which reports contain it."""
+        effects, at_ns = self.state.effects, effect.at_ns
+        if at_ns > self._clear_ns and (not effects or effects[-1].at_ns <= at_ns):
+            effects.append(effect)
+            self._add_on_top(effect)
+            return False
+        self._place(effect)
+        return self.is_stale or bool(self._explained)
+
+    def _place(self, effect: Known) -> None:
+        """Add an effect that reports may contain."""
         state = self.state
         effects, reports = state.effects, state.reports
         if not effects or effects[-1].at_ns <= effect.at_ns:
             place = len(effects)
             effects.append(effect)
-            self._places[effect.cause] = place
-            if effect.at_ns > self._clear_ns:
-                self._add_on_top(effect)
-                return
         else:
             place = bisect_right(effects, effect.at_ns, key=time_of)
             effects.insert(place, effect)
@@ -317,9 +316,9 @@ class Ledger:
 
     def verdicts(self) -> Iterator[Verdict]:
         """Yield what the exact reports contain, by the numbers of causes."""
-        places = self._places
-        if len(places) < len(self.state.effects):
-            places.update((one.cause, place) for place, one in enumerate(self.state.effects))
+        places, effects = self._places, self.state.effects
+        for place in range(len(places), len(effects)):  # those that were added at the end
+            places[effects[place].cause] = place
         for report in self.state.reports[1:] if places else ():
             if report.exact:
                 yield Verdict(report.at_ns, report.contains, places)

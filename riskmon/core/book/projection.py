@@ -32,6 +32,7 @@ class Known(Struct, array_like=True, gc=False):
     at_ns: int
     dated: bool
     cause: int
+    price: float = 0.0  # of a fill of a position
 
 
 class Verdict(NamedTuple):
