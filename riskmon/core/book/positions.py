@@ -52,7 +52,8 @@ class Row(NamedTuple):
 class Outcome(NamedTuple):
     """What a report changed: holdings by realised P&L, and the quantity that no fill explains.
 
-    ``first``: nothing was known of the position before.
+    ``first``: nothing was known of the position before. ``is_unvalued``: it has no mark or no
+    contract size yet, so that nothing of its P&L is realised.
     """
 
     key: Key
@@ -60,6 +61,7 @@ class Outcome(NamedTuple):
     amounts: dict[str, float]  # by asset
     difference: float = 0.0
     first: bool = False
+    is_unvalued: bool = False
 
 
 class PositionsState(Struct):
@@ -323,7 +325,10 @@ class Positions:
         report = ledger.state.reports[-1]
         counted = 0.0 if moved.first else difference
         stamp = Stamp(report.at_ns, report.dated)
-        outcome = Outcome(key, stamp, self._amounts(key, realised), counted, moved.first)
+        lacks = position.quantity and (mark is None or position.size is None)
+        is_unvalued = moved.reported is not None and bool(lacks)
+        amounts = self._amounts(key, realised)
+        outcome = Outcome(key, stamp, amounts, counted, moved.first, is_unvalued)
         self._realise(outcome, realised)
         if not difference and not explained:
             return
