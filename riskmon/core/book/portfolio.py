@@ -498,9 +498,10 @@ class Portfolio:
 
     def position_symbol(self, venue: str, symbol: str) -> str:
         """Return the symbol whose position an order in ``symbol`` moves."""
-        if self._is_holding(venue, symbol):
-            return self.positions.spot_symbol_of(venue, instrument(symbol, self.reference).base)
-        return symbol
+        what = instrument(symbol, self.reference)
+        if what.kind != "spot" or not self.holdings.reports(venue):
+            return symbol
+        return self.positions.spot_symbol_of(venue, what.base)
 
     def unpriced(self) -> list[str]:
         """Return the assets that are held and have no price."""

@@ -453,13 +453,11 @@ class Positions:
         It is the only spot symbol of that base named at the venue; with none or several, that in
         the reference.
         """
-        here = self.state.named.get(venue, {}).get(base, ())
+        named_here = self.state.named.get(venue)
+        here = named_here.get(base, ()) if named_here is not None else ()
         if len(here) == 1 and base not in self._named_everywhere:
-            return next(iter(here))
-        named = {
-            *self.state.named.get(venue, {}).get(base, ()),
-            *self._named_everywhere.get(base, ()),
-        }
+            return here[0]
+        named = {*here, *self._named_everywhere.get(base, ())}
         return named.pop() if len(named) == 1 else f"{base}/{self.reference}"
 
     def take_changed(self) -> list[Key]:
