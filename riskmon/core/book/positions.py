@@ -231,11 +231,14 @@ class Positions:
         first = key not in self.positions and key.venue not in self.state.whole
         position = self._position(key)
         ledger = self._ledgers[key]
+        is_later = bool(ledger.state.reports) and not ledger.is_unsettled
         if not ledger.state.reports:
             ledger = self._ledgers[key] = begin(position, ledger, stamp)
         moved = self._begin(key, position, ledger)
         if not ledger.report(Amount(quantity, 0.0), stamp):
             return False
+        if is_later:
+            position.base = None  # it was of the first report
         moved.reported, moved.first = entry, moved.first or first
         return True
 
