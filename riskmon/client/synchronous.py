@@ -19,7 +19,8 @@ class SyncClient(Reports):
     """`Client` for threads: every thread may report, check and guard. Close it at the end.
 
     It takes the arguments of `Client`. Reports never wait. `check` waits for the sidecar, and so
-    does `guard(order=True)` when the gate is not open, for at most two seconds. Create it after a
+    does `guard(order=True)` with a whole order or when the gate is not open, for at most two
+    seconds. Create it after a
     fork: the child process does not have its thread.
     """
 
@@ -71,8 +72,8 @@ class SyncClient(Reports):
     ) -> Iterator[None]:
         """Report the duration of the body or its exception; see `Client.guard`."""
         request = CheckRequest(venue, **fields)
-        # An open gate needs no call to the other thread.
-        if order and not self._client.allows(**request.scopes):
+        # Without a whole order to check, an open gate needs no call to the other thread.
+        if order and not (request.missing and self._client.allows(**request.scopes)):
             self._wait_for(self._client._require_permit(request))
         with timed(self, venue, operation, request.strategy):
             yield

@@ -1,4 +1,4 @@
-"""May this order be sent? The levels of its scopes, and its effect on every limit.
+"""Pre-trade checks: the levels of an order's scopes, and its effect on every limit.
 
 An order is judged as if it were filled, together with the orders that are permitted or rest and are
 not filled yet. An order that lowers a size is never refused for that size. A limit whose value with
@@ -55,7 +55,7 @@ def check(
     reasons: list[Violation] = []
     permit: Permit | None = None
     if level == HALT and facts.closing(intent).reduces:
-        permit = permits.find(order, scopes, abs(intent.quantity))
+        permit = permits.find(order, [*board.folded(scopes)], abs(intent.quantity))
     if permit is None and _is_shut(board, facts, intent, scopes, level):
         reasons = _shut(board, scopes)
     elif (enlarges := _enlarges(facts, intent)) is not None:
@@ -137,33 +137,44 @@ def _merge(shut: list[Violation], refusing: list[Violation]) -> list[Violation]:
 
 def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -> list[Violation]:
     """The limits that the order would take past their bounds."""
-    found: list[Violation | None] = []
+    found: list[Violation] = []
     for scope in _sized(facts, intent, scopes):
         for sizing in board.sizing.get(scope, ()):
             size = sizing.limit.size(facts, intent)
             if type(size) is Unknown:
-                found.append(_unknown(facts, intent, sizing))
+                _add(found, _unknown(facts, intent, sizing))
                 continue
             before, after = size
-            if after > before and sizing.limit.is_past(after, sizing.bound):
-                found.append(_exceed(intent, sizing, after))
+            if (
+                after > sizing.bound
+                and after > before
+                and sizing.limit.is_past(after, sizing.bound)
+            ):
+                _add(found, _exceed(intent, sizing, after))
     for scope in scopes:
-        found += [_judge(facts, intent, one) for one in board.ordering.get(scope, ())]
-    return [one for one in found if one is not None]
+        for ordering in board.ordering.get(scope, ()):
+            if ordering.state.state != "disabled":
+                _add(found, _judge(facts, intent, ordering))
+    return found
+
+
+def _add(found: list[Violation], one: Violation | None) -> None:
+    if one is not None:
+        found.append(one)
 
 
 def _judge(facts: Facts, intent: Intent, breaker: Breaker[OrderLimit]) -> Violation | None:
     """Whether a limit on orders refuses one."""
-    if breaker.state.state == "disabled":
-        return None
     judging, bound = breaker.limit, breaker.bound
     counts = not intent.order.simulate
     value = judging.judge(facts, intent, bound)
-    if counts and (count := judging.record(facts, intent)) is not None:
-        breaker.open("breach_freeze", judging.describe(count, bound), value=count)
+    if counts and judging.Measure is not None:
+        count = judging.record(facts, intent)
+        if count is not None:
+            breaker.open("breach_freeze", judging.describe(count, bound), value=count)
     if type(value) is Unknown:
         return _unknown(facts, intent, breaker)
-    if judging.is_past(value, bound):
+    if value > bound and judging.is_past(value, bound):
         return _exceed(intent, breaker, value)
     if counts and breaker.state.past:
         breaker.state.end_row()
@@ -238,12 +249,12 @@ def _admit(
         level=level,
     )
     facts.orders.reserve(reservation, facts.now_ns)
-    permitted = [breaker for scope in scopes for breaker in board.ordering.get(scope, ())]
-    for breaker in permitted:
-        breaker.limit.commit(facts, intent, breaker.bound)
-    if board.half_open:
-        for breaker in permitted:
-            breaker.probe(good=True)  # a good order is the only sample of such a limit
+    for scope in scopes:
+        for breaker in board.ordering.get(scope, ()):
+            if breaker.limit.Measure is not None:
+                breaker.limit.commit(facts, intent, breaker.bound)
+            if board.half_open:
+                breaker.probe(good=True)  # a good order is the only sample of such a limit
 
 
 def _take_permits(board: Board, scopes: list[Scope], *, simulate: bool) -> list[Violation]:

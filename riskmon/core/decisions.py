@@ -115,6 +115,7 @@ class Sweep(_Decision, tag="sweep", frozen=True):
     cancels: CancelScope
     flatten: bool
     targets: tuple[str, ...]
+    recovers: Recovers = "by an operator"  # who ends the incident
 
 
 class Withdraw(_Decision, tag="withdraw", frozen=True):

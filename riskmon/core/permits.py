@@ -91,7 +91,8 @@ class Permits:
             if name not in board.state.scopes:
                 near = get_close_matches(name, list(board.state.scopes), n=3, cutoff=0.4)
                 return OperateAnswer(status=404, detail=f"no scope {name!r}", near=near)
-        if kind_of(scope) == "symbol" and scope != symbol:
+        names_symbols = kind_of(scope) in ("symbol", "asset")
+        if names_symbols and scope not in board.folded([symbol]):
             detail = f"no order in {call.symbol} is of {scope}: name its symbol"
             return OperateAnswer(status=409, detail=detail)
         if len(self._permits) >= PERMITS_MAX:

@@ -1,4 +1,4 @@
-"""Applying what the outside reports: each event changes primary facts, in order.
+"""Applies reported events: each changes primary facts, in order.
 
 A report registers the scopes that it names, records when it came, and goes to the book, to the
 permitted orders and to the limits that sample it. State limits are evaluated later, at the end of
@@ -232,7 +232,14 @@ class ReportedEvents:
             price = facts.book.mark(symbol, venue) if report.price is None else report.price
             worth = facts.worth(venue, symbol, report.side, price)
             position = facts.book.position_symbol(venue, symbol)
-            orders.reserve_open(venue, report, worth, position=position, at_ns=at_ns, now_ns=now_ns)
+            has_events = "order" in self.state.last_event_ns[venue]
+            orders.reserve_open(
+                *(venue, report, worth),
+                position=position,
+                has_events=has_events,
+                at_ns=at_ns,
+                now_ns=now_ns,
+            )
 
     def on_orders(self, event: ev.Orders) -> Iterator[int]:
         """All orders that rest at a venue: none may confirm cancels."""
@@ -252,6 +259,15 @@ class ReportedEvents:
             self._orders.on_orders(event.venue, resting, taken_ns, now_ns)
         self._book.dirty[ORDERS] = True
         self._confirm(ev.OpenOrders(venue=event.venue, count=len(resting), at=event.at))
+
+    def on_reservations_due(self) -> None:
+        """End what waited for reports of orders; count the differences that this shows."""
+        self._orders.on_timer(self._clock.instant.now_ns)
+        for one in self._orders.take_differences():
+            # Where no fills are reported, none are missing.
+            if one.kind != "fill" or "fill" in self.state.last_event_ns[one.venue]:
+                self._book.notices.count(one.venue, one.kind)
+                self._book.notices.add("difference", one.text)
 
     def on_position(self, event: ev.Position) -> None:
         self._record(event.venue, "position")
@@ -315,8 +331,11 @@ class ReportedEvents:
         self._confirm(event)
 
     def _confirm(self, event: ev.OpenOrders) -> None:
-        venues = self._config.portfolio.venues or self.state.last_event_ns
-        for incident in self._cancels.on_open_orders(event, venues):
+        reporting = self.state.last_event_ns
+        traded = self._config.portfolio.venues or reporting
+        # An account may trade at venues that its configuration does not name.
+        more = [one for one in reporting if one not in traded and self._orders.resting_at(one)]
+        for incident in self._cancels.on_open_orders(event, [*traded, *more]):
             self._board.on_confirmed(incident)
 
     def on_heartbeat(self, event: ev.Heartbeat) -> None:

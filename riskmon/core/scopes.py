@@ -6,6 +6,7 @@ A scope is ``account``, or a kind and a name: ``venue:kraken``, ``symbol:BTC/USD
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal, NewType, get_args
 
@@ -13,32 +14,24 @@ Scope = NewType("Scope", str)
 ScopeKind = Literal["account", "venue", "symbol", "asset", "strategy"]
 
 ACCOUNT = Scope("account")
-NAMES = 1 << 15  # that are remembered with what is made of each
+NAMES = 1 << 15  # whose scopes and topics are cached, of each kind
 NAMED: tuple[str, ...] = get_args(ScopeKind)[1:]  # the kinds whose scopes have a name
 
 
-@lru_cache(maxsize=NAMES)
-def venue_scope(venue: str) -> Scope:
-    """The scope of a venue."""
-    return Scope("venue:" + venue)
+def _of(kind: ScopeKind) -> Callable[[str], Scope]:
+    """Return a function from a name to its scope of a kind."""
+
+    @lru_cache(maxsize=NAMES)
+    def scope(name: str) -> Scope:
+        return Scope(f"{kind}:{name}")
+
+    return scope
 
 
-@lru_cache(maxsize=NAMES)
-def symbol_scope(symbol: str) -> Scope:
-    """The scope of a symbol."""
-    return Scope("symbol:" + symbol)
-
-
-@lru_cache(maxsize=NAMES)
-def asset_scope(asset: str) -> Scope:
-    """The scope of an asset."""
-    return Scope("asset:" + asset)
-
-
-@lru_cache(maxsize=NAMES)
-def strategy_scope(strategy: str) -> Scope:
-    """The scope of a strategy."""
-    return Scope("strategy:" + strategy)
+venue_scope = _of("venue")
+symbol_scope = _of("symbol")
+asset_scope = _of("asset")
+strategy_scope = _of("strategy")
 
 
 def scope_of(kind: ScopeKind, name: str) -> Scope:

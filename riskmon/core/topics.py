@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
@@ -14,7 +15,7 @@ class Subject(StrEnum):
 
     EQUITY = "equity"  # of the account
     EXPOSURE = "exposure"  # of all symbols
-    VENUE_EQUITY = "venue_equity"
+    VENUE_EQUITY = "venue_equity"  # of a venue
     SYMBOL = "symbol"  # its position
     ASSET = "asset"  # its delta
     ORDERS = "orders"  # that are permitted or rest
@@ -38,58 +39,27 @@ EXPOSURE = Topic(Subject.EXPOSURE)
 ORDERS = Topic(Subject.ORDERS)
 
 
-# Nearly every event names one of the following; each is made once.
+def _of(subject: Subject) -> Callable[[str], Topic]:
+    """Return a function from a name to the topic of it. Nearly every event calls one of them."""
+
+    @lru_cache(maxsize=NAMES)
+    def topic(name: str) -> Topic:
+        return Topic(subject, name)
+
+    return topic
 
 
-@lru_cache(maxsize=NAMES)
-def venue_equity_topic(venue: str) -> Topic:
-    """The equity of a venue."""
-    return Topic(Subject.VENUE_EQUITY, venue)
-
-
-@lru_cache(maxsize=NAMES)
-def symbol_topic(symbol: str) -> Topic:
-    """The position in a symbol."""
-    return Topic(Subject.SYMBOL, symbol)
-
-
-@lru_cache(maxsize=NAMES)
-def asset_topic(asset: str) -> Topic:
-    """The delta of an asset."""
-    return Topic(Subject.ASSET, asset)
-
-
-@lru_cache(maxsize=NAMES)
-def strategy_topic(strategy: str) -> Topic:
-    """The P&L of a strategy."""
-    return Topic(Subject.STRATEGY, strategy)
-
-
-@lru_cache(maxsize=NAMES)
-def edge_topic(strategy: str) -> Topic:
-    """The last edge of a strategy, or with an empty name of the account."""
-    return Topic(Subject.EDGE, strategy)
-
-
-@lru_cache(maxsize=NAMES)
-def events_topic(venue: str) -> Topic:
-    """The events of a venue."""
-    return Topic(Subject.EVENTS, venue)
-
-
-@lru_cache(maxsize=NAMES)
-def symbol_events_topic(symbol: str) -> Topic:
-    """The events that name a symbol."""
-    return Topic(Subject.SYMBOL_EVENTS, symbol)
-
-
-@lru_cache(maxsize=NAMES)
-def heartbeat_topic(strategy: str) -> Topic:
-    """The heartbeats of a strategy."""
-    return Topic(Subject.HEARTBEAT, strategy)
+venue_equity_topic = _of(Subject.VENUE_EQUITY)
+symbol_topic = _of(Subject.SYMBOL)
+asset_topic = _of(Subject.ASSET)
+strategy_topic = _of(Subject.STRATEGY)
+edge_topic = _of(Subject.EDGE)
+events_topic = _of(Subject.EVENTS)
+symbol_events_topic = _of(Subject.SYMBOL_EVENTS)
+heartbeat_topic = _of(Subject.HEARTBEAT)
 
 
 @lru_cache(maxsize=NAMES)
 def metric_topic(scope: Scope, name: str) -> Topic:
-    """A reported number of a scope."""
+    """Return the topic of a reported number of a scope."""
     return Topic(Subject.METRIC, f"{name}|{scope}")

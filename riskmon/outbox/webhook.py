@@ -74,6 +74,7 @@ def payload(
             "limit": sweep.limit,
             "reason": sweep.reason,
             "at": rfc3339(sweep.at_ns),
+            "recovers": sweep.recovers,
         }
     )
 

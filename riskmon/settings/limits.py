@@ -7,6 +7,8 @@ from typing import Any
 
 from riskmon.core.config import LimitConfig, default_limits
 from riskmon.core.limits import LIMITS
+from riskmon.core.limits.policy import Policy
+from riskmon.core.scopes import kind_of
 from riskmon.settings.faults import MISSING, Found, Keys, near, validated
 
 _NAME = re.compile(r"[a-z0-9_]+\Z")
@@ -44,12 +46,23 @@ def _read(name: str, table: Any) -> tuple[LimitConfig | None, list[Found]]:
     rest = {key: value for key, value in table.items() if key != "kind"}
     params, faults = validated(LIMITS[kind].Params, rest, at, known=("kind",))
     found += faults
+    found += _without_effect(params, at) if params is not None else []
     if table.get("enabled") is False:
         # A limit that is off needs no bound.
         found = [fault for fault in found if fault.message != MISSING]
     if found or params is None:
         return None, found
     return LimitConfig(name=name, kind=kind, params=params, written=True), []
+
+
+def _without_effect(params: Policy, at: Keys) -> list[Found]:
+    """The overrides of scopes that the limit does not have."""
+    own = "account" if params.per == "account" else f"{params.per}:NAME"
+    return [
+        Found((*at, "overrides", scope), "the limit does not have this scope", f"write {own}")
+        for scope in params.overrides
+        if kind_of(scope) != params.per
+    ]
 
 
 def _unknown(at: Keys, kind: Any, *, named: bool) -> Found:

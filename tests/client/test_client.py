@@ -606,3 +606,25 @@ async def test_sync_guard_and_check(url: str, sidecar: Sidecar) -> None:
 
     await asyncio.to_thread(run)
     assert [event["type"] for event in sidecar.accepted][-1] == "error"
+
+
+@pytest.mark.parametrize("level", ["allow", "probe", "reduce_only", "halt"])
+async def test_sync_guard_checks_a_whole_order_at_every_level(
+    url: str, sidecar: Sidecar, level: str
+) -> None:
+    """SyncClient sends a whole order to the check at every level, as Client does."""
+    sidecar.default = lambda _: taken(kraken=level)
+
+    def run() -> None:
+        with SyncClient(url) as client:
+            with client.guard(venue="kraken", order=True, **ORDER):
+                pass
+            sidecar.verdict = lambda _: web.json_response({"allowed": False, "level": level})
+            with (
+                pytest.raises(TradingHalted, match=level),
+                client.guard(venue="kraken", order=True, **ORDER),
+            ):
+                pytest.fail("an order passed that was refused")
+
+    await asyncio.to_thread(run)
+    assert sidecar.checks == [{"venue": "kraken", **ORDER}] * 2

@@ -43,17 +43,19 @@ def lines(world: World) -> list[Record]:
     return [d for d in world.decisions if isinstance(d, Record) and d.action == "permit"]
 
 
-@pytest.mark.parametrize("scope", ["account", "venue:kraken", f"symbol:{PERP}"])
-def test_one_order_passes(scope: str) -> None:
+@pytest.mark.parametrize("scope", ["account", "venue:kraken", f"symbol:{PERP}", "asset:BTC"])
+@pytest.mark.parametrize("halted", ["account", "asset:BTC"])
+def test_one_order_passes(scope: str, halted: str) -> None:
     """The first is permitted, at level halt; the second is refused."""
-    world = frozen()
+    world = frozen(halted)
+    world.step(ev.Metric(name="m", value=1.0, asset="BTC"))
     assert not close(world).allowed
     assert permit(world, scope) == 200
     assert not close(world, 5.1).allowed
     answer = close(world, 3.0)
     assert (answer.allowed, answer.level) == (True, "halt")
     assert not close(world, 1.0).allowed
-    assert world.level() == "halt"
+    assert world.level(f"symbol:{PERP}") == "halt"
 
 
 def test_a_dry_run_and_a_repeated_check_use_up_none() -> None:
@@ -134,6 +136,8 @@ def test_what_is_refused() -> None:
     answer = world.operate("permit", "account", symbol="BTC/USDT:USD")
     assert (answer.status, answer.near[0]) == (404, f"symbol:{PERP}")
     assert permit(world, f"symbol:{ETH}") == 409
+    world.step(ev.Metric(name="m", value=1.0, asset="ETH"))
+    assert permit(world, "asset:ETH") == 409
     assert [line.outcome for line in lines(world)][:1] == ["no scope 'venue:krakn'"]
     assert {permit(world) for _ in range(100)} == {200}
     assert permit(world) == 409

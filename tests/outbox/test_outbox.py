@@ -245,7 +245,7 @@ def test_payload_is_the_documented_body() -> None:
         b'{"type":"cancel_orders","account":"main","incident":"inc_1","generation":7,"sweep":1,'
         b'"markets":"spot","cancels":"all","flatten":false,"scope":"venue:kraken",'
         b'"limit":"latency_p99","reason":"P99 0.243 s over 0.2 s (1000 samples)",'
-        b'"at":"2026-01-02T03:04:05.678Z"}'
+        b'"at":"2026-01-02T03:04:05.678Z","recovers":"by an operator"}'
     )
 
 

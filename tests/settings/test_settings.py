@@ -450,16 +450,27 @@ def test_a_limit_with_enabled_false_is_left_out(kind: str) -> None:
     assert kind not in [x.name for x in found.limits]
 
 
-def test_overrides_take_every_scope() -> None:
-    """The scopes of the account, a venue, a symbol and a strategy are known."""
-    found = settings("""
-        [limits.latency_p99.overrides]
-        account = 1
-        "venue:kraken.eu" = 2
-        "symbol:BTC/USDT:USDT" = 3
-        "strategy:mm1" = 4
+@pytest.mark.parametrize(
+    ("per", "scope"),
+    [
+        ("account", "account"),
+        ("venue", "venue:kraken.eu"),
+        ("symbol", "symbol:BTC/USDT:USDT"),
+        ("asset", "asset:BTC"),
+        ("strategy", "strategy:mm1"),
+    ],
+)
+def test_overrides_take_every_scope(per: str, scope: str) -> None:
+    """A bound can be overridden for each scope that the limit has."""
+    found = settings(f"""
+        [limits.funding]
+        kind = "metric"
+        name = "funding"
+        per = "{per}"
+        max = 1
+        overrides = {{ "{scope}" = 2 }}
     """)
-    assert list(limit(found, "latency_p99").params.overrides.values()) == [1, 2, 3, 4]
+    assert list(limit(found, "funding").params.overrides.values()) == [2]
 
 
 # -- the listener ---------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""The account's equity in each pass: what its venues are worth, what of that entered as a flow.
+"""The account's equity in each pass: the value of its venues, and what of it entered as a flow.
 
 In this order: value what changed; apply flows that were reported late; match what settled with
-flows; take the equity of now; add it to the history.
+flows; compute the present equity; add it to the history.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from riskmon.core.scopes import Scope, kind_of, name_of
 from riskmon.core.timers import Timer, timer_key
 from riskmon.core.unknown import Unknown
 
-LARGE = 1e-4  # of equity: a change that may turn out to be a flow begins a row of the history
+LARGE = 1e-4  # of equity: a larger change may match a late flow, so it begins a row of the history
 
 
 class Entering(NamedTuple):
-    """Value that enters at a venue and is no change of a balance; it may raise the capital."""
+    """Value that enters at a venue without a change of a balance; it may raise the capital."""
 
     venue: str
     value: float
@@ -134,7 +134,7 @@ class Account:
         self._expect(transfer.destination, transfer.asset)
 
     def _add_late(self, matches: Sequence[Match]) -> None:
-        """Let the next pass apply matches with changes that were judged before."""
+        """Store matches with changes that were judged before; the next pass applies them."""
         self._late += matches
         self._is_transit_stale |= any(_is_leg(match) for match in matches)
 
@@ -148,7 +148,7 @@ class Account:
     # -- timers -----------------------------------------------------------------------------------
 
     def on_flow_timer(self) -> None:
-        """Let the flows and transfers lapse that no balance contained in time."""
+        """Drop the flows and transfers that no balance contained in time."""
         self._is_transit_stale = True
         lapsed = self.flows.lapse(self._clock.instant.now_ns)
         for flow in lapsed.flows:
@@ -218,13 +218,13 @@ class Account:
         self._entered.clear()
 
     def explain(self, explained: Iterable[tuple[str, str, Explained]]) -> None:
-        """Take what late effects explain from the changes that flows may be found in."""
+        """Subtract what late effects explain from the changes that flows are matched with."""
         for venue, asset, one in explained:
             price = self._price(asset)
             self._add_late(self.flows.explain(venue, asset, one.amount, price, one.at_ns))
 
     def _enter_priced(self, repriced: Iterable[str]) -> None:
-        """Let assets that had no price enter at their first one."""
+        """Apply assets that had no price as flows, at their first price."""
         awaited = {*self.state.unpriced_ns, *self.state.left_out}
         for asset in sorted(awaited.intersection(repriced)) if awaited else ():
             waited = self.state.unpriced_ns.pop(asset, None) is not None
@@ -236,13 +236,27 @@ class Account:
             for venue, amount in self.valuation.held(asset):
                 self._entering.append(Entering(venue, amount * rate))
 
+    def resolve_awaited(self, *, is_entered: bool) -> None:
+        """Let assets that had no price enter where the configuration prices them; drop ignored.
+
+        ``is_entered``: what was left out entered with the difference of the configurations.
+        """
+        state, priced = self.state, self._rates.of
+        for asset in [one for one in state.left_out if is_entered and priced(one) is not None]:
+            del state.left_out[asset]
+        for asset in self.config.ignore:
+            state.left_out.pop(asset, None)
+            state.unpriced_ns.pop(asset, None)
+        awaited = (*state.unpriced_ns, *state.left_out)
+        self._enter_priced([asset for asset in awaited if priced(asset) is not None])
+
     def take_left_out(self) -> list[str]:
         """Return the assets that are left out since the last call."""
         left_out, self._left_out = self._left_out, {}
         return list(left_out)
 
     def _enter_flows(self) -> None:
-        """Count flows at venues that report no balances at once."""
+        """Apply flows at venues that report no balances; no balance is awaited there."""
         flowing, self._flowing = self._flowing, []
         for venue, asset, amount in flowing:
             rate = self._rates.of(asset)
@@ -256,7 +270,7 @@ class Account:
             self.valuation.value_pnl([venue])
 
     def _enter_positions(self, keys: Iterable[Key]) -> None:
-        """Let the unrealised P&L of a venue's first position reports enter."""
+        """Apply the unrealised P&L of a venue's first position reports as a flow."""
         for key in keys:
             value = self._marking.values.get(key)
             known = None if value is None else value.unrealised
@@ -275,9 +289,9 @@ class Account:
     # -- venues -----------------------------------------------------------------------------------
 
     def _review(self) -> Collection[str]:
-        """Let venues leave that are silent and not required; return those that come back.
+        """Remove, as flows, silent venues that are not required; return those that report again.
 
-        They enter with all that they hold now: what they report is no change besides.
+        A venue that reports again enters with all that it holds: its report is no further change.
         """
         back: list[str] = []
         state, required = self.state, self.config.venues
@@ -322,7 +336,7 @@ class Account:
         return self._total() if missing is None else missing
 
     def _assess(self, settled: list[Settled], joins: Mapping[str, float]) -> None:
-        """Take the equity of now, after what entered and what settled flows explain."""
+        """Compute the present equity, after what entered and the flows that settled."""
         state = self.equity.state
         if self._holdings.state.venues and not state.reported:
             state.reported, state.known = True, False
@@ -359,11 +373,11 @@ class Account:
 
     @property
     def awaits_first(self) -> bool:
-        """Whether the first balances are coming in: limits on equity are not armed yet."""
+        """Whether the first balances are incomplete: limits on equity are not armed yet."""
         return not self.equity.state.known and self.presence.is_beginning()
 
     def _begin(self, total: float | Unknown) -> bool:
-        """Begin with the first equity, if it is known now. What settles now is part of it."""
+        """Set the first equity, if it is known now; what settles in this pass is part of it."""
         if isinstance(total, Unknown) or self._not_ready() or self.equity.fault(total):
             return False
         founders = [n for n, one in self._holdings.state.venues.items() if one.joined]
@@ -393,6 +407,7 @@ class Account:
 
     def _add_entered(self, venue: str, value: float) -> None:
         self.state.entered.setdefault(venue, Fixed()).add(value)
+        self.valuation.values.changed[venue] = None  # its P&L, where not its value
 
     def _changes(
         self, settled: list[Settled], joins: Mapping[str, float], *, past: bool
@@ -441,9 +456,9 @@ class Account:
         )
 
     def _price(self, asset: str) -> float | None:
-        """The price that a flow of an asset counts at: also an old one, while no other is known.
+        """Return the price that a flow of an asset counts at; an old one, if no fresh one is known.
 
-        An asset that never had a price has none: all of it enters when it has one.
+        None if the asset never had a price: all of it enters as a flow at its first price.
         """
         rate = self._rates.of(asset)
         last = self._rates.last(asset) if rate is None else None
@@ -485,7 +500,7 @@ class Account:
         self.curves.follow(kinds, [(name, self._marking.strategy_pnl(name)) for name in names])
 
     def _observe(self, strategies: Iterable[str]) -> None:
-        """Add the equity of now to the histories."""
+        """Add the present equity to the histories."""
         equity, is_cut = self.equity, self._is_cut
         self._is_cut = False
         if not isinstance(equity.observed, Unknown):
@@ -535,17 +550,17 @@ class Account:
         return ratio_lost(self.equity.unit_value / self.curves.peak)
 
     def enter_difference(self, value: float, equity_before: float) -> None:
-        """Let a difference that a configuration makes enter as a flow."""
+        """Apply a change of equity that a new configuration causes as a flow."""
         if value and self.equity.state.known:
             self.equity.enter(value, equity_before)
 
     def assessed(self) -> tuple[object, ...]:
-        """Return what limits on equity depend on, except the time: it differs if they may."""
+        """Return the inputs of limits on equity except the time: equal inputs, equal values."""
         equity, state = self.equity, self.equity.state
         return equity.value, equity.observed, state.units, state.entered.value, self.awaits_first
 
     def rebase(self) -> None:
-        """Make the equity of now the capital, the peak and the start of each period."""
+        """Make the present equity the capital, the peak and the start of each period."""
         if self.equity.rebase(self._clock.instant.now_ns):
             self.flows.rebase()
             self.curves.rebase(self.equity.last, self.equity.state.entered.value)

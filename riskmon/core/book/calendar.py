@@ -34,7 +34,7 @@ class Zone:
         return int(offset.total_seconds()) if offset is not None else 0
 
     def offset_change(self, before: int, after: int) -> int:
-        """Return the first second after ``before`` with another offset, as ``after`` has."""
+        """Return the first second after ``before`` that has the offset of ``after``."""
         offset = self.offset(before)
         while after - before > 1:
             middle = (before + after) // 2

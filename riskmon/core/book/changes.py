@@ -1,7 +1,7 @@
 """Changes of balances that no fill explained, remembered so that a flow can be matched late.
 
-Each venue has its own list, in the order in which they settled. What a flow took of a change is
-gone from it. Two indexes, derived from the list, find the change that a flow matches without
+Each venue has its own list, in the order in which they settled. What a flow explains of a change is
+subtracted from it. Two indexes, derived from the list, find the change that a flow matches without
 reading all of them: by asset and amount, and by the value that moved.
 """
 
@@ -21,7 +21,7 @@ CHANGES_MAX = 4_096  # of a venue
 BLOCK = 64  # changes that are searched, and dropped, together
 EQUAL = 0.005  # two amounts are equal within this part of the flow's
 SLACK = 1e-9  # of comparisons, in favour of a match
-STEP = 0.0051  # of the logarithm of amounts; more than EQUAL is apart
+STEP = 0.0051  # of the logarithm of amounts: equal amounts are at most one step apart
 
 K = TypeVar("K", int, tuple[int, int])
 _at = attrgetter("at_ns")
@@ -30,8 +30,8 @@ _at = attrgetter("at_ns")
 class Change(Struct):
     """What no fill explains of a report that settled.
 
-    ``amounts`` is what no flow took either, ``rates`` the prices of that instant: of these assets
-    and of the assets of pending flows at the venue. ``dust`` is what an empty account may be worth.
+    ``amounts`` is what no flow explains either, ``rates`` the prices at that instant, of these
+    assets and of those of pending flows at the venue. ``dust`` is the least equity that counts.
     ``reported_ns`` is the time of the report, the latest one of several; a report may settle some
     seconds later.
     """
@@ -93,7 +93,7 @@ class Amounts(Generic[K]):
             del self._keys[at]
 
     def near(self, asset: str, amount: float) -> Iterator[list[K]]:
-        """Yield lists that together have all items of an equal amount, and some others."""
+        """Yield lists that hold every item of an equal amount, and maybe items of others."""
         if not amount:
             return
         step = _step(amount)
@@ -205,7 +205,7 @@ class Remembered:
         return None
 
     def take(self, number: int, asset: str, amount: float, price: float | None) -> None:
-        """Take what a flow explains from a change.
+        """Subtract what a flow explains from a change.
 
         From its asset, where that moved by at least half of it; else from all assets in proportion.
         """
@@ -222,10 +222,9 @@ class Remembered:
         self._value(number)
 
     def explain(self, asset: str, amount: float, rate: float | None, since_ns: int) -> int | None:
-        """Take what an effect explains from the first change reported since ``since_ns``.
+        """Subtract what an effect explains from the first change reported since ``since_ns``.
 
-        Nothing is left of a change of the past, and a first report is not explained by what was
-        before it.
+        Return the number of the change; None without one, or if it is part of the capital.
         """
         index = len(self._changes)
         while index and _reported_ns(self._changes[index - 1]) >= since_ns:
@@ -240,13 +239,13 @@ class Remembered:
         return number
 
     def subtract(self, number: int, asset: str, amount: float) -> None:
-        """Take an amount from an asset of a change; what is left may be of the other sign."""
+        """Subtract an amount from an asset of a change; the rest may have the other sign."""
         left = self[number].amounts.setdefault(asset, 0.0) - amount
         self._set(number, asset, 0.0 if abs(left) <= SLACK * abs(amount) else left)
         self._value(number)
 
     def clear(self, number: int) -> None:
-        """Leave nothing of a change for a flow."""
+        """Set a change to 0, so that no flow matches it."""
         for asset in list(self[number].amounts):
             self._set(number, asset, 0.0)
         self._value(number)

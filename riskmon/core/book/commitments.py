@@ -12,12 +12,17 @@ from msgspec import Struct
 
 from riskmon.core.book.exposure import Exposures
 from riskmon.core.book.money import Total
-from riskmon.core.book.pending import Pending
+from riskmon.core.book.pending import NOTHING, Amounts, Pending
 
 
-class Excess(Struct, frozen=True):
-    """By how much a symbol's orders may enlarge it: base units or contracts, the reference."""
+class Committed(Struct, frozen=True):
+    """The orders that move a symbol, and by how much they may enlarge it.
 
+    ``quantity`` is in base units or contracts, ``notional`` in the reference.
+    """
+
+    buys: Amounts = NOTHING
+    sells: Amounts = NOTHING
     quantity: float = 0.0
     notional: float = 0.0
 
@@ -28,7 +33,7 @@ class Commitments:
     def __init__(self, pending: Pending, exposures: Exposures) -> None:
         self._pending = pending
         self._exposures = exposures
-        self._symbols: dict[str, Excess] = {}
+        self._symbols: dict[str, Committed] = {}
         self._quantity: Total[str] = Total()
         self._notional: Total[str] = Total()
         self.opening: dict[str, None] = {}  # symbols that are not open, and that orders may open
@@ -48,7 +53,9 @@ class Commitments:
         if symbol in self._pending:
             held = self._exposures.of(symbol)
             buys, sells = self._pending.sides(symbol)
-            own = Excess(
+            own = Committed(
+                buys,
+                sells,
                 excess(held.quantity, buys.quantity, sells.quantity),
                 excess(held.notional, buys.notional, sells.notional),
             )
@@ -63,8 +70,8 @@ class Commitments:
         elif symbol in self.opening:
             del self.opening[symbol]
 
-    def of(self, symbol: str) -> Excess:
-        """Return the excess of one symbol."""
+    def of(self, symbol: str) -> Committed:
+        """Return the orders that move one symbol, and its excess."""
         return self._symbols.get(symbol, _NONE)
 
     @property
@@ -80,9 +87,8 @@ class Commitments:
 
 def excess(held: float, buys: float, sells: float) -> float:
     """Return by how much the larger side of resting orders enlarges a net size."""
-    size, bought, sold = abs(held), abs(held + buys), abs(held - sells)
-    most = max(bought, sold)
-    return most - size if most > size else 0.0
+    more = max(abs(held + buys), abs(held - sells)) - abs(held)
+    return more if more > 0 else 0.0
 
 
-_NONE = Excess()
+_NONE = Committed()

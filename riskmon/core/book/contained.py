@@ -2,8 +2,8 @@
 
 The quantity of a position is that of its ledger: the last report, and the fills on top. A fill is
 first applied on top; :func:`resolve` takes back what the reports contain after all, once for each
-instant. Equity moves by none of it but this: a fill that comes after the report that contains it
-has changed the position at that report's mark, and should have at its own price.
+instant. None of this moves equity, with one exception: a fill that arrives after the report that
+contains it. The report changed the position at its mark, the fill changes it at its own price.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from riskmon.core.book.projection import TOLERANCE, WINDOW_NS, Known, Report
 
 
 class Late(NamedTuple):
-    """A fill that came when there was a report that may contain it."""
+    """A fill that arrived after a report that may contain it."""
 
     cause: int
     quantity: float
@@ -41,11 +41,11 @@ class Moved(Struct):
 
 
 class Resolved(NamedTuple):
-    """What the reports of an instant, and the late fills, changed besides the fills themselves."""
+    """What the reports of an instant and the late fills changed, without the fills themselves."""
 
     realised: float  # in the settle asset
     difference: float = 0.0  # the quantity that came by a report, and no fill explains
-    explained: float = 0.0  # the quantity that left again, because a late fill explains it
+    explained: float = 0.0  # the quantity of earlier differences that a late fill explains
 
 
 def begin(position: BookPosition, ledger: Ledger, stamp: Stamp) -> Ledger:
@@ -105,7 +105,7 @@ def settle(position: BookPosition, ledger: Ledger, moved: Moved) -> Ledger:
 def resolve(
     position: BookPosition, ledger: Ledger, moved: Moved, mark: float | None, *, inverse: bool
 ) -> Resolved | None:
-    """Apply the reports of an instant; ``mark`` is that of now. None where they change nothing."""
+    """Apply the reports of an instant, at the present ``mark``. None if they change nothing."""
     largest = max(abs(ledger.live), abs(moved.live), abs(moved.filled))
     change = _exactly(ledger.live - moved.live - moved.filled, largest)
     if not change and moved.reported is None:

@@ -46,7 +46,7 @@ class Curves:
     ) -> None:
         """Keep a history of each scope of these kinds from now on, and drop the others.
 
-        The P&L of ``strategies`` until now is not of the present periods.
+        The P&L of ``strategies`` until now does not count in the present periods.
         """
         self._followed = frozenset(kinds)
         for scope in [Scope(one) for one in self._histories]:

@@ -242,7 +242,7 @@ def _periods(tracks: _Tracks, instant: Instant) -> PeriodsState:
 
 
 class _Level(NamedTuple):
-    """The level of a scope's P&L from a time on: at the last, and at most."""
+    """The P&L of a scope from a time on: its last and its highest level."""
 
     at_ns: int
     last: float
@@ -263,7 +263,7 @@ def _histories(earlier: EarlierPortfolio, instant: Instant) -> dict[str, History
         entered = tracks.entered.fixed.value if scope == "account" else 0.0
         if kind == "venue" and name in earlier.venues.venues:
             entered = earlier.venues.venues[name].flows.fixed.value
-        # Without units: these rows say nothing of the unit value, whose peak is stored.
+        # Without units, because the peak of the unit value is stored by itself.
         rows = [
             Row(one.at_ns, one.high + entered, one.last + entered, one.last + entered, 0.0, entered)
             for one in levels

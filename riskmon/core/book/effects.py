@@ -1,4 +1,4 @@
-"""What moves a venue's holdings, and when: reports of balances, and what is known besides."""
+"""What changes a venue's holdings, and when: reported balances, and the effects of other events."""
 
 from __future__ import annotations
 
@@ -25,16 +25,3 @@ class Amount(NamedTuple):
 
 
 NOTHING = Amount(0.0, 0.0)
-
-
-class Effect(NamedTuple):
-    """A change of one asset at a venue: a fill's leg, a fee, realised P&L.
-
-    ``at_ns`` is its engine time; ``dated``: the event had an ``at``.
-    """
-
-    venue: str
-    asset: str
-    amount: float
-    at_ns: int
-    dated: bool

@@ -88,35 +88,35 @@ class Equity:
         )
 
     def begin(self, equity: float, founders: Iterable[str], now_ns: int) -> None:
-        """Take the first equity: it is the capital, where none is configured."""
+        """Set the first equity; it becomes the capital if none is configured."""
         state = self.state
         if state.units is None:
             state.units = state.capital = equity
-        if state.equity is not None:  # of P&L until now: the difference to balances is none
+        if state.equity is not None:  # it was P&L alone: the difference is no P&L
             state.entered.add(equity - state.equity)
         state.known, state.capital_ns = True, now_ns
         state.founders = dict.fromkeys(founders, True)
 
     def take(self, equity: float, dust: float, *, empty: bool) -> None:
-        """Take the equity of now. The unit value of an ``empty`` account stands still."""
+        """Set the present equity. The unit value of an ``empty`` account does not change."""
         state = self.state
         self.value = self.observed = state.equity = equity
         if state.units:
             state.unit_value = (max(equity, dust) if empty else equity) / state.units
 
     def take_pnl(self, pnl: float, why: Unknown) -> None:
-        """Take the P&L of an account without balances and without capital."""
+        """Set the P&L of an account without balances and without capital."""
         self.value, self.observed = why, pnl
         self.state.equity = pnl
 
     def take_unknown(self, why: Unknown) -> None:
-        """Take that equity is unknown now."""
+        """Record why equity is unknown."""
         self.value = self.observed = why
 
     # -- flows ------------------------------------------------------------------------------------
 
     def enter(self, value: float, equity_before: float) -> None:
-        """Apply a value that enters to the units, at the unit value before it."""
+        """Apply a flow of this value to the units, at the unit value before it."""
         least = max(self.dust, 1e-9)
         self.grow(max(equity_before + value, least) / max(equity_before, least), value)
 
@@ -135,7 +135,7 @@ class Equity:
             state.capital += value if venue in state.founders else 0.0
 
     def rebase(self, now_ns: int) -> bool:
-        """Make the equity of now the capital; return whether it can be."""
+        """Make the present equity the capital; return False if it cannot be one."""
         state, equity = self.state, self.value
         if isinstance(equity, Unknown) or equity <= 0:
             return False

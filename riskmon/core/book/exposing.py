@@ -76,7 +76,7 @@ class Exposing:
             self.on_held([(venue, base)])
 
     def on_rates(self, assets: Iterable[str]) -> None:
-        """Derive what depends on the rates of assets again."""
+        """Derive again what depends on the rates of assets."""
         for asset in assets:
             self.symbols.update(self._symbols_of.get(asset, {}))
             if asset in self._exposures.assets:
@@ -97,7 +97,7 @@ class Exposing:
             self.symbols[key.symbol] = None
 
     def on_held(self, keys: Iterable[tuple[str, str]]) -> None:
-        """Derive the symbols that holdings are positions in again."""
+        """Derive again the symbols in which these holdings are positions."""
         for venue, asset in keys:
             self._venues_of.setdefault(asset, {})[venue] = None
             self.assets[asset] = None
@@ -116,10 +116,10 @@ class Exposing:
             self._spot.setdefault(symbol, {})[venue] = None
             self._symbol_of[venue, asset] = symbol
             self.symbols[symbol] = None
-            # Positions by fills in it, at a venue that reports balances, count no more.
+            # Here the holding counts, not the positions that fills made.
 
     def on_transit(self, assets: Iterable[str]) -> None:
-        """Derive the assets again of which another amount is between venues."""
+        """Derive again the assets whose amount in transit changed."""
         self.assets.update(dict.fromkeys(assets))
 
     def spot_holdings(self) -> Iterator[tuple[str, str, str]]:

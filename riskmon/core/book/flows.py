@@ -1,13 +1,13 @@
 """Deposits, withdrawals and transfers, and the changes of balances that contain them.
 
-A flow counts when a balance contains it, so that equity and units move in the same instant. Told
-before, it is pending until a report settles that contains it; reported after, it is matched with a
-change that was remembered (:mod:`changes`), and corrects what followed from that change on:
+A flow counts when a balance contains it, so that equity and units move in the same instant. If it
+is reported before the balance, it is pending until a report settles that contains it; if after, it
+is matched with a remembered change (:mod:`changes`), and corrects all that followed from it:
 
 * first with a change of its asset that equals it within 0.5 %: units move by the change itself;
-* else, together with others of its asset, with a change that is their sum;
-* else with the earliest change in which the venue's value moves in its direction by at least half
-  of it: units move by the flow.
+* else, together with other flows of its asset, with a change that is their sum;
+* else with the earliest change in which the venue's value moves in the direction of the flow by at
+  least half of its value: units move by the flow.
 
 The oldest flow comes first; one that matches nothing lapses. Units are multiplied by the equity
 after the flow / the equity before it, the flows that already entered with the same change included,
@@ -134,7 +134,7 @@ class Flows:
 
     @property
     def is_empty(self) -> bool:
-        """Whether flows took all of the account: its unit value stands still, at dust / units."""
+        """Whether flows emptied the account: its unit value stays at dust / units."""
         return self.state.empty
 
     @property
@@ -189,7 +189,7 @@ class Flows:
     ) -> list[Match]:
         """Add a transfer; return the late matches of its legs.
 
-        ``left``, ``arrived``: that venue reports no balance, so the caller counts the leg there.
+        ``left``, ``arrived``: that venue reports no balances, so the caller applies the leg there.
         """
         state, net = self.state, transfer.amount - transfer.fee
         transfer.number = state.told = state.told + 1
@@ -311,7 +311,7 @@ class Flows:
             if flow is None:
                 if not found:
                     return
-                after, found = (0, 0), False  # what is left may contain an older one now
+                after, found = (0, 0), False  # what is left may contain an older flow
                 continue
             after, found = flow.age, True
             self._remove(flow)
@@ -328,7 +328,7 @@ class Flows:
         late: bool,
         apart: bool = False,
     ) -> Match:
-        """Take a flow from a change; ``apart``: from its asset alone, whatever that leaves."""
+        """Subtract a flow from a change; ``apart``: from its asset alone, even past 0."""
         change = remembered[number]
         held = change.amounts.get(flow.asset, 0.0)
         amount = held if is_equal(held, flow.amount) and not apart else flow.amount
@@ -351,7 +351,7 @@ class Flows:
         return Match(change, flow, account, venue, factor, late, amount, transit)
 
     def _enter(self, change: Change, value: float) -> float:
-        """Let a value of a change enter the account; return the factor of the units."""
+        """Count a value of a change as a flow of the account; return the factor of the units."""
         if not value:
             return 1.0
         before = change.equity
@@ -429,7 +429,7 @@ class Flows:
         self._remembered.pop(venue, None)
 
     def rebase(self) -> None:
-        """Make all that was remembered part of the capital: a late flow takes it without effect."""
+        """Make remembered changes part of the capital: a flow that matches one has no effect."""
         for changes in self.state.changes.values():
             for change in changes:
                 change.past = True
@@ -450,7 +450,7 @@ class Flows:
 
 
 def _balance_transit(matches: list[Match], transfer: int) -> None:
-    """Take from transit with the later leg what the earlier one put there, price and all."""
+    """Let the later leg subtract from transit the value that the earlier one added."""
     legs = [one for one in matches if one.flow is not None and one.flow.transfer == transfer]
     if len(legs) == 2:
         first, second = sorted(legs, key=lambda one: one.change.at_ns)

@@ -1,11 +1,12 @@
 """Each venue's holdings, and when its reports are settled.
 
-Half of a report is not judged: a buy moves two balances, and between the two reports the balances
-add up to less than the account has. A venue is *settled* with a whole report; 1 s after its last
-single one; and from 5 s after the first unsettled one on at the first pause of 0.05 s, at the
-latest at 6 s, even while reports keep coming. While a contract is open there, a report that moves
-its settle asset beyond what is known settles when a fill, a position report or a flow explains it,
-at most 5 s later. Until then equity uses the last settled reports, with all known effects on top.
+Equity is not computed from half of a report: a buy moves two balances, and between their two
+reports the balances add up to less than the account has. A venue is *settled* with a whole
+report; 1 s after its last single one; and from 5 s after the first unsettled one on at the first
+pause of 0.05 s, at the latest at 6 s, even while reports keep coming. While a contract is open
+there, a report that moves its settle asset beyond what is known settles when a fill, a position
+report or a flow explains it, at most 5 s later. Until then equity uses the last settled reports,
+with all known effects on top.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 from msgspec import Struct, field
 
-from riskmon.core.book.effects import NOTHING, Amount, Effect, Stamp
+from riskmon.core.book.effects import NOTHING, Amount, Stamp
 from riskmon.core.book.ledger import Explained, Ledger, LedgerState
 from riskmon.core.book.projection import Known
 
@@ -25,7 +26,7 @@ HURRIED_NS = 5 * SECOND_NS  # from then on after the first, the next pause settl
 PAUSE_NS = SECOND_NS // 20
 LATEST_NS = 6 * SECOND_NS
 EXPLAINED_NS = 5 * SECOND_NS
-LEGS_MAX = 16_384  # events whose effects are known to belong together
+LEGS_MAX = 16_384  # events of which the assets that they moved are stored
 ZEROS_OF_ONE = 16  # assets of 0 that are as much work as one with a balance
 
 Key = tuple[str, str]  # venue and asset
@@ -133,20 +134,20 @@ class Holdings:
 
     # -- facts ------------------------------------------------------------------------------------
 
-    def cause(self) -> int:
-        """Return the number of another event with effects."""
-        self.state.causes += 1
-        if len(self._legs) > LEGS_MAX:
-            for old in list(self._legs)[: LEGS_MAX // 2]:
-                del self._legs[old]
-        return self.state.causes
-
-    def add(self, effect: Effect, cause: int) -> None:
-        """Add what is known to change a holding."""
-        ledger = self._ledger(effect.venue, effect.asset, effect.at_ns)
-        ledger.add(Known(effect.amount, effect.at_ns, effect.dated, cause))
-        self._legs.setdefault(cause, []).append(effect.asset)
-        self._change(effect.venue, effect.asset, ledger)
+    def add(self, venue: str, amounts: Mapping[str, float], stamp: Stamp) -> None:
+        """Add the known effects of an event on the holdings of a venue, by asset."""
+        self.state.causes = cause = self.state.causes + 1
+        at_ns, dated = stamp
+        for asset, amount in amounts.items():
+            ledger = self._ledger(venue, asset, at_ns)
+            self.changed[venue, asset] = None
+            if ledger.add(Known(amount, at_ns, dated, cause)):
+                self._stale.setdefault(venue, {})[asset] = None
+        legs = self._legs
+        legs[cause] = [*amounts]
+        if len(legs) > LEGS_MAX:
+            for old in list(legs)[: LEGS_MAX // 2]:
+                del legs[old]
 
     def flow(self, venue: str, asset: str, amount: float, at_ns: int) -> None:
         """Record that a flow was found in what settled at ``at_ns``."""
@@ -222,10 +223,10 @@ class Holdings:
         return venue
 
     def _ledger(self, venue: str, asset: str, at_ns: int) -> Ledger:
-        """Return the ledger of an asset; a new one, of what happened at ``at_ns``, begins at 0.
+        """Return the ledger of an asset; ``at_ns`` is the time of what is added to a new one.
 
-        A whole report that did not name the asset has said so; so has a venue that reports single
-        balances, after its grace.
+        A new one begins with a report of 0 if a whole report did not name the asset, or if the
+        venue reports single balances and its grace is over.
         """
         ledger = self.ledgers.get((venue, asset))
         if ledger is None:
@@ -247,7 +248,7 @@ class Holdings:
 
     def _change(self, venue: str, asset: str, ledger: Ledger) -> None:
         self.changed[venue, asset] = None
-        if ledger.is_stale or ledger.is_explained:
+        if ledger.is_stale:
             self._stale.setdefault(venue, {})[asset] = None
 
     # -- the pass ---------------------------------------------------------------------------------
@@ -337,7 +338,7 @@ class Holdings:
         waits: Mapping[str, float],
         flows: Mapping[Key, Sequence[float]],
     ) -> int:
-        """When a venue settles, as its reports are now."""
+        """Return when a venue settles if no other report comes."""
         first_ns = venue.unsettled_ns or 0
         due_ns = min(
             venue.last_ns + QUIET_NS,

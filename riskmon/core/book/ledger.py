@@ -8,11 +8,11 @@ are cannot be read from the times alone, because clocks differ and messages over
   ``at``), and none that is later by more;
 * of those between, in order, it contains the first *k* with which the report before it, projected,
   comes nearest to it. A projection that agrees within 1e-9, alone or together with a flow that
-  nothing explained yet, is *exact*.
-* Where no *k* is exact, an effect between is contained as a report of another asset of the venue,
-  at most 1 s away, that is exact says, unless another report of this asset is nearer to that one:
-  the balances that a fill moves are pushed together (:class:`riskmon.core.book.holdings.Holdings` passes its
-  verdicts).
+  no report contained yet, is *exact*.
+* Where no *k* is exact, the exact report of another asset of the venue, at most 1 s away, decides
+  which effects between are contained, unless another report of this asset is nearer to it: the
+  balances that a fill moves are pushed together (:class:`riskmon.core.book.holdings.Holdings`
+  passes its verdicts).
 
 The first report of an asset contains the effects that are not later than it. What no effect
 explains of the difference between two reports is P&L, or a flow.
@@ -45,8 +45,8 @@ from riskmon.core.book.projection import (
     window,
 )
 
-KEPT_NS = 120 * 10**9  # a fill that is reported late is placed among the reports of so long
-KEPT_REPORTS = 64  # … and so many, besides those of the last seconds and the unsettled
+KEPT_NS = 120 * 10**9  # a fill that is reported late is placed among the reports of this time
+KEPT_REPORTS = 64  # … at most, not counting those of the last seconds and the unsettled ones
 RECENT_NS = 12 * 10**9
 NEVER_NS = 1 << 62
 FOLDED_AT_ONCE = 64  # effects
@@ -92,11 +92,9 @@ class Ledger:
         self._stale = 0  # index of the first report to resolve again
         self._fresh: list[Known] = []  # effects since the last pass that a report may contain
         self._explained: list[Explained] = []
-        self._places: dict[
-            int, int
-        ] = {}  # of effects by cause; derived again when some are missing
+        self._places: dict[int, int] = {}  # of effects by cause, as far as they are derived
         self._has_open = any(report.open for report in state.reports)
-        # No report contains a later effect: those from now on come on top.
+        # No report contains an effect later than this: it is added on top.
         self._clear_ns = self._cleared()
         self._add_up()
         self._stale = len(state.reports)
@@ -130,28 +128,29 @@ class Ledger:
         return self._stale < len(self.state.reports)
 
     @property
-    def is_explained(self) -> bool:
-        """Whether :meth:`take_explained` returns an effect that the oldest report contains."""
-        return bool(self._explained)
-
-    @property
     def is_unsettled(self) -> bool:
         """Whether reports came since the settled one."""
         return self.state.settled < len(self.state.reports) - 1
 
     # -- facts ------------------------------------------------------------------------------------
 
-    def add(self, effect: Known) -> None:
-        """Add an effect; :meth:`resolve` then decides which reports contain it."""
+    def add(self, effect: Known) -> bool:
+        """Add an effect; return whether :meth:`resolve` must decide which reports contain it."""
+        effects, at_ns = self.state.effects, effect.at_ns
+        if at_ns > self._clear_ns and (not effects or effects[-1].at_ns <= at_ns):
+            effects.append(effect)
+            self._add_on_top(effect)
+            return False
+        self._place(effect)
+        return self.is_stale or bool(self._explained)
+
+    def _place(self, effect: Known) -> None:
+        """Add an effect that reports may contain."""
         state = self.state
         effects, reports = state.effects, state.reports
         if not effects or effects[-1].at_ns <= effect.at_ns:
             place = len(effects)
             effects.append(effect)
-            self._places[effect.cause] = place
-            if effect.at_ns > self._clear_ns:
-                self._add_on_top(effect)
-                return
         else:
             place = bisect_right(effects, effect.at_ns, key=time_of)
             effects.insert(place, effect)
@@ -255,7 +254,7 @@ class Ledger:
     def resolve(self, flows: Sequence[float], others: Sequence[Verdict] = ()) -> None:
         """Decide anew what the reports contain, from the first that may have changed.
 
-        ``flows`` are amounts that a report may hold besides; ``others`` are the exact reports of
+        ``flows`` are amounts that a report may also contain; ``others`` are the exact reports of
         the venue's other assets.
         """
         reports, number = self.state.reports, max(self._stale, 1)
@@ -318,9 +317,9 @@ class Ledger:
 
     def verdicts(self) -> Iterator[Verdict]:
         """Yield what the exact reports contain, by the numbers of causes."""
-        places = self._places
-        if len(places) < len(self.state.effects):
-            places.update((one.cause, place) for place, one in enumerate(self.state.effects))
+        places, effects = self._places, self.state.effects
+        for place in range(len(places), len(effects)):  # those that were added at the end
+            places[effects[place].cause] = place
         for report in self.state.reports[1:] if places else ():
             if report.exact:
                 yield Verdict(report.at_ns, report.contains, places)
@@ -400,7 +399,7 @@ class Ledger:
         self._settled = sum([int(one.amount * SCALE) for one in state.effects[settled:]])
 
     def _trim(self, now_ns: int) -> None:
-        """Drop reports, and the effects that the oldest one left contains."""
+        """Drop old reports, and the effects that the oldest of the others contains."""
         state = self.state
         reports, spare = state.reports, 0
         most = len(reports) - 2 if state.settled < 0 else min(len(reports) - 2, state.settled)

@@ -1,4 +1,4 @@
-"""What positions are worth: unrealised P&L, notional and base quantity at the marks of now.
+"""What positions are worth: unrealised P&L, notional and base quantity at the present marks.
 
 All of it is derived, for the positions that changed and those whose mark or rate did. Notional is
 signed: linear and spot quantity x size x mark, inverse quantity x size, at the rate of the quote
@@ -36,7 +36,7 @@ class Revalued(NamedTuple):
 
 
 class _Quoted(NamedTuple):
-    """A mark or a rate: the fresh one, and the last one that there was."""
+    """A mark or a rate: the fresh one, and the last known one."""
 
     fresh: float | Unknown
     last: float | None

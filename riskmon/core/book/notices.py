@@ -1,4 +1,4 @@
-"""What the book has to say besides numbers, and the differences that it counts."""
+"""Notices to operators, and counts of how often a venue's report differs from the book."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What the reserved orders add up to, by symbol and venue. Derived from the reservations.
 
-An order whose side is not known counts on both: on which one it rests, the other does not change
-what is the worst.
+An order whose side is not known counts on both. In the worst case only one side is filled, so the
+order never counts twice.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ from typing import NamedTuple
 from msgspec import Struct, field
 
 from riskmon.core import events as ev
+from riskmon.core.book.instruments import instrument
 from riskmon.core.book.money import SCALE
-from riskmon.core.decisions import LevelName
+from riskmon.core.decisions import DifferenceKind, LevelName
+from riskmon.core.scopes import Scope, kind_of, name_of
 
 
 class Amounts(NamedTuple):
-    """What orders amount to: base units or contracts, the reference, units of the base asset."""
+    """Sums over orders: base units or contracts, and the reference."""
 
     quantity: float
     notional: float
-    base: float
 
     def plus(self, other: Amounts) -> Amounts:
         """Return these and other amounts."""
-        return Amounts(
-            self.quantity + other.quantity, self.notional + other.notional, self.base + other.base
-        )
+        return Amounts(self.quantity + other.quantity, self.notional + other.notional)
 
     def without(self, other: Amounts) -> Amounts:
         """Return these less other amounts."""
-        return Amounts(
-            self.quantity - other.quantity, self.notional - other.notional, self.base - other.base
-        )
+        return Amounts(self.quantity - other.quantity, self.notional - other.notional)
+
+
+NOTHING = Amounts(0.0, 0.0)
 
 
 class Executed(Struct):
@@ -41,6 +41,15 @@ class Executed(Struct):
 
     quantity: float
     since_ns: int
+    assumed: bool = False  # the report ended the order, and did not say how much
+
+
+class OrderDifference(NamedTuple):
+    """What one report says of an order and no other does within ``check_ttl``."""
+
+    venue: str
+    kind: DifferenceKind
+    text: str
 
 
 class Reservation(Struct):
@@ -73,31 +82,94 @@ class Reservation(Struct):
     ended_ns: int | None = None  # when a report closed it, or the last fill came
     check: ev.Check | None = None  # as it was permitted
     level: LevelName = "allow"  # of its scopes then
+    named: bool = False  # by an `order` event
+    missing: bool = False  # an `orders` event did not list it while it was said to rest
+    listed_ns: int | None = None  # since when an `orders` event alone names it; None: counted
 
     @property
     def left(self) -> float:
         """The part that counts: what rests, and what was executed and is not filled yet."""
-        whole = self.quantity if self.ended_ns is None else self.executed
-        left = whole - max(self.filled, self.lapsed)
-        return left if left > self.quantity * _USED_UP else 0.0
+        quantity = self.quantity
+        left = quantity if self.ended_ns is None else self.executed
+        if self.filled or self.lapsed:
+            left -= max(self.filled, self.lapsed)
+        return left if left > quantity * _USED_UP else 0.0
 
     @property
     def amounts(self) -> Amounts:
-        """What is left amounts to."""
-        left = self.left
-        part = left / self.quantity if self.quantity else 0.0
-        return Amounts(left, (self.notional or 0.0) * part, (self.base or 0.0) * part)
+        """The amounts of what is left."""
+        left, quantity = self.left, self.quantity
+        part = left / quantity if quantity else 0.0
+        return Amounts(left, (self.notional or 0.0) * part)
+
+    @property
+    def left_base(self) -> float:
+        """What is left, in the base asset."""
+        part = self.left / self.quantity if self.quantity else 0.0
+        return (self.base or 0.0) * part
 
     @property
     def counts(self) -> bool:
         """Whether it rests, or anything of it is reserved."""
         return self.ended_ns is None or self.left > 0
 
+    def is_in(self, scope: Scope) -> bool:
+        """Whether it is an order of a scope."""
+        kind, name = kind_of(scope), name_of(scope)
+        names = {
+            "account": name,
+            "venue": self.venue,
+            "symbol": self.symbol,
+            "asset": instrument(self.symbol, "").base,
+            "strategy": self.strategy,
+        }
+        return names[kind] == name
+
+    def resize(self, quantity: float) -> None:
+        """Set the whole quantity; the amounts follow."""
+        if self.quantity:
+            ratio = quantity / self.quantity
+            self.notional = None if self.notional is None else self.notional * ratio
+            self.base = None if self.base is None else self.base * ratio
+        self.quantity = quantity
+
+    def correct_end(self, quantity: float | None, remaining: float) -> None:
+        """Set how much was executed, after the report that ended it did not say it."""
+        whole = self.quantity if quantity is None else quantity
+        self.executed = min(self.executed, max(0.0, whole - remaining))
+        for one in self.awaited:
+            one.quantity = min(one.quantity, self.executed)
+
+    def may_be_named_by(self, report: ev.RestingOrder) -> bool:
+        """Whether it was checked without an id, and a report may be the first that names it."""
+        return (
+            self.id.startswith("\n")
+            and self.reported_ns is None
+            and report.side in (None, self.side)
+            and report.quantity is not None
+            and abs(self.quantity - report.quantity) <= self.quantity * _USED_UP
+        )
+
+    def lapse(self, before_ns: int) -> float:
+        """End the waits for fills that began before a time; return what no fill reports of it.
+
+        What a report did not say to be executed is not part of that.
+        """
+        known, unfilled = max(self.filled, self.lapsed), 0.0
+        while self.awaited and self.awaited[0].since_ns <= before_ns:
+            one = self.awaited.pop(0)
+            self.lapsed = max(self.lapsed, one.quantity)
+            if not one.assumed:
+                unfilled = one.quantity - known
+        return unfilled
+
     def waits_since(self, at_ns: int) -> bool:
-        """Whether it waits, since then, for a report, for fills, or to be forgotten."""
+        """Whether its wait for a report, for fills, or to be dropped began then."""
         if self.ended_ns is None and self.reported_ns is None:
             return self.began_ns == at_ns
-        return self.ended_ns == at_ns or any(one.since_ns == at_ns for one in self.awaited)
+        if at_ns in (self.ended_ns, self.listed_ns):
+            return True
+        return any(one.since_ns == at_ns for one in self.awaited)
 
     @property
     def moves(self) -> str:
@@ -116,18 +188,20 @@ _USED_UP = 1e-9  # of its quantity: a smaller rest is the rounding of floats
 class _Sum:
     """The orders of one side. Integers of a fixed scale: their order makes no difference."""
 
-    __slots__ = ("base", "notional", "quantity")
+    __slots__ = ("notional", "quantity")
 
     def __init__(self) -> None:
-        self.quantity = self.notional = self.base = 0
+        self.quantity = self.notional = 0
 
     def add(self, amounts: Amounts, sign: int) -> None:
-        self.quantity += sign * int(amounts.quantity * SCALE)
-        self.notional += sign * int(amounts.notional * SCALE)
-        self.base += sign * int(amounts.base * SCALE)
+        quantity, notional = amounts
+        self.quantity += sign * int(quantity * SCALE)
+        self.notional += sign * int(notional * SCALE)
 
     def amounts(self) -> Amounts:
-        return Amounts(self.quantity / SCALE, self.notional / SCALE, self.base / SCALE)
+        if not (self.quantity or self.notional):
+            return NOTHING
+        return Amounts(self.quantity / SCALE, self.notional / SCALE)
 
 
 class _AtVenue:
@@ -151,22 +225,21 @@ class Pending:
 
     def add(self, order: Reservation) -> None:
         """Count an order, if it counts. It must not change before :meth:`remove`."""
-        venues = self._symbols.get(order.moves)
-        if venues is None:
-            venues = self._symbols[order.moves] = {}
-        here = venues.get(order.venue)
-        if here is None:
-            here = venues[order.venue] = _AtVenue()
-        if order.counts:
-            key = order.key  # one that was removed keeps its place
-            here.orders[key] = order
-            named = self._named.get(order.symbol)
-            if named is None:
-                named = self._named[order.symbol] = {}
-            named[key] = order
-            self._count(here, order, 1)
+        if not order.counts:
+            self._drop(order)
             return
-        self._drop(order)
+        moves, venue, key = order.moves, order.venue, order.key
+        venues = self._symbols.get(moves)
+        if venues is None:
+            venues = self._symbols[moves] = {}
+        here = venues.get(venue)
+        if here is None:
+            here = venues[venue] = _AtVenue()
+        named = self._named.get(order.symbol)
+        if named is None:
+            named = self._named[order.symbol] = {}
+        named[key] = here.orders[key] = order  # one that was removed keeps its place
+        self._count(here, order, 1)
 
     def drop(self, order: Reservation) -> None:
         """Take an order off, for good."""
@@ -218,7 +291,7 @@ class Pending:
         """The buys and the sells that move the position in a symbol, at all venues."""
         venues = self._symbols.get(symbol)
         if venues is None:
-            return _NOTHING, _NOTHING
+            return NOTHING, NOTHING
         if len(venues) == 1:
             (here,) = venues.values()
             return here.buys.amounts(), here.sells.amounts()
@@ -229,7 +302,7 @@ class Pending:
     def sides_at(self, symbol: str, venue: str) -> tuple[Amounts, Amounts]:
         """The buys and the sells that move the position in a symbol at one venue."""
         here = self._symbols.get(symbol, {}).get(venue)
-        return (_NOTHING, _NOTHING) if here is None else (here.buys.amounts(), here.sells.amounts())
+        return (NOTHING, NOTHING) if here is None else (here.buys.amounts(), here.sells.amounts())
 
     def orders(self, symbol: str, venue: str) -> list[Reservation]:
         """The orders that move the position in a symbol at a venue, the oldest first."""
@@ -266,12 +339,8 @@ class Pending:
         return sum(self._resting.values())
 
 
-_NOTHING = Amounts(0.0, 0.0, 0.0)
-
-
 def _total(sums: list[_Sum]) -> Amounts:
     return Amounts(
         sum(one.quantity for one in sums) / SCALE,
         sum(one.notional for one in sums) / SCALE,
-        sum(one.base for one in sums) / SCALE,
     )

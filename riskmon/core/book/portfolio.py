@@ -58,7 +58,9 @@ class Portfolio:
         self.dirty: dict[Topic, bool] = {}  # topics that changed; the engine empties it
         self._closes: list[Close] = []
         self._compared: list[ev.Position] = []  # spot positions, since the last pass
+        self._marked: dict[str, None] = {}  # symbols with a new price or fill, since the last pass
         self._clock, self._arm = clock, arm
+        self._undated = Stamp(clock.instant.now_ns, dated=False)
         self.prices = Prices(state.prices, config)
         self.rates = Rates(self.prices, config)
         self.positions = Positions(state.positions, config, self.prices)
@@ -117,6 +119,7 @@ class Portfolio:
     def move_time(self) -> None:
         """Set the time that prices are judged by; begin the trading day and week that it is in."""
         self.rates.now_ns = self._clock.instant.now_ns
+        self._undated = Stamp(self.rates.now_ns, dated=False)
         if self.account.periods.move(*self._clock.instant):
             self.dirty[EQUITY] = self._is_stale = True
 
@@ -124,9 +127,9 @@ class Portfolio:
 
     def _stamp(self, event: ev.Reported) -> Stamp:
         """When an event happened, in engine time."""
-        now_ns, wall_ns = self._clock.instant
         if event.at is None:
-            return Stamp(now_ns, dated=False)
+            return self._undated
+        now_ns, wall_ns = self._clock.instant
         return Stamp(now_ns - max(0, wall_ns - ev.datetime_ns(event.at)), dated=True)
 
     def keep_fresh(self, venue: str) -> None:
@@ -139,24 +142,19 @@ class Portfolio:
         if self.prices.on_price(
             event.symbol, event.venue or "", event.price, self._stamp(event).at_ns
         ):
-            self._on_mark(event.symbol)
-
-    def _on_mark(self, symbol: str) -> None:
-        self.rates.on_price(symbol)
-        self.marking.on_price(symbol)
-        self.exposing.on_price(symbol)
-        self._is_stale = True
+            self._marked[event.symbol] = None
+            self._is_stale = True
 
     def on_fill(self, event: ev.Fill) -> None:
         """Apply a fill: to positions, to holdings, and as a price."""
         stamp = self._stamp(event)
-        cause = self.holdings.cause()
-        for effect in self.positions.on_fill(event, event.leg or "", stamp):
-            self.holdings.add(effect, cause)
+        moved = self.positions.on_fill(event, event.leg or "", stamp)
+        if moved:
+            self.holdings.add(event.venue, moved, stamp)
         self.name(event.venue, event.symbol)
         self.keep_fresh(event.venue)
         if self.prices.on_fill(event.symbol, event.venue, event.price, stamp.at_ns):
-            self._on_mark(event.symbol)
+            self._marked[event.symbol] = None
         self._is_stale = True
 
     def name(self, venue: str, symbol: str) -> None:
@@ -315,6 +313,11 @@ class Portfolio:
         """Derive what changed since the last pass; yield the work of each piece."""
         self._is_stale = False
         now_ns = self._clock.instant.now_ns
+        marked, self._marked = self._marked, {}
+        for symbol in marked:
+            self.rates.on_price(symbol)
+            self.marking.on_price(symbol)
+            self.exposing.on_price(symbol)
         repriced = yield from self.rates.refresh(now_ns)
         for change in self.rates.take_peg_changes():
             where = "is back at" if change.holds else "is not at"
@@ -367,8 +370,8 @@ class Portfolio:
             key = outcome.key
             if outcome.first and self.account.presence.is_new(key.venue):
                 yield key
-            elif outcome.effect is not None:
-                self.holdings.add(outcome.effect, self.holdings.cause())
+            elif outcome.amounts:
+                self.holdings.add(key.venue, outcome.amounts, outcome.stamp)
             if outcome.difference:
                 self.notices.count(key.venue, "position")
                 self.notices.add(
@@ -436,7 +439,7 @@ class Portfolio:
 
     @property
     def awaits_first_equity(self) -> bool:
-        """Whether limits on equity are not armed yet: the first balances are coming in."""
+        """Whether the first balances are incomplete: limits on equity are not armed yet."""
         return self.account.awaits_first
 
     def venue_equity(self, venue: str) -> float | Unknown:
@@ -516,13 +519,13 @@ class Portfolio:
         return size
 
     def enter_difference(self, before: Portfolio) -> None:
-        """Let what another configuration made of the same facts enter as a flow.
+        """Apply the change of equity that a new configuration causes as a flow.
 
-        What a changed peg makes is P&L, and the first price of an asset is none. Amounts in another
-        reference have no difference.
+        The change that another peg causes is P&L, except that of an asset's first price. Amounts in
+        different references are not compared.
         """
         self.holdings.changed.update(dict.fromkeys(self.holdings.ledgers))
-        # The history of a venue that begins with this configuration begins at the equity of now.
+        # The history of a venue that begins with this configuration begins at the present equity.
         values = self.account.valuation.values
         values.changed.update(dict.fromkeys(values.venues))
         self._is_stale = True
@@ -539,11 +542,14 @@ class Portfolio:
             middle = Portfolio(self.state, pegged, self._clock, self._arm).settled_equity
         else:
             middle = self.settled_equity
-        if not isinstance(equity, Unknown) and not isinstance(middle, Unknown):
+        if isinstance(equity, Unknown) or isinstance(middle, Unknown):
+            self.account.resolve_awaited(is_entered=False)
+        else:
             self.account.enter_difference(middle - equity, equity)
+            self.account.resolve_awaited(is_entered=True)
 
     def rebase(self) -> None:
-        """Make the equity of now the capital, the peak and the start of each period."""
+        """Make the present equity the capital, the peak and the start of each period."""
         self.account.rebase()
         self._is_stale = self.dirty[EQUITY] = True
 

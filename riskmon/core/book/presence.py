@@ -41,10 +41,11 @@ class Presence:
     def keep_fresh(self, name: str) -> bool:
         """Record an event that names a venue; return whether its balances were old."""
         venue = self._venues.get(name)
-        if venue is None:
+        now_ns = self._clock.instant.now_ns
+        if venue is None or venue.at_ns == now_ns:
             return False
         was_silent = self.is_silent(venue)
-        venue.at_ns = self._clock.instant.now_ns
+        venue.at_ns = now_ns
         if was_silent:
             self.watch(name)
         return was_silent

@@ -127,7 +127,7 @@ class _Newest:
             return False
         venues[venue] = Quote(price, at_ns)
         newest = self._venue.get(symbol)
-        if newest is None or (at_ns, venue) >= (venues[newest].at_ns, newest):
+        if newest != venue and (newest is None or (at_ns, venue) >= (venues[newest].at_ns, newest)):
             self._venue[symbol] = venue
         return True
 
@@ -140,6 +140,8 @@ class _Newest:
         newest = venues[newest_venue]
         if newest.at_ns < oldest_ns:
             return None
+        if venue == newest_venue:
+            return newest
         own = venues.get(venue) if venue else None
         if own is not None and own.at_ns >= max(newest.at_ns - OWN_LAG_NS, oldest_ns):
             return own

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 WINDOW_NS = 5 * 10**9
 DATED_WINDOW_NS = 10**9
-NEARBY_NS = 10**9  # between reports of two assets that speak of the same fills
+NEARBY_NS = 10**9  # between reports of two assets that may contain the same fills
 TOLERANCE = 1e-9
 
 
@@ -32,6 +32,7 @@ class Known(Struct, array_like=True, gc=False):
     at_ns: int
     dated: bool
     cause: int
+    price: float = 0.0  # of a fill of a position
 
 
 class Verdict(NamedTuple):
@@ -65,7 +66,7 @@ def is_after(effect: Known, report: Report) -> bool:
 def first_exact(
     left: float, amounts: Sequence[float], largest: float, others: Collection[float]
 ) -> int | None:
-    """Return the smallest *k* whose projection leaves nothing, or one of ``others``."""
+    """Return the smallest *k* whose projection leaves one of ``others``; None without one."""
     for count in range(len(amounts) + 1):
         if count:
             left -= amounts[count - 1]
@@ -86,7 +87,10 @@ def nearest(left: float, amounts: Sequence[float]) -> int:
 
 
 def decided(causes: Sequence[int], others: Sequence[Verdict]) -> tuple[int, int]:
-    """Return between which *k* other assets' reports leave the choice; of two the first decides."""
+    """Return the least and the highest *k* that the reports of other assets allow.
+
+    Where two of them decide a cause, the first one counts.
+    """
     begin, end = 0, len(causes)
     for count, cause in enumerate(causes, 1):
         said = ((one.places.get(cause), one.contains) for one in others)

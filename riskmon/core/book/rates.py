@@ -249,7 +249,7 @@ class Rates:
         return None
 
     def _home(self, asset: str) -> _Rate | None:
-        """Return the rate of an asset without another one between."""
+        """Return the rate of an asset by its peg or by a price in the reference itself."""
         fixed = self._fixed(asset)
         return self._hop(asset, self.reference) if fixed is None else _Rate(fixed, NEVER_NS)
 

@@ -18,7 +18,7 @@ from riskmon.core.book.money import Fixed
 from riskmon.core.book.rates import AT_ONCE, Rates
 
 FEE_WAIT_NS = 24 * 3600 * 10**9
-_SUMMED_NS = 3600 * 10**9  # fees of one hour wait as one
+_SUMMED_NS = 3600 * 10**9  # pending fees of one hour are stored as one sum
 
 Amounts = dict[str, Fixed]  # by asset
 
@@ -203,7 +203,7 @@ class Realised:
 
 
 def _drop_expired(pending: dict[str, PendingFee], now_ns: int) -> None:
-    for key, one in list(islice(pending.items(), 2)):  # two for one: they become few again
+    for key, one in list(islice(pending.items(), 2)):  # two for one added
         if now_ns - one.since_ns > FEE_WAIT_NS:
             del pending[key]
 

@@ -1,4 +1,4 @@
-"""Ids of fills, flows and P&L that were applied: one that is sent again is not applied again."""
+"""Ids of fills, flows and P&L that were applied: a duplicate is not applied again."""
 
 from __future__ import annotations
 

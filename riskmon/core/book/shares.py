@@ -1,4 +1,4 @@
-"""What a report takes of strategies, because no fill explains it, and gives back when one does."""
+"""Reductions of strategies' positions by reports that no fill explains, and their reversal."""
 
 from __future__ import annotations
 

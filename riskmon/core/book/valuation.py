@@ -1,4 +1,4 @@
-"""The value of each venue: its settled holdings and unrealised P&L at the rates of now.
+"""The value of each venue: its settled holdings and unrealised P&L at the present rates.
 
 A venue counts with its balances from its first settled report on; before that, and where no
 balances are reported, with its realised and unrealised P&L and the flows there.

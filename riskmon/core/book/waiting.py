@@ -1,4 +1,4 @@
-"""The flows that wait for the balance that contains them, and which of them a change contains."""
+"""Pending flows of a venue, and which of them a change of its balances contains."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msgspec import Struct
 from riskmon.core.book.changes import SLACK, Amounts, Change, is_equal, is_moved
 
 EARLY_NS = 900 * 10**9  # a change may be so much earlier than the flow that equals it
-TOGETHER_MAX = 8  # flows of one asset that are tried for their sums
+TOGETHER_MAX = 8  # flows of one asset whose sums are compared with a change
 
 Age = tuple[int, int]  # when a flow happened, and its number
 
@@ -91,7 +91,7 @@ class Waiting:
         return ()
 
     def moved(self, change: Change, after: Age) -> Flow | None:
-        """Return the oldest flow later than ``after`` as which a change moves value."""
+        """Return the oldest flow later than ``after`` in whose direction a change moves value."""
         value, rates, ages = change.value, change.rates, self._ages
         if not value:
             return None

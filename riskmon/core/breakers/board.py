@@ -124,7 +124,7 @@ class Board:
         if first and not self.state.scopes[scope]:
             self.state.scopes[scope] = self.clock.instant.now_ns
         self.observers.register(scope)
-        asset = self._asset_of(scope)
+        asset = self.asset_of(scope)
         if asset is not None:
             self._symbols_of.setdefault(asset, {})[scope] = None
         topics: list[Topic] = []
@@ -338,14 +338,14 @@ class Board:
                 if self._relevel(scope, account):
                     stale |= self._symbols_of.get(scope, {})
             for scope in stale:
-                asset = self._asset_of(scope)
+                asset = self.asset_of(scope)
                 if asset is not None:
                     self._relevel(scope, min(account, levels.get(asset, ALLOW)))
                 elif scope != ACCOUNT:
                     self._relevel(scope, account)
         return levels
 
-    def _asset_of(self, scope: Scope) -> Scope | None:
+    def asset_of(self, scope: Scope) -> Scope | None:
         """The scope of a symbol's base, which need not be registered; None of another scope."""
         if kind_of(scope) != "symbol":
             return None
@@ -368,11 +368,16 @@ class Board:
 
     def over(self, scopes: Iterable[Scope]) -> Iterator[Breaker[Limit]]:
         """The breakers over ``scopes``, and over the assets whose level is folded into theirs."""
-        for scope in scopes:
+        for scope in self.folded(scopes):
             yield from self.by_scope.get(scope, ())
-            asset = self._asset_of(scope)
+
+    def folded(self, scopes: Iterable[Scope]) -> Iterator[Scope]:
+        """``scopes``, each symbol followed by the asset whose level is folded into its own."""
+        for scope in scopes:
+            yield scope
+            asset = self.asset_of(scope)
             if asset is not None:
-                yield from self.by_scope.get(asset, ())
+                yield asset
 
     def violations(self, scopes: Iterable[Scope], below: int) -> list[Violation]:
         """The breakers that hold ``scopes`` under the level ``below``."""

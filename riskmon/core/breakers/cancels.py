@@ -109,6 +109,7 @@ class Cancels:
                 cancels=incident.cancels,
                 flatten=incident.flatten,
                 targets=tuple(wanted),
+                recovers=record.recovers or "by an operator",
             )
         )
         self._update(incident, sweeps=incident.sweep)

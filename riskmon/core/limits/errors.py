@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from annotated_types import Ge
@@ -38,6 +38,7 @@ class ErrorStreakParams(Ceiling):
     """``max`` errors in a row; a latency above ``slow`` seconds counts as an error."""
 
     max: Annotated[Bound, _WHOLE] = 5
+    overrides: dict[Scope, Annotated[Positive, _WHOLE]] = field(default_factory=dict)
     schedule: CeilingSlots[Annotated[Positive, _WHOLE]] = ()
     per: Literal["venue", "account"] = "venue"
     operation: str | None = None  # only this operation's samples
@@ -160,6 +161,7 @@ class ErrorRateParams(Ceiling):
     """``max`` is a ratio of the last ``window`` requests; above ``slow`` seconds is an error."""
 
     max: Annotated[Bound, _AT_MOST_ONE] = 0.5
+    overrides: dict[Scope, Annotated[Positive, _AT_MOST_ONE]] = field(default_factory=dict)
     schedule: CeilingSlots[Annotated[Positive, _AT_MOST_ONE]] = ()
     per: Literal["venue"] = "venue"
     operation: str | None = None  # only this operation's samples

@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from riskmon.core.limits.facts import Facts, Intent
-from riskmon.core.limits.limit import Size, SizeLimit
+from riskmon.core.limits.facts import Facts, Intent, Size
+from riskmon.core.limits.limit import SizeLimit
 from riskmon.core.limits.policy import Ceiling, OnBreach, Recover
 from riskmon.core.limits.sizes import account_notional, asset_size, venue_notional
-from riskmon.core.scopes import Scope, kind_of, name_of
 from riskmon.core.topics import (
     EQUITY,
     EXPOSURE,
@@ -73,19 +72,19 @@ class PositionLimit(SizeLimit):
     @property
     def topics(self) -> tuple[Topic, ...]:
         """The symbol's or the asset's position."""
-        return _net_topics(self.scope)
+        return (asset_topic(self.name) if self.per == "asset" else symbol_topic(self.name),)
 
     def value(self, facts: Facts) -> float:
         """The net position."""
         exposures = facts.book.exposures
-        one = exposures.of_asset if _is_asset(self.scope) else exposures.of
+        one = exposures.of_asset if self.per == "asset" else exposures.of
         return abs(one(self.name).quantity)
 
     def size(self, facts: Facts, order: Intent) -> Size | Unknown:
         """The net position before and after an order."""
-        if _is_asset(self.scope):
+        if self.per == "asset":
             return asset_size(facts, self.name, order, money=False)
-        return order.quantities.symbol_before, order.quantities.symbol_after
+        return order.quantities.symbol
 
 
 class InventoryLimit(SizeLimit):
@@ -98,30 +97,21 @@ class InventoryLimit(SizeLimit):
     @property
     def topics(self) -> tuple[Topic, ...]:
         """The symbol's or the asset's position."""
-        return _net_topics(self.scope)
+        return (asset_topic(self.name) if self.per == "asset" else symbol_topic(self.name),)
 
     def value(self, facts: Facts) -> float | Unknown:
         """The net notional."""
         exposures = facts.book.exposures
-        if _is_asset(self.scope):
+        if self.per == "asset":
             return exposures.net_notional_of_asset(self.name)
         return exposures.net_notional(self.name)
 
     def size(self, facts: Facts, order: Intent) -> Size | Unknown:
         """The net notional before and after an order."""
-        if _is_asset(self.scope):
+        if self.per == "asset":
             return asset_size(facts, self.name, order, money=True)
         sizes = order.notionals
-        return sizes if isinstance(sizes, Unknown) else (sizes.symbol_before, sizes.symbol_after)
-
-
-def _is_asset(scope: Scope) -> bool:
-    return kind_of(scope) == "asset"
-
-
-def _net_topics(scope: Scope) -> tuple[Topic, ...]:
-    named = asset_topic if _is_asset(scope) else symbol_topic
-    return (named(name_of(scope)),)
+        return sizes if isinstance(sizes, Unknown) else sizes.symbol
 
 
 class TotalPositionLimit(SizeLimit):
@@ -136,10 +126,9 @@ class TotalPositionLimit(SizeLimit):
         """The total position."""
         return facts.book.exposures.gross_quantity()
 
-    def size(self, facts: Facts, order: Intent) -> Size:
+    def size(self, facts: Facts, order: Intent) -> Size | Unknown:
         """The total position before and after an order."""
-        total, sizes = self.value(facts), order.quantities
-        return total + sizes.added_before, total + sizes.added_after
+        return order.quantities.total
 
 
 class TotalNotionalLimit(SizeLimit):
@@ -156,12 +145,8 @@ class TotalNotionalLimit(SizeLimit):
 
     def size(self, facts: Facts, order: Intent) -> Size | Unknown:
         """The total notional before and after an order."""
-        sizes, total = order.notionals, self.value(facts)
-        if isinstance(sizes, Unknown):
-            return sizes
-        if isinstance(total, Unknown):
-            return total
-        return total + sizes.added_before, total + sizes.added_after
+        sizes = order.notionals
+        return sizes if isinstance(sizes, Unknown) else sizes.total
 
 
 class OpenPositionsLimit(SizeLimit):
@@ -179,10 +164,11 @@ class OpenPositionsLimit(SizeLimit):
     def size(self, facts: Facts, order: Intent) -> Size:
         """The number of symbols before and after an order; dust may always be sold."""
         opened, opening = facts.book.exposures.open, facts.commitments.opening
-        before = len(opened) + len(opening)
-        known = order.symbol in opened or order.symbol in opening
-        new = not known and order.quantities.symbol_after > order.quantities.symbol_before
-        return float(before), float(before + new)
+        count = float(len(opened) + len(opening))
+        if order.symbol in opened or order.symbol in opening:
+            return count, count
+        before, after = order.quantities.symbol
+        return count, count + (after > before)
 
 
 class OpenOrdersLimit(SizeLimit):
@@ -195,10 +181,9 @@ class OpenOrdersLimit(SizeLimit):
 
     def value(self, facts: Facts) -> float:
         """The number of orders."""
-        kind = kind_of(self.scope)
-        if kind == "venue":
+        if self.per == "venue":
             return float(facts.orders.resting_at(self.name))
-        if kind == "symbol":
+        if self.per == "symbol":
             return float(facts.orders.pending.resting_in(self.name))
         return float(facts.orders.resting())
 
@@ -218,41 +203,42 @@ class LeverageLimit(SizeLimit):
     @property
     def topics(self) -> tuple[Topic, ...]:
         """Positions, orders and equity."""
-        is_venue = kind_of(self.scope) == "venue"
-        equity = venue_equity_topic(self.name) if is_venue else EQUITY
+        equity = venue_equity_topic(self.name) if self.per == "venue" else EQUITY
         return (EXPOSURE, ORDERS, equity)
 
     def value(self, facts: Facts) -> float | Unknown:
         """The ratio."""
-        if kind_of(self.scope) == "venue":
-            return self._over_equity(facts, venue_notional(facts, self.name))
-        return self._over_equity(facts, account_notional(facts))
+        is_venue = self.per == "venue"
+        gross = venue_notional(facts, self.name) if is_venue else account_notional(facts)
+        if isinstance(gross, Unknown):
+            return gross
+        equity = self._equity(facts)
+        return equity if isinstance(equity, Unknown) else ratio_of_equity(gross, equity)
 
     def size(self, facts: Facts, order: Intent) -> Size | Unknown:
         """The ratio before and after an order."""
-        before: float | Unknown
-        after: float | Unknown
-        if kind_of(self.scope) == "venue":
-            before, after = (venue_notional(facts, self.name, one) for one in (None, order))
-        else:
-            sizes, gross = order.notionals, facts.book.exposures.gross_notional()
-            if isinstance(sizes, Unknown):
-                return sizes
-            if isinstance(gross, Unknown):
-                return gross
-            before, after = gross + sizes.added_before, gross + sizes.added_after
-        before, after = self._over_equity(facts, before), self._over_equity(facts, after)
+        gross = self._gross(facts, order)
+        if isinstance(gross, Unknown):
+            return gross
+        equity = self._equity(facts)
+        if isinstance(equity, Unknown):
+            return equity
+        before, after = gross
+        return ratio_of_equity(before, equity), ratio_of_equity(after, equity)
+
+    def _gross(self, facts: Facts, order: Intent) -> Size | Unknown:
+        """The gross notional before and after an order."""
+        if self.per != "venue":
+            sizes = order.notionals
+            return sizes if isinstance(sizes, Unknown) else sizes.total
+        before, after = (venue_notional(facts, self.name, one) for one in (None, order))
         if isinstance(before, Unknown):
             return before
         return after if isinstance(after, Unknown) else (before, after)
 
-    def _over_equity(self, facts: Facts, gross: float | Unknown) -> float | Unknown:
-        if isinstance(gross, Unknown):
-            return gross
+    def _equity(self, facts: Facts) -> float | Unknown:
         book = facts.book
-        is_venue = kind_of(self.scope) == "venue"
-        equity = book.venue_equity(self.name) if is_venue else book.settled_equity
-        return equity if isinstance(equity, Unknown) else ratio_of_equity(gross, equity)
+        return book.venue_equity(self.name) if self.per == "venue" else book.settled_equity
 
 
 class ConcentrationLimit(SizeLimit):
@@ -280,7 +266,7 @@ class ConcentrationLimit(SizeLimit):
             return largest
         if isinstance(equity, Unknown):
             return equity
-        before, after = sizes.symbol_before, sizes.symbol_after
+        before, after = sizes.symbol
         most = max(largest if after >= before else 0.0, after)
         return ratio_of_equity(max(largest, before), equity), ratio_of_equity(most, equity)
 

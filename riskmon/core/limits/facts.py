@@ -6,6 +6,7 @@ Times are engine time unless their name says wall.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -33,17 +34,17 @@ class EdgeReport(Struct):
     wall_ns: int
 
 
-class Sizes(Struct, frozen=True):
-    """A size before and after an order, with what the orders that rest may add to it.
+Size = tuple[float, float]  # before and after an order
 
-    ``symbol_*`` is the net size of the order's symbol; ``added_*`` is what all resting orders may
-    add to the sum over all symbols.
+
+class Sizes(NamedTuple):
+    """Sizes before and after an order, as large as the orders that rest may make them.
+
+    ``symbol`` is the net size of the order's symbol, ``total`` the sum over all symbols.
     """
 
-    symbol_before: float
-    symbol_after: float
-    added_before: float
-    added_after: float
+    symbol: Size
+    total: Size | Unknown
 
 
 class Closing(Struct, frozen=True):
@@ -177,11 +178,6 @@ class Facts:
             intent.closing = Closing(held, reserved, reduces)
         return intent.closing
 
-    def sides(self, symbol: str, intent: Intent | None) -> tuple[Amounts, Amounts]:
-        """The orders that move a position, buys and sells, without the one that is replaced."""
-        buys, sells = self.orders.pending.sides(symbol)
-        return self.without_earlier(buys, sells, symbol, intent)
-
     @staticmethod
     def without_earlier(
         buys: Amounts, sells: Amounts, symbol: str, intent: Intent | None
@@ -197,29 +193,31 @@ class Facts:
         )
 
     def _set_sizes(self, intent: Intent) -> None:
-        symbol, notional = intent.symbol, intent.notional
-        held, known = self.book.exposures.of(symbol), self.book.exposures.net_notional(symbol)
-        committed, own = self.commitments, self.commitments.of(symbol)
-        buys, sells = self.sides(symbol, intent)
-        replaces = intent.earlier is not None and intent.earlier.counts
+        exposures, committed = self.book.exposures, self.commitments
+        held, own = exposures.of(intent.symbol), committed.of(intent.symbol)
+        earlier, notional = intent.earlier, intent.notional
+        buys, sells = own.buys, own.sells
+        replaces = earlier is not None and earlier.counts
+        if replaces:
+            buys, sells = self.without_earlier(buys, sells, intent.symbol, intent)
         intent.quantities = _sizes(
             *(held.quantity, buys.quantity, sells.quantity, intent.quantity),
-            *(committed.quantity, own.quantity),
+            *(committed.quantity, own.quantity, exposures.gross_quantity()),
             replaces=replaces,
         )
         if isinstance(notional, Unknown):
             intent.notionals = notional
-        elif isinstance(known, Unknown):
-            intent.notionals = known
+        elif held.unknown is not None:
+            intent.notionals = held.unknown
         else:
             intent.notionals = _sizes(
                 *(held.notional, buys.notional, sells.notional, notional),
-                *(committed.notional, own.notional),
+                *(committed.notional, own.notional, exposures.gross_notional()),
                 replaces=replaces,
             )
 
 
-_NO_SIZES = Sizes(0.0, 0.0, 0.0, 0.0)
+_NO_SIZES = Sizes((0.0, 0.0), (0.0, 0.0))
 
 
 def _sizes(  # noqa: PLR0917 -- a formula, and by far the most called
@@ -227,22 +225,27 @@ def _sizes(  # noqa: PLR0917 -- a formula, and by far the most called
     buys: float,
     sells: float,
     change: float,
-    total: float,
+    added: float,
     own: float,
+    gross: float | Unknown,
     *,
     replaces: bool,
 ) -> Sizes:
-    """``total`` and ``own``: what the orders of all symbols, and of this one, may add.
+    """Return the sizes before and after a change of ``held``.
 
-    ``replaces``: ``buys`` and ``sells`` are without an order that counts in both.
+    ``added`` and ``own``: what the orders of all symbols, and of this one, may add; ``gross``: the
+    sum over all symbols without orders. ``replaces``: ``buys`` and ``sells`` are without an order
+    that counts in ``added`` and ``own``.
     """
-    others = total - own
-    before = others + excess(held, buys, sells) if replaces else total
+    others = added - own
+    before = others + excess(held, buys, sells) if replaces else added
     if change > 0:
         rest = held + buys
         buys += change
     else:
         rest = held - sells
         sells -= change
-    after = others + excess(held, buys, sells)
-    return Sizes(abs(rest), abs(rest + change), before, after)
+    symbol = (abs(rest), abs(rest + change))
+    if isinstance(gross, Unknown):
+        return Sizes(symbol, gross)
+    return Sizes(symbol, (gross + before, gross + (others + excess(held, buys, sells))))

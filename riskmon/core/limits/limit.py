@@ -24,9 +24,9 @@ from msgspec import Raw, msgpack
 
 from riskmon.core.book.realised import Close
 from riskmon.core.events import Error, Fill, Latency, Price
-from riskmon.core.limits.facts import Facts, Intent
+from riskmon.core.limits.facts import Facts, Intent, Size
 from riskmon.core.limits.policy import Policy
-from riskmon.core.scopes import Scope, ScopeKind, name_of
+from riskmon.core.scopes import Scope, ScopeKind, kind_of, name_of
 from riskmon.core.topics import Topic
 from riskmon.core.unknown import Unknown
 
@@ -36,7 +36,6 @@ TOLERANCE = 1e-9  # relative, of a comparison with a bound: 3 x 0.1 is within 0.
 Category = Literal[
     "venue", "market", "strategy", "edge", "order", "position", "loss", "operator", "riskmon"
 ]
-Size = tuple[float, float]  # before and after an order
 Sample = Latency | Error | Fill | Price | Close
 
 # To limits over which scopes each type of sample is delivered.
@@ -68,7 +67,9 @@ NOT_PAST = Evaluation(past=False, counts=False, near=False)
 
 
 class Limit:
-    """What every limit has. ``name`` is that of its scope: ``kraken`` of ``venue:kraken``.
+    """What every limit has.
+
+    ``per`` and ``name`` are the parts of its scope: ``venue`` and ``kraken`` of ``venue:kraken``.
 
     It has not the metaclass of abstract classes, whose instance checks take ten times as long.
     """
@@ -84,7 +85,7 @@ class Limit:
 
     def __init__(self, params: Policy, scope: Scope) -> None:
         self.params, self.floor = params, params.floor
-        self.scope, self.name = scope, name_of(scope)
+        self.scope, self.per, self.name = scope, kind_of(scope), name_of(scope)
 
     def describe(self, value: float, bound: float) -> str:
         """The reason of a trip or a refusal, for people."""
@@ -207,7 +208,8 @@ class SampleLimit(Limit):
 class OrderLimit(Limit):
     """A limit on single orders, judged when an order is checked.
 
-    ``measure`` is what it keeps of earlier orders; None: nothing.
+    ``measure`` is what it keeps of earlier orders; None: nothing. Orders are counted by ``record``
+    and ``commit`` where there is a type ``Measure``.
     """
 
     category = "order"

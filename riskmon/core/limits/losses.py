@@ -1,9 +1,9 @@
-"""Limits on what was lost."""
+"""Limits on losses: of the capital, from the peak, in a period, and in a row."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from msgspec import Raw, Struct
@@ -30,6 +30,7 @@ class PortfolioLossParams(Ceiling):
     """``max`` is a ratio of the initial capital, net of cash flows."""
 
     max: Annotated[Bound, BELOW_ONE] = 0.05
+    overrides: dict[Scope, Annotated[Positive, BELOW_ONE]] = field(default_factory=dict)
     schedule: CeilingSlots[Annotated[Positive, BELOW_ONE]] = ()
     per: Literal["account"] = "account"
     warn: Share = 0.6
@@ -40,6 +41,7 @@ class DrawdownParams(Ceiling):
     """``max`` is a ratio of the peak, net of cash flows."""
 
     max: Annotated[Bound, BELOW_ONE]
+    overrides: dict[Scope, Annotated[Positive, BELOW_ONE]] = field(default_factory=dict)
     schedule: CeilingSlots[Annotated[Positive, BELOW_ONE]] = ()
     per: Literal["account"] = "account"
 
@@ -79,6 +81,7 @@ class LossStreakParams(Ceiling):
     """``max`` losing closes in a row; consecutive fills of one order are one close."""
 
     max: Annotated[Bound, _WHOLE]
+    overrides: dict[Scope, Annotated[Positive, _WHOLE]] = field(default_factory=dict)
     schedule: CeilingSlots[Annotated[Positive, _WHOLE]] = ()
     per: Literal["strategy"] = "strategy"
     recover: Recover = COOLDOWN

@@ -5,8 +5,7 @@ from __future__ import annotations
 from riskmon.core.book.commitments import excess
 from riskmon.core.book.instruments import instrument
 from riskmon.core.book.pending import Amounts
-from riskmon.core.limits.facts import Facts, Intent
-from riskmon.core.limits.limit import Size
+from riskmon.core.limits.facts import Facts, Intent, Size
 from riskmon.core.unknown import Unknown
 
 
@@ -57,10 +56,10 @@ def _resting(facts: Facts, asset: str, order: Intent, *, money: bool) -> tuple[f
         for one in pending.named(symbol) if is_base or is_quote else ():
             if one is order.earlier:
                 continue
-            amounts = one.amounts
-            base = amounts.notional if money else amounts.base
+            notional = one.amounts.notional
+            base = notional if money else one.left_base
             bought = base if is_base else 0.0
-            paid = amounts.notional / unit if is_quote else 0.0
+            paid = notional / unit if is_quote else 0.0
             if one.side != "sell":
                 ups, downs = ups + bought, downs + paid
             if one.side != "buy":
@@ -89,7 +88,7 @@ def venue_notional(facts: Facts, venue: str, order: Intent | None = None) -> flo
                 return order.notional
             if order.earlier is not None and order.earlier.venue == venue:
                 buys, sells = facts.without_earlier(buys, sells, symbol, order)
-            own = Amounts(abs(order.quantity), abs(order.notional), 0.0)
+            own = Amounts(abs(order.quantity), abs(order.notional))
             buys, sells = (buys.plus(own), sells) if order.quantity > 0 else (buys, sells.plus(own))
         total += _excess_notional(facts.book.held(venue, symbol, None), buys, sells)
     return total

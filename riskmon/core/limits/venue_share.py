@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from riskmon.core.constraints import Positive
@@ -10,6 +10,7 @@ from riskmon.core.limits.facts import Facts
 from riskmon.core.limits.limit import StateLimit
 from riskmon.core.limits.policy import BELOW_ONE, Bound, Ceiling, OnBreach, Recover
 from riskmon.core.limits.schedule import CeilingSlots
+from riskmon.core.scopes import Scope
 from riskmon.core.topics import EQUITY
 from riskmon.core.unknown import Unknown
 
@@ -19,6 +20,7 @@ class VenueShareParams(Ceiling):
     """``max`` is a ratio of the account's equity."""
 
     max: Annotated[Bound, BELOW_ONE]
+    overrides: dict[Scope, Annotated[Positive, BELOW_ONE]] = field(default_factory=dict)
     schedule: CeilingSlots[Annotated[Positive, BELOW_ONE]] = ()
     per: Literal["account"] = "account"
     on_breach: OnBreach = "warn"

@@ -81,7 +81,9 @@ def apply(orders: Reservations, number: int, now_ns: int, what: Any) -> None:
         )
         report.quantity = None if number % 2 else quantity
         if not orders.on_order(venue, report, now_ns, now_ns):
-            orders.reserve_open(venue, report, WORTH, position=symbol, at_ns=now_ns, now_ns=now_ns)
+            orders.reserve_open(
+                venue, report, WORTH, position=symbol, has_events=False, at_ns=now_ns, now_ns=now_ns
+            )
     elif kind == "fill":
         event = ev.Fill(
             id=str(number),
@@ -139,7 +141,7 @@ def test_sums_of_what_is_gone_are_nothing() -> None:
         report = ev.Order(id=name, venue="kraken", symbol=SYMBOL, status="canceled")
         report.remaining = orders.state.reserved[f"kraken|{name}"].quantity
         orders.on_order("kraken", report, now_ns + 1, now_ns + 1)
-    assert orders.pending.sides(SYMBOL) == (Amounts(0.0, 0.0, 0.0),) * 2
+    assert orders.pending.sides(SYMBOL) == (Amounts(0.0, 0.0),) * 2
     assert orders.resting() == 0
 
 

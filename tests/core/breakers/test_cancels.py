@@ -35,6 +35,9 @@ def test_a_trip_sends_a_sweep() -> None:
     assert (sweep.generation, sweep.targets) == (world.engine.generation, ("oms",))
     assert sweep.reason == "P99 1.000 s over 0.2 s (2 samples)"
     assert sweep.incident == world.breaker("latency_p99").incident
+    assert sweep.recovers == "by itself"
+    world.operate("freeze")
+    assert world.sweeps[-1].recovers == "by an operator"
 
 
 def test_the_second_sweep_goes_a_lease_after_the_first_was_sent() -> None:
@@ -123,6 +126,20 @@ def test_open_orders_must_be_taken_after_delivery(taken_s: int, *, confirmed: bo
     world.wait(3)
     world.step(orders(0, at=delivered + timedelta(seconds=taken_s)))
     assert world.view.cancel[0].confirmed is confirmed
+
+
+def test_an_account_needs_each_venue_where_orders_rest() -> None:
+    """Also one that the configuration does not name, as long as an order is known to rest there."""
+    world = World(targets=OMS)
+    world.step(ev.Heartbeat(venue="kraken"), ev.Heartbeat(venue="okx"))
+    world.step(ev.Order(id="1", venue="mexc", symbol="BTC/USDT", status="open"))
+    world.operate("freeze")
+    world.wait(0.5)
+    world.answered(2, done=False)
+    world.step(orders(0, "kraken"))
+    assert not world.view.cancel[0].confirmed
+    world.step(orders(0, "mexc"))
+    assert world.view.cancel[0].confirmed
 
 
 def test_an_account_needs_each_venue() -> None:
