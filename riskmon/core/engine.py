@@ -239,7 +239,7 @@ class Engine:
                 **self._board.timer_handlers(self._facts),
                 **self._book.timer_handlers(),
                 Timer.SWEEP: lambda key: self._cancels.on_timer(key.name),
-                Timer.RESERVATION: lambda key: self._orders.on_timer(self.state.now_ns),
+                Timer.RESERVATION: lambda key: self._reports.on_reservations_due(),
                 Timer.PERMIT: self._permits.on_timer,
             }
         )

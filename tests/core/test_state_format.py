@@ -65,6 +65,7 @@ def lost(old: Any, new: Any, where: str = "") -> Iterator[str]:
 def converted(snapshot: dict[str, Any]) -> dict[str, Any]:
     """A snapshot with what is meant to be stored in another form today."""
     if snapshot.get("version", 1) == STATE_VERSION:
+        _price_effects(snapshot["state"]["portfolio"])
         return snapshot
     config = snapshot["config"]
     # 0.1.0 stored a table for each target; a decision depends on its name alone.
@@ -96,6 +97,16 @@ def converted(snapshot: dict[str, Any]) -> dict[str, Any]:
             kept = state["measures"].get(limit["name"], {})
             kept.update({scope: {"length": run} if run else {} for scope, run in kept.items()})
     return snapshot
+
+
+def _price_effects(portfolio: dict[str, Any]) -> None:
+    """Effects with the price of their fill: positions had a table of them by cause."""
+    for ledgers in portfolio["holdings"]["ledgers"].values():
+        for ledger in ledgers.values():
+            ledger["effects"] = [[*one[:4], 0.0] for one in ledger["effects"]]
+    for position in portfolio["positions"]["positions"].values():
+        prices, ledger = position.pop("prices"), position["ledger"] or {"effects": []}
+        ledger["effects"] = [[*one[:4], prices[one[3]]] for one in ledger["effects"]]
 
 
 def _name_orders(orders: dict[str, Any]) -> None:

@@ -25,16 +25,3 @@ class Amount(NamedTuple):
 
 
 NOTHING = Amount(0.0, 0.0)
-
-
-class Effect(NamedTuple):
-    """A change of one asset at a venue: a fill's leg, a fee, realised P&L.
-
-    ``at_ns`` is its engine time; ``dated``: the event had an ``at``.
-    """
-
-    venue: str
-    asset: str
-    amount: float
-    at_ns: int
-    dated: bool

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from msgspec import Struct, field
 
-from riskmon.core.book.effects import NOTHING, Amount, Effect, Stamp
+from riskmon.core.book.effects import NOTHING, Amount, Stamp
 from riskmon.core.book.ledger import Explained, Ledger, LedgerState
 from riskmon.core.book.projection import Known
 
@@ -114,6 +114,11 @@ class Holdings:
         """The venues in the middle of a report."""
         return self._to_settle
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether reports are to be resolved or to settle."""
+        return bool(self._stale or self._to_settle)
+
     def take_timers(self) -> list[tuple[str, int]]:
         """Return the venues whose timer is to be armed, with the due time; once."""
         armed, self._armed = self._armed, []
@@ -134,20 +139,20 @@ class Holdings:
 
     # -- facts ------------------------------------------------------------------------------------
 
-    def cause(self) -> int:
-        """Return the number of another event with effects."""
-        self.state.causes += 1
-        if len(self._legs) > LEGS_MAX:
-            for old in list(self._legs)[: LEGS_MAX // 2]:
-                del self._legs[old]
-        return self.state.causes
-
-    def add(self, effect: Effect, cause: int) -> None:
-        """Add a known effect on a holding."""
-        ledger = self._ledger(effect.venue, effect.asset, effect.at_ns)
-        ledger.add(Known(effect.amount, effect.at_ns, effect.dated, cause))
-        self._legs.setdefault(cause, []).append(effect.asset)
-        self._change(effect.venue, effect.asset, ledger)
+    def add(self, venue: str, amounts: Mapping[str, float], stamp: Stamp) -> None:
+        """Add the known effects of an event on the holdings of a venue, by asset."""
+        self.state.causes = cause = self.state.causes + 1
+        at_ns, dated = stamp
+        for asset, amount in amounts.items():
+            ledger = self._ledger(venue, asset, at_ns)
+            self.changed[venue, asset] = None
+            if ledger.add(Known(amount, at_ns, dated, cause)):
+                self._stale.setdefault(venue, {})[asset] = None
+        legs = self._legs
+        legs[cause] = [*amounts]
+        if len(legs) > LEGS_MAX:
+            for old in list(legs)[: LEGS_MAX // 2]:
+                del legs[old]
 
     def flow(self, venue: str, asset: str, amount: float, at_ns: int) -> None:
         """Record that a flow was found in what settled at ``at_ns``."""
@@ -248,7 +253,7 @@ class Holdings:
 
     def _change(self, venue: str, asset: str, ledger: Ledger) -> None:
         self.changed[venue, asset] = None
-        if ledger.is_stale or ledger.is_explained:
+        if ledger.is_stale:
             self._stale.setdefault(venue, {})[asset] = None
 
     # -- the pass ---------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ part calls back into another; what one stage changed is the input of the next.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 
 from riskmon.core import events as ev
@@ -58,7 +58,9 @@ class Portfolio:
         self.dirty: dict[Topic, bool] = {}  # topics that changed; the engine empties it
         self._closes: list[Close] = []
         self._compared: list[ev.Position] = []  # spot positions, since the last pass
+        self._marked: dict[str, None] = {}  # symbols with a new price or fill, since the last pass
         self._clock, self._arm = clock, arm
+        self._undated = Stamp(clock.instant.now_ns, dated=False)
         self.prices = Prices(state.prices, config)
         self.rates = Rates(self.prices, config)
         self.positions = Positions(state.positions, config, self.prices)
@@ -117,6 +119,7 @@ class Portfolio:
     def move_time(self) -> None:
         """Set the time that prices are judged by; begin the trading day and week that it is in."""
         self.rates.now_ns = self._clock.instant.now_ns
+        self._undated = Stamp(self.rates.now_ns, dated=False)
         if self.account.periods.move(*self._clock.instant):
             self.dirty[EQUITY] = self._is_stale = True
 
@@ -124,9 +127,9 @@ class Portfolio:
 
     def _stamp(self, event: ev.Reported) -> Stamp:
         """When an event happened, in engine time."""
-        now_ns, wall_ns = self._clock.instant
         if event.at is None:
-            return Stamp(now_ns, dated=False)
+            return self._undated
+        now_ns, wall_ns = self._clock.instant
         return Stamp(now_ns - max(0, wall_ns - ev.datetime_ns(event.at)), dated=True)
 
     def keep_fresh(self, venue: str) -> None:
@@ -139,24 +142,19 @@ class Portfolio:
         if self.prices.on_price(
             event.symbol, event.venue or "", event.price, self._stamp(event).at_ns
         ):
-            self._on_mark(event.symbol)
-
-    def _on_mark(self, symbol: str) -> None:
-        self.rates.on_price(symbol)
-        self.marking.on_price(symbol)
-        self.exposing.on_price(symbol)
-        self._is_stale = True
+            self._marked[event.symbol] = None
+            self._is_stale = True
 
     def on_fill(self, event: ev.Fill) -> None:
         """Apply a fill: to positions, to holdings, and as a price."""
         stamp = self._stamp(event)
-        cause = self.holdings.cause()
-        for effect in self.positions.on_fill(event, event.leg or "", stamp):
-            self.holdings.add(effect, cause)
+        moved = self.positions.on_fill(event, event.leg or "", stamp)
+        if moved:
+            self.holdings.add(event.venue, moved, stamp)
         self.name(event.venue, event.symbol)
         self.keep_fresh(event.venue)
         if self.prices.on_fill(event.symbol, event.venue, event.price, stamp.at_ns):
-            self._on_mark(event.symbol)
+            self._marked[event.symbol] = None
         self._is_stale = True
 
     def name(self, venue: str, symbol: str) -> None:
@@ -315,6 +313,11 @@ class Portfolio:
         """Derive what changed since the last pass; yield the work of each piece."""
         self._is_stale = False
         now_ns = self._clock.instant.now_ns
+        marked, self._marked = self._marked, {}
+        for symbol in marked:
+            self.rates.on_price(symbol)
+            self.marking.on_price(symbol)
+            self.exposing.on_price(symbol)
         repriced = yield from self.rates.refresh(now_ns)
         for change in self.rates.take_peg_changes():
             where = "is back at" if change.holds else "is not at"
@@ -323,22 +326,17 @@ class Portfolio:
                 f"{change.asset} {where} its peg of {change.peg:g}: its price is "
                 f"{change.price:g} {self.reference}",
             )
-        self.positions.realised.on_rates(repriced)
+        if repriced:
+            self.positions.realised.on_rates(repriced)
+            self.marking.on_rates(repriced)
         outcomes = yield from self.positions.resolving(now_ns)
-        first = list(self._apply_outcomes(outcomes))
+        first = list(self._apply_outcomes(outcomes)) if outcomes else []
         yield from self.positions.realised.valuing(self.rates, now_ns)
         self._closes += self.positions.realised.take_closes()
-        self.marking.on_rates(repriced)
         revalued = yield from self.marking.valuing(now_ns)
-        yield from self.holdings.resolving(self.account.flows.told)
-        self._compare()
-        settled: list[Settled] = []
-        for piece in self.holdings.settling(now_ns, self._waits(), self.account.flows.told):
-            if isinstance(piece, int):
-                yield piece
-            else:
-                settled.append(piece)
-        self.account.explain(self.holdings.take_explained())
+        settled = (yield from self._settling(now_ns)) if self.holdings.is_stale else []
+        if self._compared:
+            self._compare()
         held, self.holdings.changed = self.holdings.changed, {}
         realised = self.positions.realised.take_venues()
         yield from self.account.deriving(
@@ -352,7 +350,8 @@ class Portfolio:
                 first,
             )
         )
-        self.exposing.on_rates((*repriced, *self.account.take_left_out()))
+        self.exposing.on_rates(repriced)
+        self.exposing.on_rates(self.account.take_left_out())
         self.exposing.on_positions(revalued.keys)
         self.exposing.on_held(held)
         self.exposing.on_transit(self.account.valuation.take_moved())
@@ -361,14 +360,30 @@ class Portfolio:
         self._mark_topics(revalued.strategies)
         self._arm_timers()
 
+    def _settling(self, now_ns: int) -> Generator[int, None, list[Settled]]:
+        """Decide what the reported balances contain, and settle the venues that are due.
+
+        Yield the work of each piece; return the venues that settled.
+        """
+        flows = self.account.flows.told
+        yield from self.holdings.resolving(flows)
+        settled: list[Settled] = []
+        for piece in self.holdings.settling(now_ns, self._waits(), flows):
+            if isinstance(piece, int):
+                yield piece
+            else:
+                settled.append(piece)
+        self.account.explain(self.holdings.take_explained())
+        return settled
+
     def _apply_outcomes(self, outcomes: Iterable[Outcome]) -> Iterator[Key]:
         """Apply what position reports changed; yield those whose P&L enters as a flow."""
         for outcome in outcomes:
             key = outcome.key
             if outcome.first and self.account.presence.is_new(key.venue):
                 yield key
-            elif outcome.effect is not None:
-                self.holdings.add(outcome.effect, self.holdings.cause())
+            elif outcome.amounts:
+                self.holdings.add(key.venue, outcome.amounts, outcome.stamp)
             if outcome.difference:
                 self.notices.count(key.venue, "position")
                 self.notices.add(
@@ -392,8 +407,9 @@ class Portfolio:
 
     def _set_dust(self) -> None:
         dust = self.account.equity.dust
-        self.marking.dust = dust
-        self.exposures.set_dust(dust)
+        if dust != self.marking.dust:
+            self.marking.dust = dust
+            self.exposures.set_dust(dust)
 
     def _mark_topics(self, strategies: Iterable[str]) -> None:
         dirty, before = self.dirty, self._assessed
@@ -401,11 +417,11 @@ class Portfolio:
         if self._assessed != before:
             dirty[EQUITY] = True
         # In an order that a restore does not change: breakers are evaluated in it.
-        for symbol in sorted(self.exposing.take_symbols()):
+        for symbol in self.exposing.take_symbols():
             dirty[symbol_topic(symbol)] = dirty[EXPOSURE] = True
-        for asset in sorted(self.exposing.take_assets()):
+        for asset in self.exposing.take_assets():
             dirty[asset_topic(asset)] = True
-        for venue in sorted(self.account.valuation.values.take_changed()):
+        for venue in self.account.valuation.values.take_changed():
             dirty[venue_equity_topic(venue)] = True
         for strategy in sorted(strategies):
             dirty[strategy_topic(strategy)] = True

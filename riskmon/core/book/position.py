@@ -11,12 +11,12 @@ Formulas (q signed quantity, s contract size, e entry price, m mark price, p fil
 
 from __future__ import annotations
 
+from math import fsum
 from typing import Literal, NamedTuple
 
 from msgspec import Struct, field
 
 from riskmon.core.book.ledger import LedgerState
-from riskmon.core.book.money import SCALE
 
 Leg = Literal["", "long", "short"]  # "" outside hedge mode
 
@@ -24,7 +24,6 @@ Leg = Literal["", "long", "short"]  # "" outside hedge mode
 # position: 0.1 + 0.2 - 0.3 leaves 5.6e-17.
 _ROUNDING = 1e-12
 _CARRIED = 1e-14  # what a close realises is rounding below this ratio of what it pays
-_SPARE_PRICES = 64
 _MARKS = 64
 
 
@@ -73,8 +72,9 @@ class BookPosition(Struct):
     # Of the account's own: the venue's reports and the fills that they contain.
     ledger: LedgerState | None = None
     base: float | None = None  # what was known at the first report, while that is the last one
-    prices: dict[int, float] = field(default_factory=dict)  # of the fills in the ledger, by cause
-    causes: int = 0
+    # Of a snapshot of before 0.2.1: the prices of the fills in the ledger, by cause.
+    prices: dict[int, float] = field(default_factory=dict)
+    causes: int = 0  # numbers given to fills
     marks: dict[int, float] = field(default_factory=dict)  # at the last reports, by their time
     shares: list[Share] = field(default_factory=list)  # of what the last report took
 
@@ -87,16 +87,10 @@ class BookPosition(Struct):
         """Return the state of the ledger; one without it begins with the quantity."""
         if self.ledger is None:
             self.ledger = LedgerState(before=self.quantity)
+        for effect in self.ledger.effects if self.prices else ():
+            effect.price = self.prices.get(effect.cause, effect.price)
+        self.prices.clear()
         return self.ledger
-
-    def note(self, price: float) -> int:
-        """Record the price of the next fill in the ledger; return its cause."""
-        effects = self.ledger_state().effects
-        if len(self.prices) > 2 * len(effects) + _SPARE_PRICES:
-            self.prices = {one.cause: self.prices[one.cause] for one in effects}
-        self.causes += 1
-        self.prices[self.causes] = price
-        return self.causes
 
     def note_mark(self, at_ns: int, mark: float | None) -> None:
         """Record the mark at a report."""
@@ -115,7 +109,7 @@ class BookPosition(Struct):
         report = ledger.reports[-1]
         self.replace(report.amount, entry)
         for effect in ledger.effects[report.contains :]:
-            self.fill(effect.amount, self.prices[effect.cause], inverse=inverse)
+            self.fill(effect.amount, effect.price, inverse=inverse)
 
     def gain(self, realised: float, at_ns: int) -> float:
         """Return ``realised``, per unit of size, in the settle asset; deferred without a size."""
@@ -138,28 +132,29 @@ class BookPosition(Struct):
         last bit, because rounding is carried over to the next close.
         """
         held, entry = self.quantity, self.entry
-        opens = held == 0 or (held > 0) == (quantity > 0)
+        if not held:
+            self._move(quantity)
+            self.entry = price if self.quantity else 0.0
+            return 0.0
+        opens = (held > 0) == (quantity > 0)
         if opens:
             self.entry = _mean(held, entry, quantity, price, inverse=inverse)
         self._move(quantity)
-        if self.quantity == 0:
+        left = self.quantity
+        if not left:
             self.entry = 0.0
-        elif (self.quantity > 0) != (held > 0) and held != 0:
+        elif (left > 0) != (held > 0):
             self.entry = price  # it passed zero: this fill opened the rest
-        if held and entry <= 0:
+        if entry <= 0:
             return 0.0  # the entry price is unknown, and so is the gain
-        paid = quantity * _cost(price, inverse=inverse)
-        realised = (
-            int(self._cost(inverse=inverse) * SCALE)
-            - int((held * _cost(entry, inverse=inverse) if held else 0.0) * SCALE)
-            - int(paid * SCALE)
-        ) / SCALE - self.carried
+        each, before, after = price, entry, self.entry  # the cost of one, by its price
+        if inverse:
+            each, before, after = -1 / price, -1 / entry, -1 / after if left else 0.0
+        paid = quantity * each
+        realised = fsum((left * after, -held * before, -paid)) - self.carried
         is_rounding = opens or abs(realised) <= _CARRIED * abs(paid)
         self.carried = -realised if is_rounding else 0.0
         return 0.0 if is_rounding else realised
-
-    def _cost(self, *, inverse: bool) -> float:
-        return self.quantity * _cost(self.entry, inverse=inverse) if self.quantity else 0.0
 
     def gain_of(self, quantity: float, entry: float, price: float, *, inverse: bool) -> float:
         """Return what a quantity gains between two prices, in the settle asset."""
@@ -208,10 +203,6 @@ def _gain(entry: float, price: float, *, inverse: bool) -> float:
     if entry <= 0:
         return 0.0  # the entry price is unknown, and so is the gain
     return (1 / entry - 1 / price) if inverse else (price - entry)
-
-
-def _cost(price: float, *, inverse: bool) -> float:
-    return -1 / price if inverse else price
 
 
 def _mean(held: float, entry: float, quantity: float, price: float, *, inverse: bool) -> float:

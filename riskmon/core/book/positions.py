@@ -15,7 +15,7 @@ explains it after all gives it back.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from msgspec import Struct, field
@@ -23,7 +23,7 @@ from msgspec import Struct, field
 from riskmon.core import events as ev
 from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.book.contained import Moved, add, begin, resolve, settle
-from riskmon.core.book.effects import Amount, Effect, Stamp
+from riskmon.core.book.effects import Amount, Stamp
 from riskmon.core.book.instruments import Instrument, instrument
 from riskmon.core.book.ledger import Ledger
 from riskmon.core.book.position import BookPosition, Key, Leg
@@ -50,13 +50,14 @@ class Row(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a report changed: realised P&L, and the quantity that no fill explains.
+    """What a report changed: holdings by realised P&L, and the quantity that no fill explains.
 
     ``first``: nothing was known of the position before.
     """
 
     key: Key
-    effect: Effect | None
+    stamp: Stamp
+    amounts: dict[str, float]  # by asset
     difference: float = 0.0
     first: bool = False
 
@@ -70,7 +71,8 @@ class PositionsState(Struct):
     realised: RealisedState = field(default_factory=RealisedState, name="realised_pnl")
 
 
-class _Trade(NamedTuple):
+class _Trade(Struct, frozen=True, gc=False):
+    whose: Key  # of the account
     what: Instrument
     quantity: float  # signed
     price: float
@@ -97,6 +99,10 @@ class Positions:
         self._moved: dict[Key, Moved] = {}
         self._outcomes: list[Outcome] = []
         self._named_everywhere: dict[str, list[str]] = {}
+        self._named = {  # venue -> symbols
+            venue: {symbol for symbols in bases.values() for symbol in symbols}
+            for venue, bases in state.named.items()
+        }
         # Earlier versions stored the names of keys without the leg.
         state.positions = {one.key.name: one for one in state.positions.values()}
         for position in state.positions.values():
@@ -104,87 +110,91 @@ class Positions:
 
     # -- fills ------------------------------------------------------------------------------------
 
-    def on_fill(self, event: ev.Fill, leg: Leg, stamp: Stamp) -> list[Effect]:
-        """Apply a fill to the account's position and the strategy's; return its effects."""
+    def on_fill(self, event: ev.Fill, leg: Leg, stamp: Stamp) -> dict[str, float]:
+        """Apply a fill to the account's position and the strategy's.
+
+        Return by how much it changes holdings, by asset.
+        """
+        venue, price = event.venue, event.price
         what = instrument(event.symbol, self.reference)
+        is_spot = what.kind == "spot"
         quantity = -event.quantity if event.side == "sell" else event.quantity
         strategy, fee_asset, fee = event.strategy or "", event.fee_asset or what.settle, event.fee
-        moved: dict[str, float] = {}
-        if what.kind == "spot":
-            moved = {what.base: quantity, what.quote: -quantity * event.price}
+        moved = {what.base: quantity, what.quote: -quantity * price} if is_spot else {}
         if fee:
             moved[fee_asset] = moved.get(fee_asset, 0.0) - fee
-            if what.kind == "spot" and fee_asset == what.base:  # it is taken from the position
+            if is_spot and fee_asset == what.base:  # it is taken from the position
                 quantity -= fee
-                fee_asset, fee = what.quote, fee * event.price
-            self.realised.add_fee(event.venue, strategy, fee_asset, fee, stamp.at_ns)
-        whose = Key(event.venue, event.symbol, leg, "")
-        trade = _Trade(what, quantity, event.price, stamp)
-        realised = self._fill(whose, trade)
+                fee_asset, fee = what.quote, fee * price
+            self.realised.add_fee(venue, strategy, fee_asset, fee, stamp.at_ns)
+        trade = _Trade(Key(venue, event.symbol, leg, ""), what, quantity, price, stamp)
+        realised = self._fill(trade)
         if realised:
-            self.realised.add(event.venue, what.settle, realised)
-            if what.kind != "spot" and event.venue not in self._included:
+            self.realised.add(venue, what.settle, realised)
+            if not is_spot and venue not in self._included:
                 moved[what.settle] = moved.get(what.settle, 0.0) + realised
         if strategy:
-            order = None if event.order_id is None else OrderKey(event.venue, event.order_id)
-            self._fill_of(whose._replace(strategy=strategy), trade, (fee_asset, fee), order)
-        return [Effect(event.venue, asset, amount, *stamp) for asset, amount in moved.items()]
+            order = None if event.order_id is None else OrderKey(venue, event.order_id)
+            self._fill_of(strategy, trade, (fee_asset, fee), order)
+        return moved
 
-    def _fill(self, whose: Key, trade: _Trade) -> float:
+    def _fill(self, trade: _Trade) -> float:
         """Apply a fill to the account's position; return the realised P&L in the settle asset."""
-        realised = 0.0
-        for key, part in self._parts(whose, trade.quantity):
+        realised, price, is_inverse = 0.0, trade.price, trade.what.kind == "inverse"
+        at_ns, dated = trade.stamp
+        for key, part in self._parts(trade.whose, trade.quantity):
             position = self._position(key)
             ledger = self._ledgers[key]
-            known = Known(part, *trade.stamp, position.note(trade.price))
+            position.causes += 1
+            known = Known(part, at_ns, dated, position.causes, price)
             if ledger.state.reports:
                 add(ledger, self._begin(key, position, ledger), known)
             else:
                 ledger.add(known)
-            gained = position.fill(part, trade.price, inverse=trade.what.kind == "inverse")
-            realised += position.gain(gained, trade.stamp.at_ns) if gained else 0.0
+            gained = position.fill(part, price, inverse=is_inverse)
+            if gained:
+                realised += position.gain(gained, at_ns)
             self.changed[key] = None
         return realised
 
     def _fill_of(
-        self, whose: Key, trade: _Trade, fee: tuple[str, float], order: OrderKey | None
+        self, strategy: str, trade: _Trade, fee: tuple[str, float], order: OrderKey | None
     ) -> None:
         """Apply a fill to a strategy's position; record what it closes."""
         settle = trade.what.settle
         closed, closes = 0.0, False
+        venue, symbol, leg, _ = trade.whose
+        whose = Key(venue, symbol, leg, strategy)
         for key, part in self._parts(whose, trade.quantity):
             position = self._position(key)
             closes = closes or (position.entry > 0 and position.quantity * part < 0)
             gained = position.fill(part, trade.price, inverse=trade.what.kind == "inverse")
             gain = position.gain(gained, trade.stamp.at_ns) if gained else 0.0
             if gain:
-                self.realised.add_of(whose.strategy, settle, gain)
+                self.realised.add_of(strategy, settle, gain)
             if position.size is None:  # the sign of the close is known without a size
                 closed, fee = closed + gained, (settle, 0.0)
             else:
                 closed += gain
             self.changed[key] = None
         if closes:
-            self.realised.add_close(whose.strategy, settle, closed, fee, order)
+            self.realised.add_close(strategy, settle, closed, fee, order)
 
-    def _parts(self, whose: Key, quantity: float) -> Iterator[tuple[Key, float]]:
-        """Yield the legs that a fill moves, and by how much."""
-        pair = whose[:2]
+    def _parts(self, whose: Key, quantity: float) -> Sequence[tuple[Key, float]]:
+        """Return the legs that a fill moves, and by how much."""
         if whose.leg:
-            self._split(pair)
-            yield whose, quantity
-        elif pair not in self._legged:
-            yield whose, quantity
-        else:
+            self._split(whose[:2])
+        elif self._legged and whose[:2] in self._legged:
             own, other = _legs(whose, quantity)
             position = self.positions.get(other)
             held = 0.0 if position is None else position.quantity
             closed = min(abs(held), abs(quantity)) if held * quantity < 0 else 0.0
             left = abs(quantity) - closed
-            if closed:
-                yield other, closed if quantity > 0 else -closed
+            parts = [(other, closed if quantity > 0 else -closed)] if closed else []
             if left > _ROUNDING * abs(quantity):
-                yield own, left if quantity > 0 else -left
+                parts.append((own, left if quantity > 0 else -left))
+            return parts
+        return ((whose, quantity),)
 
     # -- reports ----------------------------------------------------------------------------------
 
@@ -231,11 +241,14 @@ class Positions:
         first = key not in self.positions and key.venue not in self.state.whole
         position = self._position(key)
         ledger = self._ledgers[key]
+        is_later = bool(ledger.state.reports) and not ledger.is_unsettled
         if not ledger.state.reports:
             ledger = self._ledgers[key] = begin(position, ledger, stamp)
         moved = self._begin(key, position, ledger)
         if not ledger.report(Amount(quantity, 0.0), stamp):
             return False
+        if is_later:
+            position.base = None  # it was of the first report
         moved.reported, moved.first = entry, moved.first or first
         return True
 
@@ -256,13 +269,16 @@ class Positions:
 
         Return whether a holding of its base is a position in another symbol since then.
         """
+        if symbol in self._named.get(venue, ()):
+            return False
         kind, base, _, _ = instrument(symbol, self.reference)
         here = self.state.named.get(venue)
         known = here.get(base, ()) if here is not None else ()
-        if kind != "spot" or symbol in known or len(known) == SEVERAL:
+        if kind != "spot" or len(known) == SEVERAL:
             return False
         before = self.spot_symbol_of(venue, base)
         self.state.named.setdefault(venue, {}).setdefault(base, []).append(symbol)
+        self._named.setdefault(venue, set()).add(symbol)
         return self.spot_symbol_of(venue, base) != before
 
     def names_everywhere(self, symbols: Iterable[str]) -> None:
@@ -308,9 +324,10 @@ class Positions:
             return
         realised, difference, explained = resolved
         report = ledger.state.reports[-1]
-        effect = self._effect(key, realised, Stamp(report.at_ns, report.dated))
         counted = 0.0 if moved.first else difference
-        self._realise(Outcome(key, effect, counted, moved.first), realised)
+        stamp = Stamp(report.at_ns, report.dated)
+        outcome = Outcome(key, stamp, self._amounts(key, realised), counted, moved.first)
+        self._realise(outcome, realised)
         if not difference and not explained:
             return
         books = self._books_of(key)
@@ -324,11 +341,12 @@ class Positions:
         quote = self._prices.last_mark(key.symbol, key.venue) if quote is None else quote
         return None if quote is None else quote.price
 
-    def _effect(self, key: Key, realised: float, stamp: Stamp) -> Effect | None:
+    def _amounts(self, key: Key, realised: float) -> dict[str, float]:
+        """Return by how much realised P&L changes holdings, by asset."""
         what = instrument(key.symbol, self.reference)
         if not realised or what.kind == "spot" or key.venue in self._included:
-            return None
-        return Effect(key.venue, what.settle, realised, *stamp)
+            return {}
+        return {what.settle: realised}
 
     def _realise(self, outcome: Outcome, realised: float) -> None:
         key = outcome.key
@@ -373,7 +391,7 @@ class Positions:
             self.realised.add_of(key.strategy, settle, deferred)
         elif deferred:
             stamp = Stamp(position.unsized_ns, dated=False)
-            self._realise(Outcome(key, self._effect(key, deferred, stamp)), deferred)
+            self._realise(Outcome(key, stamp, self._amounts(key, deferred)), deferred)
 
     # -- the table --------------------------------------------------------------------------------
 
@@ -390,7 +408,7 @@ class Positions:
                 ledger.report(Amount(0.0, 0.0), whole)
                 ledger.settle()
                 self._ledgers[key], position.base = ledger, None
-        elif key[:2] in self._resized:
+        elif self._resized and key[:2] in self._resized:
             self._resize(position)
         return position
 

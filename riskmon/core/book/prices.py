@@ -127,7 +127,7 @@ class _Newest:
             return False
         venues[venue] = Quote(price, at_ns)
         newest = self._venue.get(symbol)
-        if newest is None or (at_ns, venue) >= (venues[newest].at_ns, newest):
+        if newest != venue and (newest is None or (at_ns, venue) >= (venues[newest].at_ns, newest)):
             self._venue[symbol] = venue
         return True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from riskmon.core.book.effects import Amount, Effect, Stamp
+from riskmon.core.book.effects import Amount, Stamp
 from riskmon.core.book.holdings import Holdings, HoldingsState, Settled
 from tests.core import SECOND
 
@@ -49,9 +49,7 @@ class Feed:
 
     def effect(self, asset: str, amount: float) -> list[Settled]:
         """A fill moves an asset."""
-        stamp = self.stamp(None)
-        effect = Effect("kraken", asset, amount, stamp.at_ns, stamp.dated)
-        self.holdings.add(effect, self.holdings.cause())
+        self.holdings.add("kraken", {asset: amount}, self.stamp(None))
         return self.settle()
 
     def settle(self) -> list[Settled]:
@@ -278,9 +276,7 @@ def test_what_a_fill_explains_is_no_change() -> None:
     feed = Feed()
     feed.all(USDT=1_000.0, BTC=0.0)
     feed.wait(10)
-    cause = feed.holdings.cause()
-    for asset, amount in (("USDT", -500.0), ("BTC", 5.0)):
-        feed.holdings.add(Effect("kraken", asset, amount, feed.now_ns, False), cause)
+    feed.holdings.add("kraken", {"USDT": -500.0, "BTC": 5.0}, feed.stamp(None))
     feed.settle()
     assert feed.usdt == (500.0, 500.0)
     feed.one("USDT", 500.0)

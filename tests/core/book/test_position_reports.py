@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from riskmon.core.book.effects import Effect
+from riskmon.core.book.effects import Stamp
 from riskmon.core.book.money import Fixed
 from riskmon.core.book.position import Leg
 from riskmon.core.book.positions import PositionsState, Row
@@ -131,8 +131,8 @@ def test_a_liquidation() -> None:
     assert here.held() == here.held(strategy="mm") == here.held(strategy="arb") == (0, 0)
     assert here.realised == here.pnl == -120
     (outcome,) = here.outcomes
-    at_ns = here.now_ns - SECOND
-    assert outcome.effect == Effect("kraken", "USDT", -120.0, at_ns, dated=True)
+    assert outcome.amounts == {"USDT": -120.0}
+    assert outcome.stamp == Stamp(here.now_ns - SECOND, dated=True)
     assert (outcome.difference, outcome.first) == (-3, False)
 
 
@@ -224,7 +224,7 @@ def test_a_report_where_the_balance_includes_unrealised_pnl() -> None:
     here.price(LINEAR, 90)
     here.wait(10)
     here.report(0)
-    assert here.effects == []
+    assert here.moved == []
     assert here.realised == -10
 
 
@@ -236,7 +236,8 @@ def test_the_first_report_says_so() -> None:
     (outcome,) = here.outcomes
     assert outcome.first
     assert outcome.difference == 0
-    assert outcome.effect == Effect("kraken", "USDT", -100.0, NOW, dated=False)
+    assert outcome.amounts == {"USDT": -100.0}
+    assert outcome.stamp == Stamp(NOW, dated=False)
     assert here.pnl == 0
     here.wait(6)
     here.report(1, 100)

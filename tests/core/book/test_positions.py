@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from riskmon.core.book.effects import Effect
+from riskmon.core.book.effects import Stamp
 from riskmon.core.book.marking import Value
 from riskmon.core.book.realised import Close, OrderKey
 from riskmon.core.unknown import Unknown
@@ -70,31 +70,25 @@ def test_an_inverse_position_flips(sign: int) -> None:
 def test_the_effects_of_a_spot_fill() -> None:
     """Both assets move; the fee is in the quote, the base or a third asset."""
     here = World()
-    assert here.fill(2, 100, SPOT, fee=0.5) == [
-        Effect("kraken", "BTC", 2.0, NOW, dated=False),
-        Effect("kraken", "USDT", -200.5, NOW, dated=False),
-    ]
-    assert here.fill(-2, 100, SPOT, fee=0.01, fee_asset="BTC", ago=2) == [
-        Effect("kraken", "BTC", -2.01, NOW - 2 * SECOND, dated=True),
-        Effect("kraken", "USDT", 200.0, NOW - 2 * SECOND, dated=True),
-    ]
-    effects = here.fill(1, 100, SPOT, fee=0.2, fee_asset="BNB")
-    assert {one.asset: one.amount for one in effects} == {"BTC": 1, "USDT": -100, "BNB": -0.2}
+    assert here.fill(2, 100, SPOT, fee=0.5) == {"BTC": 2.0, "USDT": -200.5}
+    assert here.fill(-2, 100, SPOT, fee=0.01, fee_asset="BTC") == {"BTC": -2.01, "USDT": 200.0}
+    moved = here.fill(1, 100, SPOT, fee=0.2, fee_asset="BNB")
+    assert moved == {"BTC": 1, "USDT": -100, "BNB": -0.2}
 
 
 def test_the_effects_of_a_contract_fill() -> None:
     """Realised P&L and the fee, in the settle asset; a rebate raises it."""
     here = World()
-    assert here.fill(2, 100) == []
-    assert here.fill(-1, 110, fee=0.5) == [Effect("kraken", "USDT", 9.5, NOW, dated=False)]
-    assert here.fill(1, 110, fee=-0.25) == [Effect("kraken", "USDT", 0.25, NOW, dated=False)]
+    assert here.fill(2, 100) == {}
+    assert here.fill(-1, 110, fee=0.5) == {"USDT": 9.5}
+    assert here.fill(1, 110, fee=-0.25) == {"USDT": 0.25}
 
 
 def test_a_balance_that_includes_unrealised_pnl() -> None:
     """At such a venue a close moves no balance, only its fee does."""
     here = World(unrealised_included=("kraken",))
     here.fill(2, 100)
-    assert here.fill(-1, 110, fee=0.5) == [Effect("kraken", "USDT", -0.5, NOW, dated=False)]
+    assert here.fill(-1, 110, fee=0.5) == {"USDT": -0.5}
     assert here.realised == 9.5
 
 
@@ -150,7 +144,7 @@ def test_an_unpriced_fee_counts_at_its_first_price(hours: float, fee: float) -> 
 def test_the_fee_of_an_ignored_asset_has_no_value() -> None:
     """It leaves the holding, and no P&L waits for its price."""
     here = World(ignore=("XYZ",))
-    assert [one.amount for one in here.fill(1, 100, fee=5, fee_asset="XYZ")] == [-5]
+    assert here.fill(1, 100, fee=5, fee_asset="XYZ") == {"XYZ": -5}
     here.price("XYZ/USDT", 1)
     assert here.realised == 0
 
@@ -188,9 +182,8 @@ def test_what_an_inverse_contract_realised_waits_for_its_size() -> None:
     lost = 10 * 100 * (1 / 8_000 - 1 / 10_000)
     assert here.realised == near(-lost * 10_000)
     assert here.pnl_of("mm") == near(-lost * 10_000)
-    (effect,) = here.effects
-    assert effect == Effect("kraken", "BTC", effect.amount, NOW, dated=False)
-    assert effect.amount == near(-lost)
+    assert here.moved == [{"BTC": near(-lost)}]
+    assert [one.stamp for one in here.outcomes if one.amounts] == [Stamp(NOW, dated=False)]
 
 
 def test_closes() -> None:
@@ -380,4 +373,4 @@ def test_a_long_run_stays_exact() -> None:
     here.price(LINEAR, 100)
     assert here.position().quantity == held / 10
     assert here.pnl == near((cash + held * 10_000) / 1_000 - 300, abs=1e-9)
-    assert len(here.position().prices) < 10_000
+    assert len(here.position().ledger_state().effects) < 10_000

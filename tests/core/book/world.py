@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from riskmon.core import events as ev
 from riskmon.core.book.config import MaxAge, PortfolioConfig
-from riskmon.core.book.effects import Effect, Stamp
+from riskmon.core.book.effects import Stamp
 from riskmon.core.book.marking import Marking, Revalued, Value
 from riskmon.core.book.position import BookPosition, Key, Leg
 from riskmon.core.book.positions import Outcome, Positions, PositionsState, Row
@@ -45,7 +45,7 @@ class World:
         self.price_state, self.state = PriceState(), PositionsState()
         self.now_ns = NOW
         self.outcomes: list[Outcome] = []
-        self.effects: list[Effect] = []
+        self.moved: list[dict[str, float]] = []  # by each event, by asset
         self.closes: list[Close] = []
         self.timers: dict[tuple[str, str], int] = {}
         self.restore()
@@ -74,7 +74,7 @@ class World:
         self.positions.realised.on_rates(rates)
         outcomes = run(self.positions.resolving(self.now_ns))
         self.outcomes += outcomes
-        self.effects += [one.effect for one in outcomes if one.effect is not None]
+        self.moved += [one.amounts for one in outcomes if one.amounts]
         run(self.positions.realised.valuing(self.rates, self.now_ns))
         self.closes += self.positions.realised.take_closes()
         revalued = run(self.marking.valuing(self.now_ns))
@@ -107,8 +107,8 @@ class World:
         settle: bool = True,
         venue: str = "kraken",
         **more: object,
-    ) -> list[Effect]:
-        """Report a fill of a signed quantity; return its effects."""
+    ) -> dict[str, float]:
+        """Report a fill of a signed quantity; return by how much it changes holdings."""
         event = ev.Fill(
             id="F",
             venue=venue,
@@ -119,14 +119,14 @@ class World:
             **more,  # type: ignore[arg-type]  # fields of the event
         )
         stamp = self.stamp(ago)
-        effects = self.positions.on_fill(event, leg, stamp)
+        moved = self.positions.on_fill(event, leg, stamp)
         if self.prices.on_fill(symbol, venue, price, stamp.at_ns):
             self.rates.on_price(symbol)
             self.marking.on_price(symbol)
-        self.effects += effects
+        self.moved += [moved] if moved else []
         if settle:
             self.settle()
-        return effects
+        return moved
 
     def report(
         self,
@@ -196,6 +196,7 @@ class World:
     def amounts(self) -> dict[str, float]:
         """Return the sum of all effects by asset."""
         sums: dict[str, float] = {}
-        for one in self.effects:
-            sums[one.asset] = sums.get(one.asset, 0.0) + one.amount
+        for one in self.moved:
+            for asset, amount in one.items():
+                sums[asset] = sums.get(asset, 0.0) + amount
         return sums
