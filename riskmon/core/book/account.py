@@ -199,10 +199,12 @@ class Account:
     def deriving(self, changed: Changed) -> Iterator[int]:
         """Derive equity, units and history; yield the work of each piece."""
         valuation = self.valuation
-        self._enter_priced(changed.repriced)
+        if changed.repriced:
+            self._enter_priced(changed.repriced)
         valuation.value_pnl(changed.realised)
         valuation.value_positions(changed.positions)
-        self._enter_flows()
+        if self._flowing:
+            self._enter_flows()
         yield from valuation.reprice((*changed.repriced, *self._left_out))
         self._enter_positions(changed.first_reported, changed.positions)
         joins = {one.venue: valuation.join(one.venue) for one in changed.settled if one.joined}
@@ -211,9 +213,11 @@ class Account:
         if self._is_transit_stale:
             valuation.value_transit(self.flows.in_transit())
             self._is_transit_stale = False
-        yield from self._correct()
+        if self._late:
+            yield from self._correct()
         self._assess([one for one in changed.settled if one.venue not in back], joins)
-        self._start_graces()
+        if valuation.unpriced:
+            self._start_graces()
         self._observe(changed.strategies)
         self._entered.clear()
 
@@ -300,6 +304,8 @@ class Account:
         """
         back: list[str] = []
         state, required = self.state, self.config.venues
+        if not state.absent and not self.presence.silent_venues():
+            return back
         for name, venue in list(self._holdings.state.venues.items()):
             value = self.valuation.values.known_part(name)
             is_silent = self.presence.is_silent(venue)
@@ -329,10 +335,10 @@ class Account:
         """The sum of all that counts."""
         state, values = self.equity.state, self.valuation.values
         names = [name for name in values.venues if name not in self.state.absent]
-        if state.reported:
-            return values.sum(name for name in names if name != ELSEWHERE)
+        if state.reported and ELSEWHERE in names:
+            names.remove(ELSEWHERE)
         total = values.sum(names)
-        if isinstance(total, Unknown) or state.capital is None:
+        if isinstance(total, Unknown) or state.reported or state.capital is None:
             return total
         return state.capital - state.in_capital + total
 
@@ -347,8 +353,20 @@ class Account:
             state.reported, state.known = True, False
         total = self._total_or_why()
         known = state.known or self._begin(total)
-        counted = known or not state.reported  # what enters is not part of the first equity
-        changes = list(self._changes(settled, joins, past=not known))
+        changes = list(self._changes(settled, joins, past=not known)) if settled else []
+        if changes or self._entering:
+            # What enters is not part of the first equity.
+            self._enter_and_settle(changes, total, counted=known or not state.reported)
+        if self._is_transit_stale:
+            self.valuation.value_transit(self.flows.in_transit())
+            self._is_transit_stale = False
+            total = self._total_or_why()
+        self._take(total)
+
+    def _enter_and_settle(
+        self, changes: list[Change], total: float | Unknown, *, counted: bool
+    ) -> None:
+        """Apply what entered, then the flows that are found in changes of balances."""
         before = self.equity.last
         if isinstance(total, float):
             moved = sum(one.value for one in self._entering) if counted else 0.0
@@ -362,11 +380,6 @@ class Account:
             self._is_cut |= abs(value) > max(self.equity.dust, LARGE * self.equity.last)
             before += value
             self._apply(self.flows.settle(change))
-        if self._is_transit_stale:
-            self.valuation.value_transit(self.flows.in_transit())
-            self._is_transit_stale = False
-            total = self._total_or_why()
-        self._take(total)
 
     def _not_ready(self) -> Unknown | None:
         """Return why the first equity is not known yet."""
@@ -487,8 +500,6 @@ class Account:
     def _correct(self) -> Iterator[int]:
         """Apply flows that were reported after the change that contains them was judged."""
         late, self._late = self._late, []
-        if not late:
-            return
         for match in late:
             self._record(match)
             self.equity.grow(match.factor, match.value)

@@ -243,11 +243,14 @@ class Positions:
         first = key not in self.positions and key.venue not in self.state.whole
         position = self._position(key)
         ledger = self._ledgers[key]
+        is_later = bool(ledger.state.reports) and not ledger.is_unsettled
         if not ledger.state.reports:
             ledger = self._ledgers[key] = begin(position, ledger, stamp)
         moved = self._begin(key, position, ledger)
         if not ledger.report(Amount(quantity, 0.0), stamp):
             return False
+        if is_later:
+            position.base = None  # it was of the first report
         moved.reported, moved.first = entry, moved.first or first
         return True
 
@@ -473,13 +476,11 @@ class Positions:
         It is the only spot symbol of that base named at the venue; with none or several, that in
         the reference.
         """
-        here = self.state.named.get(venue, {}).get(base, ())
+        named_here = self.state.named.get(venue)
+        here = named_here.get(base, ()) if named_here is not None else ()
         if len(here) == 1 and base not in self._named_everywhere:
-            return next(iter(here))
-        named = {
-            *self.state.named.get(venue, {}).get(base, ()),
-            *self._named_everywhere.get(base, ()),
-        }
+            return here[0]
+        named = {*here, *self._named_everywhere.get(base, ())}
         return named.pop() if len(named) == 1 else f"{base}/{self.reference}"
 
     def take_changed(self) -> list[Key]:
