@@ -18,7 +18,7 @@ from riskmon.core.book.equity import Equity
 from riskmon.core.book.flows import Flows, Match, Transfer
 from riskmon.core.book.holdings import Holdings, Settled
 from riskmon.core.book.ledger import Explained
-from riskmon.core.book.marking import Marking
+from riskmon.core.book.marking import Marking, Value
 from riskmon.core.book.money import Fixed
 from riskmon.core.book.notices import Notices
 from riskmon.core.book.periods import Periods
@@ -206,7 +206,7 @@ class Account:
         if self._flowing:
             self._enter_flows()
         yield from valuation.reprice((*changed.repriced, *self._left_out))
-        self._enter_positions(changed.first_reported)
+        self._enter_positions(changed.first_reported, changed.positions)
         joins = {one.venue: valuation.join(one.venue) for one in changed.settled if one.joined}
         yield from valuation.value_held(changed.held)
         back = self._review()
@@ -240,7 +240,7 @@ class Account:
             for venue, amount in self.valuation.held(asset):
                 self._entering.append(Entering(venue, amount * rate))
 
-    def resolve_awaited(self, *, is_entered: bool) -> None:
+    def _resolve_awaited(self, *, is_entered: bool) -> None:
         """Let assets that had no price enter where the configuration prices them; drop ignored.
 
         ``is_entered``: what was left out entered with the difference of the configurations.
@@ -273,13 +273,18 @@ class Account:
                 self._entering.append(Entering(venue, amount * rate))
             self.valuation.value_pnl([venue])
 
-    def _enter_positions(self, keys: Iterable[Key]) -> None:
-        """Apply the unrealised P&L of a venue's first position reports as a flow."""
-        for key in keys:
-            value = self._marking.values.get(key)
-            known = None if value is None else value.unrealised
-            if isinstance(known, float) and key.venue not in self.config.unrealised_included:
-                self._entering.append(Entering(key.venue, known, raises=True))
+    def _enter_positions(self, reported: Iterable[Key], revalued: Iterable[Key]) -> None:
+        """Apply the unrealised P&L of a venue's first position reports as a flow, once known."""
+        unvalued = self.state.unvalued
+        for key in reported:
+            unvalued[key.name] = self.presence.is_new(key.venue)
+        for key in (*reported, *revalued) if unvalued else ():
+            value = self._marking.values.get(key, Value())
+            if key.name not in unvalued or isinstance(value.unrealised, Unknown):
+                continue
+            raises = unvalued.pop(key.name)
+            if key.venue not in self.config.unrealised_included:
+                self._entering.append(Entering(key.venue, value.unrealised, raises))
 
     def _start_graces(self) -> None:
         unpriced, self.valuation.unpriced = self.valuation.unpriced, {}
@@ -560,10 +565,20 @@ class Account:
         """Return 1 - unit value / its peak, of the last known equity."""
         return ratio_lost(self.equity.unit_value / self.curves.peak)
 
-    def enter_difference(self, value: float, equity_before: float) -> None:
+    def enter_difference(self, before: Account, after: Account) -> None:
         """Apply a change of equity that a new configuration causes as a flow."""
-        if value and self.equity.state.known:
-            self.equity.enter(value, equity_before)
+        was, now = before.equity.value, after.equity.value
+        if isinstance(was, Unknown) or isinstance(now, Unknown) or not self.equity.state.known:
+            self._resolve_awaited(is_entered=False)
+            return
+        if now != was:
+            self.equity.enter(now - was, was)
+        earlier, later = before.valuation.values, after.valuation.values
+        for venue in sorted({*earlier.venues, *later.venues} - {ELSEWHERE, TRANSIT}):
+            moved = later.known_part(venue) - earlier.known_part(venue)
+            if moved and venue not in self.state.absent:
+                self._add_entered(venue, moved)
+        self._resolve_awaited(is_entered=True)
 
     def assessed(self) -> tuple[object, ...]:
         """Return the inputs of limits on equity except the time: equal inputs, equal values."""

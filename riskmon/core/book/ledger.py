@@ -10,8 +10,9 @@ are cannot be read from the times alone, because clocks differ and messages over
   comes nearest to it. A projection that agrees within 1e-9, alone or together with a flow that
   no report contained yet, is *exact*.
 * Where no *k* is exact, the exact report of another asset of the venue, at most 1 s away, decides
-  which effects between are contained (:class:`riskmon.core.book.holdings.Holdings` passes its
-  verdicts).
+  which effects between are contained, unless another report of this asset is nearer to it: the
+  balances that a fill moves are pushed together (:class:`riskmon.core.book.holdings.Holdings`
+  passes its verdicts).
 
 The first report of an asset contains the effects that are not later than it. What no effect
 explains of the difference between two reports is P&L, or a flow.
@@ -392,7 +393,7 @@ class Ledger:
             begin, _ = decided([effects[n].cause for n in range(low, high)], same)
             report.exact = exact is not None and begin <= exact
         if exact is None or not report.exact:
-            near = [one for one in others if abs(one.at_ns - report.at_ns) <= NEARBY_NS]
+            near = [one for one in others if self._is_beside(number, one.at_ns)]
             near.sort(key=lambda one: abs(one.at_ns - report.at_ns))
             begin, end = 0, high - low
             if near:
@@ -401,6 +402,14 @@ class Ledger:
             report.exact = exact == with_flow
         report.open = not report.exact and low < high
         report.contains = low + exact
+
+    def _is_beside(self, number: int, at_ns: int) -> bool:
+        """Return whether report ``number`` is near a time, and no other report is nearer."""
+        reports = self.state.reports
+        apart = abs(reports[number].at_ns - at_ns)
+        return apart <= NEARBY_NS and all(
+            abs(other.at_ns - at_ns) >= apart for other in reports[number - 1 : number + 2]
+        )
 
     def _lefts(self, report: Report, before: Report, low: int, high: int) -> list[int]:
         """What no effect explains of a report that contains none, one, … all between; scaled."""

@@ -18,7 +18,7 @@ from riskmon.core.decisions import DifferenceKind, LevelName
 from riskmon.core.scopes import Scope, kind_of, name_of
 
 
-class Amounts(NamedTuple):
+class Amounts(Struct, frozen=True, gc=False):
     """Sums over orders: base units or contracts, and the reference."""
 
     quantity: float
@@ -194,9 +194,8 @@ class _Sum:
         self.quantity = self.notional = 0
 
     def add(self, amounts: Amounts, sign: int) -> None:
-        quantity, notional = amounts
-        self.quantity += sign * int(quantity * SCALE)
-        self.notional += sign * int(notional * SCALE)
+        self.quantity += sign * int(amounts.quantity * SCALE)
+        self.notional += sign * int(amounts.notional * SCALE)
 
     def amounts(self) -> Amounts:
         if not (self.quantity or self.notional):
@@ -221,6 +220,7 @@ class Pending:
         self._symbols: dict[str, dict[str, _AtVenue]] = {}
         self._named: dict[str, dict[str, Reservation]] = {}  # by their own symbol, oldest first
         self._resting: dict[str, int] = {}  # by venue
+        self.resting = 0  # how many orders are not closed
         self.changed: dict[str, None] = {}  # symbols; `Commitments.refresh` empties it
 
     def add(self, order: Reservation) -> None:
@@ -272,6 +272,7 @@ class Pending:
             here.sells.add(amounts, sign)
         if order.ended_ns is None:
             self._resting[order.venue] = self._resting.get(order.venue, 0) + sign
+            self.resting += sign
         self.changed[order.moves] = None
 
     # -- queries ----------------------------------------------------------------------------------
@@ -333,10 +334,6 @@ class Pending:
     def resting_in(self, symbol: str) -> int:
         """How many orders in a symbol are not closed."""
         return sum(order.ended_ns is None for order in self._named.get(symbol, {}).values())
-
-    def resting(self) -> int:
-        """How many orders are not closed."""
-        return sum(self._resting.values())
 
 
 def _total(sums: list[_Sum]) -> Amounts:

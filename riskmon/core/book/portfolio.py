@@ -380,7 +380,8 @@ class Portfolio:
         """Apply what position reports changed; yield those whose P&L enters as a flow."""
         for outcome in outcomes:
             key = outcome.key
-            if outcome.first and self.account.presence.is_new(key.venue):
+            is_new = outcome.first and self.account.presence.is_new(key.venue)
+            if is_new or outcome.is_unvalued:
                 yield key
             elif outcome.amounts:
                 self.holdings.add(key.venue, outcome.amounts, outcome.stamp)
@@ -514,9 +515,10 @@ class Portfolio:
 
     def position_symbol(self, venue: str, symbol: str) -> str:
         """Return the symbol whose position an order in ``symbol`` moves."""
-        if self._is_holding(venue, symbol):
-            return self.positions.spot_symbol_of(venue, instrument(symbol, self.reference).base)
-        return symbol
+        what = instrument(symbol, self.reference)
+        if what.kind != "spot" or not self.holdings.reports(venue):
+            return symbol
+        return self.positions.spot_symbol_of(venue, what.base)
 
     def unpriced(self) -> list[str]:
         """Return the assets that are held and have no price."""
@@ -544,7 +546,7 @@ class Portfolio:
         self._is_stale = True
         if before.reference != self.reference:
             return
-        equity = before.settled_equity
+        middle = self
         if before.config.pegs != self.config.pegs:
             first = {
                 asset: peg
@@ -552,14 +554,8 @@ class Portfolio:
                 if asset in before.config.ignore or before.rates.of(asset) is None
             }
             pegged = replace(self.config, pegs={**first, **before.config.pegs})
-            middle = Portfolio(self.state, pegged, self._clock, self._arm).settled_equity
-        else:
-            middle = self.settled_equity
-        if isinstance(equity, Unknown) or isinstance(middle, Unknown):
-            self.account.resolve_awaited(is_entered=False)
-        else:
-            self.account.enter_difference(middle - equity, equity)
-            self.account.resolve_awaited(is_entered=True)
+            middle = Portfolio(self.state, pegged, self._clock, self._arm)
+        self.account.enter_difference(before.account, middle.account)
 
     def rebase(self) -> None:
         """Make the present equity the capital, the peak and the start of each period."""

@@ -343,8 +343,13 @@ class Reservations:
 
     def resting(self) -> int:
         """Return how many orders rest at all venues."""
-        more = [self.resting_at(at) - self.pending.resting_at(at) for at in self.state.counted]
-        return self.pending.resting() + sum(more)
+        known = self.pending.resting
+        if self.state.counted:
+            known += sum(
+                self.resting_at(venue) - self.pending.resting_at(venue)
+                for venue in self.state.counted
+            )
+        return known
 
     # -- one order --------------------------------------------------------------------------------
 
