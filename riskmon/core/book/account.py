@@ -16,6 +16,7 @@ from riskmon.core.book.curves import Curves
 from riskmon.core.book.effects import Arm
 from riskmon.core.book.equity import Equity
 from riskmon.core.book.flows import Flows, Match, Transfer
+from riskmon.core.book.history import MINUTE_NS
 from riskmon.core.book.holdings import Holdings, Settled
 from riskmon.core.book.ledger import Explained
 from riskmon.core.book.marking import Marking, Value
@@ -91,6 +92,7 @@ class Account:
         self._clock, self._arm = clock, arm
         self._rates, self._marking, self._holdings = rates, marking, holdings
         self._positions = positions
+        self._observed_ns = -1  # when a point was added; -1: units or flows changed since
         self._is_cut = False  # a change of this pass may turn out to be a flow
         self._notices = notices
         self._grace_ns = int(config.unknown_grace * 1e9)
@@ -209,17 +211,31 @@ class Account:
         self._enter_positions(changed.first_reported, changed.positions)
         joins = {one.venue: valuation.join(one.venue) for one in changed.settled if one.joined}
         yield from valuation.value_held(changed.held)
-        back = self._review()
+        silent = self.presence.silent_venues()
+        back = self._review() if silent or self.state.absent else ()
         if self._is_transit_stale:
             valuation.value_transit(self.flows.in_transit())
             self._is_transit_stale = False
         if self._late:
             yield from self._correct()
-        self._assess([one for one in changed.settled if one.venue not in back], joins)
+        if silent or changed.settled or changed.strategies or not self._is_unchanged():
+            self._assess([one for one in changed.settled if one.venue not in back], joins)
+            self._observe(changed.strategies)
         if valuation.unpriced:
             self._start_graces()
-        self._observe(changed.strategies)
         self._entered.clear()
+
+    def _is_unchanged(self) -> bool:
+        """Whether equity is that of the last point, and another point would change no history."""
+        now_ns, equity, observed_ns = self._clock.instant.now_ns, self.equity, self._observed_ns
+        return (
+            equity.state.known
+            and equity.state.reported
+            and not isinstance(equity.value, Unknown)
+            and not (self.valuation.values.changed or self._entering or self.flows.is_empty)
+            and observed_ns >= self.periods.cut_ns
+            and observed_ns // MINUTE_NS == now_ns // MINUTE_NS
+        )
 
     def explain(self, explained: Iterable[tuple[str, str, Explained]]) -> None:
         """Subtract what late effects explain from the changes that flows are matched with."""
@@ -304,8 +320,6 @@ class Account:
         """
         back: list[str] = []
         state, required = self.state, self.config.venues
-        if not state.absent and not self.presence.silent_venues():
-            return back
         for name, venue in list(self._holdings.state.venues.items()):
             value = self.valuation.values.known_part(name)
             is_silent = self.presence.is_silent(venue)
@@ -500,6 +514,7 @@ class Account:
     def _correct(self) -> Iterator[int]:
         """Apply flows that were reported after the change that contains them was judged."""
         late, self._late = self._late, []
+        self._observed_ns = -1
         for match in late:
             self._record(match)
             self.equity.grow(match.factor, match.value)
@@ -518,7 +533,7 @@ class Account:
     def _observe(self, strategies: Iterable[str]) -> None:
         """Add the present equity to the histories."""
         equity, is_cut = self.equity, self._is_cut
-        self._is_cut = False
+        self._is_cut, self._observed_ns = False, self._clock.instant.now_ns
         if not isinstance(equity.observed, Unknown):
             state = equity.state
             began = None if state.reported else (state.capital or 0.0) - state.in_capital
@@ -567,6 +582,7 @@ class Account:
 
     def enter_difference(self, before: Account, after: Account) -> None:
         """Apply a change of equity that a new configuration causes as a flow."""
+        self._observed_ns = -1
         was, now = before.equity.value, after.equity.value
         if isinstance(was, Unknown) or isinstance(now, Unknown) or not self.equity.state.known:
             self._resolve_awaited(is_entered=False)
@@ -589,6 +605,7 @@ class Account:
         """Make the present equity the capital, the peak and the start of each period."""
         if self.equity.rebase(self._clock.instant.now_ns):
             self.flows.rebase()
+            self._observed_ns = -1
             self.curves.rebase(self.equity.last, self.equity.state.entered.value)
 
 
