@@ -74,27 +74,30 @@ class Ledger:
     """One asset at one venue. Amounts are in units of the asset, times in engine ns."""
 
     __slots__ = (
-        "_clear_ns",
         "_explained",
         "_fresh",
         "_has_open",
         "_live",
         "_places",
-        "_settled",
+        "_since_ns",
         "_stale",
+        "_unsettled",
         "state",
     )
 
     def __init__(self, state: LedgerState) -> None:
         self.state = state
-        self._live = self._settled = 0  # sums of the effects on top, of scale SCALE
+        # Sums, of scale SCALE: of the effects on top of the last report, and of those that it
+        # contains and the settled one does not.
+        self._live = self._unsettled = 0
         self._stale = 0  # index of the first report to resolve again
         self._fresh: list[Known] = []  # effects since the last pass that a report may contain
         self._explained: list[Explained] = []
         self._places: dict[int, int] = {}  # of effects by cause, as far as they are derived
         self._has_open = any(report.open for report in state.reports)
-        # No report contains an effect later than this: it is added on top.
-        self._clear_ns = self._cleared()
+        # No report contains an effect of this time or later, and none that is known is later: it
+        # is added on top.
+        self._since_ns = self._cleared()
         self._add_up()
         self._stale = len(state.reports)
 
@@ -112,7 +115,7 @@ class Ledger:
         """The amount that equity uses: the last settled report, and what it does not contain."""
         state = self.state
         base = state.reports[state.settled].amount if state.settled >= 0 else state.before
-        return (int(base * SCALE) + self._settled) / SCALE
+        return (int(base * SCALE) + self._live + self._unsettled) / SCALE
 
     @property
     def unexplained(self) -> float:
@@ -135,13 +138,17 @@ class Ledger:
 
     def add(self, effect: Known) -> bool:
         """Add an effect; return whether :meth:`resolve` must decide which reports contain it."""
-        effects, at_ns = self.state.effects, effect.at_ns
-        if at_ns > self._clear_ns and (not effects or effects[-1].at_ns <= at_ns):
-            effects.append(effect)
-            self._add_on_top(effect)
-            return False
-        self._place(effect)
-        return self.is_stale or bool(self._explained)
+        at_ns = effect.at_ns
+        if at_ns < self._since_ns:
+            self._place(effect)
+            return self.is_stale or bool(self._explained)
+        self._since_ns = at_ns
+        effects = self.state.effects
+        effects.append(effect)
+        self._live += int(effect.amount * SCALE)
+        if len(effects) % FOLDED_AT_ONCE == 0:
+            self._fold(at_ns)
+        return False
 
     def _place(self, effect: Known) -> None:
         """Add an effect that reports may contain."""
@@ -157,7 +164,7 @@ class Ledger:
             for report in reports:
                 report.contains += report.contains > place
         if not reports:
-            self._add_on_top(effect)
+            self._live += int(effect.amount * SCALE)
             return
         if effect.at_ns <= reports[0].at_ns or place < reports[0].contains:
             self._add_below(effect, place)
@@ -177,7 +184,7 @@ class Ledger:
             if place + 1 < len(effects) or not is_between or not all(r.exact for r in affected):
                 self._stale = min(self._stale, max(first + 1, 1))
                 self._fresh.append(effect)
-        self._add_on_top(effect)
+        self._live += int(effect.amount * SCALE)
 
     def _add_below(self, effect: Known, place: int) -> None:
         """Add an effect, inserted at ``place``, that the oldest report contains."""
@@ -185,20 +192,13 @@ class Ledger:
         if state.settled < 0:  # equity uses no report yet
             for report in state.reports:
                 report.contains = max(report.contains, place + 1)
-            self._settled += int(effect.amount * SCALE)
+            self._unsettled += int(effect.amount * SCALE)
             return
         del state.effects[place]
         self._places.clear()
         self._explained.append(Explained(effect.at_ns, effect.amount))
         for report in state.reports:
             report.contains -= report.contains > place
-
-    def _add_on_top(self, effect: Known) -> None:
-        scaled = int(effect.amount * SCALE)
-        self._live += scaled
-        self._settled += scaled
-        if len(self.state.effects) % FOLDED_AT_ONCE == 0:
-            self._fold(effect.at_ns)
 
     def report(self, amount: Amount, stamp: Stamp) -> bool:
         """Add a report; return whether it is new: one older than the last is dropped."""
@@ -214,11 +214,11 @@ class Ledger:
             reports.append(Report(total, at_ns, stamp.dated, contains))
             self._add_up()
             self._stale = len(reports)
-            self._clear_ns = self._cleared()
+            self._since_ns = self._cleared()
             return True
         self._merge(at_ns)
         self._stale = min(self._stale, len(reports))
-        self._clear_ns = NEVER_NS  # until it is resolved
+        self._since_ns = NEVER_NS  # until it is resolved
         reports.append(Report(total, at_ns, stamp.dated, reports[-1].contains))
         self._trim(at_ns)
         return True
@@ -262,7 +262,7 @@ class Ledger:
             number += 1
         self._stale = len(reports)
         self._has_open = any(report.open for report in reports)
-        self._clear_ns = self._cleared()
+        self._since_ns = self._cleared()
         self._add_up()
 
     def resolve_by(self, flows: Sequence[float], others: Sequence[Verdict]) -> bool:
@@ -324,17 +324,19 @@ class Ledger:
                 yield Verdict(report.at_ns, report.contains, places)
 
     def _cleared(self) -> int:
-        """The time after which an effect changes nothing of what the reports contain."""
-        reports = self.state.reports
+        """The time since which an effect is the last one, and no report contains it."""
+        reports, effects = self.state.reports, self.state.effects
+        known_ns = effects[-1].at_ns if effects else -NEVER_NS
         if not reports:
-            return -NEVER_NS
+            return known_ns
         clear_ns = last_ns = reports[-1].at_ns
         for report in reversed(reports):
             if last_ns - report.at_ns > WINDOW_NS:
                 break
             if not report.exact:  # an exact one stays so: the first *k* counts
-                return report.at_ns + WINDOW_NS
-        return clear_ns
+                clear_ns = report.at_ns + WINDOW_NS
+                break
+        return max(known_ns, clear_ns + 1)
 
     def _range(self, number: int) -> tuple[int, int]:
         """The effects that report ``number`` may contain or not: from, to."""
@@ -387,7 +389,7 @@ class Ledger:
         live = state.reports[-1].contains if state.reports else 0
         settled = state.reports[state.settled].contains if state.settled >= 0 else 0
         self._live = sum([int(one.amount * SCALE) for one in state.effects[live:]])
-        self._settled = sum([int(one.amount * SCALE) for one in state.effects[settled:]])
+        self._unsettled = sum([int(one.amount * SCALE) for one in state.effects[settled:live]])
 
     def _trim(self, now_ns: int) -> None:
         """Drop old reports, and the effects that the oldest of the others contains."""
