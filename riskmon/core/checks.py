@@ -60,17 +60,21 @@ def check(
         reasons = _shut(board, scopes)
     elif (enlarges := _enlarges(facts, intent)) is not None:
         reasons = [enlarges]
-    reasons = _merge(reasons, _refusals(board, facts, intent, scopes))
+    refusing = _oversized(board, facts, intent, scopes)
+    refusing += _barred(board, facts, intent, scopes)
+    reasons = _merge(reasons, refusing) if reasons else refusing
     if level == PROBE and not reasons:
         reasons = _take_permits(board, scopes, simulate=order.simulate)
     answer = CheckAnswer(allowed=not reasons, level=LEVEL_NAMES[level], reasons=reasons)
-    if not order.simulate:
-        if reasons:
-            facts.orders.refuse(order, answer, facts.now_ns)
-        else:
-            _admit(board, facts, intent, scopes, answer.level)
-            if permit is not None:
-                permits.use(permit, order)
+    if order.simulate:
+        return answer
+    if reasons:
+        facts.orders.refuse(order, answer, facts.now_ns)
+        return answer
+    facts.orders.reserve(_reservation(intent, answer.level), facts.now_ns)
+    _count(board, facts, intent, scopes)
+    if permit is not None:
+        permits.use(permit, order)
     return answer
 
 
@@ -100,7 +104,7 @@ def _hedges(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -> 
         if breaker.state.halted or not breaker.state.blocking:
             return False
         size = limit.size(facts, intent)
-        if isinstance(size, Unknown) or size[1] >= size[0]:
+        if type(size) is Unknown or size[1] >= size[0]:
             return False
     return True
 
@@ -129,56 +133,50 @@ def _shut(board: Board, scopes: list[Scope]) -> list[Violation]:
 
 def _merge(shut: list[Violation], refusing: list[Violation]) -> list[Violation]:
     """Each limit once: with the value that the order would lead to, where there is one."""
-    if not shut:
-        return refusing
     listed = {(one.limit, one.scope) for one in refusing}
     return [one for one in shut if (one.limit, one.scope) not in listed] + refusing
 
 
-def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -> list[Violation]:
-    """The limits that the order would take past their bounds."""
-    found: list[Violation] = []
+def _oversized(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -> list[Violation]:
+    """The limits on sizes that the order would take past their bounds."""
+    found: list[Violation | None] = []
     for scope in _sized(facts, intent, scopes):
-        for sizing in board.sizing.get(scope, ()):
-            size = sizing.limit.size(facts, intent)
+        for breaker in board.sizing.get(scope, ()):
+            size, bound = breaker.limit.size(facts, intent), breaker.bound
             if type(size) is Unknown:
-                _add(found, _unknown(facts, intent, sizing))
+                found.append(_unknown(facts, intent, breaker))
                 continue
             before, after = size
-            if (
-                after > sizing.bound
-                and after > before
-                and sizing.limit.is_past(after, sizing.bound)
-            ):
-                _add(found, _exceed(intent, sizing, after))
-    for scope in scopes:
-        for ordering in board.ordering.get(scope, ()):
-            if ordering.state.state != "disabled":
-                _add(found, _judge(facts, intent, ordering))
-    return found
+            if after > bound and after > before and breaker.limit.is_past(after, bound):
+                found.append(_exceed(intent, breaker, after))
+    return [one for one in found if one is not None] if found else []
 
 
-def _add(found: list[Violation], one: Violation | None) -> None:
-    if one is not None:
-        found.append(one)
-
-
-def _judge(facts: Facts, intent: Intent, breaker: Breaker[OrderLimit]) -> Violation | None:
-    """Whether a limit on orders refuses one."""
-    judging, bound = breaker.limit, breaker.bound
+def _barred(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -> list[Violation]:
+    """The limits on orders that refuse the order; it is counted, unless it is a dry run."""
     counts = not intent.order.simulate
-    value = judging.judge(facts, intent, bound)
-    if counts and judging.Measure is not None:
-        count = judging.record(facts, intent)
-        if count is not None:
-            breaker.open("breach_freeze", judging.describe(count, bound), value=count)
-    if type(value) is Unknown:
-        return _unknown(facts, intent, breaker)
-    if value > bound and judging.is_past(value, bound):
-        return _exceed(intent, breaker, value)
-    if counts and breaker.state.past:
-        breaker.state.end_row()
-    return None
+    found: list[Violation | None] = []
+    for scope in scopes:
+        for breaker in board.ordering.get(scope, ()):
+            limit, bound = breaker.limit, breaker.bound
+            value = limit.judge(facts, intent, bound)
+            if counts and limit.freezes:
+                _record(facts, intent, breaker)
+            if type(value) is Unknown:
+                found.append(_unknown(facts, intent, breaker))
+            elif value > bound and limit.is_past(value, bound):
+                found.append(_exceed(intent, breaker, value))
+            elif counts and breaker.state.past and breaker.state.state != "disabled":
+                breaker.state.end_row()
+    return [one for one in found if one is not None] if found else []
+
+
+def _record(facts: Facts, intent: Intent, breaker: Breaker[OrderLimit]) -> None:
+    """Count a checked order, whether it is refused or not; too many freeze the scope."""
+    count = None if breaker.state.state == "disabled" else breaker.limit.record(facts, intent)
+    if count is not None:
+        reason = breaker.limit.describe(count, breaker.bound)
+        breaker.open("breach_freeze", reason, value=count)
 
 
 def _sized(facts: Facts, intent: Intent, scopes: list[Scope]) -> list[Scope]:
@@ -228,12 +226,10 @@ def _unknown(facts: Facts, intent: Intent, breaker: Breaker[Limit]) -> Violation
     return None if facts.closing(intent).reduces else breaker.violated_by(None, None)
 
 
-def _admit(
-    board: Board, facts: Facts, intent: Intent, scopes: list[Scope], level: LevelName
-) -> None:
-    """Reserve a permitted order, and count it in the limits on orders."""
+def _reservation(intent: Intent, level: LevelName) -> Reservation:
+    """The reservation of a permitted order."""
     order, worth, quantity = intent.order, intent.worth, abs(intent.quantity)
-    reservation = Reservation(
+    return Reservation(
         venue=order.venue,
         symbol=order.symbol,
         side=order.side,
@@ -248,12 +244,16 @@ def _admit(
         check=order if order.id is not None else None,
         level=level,
     )
-    facts.orders.reserve(reservation, facts.now_ns)
+
+
+def _count(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -> None:
+    """Count a permitted order in the limits on orders."""
     for scope in scopes:
-        for breaker in board.ordering.get(scope, ()):
-            if breaker.limit.Measure is not None:
-                breaker.limit.commit(facts, intent, breaker.bound)
-            if board.half_open:
+        for breaker in board.counting.get(scope, ()):
+            breaker.limit.commit(facts, intent, breaker.bound)
+    if board.half_open:
+        for scope in scopes:
+            for breaker in board.ordering.get(scope, ()):
                 breaker.probe(good=True)  # a good order is the only sample of such a limit
 
 

@@ -239,7 +239,7 @@ class Engine:
                 **self._board.timer_handlers(self._facts),
                 **self._book.timer_handlers(),
                 Timer.SWEEP: lambda key: self._cancels.on_timer(key.name),
-                Timer.RESERVATION: lambda key: self._orders.on_timer(self.state.now_ns),
+                Timer.RESERVATION: lambda key: self._reports.on_reservations_due(),
                 Timer.PERMIT: self._permits.on_timer,
             }
         )
@@ -329,8 +329,7 @@ class Engine:
             yield from book.deriving()
         self._reports.observe_closes()  # also those that a check or an operator's call derived
         self._take_notices()
-        self._mark_orders()
-        self._commitments.refresh()
+        self._refresh_orders()
         if book.dirty:
             due = self._due()
             for begin in range(0, len(due), AT_ONCE):
@@ -351,8 +350,9 @@ class Engine:
         if notices:
             self.state.notices = [*self.state.notices, *notices][-NOTICES_SHOWN:]
 
-    def _mark_orders(self) -> None:
-        if self._orders.pending.changed and ORDERS in self._board.watching:
+    def _refresh_orders(self) -> None:
+        """Derive what the orders may add to exposures, if either changed."""
+        if self._commitments.refresh() and ORDERS in self._board.watching:
             self._book.dirty[ORDERS] = True
 
     def _due(self) -> list[Breaker[StateLimit]]:
@@ -436,8 +436,9 @@ class Engine:
 
     def _refresh_book(self) -> None:
         """Derive the book within a step, for what is judged on it as it is then."""
-        self._book.refresh()
-        self._reports.observe_closes()
+        if self._book.is_stale:
+            self._book.refresh()
+            self._reports.observe_closes()
 
     def _on_operate(self, event: ev.Operate) -> None:
         self._refresh_book()
@@ -449,24 +450,28 @@ class Engine:
 
     def _on_check(self, event: ev.Check) -> None:
         scopes = checked_scopes(event)
-        state = self.state
-        for scope in scopes:
-            if not state.board.scopes.get(scope) and not event.simulate:
-                self._reports.register(scope)
-        if self._reports.by_asset and not event.simulate:
-            for asset in assets_of(event, self._book.reference):
-                self._reports.register(asset_scope(asset))
         if not event.simulate:
-            self._book.name(event.venue, event.symbol)
+            self._name(event, scopes)
         self._refresh_book()
-        self._mark_orders()
-        self._commitments.refresh()
+        self._refresh_orders()
         answer = check(self._board, self._facts, self._permits, event, scopes)
         if not event.simulate:
+            state = self.state
             state.checked["allowed" if answer.allowed else "refused"] += 1
             for reason in answer.reasons:
                 state.blocked[reason.limit] = state.blocked.get(reason.limit, 0) + 1
         self._outcome.answers.append(answer)
+
+    def _name(self, event: ev.Check, scopes: list[Scope]) -> None:
+        """Register what a check names."""
+        registered = self.state.board.scopes
+        for scope in scopes:
+            if not registered.get(scope):
+                self._reports.register(scope)
+        if self._reports.by_asset:
+            for asset in assets_of(event, self._book.reference):
+                self._reports.register(asset_scope(asset))
+        self._book.name(event.venue, event.symbol)
 
     def _on_cancel_sent(self, event: ev.CancelSent) -> None:
         self._cancels.on_sent(event)

@@ -232,7 +232,14 @@ class ReportedEvents:
             price = facts.book.mark(symbol, venue) if report.price is None else report.price
             worth = facts.worth(venue, symbol, report.side, price)
             position = facts.book.position_symbol(venue, symbol)
-            orders.reserve_open(venue, report, worth, position=position, at_ns=at_ns, now_ns=now_ns)
+            has_events = "order" in self.state.last_event_ns[venue]
+            orders.reserve_open(
+                *(venue, report, worth),
+                position=position,
+                has_events=has_events,
+                at_ns=at_ns,
+                now_ns=now_ns,
+            )
 
     def on_orders(self, event: ev.Orders) -> Iterator[int]:
         """All orders that rest at a venue: none may confirm cancels."""
@@ -252,6 +259,15 @@ class ReportedEvents:
             self._orders.on_orders(event.venue, resting, taken_ns, now_ns)
         self._book.dirty[ORDERS] = True
         self._confirm(ev.OpenOrders(venue=event.venue, count=len(resting), at=event.at))
+
+    def on_reservations_due(self) -> None:
+        """End what waited for reports of orders; count the differences that this shows."""
+        self._orders.on_timer(self._clock.instant.now_ns)
+        for one in self._orders.take_differences():
+            # Where no fills are reported, none are missing.
+            if one.kind != "fill" or "fill" in self.state.last_event_ns[one.venue]:
+                self._book.notices.count(one.venue, one.kind)
+                self._book.notices.add("difference", one.text)
 
     def on_position(self, event: ev.Position) -> None:
         self._record(event.venue, "position")

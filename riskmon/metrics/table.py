@@ -422,7 +422,7 @@ TABLE = (
         "riskmon_reconciliation_differences_total",
         "counter",
         ("venue", "kind"),
-        "Reports of the venue that differ from what was known; kind flow: flows that lapsed.",
+        "Reports that differ from what was known of the venue, by kind.",
         _differences,
     ),
     Row(

@@ -210,22 +210,36 @@ def test_what_was_executed_of_a_released_order_waits_for_its_fills() -> None:
     room(world, 10.0)
 
 
-@pytest.mark.parametrize(("open_orders", "left"), [(0, 10.0), (None, 4.0)])
+@pytest.mark.parametrize(
+    ("scope", "open_orders", "left"),
+    [
+        ("account", 0, 10.0),
+        ("venue:kraken", 0, 10.0),
+        ("venue:kraken", None, 4.0),
+        ("venue:mexc", 0, 4.0),
+        (f"symbol:{PERP}", 0, 10.0),
+        (f"symbol:{SPOT}", 0, 4.0),
+        ("asset:BTC", 0, 10.0),
+        ("asset:ETH", 0, 4.0),
+        ("strategy:mm", 0, 10.0),
+    ],
+)
 def test_a_confirmed_cancel_releases_the_orders_of_its_scope(
-    open_orders: int | None, left: float
+    scope: str, open_orders: int | None, left: float
 ) -> None:
     """The bot died after `open`; the target says that none rests, or only that it is done."""
     world = market()
-    world.step(order(side="buy", quantity=6.0))
+    world.step(*[ev.Metric(name="m", value=1.0, asset=asset) for asset in ("BTC", "ETH")])
+    world.step(order(side="buy", quantity=6.0, strategy="mm"))
     world.wait(1)
-    world.operate("trip", "venue:kraken")
+    world.operate("trip", scope)
     world.wait(world.config.lease)
     for sweep in (1, 2):
         event = ev.CancelAnswered(
             incident=world.incident, sweep=sweep, target="oms", done=True, open_orders=open_orders
         )
         world.step(event)
-    world.operate("reset", "venue:kraken")
+    world.operate("reset", scope)
     room(world, left)
 
 

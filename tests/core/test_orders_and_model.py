@@ -7,9 +7,9 @@ Balances agree with the fills: :mod:`tests.core.test_engine_and_model` has those
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from fractions import Fraction as F
-from math import isclose
 from typing import Any, ClassVar
 
 import pytest
@@ -18,68 +18,23 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from riskmon.core import events as ev
-from riskmon.core.book.config import MaxAge, PortfolioConfig
+from riskmon.core.book.config import MaxAge
 from riskmon.core.book.reservations import Reservations
-from riskmon.core.config import EngineConfig, LimitConfig
-from riskmon.core.decisions import LEVEL_NAMES, CheckAnswer, Violation
 from riskmon.core.limits.orders import MessageRateLimit
-from riskmon.core.portfolio_view import PortfolioView
-from tests.core import BEGIN_WALL_NS, SECOND, World, balances, limit, price
-from tests.core.reference.orders import STANDING, Answer, Desk, Resting
-
-VENUES = ("a", "b")
-STRATEGIES = ("mm", "arb")
-SIDES: tuple[ev.Side, ...] = ("buy", "sell")
-SPOT, LINEAR, INVERSE = "BTC/USDT", "BTC/USDT:USDT", "BTC/USD:BTC"
-SYMBOLS = (SPOT, LINEAR, INVERSE, "ETH/USDT:USDT")
-SIZES = {INVERSE: 100.0, "ETH/USDT:USDT": 0.5}
-ASSETS = ("USDT", "BTC")
-
-# -- what is configured -----------------------------------------------------------------------
-
-
-def all_limits() -> tuple[LimitConfig, ...]:
-    """Return every state and order limit, some more than once under other names.
-
-    Bounds of ratios are odd, so that no rounding of floats decides whether a value is past one.
-    """
-    shadow: dict[str, Any] = {"on_breach": "shadow"}
-    return (
-        limit("position", max=4.0, overrides={f"symbol:{SPOT}": 6.0}),
-        limit("position", "tight", max=2.0, **shadow),
-        limit("total_position", max=9.0),
-        limit("open_positions", max=3.0),
-        limit("inventory", max=500.0, written=True, overrides={f"symbol:{LINEAR}": 300.0}),
-        limit("total_notional", max=900.0, on_unknown="ignore"),
-        limit("total_notional", "gross", max=700.0, **shadow),
-        limit("concentration", max=0.0413),
-        limit("leverage", max=0.0613),
-        limit("open_orders", max=7.0),
-        limit("order_count", max=9.0, per="strategy"),
-        limit("portfolio_loss", max=0.00413, **shadow),
-        limit("drawdown", max=0.00313, **shadow, written=True),
-        limit("daily_loss", max=30.0, **shadow),
-        limit("weekly_loss", max=40.0, **shadow),
-        limit("loss", "trailing", max=25.0, trailing=True, **shadow),
-        limit("order_notional", max=400.0),
-        limit("order_quantity", max=4.0, overrides={f"symbol:{SPOT}": 2.0}),
-        limit("price_collar", max=0.25),
-        limit("price_collar", "both", max=0.35, side="both"),
-        limit("message_rate", max=0.5, burst=4.0),
-        limit("message_rate", "pace", per="strategy", max=0.25, burst=3.0),
-        limit("repeat_orders", max=2.0, freeze_at=4.0, seconds=8.0),
-    )
-
-
-def a_portfolio(day_start: str, **more: Any) -> PortfolioConfig:
-    """Prices for half an hour, balances for an hour, in a zone with daylight saving."""
-    return PortfolioConfig(
-        timezone="Europe/Berlin",
-        day_start=day_start,
-        pegs={"USD": 1.25},
-        **{"max_age": MaxAge(price=1_800.0, balance=3_600.0), **more},
-    )
-
+from tests.core import balances, price
+from tests.core.reference.orders_pair import (
+    ASSETS,
+    LINEAR,
+    SIDES,
+    STRATEGIES,
+    SYMBOLS,
+    VENUES,
+    Pair,
+    a_portfolio,
+    all_limits,
+    size_limits,
+)
+from tests.core.reference.resting import Resting
 
 # Midnights: to a Monday, and in both nights in which the clocks of Berlin are changed.
 NIGHTS = (
@@ -88,126 +43,6 @@ NIGHTS = (
     (datetime(2026, 10, 24, 23, 15, tzinfo=UTC), "02:30"),
     (datetime(2026, 10, 24, 21, 0, tzinfo=UTC), "00:00"),
 )
-
-# -- the two side by side ---------------------------------------------------------------------
-
-
-class Pair:
-    """An engine and a model that get the same events."""
-
-    def __init__(self, portfolio: PortfolioConfig, begin: datetime = NIGHTS[0][0]) -> None:
-        self.world = World(*all_limits(), portfolio=portfolio)
-        self.world.now_ns = round(begin.timestamp()) * SECOND - BEGIN_WALL_NS
-        self.rested: set[str] = set()  # symbols with resting orders at the last comparison
-        config: EngineConfig = self.world.config
-        self.desk = Desk(config, BEGIN_WALL_NS, self.world.now_ns)
-        self.step(
-            *(ev.Heartbeat(venue=venue) for venue in VENUES),
-            *(ev.Heartbeat(symbol=symbol) for symbol in SYMBOLS),
-            *(ev.Heartbeat(strategy=strategy) for strategy in STRATEGIES),
-            *(
-                ev.Position(
-                    venue=venue, symbol=symbol, quantity=0.0, entry_price=0.0, contract_size=size
-                )
-                for venue in VENUES
-                for symbol, size in SIZES.items()
-            ),
-        )
-
-    def step(self, *events: ev.Event) -> None:
-        """Apply one instant to both and compare them; no two have the same time."""
-        self.world.now_ns += 1_000_000
-        self.world.step(*events)
-        self.desk.instant(self.world.now_ns, *events)
-        self.compare()
-
-    def wait(self, seconds: float) -> None:
-        """Advance the time of both."""
-        self.world.wait(seconds)
-        self.desk.instant(self.world.now_ns)
-        self.compare()
-
-    def check(self, **order: Any) -> None:
-        """Check an order with both and compare the answers."""
-        asked = ev.Check(**order)
-        expected = self.desk.check(asked)
-        (answer,) = self.world.step(asked).answers
-        assert isinstance(answer, CheckAnswer)
-        same_answer(answer, expected)
-        self.compare()
-
-    def compare(self) -> None:
-        """Compare every state limit and every level."""
-        view = self.world.view
-        seen = {(b.limit, b.scope): b for b in view.breakers if b.kind in STANDING}
-        known = {key: one for key, one in self.desk.seen.items() if self._is_standing(key[0])}
-        assert seen.keys() == known.keys()
-        for key, one in known.items():
-            breaker, bound = seen[key], self.desk.bound(self.desk.limits[key[0]], key[1])
-            assert (breaker.unknown is None) == (one.value is not None), (key, breaker.unknown)
-            assert near(breaker.bound, bound), key
-            assert near(breaker.value, one.value), (key, breaker.value, one.value)
-            if one.value is not None and clear_cut(one.value, bound):
-                assert near(breaker.utilization, min(F(10), one.value / bound)), key
-                assert ((breaker.value or 0) > (breaker.bound or 0)) == one.past, key
-                assert breaker.breaches_total == one.breaches, key
-        for scope, level in view.levels.items():
-            assert level == LEVEL_NAMES[self.desk.level(scope)], scope
-        self._compare_books(view.portfolio)
-        self._compare_reserved()
-
-    def _compare_reserved(self) -> None:
-        """Compare the reserved amounts through a dry run of a far too large order."""
-        resting = {one.symbol for one in self.desk.resting().values()}
-        for symbol in sorted(resting | self.rested):
-            for side in SIDES:
-                asked = ev.Check(
-                    venue=VENUES[0],
-                    symbol=symbol,
-                    side=side,
-                    quantity=64.0,
-                    price=100.0,
-                    simulate=True,
-                )
-                (answer,) = self.world.step(asked).answers
-                assert isinstance(answer, CheckAnswer)
-                same_answer(answer, self.desk.check(asked))
-        self.rested = resting
-
-    def _compare_books(self, view: PortfolioView) -> None:
-        book = self.desk.book
-        for one in view.positions:
-            quantity, _ = book.held_in(one.venue, one.symbol)
-            assert near(one.quantity, quantity), (one.venue, one.symbol)
-        assert near(view.equity, book.equity_known)
-
-    def _is_standing(self, name: str) -> bool:
-        return self.desk.limits[name].kind in STANDING
-
-
-def near(value: float | None, exact: F | None) -> bool:
-    """Whether two numbers agree to nine digits, differences to nine digits of their parts."""
-    if value is None or exact is None:
-        return value is None and exact is None
-    return isclose(value, float(exact), rel_tol=1e-9, abs_tol=1e-8)
-
-
-def clear_cut(value: F, bound: F) -> bool:
-    """Whether the side of the bound does not depend on the rounding of floats."""
-    return value == bound or abs(value - bound) > F(1, 10**8) * max(bound, F(1))
-
-
-def same_answer(answer: CheckAnswer, expected: Answer) -> None:
-    """Allowed, level, and each reason with its numbers."""
-    told: dict[tuple[str, str], Violation] = {(one.limit, one.scope): one for one in answer.reasons}
-    assert len(told) == len(answer.reasons)
-    assert told.keys() == expected.reasons.keys()
-    for key, one in expected.reasons.items():
-        assert near(told[key].bound, one.bound), key
-        assert near(told[key].value, one.value), (key, told[key].value, one.value)
-    assert answer.allowed == expected.allowed
-    assert answer.level == LEVEL_NAMES[expected.level]
-
 
 # -- stories ----------------------------------------------------------------------------------
 
@@ -254,10 +89,8 @@ an_order = st.builds(
 )
 
 
-class Stories(RuleBasedStateMachine):
-    """An account with balances at two venues."""
-
-    portfolio: ClassVar[dict[str, Any]] = {"venues": VENUES}
+class StoriesOfOrders(RuleBasedStateMachine):
+    """Orders in symbols whose prices neither change nor expire: over days, with few other facts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -267,51 +100,30 @@ class Stories(RuleBasedStateMachine):
 
     @initialize(night=st.sampled_from(NIGHTS))
     def begin(self, night: tuple[datetime, str]) -> None:
-        """Every asset has a price, and both venues report."""
-        self.pair = Pair(a_portfolio(night[1], **self.portfolio), night[0])
+        """Every symbol has a price; the equity is the capital."""
+        portfolio = a_portfolio(night[1], initial_capital=20_000.0, max_age=MaxAge(price=1e6))
+        self.pair = Pair(size_limits(), portfolio, night[0])
         self._price_all()
-        self._report(*(balances(venue, USDT=20_000.0, BTC=1.0) for venue in VENUES))
-        self.pair.wait(6.0)
-
-    @rule()
-    def refresh(self) -> None:
-        """Every value is reported again, balances with what the fills made of them."""
-        self._price_all()
-        live = self.pair.desk.book.account.holdings.live
-        held = {venue: {a: float(live(venue, a)) for a in ASSETS} for venue in VENUES}
-        self._report(*(balances(venue, **amounts) for venue, amounts in held.items()))
 
     def _price_all(self) -> None:
         self.pair.step(*(price(symbol, 100.0) for symbol in SYMBOLS))
-
-    def _report(self, *events: ev.Event) -> None:
-        self.pair.step(*events)
-
-    @rule(event=a_price)
-    def quote(self, event: ev.Event) -> None:
-        """A price alone."""
-        self.pair.step(event)
-
-    @rule(more=a_fill)
-    def fill(self, more: dict[str, Any]) -> None:
-        """A fill."""
-        self.made += 1
-        self._tell(ev.Fill(id=str(self.made), **more))
-
-    @rule(amount=amounts, strategy=strategies)
-    def gain(self, amount: float, strategy: str | None) -> None:
-        """P&L without a fill."""
-        self.made += 1
-        self._tell(ev.Pnl(id=str(self.made), amount=amount, strategy=strategy))
 
     def _tell(self, *events: ev.Event) -> None:
         self.told = [*events]
         self.pair.step(*events)
 
+    @rule(symbol=symbols, venue=venues, side=sides, quantity=quantities)
+    def fill_unknown(self, symbol: str, venue: str, side: Any, quantity: float) -> None:
+        """A fill of an order that nobody checked or reported."""
+        self.made += 1
+        order = {"symbol": symbol, "venue": venue, "side": side, "quantity": quantity}
+        order_id = f"unknown {self.made}"
+        self._tell(ev.Fill(**order, price=100.0, id=str(self.made), order_id=order_id))
+
     @rule()
-    def report_again(self) -> None:
-        """The last fact again: a duplicate."""
-        self.pair.step(*self.told)
+    def wait_a_day(self) -> None:
+        """A trading day ends."""
+        self.pair.wait(90_000.0)
 
     @rule(seconds=waits)
     def wait(self, seconds: float) -> None:
@@ -344,7 +156,7 @@ class Stories(RuleBasedStateMachine):
 
     def _resting(self, pick: int) -> tuple[str, Resting] | None:
         """One of the resting orders that have an id."""
-        known = sorted(self.pair.desk.resting().items(), key=lambda item: item[0])
+        known = sorted(self.pair.desk.orders.resting().items(), key=lambda item: item[0])
         resting = [(name, one) for (_, name), one in known if not name.startswith("\n")]
         return resting[pick % len(resting)] if resting else None
 
@@ -383,7 +195,7 @@ class Stories(RuleBasedStateMachine):
         found = self._resting(pick)
         if found is not None:
             name, one = found
-            now, ttl = self.pair.world.now_ns, self.pair.desk.ttl
+            now, ttl = self.pair.world.now_ns, self.pair.desk.orders.ttl
             left = one.left(now, ttl)
             remaining = {"left": left, "less": left / 2, "gone": F(0)}.get(what)
             if what == "more" and status == "open":
@@ -417,6 +229,56 @@ class Stories(RuleBasedStateMachine):
         self.pair.step(ev.OpenOrders(venue=venue, count=0))
 
 
+class Stories(StoriesOfOrders):
+    """An account with balances at two venues."""
+
+    portfolio: ClassVar[dict[str, Any]] = {"venues": VENUES}
+
+    @initialize(night=st.sampled_from(NIGHTS))
+    def begin(self, night: tuple[datetime, str]) -> None:
+        """Every asset has a price, and both venues report."""
+        self.pair = Pair(all_limits(), a_portfolio(night[1], **self.portfolio), night[0])
+        self._price_all()
+        self._report(*(balances(venue, USDT=20_000.0, BTC=1.0) for venue in VENUES))
+        self.pair.wait(6.0)
+
+    @rule()
+    def refresh(self) -> None:
+        """Every value is reported again, balances with what the fills made of them."""
+        self._price_all()
+        live = self.pair.desk.book.account.holdings.live
+        held = {venue: {a: float(live(venue, a)) for a in ASSETS} for venue in VENUES}
+        self._report(*(balances(venue, **amounts) for venue, amounts in held.items()))
+
+    def _report(self, *events: ev.Event) -> None:
+        self.pair.step(*events)
+
+    @rule(event=a_price)
+    def quote(self, event: ev.Event) -> None:
+        """A price alone."""
+        self.pair.step(event)
+
+    @rule(more=a_fill)
+    def fill(self, more: dict[str, Any]) -> None:
+        """A fill that names no order."""
+        self.made += 1
+        self._tell(ev.Fill(id=str(self.made), **more))
+
+    @rule(amount=amounts, strategy=strategies)
+    def gain(self, amount: float, strategy: str | None) -> None:
+        """P&L without a fill."""
+        self.made += 1
+        self._tell(ev.Pnl(id=str(self.made), amount=amount, strategy=strategy))
+
+    @rule()
+    def report_again(self) -> None:
+        """The last fact again: a duplicate."""
+        self.pair.step(*self.told)
+
+    def wait_a_day(self) -> None:
+        """All values would be too old."""
+
+
 class StoriesWithoutBalances(Stories):
     """An account whose equity is its capital and its P&L."""
 
@@ -427,27 +289,28 @@ class StoriesWithoutBalances(Stories):
 
 
 QUICK = settings(
-    max_examples=4,
     stateful_step_count=25,
     deadline=None,
     derandomize=True,
     phases=(Phase.explicit, Phase.generate),  # to shrink a story takes minutes: add Phase.shrink
     suppress_health_check=list(HealthCheck),
 )
-BOTH = pytest.mark.parametrize("stories", [Stories, StoriesWithoutBalances])
+EACH = pytest.mark.parametrize(
+    ("stories", "examples"), [(StoriesOfOrders, 20), (Stories, 4), (StoriesWithoutBalances, 4)]
+)
 
 
-@BOTH
-def test_every_story(stories: type[Stories]) -> None:
+@EACH
+def test_every_story(stories: type[StoriesOfOrders], examples: int) -> None:
     """The same values, utilizations, levels and answers after every step."""
-    run_state_machine_as_test(stories, settings=QUICK)
+    run_state_machine_as_test(stories, settings=settings(QUICK, max_examples=examples))
 
 
 @pytest.mark.slow
-@BOTH
-def test_every_story_long(stories: type[Stories]) -> None:
+@EACH
+def test_every_story_long(stories: type[StoriesOfOrders], examples: int) -> None:
     """As above, with many more examples."""
-    many = settings(QUICK, max_examples=10, stateful_step_count=30)
+    many = settings(QUICK, max_examples=3 * examples, stateful_step_count=30)
     run_state_machine_as_test(stories, settings=many)
 
 
@@ -458,32 +321,51 @@ def nothing(*_: object, **__: object) -> None:
     """No effect."""
 
 
-Step = tuple[str, dict[str, Any]]
+Step = Callable[[StoriesOfOrders], None]
 
 
-def order(quantity: float, each: float, **more: Any) -> dict[str, Any]:
-    """A purchase by mm."""
+def check(quantity: float, each: float, name: str | None = None) -> Step:
+    """A check of a purchase by mm."""
     place = {"symbol": LINEAR, "venue": "a", "strategy": "mm", "side": "buy"}
-    return {**place, "quantity": quantity, "price": each, **more}
+    order = {**place, "quantity": quantity, "price": each, "id": name}
+    return lambda story: story.check(order, simulate=False, reduce_only=False)
 
 
-def check(quantity: float, each: float, **more: Any) -> Step:
-    """A step with a check."""
-    asked = order(quantity, each, **more)
-    return "check", {"order": asked, "simulate": False, "reduce_only": False}
+def fill_first(story: StoriesOfOrders) -> None:
+    """The first order is filled."""
+    story.fill_order(0, 3.0, 100.0)
 
 
-FILLED: list[Step] = [
-    check(3.0, 100.0, id="first"),
-    ("fill_order", {"pick": 0, "part": 3.0, "each": 100.0}),
-    check(1.0, 100.0),
-]
-UNREPORTED: list[Step] = [check(3.0, 100.0), ("wait", {"seconds": 31.0}), ("check_again", {})]
-MANY: list[Step] = [check(0.5, each) for each in (90.0, 100.0, 110.0, 120.0)]
+def wait(story: StoriesOfOrders) -> None:
+    """The time to live of an order passes."""
+    story.wait(31.0)
+
+
 FAULTS = [
-    pytest.param(FILLED, Reservations, "on_fill", id="a fill releases nothing"),
-    pytest.param(UNREPORTED, Reservations, "on_timer", id="an order is never given up"),
-    pytest.param(MANY, MessageRateLimit, "commit", id="an order costs no token"),
+    pytest.param(
+        [check(3.0, 100.0, "first"), fill_first, check(1.0, 100.0)],
+        Reservations,
+        "on_fill",
+        id="a fill releases nothing",
+    ),
+    pytest.param(
+        [check(3.0, 100.0), wait, check(3.0, 100.0)],
+        Reservations,
+        "on_timer",
+        id="an order is never released",
+    ),
+    pytest.param(
+        [check(3.0, 100.0, "first"), check(2.0, 100.0, "first")],
+        Reservations,
+        "find",
+        id="an order counts twice",
+    ),
+    pytest.param(
+        [check(0.5, each) for each in (90.0, 100.0, 110.0, 120.0)],
+        MessageRateLimit,
+        "commit",
+        id="an order costs no token",
+    ),
 ]
 
 
@@ -502,5 +384,5 @@ def tell(steps: list[Step]) -> None:
     """A story from its beginning."""
     story = Stories()
     story.begin(night=NIGHTS[1])
-    for name, more in steps:
-        getattr(story, name)(**more)
+    for step in steps:
+        step(story)

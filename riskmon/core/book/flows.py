@@ -21,6 +21,7 @@ is in transit between the two is part of the equity.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -119,8 +120,7 @@ class Flows:
         self._transit_ns = transit_ns
         self._remembered = {venue: Remembered(them) for venue, them in state.changes.items()}
         self._pending: dict[str, Waiting] = {}
-        self._told: dict[tuple[str, str], Sequence[float]] = {}
-        self._told_stale: dict[tuple[str, str], None] = {}
+        self._told: dict[tuple[str, str], list[float]] = {}
         self._transit: dict[str, Fixed] = {}
         for flow in state.flows.values():
             self._index(flow)
@@ -144,14 +144,7 @@ class Flows:
 
     @property
     def told(self) -> Mapping[tuple[str, str], Sequence[float]]:
-        """The pending amounts by venue and asset, in the order in which they were reported."""
-        for key in self._told_stale:
-            amounts = self.pending(key[0]).get(key[1])
-            if amounts is None:
-                self._told.pop(key, None)
-            else:
-                self._told[key] = [amounts[number] for number in sorted(amounts)]
-        self._told_stale.clear()
+        """The pending amounts by venue and asset, in ascending order."""
         return self._told
 
     def pending(self, venue: str) -> Mapping[str, Mapping[int, float]]:
@@ -440,13 +433,16 @@ class Flows:
         if pending is None:
             pending = self._pending[flow.venue] = Waiting()
         pending.add(flow)
-        self._told_stale[flow.venue, flow.asset] = None
+        insort(self._told.setdefault((flow.venue, flow.asset), []), flow.amount)
 
     def _remove(self, flow: Flow) -> None:
         """Remove a pending flow or leg."""
         self.state.flows.pop(flow.number, None)
         self._pending[flow.venue].remove(flow)
-        self._told_stale[flow.venue, flow.asset] = None
+        told = self._told[flow.venue, flow.asset]
+        del told[bisect_left(told, flow.amount)]
+        if not told:
+            del self._told[flow.venue, flow.asset]
 
 
 def _balance_transit(matches: list[Match], transfer: int) -> None:

@@ -114,6 +114,11 @@ class Holdings:
         """The venues in the middle of a report."""
         return self._to_settle
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether reports are to be resolved or to settle."""
+        return bool(self._stale or self._to_settle)
+
     def take_timers(self) -> list[tuple[str, int]]:
         """Return the venues whose timer is to be armed, with the due time; once."""
         armed, self._armed = self._armed, []

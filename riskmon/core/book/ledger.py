@@ -10,8 +10,9 @@ are cannot be read from the times alone, because clocks differ and messages over
   comes nearest to it. A projection that agrees within 1e-9, alone or together with a flow that
   no report contained yet, is *exact*.
 * Where no *k* is exact, the exact report of another asset of the venue, at most 1 s away, decides
-  which effects between are contained (:class:`riskmon.core.book.holdings.Holdings` passes its
-  verdicts).
+  which effects between are contained, unless another report of this asset is nearer to it: the
+  balances that a fill moves are pushed together (:class:`riskmon.core.book.holdings.Holdings`
+  passes its verdicts).
 
 The first report of an asset contains the effects that are not later than it. What no effect
 explains of the difference between two reports is P&L, or a flow.
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from math import fsum
+from itertools import islice
 from typing import NamedTuple
 
 from msgspec import Struct, field
@@ -37,6 +38,7 @@ from riskmon.core.book.projection import (
     Verdict,
     decided,
     first_exact,
+    first_with_flow,
     is_after,
     is_before,
     nearest,
@@ -76,29 +78,28 @@ class Ledger:
     __slots__ = (
         "_explained",
         "_fresh",
-        "_has_open",
-        "_live",
+        "_inexact_ns",
+        "_open_ns",
         "_places",
         "_since_ns",
         "_stale",
-        "_unsettled",
+        "_sums",
         "state",
     )
 
     def __init__(self, state: LedgerState) -> None:
         self.state = state
-        # Sums, of scale SCALE: of the effects on top of the last report, and of those that it
-        # contains and the settled one does not.
-        self._live = self._unsettled = 0
         self._stale = 0  # index of the first report to resolve again
         self._fresh: list[Known] = []  # effects since the last pass that a report may contain
         self._explained: list[Explained] = []
         self._places: dict[int, int] = {}  # of effects by cause, as far as they are derived
-        self._has_open = any(report.open for report in state.reports)
+        self._sums = [0]  # of the first effects, by their number; as far as they are derived
+        self._open_ns = NEVER_NS  # the time of the first open report
+        self._inexact_ns = -NEVER_NS  # the time of the last report that is not exact
+        self._survey(0)
         # No report contains an effect of this time or later, and none that is known is later: it
         # is added on top.
         self._since_ns = self._cleared()
-        self._add_up()
         self._stale = len(state.reports)
 
     # -- queries ----------------------------------------------------------------------------------
@@ -106,16 +107,20 @@ class Ledger:
     @property
     def live(self) -> float:
         """The amount: the last report, and what it does not contain."""
-        reports = self.state.reports
-        base = reports[-1].amount if reports else self.state.before
-        return (int(base * SCALE) + self._live) / SCALE
+        state, sums = self.state, self._summed()
+        if not state.reports:
+            return (int(state.before * SCALE) + sums[-1] - sums[0]) / SCALE
+        last = state.reports[-1]
+        return (int(last.amount * SCALE) + sums[-1] - sums[last.contains]) / SCALE
 
     @property
     def settled(self) -> float:
         """The amount that equity uses: the last settled report, and what it does not contain."""
-        state = self.state
-        base = state.reports[state.settled].amount if state.settled >= 0 else state.before
-        return (int(base * SCALE) + self._live + self._unsettled) / SCALE
+        state, sums = self.state, self._summed()
+        if state.settled < 0:
+            return (int(state.before * SCALE) + sums[-1] - sums[0]) / SCALE
+        report = state.reports[state.settled]
+        return (int(report.amount * SCALE) + sums[-1] - sums[report.contains]) / SCALE
 
     @property
     def unexplained(self) -> float:
@@ -145,7 +150,6 @@ class Ledger:
         self._since_ns = at_ns
         effects = self.state.effects
         effects.append(effect)
-        self._live += int(effect.amount * SCALE)
         if len(effects) % FOLDED_AT_ONCE == 0:
             self._fold(at_ns)
         return False
@@ -161,10 +165,10 @@ class Ledger:
             place = bisect_right(effects, effect.at_ns, key=time_of)
             effects.insert(place, effect)
             self._places.clear()
+            del self._sums[place + 1 :]
             for report in reports:
                 report.contains += report.contains > place
         if not reports:
-            self._live += int(effect.amount * SCALE)
             return
         if effect.at_ns <= reports[0].at_ns or place < reports[0].contains:
             self._add_below(effect, place)
@@ -184,7 +188,6 @@ class Ledger:
             if place + 1 < len(effects) or not is_between or not all(r.exact for r in affected):
                 self._stale = min(self._stale, max(first + 1, 1))
                 self._fresh.append(effect)
-        self._live += int(effect.amount * SCALE)
 
     def _add_below(self, effect: Known, place: int) -> None:
         """Add an effect, inserted at ``place``, that the oldest report contains."""
@@ -192,9 +195,8 @@ class Ledger:
         if state.settled < 0:  # equity uses no report yet
             for report in state.reports:
                 report.contains = max(report.contains, place + 1)
-            self._unsettled += int(effect.amount * SCALE)
             return
-        del state.effects[place]
+        del state.effects[place], self._sums[place + 1 :]
         self._places.clear()
         self._explained.append(Explained(effect.at_ns, effect.amount))
         for report in state.reports:
@@ -212,7 +214,6 @@ class Ledger:
             state.exact = None
             contains = bisect_right(state.effects, at_ns, key=time_of)
             reports.append(Report(total, at_ns, stamp.dated, contains))
-            self._add_up()
             self._stale = len(reports)
             self._since_ns = self._cleared()
             return True
@@ -227,7 +228,6 @@ class Ledger:
         """Make the last report the settled one; return what no effect explains of the change."""
         change = self.unexplained
         self.state.settled = len(self.state.reports) - 1
-        self._add_up()
         return change
 
     def flow(self, amount: float, until_ns: int) -> None:
@@ -236,13 +236,13 @@ class Ledger:
         An effect that is reported later is then not taken for the flow's part of the report.
         """
         state, best, least = self.state, 0, abs(amount)
+        sums = self._summed()
         for number in range(1, len(state.reports)):
             report, before = state.reports[number], state.reports[number - 1]
             if report.at_ns > until_ns:
                 break
-            effects = state.effects[before.contains : report.contains]
             left = report.amount - before.amount - report.flowed
-            left -= fsum([one.amount for one in effects])
+            left -= (sums[report.contains] - sums[before.contains]) / SCALE
             if abs(left - amount) < least:
                 best, least = number, abs(left - amount)
         if best:
@@ -256,14 +256,12 @@ class Ledger:
         ``flows`` are amounts that a report may also contain; ``others`` are the exact reports of
         the venue's other assets.
         """
-        reports, number = self.state.reports, max(self._stale, 1)
-        while number < len(reports):
+        reports, first = self.state.reports, max(self._stale, 1)
+        for number in range(first, len(reports)):
             self._resolve(number, flows, others)
-            number += 1
         self._stale = len(reports)
-        self._has_open = any(report.open for report in reports)
+        self._survey(first)
         self._since_ns = self._cleared()
-        self._add_up()
 
     def resolve_by(self, flows: Sequence[float], others: Sequence[Verdict]) -> bool:
         """Decide the reports that are not exact by those of other assets; whether any changed."""
@@ -285,7 +283,7 @@ class Ledger:
 
         A report of ``whole_ns`` is of one instant with those of all other assets of the venue.
         """
-        if self._has_open:
+        if self._open_ns < NEVER_NS:
             return False
         last = self.state.reports[-1] if self.state.reports else None
         return last is None or last.at_ns != whole_ns or last.contains == len(self.state.effects)
@@ -323,20 +321,39 @@ class Ledger:
             if report.exact:
                 yield Verdict(report.at_ns, report.contains, places)
 
+    def _survey(self, first: int) -> None:
+        """Find the first open and the last inexact report anew, after those from ``first`` on."""
+        reports = self.state.reports
+        if first >= len(reports):
+            return
+        first_ns = reports[first].at_ns
+        while first and reports[first - 1].at_ns == first_ns:
+            first -= 1
+        if self._open_ns < reports[0].at_ns or self._open_ns >= first_ns:
+            since = 0 if self._open_ns < first_ns else first
+            is_open = (one.at_ns for one in islice(reports, since, None) if one.open)
+            self._open_ns = next(is_open, NEVER_NS)
+        last = len(reports) - 1
+        if self._inexact_ns < first_ns:
+            backwards = range(last, first - 1, -1)
+        else:
+            backwards = range(last, -1, -1)
+            self._inexact_ns = -NEVER_NS
+        for number in backwards:
+            if not reports[number].exact:
+                self._inexact_ns = reports[number].at_ns
+                return
+
     def _cleared(self) -> int:
         """The time since which an effect is the last one, and no report contains it."""
         reports, effects = self.state.reports, self.state.effects
         known_ns = effects[-1].at_ns if effects else -NEVER_NS
         if not reports:
             return known_ns
-        clear_ns = last_ns = reports[-1].at_ns
-        for report in reversed(reports):
-            if last_ns - report.at_ns > WINDOW_NS:
-                break
-            if not report.exact:  # an exact one stays so: the first *k* counts
-                clear_ns = report.at_ns + WINDOW_NS
-                break
-        return max(known_ns, clear_ns + 1)
+        last_ns = reports[-1].at_ns
+        if last_ns - self._inexact_ns <= WINDOW_NS:  # an exact one stays so: the first *k* counts
+            last_ns = self._inexact_ns + WINDOW_NS
+        return max(known_ns, last_ns + 1)
 
     def _range(self, number: int) -> tuple[int, int]:
         """The effects that report ``number`` may contain or not: from, to."""
@@ -354,42 +371,59 @@ class Ledger:
 
     def _resolve(self, number: int, flows: Sequence[float], others: Sequence[Verdict]) -> None:
         report, before = self.state.reports[number], self.state.reports[number - 1]
-        effects = self.state.effects
         low, high = self._range(number)
-        left = report.amount - before.amount - report.flowed
-        for place in range(before.contains, low):
-            left -= effects[place].amount
-        largest = max(abs(report.amount), abs(before.amount))
-        amounts = [effects[place].amount for place in range(low, high)]
-        exact = first_exact(left, amounts, largest, (0.0,))
-        with_flow = first_exact(left, amounts, largest, flows) if flows else None
+        lefts = self._lefts(report, before, low, high)
+        tolerance = int(TOLERANCE * max(abs(report.amount), abs(before.amount)) * SCALE)
+        exact = first_exact(lefts, tolerance)
+        with_flow = first_with_flow(lefts, tolerance, flows) if flows else None
         # With a flow another *k* may be exact as well: then other assets decide, if they can.
         is_ambiguous = exact is not None and with_flow is not None and exact != with_flow
         exact = with_flow if exact is None else exact
         report.exact = exact is not None and not is_ambiguous
+        effects = self.state.effects
         same = [one for one in others if one.at_ns == report.at_ns]
         if report.exact and same:  # a fill is in all reports of one instant, or in none
             begin, _ = decided([effects[n].cause for n in range(low, high)], same)
             report.exact = exact is not None and begin <= exact
         if exact is None or not report.exact:
-            near = [one for one in others if abs(one.at_ns - report.at_ns) <= NEARBY_NS]
+            near = [one for one in others if self._is_beside(number, one.at_ns)]
             near.sort(key=lambda one: abs(one.at_ns - report.at_ns))
-            begin, end = decided([effects[n].cause for n in range(low, high)], near)
-            for amount in amounts[:begin]:
-                left -= amount
-            exact = begin + nearest(left, amounts[begin:end])
+            begin, end = 0, high - low
+            if near:
+                begin, end = decided([effects[n].cause for n in range(low, high)], near)
+            exact = begin + nearest(lefts[begin : end + 1])
             report.exact = exact == with_flow
         report.open = not report.exact and low < high
         report.contains = low + exact
 
-    # -- housekeeping -----------------------------------------------------------------------------
+    def _is_beside(self, number: int, at_ns: int) -> bool:
+        """Return whether report ``number`` is near a time, and no other report is nearer."""
+        reports = self.state.reports
+        apart = abs(reports[number].at_ns - at_ns)
+        return apart <= NEARBY_NS and all(
+            abs(other.at_ns - at_ns) >= apart for other in reports[number - 1 : number + 2]
+        )
 
-    def _add_up(self) -> None:
-        state = self.state
-        live = state.reports[-1].contains if state.reports else 0
-        settled = state.reports[state.settled].contains if state.settled >= 0 else 0
-        self._live = sum([int(one.amount * SCALE) for one in state.effects[live:]])
-        self._unsettled = sum([int(one.amount * SCALE) for one in state.effects[settled:live]])
+    def _lefts(self, report: Report, before: Report, low: int, high: int) -> list[int]:
+        """What no effect explains of a report that contains none, one, … all between; scaled."""
+        sums = self._summed()
+        left = int(report.amount * SCALE) - int(before.amount * SCALE) - int(report.flowed * SCALE)
+        left += sums[before.contains]
+        if low == high:
+            return [left - sums[low]]
+        return [left - one for one in sums[low : high + 1]]
+
+    def _summed(self) -> list[int]:
+        """The sums of the first effects, by their number; of scale SCALE."""
+        sums, effects = self._sums, self.state.effects
+        if len(sums) <= len(effects):
+            last = sums[-1]
+            for effect in effects[len(sums) - 1 :]:
+                last += int(effect.amount * SCALE)
+                sums.append(last)
+        return sums
+
+    # -- housekeeping -----------------------------------------------------------------------------
 
     def _trim(self, now_ns: int) -> None:
         """Drop old reports, and the effects that the oldest of the others contains."""
@@ -409,7 +443,10 @@ class Ledger:
 
     def _cut(self, reports: int, effects: int) -> None:
         state = self.state
+        if reports and self._open_ns <= state.reports[reports - 1].at_ns:
+            self._open_ns = -NEVER_NS  # until reports are resolved
         del state.reports[:reports], state.effects[:effects]
+        self._sums = self._sums[effects:] or [0]
         self._places.clear()
         state.exact = None if reports else state.exact
         for report in state.reports:
@@ -432,6 +469,8 @@ class Ledger:
             old = bisect_right(reports, at_ns - RECENT_NS, key=time_of) - 1
             number = min(old, last - 1)
             if number >= 1 and _same(reports[number - 1 : number + 2]):
+                if reports[number].open:
+                    self._open_ns = -NEVER_NS
                 del reports[number]
                 state.settled -= state.settled >= number
                 self._stale = last
@@ -444,7 +483,7 @@ class Ledger:
         if self.is_unsettled or len(effects) < first + FOLDED_AT_ONCE:
             return
         old = bisect_right(effects, now_ns - KEPT_NS, first, key=time_of)
-        # A part of all at once: those that are left are added up again.
+        # A part of all at once: the others are copied.
         if old < first + max(FOLDED_AT_ONCE, len(effects) // 4):
             return
         if reports:
@@ -459,8 +498,8 @@ class Ledger:
         else:
             state.before = state.exact.value
         del effects[: old - first]
+        self._sums = self._sums[old - first :] or [0]
         self._places.clear()
-        self._add_up()
 
 
 def _same(reports: Sequence[Report]) -> bool:

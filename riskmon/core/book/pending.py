@@ -12,11 +12,13 @@ from typing import NamedTuple
 from msgspec import Struct, field
 
 from riskmon.core import events as ev
+from riskmon.core.book.instruments import instrument
 from riskmon.core.book.money import SCALE
-from riskmon.core.decisions import LevelName
+from riskmon.core.decisions import DifferenceKind, LevelName
+from riskmon.core.scopes import Scope, kind_of, name_of
 
 
-class Amounts(NamedTuple):
+class Amounts(Struct, frozen=True, gc=False):
     """Sums over orders: base units or contracts, and the reference."""
 
     quantity: float
@@ -39,6 +41,15 @@ class Executed(Struct):
 
     quantity: float
     since_ns: int
+    assumed: bool = False  # the report ended the order, and did not say how much
+
+
+class OrderDifference(NamedTuple):
+    """What one report says of an order and no other does within ``check_ttl``."""
+
+    venue: str
+    kind: DifferenceKind
+    text: str
 
 
 class Reservation(Struct):
@@ -71,6 +82,9 @@ class Reservation(Struct):
     ended_ns: int | None = None  # when a report closed it, or the last fill came
     check: ev.Check | None = None  # as it was permitted
     level: LevelName = "allow"  # of its scopes then
+    named: bool = False  # by an `order` event
+    missing: bool = False  # an `orders` event did not list it while it was said to rest
+    listed_ns: int | None = None  # since when an `orders` event alone names it; None: counted
 
     @property
     def left(self) -> float:
@@ -99,11 +113,63 @@ class Reservation(Struct):
         """Whether it rests, or anything of it is reserved."""
         return self.ended_ns is None or self.left > 0
 
+    def is_in(self, scope: Scope) -> bool:
+        """Whether it is an order of a scope."""
+        kind, name = kind_of(scope), name_of(scope)
+        names = {
+            "account": name,
+            "venue": self.venue,
+            "symbol": self.symbol,
+            "asset": instrument(self.symbol, "").base,
+            "strategy": self.strategy,
+        }
+        return names[kind] == name
+
+    def resize(self, quantity: float) -> None:
+        """Set the whole quantity; the amounts follow."""
+        if self.quantity:
+            ratio = quantity / self.quantity
+            self.notional = None if self.notional is None else self.notional * ratio
+            self.base = None if self.base is None else self.base * ratio
+        self.quantity = quantity
+
+    def correct_end(self, quantity: float | None, remaining: float) -> None:
+        """Set how much was executed, after the report that ended it did not say it."""
+        whole = self.quantity if quantity is None else quantity
+        self.executed = min(self.executed, max(0.0, whole - remaining))
+        for one in self.awaited:
+            one.quantity = min(one.quantity, self.executed)
+
+    def may_be_named_by(self, report: ev.RestingOrder) -> bool:
+        """Whether it was checked without an id, and a report may be the first that names it."""
+        return (
+            self.id.startswith("\n")
+            and self.reported_ns is None
+            and report.side in (None, self.side)
+            and report.quantity is not None
+            and abs(self.quantity - report.quantity) <= self.quantity * _USED_UP
+        )
+
+    def lapse(self, before_ns: int) -> float:
+        """End the waits for fills that began before a time; return what no fill reports of it.
+
+        What a report did not say to be executed is not part of that.
+        """
+        known, unfilled = max(self.filled, self.lapsed), 0.0
+        while self.awaited and self.awaited[0].since_ns <= before_ns:
+            one = self.awaited.pop(0)
+            self.lapsed = max(self.lapsed, one.quantity)
+            if not one.assumed:
+                unfilled = one.quantity - known
+        return unfilled
+
     def waits_since(self, at_ns: int) -> bool:
         """Whether its wait for a report, for fills, or to be dropped began then."""
         if self.ended_ns is None and self.reported_ns is None:
             return self.began_ns == at_ns
-        return self.ended_ns == at_ns or any(one.since_ns == at_ns for one in self.awaited)
+        if at_ns in (self.ended_ns, self.listed_ns):
+            return True
+        return any(one.since_ns == at_ns for one in self.awaited)
 
     @property
     def moves(self) -> str:
@@ -128,9 +194,8 @@ class _Sum:
         self.quantity = self.notional = 0
 
     def add(self, amounts: Amounts, sign: int) -> None:
-        quantity, notional = amounts
-        self.quantity += sign * int(quantity * SCALE)
-        self.notional += sign * int(notional * SCALE)
+        self.quantity += sign * int(amounts.quantity * SCALE)
+        self.notional += sign * int(amounts.notional * SCALE)
 
     def amounts(self) -> Amounts:
         if not (self.quantity or self.notional):
@@ -155,6 +220,7 @@ class Pending:
         self._symbols: dict[str, dict[str, _AtVenue]] = {}
         self._named: dict[str, dict[str, Reservation]] = {}  # by their own symbol, oldest first
         self._resting: dict[str, int] = {}  # by venue
+        self.resting = 0  # how many orders are not closed
         self.changed: dict[str, None] = {}  # symbols; `Commitments.refresh` empties it
 
     def add(self, order: Reservation) -> None:
@@ -206,6 +272,7 @@ class Pending:
             here.sells.add(amounts, sign)
         if order.ended_ns is None:
             self._resting[order.venue] = self._resting.get(order.venue, 0) + sign
+            self.resting += sign
         self.changed[order.moves] = None
 
     # -- queries ----------------------------------------------------------------------------------
@@ -267,10 +334,6 @@ class Pending:
     def resting_in(self, symbol: str) -> int:
         """How many orders in a symbol are not closed."""
         return sum(order.ended_ns is None for order in self._named.get(symbol, {}).values())
-
-    def resting(self) -> int:
-        """How many orders are not closed."""
-        return sum(self._resting.values())
 
 
 def _total(sums: list[_Sum]) -> Amounts:

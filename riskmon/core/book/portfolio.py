@@ -8,7 +8,7 @@ part calls back into another; what one stage changed is the input of the next.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 
 from riskmon.core import events as ev
@@ -326,22 +326,17 @@ class Portfolio:
                 f"{change.asset} {where} its peg of {change.peg:g}: its price is "
                 f"{change.price:g} {self.reference}",
             )
-        self.positions.realised.on_rates(repriced)
+        if repriced:
+            self.positions.realised.on_rates(repriced)
+            self.marking.on_rates(repriced)
         outcomes = yield from self.positions.resolving(now_ns)
-        first = list(self._apply_outcomes(outcomes))
+        first = list(self._apply_outcomes(outcomes)) if outcomes else []
         yield from self.positions.realised.valuing(self.rates, now_ns)
         self._closes += self.positions.realised.take_closes()
-        self.marking.on_rates(repriced)
         revalued = yield from self.marking.valuing(now_ns)
-        yield from self.holdings.resolving(self.account.flows.told)
-        self._compare()
-        settled: list[Settled] = []
-        for piece in self.holdings.settling(now_ns, self._waits(), self.account.flows.told):
-            if isinstance(piece, int):
-                yield piece
-            else:
-                settled.append(piece)
-        self.account.explain(self.holdings.take_explained())
+        settled = (yield from self._settling(now_ns)) if self.holdings.is_stale else []
+        if self._compared:
+            self._compare()
         held, self.holdings.changed = self.holdings.changed, {}
         realised = self.positions.realised.take_venues()
         yield from self.account.deriving(
@@ -355,7 +350,8 @@ class Portfolio:
                 first,
             )
         )
-        self.exposing.on_rates((*repriced, *self.account.take_left_out()))
+        self.exposing.on_rates(repriced)
+        self.exposing.on_rates(self.account.take_left_out())
         self.exposing.on_positions(revalued.keys)
         self.exposing.on_held(held)
         self.exposing.on_transit(self.account.valuation.take_moved())
@@ -364,11 +360,28 @@ class Portfolio:
         self._mark_topics(revalued.strategies)
         self._arm_timers()
 
+    def _settling(self, now_ns: int) -> Generator[int, None, list[Settled]]:
+        """Decide what the reported balances contain, and settle the venues that are due.
+
+        Yield the work of each piece; return the venues that settled.
+        """
+        flows = self.account.flows.told
+        yield from self.holdings.resolving(flows)
+        settled: list[Settled] = []
+        for piece in self.holdings.settling(now_ns, self._waits(), flows):
+            if isinstance(piece, int):
+                yield piece
+            else:
+                settled.append(piece)
+        self.account.explain(self.holdings.take_explained())
+        return settled
+
     def _apply_outcomes(self, outcomes: Iterable[Outcome]) -> Iterator[Key]:
         """Apply what position reports changed; yield those whose P&L enters as a flow."""
         for outcome in outcomes:
             key = outcome.key
-            if outcome.first and self.account.presence.is_new(key.venue):
+            is_new = outcome.first and self.account.presence.is_new(key.venue)
+            if is_new or outcome.is_unvalued:
                 yield key
             elif outcome.amounts:
                 self.holdings.add(key.venue, outcome.amounts, outcome.stamp)
@@ -395,8 +408,9 @@ class Portfolio:
 
     def _set_dust(self) -> None:
         dust = self.account.equity.dust
-        self.marking.dust = dust
-        self.exposures.set_dust(dust)
+        if dust != self.marking.dust:
+            self.marking.dust = dust
+            self.exposures.set_dust(dust)
 
     def _mark_topics(self, strategies: Iterable[str]) -> None:
         dirty, before = self.dirty, self._assessed
@@ -404,11 +418,11 @@ class Portfolio:
         if self._assessed != before:
             dirty[EQUITY] = True
         # In an order that a restore does not change: breakers are evaluated in it.
-        for symbol in sorted(self.exposing.take_symbols()):
+        for symbol in self.exposing.take_symbols():
             dirty[symbol_topic(symbol)] = dirty[EXPOSURE] = True
-        for asset in sorted(self.exposing.take_assets()):
+        for asset in self.exposing.take_assets():
             dirty[asset_topic(asset)] = True
-        for venue in sorted(self.account.valuation.values.take_changed()):
+        for venue in self.account.valuation.values.take_changed():
             dirty[venue_equity_topic(venue)] = True
         for strategy in sorted(strategies):
             dirty[strategy_topic(strategy)] = True
@@ -501,9 +515,10 @@ class Portfolio:
 
     def position_symbol(self, venue: str, symbol: str) -> str:
         """Return the symbol whose position an order in ``symbol`` moves."""
-        if self._is_holding(venue, symbol):
-            return self.positions.spot_symbol_of(venue, instrument(symbol, self.reference).base)
-        return symbol
+        what = instrument(symbol, self.reference)
+        if what.kind != "spot" or not self.holdings.reports(venue):
+            return symbol
+        return self.positions.spot_symbol_of(venue, what.base)
 
     def unpriced(self) -> list[str]:
         """Return the assets that are held and have no price."""
@@ -531,7 +546,7 @@ class Portfolio:
         self._is_stale = True
         if before.reference != self.reference:
             return
-        equity = before.settled_equity
+        middle = self
         if before.config.pegs != self.config.pegs:
             first = {
                 asset: peg
@@ -539,14 +554,8 @@ class Portfolio:
                 if asset in before.config.ignore or before.rates.of(asset) is None
             }
             pegged = replace(self.config, pegs={**first, **before.config.pegs})
-            middle = Portfolio(self.state, pegged, self._clock, self._arm).settled_equity
-        else:
-            middle = self.settled_equity
-        if isinstance(equity, Unknown) or isinstance(middle, Unknown):
-            self.account.resolve_awaited(is_entered=False)
-        else:
-            self.account.enter_difference(middle - equity, equity)
-            self.account.resolve_awaited(is_entered=True)
+            middle = Portfolio(self.state, pegged, self._clock, self._arm)
+        self.account.enter_difference(before.account, middle.account)
 
     def rebase(self) -> None:
         """Make the present equity the capital, the peak and the start of each period."""

@@ -52,7 +52,8 @@ class Row(NamedTuple):
 class Outcome(NamedTuple):
     """What a report changed: holdings by realised P&L, and the quantity that no fill explains.
 
-    ``first``: nothing was known of the position before.
+    ``first``: nothing was known of the position before. ``is_unvalued``: it has no mark or no
+    contract size yet, so that nothing of its P&L is realised.
     """
 
     key: Key
@@ -60,6 +61,7 @@ class Outcome(NamedTuple):
     amounts: dict[str, float]  # by asset
     difference: float = 0.0
     first: bool = False
+    is_unvalued: bool = False
 
 
 class PositionsState(Struct):
@@ -248,11 +250,14 @@ class Positions:
         first = key not in self.positions and key.venue not in self.state.whole
         position = self._position(key)
         ledger = self._ledgers[key]
+        is_later = bool(ledger.state.reports) and not ledger.is_unsettled
         if not ledger.state.reports:
             ledger = self._ledgers[key] = begin(position, ledger, stamp)
         moved = self._begin(key, position, ledger)
         if not ledger.report(Amount(quantity, 0.0), stamp):
             return False
+        if is_later:
+            position.base = None  # it was of the first report
         moved.reported, moved.first = entry, moved.first or first
         return True
 
@@ -330,7 +335,10 @@ class Positions:
         report = ledger.state.reports[-1]
         counted = 0.0 if moved.first else difference
         stamp = Stamp(report.at_ns, report.dated)
-        outcome = Outcome(key, stamp, self._amounts(key, realised), counted, moved.first)
+        lacks = position.quantity and (mark is None or position.size is None)
+        is_unvalued = moved.reported is not None and bool(lacks)
+        amounts = self._amounts(key, realised)
+        outcome = Outcome(key, stamp, amounts, counted, moved.first, is_unvalued)
         self._realise(outcome, realised)
         if not difference and not explained:
             return
@@ -475,13 +483,11 @@ class Positions:
         It is the only spot symbol of that base named at the venue; with none or several, that in
         the reference.
         """
-        here = self.state.named.get(venue, {}).get(base, ())
+        named_here = self.state.named.get(venue)
+        here = named_here.get(base, ()) if named_here is not None else ()
         if len(here) == 1 and base not in self._named_everywhere:
-            return next(iter(here))
-        named = {
-            *self.state.named.get(venue, {}).get(base, ()),
-            *self._named_everywhere.get(base, ()),
-        }
+            return here[0]
+        named = {*here, *self._named_everywhere.get(base, ())}
         return named.pop() if len(named) == 1 else f"{base}/{self.reference}"
 
     def take_changed(self) -> list[Key]:

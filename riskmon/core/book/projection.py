@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
+
+from riskmon.core.book.money import SCALE
 
 WINDOW_NS = 5 * 10**9
 DATED_WINDOW_NS = 10**9
@@ -63,27 +66,36 @@ def is_after(effect: Known, report: Report) -> bool:
     return effect.at_ns - report.at_ns > DATED_WINDOW_NS
 
 
-def first_exact(
-    left: float, amounts: Sequence[float], largest: float, others: Collection[float]
-) -> int | None:
-    """Return the smallest *k* whose projection leaves one of ``others``; None without one."""
-    for count in range(len(amounts) + 1):
-        if count:
-            left -= amounts[count - 1]
-        for other in others:
-            if abs(left - other) <= TOLERANCE * max(largest, abs(other)):
+def first_exact(lefts: Sequence[int], tolerance: int) -> int | None:
+    """Return the smallest *k* whose projection leaves nothing; None without one."""
+    for count, left in enumerate(lefts):
+        if -tolerance <= left <= tolerance:
+            return count
+    return None
+
+
+def first_with_flow(lefts: Sequence[int], tolerance: int, flows: Sequence[float]) -> int | None:
+    """Return the smallest *k* whose projection leaves one of ``flows``; None without one.
+
+    ``flows`` are in ascending order.
+    """
+    for count, left in enumerate(lefts):
+        place = bisect_left(flows, left / SCALE)
+        for flow in flows[max(place - 1, 0) : place + 1]:
+            most = max(tolerance, int(TOLERANCE * abs(flow) * SCALE))
+            if abs(left - int(flow * SCALE)) <= most:
                 return count
     return None
 
 
-def nearest(left: float, amounts: Sequence[float]) -> int:
+def nearest(lefts: Sequence[int]) -> int:
     """Return the smallest *k* whose projection leaves the least."""
-    best, least = 0, abs(left)
-    for count, amount in enumerate(amounts, 1):
-        left -= amount
-        if abs(left) < least * (1 - TOLERANCE):
-            best, least = count, abs(left)
-    return best
+    if len(lefts) == 1:
+        return 0
+    leasts = [abs(left) for left in lefts]
+    least = min(leasts)
+    most = least + int(least * TOLERANCE)
+    return next(count for count, one in enumerate(leasts) if one <= most)
 
 
 def decided(causes: Sequence[int], others: Sequence[Verdict]) -> tuple[int, int]:

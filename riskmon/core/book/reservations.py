@@ -21,9 +21,9 @@ from itertools import islice
 from msgspec import Struct, field
 
 from riskmon.core import events as ev
-from riskmon.core.book.pending import Executed, Pending, Reservation
-from riskmon.core.decisions import CheckAnswer
-from riskmon.core.scopes import Scope, kind_of, name_of
+from riskmon.core.book.pending import Executed, OrderDifference, Pending, Reservation
+from riskmon.core.decisions import CheckAnswer, DifferenceKind
+from riskmon.core.scopes import Scope
 from riskmon.core.timers import Timer, TimerKey, timer_key
 from riskmon.core.unknown import Unknown
 
@@ -79,6 +79,7 @@ class Reservations:
         self._ended: dict[str, None] = {}  # the keys of those that are remembered, oldest first
         # When a wait of an order began, the oldest first; each ends after `ttl_ns`.
         self._waits: deque[tuple[int, str]] = deque()
+        self._differences: list[OrderDifference] = []
         _upgrade(state)
         self._restore()
 
@@ -92,6 +93,8 @@ class Reservations:
                 ended.append((order.ended_ns, key))
             elif order.reported_ns is None:
                 waits.append((order.began_ns, key))
+            if order.listed_ns is not None:
+                waits.append((order.listed_ns, key))
             waits += [(one.since_ns, key) for one in order.awaited]
         self._ended = {key: None for _, key in sorted(ended)}
         self._waits = deque(sorted(waits + ended))
@@ -169,19 +172,21 @@ class Reservations:
             self._delete(order)  # its first report did not say how large it is
             return not is_open
         order.reported_ns = max(order.reported_ns or 0, at_ns)
+        if isinstance(report, ev.Order):
+            order.named, order.missing, order.listed_ns = True, False, None
         self.pending.remove(order)
         if order.ended_ns is not None:
             if not is_open and report.remaining is not None:
-                self._correct_end(order, report, report.remaining)
+                order.correct_end(report.quantity, report.remaining)
         elif is_open:
             if report.remaining is not None:
                 self._apply_remaining(order, report, report.remaining, now_ns)
         else:
-            executed = order.quantity
+            executed, assumed = order.quantity, report.status != "closed"
             if report.remaining is not None:
                 self._apply_remaining(order, report, report.remaining, now_ns)
                 executed = order.executed
-            self._end(order, executed, now_ns)
+            self._end(order, executed, now_ns, assumed=assumed)
         self._put_back(order, now_ns)
         return True
 
@@ -192,12 +197,14 @@ class Reservations:
         worth: OrderWorth,
         *,
         position: str,
+        has_events: bool,
         at_ns: int,
         now_ns: int,
     ) -> None:
         """Reserve an open order that was not checked, by its first report.
 
-        ``position`` is the symbol whose position it moves.
+        ``position`` is the symbol whose position it moves. ``has_events``: ``order`` events report
+        the orders of the venue.
         """
         quantity = report.quantity or report.remaining or 0.0
         order = Reservation(
@@ -214,8 +221,12 @@ class Reservations:
             reduce_only=bool(report.reduce_only),
             began_ns=at_ns,
             reported_ns=at_ns,
+            named=isinstance(report, ev.Order),
         )
         self._add(order)
+        if has_events and not order.named:
+            order.listed_ns = now_ns
+            self._wait(order.key, now_ns)
         self.pending.remove(order)
         if report.remaining is not None and quantity:
             self._apply_remaining(order, report, report.remaining, now_ns)
@@ -227,7 +238,8 @@ class Reservations:
         keys = {self._linked.get(name, name) for name in names}
         self.state.counted.pop(venue, None)
         missing = [order for order in self.pending.orders_at(venue) if order.key not in keys]
-        self.release(missing, taken_ns, now_ns)
+        for order in self.release(missing, taken_ns, now_ns):
+            order.missing = order.named
 
     def on_open_orders(self, venue: str, count: int, taken_ns: int, now_ns: int) -> None:
         """Apply how many orders rest at a venue: 0 releases them."""
@@ -239,21 +251,26 @@ class Reservations:
 
     def on_canceled(self, scope: Scope, now_ns: int) -> None:
         """Release the orders of a scope: its cancel is confirmed, and none rests."""
-        orders = [order for order in self.pending.all() if _is_in(order, scope)]
+        orders = [order for order in self.pending.all() if order.is_in(scope)]
         self.release(orders, now_ns, now_ns)
 
-    def release(self, orders: Iterable[Reservation], taken_ns: int, now_ns: int) -> None:
+    def release(
+        self, orders: Iterable[Reservation], taken_ns: int, now_ns: int
+    ) -> list[Reservation]:
         """End orders that do not rest any more, if they were last reported before ``taken_ns``.
 
-        What a report says was executed still waits for its fills. An order of which there is no
-        report stays: it may be under way.
+        Return those that ended. What a report says was executed still waits for its fills. An order
+        of which there is no report stays: it may be under way.
         """
+        ended = []
         for order in orders:
             reported_ns = order.reported_ns
             if order.ended_ns is None and reported_ns is not None and reported_ns < taken_ns:
                 self.pending.remove(order)
                 self._end(order, order.executed, now_ns)
                 self._put_back(order, now_ns)
+                ended.append(order)
+        return ended
 
     def on_fill(self, fill: ev.Fill, at_ns: int, now_ns: int) -> None:
         """Reduce the order that a fill belongs to; without an id, the oldest that it may be of."""
@@ -265,6 +282,7 @@ class Reservations:
             if order is not None:
                 self._fill(order, fill.quantity, now_ns)
                 order.reported_ns = max(order.reported_ns or 0, at_ns)
+                order.listed_ns = None
 
     def _fill_oldest(self, fill: ev.Fill, now_ns: int) -> None:
         rest = fill.quantity
@@ -290,6 +308,11 @@ class Reservations:
             if order is not None and order.waits_since(since_ns):
                 self._lapse(order, before_ns, now_ns)
         self._arm_first()
+
+    def take_differences(self) -> list[OrderDifference]:
+        """Return the differences since the last call."""
+        taken, self._differences = self._differences, []
+        return taken
 
     # -- queries ----------------------------------------------------------------------------------
 
@@ -322,8 +345,13 @@ class Reservations:
 
     def resting(self) -> int:
         """Return how many orders rest at all venues."""
-        more = [self.resting_at(at) - self.pending.resting_at(at) for at in self.state.counted]
-        return self.pending.resting() + sum(more)
+        known = self.pending.resting
+        if self.state.counted:
+            known += sum(
+                self.resting_at(venue) - self.pending.resting_at(venue)
+                for venue in self.state.counted
+            )
+        return known
 
     # -- one order --------------------------------------------------------------------------------
 
@@ -337,7 +365,7 @@ class Reservations:
         if order is None and isinstance(report, ev.RestingOrder) and report.status == "open":
             named = self.pending.named(report.symbol)
             here = (one for one in named if one.venue == venue)
-            order = next((one for one in here if _is_unnamed(one, report)), None)
+            order = next((one for one in here if one.may_be_named_by(report)), None)
         if order is not None and name is not None:
             order.order_id = name
             self._linked[_key(order.venue, name)] = order.key
@@ -347,27 +375,22 @@ class Reservations:
         self, order: Reservation, report: ev.RestingOrder, remaining: float, now_ns: int
     ) -> None:
         if report.quantity is not None:  # the whole order, with what was filled before a change
-            _resize(order, report.quantity)
+            order.resize(report.quantity)
             order.filled += order.filled_before
             order.filled_before = 0.0
         if remaining > order.quantity:  # it was enlarged without a check
-            _resize(order, remaining + max(order.filled, order.executed))
+            order.resize(remaining + max(order.filled, order.executed))
         self._set_executed(order, max(order.executed, order.quantity - remaining), now_ns)
 
-    def _set_executed(self, order: Reservation, executed: float, now_ns: int) -> None:
+    def _set_executed(
+        self, order: Reservation, executed: float, now_ns: int, *, assumed: bool = False
+    ) -> None:
         """Set how much was executed, and wait for the fills of what is new."""
         last = order.awaited[-1].quantity if order.awaited else 0.0
         order.executed = executed
         if executed > max(last, order.filled, order.lapsed):
-            order.awaited.append(Executed(executed, now_ns))
+            order.awaited.append(Executed(executed, now_ns, assumed))
             self._wait(order.key, now_ns)
-
-    def _correct_end(self, order: Reservation, report: ev.RestingOrder, remaining: float) -> None:
-        """Apply how much of a closed order was executed, after a report that did not say it."""
-        quantity = order.quantity if report.quantity is None else report.quantity
-        order.executed = min(order.executed, max(0.0, quantity - remaining))
-        for one in order.awaited:
-            one.quantity = min(one.quantity, order.executed)
 
     def _fill(self, order: Reservation, quantity: float, now_ns: int) -> None:
         self.pending.remove(order)
@@ -381,12 +404,23 @@ class Reservations:
             self._count_end(order.venue, order)
             self._delete(order)
             return
+        if order.listed_ns is not None and order.listed_ns <= before_ns:
+            order.listed_ns = None
+            self._differ(order, "order", "rests, and no `order` event names it")
         self.pending.remove(order)
-        while order.awaited and order.awaited[0].since_ns <= before_ns:
-            order.lapsed = max(order.lapsed, order.awaited.pop(0).quantity)
+        unfilled = order.lapse(before_ns)
+        if unfilled > order.quantity * _SAME:
+            self._differ(order, "fill", f"was executed, and no fill reports {unfilled:g} of it")
         self._put_back(order, now_ns)
         if order.ended_ns is not None and order.ended_ns <= before_ns and not order.left:
+            if order.missing and order.filled < order.quantity * (1.0 - _SAME):
+                self._differ(order, "order", "does not rest any more, and no report says why")
             self._delete(order)
+
+    def _differ(self, order: Reservation, kind: DifferenceKind, what: str) -> None:
+        name = order.order_id or order.id
+        text = f"{order.venue}: order {name} in {order.symbol} {what}"
+        self._differences.append(OrderDifference(order.venue, kind, text))
 
     def _put_back(self, order: Reservation, now_ns: int) -> None:
         """Count an order again, or end it when nothing of it is left."""
@@ -394,9 +428,11 @@ class Reservations:
             self._end(order, order.quantity, now_ns)
         self.pending.add(order)
 
-    def _end(self, order: Reservation, executed: float, now_ns: int) -> None:
+    def _end(
+        self, order: Reservation, executed: float, now_ns: int, *, assumed: bool = False
+    ) -> None:
         """End an order of which so much was executed; its sums are taken off."""
-        self._set_executed(order, max(order.executed, executed), now_ns)
+        self._set_executed(order, max(order.executed, executed), now_ns, assumed=assumed)
         order.ended_ns = now_ns
         self._count_end(order.venue, order)
         key = order.key
@@ -456,36 +492,8 @@ def may_be(leg: ev.Leg | None, other: ev.Leg | None) -> bool:
     return leg is None or other is None or leg == other
 
 
-def _is_in(order: Reservation, scope: Scope) -> bool:
-    kind, name = kind_of(scope), name_of(scope)
-    if kind == "venue":
-        return order.venue == name
-    if kind == "symbol":
-        return order.symbol == name
-    return order.strategy == name if kind == "strategy" else kind == "account"
-
-
 def _key(venue: str, name: str) -> str:
     return f"{venue}|{name}"
-
-
-def _is_unnamed(order: Reservation, report: ev.RestingOrder) -> bool:
-    """Whether an order that was checked without an id may be the one that a report names first."""
-    return (
-        order.id.startswith("\n")
-        and order.reported_ns is None
-        and report.side in (None, order.side)
-        and report.quantity is not None
-        and abs(order.quantity - report.quantity) <= order.quantity * _SAME
-    )
-
-
-def _resize(order: Reservation, quantity: float) -> None:
-    if order.quantity:
-        ratio = quantity / order.quantity
-        order.notional = None if order.notional is None else order.notional * ratio
-        order.base = None if order.base is None else order.base * ratio
-    order.quantity = quantity
 
 
 def _upgrade(state: ReservationsState) -> None:

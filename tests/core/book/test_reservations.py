@@ -81,7 +81,9 @@ def apply(orders: Reservations, number: int, now_ns: int, what: Any) -> None:
         )
         report.quantity = None if number % 2 else quantity
         if not orders.on_order(venue, report, now_ns, now_ns):
-            orders.reserve_open(venue, report, WORTH, position=symbol, at_ns=now_ns, now_ns=now_ns)
+            orders.reserve_open(
+                venue, report, WORTH, position=symbol, has_events=False, at_ns=now_ns, now_ns=now_ns
+            )
     elif kind == "fill":
         event = ev.Fill(
             id=str(number),

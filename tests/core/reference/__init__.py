@@ -13,9 +13,9 @@ came before it. Nothing is kept in step, so nothing can fall out of step.
 ``breakers``
     the life of every breaker: what a value does to it, what an operator may, how it recovers, and
     which level is left to each scope.
-``standing``, ``orders``
-    what the limits on what is held, lost or ordered say of the book, and which orders they let
-    through.
+``standing``, ``resting``, ``sizes``, ``singles``, ``orders``
+    what limits ask of the book; the orders that were admitted or rest; sizes before and after an
+    order; single orders; and from these what each limit measures, and which orders are allowed.
 ``history``, ``prices``, ``containment``, ``positions``, ``holdings``, ``flows``, ``account``,
 ``exposure``
     the account's book by the contract's arithmetic, in fractions, which round nothing: the events
