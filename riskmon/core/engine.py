@@ -482,10 +482,10 @@ class Engine:
     def _on_cancel_sent(self, event: ev.CancelSent) -> None:
         self._cancels.on_sent(event)
 
-    def _on_cancel_answered(self, event: ev.CancelAnswered) -> None:
+    def _on_cancel_answered(self, event: ev.CancelAnswered) -> Iterator[int]:
         incident = self.state.incidents.get(event.incident)
         if not self._cancels.on_answered(event):
             return
         if incident is not None and incident.cancels == "all" and event.open_orders == 0:
-            self._orders.on_canceled(Scope(incident.record.scope), self.state.now_ns)
+            yield from self._orders.on_canceled(Scope(incident.record.scope), self.state.now_ns)
         self._board.on_confirmed(event.incident)
