@@ -6,7 +6,7 @@ order never counts twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from msgspec import Struct, field
@@ -282,7 +282,7 @@ class Pending:
         """The symbols that orders name."""
         return iter(self._named)
 
-    def named(self, symbol: str) -> Iterable[Reservation]:
+    def named(self, symbol: str) -> Collection[Reservation]:
         """The orders that name a symbol, the oldest first."""
         return self._named.get(symbol, {}).values()
 
