@@ -207,7 +207,9 @@ class Account:
         valuation.value_positions(changed.positions)
         if self._flowing:
             self._enter_flows()
-        yield from valuation.reprice((*changed.repriced, *self._left_out))
+        yield from valuation.reprice(changed.repriced)
+        if self._left_out:
+            yield from valuation.reprice(self._left_out)
         self._enter_positions(changed.first_reported, changed.positions)
         joins = {one.venue: valuation.join(one.venue) for one in changed.settled if one.joined}
         yield from valuation.value_held(changed.held)
