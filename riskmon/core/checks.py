@@ -52,17 +52,17 @@ def check(
         if known is not None:
             return known
     intent = facts.intent(order)
-    reasons: list[Violation] = []
+    shut: list[Violation] = []
     permit: Permit | None = None
-    if level == HALT and facts.closing(intent).reduces:
-        permit = permits.find(order, [*board.folded(scopes)], abs(intent.quantity))
-    if permit is None and _is_shut(board, facts, intent, scopes, level):
-        reasons = _shut(board, scopes)
-    elif (enlarges := _enlarges(facts, intent)) is not None:
-        reasons = [enlarges]
-    refusing = _oversized(board, facts, intent, scopes)
-    refusing += _barred(board, facts, intent, scopes)
-    reasons = _merge(reasons, refusing) if reasons else refusing
+    if level < PROBE or order.reduce_only or order.close_position:
+        if level == HALT and facts.closing(intent).reduces:
+            permit = permits.find(order, [*board.folded(scopes)], abs(intent.quantity))
+        is_shut = permit is None and _is_shut(board, facts, intent, scopes, level)
+        shut = _shut(board, scopes) if is_shut else _enlarges(facts, intent)
+    reasons = _oversized(board, facts, intent, scopes)
+    reasons += _barred(board, facts, intent, scopes)
+    if shut:
+        reasons = _merge(shut, reasons)
     if level == PROBE and not reasons:
         reasons = _take_permits(board, scopes, simulate=order.simulate)
     answer = CheckAnswer(allowed=not reasons, level=LEVEL_NAMES[level], reasons=reasons)
@@ -142,13 +142,15 @@ def _oversized(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) 
     found: list[Violation | None] = []
     for scope in _sized(facts, intent, scopes):
         for breaker in board.sizing.get(scope, ()):
-            size, bound = breaker.limit.size(facts, intent), breaker.bound
+            size = breaker.limit.size(facts, intent)
             if type(size) is Unknown:
                 found.append(_unknown(facts, intent, breaker))
-                continue
-            before, after = size
-            if after > bound and after > before and breaker.limit.is_past(after, bound):
-                found.append(_exceed(intent, breaker, after))
+            elif (
+                size[1] > breaker.bound
+                and size[1] > size[0]
+                and breaker.limit.is_past(size[1], breaker.bound)
+            ):
+                found.append(_exceed(intent, breaker, size[1]))
     return [one for one in found if one is not None] if found else []
 
 
@@ -158,13 +160,12 @@ def _barred(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -> 
     found: list[Violation | None] = []
     for scope in scopes:
         for breaker in board.ordering.get(scope, ()):
-            limit, bound = breaker.limit, breaker.bound
-            value = limit.judge(facts, intent, bound)
-            if counts and limit.freezes:
+            value = breaker.limit.judge(facts, intent, breaker.bound)
+            if counts and breaker.limit.freezes:
                 _record(facts, intent, breaker)
             if type(value) is Unknown:
                 found.append(_unknown(facts, intent, breaker))
-            elif value > bound and limit.is_past(value, bound):
+            elif value > breaker.bound and breaker.limit.is_past(value, breaker.bound):
                 found.append(_exceed(intent, breaker, value))
             elif counts and breaker.state.past and breaker.state.state != "disabled":
                 breaker.state.end_row()
@@ -190,21 +191,22 @@ def _sized(facts: Facts, intent: Intent, scopes: list[Scope]) -> list[Scope]:
     return [*scopes, *map(asset_scope, assets)]
 
 
-def _enlarges(facts: Facts, intent: Intent) -> Violation | None:
+def _enlarges(facts: Facts, intent: Intent) -> list[Violation]:
     """Why an order that may only reduce is refused: it would do more than close."""
     order = intent.order
     if not (order.reduce_only or order.close_position):
-        return None
+        return []
     closing = facts.closing(intent)
     if closing.reduces:
-        return None
+        return []
     against = closing.held < 0 if order.side == "buy" else closing.held > 0
-    return Violation(
+    violation = Violation(
         limit="reduce_only",
         scope=symbol_scope(order.symbol),
         value=abs(intent.quantity) + closing.reserved,
         bound=abs(closing.held) if against else 0.0,
     )
+    return [violation]
 
 
 def _exceed(intent: Intent, breaker: Breaker[Limit], value: float) -> Violation | None:

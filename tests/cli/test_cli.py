@@ -432,6 +432,14 @@ def test_a_token_and_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check-config"]) == 0
 
 
+def test_a_locale_without_a_character(tmp_path: Path) -> None:
+    """Where the encoding of the terminal lacks a character of a name, it is escaped."""
+    arguments = ("token", "币安", "--role", "ingest")
+    shown = program(*arguments, cwd=tmp_path, env={"PYTHONIOENCODING": "iso8859-9"})
+    assert shown.returncode == 0, shown.stderr
+    assert 'name = "\\u5e01\\u5b89"' in shown.stdout  # in TOML, the same name
+
+
 def test_a_drill_without_targets_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
     """A drill without a cancel target is bad usage."""
     assert run(["drill"]) == 2

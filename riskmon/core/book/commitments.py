@@ -47,8 +47,7 @@ class Commitments:
         if not orders and not positions:
             return False
         for symbol in {**orders, **positions} if positions else orders:
-            if symbol in self._pending or symbol in self._symbols:
-                self._update(symbol)
+            self._update(symbol)
         positions.clear()
         if not orders:
             return False
@@ -56,12 +55,13 @@ class Commitments:
         return True
 
     def _update(self, symbol: str) -> None:
-        if symbol in self._pending:
-            buys, sells = self._pending.sides(symbol)
-            own = self._symbols[symbol] = committed(self._exposures.of(symbol), buys, sells)
-        else:
+        sides = self._pending.sides(symbol)
+        if sides is not None:
+            own = self._symbols[symbol] = committed(self._exposures.of(symbol), *sides)
+        elif self._symbols.pop(symbol, None) is not None:
             own = _NONE
-            del self._symbols[symbol]
+        else:
+            return
         self._quantity.set(symbol, own.quantity)
         self._notional.set(symbol, own.notional)
         if own.quantity > 0 and symbol not in self._exposures.open:

@@ -6,7 +6,7 @@ order never counts twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from msgspec import Struct, field
@@ -98,9 +98,10 @@ class Reservation(Struct):
     @property
     def amounts(self) -> Amounts:
         """The amounts of what is left."""
-        left, quantity = self.left, self.quantity
-        part = left / quantity if quantity else 0.0
-        return Amounts(left, (self.notional or 0.0) * part)
+        left, quantity, notional = self.left, self.quantity, self.notional or 0.0
+        if left != quantity:
+            notional *= left / quantity if quantity else 0.0
+        return Amounts(left, notional)
 
     @property
     def left_base(self) -> float:
@@ -277,22 +278,19 @@ class Pending:
 
     # -- queries ----------------------------------------------------------------------------------
 
-    def __contains__(self, symbol: str) -> bool:
-        return symbol in self._symbols
-
     def symbols(self) -> Iterator[str]:
         """The symbols that orders name."""
         return iter(self._named)
 
-    def named(self, symbol: str) -> Iterable[Reservation]:
+    def named(self, symbol: str) -> Collection[Reservation]:
         """The orders that name a symbol, the oldest first."""
         return self._named.get(symbol, {}).values()
 
-    def sides(self, symbol: str) -> tuple[Amounts, Amounts]:
+    def sides(self, symbol: str) -> tuple[Amounts, Amounts] | None:
         """The buys and the sells that move the position in a symbol, at all venues."""
         venues = self._symbols.get(symbol)
         if venues is None:
-            return NOTHING, NOTHING
+            return None
         if len(venues) == 1:
             (here,) = venues.values()
             return here.buys.amounts(), here.sells.amounts()

@@ -274,15 +274,17 @@ class Reservations:
 
     def on_fill(self, fill: ev.Fill, at_ns: int, now_ns: int) -> None:
         """Reduce the order that a fill belongs to; without an id, the oldest that it may be of."""
-        if not self.state.reserved:
-            return
-        if fill.order_id is not None or fill.client_id is not None:
+        if fill.order_id is None and fill.client_id is None:
+            if self.pending.named(fill.symbol):
+                self._fill_oldest(fill, now_ns)
+        elif self.state.reserved:
             order = self.find(fill.venue, fill.order_id) or self._of_client(fill.venue, fill)
             if order is not None:
                 self._fill(order, fill.quantity, now_ns)
                 order.reported_ns = max(order.reported_ns or 0, at_ns)
                 order.listed_ns = None
-            return
+
+    def _fill_oldest(self, fill: ev.Fill, now_ns: int) -> None:
         rest = fill.quantity
         while rest > fill.quantity * _SAME and (oldest := self._oldest(fill)) is not None:
             filled = min(rest, oldest.left)
