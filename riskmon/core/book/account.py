@@ -340,10 +340,11 @@ class Account:
 
     def _is_empty(self, name: str) -> bool:
         one = self.valuation.values.venues.get(name)
-        is_open = any(
+        if one is not None and (one.unknown or one.total.parts):
+            return False
+        return not any(
             key.venue == name and value.notional for key, value in self._marking.values.items()
         )
-        return not is_open and (one is None or (not one.unknown and not one.total.parts))
 
     # -- equity -----------------------------------------------------------------------------------
 
