@@ -192,7 +192,13 @@ class Engine:
             clock=clock,
         )
         state.measures = {}
-        self._book = Portfolio(state.portfolio, config.portfolio, clock, self._timers.arm)
+        self._book = Portfolio(
+            state.portfolio,
+            config.portfolio,
+            clock,
+            self._timers.arm,
+            symbols=config.symbols,
+        )
         self._orders = Reservations(state.orders, int(config.check_ttl * 1e9), self._timers.arm)
         self._commitments = Commitments(self._orders.pending, self._book.exposures)
         self._commitments.refresh()
