@@ -129,7 +129,7 @@ class Account:
             if unreported:
                 flowed = self.state.flowed.setdefault(venue, {})
                 flowed.setdefault(transfer.asset, Fixed()).add(amount)
-                self.valuation.value_pnl([venue])
+                self.valuation.value_flow(venue, transfer.asset)
         price = self._price(transfer.asset)
         self._add_late(self.flows.tell_transfer(transfer, price, left=left, arrived=arrived))
         self._expect(transfer.source, transfer.asset)
@@ -289,7 +289,7 @@ class Account:
                 self._left_out[asset] = None
             else:
                 self._entering.append(Entering(venue, amount * rate))
-            self.valuation.value_pnl([venue])
+            self.valuation.value_flow(venue, asset)
 
     def _enter_positions(self, reported: Iterable[Key], revalued: Iterable[Key]) -> None:
         """Apply the unrealised P&L of a venue's first position reports as a flow, once known."""
