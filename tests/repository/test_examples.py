@@ -98,7 +98,7 @@ def sweep_of(shown: dict[str, Any]) -> Sweep:
     """Return the decision that leads to a webhook."""
     return Sweep(
         **{field: shown[field] for field in ("incident", "sweep", "generation", "scope")},
-        **{field: shown[field] for field in ("limit", "reason", "cancels", "flatten")},
+        **{field: shown[field] for field in ("limit", "reason", "cancels", "flatten", "recovers")},
         at_ns=1_767_323_045_678_000_000,
         targets=("oms",),
     )

@@ -82,12 +82,12 @@ class Holdings:
         self.changed: dict[Key, None] = dict.fromkeys(self.ledgers)  # since the last pass
         self._armed: list[tuple[str, int]] = []
         self._explained: list[tuple[str, str, Explained]] = []
-        self._legs: dict[int, list[str]] = {}  # cause -> the assets that it moved
+        self._legs: dict[int, tuple[str, ...]] = {}  # cause -> the assets that it moved
         self._open: dict[str, dict[str, None]] = {}  # venue -> assets with undecided reports
         for (venue, asset), ledger in self.ledgers.items():
             self._open.setdefault(venue, {})[asset] = None
             for effect in ledger.state.effects:
-                self._legs.setdefault(effect.cause, []).append(asset)
+                self._legs[effect.cause] = (*self._legs.get(effect.cause, ()), asset)
         self._stale: dict[str, dict[str, None]] = {}  # venue -> assets with reports to resolve
         self._to_settle: dict[str, None] = {
             name: None for name, venue in state.venues.items() if venue.unsettled_ns is not None
@@ -143,13 +143,17 @@ class Holdings:
         """Add the known effects of an event on the holdings of a venue, by asset."""
         self.state.causes = cause = self.state.causes + 1
         at_ns, dated = stamp
+        ledgers, changed = self.ledgers, self.changed
         for asset, amount in amounts.items():
-            ledger = self._ledger(venue, asset, at_ns)
-            self.changed[venue, asset] = None
+            key = (venue, asset)
+            ledger = ledgers.get(key)
+            if ledger is None:
+                ledger = self._ledger(venue, asset, at_ns)
+            changed[key] = None
             if ledger.add(Known(amount, at_ns, dated, cause)):
                 self._stale.setdefault(venue, {})[asset] = None
         legs = self._legs
-        legs[cause] = [*amounts]
+        legs[cause] = tuple(amounts)
         if len(legs) > LEGS_MAX:
             for old in list(legs)[: LEGS_MAX // 2]:
                 del legs[old]

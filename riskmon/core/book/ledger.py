@@ -76,14 +76,12 @@ class Ledger:
     """One asset at one venue. Amounts are in units of the asset, times in engine ns."""
 
     __slots__ = (
-        "_clear_ns",
         "_explained",
         "_fresh",
         "_inexact_ns",
-        "_live",
         "_open_ns",
         "_places",
-        "_settled",
+        "_since_ns",
         "_stale",
         "_sums",
         "state",
@@ -91,7 +89,6 @@ class Ledger:
 
     def __init__(self, state: LedgerState) -> None:
         self.state = state
-        self._live = self._settled = 0  # sums of the effects on top, of scale SCALE
         self._stale = 0  # index of the first report to resolve again
         self._fresh: list[Known] = []  # effects since the last pass that a report may contain
         self._explained: list[Explained] = []
@@ -100,9 +97,9 @@ class Ledger:
         self._open_ns = NEVER_NS  # the time of the first open report
         self._inexact_ns = -NEVER_NS  # the time of the last report that is not exact
         self._survey(0)
-        # No report contains an effect later than this: it is added on top.
-        self._clear_ns = self._cleared()
-        self._add_up()
+        # No report contains an effect of this time or later, and none that is known is later: it
+        # is added on top.
+        self._since_ns = self._cleared()
         self._stale = len(state.reports)
 
     # -- queries ----------------------------------------------------------------------------------
@@ -110,16 +107,20 @@ class Ledger:
     @property
     def live(self) -> float:
         """The amount: the last report, and what it does not contain."""
-        reports = self.state.reports
-        base = reports[-1].amount if reports else self.state.before
-        return (int(base * SCALE) + self._live) / SCALE
+        state, sums = self.state, self._summed()
+        if not state.reports:
+            return (int(state.before * SCALE) + sums[-1] - sums[0]) / SCALE
+        last = state.reports[-1]
+        return (int(last.amount * SCALE) + sums[-1] - sums[last.contains]) / SCALE
 
     @property
     def settled(self) -> float:
         """The amount that equity uses: the last settled report, and what it does not contain."""
-        state = self.state
-        base = state.reports[state.settled].amount if state.settled >= 0 else state.before
-        return (int(base * SCALE) + self._settled) / SCALE
+        state, sums = self.state, self._summed()
+        if state.settled < 0:
+            return (int(state.before * SCALE) + sums[-1] - sums[0]) / SCALE
+        report = state.reports[state.settled]
+        return (int(report.amount * SCALE) + sums[-1] - sums[report.contains]) / SCALE
 
     @property
     def unexplained(self) -> float:
@@ -142,13 +143,16 @@ class Ledger:
 
     def add(self, effect: Known) -> bool:
         """Add an effect; return whether :meth:`resolve` must decide which reports contain it."""
-        effects, at_ns = self.state.effects, effect.at_ns
-        if at_ns > self._clear_ns and (not effects or effects[-1].at_ns <= at_ns):
-            effects.append(effect)
-            self._add_on_top(effect)
-            return False
-        self._place(effect)
-        return self.is_stale or bool(self._explained)
+        at_ns = effect.at_ns
+        if at_ns < self._since_ns:
+            self._place(effect)
+            return self.is_stale or bool(self._explained)
+        self._since_ns = at_ns
+        effects = self.state.effects
+        effects.append(effect)
+        if len(effects) % FOLDED_AT_ONCE == 0:
+            self._fold(at_ns)
+        return False
 
     def _place(self, effect: Known) -> None:
         """Add an effect that reports may contain."""
@@ -165,7 +169,6 @@ class Ledger:
             for report in reports:
                 report.contains += report.contains > place
         if not reports:
-            self._add_on_top(effect)
             return
         if effect.at_ns <= reports[0].at_ns or place < reports[0].contains:
             self._add_below(effect, place)
@@ -185,7 +188,6 @@ class Ledger:
             if place + 1 < len(effects) or not is_between or not all(r.exact for r in affected):
                 self._stale = min(self._stale, max(first + 1, 1))
                 self._fresh.append(effect)
-        self._add_on_top(effect)
 
     def _add_below(self, effect: Known, place: int) -> None:
         """Add an effect, inserted at ``place``, that the oldest report contains."""
@@ -193,20 +195,12 @@ class Ledger:
         if state.settled < 0:  # equity uses no report yet
             for report in state.reports:
                 report.contains = max(report.contains, place + 1)
-            self._settled += int(effect.amount * SCALE)
             return
         del state.effects[place], self._sums[place + 1 :]
         self._places.clear()
         self._explained.append(Explained(effect.at_ns, effect.amount))
         for report in state.reports:
             report.contains -= report.contains > place
-
-    def _add_on_top(self, effect: Known) -> None:
-        scaled = int(effect.amount * SCALE)
-        self._live += scaled
-        self._settled += scaled
-        if len(self.state.effects) % FOLDED_AT_ONCE == 0:
-            self._fold(effect.at_ns)
 
     def report(self, amount: Amount, stamp: Stamp) -> bool:
         """Add a report; return whether it is new: one older than the last is dropped."""
@@ -220,13 +214,12 @@ class Ledger:
             state.exact = None
             contains = bisect_right(state.effects, at_ns, key=time_of)
             reports.append(Report(total, at_ns, stamp.dated, contains))
-            self._add_up()
             self._stale = len(reports)
-            self._clear_ns = self._cleared()
+            self._since_ns = self._cleared()
             return True
         self._merge(at_ns)
         self._stale = min(self._stale, len(reports))
-        self._clear_ns = NEVER_NS  # until it is resolved
+        self._since_ns = NEVER_NS  # until it is resolved
         reports.append(Report(total, at_ns, stamp.dated, reports[-1].contains))
         self._trim(at_ns)
         return True
@@ -235,7 +228,6 @@ class Ledger:
         """Make the last report the settled one; return what no effect explains of the change."""
         change = self.unexplained
         self.state.settled = len(self.state.reports) - 1
-        self._add_up()
         return change
 
     def flow(self, amount: float, until_ns: int) -> None:
@@ -269,8 +261,7 @@ class Ledger:
             self._resolve(number, flows, others)
         self._stale = len(reports)
         self._survey(first)
-        self._clear_ns = self._cleared()
-        self._add_up()
+        self._since_ns = self._cleared()
 
     def resolve_by(self, flows: Sequence[float], others: Sequence[Verdict]) -> bool:
         """Decide the reports that are not exact by those of other assets; whether any changed."""
@@ -354,13 +345,15 @@ class Ledger:
                 return
 
     def _cleared(self) -> int:
-        """The time after which an effect changes nothing of what the reports contain."""
-        reports = self.state.reports
+        """The time since which an effect is the last one, and no report contains it."""
+        reports, effects = self.state.reports, self.state.effects
+        known_ns = effects[-1].at_ns if effects else -NEVER_NS
         if not reports:
-            return -NEVER_NS
+            return known_ns
         last_ns = reports[-1].at_ns
-        # An exact one stays so: the first *k* counts.
-        return self._inexact_ns + WINDOW_NS if last_ns - self._inexact_ns <= WINDOW_NS else last_ns
+        if last_ns - self._inexact_ns <= WINDOW_NS:  # an exact one stays so: the first *k* counts
+            last_ns = self._inexact_ns + WINDOW_NS
+        return max(known_ns, last_ns + 1)
 
     def _range(self, number: int) -> tuple[int, int]:
         """The effects that report ``number`` may contain or not: from, to."""
@@ -423,17 +416,14 @@ class Ledger:
     def _summed(self) -> list[int]:
         """The sums of the first effects, by their number; of scale SCALE."""
         sums, effects = self._sums, self.state.effects
-        for place in range(len(sums) - 1, len(effects)):
-            sums.append(sums[-1] + int(effects[place].amount * SCALE))
+        if len(sums) <= len(effects):
+            last = sums[-1]
+            for effect in effects[len(sums) - 1 :]:
+                last += int(effect.amount * SCALE)
+                sums.append(last)
         return sums
 
     # -- housekeeping -----------------------------------------------------------------------------
-
-    def _add_up(self) -> None:
-        state, sums = self.state, self._summed()
-        live = state.reports[-1].contains if state.reports else 0
-        settled = state.reports[state.settled].contains if state.settled >= 0 else 0
-        self._live, self._settled = sums[-1] - sums[live], sums[-1] - sums[settled]
 
     def _trim(self, now_ns: int) -> None:
         """Drop old reports, and the effects that the oldest of the others contains."""
@@ -493,7 +483,7 @@ class Ledger:
         if self.is_unsettled or len(effects) < first + FOLDED_AT_ONCE:
             return
         old = bisect_right(effects, now_ns - KEPT_NS, first, key=time_of)
-        # A part of all at once: those that are left are added up again.
+        # A part of all at once: the others are copied.
         if old < first + max(FOLDED_AT_ONCE, len(effects) // 4):
             return
         if reports:
@@ -510,7 +500,6 @@ class Ledger:
         del effects[: old - first]
         self._sums = self._sums[old - first :] or [0]
         self._places.clear()
-        self._add_up()
 
 
 def _same(reports: Sequence[Report]) -> bool:

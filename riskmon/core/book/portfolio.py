@@ -8,7 +8,7 @@ part calls back into another; what one stage changed is the input of the next.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from riskmon.core import events as ev
@@ -50,8 +50,15 @@ class Portfolio:
     """The account's balances, positions, flows and equity under a configuration."""
 
     def __init__(
-        self, state: PortfolioState, config: PortfolioConfig, clock: Clock, arm: Arm
+        self,
+        state: PortfolioState,
+        config: PortfolioConfig,
+        clock: Clock,
+        arm: Arm,
+        *,
+        symbols: Sequence[str] = (),
     ) -> None:
+        """Derive the book of ``state``; ``symbols`` are those that the limits' overrides name."""
         self.state = state
         self.config = config
         self.reference = config.reference
@@ -59,11 +66,12 @@ class Portfolio:
         self._closes: list[Close] = []
         self._compared: list[ev.Position] = []  # spot positions, since the last pass
         self._marked: dict[str, None] = {}  # symbols with a new price or fill, since the last pass
-        self._clock, self._arm = clock, arm
+        self._clock, self._arm, self._symbols = clock, arm, symbols
         self._undated = Stamp(clock.instant.now_ns, dated=False)
         self.prices = Prices(state.prices, config)
         self.rates = Rates(self.prices, config)
         self.positions = Positions(state.positions, config, self.prices)
+        self.positions.names_everywhere(symbols)
         self.holdings = Holdings(state.holdings, int(config.unknown_grace * 1e9))
         self.notices = Notices(state.differences, clock)
         self.marking = Marking(self.positions, self.prices, self.rates, 0.0)
@@ -380,7 +388,8 @@ class Portfolio:
         """Apply what position reports changed; yield those whose P&L enters as a flow."""
         for outcome in outcomes:
             key = outcome.key
-            if outcome.first and self.account.presence.is_new(key.venue):
+            is_new = outcome.first and self.account.presence.is_new(key.venue)
+            if is_new or outcome.is_unvalued:
                 yield key
             elif outcome.amounts:
                 self.holdings.add(key.venue, outcome.amounts, outcome.stamp)
@@ -398,10 +407,9 @@ class Portfolio:
         for venue in self.holdings.unsettled:
             if venue in self.config.unrealised_included:
                 continue
-            for position in self.positions.contracts(venue):
-                settle = instrument(position.symbol, self.reference).settle
+            for settle in self.positions.settle_assets(venue):
                 rate = self.rates.of(settle)
-                if position.quantity and rate:
+                if rate:
                     waits.setdefault(venue, {})[settle] = self.account.equity.dust / rate
         return waits
 
@@ -514,9 +522,10 @@ class Portfolio:
 
     def position_symbol(self, venue: str, symbol: str) -> str:
         """Return the symbol whose position an order in ``symbol`` moves."""
-        if self._is_holding(venue, symbol):
-            return self.positions.spot_symbol_of(venue, instrument(symbol, self.reference).base)
-        return symbol
+        what = instrument(symbol, self.reference)
+        if what.kind != "spot" or not self.holdings.reports(venue):
+            return symbol
+        return self.positions.spot_symbol_of(venue, what.base)
 
     def unpriced(self) -> list[str]:
         """Return the assets that are held and have no price."""
@@ -544,7 +553,7 @@ class Portfolio:
         self._is_stale = True
         if before.reference != self.reference:
             return
-        equity = before.settled_equity
+        middle = self
         if before.config.pegs != self.config.pegs:
             first = {
                 asset: peg
@@ -552,14 +561,8 @@ class Portfolio:
                 if asset in before.config.ignore or before.rates.of(asset) is None
             }
             pegged = replace(self.config, pegs={**first, **before.config.pegs})
-            middle = Portfolio(self.state, pegged, self._clock, self._arm).settled_equity
-        else:
-            middle = self.settled_equity
-        if isinstance(equity, Unknown) or isinstance(middle, Unknown):
-            self.account.resolve_awaited(is_entered=False)
-        else:
-            self.account.enter_difference(middle - equity, equity)
-            self.account.resolve_awaited(is_entered=True)
+            middle = Portfolio(self.state, pegged, self._clock, self._arm, symbols=self._symbols)
+        self.account.enter_difference(before.account, middle.account)
 
     def rebase(self) -> None:
         """Make the present equity the capital, the peak and the start of each period."""
