@@ -21,8 +21,8 @@ from heapq import nsmallest
 
 from riskmon.core import events as ev
 from riskmon.core.book.instruments import instrument
+from riskmon.core.book.orders import ReservationsState
 from riskmon.core.book.portfolio import Portfolio
-from riskmon.core.book.reservations import ReservationsState
 from riskmon.core.limits.metrics import MetricReport, metric_key
 from riskmon.core.naming import (
     READERS,

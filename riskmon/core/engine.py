@@ -192,7 +192,13 @@ class Engine:
             clock=clock,
         )
         state.measures = {}
-        self._book = Portfolio(state.portfolio, config.portfolio, clock, self._timers.arm)
+        self._book = Portfolio(
+            state.portfolio,
+            config.portfolio,
+            clock,
+            self._timers.arm,
+            symbols=config.symbols,
+        )
         self._orders = Reservations(state.orders, int(config.check_ttl * 1e9), self._timers.arm)
         self._commitments = Commitments(self._orders.pending, self._book.exposures)
         self._commitments.refresh()
@@ -476,10 +482,10 @@ class Engine:
     def _on_cancel_sent(self, event: ev.CancelSent) -> None:
         self._cancels.on_sent(event)
 
-    def _on_cancel_answered(self, event: ev.CancelAnswered) -> None:
+    def _on_cancel_answered(self, event: ev.CancelAnswered) -> Iterator[int]:
         incident = self.state.incidents.get(event.incident)
         if not self._cancels.on_answered(event):
             return
         if incident is not None and incident.cancels == "all" and event.open_orders == 0:
-            self._orders.on_canceled(Scope(incident.record.scope), self.state.now_ns)
+            yield from self._orders.on_canceled(Scope(incident.record.scope), self.state.now_ns)
         self._board.on_confirmed(event.incident)

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 
 from riskmon.core import events as ev
+from riskmon.core.book.orders import ReservationsState
 from riskmon.core.book.pending import NOTHING, Amounts, Reservation
 from riskmon.core.book.reservations import (
     ENDED_MAX,
     OrderWorth,
     Reservations,
-    ReservationsState,
     whole,
 )
 from riskmon.core.decisions import CheckAnswer
@@ -101,9 +101,9 @@ def apply(orders: Reservations, number: int, now_ns: int, what: Any) -> None:
         )
         orders.on_fill(event, now_ns, now_ns)
     elif kind == "none":
-        orders.on_open_orders(venue, number % 3, now_ns, now_ns)
+        list(orders.on_open_orders(venue, number % 3, now_ns, now_ns))
     elif kind == "all":
-        orders.on_orders(venue, [name], now_ns, now_ns)
+        list(orders.on_orders(venue, [name], now_ns, now_ns))
     orders.on_timer(now_ns)
 
 
