@@ -22,7 +22,7 @@ from msgspec import Struct, field
 
 from riskmon.core import events as ev
 from riskmon.core.book.config import PortfolioConfig
-from riskmon.core.book.contained import Moved, add, begin, resolve, settle
+from riskmon.core.book.contained import Moved, add, begin, resolve, settle, stamp_of
 from riskmon.core.book.effects import Amount, Stamp
 from riskmon.core.book.instruments import Instrument, instrument
 from riskmon.core.book.ledger import Ledger
@@ -334,9 +334,8 @@ class Positions:
         if resolved is None:
             return
         realised, difference, explained = resolved
-        report = ledger.state.reports[-1]
         counted = 0.0 if moved.first else difference
-        stamp = Stamp(report.at_ns, report.dated)
+        stamp = stamp_of(ledger, moved)
         lacks = position.quantity and (mark is None or position.size is None)
         is_unvalued = moved.reported is not None and bool(lacks)
         amounts = self._amounts(key, realised)
