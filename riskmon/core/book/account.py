@@ -207,7 +207,9 @@ class Account:
         valuation.value_positions(changed.positions)
         if self._flowing:
             self._enter_flows()
-        yield from valuation.reprice((*changed.repriced, *self._left_out))
+        yield from valuation.reprice(changed.repriced)
+        if self._left_out:
+            yield from valuation.reprice(self._left_out)
         self._enter_positions(changed.first_reported, changed.positions)
         joins = {one.venue: valuation.join(one.venue) for one in changed.settled if one.joined}
         yield from valuation.value_held(changed.held)
@@ -338,10 +340,11 @@ class Account:
 
     def _is_empty(self, name: str) -> bool:
         one = self.valuation.values.venues.get(name)
-        is_open = any(
+        if one is not None and (one.unknown or one.total.parts):
+            return False
+        return not any(
             key.venue == name and value.notional for key, value in self._marking.values.items()
         )
-        return not is_open and (one is None or (not one.unknown and not one.total.parts))
 
     # -- equity -----------------------------------------------------------------------------------
 

@@ -407,10 +407,9 @@ class Portfolio:
         for venue in self.holdings.unsettled:
             if venue in self.config.unrealised_included:
                 continue
-            for position in self.positions.contracts(venue):
-                settle = instrument(position.symbol, self.reference).settle
+            for settle in self.positions.settle_assets(venue):
                 rate = self.rates.of(settle)
-                if position.quantity and rate:
+                if rate:
                     waits.setdefault(venue, {})[settle] = self.account.equity.dust / rate
         return waits
 
