@@ -7,6 +7,9 @@ PYTHON ?= python3
 ARGS ?=
 JOBS ?= 2
 
+# The files of the repository are UTF-8, whatever the locale is.
+export PYTHONUTF8 := 1
+
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input

@@ -122,6 +122,31 @@ def _orders() -> Iterator[Event]:
         }
 
 
+def _all_orders(resting: int, own: bool = False) -> Iterator[Event]:
+    for n in count():
+        first = n * resting if own else 0
+        orders = [
+            {
+                "id": first + k,
+                "symbol": f"S{k % 800}/BTC",
+                "side": "buy",
+                "quantity": 1 + n % 3,
+                "price": 1,
+            }
+            for k in range(resting)
+        ]
+        yield {"type": "orders", "venue": "v", "orders": orders}
+
+
+def _all_positions(symbols: int) -> Iterator[Event]:
+    for n in count():
+        positions = [
+            {"symbol": f"S{k}/USDT:USDT", "quantity": 1 + n % 3, "entry_price": 1}
+            for k in range(symbols)
+        ]
+        yield {"type": "positions", "venue": "v", "positions": positions}
+
+
 def _positions() -> Iterator[Event]:
     for n in count():
         yield {
@@ -162,6 +187,31 @@ def _cash_flows(asset: str, own: bool = False) -> Iterator[Event]:
     for n in count():
         named = f"N{n}" if own else asset
         yield {"type": "cash_flow", "venue": "v", "asset": named, "amount": 1, "id": str(n)}
+
+
+def _transfers() -> Iterator[Event]:
+    for n in count():
+        yield {
+            "type": "transfer",
+            "id": n,
+            "asset": f"S{n % 800}",
+            "amount": 1,
+            "from": "v",
+            "to": f"v{n % 20}",
+        }
+
+
+def _metrics(names: int) -> Iterator[Event]:
+    for n in count():
+        yield {
+            "type": "metric",
+            "name": f"m{n % names}" if n % 2 else "bench",
+            "value": 1 + n % 5,
+            "venue": "v",
+            "symbol": f"S{n % 800}/BTC",
+            "asset": f"S{n % 800}",
+            "strategy": f"m{n % 50}",
+        }
 
 
 def _pnls() -> Iterator[Event]:
@@ -215,6 +265,10 @@ BODIES: dict[str, Callable[[], Iterator[Event]]] = {
     "fills of 800 symbols": _fills,
     "fills of 50 strategies with fees": _fills_of_strategies,
     "orders": _orders,
+    "all of 10,000 orders": lambda: _all_orders(10_000),
+    "all of 500 orders, repeated": lambda: _all_orders(500),
+    "all of 500 orders, others each time": lambda: _all_orders(500, own=True),
+    "all of 800 positions, repeated": lambda: _all_positions(800),
     "positions of 800 symbols": _positions,
     "positions of one symbol": _one_position,
     "balances of 3,000 assets, repeated": lambda: _balances(3_000),
@@ -224,6 +278,9 @@ BODIES: dict[str, Callable[[], Iterator[Event]]] = {
     "single balances of 20,000 assets": lambda: _single_balances(20_000),
     "cash flows": lambda: _cash_flows("S1"),
     "cash flows of different assets": lambda: _cash_flows("", own=True),
+    "transfers": _transfers,
+    "metrics of 20 names": lambda: _metrics(20),
+    "metrics of 20,000 names": lambda: _metrics(20_000),
     "P&L": _pnls,
     "edges of the account": lambda: _edges(0),
     "edges of 50 strategies": lambda: _edges(50),

@@ -66,8 +66,9 @@ def show_state(console: Console, state: ShownState) -> None:
 
 def _show_portfolio(console: Console, portfolio: ShownPortfolio) -> None:
     reference = _text(portfolio.reference)
-    if portfolio.equity is not None:
-        console.print(f"equity {_text(portfolio.equity)} {reference}")
+    if reference:
+        equity = "unknown" if portfolio.equity is None else _text(portfolio.equity)
+        console.print(f"equity {equity} {reference}")
     if portfolio.exposure:
         console.print(
             f"exposure {_text(portfolio.exposure)} {reference}, with resting orders "
@@ -78,13 +79,13 @@ def _show_portfolio(console: Console, portfolio: ShownPortfolio) -> None:
             f"[yellow]left out[/] {_text(left_out.quantity)} {_text(left_out.asset)}: no price"
         )
     for flow in portfolio.flows:
-        names = f"{flow.amount:g} {_joined(flow.asset, 'at', flow.venue)} ({_text(flow.id)})"
+        names = f"{_text(flow.amount)} {_joined(flow.asset, 'at', flow.venue)} ({_text(flow.id)})"
         console.print(f"flow {names}: in no balance yet")
     for one in portfolio.transfers:
         path = _joined("from", one.source, "to", one.destination)
         state = "[yellow]not in equity[/]" if one.withheld else "under way"
         console.print(
-            f"transfer {one.amount:g} {_text(one.asset)} {path} ({_text(one.id)}): {state}"
+            f"transfer {_text(one.amount)} {_text(one.asset)} {path} ({_text(one.id)}): {state}"
         )
     for difference in portfolio.differences:
         console.print(
@@ -134,7 +135,8 @@ def _show(console: Console, rows: Sequence[Mapping[str, object]]) -> None:
     used = [name for name in rows[0] if any(row[name] not in (None, "") for row in rows)]
     table = Table(box=None, pad_edge=False)
     for name in used:
-        table.add_column(name, overflow="fold")
+        is_figure = all(isinstance(row[name], float | None) for row in rows)
+        table.add_column(name, overflow="fold", justify="right" if is_figure else "left")
     for row in rows:
         table.add_row(*(_cell(name, row[name]) for name in used))
     console.print(table)
@@ -157,7 +159,14 @@ def _joined(*texts: str) -> str:
     return " ".join(_text(text) for text in texts if text)
 
 
+def figure(value: float) -> str:
+    """Return a number as people read it: 12,345.67, 0.00123457; --json prints every digit."""
+    if abs(value) >= 100:
+        return f"{value:,.2f}".removesuffix(".00")
+    return f"{value + 0.0:.6g}"  # no -0
+
+
 def _text(value: object) -> str:
     # A reason may contain any text: it must not act as markup or control the terminal.
-    text = f"{value:.15g}" if isinstance(value, float) else "" if value is None else str(value)
+    text = figure(value) if isinstance(value, float) else "" if value is None else str(value)
     return escape("".join(char if char.isprintable() else "?" for char in text))

@@ -52,25 +52,29 @@ def check(
         if known is not None:
             return known
     intent = facts.intent(order)
-    reasons: list[Violation] = []
+    shut: list[Violation] = []
     permit: Permit | None = None
-    if level == HALT and facts.closing(intent).reduces:
-        permit = permits.find(order, [*board.folded(scopes)], abs(intent.quantity))
-    if permit is None and _is_shut(board, facts, intent, scopes, level):
-        reasons = _shut(board, scopes)
-    elif (enlarges := _enlarges(facts, intent)) is not None:
-        reasons = [enlarges]
-    reasons = _merge(reasons, _refusals(board, facts, intent, scopes))
+    if level < PROBE or order.reduce_only or order.close_position:
+        if level == HALT and facts.closing(intent).reduces:
+            permit = permits.find(order, [*board.folded(scopes)], abs(intent.quantity))
+        is_shut = permit is None and _is_shut(board, facts, intent, scopes, level)
+        shut = _shut(board, scopes) if is_shut else _enlarges(facts, intent)
+    reasons = _oversized(board, facts, intent, scopes)
+    reasons += _barred(board, facts, intent, scopes)
+    if shut:
+        reasons = _merge(shut, reasons)
     if level == PROBE and not reasons:
         reasons = _take_permits(board, scopes, simulate=order.simulate)
     answer = CheckAnswer(allowed=not reasons, level=LEVEL_NAMES[level], reasons=reasons)
-    if not order.simulate:
-        if reasons:
-            facts.orders.refuse(order, answer, facts.now_ns)
-        else:
-            _admit(board, facts, intent, scopes, answer.level)
-            if permit is not None:
-                permits.use(permit, order)
+    if order.simulate:
+        return answer
+    if reasons:
+        facts.orders.refuse(order, answer, facts.now_ns)
+        return answer
+    facts.orders.reserve(_reservation(intent, answer.level), facts.now_ns)
+    _count(board, facts, intent, scopes)
+    if permit is not None:
+        permits.use(permit, order)
     return answer
 
 
@@ -100,7 +104,7 @@ def _hedges(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -> 
         if breaker.state.halted or not breaker.state.blocking:
             return False
         size = limit.size(facts, intent)
-        if isinstance(size, Unknown) or size[1] >= size[0]:
+        if type(size) is Unknown or size[1] >= size[0]:
             return False
     return True
 
@@ -129,56 +133,51 @@ def _shut(board: Board, scopes: list[Scope]) -> list[Violation]:
 
 def _merge(shut: list[Violation], refusing: list[Violation]) -> list[Violation]:
     """Each limit once: with the value that the order would lead to, where there is one."""
-    if not shut:
-        return refusing
     listed = {(one.limit, one.scope) for one in refusing}
     return [one for one in shut if (one.limit, one.scope) not in listed] + refusing
 
 
-def _refusals(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -> list[Violation]:
-    """The limits that the order would take past their bounds."""
-    found: list[Violation] = []
+def _oversized(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -> list[Violation]:
+    """The limits on sizes that the order would take past their bounds."""
+    found: list[Violation | None] = []
     for scope in _sized(facts, intent, scopes):
-        for sizing in board.sizing.get(scope, ()):
-            size = sizing.limit.size(facts, intent)
+        for breaker in board.sizing.get(scope, ()):
+            size = breaker.limit.size(facts, intent)
             if type(size) is Unknown:
-                _add(found, _unknown(facts, intent, sizing))
-                continue
-            before, after = size
-            if (
-                after > sizing.bound
-                and after > before
-                and sizing.limit.is_past(after, sizing.bound)
+                found.append(_unknown(facts, intent, breaker))
+            elif (
+                size[1] > breaker.bound
+                and size[1] > size[0]
+                and breaker.limit.is_past(size[1], breaker.bound)
             ):
-                _add(found, _exceed(intent, sizing, after))
-    for scope in scopes:
-        for ordering in board.ordering.get(scope, ()):
-            if ordering.state.state != "disabled":
-                _add(found, _judge(facts, intent, ordering))
-    return found
+                found.append(_exceed(intent, breaker, size[1]))
+    return [one for one in found if one is not None] if found else []
 
 
-def _add(found: list[Violation], one: Violation | None) -> None:
-    if one is not None:
-        found.append(one)
-
-
-def _judge(facts: Facts, intent: Intent, breaker: Breaker[OrderLimit]) -> Violation | None:
-    """Whether a limit on orders refuses one."""
-    judging, bound = breaker.limit, breaker.bound
+def _barred(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -> list[Violation]:
+    """The limits on orders that refuse the order; it is counted, unless it is a dry run."""
     counts = not intent.order.simulate
-    value = judging.judge(facts, intent, bound)
-    if counts and judging.Measure is not None:
-        count = judging.record(facts, intent)
-        if count is not None:
-            breaker.open("breach_freeze", judging.describe(count, bound), value=count)
-    if type(value) is Unknown:
-        return _unknown(facts, intent, breaker)
-    if value > bound and judging.is_past(value, bound):
-        return _exceed(intent, breaker, value)
-    if counts and breaker.state.past:
-        breaker.state.end_row()
-    return None
+    found: list[Violation | None] = []
+    for scope in scopes:
+        for breaker in board.ordering.get(scope, ()):
+            value = breaker.limit.judge(facts, intent, breaker.bound)
+            if counts and breaker.limit.freezes:
+                _record(facts, intent, breaker)
+            if type(value) is Unknown:
+                found.append(_unknown(facts, intent, breaker))
+            elif value > breaker.bound and breaker.limit.is_past(value, breaker.bound):
+                found.append(_exceed(intent, breaker, value))
+            elif counts and breaker.state.past and breaker.state.state != "disabled":
+                breaker.state.end_row()
+    return [one for one in found if one is not None] if found else []
+
+
+def _record(facts: Facts, intent: Intent, breaker: Breaker[OrderLimit]) -> None:
+    """Count a checked order, whether it is refused or not; too many freeze the scope."""
+    count = None if breaker.state.state == "disabled" else breaker.limit.record(facts, intent)
+    if count is not None:
+        reason = breaker.limit.describe(count, breaker.bound)
+        breaker.open("breach_freeze", reason, value=count)
 
 
 def _sized(facts: Facts, intent: Intent, scopes: list[Scope]) -> list[Scope]:
@@ -192,21 +191,22 @@ def _sized(facts: Facts, intent: Intent, scopes: list[Scope]) -> list[Scope]:
     return [*scopes, *map(asset_scope, assets)]
 
 
-def _enlarges(facts: Facts, intent: Intent) -> Violation | None:
+def _enlarges(facts: Facts, intent: Intent) -> list[Violation]:
     """Why an order that may only reduce is refused: it would do more than close."""
     order = intent.order
     if not (order.reduce_only or order.close_position):
-        return None
+        return []
     closing = facts.closing(intent)
     if closing.reduces:
-        return None
+        return []
     against = closing.held < 0 if order.side == "buy" else closing.held > 0
-    return Violation(
+    violation = Violation(
         limit="reduce_only",
         scope=symbol_scope(order.symbol),
         value=abs(intent.quantity) + closing.reserved,
         bound=abs(closing.held) if against else 0.0,
     )
+    return [violation]
 
 
 def _exceed(intent: Intent, breaker: Breaker[Limit], value: float) -> Violation | None:
@@ -228,12 +228,10 @@ def _unknown(facts: Facts, intent: Intent, breaker: Breaker[Limit]) -> Violation
     return None if facts.closing(intent).reduces else breaker.violated_by(None, None)
 
 
-def _admit(
-    board: Board, facts: Facts, intent: Intent, scopes: list[Scope], level: LevelName
-) -> None:
-    """Reserve a permitted order, and count it in the limits on orders."""
+def _reservation(intent: Intent, level: LevelName) -> Reservation:
+    """The reservation of a permitted order."""
     order, worth, quantity = intent.order, intent.worth, abs(intent.quantity)
-    reservation = Reservation(
+    return Reservation(
         venue=order.venue,
         symbol=order.symbol,
         side=order.side,
@@ -248,12 +246,16 @@ def _admit(
         check=order if order.id is not None else None,
         level=level,
     )
-    facts.orders.reserve(reservation, facts.now_ns)
+
+
+def _count(board: Board, facts: Facts, intent: Intent, scopes: list[Scope]) -> None:
+    """Count a permitted order in the limits on orders."""
     for scope in scopes:
-        for breaker in board.ordering.get(scope, ()):
-            if breaker.limit.Measure is not None:
-                breaker.limit.commit(facts, intent, breaker.bound)
-            if board.half_open:
+        for breaker in board.counting.get(scope, ()):
+            breaker.limit.commit(facts, intent, breaker.bound)
+    if board.half_open:
+        for scope in scopes:
+            for breaker in board.ordering.get(scope, ()):
                 breaker.probe(good=True)  # a good order is the only sample of such a limit
 
 

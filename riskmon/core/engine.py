@@ -192,7 +192,13 @@ class Engine:
             clock=clock,
         )
         state.measures = {}
-        self._book = Portfolio(state.portfolio, config.portfolio, clock, self._timers.arm)
+        self._book = Portfolio(
+            state.portfolio,
+            config.portfolio,
+            clock,
+            self._timers.arm,
+            symbols=config.symbols,
+        )
         self._orders = Reservations(state.orders, int(config.check_ttl * 1e9), self._timers.arm)
         self._commitments = Commitments(self._orders.pending, self._book.exposures)
         self._commitments.refresh()
@@ -329,8 +335,7 @@ class Engine:
             yield from book.deriving()
         self._reports.observe_closes()  # also those that a check or an operator's call derived
         self._take_notices()
-        self._mark_orders()
-        self._commitments.refresh()
+        self._refresh_orders()
         if book.dirty:
             due = self._due()
             for begin in range(0, len(due), AT_ONCE):
@@ -351,19 +356,19 @@ class Engine:
         if notices:
             self.state.notices = [*self.state.notices, *notices][-NOTICES_SHOWN:]
 
-    def _mark_orders(self) -> None:
-        if self._orders.pending.changed and ORDERS in self._board.watching:
+    def _refresh_orders(self) -> None:
+        """Derive what the orders may add to exposures, if either changed."""
+        if self._commitments.refresh() and ORDERS in self._board.watching:
             self._book.dirty[ORDERS] = True
 
     def _due(self) -> list[Breaker[StateLimit]]:
         """The breakers that depend on what changed, each once."""
-        book, watching = self._book, self._board.watching
-        topics = list(book.dirty)
-        book.dirty.clear()
+        watching, dirty = self._board.watching, self._book.dirty
         due: dict[Breaker[StateLimit], None] = {}
-        for changed in topics:
-            for breaker in watching.get(changed, ()):
-                due[breaker] = None
+        for changed in dirty:
+            if changed in watching:
+                due.update(watching[changed])
+        dirty.clear()
         return list(due)
 
     # -- events that the sidecar adds -------------------------------------------------------------
@@ -436,8 +441,9 @@ class Engine:
 
     def _refresh_book(self) -> None:
         """Derive the book within a step, for what is judged on it as it is then."""
-        self._book.refresh()
-        self._reports.observe_closes()
+        if self._book.is_stale:
+            self._book.refresh()
+            self._reports.observe_closes()
 
     def _on_operate(self, event: ev.Operate) -> None:
         self._refresh_book()
@@ -449,32 +455,36 @@ class Engine:
 
     def _on_check(self, event: ev.Check) -> None:
         scopes = checked_scopes(event)
-        state = self.state
-        for scope in scopes:
-            if not state.board.scopes.get(scope) and not event.simulate:
-                self._reports.register(scope)
-        if self._reports.by_asset and not event.simulate:
-            for asset in assets_of(event, self._book.reference):
-                self._reports.register(asset_scope(asset))
         if not event.simulate:
-            self._book.name(event.venue, event.symbol)
+            self._name(event, scopes)
         self._refresh_book()
-        self._mark_orders()
-        self._commitments.refresh()
+        self._refresh_orders()
         answer = check(self._board, self._facts, self._permits, event, scopes)
         if not event.simulate:
+            state = self.state
             state.checked["allowed" if answer.allowed else "refused"] += 1
             for reason in answer.reasons:
                 state.blocked[reason.limit] = state.blocked.get(reason.limit, 0) + 1
         self._outcome.answers.append(answer)
 
+    def _name(self, event: ev.Check, scopes: list[Scope]) -> None:
+        """Register what a check names."""
+        registered = self.state.board.scopes
+        for scope in scopes:
+            if not registered.get(scope):
+                self._reports.register(scope)
+        if self._reports.by_asset:
+            for asset in assets_of(event, self._book.reference):
+                self._reports.register(asset_scope(asset))
+        self._book.name(event.venue, event.symbol)
+
     def _on_cancel_sent(self, event: ev.CancelSent) -> None:
         self._cancels.on_sent(event)
 
-    def _on_cancel_answered(self, event: ev.CancelAnswered) -> None:
+    def _on_cancel_answered(self, event: ev.CancelAnswered) -> Iterator[int]:
         incident = self.state.incidents.get(event.incident)
         if not self._cancels.on_answered(event):
             return
         if incident is not None and incident.cancels == "all" and event.open_orders == 0:
-            self._orders.on_canceled(Scope(incident.record.scope), self.state.now_ns)
+            yield from self._orders.on_canceled(Scope(incident.record.scope), self.state.now_ns)
         self._board.on_confirmed(event.incident)

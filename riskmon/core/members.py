@@ -93,6 +93,7 @@ class Members:
     def __init__(self) -> None:
         self.dropped = 0
         self.warnings: list[Dropped] = []
+        self._count = 0  # of members, in all reports of the body
 
     def check(self, event: ev.Whole, index: int) -> Iterator[None]:
         """Drop the members of ``event`` that break a rule; yields after each piece."""
@@ -113,8 +114,8 @@ class Members:
         assets, bad = event.assets, []
         for name in _NOT_ASSETS & assets.keys():
             del assets[name]
-        for number, (asset, balance) in enumerate(assets.items(), 1):
-            if number % AT_ONCE == 0:
+        for asset, balance in assets.items():
+            if self._ends_piece():
                 yield
             try:
                 if asset not in known_names:
@@ -163,8 +164,8 @@ class Members:
         """Return the members that can be read, and the names of the others."""
         good: list[_Member] = []
         unread: list[str] = []
-        for number, (place, one) in enumerate(given, 1):
-            if number % AT_ONCE == 0:
+        for place, one in given:
+            if self._ends_piece():
                 yield
             try:
                 good.append(read(one))
@@ -173,6 +174,10 @@ class Members:
                 if (name := name_in(one)) is not None:
                     unread.append(name)
         return good, tuple(unread)
+
+    def _ends_piece(self) -> bool:
+        self._count += 1
+        return self._count % AT_ONCE == 0
 
     def _drop(self, index: int, place: str, fault: msgspec.ValidationError | BadEvents) -> None:
         self.dropped += 1

@@ -7,7 +7,7 @@ the instant, by the topics that are marked here and in the book.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -39,6 +39,7 @@ from riskmon.core.topics import (
 )
 
 REGISTERED = 4  # a new scope is as much work as so many events
+REGISTERED_AT_ONCE = 16  # work of new scopes that is not interrupted
 
 # One that returns an iterator does its work in pieces, and yields the work of each. Each takes the
 # type of event that it is kept under.
@@ -81,7 +82,8 @@ class ReportedEvents:
         self.by_asset = any(rule.params.per == "asset" for rule in board.rules.values())
         if self.by_asset:
             self.handlers = {
-                kind: self._registering_assets(handler) for kind, handler in self.handlers.items()
+                kind: self._registering_assets(kind, handler)
+                for kind, handler in self.handlers.items()
             }
 
     # -- what every report does -------------------------------------------------------------------
@@ -99,16 +101,31 @@ class ReportedEvents:
                 self._any_staleness |= one.subject is Subject.EVENTS
                 self._any_symbol_staleness |= one.subject is Subject.SYMBOL_EVENTS
 
-    def _registering_assets(self, handler: Handler) -> Handler:
+    def _registering_assets(self, kind: type[ev.Event], handler: Handler) -> Handler:
         """Return a handler that registers the assets whose delta an event may change."""
         reference = self._config.portfolio.reference
 
+        def register(event: ev.Event) -> Iterator[int]:
+            return self._registering(map(asset_scope, assets_of(event, reference)))
+
         def handle(event: ev.Event) -> Iterator[int] | None:
-            for asset in assets_of(event, reference):
-                self.register(asset_scope(asset))
+            for _ in register(event):
+                pass
             return handler(event)
 
-        return handle
+        def handle_whole(event: ev.Event) -> Iterator[int]:
+            yield from register(event)
+            yield from handler(event) or ()
+
+        return handle_whole if issubclass(kind, ev.Whole) else handle
+
+    def _registering(self, scopes: Iterable[Scope]) -> Iterator[int]:
+        """Register scopes; yields the work of each piece."""
+        for scope in scopes:
+            self.register(scope)
+            if self.registered >= REGISTERED_AT_ONCE:
+                yield self.registered
+                self.registered = 0
 
     def _record(self, venue: str, stream: str, strategy: str | None = None) -> None:
         """Record when a venue's event came; register the venue and the strategy."""
@@ -207,15 +224,16 @@ class ReportedEvents:
             self._observe(event, symbol_scope(event.symbol))
 
     def on_fill(self, event: ev.Fill) -> None:
-        self._record(event.venue, "fill", event.strategy)
-        self._record_symbol(event.symbol, "fill")
-        if not self._is_new(f"fill|{event.venue}|{event.symbol}|{event.side}|{event.id}"):
+        venue, symbol, at = event.venue, event.symbol, event.at
+        self._record(venue, "fill", event.strategy)
+        self._record_symbol(symbol, "fill")
+        if not self._is_new(f"fill|{venue}|{symbol}|{event.side}|{event.id}"):
             return
         self._book.on_fill(event)
-        self._orders.on_fill(event, self._engine_ns(event.at), self._clock.instant.now_ns)
-        if event.at is None or not self._is_late(event.at):
-            self._observe(event, venue_scope(event.venue))
-            self._observe(event, symbol_scope(event.symbol))
+        self._orders.on_fill(event, self._engine_ns(at), self._clock.instant.now_ns)
+        if at is None or not self._is_late(at):
+            self._observe(event, venue_scope(venue))
+            self._observe(event, symbol_scope(symbol))
 
     def on_order(self, event: ev.Order) -> None:
         self._record(event.venue, "order", event.strategy)
@@ -244,8 +262,7 @@ class ReportedEvents:
     def on_orders(self, event: ev.Orders) -> Iterator[int]:
         """All orders that rest at a venue: none may confirm cancels."""
         self._record(event.venue, "orders")
-        for scope in scopes_of(event):
-            self.register(scope)
+        yield from self._registering(scopes_of(event))
         self._book.keep_fresh(event.venue)
         taken_ns = self._engine_ns(event.at)
         for order in event.orders:
@@ -256,7 +273,7 @@ class ReportedEvents:
         resting = [order.id for order in event.orders if order.status == "open"] + [*event.unread]
         if "" not in event.unread:  # an order without an id that can be read may be any
             now_ns = self._clock.instant.now_ns
-            self._orders.on_orders(event.venue, resting, taken_ns, now_ns)
+            yield from self._orders.on_orders(event.venue, resting, taken_ns, now_ns)
         self._book.dirty[ORDERS] = True
         self._confirm(ev.OpenOrders(venue=event.venue, count=len(resting), at=event.at))
 
@@ -277,6 +294,7 @@ class ReportedEvents:
     def on_positions(self, event: ev.Positions) -> Iterator[int]:
         """All contract positions of a venue: those that it does not name are closed."""
         self._record(event.venue, "positions")
+        yield from self._registering(scopes_of(event))
         for position in event.positions:
             self._record_symbol(position.symbol, "positions")
         yield from self._book.on_positions(event)
@@ -322,11 +340,11 @@ class ReportedEvents:
         for breaker in self._board.watching.get(edge, ()):
             breaker.evaluate(self._facts)
 
-    def on_open_orders(self, event: ev.OpenOrders) -> None:
+    def on_open_orders(self, event: ev.OpenOrders) -> Iterator[int]:
         """How many orders rest at a venue: none may confirm cancels."""
         self._record(event.venue, "open_orders")
-        now_ns = self._clock.instant.now_ns
-        self._orders.on_open_orders(event.venue, event.count, self._engine_ns(event.at), now_ns)
+        taken_ns, now_ns = self._engine_ns(event.at), self._clock.instant.now_ns
+        yield from self._orders.on_open_orders(event.venue, event.count, taken_ns, now_ns)
         self._book.dirty[ORDERS] = True
         self._confirm(event)
 

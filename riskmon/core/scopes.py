@@ -39,12 +39,14 @@ def scope_of(kind: ScopeKind, name: str) -> Scope:
     return ACCOUNT if kind == "account" else Scope(f"{kind}:{name}")
 
 
+@lru_cache(maxsize=NAMES)
 def kind_of(scope: Scope) -> ScopeKind:
     """The kind of a scope: ``venue`` of ``venue:kraken``."""
     kind: ScopeKind = scope.partition(":")[0]  # type: ignore[assignment] # each scope begins with one
     return kind
 
 
+@lru_cache(maxsize=NAMES)
 def name_of(scope: Scope) -> str:
     """The name in a scope: ``kraken`` of ``venue:kraken``, empty for the account."""
     return scope.partition(":")[2]

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from riskmon.core.book.earlier import EarlierPortfolio, convert
 from riskmon.core.book.money import decode_fixed, encode_fixed
-from riskmon.core.book.reservations import ReservationsState
+from riskmon.core.book.orders import ReservationsState
 from riskmon.core.book.seen import Seen
 from riskmon.core.book.state import PortfolioState
 from riskmon.core.breakers.board import Measures

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import ceil
 from typing import final
-
-from msgspec import Struct
 
 AGE = "{age}"
 
 
 @final
-class Unknown(Struct, frozen=True, gc=False):
+@dataclass(frozen=True, slots=True)
+class Unknown:
     """Takes the place of a value. ``reason`` states what is missing, then the cure.
 
     ``last_ns`` is when a value that is too old was reported, in engine time: ``reason`` holds
-    ``AGE`` where its age belongs.
+    ``AGE`` where its age belongs. It is no Struct: ``isinstance`` of a class with a metaclass takes
+    twice as long, and nearly every value is checked.
     """
 
     reason: str

@@ -20,6 +20,7 @@ import pytest
 
 from riskmon.auth import proof
 from riskmon.cli import run
+from riskmon.cli.tables import figure
 from riskmon.journal import Commit, Journal
 from tests.support import ROOT
 from tests.support.files import private
@@ -334,15 +335,17 @@ def test_status_shows_the_portfolio(url: str, capsys: pytest.CaptureFixture[str]
     """All figures of the portfolio that are there; what is left out with its quantity."""
     portfolio = {
         "reference": "USDT",
-        "equity": 10_000.0,
+        "equity": 1_210_000.000000001,
         "exposure": 5_000.0,
         "exposure_worst": 7_000.0,
         "leverage": 0.7,
         "strategies": [{"strategy": "mm1", "pnl": -12.5}],
         "venues": [{"venue": "kraken", "equity": 9_000.0, "pnl": 3.5, "leverage": 0.75}],
-        "assets": [{"asset": "BTC", "quantity": -0.25, "notional": -15_000.0}],
+        "assets": [
+            {"asset": "BTC", "quantity": -0.19999999999999996, "notional": -11_999.999999999998}
+        ],
         "left_out": [{"asset": "XYZ", "quantity": 250.0}],
-        "flows": [{"id": "d1", "venue": "kraken", "asset": "USDT", "amount": 500.0}],
+        "flows": [{"id": "d1", "venue": "kraken", "asset": "USDT", "amount": 1_234_567.891}],
         "transfers": [
             {"id": "t1", "asset": "BTC", "amount": 0.2, "source": "kraken", "destination": "mexc"}
         ],
@@ -353,15 +356,41 @@ def test_status_shows_the_portfolio(url: str, capsys: pytest.CaptureFixture[str]
     Sidecar.answers["/v1/state"] = (200, state)
     assert run(["status", "--url", url]) == 0
     shown = capsys.readouterr().out
-    assert "exposure 5000 USDT, with resting orders 7000, leverage 0.7" in shown
+    assert "equity 1,210,000 USDT" in shown
+    assert "exposure 5,000 USDT, with resting orders 7,000, leverage 0.7" in shown
     assert "left out 250 XYZ: no price" in shown
     assert re.search(r"mm1 +-12.5", shown)
-    assert re.search(r"kraken +9000 +3.5 +0.75", shown)
-    assert re.search(r"BTC +-0.25 +-15000", shown)
-    assert "flow 500 USDT at kraken (d1): in no balance yet" in shown
+    assert re.search(r"kraken +9,000 +3.5 +0.75", shown)
+    assert re.search(r"BTC +-0.2 +-12,000", shown)
+    assert "flow 1,234,567.89 USDT at kraken (d1): in no balance yet" in shown
     assert "transfer 0.2 BTC from kraken to mexc (t1): under way" in shown
     assert "differences kraken position: 2" in shown
     assert "notice 2026-01-02T03:04:05Z USDC is not at its peg of 1" in shown
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (-0.0, "0"),
+        (99.999999, "100"),
+        (0.1 + 0.2, "0.3"),
+        (65_432.1, "65,432.10"),
+        (-1e15, "-1,000,000,000,000,000"),
+        (1e-8, "1e-08"),
+    ],
+)
+def test_figures_for_people(value: float, text: str) -> None:
+    """No digits that only rounding made, and no exponent for large amounts."""
+    assert figure(value) == text
+
+
+def test_status_says_that_equity_is_unknown(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An account whose equity is unknown has no figure of it, and no 0."""
+    portfolio = {"reference": "USDT", "equity": None}
+    Sidecar.answers["/v1/state"] = (200, {**STATE, "portfolio": portfolio})
+    assert run(["status", "--url", url]) == 0
+    assert "equity unknown USDT" in capsys.readouterr().out
 
 
 def test_status_and_incidents_for_programs(url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -430,6 +459,14 @@ def test_a_token_and_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert entry["hash"] == f"sha256:{sha256(secret.encode()).hexdigest()}"
     Path("riskmon.toml").write_text(f"[http]\n{line}")
     assert run(["check-config"]) == 0
+
+
+def test_a_locale_without_a_character(tmp_path: Path) -> None:
+    """Where the encoding of the terminal lacks a character of a name, it is escaped."""
+    arguments = ("token", "币安", "--role", "ingest")
+    shown = program(*arguments, cwd=tmp_path, env={"PYTHONIOENCODING": "iso8859-9"})
+    assert shown.returncode == 0, shown.stderr
+    assert 'name = "\\u5e01\\u5b89"' in shown.stdout  # in TOML, the same name
 
 
 def test_a_drill_without_targets_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:

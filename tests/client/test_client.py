@@ -414,8 +414,9 @@ async def test_a_halted_account_is_the_named_scope(url: str, gate_file: GateWrit
 async def test_a_missing_gate_file_is_named(url: str, tmp_path: Path) -> None:
     """The exception names a missing gate file, also at the default path of the owner."""
     missing = tmp_path / "missing.gate"
-    for gate, path in ((missing, missing), ("main", "/dev/shm/riskmon-54321/main.gate")):
-        async with Client(url, gate=gate, owner=54_321) as client:
+    default = ("main", 54_321, "/dev/shm/riskmon-54321/main.gate")
+    for gate, owner, path in ((missing, None, missing), default):
+        async with Client(url, gate=gate, owner=owner) as client:
             with pytest.raises(TradingHalted) as halted:
                 async with client.guard(venue="kraken", order=True):
                     pytest.fail("an order passed without a gate")

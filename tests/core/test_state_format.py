@@ -6,6 +6,7 @@ over what is stored and use the default.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,8 +20,9 @@ import pytest
 from riskmon.core.engine import Engine
 from riskmon.core.events import Event
 from riskmon.core.limits.limit import TOLERANCE
+from riskmon.core.parsing import parse_json
 from riskmon.core.version import STATE_VERSION, snapshot_version
-from riskmon.journal import entries
+from riskmon.journal import Entry, entries
 
 STATES = sorted((Path(__file__).parent.parent / "fixtures").glob("state-*"))
 FULL = [path for path in STATES if path.name not in ("state-0.1.0", "state-0.1.0-with-marks")]
@@ -174,15 +176,38 @@ def value_of(ledger: dict[str, Any]) -> float:
 @pytest.mark.parametrize("state", STATES, ids=lambda path: path.name)
 def test_earlier_entries_are_read_whole_and_replayed(state: Path, tmp_path: Path) -> None:
     """Each entry decodes to what it holds, and the engine takes those after the snapshot."""
-    seq, data = newest_snapshot(state)
-    engine = Engine.restore(data)
     journal = Path(shutil.copy(state / "journal.db", tmp_path))  # SQLite makes files beside it
     for entry, stored in zip(entries(journal), stored_events(state), strict=True):
         read = msgspec.msgpack.decode(msgspec.msgpack.encode(entry.events))
         assert list(lost(dict(enumerate(stored)), dict(enumerate(read)))) == []
-        if entry.seq > seq:
-            engine.step(entry.events, now_ns=entry.now_ns, wall_ns=entry.wall_ns)
+    engine, _ = replayed(state, journal)
     assert engine.generation > 0
+
+
+def replayed(state: Path, journal: Path) -> tuple[Engine, Entry]:
+    """The engine at the end of a journal, and the last entry."""
+    seq, data = newest_snapshot(state)
+    engine, last = Engine.restore(data), None
+    for last in entries(journal):
+        if last.seq > seq:
+            engine.step(last.events, now_ns=last.now_ns, wall_ns=last.wall_ns)
+    assert last is not None
+    return engine, last
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda path: path.name)
+def test_facts_of_an_earlier_state_are_not_counted_twice(state: Path, tmp_path: Path) -> None:
+    """Fills, flows and P&L that are reported again are duplicates and change no figure.
+
+    They are reported at the time of the state: ids are stored for 7 to 14 days.
+    """
+    engine, last = replayed(state, Path(shutil.copy(state / "journal.db", tmp_path)))
+    repeated = json.loads((state / "expected.json").read_text())["repeated"]
+    facts = parse_json(json.dumps(repeated).encode(), last.wall_ns)
+    before = engine.view().portfolio
+    outcome = engine.step(facts, now_ns=last.now_ns + 1, wall_ns=last.wall_ns + 1)
+    assert outcome.duplicates == len(facts) > 0
+    assert engine.view().portfolio == before
 
 
 @pytest.mark.parametrize("state", FULL, ids=lambda path: path.name)

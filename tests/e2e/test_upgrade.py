@@ -108,15 +108,6 @@ def test_undelivered_cancels_of_an_earlier_state_are_delivered(upgraded: Upgrade
     eventually(lambda: not missing(), f"the cancels of {incidents}")
 
 
-def test_facts_of_an_earlier_state_are_not_counted_twice(upgraded: Upgraded) -> None:
-    """Fills, flows and P&L that are reported again are duplicates and change no figure."""
-    sidecar, _, expected = upgraded
-    answer = sidecar.events(*expected["repeated"])
-    assert (answer["accepted"], answer["duplicates"]) == (0, len(expected["repeated"]))
-    found = kept(sidecar, expected["current"])
-    assert list(lost(expected["portfolio"], found["portfolio"])) == []
-
-
 def test_ids_and_generations_go_on_after_an_upgrade(upgraded: Upgraded) -> None:
     """A freeze after the upgrade gets the next generation and an incident id of its own."""
     sidecar, _, expected = upgraded

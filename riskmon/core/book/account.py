@@ -16,9 +16,10 @@ from riskmon.core.book.curves import Curves
 from riskmon.core.book.effects import Arm
 from riskmon.core.book.equity import Equity
 from riskmon.core.book.flows import Flows, Match, Transfer
+from riskmon.core.book.history import MINUTE_NS
 from riskmon.core.book.holdings import Holdings, Settled
 from riskmon.core.book.ledger import Explained
-from riskmon.core.book.marking import Marking
+from riskmon.core.book.marking import Marking, Value
 from riskmon.core.book.money import Fixed
 from riskmon.core.book.notices import Notices
 from riskmon.core.book.periods import Periods
@@ -91,6 +92,7 @@ class Account:
         self._clock, self._arm = clock, arm
         self._rates, self._marking, self._holdings = rates, marking, holdings
         self._positions = positions
+        self._observed_ns = -1  # when a point was added; -1: units or flows changed since
         self._is_cut = False  # a change of this pass may turn out to be a flow
         self._notices = notices
         self._grace_ns = int(config.unknown_grace * 1e9)
@@ -127,7 +129,7 @@ class Account:
             if unreported:
                 flowed = self.state.flowed.setdefault(venue, {})
                 flowed.setdefault(transfer.asset, Fixed()).add(amount)
-                self.valuation.value_pnl([venue])
+                self.valuation.value_flow(venue, transfer.asset)
         price = self._price(transfer.asset)
         self._add_late(self.flows.tell_transfer(transfer, price, left=left, arrived=arrived))
         self._expect(transfer.source, transfer.asset)
@@ -155,13 +157,13 @@ class Account:
             self._notices.count(flow.venue, "flow")
             self._notices.add(
                 "flow",
-                f"the flow {flow.id} of {flow.amount:g} {flow.asset} at {flow.venue} lapsed: no "
+                f"the flow {flow.id} of {flow.amount:.12g} {flow.asset} at {flow.venue} lapsed: no "
                 f"balance contained it within {self.config.flow_wait:g} s (portfolio.flow_wait)",
             )
         for transfer in lapsed.transfers:
             self._notices.add(
                 "transfer",
-                f"the transfer {transfer.id} of {transfer.amount:g} {transfer.asset} from "
+                f"the transfer {transfer.id} of {transfer.amount:.12g} {transfer.asset} from "
                 f"{transfer.source} to {transfer.destination} is under way for more than "
                 f"{self.config.transit:g} s (portfolio.transit): equity does not contain it",
             )
@@ -179,8 +181,9 @@ class Account:
             self.state.left_out[asset] = True
             self._notices.add(
                 "unpriced",
-                f"{amount:g} {asset} are left out of equity: {asset} has no price; report a price "
-                f"of {asset}/{self.config.reference}, or set portfolio.pegs or portfolio.ignore",
+                f"{amount:.12g} {asset} are left out of equity: {asset} has no price; report a "
+                f"price of {asset}/{self.config.reference}, or set portfolio.pegs or "
+                "portfolio.ignore",
             )
         self._left_out[asset] = None
 
@@ -199,23 +202,43 @@ class Account:
     def deriving(self, changed: Changed) -> Iterator[int]:
         """Derive equity, units and history; yield the work of each piece."""
         valuation = self.valuation
-        self._enter_priced(changed.repriced)
+        if changed.repriced:
+            self._enter_priced(changed.repriced)
         valuation.value_pnl(changed.realised)
         valuation.value_positions(changed.positions)
-        self._enter_flows()
-        yield from valuation.reprice((*changed.repriced, *self._left_out))
-        self._enter_positions(changed.first_reported)
+        if self._flowing:
+            self._enter_flows()
+        yield from valuation.reprice(changed.repriced)
+        if self._left_out:
+            yield from valuation.reprice(self._left_out)
+        self._enter_positions(changed.first_reported, changed.positions)
         joins = {one.venue: valuation.join(one.venue) for one in changed.settled if one.joined}
         yield from valuation.value_held(changed.held)
-        back = self._review()
+        silent = self.presence.silent_venues()
+        back = self._review() if silent or self.state.absent else ()
         if self._is_transit_stale:
             valuation.value_transit(self.flows.in_transit())
             self._is_transit_stale = False
-        yield from self._correct()
-        self._assess([one for one in changed.settled if one.venue not in back], joins)
-        self._start_graces()
-        self._observe(changed.strategies)
+        if self._late:
+            yield from self._correct()
+        if silent or changed.settled or changed.strategies or not self._is_unchanged():
+            self._assess([one for one in changed.settled if one.venue not in back], joins)
+            self._observe(changed.strategies)
+        if valuation.unpriced:
+            self._start_graces()
         self._entered.clear()
+
+    def _is_unchanged(self) -> bool:
+        """Whether equity is that of the last point, and another point would change no history."""
+        now_ns, equity, observed_ns = self._clock.instant.now_ns, self.equity, self._observed_ns
+        return (
+            equity.state.known
+            and equity.state.reported
+            and not isinstance(equity.value, Unknown)
+            and not (self.valuation.values.changed or self._entering or self.flows.is_empty)
+            and observed_ns >= self.periods.cut_ns
+            and observed_ns // MINUTE_NS == now_ns // MINUTE_NS
+        )
 
     def explain(self, explained: Iterable[tuple[str, str, Explained]]) -> None:
         """Subtract what late effects explain from the changes that flows are matched with."""
@@ -236,7 +259,7 @@ class Account:
             for venue, amount in self.valuation.held(asset):
                 self._entering.append(Entering(venue, amount * rate))
 
-    def resolve_awaited(self, *, is_entered: bool) -> None:
+    def _resolve_awaited(self, *, is_entered: bool) -> None:
         """Let assets that had no price enter where the configuration prices them; drop ignored.
 
         ``is_entered``: what was left out entered with the difference of the configurations.
@@ -267,15 +290,20 @@ class Account:
                 self._left_out[asset] = None
             else:
                 self._entering.append(Entering(venue, amount * rate))
-            self.valuation.value_pnl([venue])
+            self.valuation.value_flow(venue, asset)
 
-    def _enter_positions(self, keys: Iterable[Key]) -> None:
-        """Apply the unrealised P&L of a venue's first position reports as a flow."""
-        for key in keys:
-            value = self._marking.values.get(key)
-            known = None if value is None else value.unrealised
-            if isinstance(known, float) and key.venue not in self.config.unrealised_included:
-                self._entering.append(Entering(key.venue, known, raises=True))
+    def _enter_positions(self, reported: Iterable[Key], revalued: Iterable[Key]) -> None:
+        """Apply the unrealised P&L of a venue's first position reports as a flow, once known."""
+        unvalued = self.state.unvalued
+        for key in reported:
+            unvalued[key.name] = self.presence.is_new(key.venue)
+        for key in (*reported, *revalued) if unvalued else ():
+            value = self._marking.values.get(key, Value())
+            if key.name not in unvalued or isinstance(value.unrealised, Unknown):
+                continue
+            raises = unvalued.pop(key.name)
+            if key.venue not in self.config.unrealised_included:
+                self._entering.append(Entering(key.venue, value.unrealised, raises))
 
     def _start_graces(self) -> None:
         unpriced, self.valuation.unpriced = self.valuation.unpriced, {}
@@ -313,10 +341,11 @@ class Account:
 
     def _is_empty(self, name: str) -> bool:
         one = self.valuation.values.venues.get(name)
-        is_open = any(
+        if one is not None and (one.unknown or one.total.parts):
+            return False
+        return not any(
             key.venue == name and value.notional for key, value in self._marking.values.items()
         )
-        return not is_open and (one is None or (not one.unknown and not one.total.parts))
 
     # -- equity -----------------------------------------------------------------------------------
 
@@ -324,10 +353,10 @@ class Account:
         """The sum of all that counts."""
         state, values = self.equity.state, self.valuation.values
         names = [name for name in values.venues if name not in self.state.absent]
-        if state.reported:
-            return values.sum(name for name in names if name != ELSEWHERE)
+        if state.reported and ELSEWHERE in names:
+            names.remove(ELSEWHERE)
         total = values.sum(names)
-        if isinstance(total, Unknown) or state.capital is None:
+        if isinstance(total, Unknown) or state.reported or state.capital is None:
             return total
         return state.capital - state.in_capital + total
 
@@ -342,8 +371,20 @@ class Account:
             state.reported, state.known = True, False
         total = self._total_or_why()
         known = state.known or self._begin(total)
-        counted = known or not state.reported  # what enters is not part of the first equity
-        changes = list(self._changes(settled, joins, past=not known))
+        changes = list(self._changes(settled, joins, past=not known)) if settled else []
+        if changes or self._entering:
+            # What enters is not part of the first equity.
+            self._enter_and_settle(changes, total, counted=known or not state.reported)
+        if self._is_transit_stale:
+            self.valuation.value_transit(self.flows.in_transit())
+            self._is_transit_stale = False
+            total = self._total_or_why()
+        self._take(total)
+
+    def _enter_and_settle(
+        self, changes: list[Change], total: float | Unknown, *, counted: bool
+    ) -> None:
+        """Apply what entered, then the flows that are found in changes of balances."""
         before = self.equity.last
         if isinstance(total, float):
             moved = sum(one.value for one in self._entering) if counted else 0.0
@@ -357,11 +398,6 @@ class Account:
             self._is_cut |= abs(value) > max(self.equity.dust, LARGE * self.equity.last)
             before += value
             self._apply(self.flows.settle(change))
-        if self._is_transit_stale:
-            self.valuation.value_transit(self.flows.in_transit())
-            self._is_transit_stale = False
-            total = self._total_or_why()
-        self._take(total)
 
     def _not_ready(self) -> Unknown | None:
         """Return why the first equity is not known yet."""
@@ -482,8 +518,7 @@ class Account:
     def _correct(self) -> Iterator[int]:
         """Apply flows that were reported after the change that contains them was judged."""
         late, self._late = self._late, []
-        if not late:
-            return
+        self._observed_ns = -1
         for match in late:
             self._record(match)
             self.equity.grow(match.factor, match.value)
@@ -502,7 +537,7 @@ class Account:
     def _observe(self, strategies: Iterable[str]) -> None:
         """Add the present equity to the histories."""
         equity, is_cut = self.equity, self._is_cut
-        self._is_cut = False
+        self._is_cut, self._observed_ns = False, self._clock.instant.now_ns
         if not isinstance(equity.observed, Unknown):
             state = equity.state
             began = None if state.reported else (state.capital or 0.0) - state.in_capital
@@ -549,10 +584,21 @@ class Account:
         """Return 1 - unit value / its peak, of the last known equity."""
         return ratio_lost(self.equity.unit_value / self.curves.peak)
 
-    def enter_difference(self, value: float, equity_before: float) -> None:
+    def enter_difference(self, before: Account, after: Account) -> None:
         """Apply a change of equity that a new configuration causes as a flow."""
-        if value and self.equity.state.known:
-            self.equity.enter(value, equity_before)
+        self._observed_ns = -1
+        was, now = before.equity.value, after.equity.value
+        if isinstance(was, Unknown) or isinstance(now, Unknown) or not self.equity.state.known:
+            self._resolve_awaited(is_entered=False)
+            return
+        if now != was:
+            self.equity.enter(now - was, was)
+        earlier, later = before.valuation.values, after.valuation.values
+        for venue in sorted({*earlier.venues, *later.venues} - {ELSEWHERE, TRANSIT}):
+            moved = later.known_part(venue) - earlier.known_part(venue)
+            if moved and venue not in self.state.absent:
+                self._add_entered(venue, moved)
+        self._resolve_awaited(is_entered=True)
 
     def assessed(self) -> tuple[object, ...]:
         """Return the inputs of limits on equity except the time: equal inputs, equal values."""
@@ -563,6 +609,7 @@ class Account:
         """Make the present equity the capital, the peak and the start of each period."""
         if self.equity.rebase(self._clock.instant.now_ns):
             self.flows.rebase()
+            self._observed_ns = -1
             self.curves.rebase(self.equity.last, self.equity.state.entered.value)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from riskmon.core.book.exposure import Exposures
+from riskmon.core.book.exposure import Exposure, Exposures
 from riskmon.core.book.money import Total
 from riskmon.core.book.pending import NOTHING, Amounts, Pending
 
@@ -38,31 +38,30 @@ class Commitments:
         self._notional: Total[str] = Total()
         self.opening: dict[str, None] = {}  # symbols that are not open, and that orders may open
 
-    def refresh(self) -> None:
-        """Compute the excess of the symbols whose position or orders changed."""
+    def refresh(self) -> bool:
+        """Compute the excess of the symbols whose position or orders changed.
+
+        Return whether orders changed.
+        """
         orders, positions = self._pending.changed, self._exposures.changed
         if not orders and not positions:
-            return
+            return False
         for symbol in {**orders, **positions} if positions else orders:
-            if symbol in self._pending or symbol in self._symbols:
-                self._update(symbol)
-        orders.clear()
+            self._update(symbol)
         positions.clear()
+        if not orders:
+            return False
+        orders.clear()
+        return True
 
     def _update(self, symbol: str) -> None:
-        if symbol in self._pending:
-            held = self._exposures.of(symbol)
-            buys, sells = self._pending.sides(symbol)
-            own = Committed(
-                buys,
-                sells,
-                excess(held.quantity, buys.quantity, sells.quantity),
-                excess(held.notional, buys.notional, sells.notional),
-            )
-            self._symbols[symbol] = own
-        else:
+        sides = self._pending.sides(symbol)
+        if sides is not None:
+            own = self._symbols[symbol] = committed(self._exposures.of(symbol), *sides)
+        elif self._symbols.pop(symbol, None) is not None:
             own = _NONE
-            del self._symbols[symbol]
+        else:
+            return
         self._quantity.set(symbol, own.quantity)
         self._notional.set(symbol, own.notional)
         if own.quantity > 0 and symbol not in self._exposures.open:
@@ -85,9 +84,20 @@ class Commitments:
         return self._notional.value
 
 
+def committed(held: Exposure, buys: Amounts, sells: Amounts) -> Committed:
+    """Return the orders that move a symbol of which so much is held."""
+    return Committed(
+        buys,
+        sells,
+        excess(held.quantity, buys.quantity, sells.quantity),
+        excess(held.notional, buys.notional, sells.notional),
+    )
+
+
 def excess(held: float, buys: float, sells: float) -> float:
     """Return by how much the larger side of resting orders enlarges a net size."""
-    more = max(abs(held + buys), abs(held - sells)) - abs(held)
+    size, bought, sold = abs(held), abs(held + buys), abs(held - sells)
+    more = bought - size if bought > sold else sold - size
     return more if more > 0 else 0.0
 
 

@@ -8,13 +8,29 @@ compared, and of another asset only the nearest exact report is looked up.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from typing import NamedTuple
 
-from riskmon.core.book.ledger import Ledger
-from riskmon.core.book.projection import NEARBY_NS, NEVER_NS, Order, Verdict, order_of
+from riskmon.core.book.ledger import Ledger, LedgerState
+from riskmon.core.book.projection import (
+    NEARBY_NS,
+    NEVER_NS,
+    Known,
+    Order,
+    order_of,
+    time_of,
+)
 
 Flows = Mapping[tuple[str, str], Sequence[float]]
+
+
+class Verdict(NamedTuple):
+    """The exact report of an asset that is nearest to a time: it contains effects before one."""
+
+    away_ns: int
+    before: Order
 
 
 class Comparison:
@@ -83,10 +99,10 @@ class Comparison:
         With their rank: of two reports as near, that of the lower counts.
         """
         partners = self._partners.get(asset, ())
-        if not any(self._ledgers[self._venue, one].has_exact for one in partners):
+        if not any(_has_exact(self._ledgers[self._venue, one]) for one in partners):
             return {}
         along = self._along(asset)
-        if not any(self._ledgers[self._venue, one].has_exact for one in along):
+        if not any(_has_exact(self._ledgers[self._venue, one]) for one in along):
             return {}
         return {one: rank for rank, one in enumerate(along)}
 
@@ -109,10 +125,10 @@ class Comparison:
             report = reports[number]
             before = report.contains
             ledger.resolve_at(number, flows)
-            decided = self._decided(asset, number, 0 if report.exact else NEARBY_NS, along)
-            if report.exact and decided is not None:  # a fill is in all of one instant, or in none
-                is_other = decided[0] > report.contains - ledger.between(number)[0]
-                decided = self._decided(asset, number, NEARBY_NS, along) if is_other else None
+            decided = None
+            if not report.exact or self._is_denied(asset, number, along):
+                span_ns = _beside(ledger.state, number)
+                decided = self._decided(asset, number, span_ns, along)
             if decided is not None:
                 ledger.resolve_by(number, flows, *decided)
             changed |= report.contains != before
@@ -120,18 +136,25 @@ class Comparison:
         ledger.derive(begin)
         return changed
 
+    def _is_denied(self, asset: str, number: int, along: Mapping[str, int]) -> bool:
+        """Whether an exact report does not contain a fill that others of its instant contain."""
+        ledger = self._ledgers[self._venue, asset]
+        report = ledger.state.reports[number]
+        decided = self._decided(asset, number, (report.at_ns, report.at_ns), along)
+        return decided is not None and decided[0] > report.contains - ledger.between(number)[0]
+
     def _decided(
-        self, asset: str, number: int, within_ns: int, along: Mapping[str, int]
+        self, asset: str, number: int, span_ns: tuple[int, int], along: Mapping[str, int]
     ) -> tuple[int, int] | None:
         """Return between which *k* other assets leave the choice; None: they decide nothing.
 
-        Their reports are at most ``within_ns`` away; of two that decide a cause the nearer counts.
+        ``span_ns`` is the time of their reports; of two that decide a cause the nearer counts.
         """
         ledger = self._ledgers[self._venue, asset]
         at_ns, last_ns = ledger.state.reports[number].at_ns, -NEVER_NS
         for one in along:
             last_ns = max(last_ns, self._ledgers[self._venue, one].exact_ns)
-        if last_ns < at_ns - within_ns:
+        if last_ns < span_ns[0]:
             return None
         low, high = ledger.between(number)
         verdicts: dict[str, Verdict | None] = {}
@@ -142,10 +165,11 @@ class Comparison:
             for other in self._legs.get(effect.cause, ()):
                 if other not in along:
                     continue
+                state = self._ledgers[self._venue, other].state
                 if other not in verdicts:
-                    verdicts[other] = self._ledgers[self._venue, other].verdict(at_ns, within_ns)
+                    verdicts[other] = _verdict(state, at_ns, *span_ns)
                 verdict = verdicts[other]
-                if verdict is not None and self._ledgers[self._venue, other].has(effect):
+                if verdict is not None and _has(state, effect):
                     near.append((verdict.away_ns, along[other], verdict.before))
             if not near:
                 continue
@@ -153,3 +177,61 @@ class Comparison:
                 return place + 1 - low, high - low if end is None else end
             end = place - low
         return None if end is None else (0, end)
+
+
+def _has_exact(ledger: Ledger) -> bool:
+    """Return whether a report after the first is exact, and there are effects to decide."""
+    reports = ledger.state.reports
+    if ledger.exact_ns == -NEVER_NS or not ledger.state.effects:
+        return False
+    return any(reports[number].exact for number in range(len(reports) - 1, 0, -1))
+
+
+def _verdict(state: LedgerState, at_ns: int, since_ns: int, until_ns: int) -> Verdict | None:
+    """Return what the exact report nearest to a time contains; of two the earlier.
+
+    Of the reports from ``since_ns`` to ``until_ns``; the first of all is none.
+    """
+    reports, effects = state.reports, state.effects
+    if not effects:
+        return None
+    later = bisect_left(reports, at_ns, 1, key=time_of)
+    found, least = None, NEVER_NS
+    for number in range(later, len(reports)):
+        if reports[number].at_ns > until_ns:
+            break
+        if reports[number].exact:
+            found, least = number, reports[number].at_ns - at_ns
+            break
+    for number in range(later - 1, 0, -1):
+        if reports[number].at_ns < since_ns or at_ns - reports[number].at_ns > least:
+            break
+        if reports[number].exact:
+            found, least = number, at_ns - reports[number].at_ns
+    if found is None:
+        return None
+    contains = reports[found].contains
+    before = order_of(effects[contains]) if contains < len(effects) else (NEVER_NS, 0)
+    return Verdict(least, before)
+
+
+def _beside(state: LedgerState, number: int) -> tuple[int, int]:
+    """The time of reports that are near this one, and to which none of its ledger is nearer."""
+    reports, at_ns = state.reports, state.reports[number].at_ns
+    since_ns, until_ns = at_ns - NEARBY_NS, at_ns + NEARBY_NS
+    before_ns = reports[number - 1].at_ns
+    after_ns = reports[number + 1].at_ns if number + 1 < len(reports) else at_ns
+    if before_ns < at_ns:
+        since_ns = max(since_ns, -((-before_ns - at_ns) // 2))
+    if after_ns > at_ns:
+        until_ns = min(until_ns, (at_ns + after_ns) // 2)
+    return since_ns, until_ns
+
+
+def _has(state: LedgerState, effect: Known) -> bool:
+    """Return whether the ledger has an effect of the same event."""
+    effects, order = state.effects, order_of(effect)
+    if effect.at_ns > state.reports[0].at_ns:
+        return order >= order_of(effects[0])
+    place = bisect_left(effects, order, key=order_of)
+    return place < len(effects) and order_of(effects[place]) == order

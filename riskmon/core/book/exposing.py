@@ -15,7 +15,6 @@ from riskmon.core.book.exposure import Exposure, Exposures
 from riskmon.core.book.holdings import Holdings
 from riskmon.core.book.instruments import instrument
 from riskmon.core.book.marking import Marking
-from riskmon.core.book.money import Total
 from riskmon.core.book.position import Key
 from riskmon.core.book.positions import Positions
 from riskmon.core.book.prices import Prices
@@ -24,6 +23,8 @@ from riskmon.core.book.valuation import Valuation
 from riskmon.core.unknown import Unknown
 
 AT_ONCE = 32
+
+_Part = tuple[str, float, float | Unknown]  # venue, quantity and signed notional
 
 
 class Exposing:
@@ -54,13 +55,11 @@ class Exposing:
         self._symbols_of: dict[str, dict[str, None]] = {}  # asset -> symbols that depend on it
         self._based_on: dict[str, dict[str, None]] = {}  # asset -> symbols whose base it is
         self._venues_of: dict[str, dict[str, None]] = {}  # asset -> venues with a holding
-        self._gross: dict[str, Total[str]] = {}  # venue -> by symbol
-        self._unknown: dict[str, dict[str, Unknown]] = {}  # venue -> symbol -> why
-        self._open_at: dict[str, list[str]] = {}  # symbol -> venues that it counts at
+        self._nets: dict[str, dict[str, float | Unknown]] = {}  # symbol -> venue -> net notional
         self.symbols: dict[str, None] = {}  # to derive in this pass
         self.assets: dict[str, None] = {}
-        self._derived_symbols: dict[str, None] = {}
-        self._derived_assets: dict[str, None] = {}
+        self._changed_symbols: dict[str, None] = {}
+        self._changed_assets: dict[str, None] = {}
 
     # -- what changed -----------------------------------------------------------------------------
 
@@ -99,16 +98,19 @@ class Exposing:
     def on_held(self, keys: Iterable[tuple[str, str]]) -> None:
         """Derive again the symbols in which these holdings are positions."""
         for venue, asset in keys:
-            self._venues_of.setdefault(asset, {})[venue] = None
             self.assets[asset] = None
+            venues = self._venues_of.setdefault(asset, {})
+            venues[venue] = None
             if asset in self._no_positions:
                 continue
             before = self._symbol_of.get((venue, asset))
             reports = self._holdings.reports(venue)
             symbol = self._positions.spot_symbol_of(venue, asset) if reports else None
-            if before is not None and before != symbol:
-                del self._spot[before][venue], self._symbol_of[venue, asset]
+            if before is not None:
                 self.symbols[before] = None
+                if before == symbol:
+                    continue
+                del self._spot[before][venue], self._symbol_of[venue, asset]
             if symbol is None:
                 continue
             if symbol not in self._spot:
@@ -142,12 +144,11 @@ class Exposing:
         work = 0
         for symbol in symbols:
             work += self._derive_symbol(symbol)
-            what = instrument(symbol, self._reference)
-            self.assets[what.base] = None
             if work >= AT_ONCE:
                 yield work
                 work = 0
         assets, self.assets = self.assets, {}
+        assets.pop(self._reference, None)  # no limit is over it
         for asset in assets:
             work += self._derive_asset(asset)
             if work >= AT_ONCE:
@@ -155,55 +156,44 @@ class Exposing:
                 work = 0
 
     def take_symbols(self) -> list[str]:
-        """Return the symbols that were derived since the last call."""
-        taken, self._derived_symbols = self._derived_symbols, {}
-        return list(taken)
+        """Return the symbols whose exposure changed since the last call, sorted."""
+        changed, self._changed_symbols = self._changed_symbols, {}
+        return sorted(changed)
 
     def take_assets(self) -> list[str]:
-        """Return the assets that were derived since the last call."""
-        taken, self._derived_assets = self._derived_assets, {}
-        return list(taken)
+        """Return the assets whose exposure changed since the last call, sorted."""
+        changed, self._changed_assets = self._changed_assets, {}
+        return sorted(changed)
 
     def _derive_symbol(self, symbol: str) -> int:
-        what = instrument(symbol, self._reference)
-        quantities: list[float] = []
-        by_venue: dict[str, list[float | Unknown]] = {}
-        for venue in self._spot.get(symbol, ()):
-            held = self._holdings.live(venue, what.base)
-            quantities.append(held)
-            by_venue[venue] = [self.spot_notional(symbol, venue, held)]
-        for key in self._keys.get(symbol, ()):
-            if what.kind == "spot" and self._holdings.reports(key.venue):
-                continue
-            quantities.append(self._positions.positions[key].quantity)
-            by_venue.setdefault(key.venue, []).append(self._marking.values[key].notional)
-        notionals: list[float] = []
-        unknown: Unknown | None = None
-        for venue, them in sorted(by_venue.items(), key=lambda one: one[0]):
-            known = [one for one in them if not isinstance(one, Unknown)]
-            why = next((one for one in them if isinstance(one, Unknown)), None)
-            notionals += known
-            unknown = unknown or why
-            self._set_venue(venue, symbol, fsum(known) if why is None else why)
-        for venue in self._open_at.get(symbol, ()):
-            if venue not in by_venue:
-                self._set_venue(venue, symbol, 0.0)
-        self._open_at[symbol] = list(by_venue)
-        now = Exposure(fsum(quantities), fsum(notionals), unknown)
+        parts = self._parts(symbol)
+        nets, now = _sum(parts)
+        before = self._nets.get(symbol, {})
+        for venue, net in nets.items():
+            if net != before.get(venue):
+                self._exposures.set_at(venue, symbol, net)
+        for venue in before:
+            if venue not in nets:
+                self._exposures.set_at(venue, symbol, 0.0)
+        self._nets[symbol] = nets
+        self.assets[instrument(symbol, self._reference).base] = None
         if now != self._exposures.symbols.get(symbol):
             self._exposures.set_symbol(symbol, now)
-            self._derived_symbols[symbol] = None
-        return 1 + len(quantities)
+            self._changed_symbols[symbol] = None
+        return 1 + len(parts)
 
-    def _set_venue(self, venue: str, symbol: str, net: float | Unknown) -> None:
-        gross = self._gross.setdefault(venue, Total())
-        unknown = self._unknown.setdefault(venue, {})
-        if isinstance(net, Unknown):
-            unknown[symbol] = net
-        else:
-            gross.set(symbol, abs(net))
-            unknown.pop(symbol, None)
-        self._exposures.set_venue(venue, unknown[min(unknown)] if unknown else gross.value)
+    def _parts(self, symbol: str) -> list[_Part]:
+        """Return the holdings and the positions of the account in a symbol."""
+        what = instrument(symbol, self._reference)
+        parts: list[_Part] = []
+        for venue in self._spot.get(symbol, ()):
+            held = self._holdings.live(venue, what.base)
+            parts.append((venue, held, self.spot_notional(symbol, venue, held)))
+        for key in self._keys.get(symbol, ()):
+            if what.kind != "spot" or not self._holdings.reports(key.venue):
+                quantity = self._positions.positions[key].quantity
+                parts.append((key.venue, quantity, self._marking.values[key].notional))
+        return parts
 
     def spot_notional(self, symbol: str, venue: str, held: float) -> float | Unknown:
         """Return the signed notional of a holding as a position in a symbol."""
@@ -215,30 +205,51 @@ class Exposing:
         return self._valuation.worth(what.base, held)
 
     def _derive_asset(self, asset: str) -> int:
-        amounts = [
-            self._holdings.live(venue, asset)
-            for venue in self._venues_of.get(asset, ())
-            if self._holdings.reports(venue)
-        ]
+        holdings = self._holdings
+        venues = self._venues_of.get(asset, ())
+        amounts = [holdings.live(venue, asset) for venue in venues if holdings.reports(venue)]
         amounts.append(self._valuation.in_transit(asset))
-        unknown: Unknown | None = None
-        for symbol in sorted(self._based_on.get(asset, ())):
+        unknown: dict[str, Unknown] = {}
+        for symbol in self._based_on.get(asset, ()):
             is_spot = instrument(symbol, self._reference).kind == "spot"
             for key in self._keys.get(symbol, ()):
                 if is_spot and self._holdings.reports(key.venue):
                     continue
                 base = self._marking.values[key].base
                 if isinstance(base, Unknown):
-                    unknown = unknown or base
+                    unknown.setdefault(symbol, base)
                 else:
                     amounts.append(base)
         quantity = fsum(amounts)
         worth = self._valuation.worth(asset, quantity)
+        why = unknown[min(unknown)] if unknown else None
         if isinstance(worth, Unknown):
-            unknown = worth if unknown is None else unknown
-            worth = 0.0
-        now = Exposure(quantity, worth, unknown)
+            now = Exposure(quantity, 0.0, why or worth)
+        else:
+            now = Exposure(quantity, worth, why)
         if now != self._exposures.assets.get(asset):
             self._exposures.set_asset(asset, now)
-            self._derived_assets[asset] = None
+            self._changed_assets[asset] = None
         return 1 + len(amounts)
+
+
+def _sum(parts: list[_Part]) -> tuple[dict[str, float | Unknown], Exposure]:
+    """Return the net notional at each venue, and the exposure over all."""
+    if len(parts) == 1:
+        venue, quantity, net = parts[0]
+        unknown = net if isinstance(net, Unknown) else None
+        return {venue: net}, Exposure(quantity, 0.0 if isinstance(net, Unknown) else net, unknown)
+    nets: dict[str, float | Unknown] = {}
+    notionals: list[float] = []
+    why: Unknown | None = None
+    for venue in sorted({venue for venue, _, _ in parts}):
+        own = [notional for at, _, notional in parts if at == venue]
+        known = [one for one in own if not isinstance(one, Unknown)]
+        notionals += known
+        nets[venue] = fsum(known)
+        for one in own:
+            if isinstance(one, Unknown):
+                nets[venue] = one
+                why = why or one
+                break
+    return nets, Exposure(fsum(quantity for _, quantity, _ in parts), fsum(notionals), why)

@@ -27,6 +27,34 @@ class Exposure(Struct, frozen=True):
 
 
 NONE = Exposure()
+NEAR = 1.1
+
+
+class _Gross:
+    """The sum of |net notional| over symbols; unknown while that of one is."""
+
+    __slots__ = ("_total", "_unknown")
+
+    def __init__(self) -> None:
+        self._total: Total[str] = Total()
+        self._unknown: dict[str, Unknown] = {}
+
+    def set(self, symbol: str, net: float | Unknown) -> None:
+        if isinstance(net, Unknown):
+            self._unknown[symbol] = net
+            return
+        self._total.set(symbol, abs(net))
+        if self._unknown:
+            self._unknown.pop(symbol, None)
+
+    @property
+    def why(self) -> Unknown | None:
+        """Why it is unknown: the reason of the first such symbol by name."""
+        return self._unknown[min(self._unknown)] if self._unknown else None
+
+    @property
+    def value(self) -> float | Unknown:
+        return self.why or self._total.value
 
 
 class Exposures:
@@ -37,11 +65,13 @@ class Exposures:
         self.symbols: dict[str, Exposure] = {}
         self.assets: dict[str, Exposure] = {}
         self.open: dict[str, None] = {}  # symbols with a position above dust
+        # Symbols whose |notional| is in the band around the dust, and the band.
+        self._near: dict[str, None] = {}
+        self._low, self._high = dust / NEAR, dust * NEAR
         self.changed: dict[str, None] = {}  # symbols; `Commitments.refresh` empties it
         self._quantity: Total[str] = Total()  # the sum of |net quantity| over all symbols
-        self._notional: Total[str] = Total()  # … and of |net notional|
-        self._unknown: dict[str, Unknown] = {}  # why symbols have no notional
-        self._venues: dict[str, float | Unknown] = {}  # gross notional
+        self._gross = _Gross()
+        self._venues: dict[str, _Gross] = {}
         # A heap of (-|notional|, symbol) with outdated entries, so that a price costs no search.
         self._ranking: list[tuple[float, str]] = []
         self._largest: float | None = None  # as last computed, until a notional changes
@@ -49,11 +79,21 @@ class Exposures:
     # -- what the book sets -----------------------------------------------------------------------
 
     def set_dust(self, dust: float) -> None:
-        """Set what a position must be worth to be open."""
-        if dust != self.dust:
-            self.dust = dust
-            for symbol, one in self.symbols.items():
-                self._set_open(symbol, one)
+        """Set what a position must be worth to be open.
+
+        It may follow equity, so it changes in nearly each pass, by little: until it has left the
+        band of a factor ``NEAR``, only the positions in that band are compared with it again.
+        """
+        if dust == self.dust:
+            return
+        self.dust = dust
+        if self._low <= dust <= self._high:
+            for symbol in list(self._near):
+                self._set_open(symbol, self.symbols[symbol])
+            return
+        self._low, self._high = dust / NEAR, dust * NEAR
+        for symbol, one in self.symbols.items():
+            self._set_open(symbol, one)
 
     def set_symbol(self, symbol: str, now: Exposure) -> None:
         """Set the exposure of a symbol, net over all venues."""
@@ -63,30 +103,35 @@ class Exposures:
         if before is None or now.quantity != before.quantity:
             self._quantity.set(symbol, abs(now.quantity))
         if before is None or now.notional != before.notional:
-            notional = abs(now.notional)
-            self._notional.set(symbol, notional)
             self._largest = None
-            heappush(self._ranking, (-notional, symbol))
+            heappush(self._ranking, (-abs(now.notional), symbol))
             if len(self._ranking) > 2 * len(self.symbols) + 64:
                 self._rank()
-        if now.unknown is not None:
-            self._unknown[symbol] = now.unknown
-        else:
-            self._unknown.pop(symbol, None)
+        self._gross.set(symbol, now.notional if now.unknown is None else now.unknown)
         self._set_open(symbol, now)
 
     def set_asset(self, asset: str, now: Exposure) -> None:
         """Set the exposure (delta) of an asset: holdings, spot positions and contracts."""
         self.assets[asset] = now
 
-    def set_venue(self, venue: str, gross: float | Unknown) -> None:
-        """Set the gross notional at a venue: the sum of |net notional| there over all symbols."""
-        self._venues[venue] = gross
+    def set_at(self, venue: str, symbol: str, net: float | Unknown) -> None:
+        """Set the net notional of a symbol at a venue."""
+        gross = self._venues.get(venue)
+        if gross is None:
+            gross = self._venues[venue] = _Gross()
+        gross.set(symbol, net)
 
     def _set_open(self, symbol: str, now: Exposure) -> None:
-        held = now.quantity != 0 or now.notional != 0
-        open_ = held and (abs(now.notional) >= self.dust or now.unknown is not None)
-        _set_member(self.open, symbol, open_)
+        size = abs(now.notional)
+        held = size != 0 or now.quantity != 0
+        if held and (size >= self.dust or now.unknown is not None):
+            self.open[symbol] = None
+        else:
+            self.open.pop(symbol, None)
+        if self._low <= size <= self._high:
+            self._near[symbol] = None
+        elif symbol in self._near:
+            del self._near[symbol]
 
     def _rank(self) -> None:
         self._ranking = [(-abs(one.notional), symbol) for symbol, one in self.symbols.items()]
@@ -116,31 +161,24 @@ class Exposures:
 
     def gross_notional(self) -> float | Unknown:
         """Return the sum of |net notional| over all symbols."""
-        if self._unknown:
-            return self._unknown[min(self._unknown)]
-        return self._notional.value
+        return self._gross.value
 
     def gross_notional_at(self, venue: str) -> float | Unknown:
         """Return the sum of |net notional| at a venue over all symbols."""
-        return self._venues.get(venue, 0.0)
+        gross = self._venues.get(venue)
+        return 0.0 if gross is None else gross.value
 
     def largest_notional(self) -> float | Unknown:
         """Return the largest |net notional| of a symbol."""
-        if self._unknown:
-            return self._unknown[min(self._unknown)]
+        why = self._gross.why
+        if why is not None:
+            return why
         if self._largest is None:
             ranking = self._ranking
             while ranking and -ranking[0][0] != abs(self.of(ranking[0][1]).notional):
                 heappop(ranking)
             self._largest = -ranking[0][0] if ranking else 0.0
         return self._largest
-
-
-def _set_member(names: dict[str, None], name: str, member: bool) -> None:
-    if member:
-        names[name] = None
-    elif name in names:
-        del names[name]
 
 
 def _net(one: Exposure) -> float | Unknown:

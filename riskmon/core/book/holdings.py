@@ -117,6 +117,11 @@ class Holdings:
         """The venues in the middle of a report."""
         return self._to_settle
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether reports are to be resolved or to settle."""
+        return bool(self._stale or self._to_settle)
+
     def take_timers(self) -> list[tuple[str, int]]:
         """Return the venues whose timer is to be armed, with the due time; once."""
         armed, self._armed = self._armed, []
@@ -141,9 +146,13 @@ class Holdings:
         """Add the known effects of an event on the holdings of a venue, by asset."""
         self.state.causes = cause = self.state.causes + 1
         at_ns, dated = stamp
+        ledgers, changed = self.ledgers, self.changed
         for asset, amount in amounts.items():
-            ledger = self._ledger(venue, asset, at_ns)
-            self.changed[venue, asset] = None
+            key = (venue, asset)
+            ledger = ledgers.get(key)
+            if ledger is None:
+                ledger = self._ledger(venue, asset, at_ns)
+            changed[key] = None
             if ledger.add(Known(amount, at_ns, dated, cause)):
                 self._stale.setdefault(venue, {})[asset] = None
         legs = self._legs

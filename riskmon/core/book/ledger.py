@@ -10,8 +10,9 @@ are cannot be read from the times alone, because clocks differ and messages over
   comes nearest to it. A projection that agrees within 1e-9, alone or together with a flow that
   no report contained yet, is *exact*.
 * Where no *k* is exact, the exact report of another asset of the venue, at most 1 s away, decides
-  which effects between are contained (:class:`riskmon.core.book.holdings.Holdings` passes its
-  verdicts).
+  which effects between are contained, unless another report of this asset is nearer to it: the
+  balances that a fill moves are pushed together (:class:`riskmon.core.book.holdings.Holdings`
+  passes its verdicts).
 
 The first report of an asset contains the effects that are not later than it. What no effect
 explains of the difference between two reports is P&L, or a flow.
@@ -34,7 +35,6 @@ from riskmon.core.book.projection import (
     WINDOW_NS,
     Known,
     Report,
-    Verdict,
     contains_of,
     first_exact,
     first_with_flow,
@@ -75,12 +75,10 @@ class Ledger:
     """One asset at one venue. Amounts are in units of the asset, times in engine ns."""
 
     __slots__ = (
-        "_clear_ns",
         "_explained",
         "_fresh",
         "_inexact_ns",
-        "_live",
-        "_settled",
+        "_since_ns",
         "_stale",
         "_sums",
         "exact_ns",
@@ -90,7 +88,6 @@ class Ledger:
 
     def __init__(self, state: LedgerState) -> None:
         self.state = state
-        self._live = self._settled = 0  # sums of the effects on top, of scale SCALE
         self._stale = 0  # index of the first report to resolve again
         self._fresh: list[Known] = []  # effects since the last pass that a report may contain
         self._explained: list[Explained] = []
@@ -100,9 +97,9 @@ class Ledger:
         backwards = (one.at_ns for one in reversed(state.reports[1:]) if one.exact)
         self.exact_ns = next(backwards, -NEVER_NS)  # no exact report is later
         self._survey(0)
-        # No report contains an effect later than this: it is added on top.
-        self._clear_ns = self._cleared()
-        self._add_up()
+        # No report contains an effect of this time or later, and none that is known is later: it
+        # is added on top.
+        self._since_ns = self._cleared()
         self._stale = len(state.reports)
 
     # -- queries ----------------------------------------------------------------------------------
@@ -110,16 +107,24 @@ class Ledger:
     @property
     def live(self) -> float:
         """The amount: the last report, and what it does not contain."""
-        reports = self.state.reports
-        base = reports[-1].amount if reports else self.state.before
-        return (int(base * SCALE) + self._live) / SCALE
+        state, sums = self.state, self._sums
+        if len(sums) <= len(state.effects):
+            self._sum_up()
+        if not state.reports:
+            return (int(state.before * SCALE) + sums[-1] - sums[0]) / SCALE
+        last = state.reports[-1]
+        return (int(last.amount * SCALE) + sums[-1] - sums[last.contains]) / SCALE
 
     @property
     def settled(self) -> float:
         """The amount that equity uses: the last settled report, and what it does not contain."""
-        state = self.state
-        base = state.reports[state.settled].amount if state.settled >= 0 else state.before
-        return (int(base * SCALE) + self._settled) / SCALE
+        state, sums = self.state, self._sums
+        if len(sums) <= len(state.effects):
+            self._sum_up()
+        if state.settled < 0:
+            return (int(state.before * SCALE) + sums[-1] - sums[0]) / SCALE
+        report = state.reports[state.settled]
+        return (int(report.amount * SCALE) + sums[-1] - sums[report.contains]) / SCALE
 
     @property
     def unexplained(self) -> float:
@@ -141,14 +146,6 @@ class Ledger:
         return max(min(next(inexact, len(reports)), len(reports) - 1), 1)
 
     @property
-    def has_exact(self) -> bool:
-        """Whether a report after the first is exact."""
-        reports = self.state.reports
-        if self.exact_ns == -NEVER_NS or not self.state.effects:
-            return False
-        return any(reports[number].exact for number in range(len(reports) - 1, 0, -1))
-
-    @property
     def is_unsettled(self) -> bool:
         """Whether reports came since the settled one."""
         return self.state.settled < len(self.state.reports) - 1
@@ -157,13 +154,16 @@ class Ledger:
 
     def add(self, effect: Known) -> bool:
         """Add an effect; return whether :meth:`resolve` must decide which reports contain it."""
-        effects, at_ns = self.state.effects, effect.at_ns
-        if at_ns > self._clear_ns and (not effects or effects[-1].at_ns <= at_ns):
-            effects.append(effect)
-            self._add_on_top(effect)
-            return False
-        self._place(effect)
-        return self.is_stale or bool(self._explained)
+        at_ns = effect.at_ns
+        if at_ns < self._since_ns:
+            self._place(effect)
+            return self.is_stale or bool(self._explained)
+        self._since_ns = at_ns
+        effects = self.state.effects
+        effects.append(effect)
+        if len(effects) % FOLDED_AT_ONCE == 0:
+            self._fold(at_ns)
+        return False
 
     def _place(self, effect: Known) -> None:
         """Add an effect that reports may contain."""
@@ -179,7 +179,6 @@ class Ledger:
             for report in reports:
                 report.contains += report.contains > place
         if not reports:
-            self._add_on_top(effect)
             return
         if effect.at_ns <= reports[0].at_ns or place < reports[0].contains:
             self._add_below(effect, place)
@@ -199,7 +198,6 @@ class Ledger:
             if place + 1 < len(effects) or not is_between or not all(r.exact for r in affected):
                 self._stale = min(self._stale, max(first + 1, 1))
                 self._fresh.append(effect)
-        self._add_on_top(effect)
 
     def _add_below(self, effect: Known, place: int) -> None:
         """Add an effect, inserted at ``place``, that the oldest report contains."""
@@ -207,19 +205,11 @@ class Ledger:
         if state.settled < 0:  # equity uses no report yet
             for report in state.reports:
                 report.contains = max(report.contains, place + 1)
-            self._settled += int(effect.amount * SCALE)
             return
         del state.effects[place], self._sums[place + 1 :]
         self._explained.append(Explained(effect.at_ns, effect.amount))
         for report in state.reports:
             report.contains -= report.contains > place
-
-    def _add_on_top(self, effect: Known) -> None:
-        scaled = int(effect.amount * SCALE)
-        self._live += scaled
-        self._settled += scaled
-        if len(self.state.effects) % FOLDED_AT_ONCE == 0:
-            self._fold(effect.at_ns)
 
     def report(self, amount: Amount, stamp: Stamp) -> bool:
         """Add a report; return whether it is new: one older than the last is dropped."""
@@ -233,13 +223,12 @@ class Ledger:
             state.exact = None
             contains = bisect_right(state.effects, at_ns, key=time_of)
             reports.append(Report(total, at_ns, stamp.dated, contains))
-            self._add_up()
             self._stale = len(reports)
-            self._clear_ns = self._cleared()
+            self._since_ns = self._cleared()
             return True
         self._merge(at_ns)
         self._stale = min(self._stale, len(reports))
-        self._clear_ns = NEVER_NS  # until it is resolved
+        self._since_ns = NEVER_NS  # until it is resolved
         reports.append(Report(total, at_ns, stamp.dated, reports[-1].contains))
         self._trim(at_ns)
         return True
@@ -248,7 +237,6 @@ class Ledger:
         """Make the last report the settled one; return what no effect explains of the change."""
         change = self.unexplained
         self.state.settled = len(self.state.reports) - 1
-        self._add_up()
         return change
 
     def flow(self, amount: float, until_ns: int) -> None:
@@ -285,8 +273,7 @@ class Ledger:
     def derive(self, first: int) -> None:
         """Derive what follows from the decisions, of which those from ``first`` on are new."""
         self._survey(first)
-        self._clear_ns = self._cleared()
-        self._add_up()
+        self._since_ns = self._cleared()
 
     def reconsider(self) -> bool:
         """Mark the reports that are not exact as undecided; return whether there are any."""
@@ -326,38 +313,6 @@ class Ledger:
                 explained.append(Explained(report.at_ns, effect.amount))
         return explained
 
-    def verdict(self, at_ns: int, within_ns: int) -> Verdict | None:
-        """Return what the exact report nearest to a time contains; of two the earlier."""
-        reports, effects = self.state.reports, self.state.effects
-        if self.exact_ns < at_ns - within_ns or not effects:
-            return None
-        later = bisect_left(reports, at_ns, 1, key=time_of)
-        found, least = None, within_ns
-        for number in range(later, len(reports)):
-            if reports[number].at_ns - at_ns > least:
-                break
-            if reports[number].exact:
-                found, least = number, reports[number].at_ns - at_ns
-                break
-        for number in range(later - 1, 0, -1):
-            if at_ns - reports[number].at_ns > least:
-                break
-            if reports[number].exact:
-                found, least = number, at_ns - reports[number].at_ns
-        if found is None:
-            return None
-        contains = reports[found].contains
-        before = order_of(effects[contains]) if contains < len(effects) else (NEVER_NS, 0)
-        return Verdict(least, before)
-
-    def has(self, effect: Known) -> bool:
-        """Return whether an event with an effect of another asset has one of this."""
-        effects, order = self.state.effects, order_of(effect)
-        if effect.at_ns > self.state.reports[0].at_ns:
-            return order >= order_of(effects[0])
-        place = bisect_left(effects, order, key=order_of)
-        return place < len(effects) and order_of(effects[place]) == order
-
     def _survey(self, first: int) -> None:
         """Find the first open and the last inexact report anew, after those from ``first`` on."""
         reports = self.state.reports
@@ -382,13 +337,15 @@ class Ledger:
                 return
 
     def _cleared(self) -> int:
-        """The time after which an effect changes nothing of what the reports contain."""
-        reports = self.state.reports
+        """The time since which an effect is the last one, and no report contains it."""
+        reports, effects = self.state.reports, self.state.effects
+        known_ns = effects[-1].at_ns if effects else -NEVER_NS
         if not reports:
-            return -NEVER_NS
+            return known_ns
         last_ns = reports[-1].at_ns
-        # An exact one stays so: the first *k* counts.
-        return self._inexact_ns + WINDOW_NS if last_ns - self._inexact_ns <= WINDOW_NS else last_ns
+        if last_ns - self._inexact_ns <= WINDOW_NS:  # an exact one stays so: the first *k* counts
+            last_ns = self._inexact_ns + WINDOW_NS
+        return max(known_ns, last_ns + 1)
 
     def between(self, number: int) -> tuple[int, int]:
         """The effects that report ``number`` may contain or not: from, to."""
@@ -449,18 +406,19 @@ class Ledger:
 
     def _summed(self) -> list[int]:
         """The sums of the first effects, by their number; of scale SCALE."""
-        sums, effects = self._sums, self.state.effects
-        for place in range(len(sums) - 1, len(effects)):
-            sums.append(sums[-1] + int(effects[place].amount * SCALE))
-        return sums
+        if len(self._sums) <= len(self.state.effects):
+            self._sum_up()
+        return self._sums
+
+    def _sum_up(self) -> None:
+        """Derive the sums that are missing."""
+        sums = self._sums
+        last = sums[-1]
+        for effect in self.state.effects[len(sums) - 1 :]:
+            last += int(effect.amount * SCALE)
+            sums.append(last)
 
     # -- housekeeping -----------------------------------------------------------------------------
-
-    def _add_up(self) -> None:
-        state, sums = self.state, self._summed()
-        live = state.reports[-1].contains if state.reports else 0
-        settled = state.reports[state.settled].contains if state.settled >= 0 else 0
-        self._live, self._settled = sums[-1] - sums[live], sums[-1] - sums[settled]
 
     def _trim(self, now_ns: int) -> None:
         """Drop old reports, and the effects that the oldest of the others contains."""
@@ -519,7 +477,7 @@ class Ledger:
         if self.is_unsettled or len(effects) < first + FOLDED_AT_ONCE:
             return
         old = bisect_right(effects, now_ns - KEPT_NS, first, key=time_of)
-        # A part of all at once: those that are left are added up again.
+        # A part of all at once: the others are copied.
         if old < first + max(FOLDED_AT_ONCE, len(effects) // 4):
             return
         if reports:
@@ -535,7 +493,6 @@ class Ledger:
             state.before = state.exact.value
         del effects[: old - first]
         self._sums = self._sums[old - first :] or [0]
-        self._add_up()
 
 
 def _same(reports: Sequence[Report]) -> bool:

@@ -82,21 +82,25 @@ class Marking:
         strategies = dict.fromkeys(self._positions.realised.take_strategies())
         changed = self._positions.take_changed()
         stale, self._stale = self._stale, {}
+        if not changed and not stale:
+            return Revalued([], list(strategies))
         keys = [key for key in changed if key.symbol not in stale]
         for key in changed:
             self._follow(key)
+        for symbol in stale:
+            keys += self._of_symbol[symbol]
         revalued: list[Key] = []
         work = 0
-        for group in (keys, *(list(self._of_symbol[symbol]) for symbol in stale)):
-            for key in group:
-                if self._value(key, now_ns):
-                    revalued.append(key)
-                    if key.strategy:
-                        strategies[key.strategy] = None
-                work += 1
-                if work % AT_ONCE == 0:
-                    yield AT_ONCE
-        yield work % AT_ONCE
+        for key in keys:
+            if self._value(key, now_ns):
+                revalued.append(key)
+                if key.strategy:
+                    strategies[key.strategy] = None
+            work += 1
+            if work % AT_ONCE == 0:
+                yield AT_ONCE
+        if work % AT_ONCE:
+            yield work % AT_ONCE
         return Revalued(revalued, list(strategies))
 
     def take_timers(self) -> list[tuple[str, int]]:
@@ -164,12 +168,23 @@ class Marking:
         if position.quantity == 0:
             return Value()
         what = instrument(position.symbol, self._positions.reference)
-        mark, quote, settle = (
-            self._mark(position, now_ns),
-            self._rate(what.quote),
-            self._rate(what.settle),
-        )
         amount = position.quantity * size
+        price, rate = self._mark(position, now_ns), self._rates.of(what.quote)
+        settled = rate if what.settle == what.quote else self._rates.of(what.settle)
+        if price is None or rate is None or settled is None:
+            return self._value_with_old(position, what, amount, price)
+        return Value(
+            _unrealised(position, what, price, settled),
+            _notional(amount, what, price, rate),
+            _base(amount, what, price),
+        )
+
+    def _value_with_old(
+        self, position: BookPosition, what: Instrument, amount: float, price: float | None
+    ) -> Value:
+        """Return the value where the mark or a rate is not fresh: dust keeps the last ones."""
+        mark = self._last_mark(position) if price is None else _Quoted(price, price)
+        quote, settle = self._rate(what.quote), self._rate(what.settle)
         is_dust = _is_dust(amount, what, mark.last, quote.last, self.dust)
         marked = mark.last if is_dust and mark.last else mark.fresh
         quoted = quote.last if is_dust and quote.last else quote.fresh
@@ -180,18 +195,22 @@ class Marking:
             _base(amount, what, marked),
         )
 
-    def _mark(self, position: BookPosition, now_ns: int) -> _Quoted:
-        symbol, venue = position.symbol, position.venue
-        quote = self._prices.mark(symbol, venue, now_ns)
+    def _mark(self, position: BookPosition, now_ns: int) -> float | None:
+        """Return the fresh mark of a position, and start its expiry timer."""
+        symbol = position.symbol
+        quote = self._prices.mark(symbol, position.venue, now_ns)
         if quote is None:
-            last = self._prices.last_mark(symbol, venue)
-            missing = self._prices.no_mark(symbol, venue)
-            return _Quoted(missing, None if last is None else last.price)
+            return None
         due_ns = self._prices.expires_ns(quote)
         if due_ns < self._armed_ns.get(symbol, NEVER_NS):
             self._armed_ns[symbol] = due_ns
             self._timers.append((symbol, due_ns))
-        return _Quoted(quote.price, quote.price)
+        return quote.price
+
+    def _last_mark(self, position: BookPosition) -> _Quoted:
+        last = self._prices.last_mark(position.symbol, position.venue)
+        missing = self._prices.no_mark(position.symbol, position.venue)
+        return _Quoted(missing, None if last is None else last.price)
 
     def _rate(self, asset: str) -> _Quoted:
         rate = self._rates.of(asset)

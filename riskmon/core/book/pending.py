@@ -6,7 +6,7 @@ order never counts twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from msgspec import Struct, field
@@ -18,7 +18,7 @@ from riskmon.core.decisions import DifferenceKind, LevelName
 from riskmon.core.scopes import Scope, kind_of, name_of
 
 
-class Amounts(NamedTuple):
+class Amounts(Struct, frozen=True, gc=False):
     """Sums over orders: base units or contracts, and the reference."""
 
     quantity: float
@@ -98,9 +98,10 @@ class Reservation(Struct):
     @property
     def amounts(self) -> Amounts:
         """The amounts of what is left."""
-        left, quantity = self.left, self.quantity
-        part = left / quantity if quantity else 0.0
-        return Amounts(left, (self.notional or 0.0) * part)
+        left, quantity, notional = self.left, self.quantity, self.notional or 0.0
+        if left != quantity:
+            notional *= left / quantity if quantity else 0.0
+        return Amounts(left, notional)
 
     @property
     def left_base(self) -> float:
@@ -194,9 +195,8 @@ class _Sum:
         self.quantity = self.notional = 0
 
     def add(self, amounts: Amounts, sign: int) -> None:
-        quantity, notional = amounts
-        self.quantity += sign * int(quantity * SCALE)
-        self.notional += sign * int(notional * SCALE)
+        self.quantity += sign * int(amounts.quantity * SCALE)
+        self.notional += sign * int(amounts.notional * SCALE)
 
     def amounts(self) -> Amounts:
         if not (self.quantity or self.notional):
@@ -221,6 +221,7 @@ class Pending:
         self._symbols: dict[str, dict[str, _AtVenue]] = {}
         self._named: dict[str, dict[str, Reservation]] = {}  # by their own symbol, oldest first
         self._resting: dict[str, int] = {}  # by venue
+        self.resting = 0  # how many orders are not closed
         self.changed: dict[str, None] = {}  # symbols; `Commitments.refresh` empties it
 
     def add(self, order: Reservation) -> None:
@@ -272,26 +273,24 @@ class Pending:
             here.sells.add(amounts, sign)
         if order.ended_ns is None:
             self._resting[order.venue] = self._resting.get(order.venue, 0) + sign
+            self.resting += sign
         self.changed[order.moves] = None
 
     # -- queries ----------------------------------------------------------------------------------
-
-    def __contains__(self, symbol: str) -> bool:
-        return symbol in self._symbols
 
     def symbols(self) -> Iterator[str]:
         """The symbols that orders name."""
         return iter(self._named)
 
-    def named(self, symbol: str) -> Iterable[Reservation]:
+    def named(self, symbol: str) -> Collection[Reservation]:
         """The orders that name a symbol, the oldest first."""
         return self._named.get(symbol, {}).values()
 
-    def sides(self, symbol: str) -> tuple[Amounts, Amounts]:
+    def sides(self, symbol: str) -> tuple[Amounts, Amounts] | None:
         """The buys and the sells that move the position in a symbol, at all venues."""
         venues = self._symbols.get(symbol)
         if venues is None:
-            return NOTHING, NOTHING
+            return None
         if len(venues) == 1:
             (here,) = venues.values()
             return here.buys.amounts(), here.sells.amounts()
@@ -333,10 +332,6 @@ class Pending:
     def resting_in(self, symbol: str) -> int:
         """How many orders in a symbol are not closed."""
         return sum(order.ended_ns is None for order in self._named.get(symbol, {}).values())
-
-    def resting(self) -> int:
-        """How many orders are not closed."""
-        return sum(self._resting.values())
 
 
 def _total(sums: list[_Sum]) -> Amounts:

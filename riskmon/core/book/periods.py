@@ -36,12 +36,18 @@ class Periods:
         self.state = state
         self._calendar = calendar
         self._windows: dict[str, int] = {}
+        self._until_wall_ns = 0  # when the next of the day and the week begins
+        self.cut_ns = 0  # when the latest of them began: no row of a history spans it
+        self._set_cut()
 
     def move(self, now_ns: int, wall_ns: int) -> bool:
         """Set the time; return whether a day or a week began."""
-        moved = False
+        if wall_ns < self._until_wall_ns:
+            return False
+        moved, ends_ns = False, []
         for period in CALENDAR:
-            began_wall_ns, _ = self._calendar.span(period, wall_ns)
+            began_wall_ns, ends_wall_ns = self._calendar.span(period, wall_ns)
+            ends_ns.append(ends_wall_ns)
             begin = self.state.begins.get(period)
             if begin is None:
                 began_ns = now_ns - (wall_ns - began_wall_ns)
@@ -52,12 +58,12 @@ class Periods:
             else:
                 continue
             moved = True
+        self._until_wall_ns = min(ends_ns)
+        self._set_cut()
         return moved
 
-    @property
-    def cut_ns(self) -> int:
-        """When the latest day or week began: no row of a history spans it."""
-        return max((begin.began_ns for begin in self.state.begins.values()), default=0)
+    def _set_cut(self) -> None:
+        self.cut_ns = max((begin.began_ns for begin in self.state.begins.values()), default=0)
 
     def since_ns(self, period: str, now_ns: int) -> int:
         """Return when ``period`` began: ``day``, ``week``, or hours such as ``24h``."""
@@ -83,6 +89,7 @@ class Periods:
         """Begin the present day and week at now."""
         for begin in self.state.begins.values():
             begin.began_ns = now_ns
+        self._set_cut()
 
     def _window_ns(self, period: str) -> int:
         window_ns = self._windows.get(period)

@@ -8,7 +8,7 @@ part calls back into another; what one stage changed is the input of the next.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from riskmon.core import events as ev
@@ -50,8 +50,15 @@ class Portfolio:
     """The account's balances, positions, flows and equity under a configuration."""
 
     def __init__(
-        self, state: PortfolioState, config: PortfolioConfig, clock: Clock, arm: Arm
+        self,
+        state: PortfolioState,
+        config: PortfolioConfig,
+        clock: Clock,
+        arm: Arm,
+        *,
+        symbols: Sequence[str] = (),
     ) -> None:
+        """Derive the book of ``state``; ``symbols`` are those that the limits' overrides name."""
         self.state = state
         self.config = config
         self.reference = config.reference
@@ -59,11 +66,12 @@ class Portfolio:
         self._closes: list[Close] = []
         self._compared: list[ev.Position] = []  # spot positions, since the last pass
         self._marked: dict[str, None] = {}  # symbols with a new price or fill, since the last pass
-        self._clock, self._arm = clock, arm
+        self._clock, self._arm, self._symbols = clock, arm, symbols
         self._undated = Stamp(clock.instant.now_ns, dated=False)
         self.prices = Prices(state.prices, config)
         self.rates = Rates(self.prices, config)
         self.positions = Positions(state.positions, config, self.prices)
+        self.positions.names_everywhere(symbols)
         self.holdings = Holdings(state.holdings, int(config.unknown_grace * 1e9))
         self.notices = Notices(state.differences, clock)
         self.marking = Marking(self.positions, self.prices, self.rates, 0.0)
@@ -186,8 +194,8 @@ class Portfolio:
                 self.notices.count(event.venue, "position")
                 self.notices.add(
                     "difference",
-                    f"{event.venue} reports a position of {event.quantity:g} {event.symbol} and "
-                    f"balances of {held:g}",
+                    f"{event.venue} reports a position of {event.quantity:.12g} {event.symbol} and "
+                    f"balances of {held:.12g}",
                 )
 
     def on_positions(self, event: ev.Positions) -> Iterator[int]:
@@ -323,25 +331,20 @@ class Portfolio:
             where = "is back at" if change.holds else "is not at"
             self.notices.add(
                 "peg",
-                f"{change.asset} {where} its peg of {change.peg:g}: its price is "
-                f"{change.price:g} {self.reference}",
+                f"{change.asset} {where} its peg of {change.peg:.12g}: its price is "
+                f"{change.price:.12g} {self.reference}",
             )
-        self.positions.realised.on_rates(repriced)
+        if repriced:
+            self.positions.realised.on_rates(repriced)
+            self.marking.on_rates(repriced)
         outcomes = yield from self.positions.resolving(now_ns)
-        first = list(self._apply_outcomes(outcomes))
+        first = list(self._apply_outcomes(outcomes)) if outcomes else []
         yield from self.positions.realised.valuing(self.rates, now_ns)
         self._closes += self.positions.realised.take_closes()
-        self.marking.on_rates(repriced)
         revalued = yield from self.marking.valuing(now_ns)
-        yield from self.holdings.resolving(self.account.flows.told)
-        self._compare()
-        settled: list[Settled] = []
-        for piece in self.holdings.settling(now_ns, self._waits(), self.account.flows.told):
-            if isinstance(piece, int):
-                yield piece
-            else:
-                settled.append(piece)
-        self.account.explain(self.holdings.take_explained())
+        settled = (yield from self._settling(now_ns)) if self.holdings.is_stale else []
+        if self._compared:
+            self._compare()
         held, self.holdings.changed = self.holdings.changed, {}
         realised = self.positions.realised.take_venues()
         yield from self.account.deriving(
@@ -355,7 +358,8 @@ class Portfolio:
                 first,
             )
         )
-        self.exposing.on_rates((*repriced, *self.account.take_left_out()))
+        self.exposing.on_rates(repriced)
+        self.exposing.on_rates(self.account.take_left_out())
         self.exposing.on_positions(revalued.keys)
         self.exposing.on_held(held)
         self.exposing.on_transit(self.account.valuation.take_moved())
@@ -364,11 +368,28 @@ class Portfolio:
         self._mark_topics(revalued.strategies)
         self._arm_timers()
 
+    def _settling(self, now_ns: int) -> Generator[int, None, list[Settled]]:
+        """Decide what the reported balances contain, and settle the venues that are due.
+
+        Yield the work of each piece; return the venues that settled.
+        """
+        flows = self.account.flows.told
+        yield from self.holdings.resolving(flows)
+        settled: list[Settled] = []
+        for piece in self.holdings.settling(now_ns, self._waits(), flows):
+            if isinstance(piece, int):
+                yield piece
+            else:
+                settled.append(piece)
+        self.account.explain(self.holdings.take_explained())
+        return settled
+
     def _apply_outcomes(self, outcomes: Iterable[Outcome]) -> Iterator[Key]:
         """Apply what position reports changed; yield those whose P&L enters as a flow."""
         for outcome in outcomes:
             key = outcome.key
-            if outcome.first and self.account.presence.is_new(key.venue):
+            is_new = outcome.first and self.account.presence.is_new(key.venue)
+            if is_new or outcome.is_unvalued:
                 yield key
             elif outcome.amounts:
                 self.holdings.add(key.venue, outcome.amounts, outcome.stamp)
@@ -376,7 +397,7 @@ class Portfolio:
                 self.notices.count(key.venue, "position")
                 self.notices.add(
                     "difference",
-                    f"{key.venue} reports {outcome.difference:+g} {key.symbol} more than its "
+                    f"{key.venue} reports {outcome.difference:+.12g} {key.symbol} more than its "
                     "fills explain",
                 )
 
@@ -386,17 +407,17 @@ class Portfolio:
         for venue in self.holdings.unsettled:
             if venue in self.config.unrealised_included:
                 continue
-            for position in self.positions.contracts(venue):
-                settle = instrument(position.symbol, self.reference).settle
+            for settle in self.positions.settle_assets(venue):
                 rate = self.rates.of(settle)
-                if position.quantity and rate:
+                if rate:
                     waits.setdefault(venue, {})[settle] = self.account.equity.dust / rate
         return waits
 
     def _set_dust(self) -> None:
         dust = self.account.equity.dust
-        self.marking.dust = dust
-        self.exposures.set_dust(dust)
+        if dust != self.marking.dust:
+            self.marking.dust = dust
+            self.exposures.set_dust(dust)
 
     def _mark_topics(self, strategies: Iterable[str]) -> None:
         dirty, before = self.dirty, self._assessed
@@ -404,11 +425,11 @@ class Portfolio:
         if self._assessed != before:
             dirty[EQUITY] = True
         # In an order that a restore does not change: breakers are evaluated in it.
-        for symbol in sorted(self.exposing.take_symbols()):
+        for symbol in self.exposing.take_symbols():
             dirty[symbol_topic(symbol)] = dirty[EXPOSURE] = True
-        for asset in sorted(self.exposing.take_assets()):
+        for asset in self.exposing.take_assets():
             dirty[asset_topic(asset)] = True
-        for venue in sorted(self.account.valuation.values.take_changed()):
+        for venue in self.account.valuation.values.take_changed():
             dirty[venue_equity_topic(venue)] = True
         for strategy in sorted(strategies):
             dirty[strategy_topic(strategy)] = True
@@ -501,9 +522,10 @@ class Portfolio:
 
     def position_symbol(self, venue: str, symbol: str) -> str:
         """Return the symbol whose position an order in ``symbol`` moves."""
-        if self._is_holding(venue, symbol):
-            return self.positions.spot_symbol_of(venue, instrument(symbol, self.reference).base)
-        return symbol
+        what = instrument(symbol, self.reference)
+        if what.kind != "spot" or not self.holdings.reports(venue):
+            return symbol
+        return self.positions.spot_symbol_of(venue, what.base)
 
     def unpriced(self) -> list[str]:
         """Return the assets that are held and have no price."""
@@ -531,7 +553,7 @@ class Portfolio:
         self._is_stale = True
         if before.reference != self.reference:
             return
-        equity = before.settled_equity
+        middle = self
         if before.config.pegs != self.config.pegs:
             first = {
                 asset: peg
@@ -539,14 +561,8 @@ class Portfolio:
                 if asset in before.config.ignore or before.rates.of(asset) is None
             }
             pegged = replace(self.config, pegs={**first, **before.config.pegs})
-            middle = Portfolio(self.state, pegged, self._clock, self._arm).settled_equity
-        else:
-            middle = self.settled_equity
-        if isinstance(equity, Unknown) or isinstance(middle, Unknown):
-            self.account.resolve_awaited(is_entered=False)
-        else:
-            self.account.enter_difference(middle - equity, equity)
-            self.account.resolve_awaited(is_entered=True)
+            middle = Portfolio(self.state, pegged, self._clock, self._arm, symbols=self._symbols)
+        self.account.enter_difference(before.account, middle.account)
 
     def rebase(self) -> None:
         """Make the present equity the capital, the peak and the start of each period."""

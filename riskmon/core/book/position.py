@@ -11,12 +11,14 @@ Formulas (q signed quantity, s contract size, e entry price, m mark price, p fil
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import fsum
 from typing import Literal, NamedTuple
 
 from msgspec import Struct, field
 
 from riskmon.core.book.ledger import LedgerState
+from riskmon.core.scopes import NAMES
 
 Leg = Literal["", "long", "short"]  # "" outside hedge mode
 
@@ -39,6 +41,9 @@ class Key(NamedTuple):
     def name(self) -> str:
         """The key in snapshots."""
         return "|".join(self)
+
+
+key_of = lru_cache(maxsize=NAMES)(Key)  # the same one each time
 
 
 class Share(Struct, array_like=True, gc=False):
@@ -132,26 +137,22 @@ class BookPosition(Struct):
         last bit, because rounding is carried over to the next close.
         """
         held, entry = self.quantity, self.entry
-        if not held:
-            self._move(quantity)
-            self.entry = price if self.quantity else 0.0
-            return 0.0
-        opens = (held > 0) == (quantity > 0)
-        if opens:
-            self.entry = _mean(held, entry, quantity, price, inverse=inverse)
-        self._move(quantity)
-        left = self.quantity
+        left = self._move(quantity)
+        opens = not held or (held > 0) == (quantity > 0)
         if not left:
-            self.entry = 0.0
-        elif (left > 0) != (held > 0):
-            self.entry = price  # it passed zero: this fill opened the rest
-        if entry <= 0:
-            return 0.0  # the entry price is unknown, and so is the gain
-        each, before, after = price, entry, self.entry  # the cost of one, by its price
+            now = 0.0
+        elif opens:
+            now = _mean(held, entry, quantity, price, inverse=inverse)
+        else:  # past zero this fill opened the rest
+            now = entry if (left > 0) == (held > 0) else price
+        self.entry = now
+        if not held or entry <= 0:
+            return 0.0  # nothing is closed, or the entry price is unknown, and so is the gain
+        each = price  # the cost of one, as are now `entry` and `now`
         if inverse:
-            each, before, after = -1 / price, -1 / entry, -1 / after if left else 0.0
+            each, entry, now = -1 / price, -1 / entry, -1 / now if left else 0.0
         paid = quantity * each
-        realised = fsum((left * after, -held * before, -paid)) - self.carried
+        realised = fsum((left * now, -held * entry, -paid)) - self.carried
         is_rounding = opens or abs(realised) <= _CARRIED * abs(paid)
         self.carried = -realised if is_rounding else 0.0
         return 0.0 if is_rounding else realised
@@ -174,19 +175,18 @@ class BookPosition(Struct):
         self.quantity, self.rest, self.carried = quantity, 0.0, 0.0
         self.entry = entry if quantity else 0.0
 
-    def _move(self, quantity: float) -> None:
-        """Add to the quantity; what the float cannot hold is added to the rest."""
-        held, size, larger = self.quantity, abs(quantity), abs(self.quantity)
+    def _move(self, quantity: float) -> float:
+        """Add to the quantity, and return it; what the float cannot hold is added to the rest."""
+        held = self.quantity
         total = held + quantity
-        if larger >= size:
-            low = self.rest + ((held - total) + quantity)
-        else:
-            low, larger = self.rest + ((quantity - total) + held), size
+        added = total - held
+        low = self.rest + ((held - (total - added)) + (quantity - added))
         left = total + low
-        if abs(left) <= _ROUNDING * larger:
+        if abs(left) <= _ROUNDING * abs(quantity):
             self.quantity = self.rest = 0.0
-        else:
-            self.quantity, self.rest = left, (total - left) + low
+            return 0.0
+        self.quantity, self.rest = left, (total - left) + low
+        return left
 
     def unrealised_at(self, mark: float, *, inverse: bool) -> float | None:
         """Return the unrealised P&L in the settle asset; None without a contract size or entry."""

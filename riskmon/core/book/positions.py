@@ -22,11 +22,11 @@ from msgspec import Struct, field
 
 from riskmon.core import events as ev
 from riskmon.core.book.config import PortfolioConfig
-from riskmon.core.book.contained import Moved, add, begin, resolve, settle
+from riskmon.core.book.contained import Moved, add, begin, resolve, settle, stamp_of
 from riskmon.core.book.effects import Amount, Stamp
 from riskmon.core.book.instruments import Instrument, instrument
 from riskmon.core.book.ledger import Ledger
-from riskmon.core.book.position import BookPosition, Key, Leg
+from riskmon.core.book.position import BookPosition, Key, Leg, key_of
 from riskmon.core.book.prices import Prices
 from riskmon.core.book.projection import Known
 from riskmon.core.book.realised import OrderKey, Realised, RealisedState
@@ -52,7 +52,8 @@ class Row(NamedTuple):
 class Outcome(NamedTuple):
     """What a report changed: holdings by realised P&L, and the quantity that no fill explains.
 
-    ``first``: nothing was known of the position before.
+    ``first``: nothing was known of the position before. ``is_unvalued``: it has no mark or no
+    contract size yet, so that nothing of its P&L is realised.
     """
 
     key: Key
@@ -60,6 +61,7 @@ class Outcome(NamedTuple):
     amounts: dict[str, float]  # by asset
     difference: float = 0.0
     first: bool = False
+    is_unvalued: bool = False
 
 
 class PositionsState(Struct):
@@ -71,12 +73,14 @@ class PositionsState(Struct):
     realised: RealisedState = field(default_factory=RealisedState, name="realised_pnl")
 
 
-class _Trade(Struct, frozen=True, gc=False):
-    whose: Key  # of the account
-    what: Instrument
+class _Fill(Struct, frozen=True, gc=False):
+    """What a fill changes of a position."""
+
     quantity: float  # signed
     price: float
-    stamp: Stamp
+    at_ns: int
+    dated: bool
+    is_inverse: bool
 
 
 class Positions:
@@ -92,6 +96,8 @@ class Positions:
         self._prices = prices
         self._of_pair: dict[Pair, dict[Key, None]] = {}
         self._of_venue: dict[str, dict[Key, None]] = {}  # the account's contracts
+        # Venue -> settle asset -> the account's open contracts, as of the last `take_changed`.
+        self._open: dict[str, dict[str, dict[Key, None]]] = {}
         self._legged: set[Pair] = set()  # pairs with a position of a leg
         self._ledgers: dict[Key, Ledger] = {}
         self._sizes: dict[Pair, float] = {}
@@ -115,76 +121,81 @@ class Positions:
 
         Return by how much it changes holdings, by asset.
         """
-        venue, price = event.venue, event.price
-        what = instrument(event.symbol, self.reference)
-        is_spot = what.kind == "spot"
+        venue, price, strategy = event.venue, event.price, event.strategy
+        kind, base, quote, settle = what = instrument(event.symbol, self.reference)
         quantity = -event.quantity if event.side == "sell" else event.quantity
-        strategy, fee_asset, fee = event.strategy or "", event.fee_asset or what.settle, event.fee
-        moved = {what.base: quantity, what.quote: -quantity * price} if is_spot else {}
-        if fee:
-            moved[fee_asset] = moved.get(fee_asset, 0.0) - fee
-            if is_spot and fee_asset == what.base:  # it is taken from the position
-                quantity -= fee
-                fee_asset, fee = what.quote, fee * price
-            self.realised.add_fee(venue, strategy, fee_asset, fee, stamp.at_ns)
-        trade = _Trade(Key(venue, event.symbol, leg, ""), what, quantity, price, stamp)
-        realised = self._fill(trade)
+        moved = {base: quantity, quote: -quantity * price} if kind == "spot" else {}
+        fee = (settle, 0.0)
+        if event.fee:
+            fee = self._pay(event, what, moved, stamp)
+            quantity = moved.get(base, quantity) if kind == "spot" else quantity
+        fill = _Fill(quantity, price, *stamp, kind == "inverse")
+        realised = self._fill(key_of(venue, event.symbol, leg, ""), fill)
         if realised:
-            self.realised.add(venue, what.settle, realised)
-            if not is_spot and venue not in self._included:
-                moved[what.settle] = moved.get(what.settle, 0.0) + realised
+            self.realised.add(venue, settle, realised)
+            if kind != "spot" and venue not in self._included:
+                moved[settle] = moved.get(settle, 0.0) + realised
         if strategy:
             order = None if event.order_id is None else OrderKey(venue, event.order_id)
-            self._fill_of(strategy, trade, (fee_asset, fee), order)
+            self._fill_of(key_of(venue, event.symbol, leg, strategy), fill, settle, fee, order)
         return moved
 
-    def _fill(self, trade: _Trade) -> float:
+    def _pay(
+        self, event: ev.Fill, what: Instrument, moved: dict[str, float], stamp: Stamp
+    ) -> tuple[str, float]:
+        """Apply the fee of a fill; return its asset and amount as a part of P&L."""
+        asset, fee = event.fee_asset or what.settle, event.fee
+        moved[asset] = moved.get(asset, 0.0) - fee
+        if what.kind == "spot" and asset == what.base:  # it is taken from the position
+            asset, fee = what.quote, fee * event.price
+        self.realised.add_fee(event.venue, event.strategy or "", asset, fee, stamp.at_ns)
+        return asset, fee
+
+    def _fill(self, whose: Key, fill: _Fill) -> float:
         """Apply a fill to the account's position; return the realised P&L in the settle asset."""
-        realised, price, is_inverse = 0.0, trade.price, trade.what.kind == "inverse"
-        at_ns, dated = trade.stamp
-        for key, part in self._parts(trade.whose, trade.quantity):
+        realised, price = 0.0, fill.price
+        for key, part in self._parts(whose, fill.quantity):
             position = self._position(key)
             ledger = self._ledgers[key]
             position.causes += 1
-            known = Known(part, at_ns, dated, position.causes, price)
+            known = Known(part, fill.at_ns, fill.dated, position.causes, price)
             if ledger.state.reports:
                 add(ledger, self._begin(key, position, ledger), known)
             else:
                 ledger.add(known)
-            gained = position.fill(part, price, inverse=is_inverse)
+            gained = position.fill(part, price, inverse=fill.is_inverse)
             if gained:
-                realised += position.gain(gained, at_ns)
+                realised += position.gain(gained, fill.at_ns)
             self.changed[key] = None
         return realised
 
     def _fill_of(
-        self, strategy: str, trade: _Trade, fee: tuple[str, float], order: OrderKey | None
+        self, whose: Key, fill: _Fill, settle: str, fee: tuple[str, float], order: OrderKey | None
     ) -> None:
         """Apply a fill to a strategy's position; record what it closes."""
-        settle = trade.what.settle
         closed, closes = 0.0, False
-        venue, symbol, leg, _ = trade.whose
-        whose = Key(venue, symbol, leg, strategy)
-        for key, part in self._parts(whose, trade.quantity):
+        for key, part in self._parts(whose, fill.quantity):
             position = self._position(key)
             closes = closes or (position.entry > 0 and position.quantity * part < 0)
-            gained = position.fill(part, trade.price, inverse=trade.what.kind == "inverse")
-            gain = position.gain(gained, trade.stamp.at_ns) if gained else 0.0
+            gained = position.fill(part, fill.price, inverse=fill.is_inverse)
+            gain = position.gain(gained, fill.at_ns) if gained else 0.0
             if gain:
-                self.realised.add_of(strategy, settle, gain)
+                self.realised.add_of(whose.strategy, settle, gain)
             if position.size is None:  # the sign of the close is known without a size
                 closed, fee = closed + gained, (settle, 0.0)
             else:
                 closed += gain
             self.changed[key] = None
         if closes:
-            self.realised.add_close(strategy, settle, closed, fee, order)
+            self.realised.add_close(whose.strategy, settle, closed, fee, order)
 
     def _parts(self, whose: Key, quantity: float) -> Sequence[tuple[Key, float]]:
         """Return the legs that a fill moves, and by how much."""
+        if not (self._legged or whose.leg):
+            return ((whose, quantity),)
         if whose.leg:
             self._split(whose[:2])
-        elif self._legged and whose[:2] in self._legged:
+        elif whose[:2] in self._legged:
             own, other = _legs(whose, quantity)
             position = self.positions.get(other)
             held = 0.0 if position is None else position.quantity
@@ -241,11 +252,14 @@ class Positions:
         first = key not in self.positions and key.venue not in self.state.whole
         position = self._position(key)
         ledger = self._ledgers[key]
+        is_later = bool(ledger.state.reports) and not ledger.is_unsettled
         if not ledger.state.reports:
             ledger = self._ledgers[key] = begin(position, ledger, stamp)
         moved = self._begin(key, position, ledger)
         if not ledger.report(Amount(quantity, 0.0), stamp):
             return False
+        if is_later:
+            position.base = None  # it was of the first report
         moved.reported, moved.first = entry, moved.first or first
         return True
 
@@ -320,10 +334,12 @@ class Positions:
         if resolved is None:
             return
         realised, difference, explained = resolved
-        report = ledger.state.reports[-1]
         counted = 0.0 if moved.first else difference
-        stamp = Stamp(report.at_ns, report.dated)
-        outcome = Outcome(key, stamp, self._amounts(key, realised), counted, moved.first)
+        stamp = stamp_of(ledger, moved)
+        lacks = position.quantity and (mark is None or position.size is None)
+        is_unvalued = moved.reported is not None and bool(lacks)
+        amounts = self._amounts(key, realised)
+        outcome = Outcome(key, stamp, amounts, counted, moved.first, is_unvalued)
         self._realise(outcome, realised)
         if not difference and not explained:
             return
@@ -458,9 +474,9 @@ class Positions:
         found = [self.positions.get(Key(venue, symbol, one, "")) for one in legs]
         return sum(one.quantity for one in found if one is not None)
 
-    def contracts(self, venue: str) -> list[BookPosition]:
-        """Return the account's contract positions at a venue."""
-        return [self.positions[key] for key in self._of_venue.get(venue, ())]
+    def settle_assets(self, venue: str) -> list[str]:
+        """Return the assets that the account's open contracts at a venue settle in."""
+        return [asset for asset, keys in self._open.get(venue, {}).items() if keys]
 
     def spot_symbol_of(self, venue: str, base: str) -> str:
         """Return the symbol that a holding of ``base`` is a position in.
@@ -468,19 +484,30 @@ class Positions:
         It is the only spot symbol of that base named at the venue; with none or several, that in
         the reference.
         """
-        here = self.state.named.get(venue, {}).get(base, ())
+        named_here = self.state.named.get(venue)
+        here = named_here.get(base, ()) if named_here is not None else ()
         if len(here) == 1 and base not in self._named_everywhere:
-            return next(iter(here))
-        named = {
-            *self.state.named.get(venue, {}).get(base, ()),
-            *self._named_everywhere.get(base, ()),
-        }
+            return here[0]
+        named = {*here, *self._named_everywhere.get(base, ())}
         return named.pop() if len(named) == 1 else f"{base}/{self.reference}"
 
     def take_changed(self) -> list[Key]:
         """Return the keys of the positions that changed since the last call; some are gone."""
         changed, self.changed = self.changed, {}
+        for key in changed:
+            self._note_open(key)
         return list(changed)
+
+    def _note_open(self, key: Key) -> None:
+        what = instrument(key.symbol, self.reference)
+        if key.strategy or what.kind == "spot":
+            return
+        keys = self._open.setdefault(key.venue, {}).setdefault(what.settle, {})
+        position = self.positions.get(key)
+        if position is not None and position.quantity:
+            keys[key] = None
+        else:
+            keys.pop(key, None)
 
 
 def _legs(whose: Key, quantity: float) -> tuple[Key, Key]:

@@ -74,6 +74,11 @@ class Presence:
         seconds = self._config.max_age.balance
         return Unknown(f"{name} has not reported its balances for {seconds:g} s")
 
+    def silent_venues(self) -> list[str]:
+        """Return the venues whose balances are old."""
+        oldest_ns = self._clock.instant.now_ns - self._age_ns
+        return [name for name, venue in self._venues.items() if venue.at_ns < oldest_ns]
+
     def missing(self, absent: dict[str, bool]) -> Unknown | None:
         """Return which report equity lacks; ``absent`` venues are not part of it."""
         for name in self._config.venues:
@@ -81,8 +86,8 @@ class Presence:
                 return Unknown(
                     f"{name} has not reported its balances: report them (portfolio.venues)"
                 )
-        for name, venue in self._venues.items():
-            if name not in absent and self.is_silent(venue):
+        for name in self.silent_venues():
+            if name not in absent:
                 return self.silent(name)
         return None
 

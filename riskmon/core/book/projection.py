@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -39,13 +38,6 @@ class Known(Struct, array_like=True, gc=False):
     dated: bool
     cause: int
     price: float = 0.0  # of a fill of a position
-
-
-class Verdict(NamedTuple):
-    """The exact report of an asset that is nearest to a time: it contains effects before one."""
-
-    away_ns: int
-    before: Order
 
 
 def time_of(one: Known | Report) -> int:

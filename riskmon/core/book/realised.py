@@ -161,7 +161,8 @@ class Realised:
             work += 1
             if work % AT_ONCE == 0:
                 yield AT_ONCE
-        yield work % AT_ONCE
+        if work % AT_ONCE:
+            yield work % AT_ONCE
 
     def take_closes(self) -> list[Close]:
         """Return the closes since the last call, in order."""

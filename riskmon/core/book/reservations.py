@@ -15,12 +15,13 @@ Times are engine time. The time of a report is when it was taken, by its ``at``.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from riskmon.core import events as ev
+from riskmon.core.book.orders import Counted, Refused, ReservationsState
 from riskmon.core.book.pending import Executed, OrderDifference, Pending, Reservation
 from riskmon.core.decisions import CheckAnswer, DifferenceKind
 from riskmon.core.scopes import Scope
@@ -29,6 +30,7 @@ from riskmon.core.unknown import Unknown
 
 ENDED_MAX = 1_024  # orders that ended and are remembered, without those that wait for fills
 REFUSED_MAX = 1_024  # refused checks whose answers are remembered
+KEYS_OF_ONE = 16  # ids that are looked up are as much work as one order
 _SAME = 1e-9  # relative: quantities of one order in two reports
 
 
@@ -37,32 +39,6 @@ class OrderWorth(Struct, frozen=True):
 
     notional: float | Unknown
     base: float | Unknown
-
-
-class Refused(Struct):
-    """A check that was refused, and its answer."""
-
-    check: ev.Check
-    answer: CheckAnswer
-    at_ns: int
-
-
-class Counted(Struct):
-    """How many orders rest at a venue, by a report; less those that ended since."""
-
-    count: int
-    taken_ns: int
-
-
-class ReservationsState(Struct):
-    """The orders, and what was refused lately."""
-
-    reserved: dict[str, Reservation] = field(default_factory=dict)
-    # Of a snapshot of before 0.2.1: when orders without a report were permitted.
-    unreported_ns: dict[str, int] = field(default_factory=dict, name="unheard_ns")
-    made: int = 0  # ids given to orders without one
-    refused: dict[str, Refused] = field(default_factory=dict)  # the oldest first
-    counted: dict[str, Counted] = field(default_factory=dict)  # by venue
 
 
 class Reservations:
@@ -80,7 +56,7 @@ class Reservations:
         # When a wait of an order began, the oldest first; each ends after `ttl_ns`.
         self._waits: deque[tuple[int, str]] = deque()
         self._differences: list[OrderDifference] = []
-        _upgrade(state)
+        state.upgrade()
         self._restore()
 
     def _restore(self) -> None:
@@ -232,57 +208,67 @@ class Reservations:
             self._apply_remaining(order, report, report.remaining, now_ns)
         self._put_back(order, now_ns)
 
-    def on_orders(self, venue: str, listed: Iterable[str], taken_ns: int, now_ns: int) -> None:
-        """Release the orders of a venue that are not ``listed`` among all that rest there."""
-        names = [_key(venue, name) for name in listed]
-        keys = {self._linked.get(name, name) for name in names}
-        self.state.counted.pop(venue, None)
-        missing = [order for order in self.pending.orders_at(venue) if order.key not in keys]
-        for order in self.release(missing, taken_ns, now_ns):
-            order.missing = order.named
+    def on_orders(
+        self, venue: str, listed: Iterable[str], taken_ns: int, now_ns: int
+    ) -> Iterator[int]:
+        """Release the orders of a venue that are not ``listed`` among all that rest there.
 
-    def on_open_orders(self, venue: str, count: int, taken_ns: int, now_ns: int) -> None:
+        Yields the work of each piece, as the other reports that may release many orders.
+        """
+        names = (_key(venue, name) for name in listed)
+        keys = {self._linked.get(name, name) for name in names}
+        yield len(keys) // KEYS_OF_ONE
+        self.state.counted.pop(venue, None)
+        for order in self.pending.orders_at(venue):
+            if order.key not in keys and self._release(order, taken_ns, now_ns):
+                order.missing = order.named
+                yield 1
+
+    def on_open_orders(self, venue: str, count: int, taken_ns: int, now_ns: int) -> Iterator[int]:
         """Apply how many orders rest at a venue: 0 releases them."""
         self.state.counted.pop(venue, None)
-        if count == 0:
-            self.release(self.pending.orders_at(venue), taken_ns, now_ns)
-        else:
+        if count:
             self.state.counted[venue] = Counted(count, taken_ns)
+            return
+        for order in self.pending.orders_at(venue):
+            if self._release(order, taken_ns, now_ns):
+                yield 1
 
-    def on_canceled(self, scope: Scope, now_ns: int) -> None:
+    def on_canceled(self, scope: Scope, now_ns: int) -> Iterator[int]:
         """Release the orders of a scope: its cancel is confirmed, and none rests."""
-        orders = [order for order in self.pending.all() if order.is_in(scope)]
-        self.release(orders, now_ns, now_ns)
+        for order in self.pending.all():
+            if order.is_in(scope) and self._release(order, now_ns, now_ns):
+                yield 1
 
-    def release(
-        self, orders: Iterable[Reservation], taken_ns: int, now_ns: int
-    ) -> list[Reservation]:
-        """End orders that do not rest any more, if they were last reported before ``taken_ns``.
+    def _release(self, order: Reservation, taken_ns: int, now_ns: int) -> bool:
+        """End an order that does not rest any more, if it was last reported before ``taken_ns``.
 
-        Return those that ended. What a report says was executed still waits for its fills. An order
+        Return whether it ended. What a report says was executed still waits for its fills. An order
         of which there is no report stays: it may be under way.
         """
-        ended = []
-        for order in orders:
-            reported_ns = order.reported_ns
-            if order.ended_ns is None and reported_ns is not None and reported_ns < taken_ns:
-                self.pending.remove(order)
-                self._end(order, order.executed, now_ns)
-                self._put_back(order, now_ns)
-                ended.append(order)
-        return ended
+        reported_ns = order.reported_ns
+        if order.ended_ns is not None or reported_ns is None or reported_ns >= taken_ns:
+            return False
+        self.pending.remove(order)
+        self._end(order, order.executed, now_ns)
+        self._put_back(order, now_ns)
+        return True
 
     def on_fill(self, fill: ev.Fill, at_ns: int, now_ns: int) -> None:
         """Reduce the order that a fill belongs to; without an id, the oldest that it may be of."""
-        if not self.state.reserved:
-            return
-        if fill.order_id is not None or fill.client_id is not None:
-            order = self.find(fill.venue, fill.order_id) or self._of_client(fill.venue, fill)
+        if fill.order_id is None and fill.client_id is None:
+            if self.pending.named(fill.symbol):
+                self._fill_oldest(fill, now_ns)
+        elif self.state.reserved:
+            order = self.find(fill.venue, fill.order_id)
+            if order is None and fill.client_id is not None:
+                order = self._of_client(fill.venue, fill)
             if order is not None:
                 self._fill(order, fill.quantity, now_ns)
                 order.reported_ns = max(order.reported_ns or 0, at_ns)
                 order.listed_ns = None
-            return
+
+    def _fill_oldest(self, fill: ev.Fill, now_ns: int) -> None:
         rest = fill.quantity
         while rest > fill.quantity * _SAME and (oldest := self._oldest(fill)) is not None:
             filled = min(rest, oldest.left)
@@ -343,8 +329,13 @@ class Reservations:
 
     def resting(self) -> int:
         """Return how many orders rest at all venues."""
-        more = [self.resting_at(at) - self.pending.resting_at(at) for at in self.state.counted]
-        return self.pending.resting() + sum(more)
+        known = self.pending.resting
+        if self.state.counted:
+            known += sum(
+                self.resting_at(venue) - self.pending.resting_at(venue)
+                for venue in self.state.counted
+            )
+        return known
 
     # -- one order --------------------------------------------------------------------------------
 
@@ -403,7 +394,7 @@ class Reservations:
         self.pending.remove(order)
         unfilled = order.lapse(before_ns)
         if unfilled > order.quantity * _SAME:
-            self._differ(order, "fill", f"was executed, and no fill reports {unfilled:g} of it")
+            self._differ(order, "fill", f"was executed, and no fill reports {unfilled:.12g} of it")
         self._put_back(order, now_ns)
         if order.ended_ns is not None and order.ended_ns <= before_ns and not order.left:
             if order.missing and order.filled < order.quantity * (1.0 - _SAME):
@@ -487,15 +478,3 @@ def may_be(leg: ev.Leg | None, other: ev.Leg | None) -> bool:
 
 def _key(venue: str, name: str) -> str:
     return f"{venue}|{name}"
-
-
-def _upgrade(state: ReservationsState) -> None:
-    """Name the orders of an earlier snapshot by their venues too."""
-    for name, order in list(state.reserved.items()):
-        if not order.id:
-            order.id, order.lapsed = name, order.executed
-            order.began_ns = state.unreported_ns.get(name, 0)
-            order.reported_ns = None if name in state.unreported_ns else 0
-            del state.reserved[name]
-            state.reserved[order.key] = order
-    state.unreported_ns.clear()

@@ -31,6 +31,9 @@ class PortfolioState(Struct):
     flowed: dict[str, dict[str, Fixed]] = field(default_factory=dict)
     unpriced_ns: dict[str, int] = field(default_factory=dict)  # asset -> since when
     left_out: dict[str, bool] = field(default_factory=dict)  # assets without a price
+    # Reported positions without a mark, by the name of the key: whether their P&L raises the
+    # capital.
+    unvalued: dict[str, bool] = field(default_factory=dict)
     absent: dict[str, bool] = field(default_factory=dict)  # silent venues that left as a flow
     differences: Differences = field(default_factory=dict)
 

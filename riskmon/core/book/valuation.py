@@ -51,7 +51,7 @@ class Valuation:
         self._transit: Mapping[str, float] = {}
         self._moved: dict[str, None] = {}  # assets with another amount between venues
         self._joined = {n: None for n, venue in holdings.state.venues.items() if venue.joined}
-        self._holders: dict[str, dict[Holder, None]] = {}  # asset -> the parts that are of it
+        self._holders: dict[str, dict[Holder, Part]] = {}  # asset -> the parts that are of it
 
     def everything(self) -> Iterator[int]:
         """Value all that is held; yield the work of each piece."""
@@ -76,17 +76,19 @@ class Valuation:
                 self._set_all((venue, PartKind.REALISED), self._positions.realised.at(venue))
                 self._set_all((venue, PartKind.FLOWED), self._state.flowed.get(venue, {}))
 
+    def value_flow(self, venue: str, asset: str) -> None:
+        """Value what flowed of an asset at a venue that reports no balances."""
+        if venue not in self._joined:
+            holder = (venue, PartKind.FLOWED)
+            self._set(holder, asset, self._amount(holder, asset))
+
     def value_positions(self, keys: Iterable[Key]) -> None:
         """Value the unrealised P&L of the account's positions."""
         for key in keys:
-            if not key.strategy:
+            if not key.strategy and not self._is_within(key):
                 value = self._marking.values.get(key)
-                counts = value is not None and not self._is_within(key)
-                self.values.set(
-                    key.venue,
-                    Part(PartKind.UNREALISED, key.name),
-                    value.unrealised if value is not None and counts else 0.0,
-                )
+                unrealised = 0.0 if value is None else value.unrealised
+                self.values.set(key.venue, Part(PartKind.UNREALISED, key.name), unrealised)
 
     def _is_within(self, key: Key) -> bool:
         """Whether the balances of a venue contain a position's unrealised P&L."""
@@ -106,8 +108,8 @@ class Valuation:
     def reprice(self, assets: Iterable[str]) -> Iterator[int]:
         """Value the parts that are amounts of repriced assets; yield the work of each piece."""
         for asset in assets:
-            for at, holder in enumerate(list(self._holders.get(asset, ())), 1):
-                self._set(holder, asset, self._amount(holder, asset))
+            for at, (holder, part) in enumerate(list(self._holders.get(asset, {}).items()), 1):
+                self._value(holder, part, self._amount(holder, asset))
                 if at % AT_ONCE == 0:
                     yield AT_ONCE
 
@@ -140,7 +142,7 @@ class Valuation:
     def held(self, asset: str) -> Iterator[tuple[str, float]]:
         """Yield the venues with an amount of an asset in their value, and that amount."""
         holders = self._holders.get(asset, ())
-        for holder in sorted(holders, key=lambda one: (one[0], one[1].value)):
+        for holder in sorted(holders):
             amount = self._amount(holder, asset)
             if amount:
                 yield holder[0], amount
@@ -181,12 +183,16 @@ class Valuation:
         if holders is None:
             holders = self._holders[asset] = {}
             self._rates.follow(asset)
-        holders[holder] = None
-        venue, kind = holder
-        worth = self.worth(asset, amount)
-        if isinstance(worth, Unknown) and not self._rates.was_priced(asset):
-            self.unpriced[asset] = None  # exposure alone has no grace: it is no part of equity
-        self.values.set(venue, Part(kind, asset), worth)
+        part = holders.get(holder)
+        if part is None:
+            part = holders[holder] = Part(holder[1], asset)
+        self._value(holder, part, amount)
+
+    def _value(self, holder: Holder, part: Part, amount: float) -> None:
+        worth = self.worth(part.name, amount)
+        if isinstance(worth, Unknown) and not self._rates.was_priced(part.name):
+            self.unpriced[part.name] = None  # exposure alone has no grace: it is no part of equity
+        self.values.set(holder[0], part, worth)
 
     def _amount(self, holder: Holder, asset: str) -> float:
         venue, kind = holder

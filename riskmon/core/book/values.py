@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import NamedTuple
 
 from riskmon.core.book.money import SCALE, Total
 from riskmon.core.unknown import Unknown
 
 
-class PartKind(Enum):
-    """What a part of a venue's value is of."""
+class PartKind(IntEnum):
+    """What a part of a venue's value is of: a number, whose hash is fast."""
 
     HELD = auto()  # an asset, by settled balances and what is known since
     FLOWED = auto()  # an asset, by flows at a venue that reports no balances
@@ -43,7 +43,7 @@ class VenueValue:
     @property
     def reason(self) -> Unknown:
         """The reason of the first part that is unknown, by name: the same after a restore."""
-        return self.unknown[min(self.unknown, key=lambda part: (part.name, part.kind.value))]
+        return self.unknown[min(self.unknown, key=lambda part: (part.name, part.kind))]
 
 
 class Values:
@@ -95,6 +95,6 @@ class Values:
         return self.venues[min(unknown)].reason if unknown else scaled / SCALE
 
     def take_changed(self) -> list[str]:
-        """Return the venues whose value changed since the last call."""
+        """Return the venues whose value changed since the last call, sorted."""
         changed, self.changed = self.changed, {}
-        return list(changed)
+        return sorted(changed)

@@ -75,9 +75,10 @@ class Board:
         self.by_scope: dict[Scope, list[Breaker[Limit]]] = {}
         self.half_open: dict[Breaker[Limit], None] = {}
         self.observers = Observers()
-        self.watching: dict[Topic, list[Breaker[StateLimit]]] = {}
+        self.watching: dict[Topic, dict[Breaker[StateLimit], None]] = {}
         self.sizing: dict[Scope, list[Breaker[SizeLimit]]] = {}
         self.ordering: dict[Scope, list[Breaker[OrderLimit]]] = {}
+        self.counting: dict[Scope, list[Breaker[OrderLimit]]] = {}  # those that keep a measure
         # To be evaluated in this instant, because the bound moved, the breaker is back in force, or
         # the value lasts; false: which does not count as a breach.
         self.rechecks: dict[Breaker[Limit], bool] = {}
@@ -174,6 +175,8 @@ class Board:
         if isinstance(limit, OrderLimit):
             ordering = Breaker(rule, limit, state, self)
             self.ordering.setdefault(state.scope, []).append(ordering)
+            if limit.Measure is not None:
+                self.counting.setdefault(state.scope, []).append(ordering)
             return ordering
         if isinstance(limit, SizeLimit):
             sizing = Breaker(rule, limit, state, self)
@@ -188,7 +191,7 @@ class Board:
 
     def _watch(self, breaker: Breaker[StateLimit]) -> None:
         for topic in breaker.limit.topics:
-            self.watching.setdefault(topic, []).append(breaker)
+            self.watching.setdefault(topic, {})[breaker] = None
 
     def date(self) -> None:
         """Date the breakers that were made before there was a time."""

@@ -143,7 +143,7 @@ class Breaker(Generic[L_co]):
 
     def _take(self: Breaker[StateLimit], value: float | Unknown | None, *, counts: bool) -> None:
         """Act on a value; None is clear."""
-        if isinstance(value, Unknown):
+        if type(value) is Unknown:
             self._mark_unknown(value.text(self.instant.now_ns))
             return
         state, params = self.state, self.rule.params

@@ -67,7 +67,7 @@ class PositionLimit(SizeLimit):
 
     kind = "position"
     Params = NetSizeParams
-    reason = "position of {value:g} in {limit.name} over {bound:g}"
+    reason = "position of {value:.12g} in {limit.name} over {bound:.12g}"
 
     @property
     def topics(self) -> tuple[Topic, ...]:
@@ -92,7 +92,7 @@ class InventoryLimit(SizeLimit):
 
     kind = "inventory"
     Params = NetSizeParams
-    reason = "inventory of {value:.2f} in {limit.name} over {bound:g}"
+    reason = "inventory of {value:.2f} in {limit.name} over {bound:.12g}"
 
     @property
     def topics(self) -> tuple[Topic, ...]:
@@ -111,7 +111,7 @@ class InventoryLimit(SizeLimit):
         if self.per == "asset":
             return asset_size(facts, self.name, order, money=True)
         sizes = order.notionals
-        return sizes if isinstance(sizes, Unknown) else sizes.symbol
+        return sizes if type(sizes) is Unknown else sizes.symbol
 
 
 class TotalPositionLimit(SizeLimit):
@@ -119,7 +119,7 @@ class TotalPositionLimit(SizeLimit):
 
     kind = "total_position"
     Params = AccountSizeParams
-    reason = "total position of {value:g} over {bound:g}"
+    reason = "total position of {value:.12g} over {bound:.12g}"
     topics = (EXPOSURE,)
 
     def value(self, facts: Facts) -> float:
@@ -136,7 +136,7 @@ class TotalNotionalLimit(SizeLimit):
 
     kind = "total_notional"
     Params = AccountSizeParams
-    reason = "total notional of {value:.2f} over {bound:g}"
+    reason = "total notional of {value:.2f} over {bound:.12g}"
     topics = (EXPOSURE,)
 
     def value(self, facts: Facts) -> float | Unknown:
@@ -146,7 +146,7 @@ class TotalNotionalLimit(SizeLimit):
     def size(self, facts: Facts, order: Intent) -> Size | Unknown:
         """The total notional before and after an order."""
         sizes = order.notionals
-        return sizes if isinstance(sizes, Unknown) else sizes.total
+        return sizes if type(sizes) is Unknown else sizes.total
 
 
 class OpenPositionsLimit(SizeLimit):
@@ -154,7 +154,7 @@ class OpenPositionsLimit(SizeLimit):
 
     kind = "open_positions"
     Params = AccountSizeParams
-    reason = "{value:.0f} open positions over {bound:g}"
+    reason = "{value:.0f} open positions over {bound:.12g}"
     topics = (EXPOSURE,)
 
     def value(self, facts: Facts) -> float:
@@ -176,7 +176,7 @@ class OpenOrdersLimit(SizeLimit):
 
     kind = "open_orders"
     Params = OpenOrdersParams
-    reason = "{value:.0f} open orders of {limit.scope} over {bound:g}"
+    reason = "{value:.0f} open orders of {limit.scope} over {bound:.12g}"
     topics = (ORDERS,)
 
     def value(self, facts: Facts) -> float:
@@ -198,7 +198,7 @@ class LeverageLimit(SizeLimit):
 
     kind = "leverage"
     Params = LeverageParams
-    reason = "leverage of {value:.2f} of {limit.scope} over {bound:g}"
+    reason = "leverage of {value:.2f} of {limit.scope} over {bound:.12g}"
 
     @property
     def topics(self) -> tuple[Topic, ...]:
@@ -210,18 +210,18 @@ class LeverageLimit(SizeLimit):
         """The ratio."""
         is_venue = self.per == "venue"
         gross = venue_notional(facts, self.name) if is_venue else account_notional(facts)
-        if isinstance(gross, Unknown):
+        if type(gross) is Unknown:
             return gross
         equity = self._equity(facts)
-        return equity if isinstance(equity, Unknown) else ratio_of_equity(gross, equity)
+        return equity if type(equity) is Unknown else ratio_of_equity(gross, equity)
 
     def size(self, facts: Facts, order: Intent) -> Size | Unknown:
         """The ratio before and after an order."""
         gross = self._gross(facts, order)
-        if isinstance(gross, Unknown):
+        if type(gross) is Unknown:
             return gross
         equity = self._equity(facts)
-        if isinstance(equity, Unknown):
+        if type(equity) is Unknown:
             return equity
         before, after = gross
         return ratio_of_equity(before, equity), ratio_of_equity(after, equity)
@@ -230,11 +230,11 @@ class LeverageLimit(SizeLimit):
         """The gross notional before and after an order."""
         if self.per != "venue":
             sizes = order.notionals
-            return sizes if isinstance(sizes, Unknown) else sizes.total
+            return sizes if type(sizes) is Unknown else sizes.total
         before, after = (venue_notional(facts, self.name, one) for one in (None, order))
-        if isinstance(before, Unknown):
+        if type(before) is Unknown:
             return before
-        return after if isinstance(after, Unknown) else (before, after)
+        return after if type(after) is Unknown else (before, after)
 
     def _equity(self, facts: Facts) -> float | Unknown:
         book = facts.book
@@ -252,22 +252,22 @@ class ConcentrationLimit(SizeLimit):
     def value(self, facts: Facts) -> float | Unknown:
         """The ratio."""
         largest, equity = facts.book.exposures.largest_notional(), facts.book.settled_equity
-        if isinstance(largest, Unknown):
+        if type(largest) is Unknown:
             return largest
-        return equity if isinstance(equity, Unknown) else ratio_of_equity(largest, equity)
+        return equity if type(equity) is Unknown else ratio_of_equity(largest, equity)
 
     def size(self, facts: Facts, order: Intent) -> Size | Unknown:
         """The ratio before and after an order."""
         sizes, equity = order.notionals, facts.book.settled_equity
         largest = facts.book.exposures.largest_notional()
-        if isinstance(sizes, Unknown):
+        if type(sizes) is Unknown:
             return sizes
-        if isinstance(largest, Unknown):
+        if type(largest) is Unknown:
             return largest
-        if isinstance(equity, Unknown):
+        if type(equity) is Unknown:
             return equity
         before, after = sizes.symbol
-        most = max(largest if after >= before else 0.0, after)
+        most = largest if largest > after >= before else after
         return ratio_of_equity(max(largest, before), equity), ratio_of_equity(most, equity)
 
 

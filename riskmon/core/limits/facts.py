@@ -6,12 +6,11 @@ Times are engine time unless their name says wall.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from msgspec import Struct
 
 from riskmon.core.book.calendar import Calendar
-from riskmon.core.book.commitments import Commitments, excess
+from riskmon.core.book.commitments import Commitments, committed, excess
 from riskmon.core.book.instruments import instrument
 from riskmon.core.book.pending import Amounts, Reservation
 from riskmon.core.book.portfolio import Portfolio
@@ -37,7 +36,7 @@ class EdgeReport(Struct):
 Size = tuple[float, float]  # before and after an order
 
 
-class Sizes(NamedTuple):
+class Sizes(Struct, frozen=True):
     """Sizes before and after an order, as large as the orders that rest may make them.
 
     ``symbol`` is the net size of the order's symbol, ``total`` the sum over all symbols.
@@ -45,6 +44,9 @@ class Sizes(NamedTuple):
 
     symbol: Size
     total: Size | Unknown
+
+
+_NO_SIZES = Sizes((0.0, 0.0), (0.0, 0.0))
 
 
 class Closing(Struct, frozen=True):
@@ -72,8 +74,8 @@ class Intent(Struct):
     worth: OrderWorth
     notional: float | Unknown
     earlier: Reservation | None
-    quantities: Sizes  # in base units or contracts
-    notionals: Sizes | Unknown  # in the reference
+    quantities: Sizes = _NO_SIZES  # in base units or contracts
+    notionals: Sizes | Unknown = _NO_SIZES  # in the reference
     closing: Closing | None = None  # once it is computed
 
     @property
@@ -119,7 +121,7 @@ class Facts:
         if order.price is not None and order.order_type == "limit":
             return order.price
         mark = self.book.mark(order.symbol, order.venue)
-        if isinstance(mark, Unknown):
+        if type(mark) is Unknown:
             return mark if order.price is None else order.price
         slippage = SLIPPAGE if order.slippage is None else order.slippage
         return mark * (1 + slippage if order.side == "buy" else 1 - slippage)
@@ -130,34 +132,38 @@ class Facts:
         """What one unit of an order's quantity is worth; of a sale, at the mark if it is higher."""
         book, what = self.book, instrument(symbol, self.book.reference)
         size, rate = book.contract_size(venue, symbol), book.rate(what.quote)
-        if isinstance(size, Unknown):
+        if type(size) is Unknown:
             return OrderWorth(size, size)
         if what.kind == "inverse":
-            base = price if isinstance(price, Unknown) else size / price
-            return OrderWorth(rate if isinstance(rate, Unknown) else size * rate, base)
-        if side != "buy" and not isinstance(price, Unknown):
+            base = price if type(price) is Unknown else size / price
+            return OrderWorth(rate if type(rate) is Unknown else size * rate, base)
+        if side != "buy" and type(price) is not Unknown:
             mark = book.mark(symbol, venue)
-            price = mark if isinstance(mark, Unknown) else max(price, mark)
-        if isinstance(rate, Unknown):
+            price = mark if type(mark) is Unknown else max(price, mark)
+        if type(rate) is Unknown:
             return OrderWorth(rate, size)
-        return OrderWorth(price if isinstance(price, Unknown) else size * price * rate, size)
+        return OrderWorth(price if type(price) is Unknown else size * price * rate, size)
 
     # -- an order that is checked -----------------------------------------------------------------
 
     def intent(self, order: Check) -> Intent:
         """The order as a change of positions."""
-        price, quantity = self.price(order), order.quantity
+        venue, symbol, quantity = order.venue, order.symbol, order.quantity
         if quantity is None:
-            quantity = abs(self.book.held(order.venue, order.symbol, order.leg))
+            quantity = abs(self.book.held(venue, symbol, order.leg))
         if order.side == "sell":
             quantity = -quantity
-        worth = self.worth(order.venue, order.symbol, order.side, price)
-        symbol = self.book.position_symbol(order.venue, order.symbol)
+        price = self.price(order)
+        worth = self.worth(venue, symbol, order.side, price)
         each = worth.notional
-        notional = each if isinstance(each, Unknown) else each * quantity
-        earlier = self.orders.find(order.venue, order.id) if order.id is not None else None
         intent = Intent(
-            order, symbol, quantity, price, worth, notional, earlier, _NO_SIZES, _NO_SIZES
+            order=order,
+            symbol=self.book.position_symbol(venue, symbol),
+            quantity=quantity,
+            price=price,
+            worth=worth,
+            notional=each if type(each) is Unknown else each * quantity,
+            earlier=self.orders.find(venue, order.id) if order.id is not None else None,
         )
         if self.sized:
             self._set_sizes(intent)
@@ -193,31 +199,38 @@ class Facts:
         )
 
     def _set_sizes(self, intent: Intent) -> None:
-        exposures, committed = self.book.exposures, self.commitments
-        held, own = exposures.of(intent.symbol), committed.of(intent.symbol)
-        earlier, notional = intent.earlier, intent.notional
+        exposures, commitments, symbol = self.book.exposures, self.commitments, intent.symbol
+        held, own, earlier = exposures.of(symbol), commitments.of(symbol), intent.earlier
+        quantity, notional = commitments.quantity, commitments.notional
+        other_quantity, other_notional = quantity - own.quantity, notional - own.notional
+        if earlier is not None and earlier.counts:
+            own = committed(held, *self.without_earlier(own.buys, own.sells, symbol, intent))
+            quantity = other_quantity + own.quantity
+            notional = other_notional + own.notional
         buys, sells = own.buys, own.sells
-        replaces = earlier is not None and earlier.counts
-        if replaces:
-            buys, sells = self.without_earlier(buys, sells, intent.symbol, intent)
         intent.quantities = _sizes(
-            *(held.quantity, buys.quantity, sells.quantity, intent.quantity),
-            *(committed.quantity, own.quantity, exposures.gross_quantity()),
-            replaces=replaces,
+            held.quantity,
+            buys.quantity,
+            sells.quantity,
+            intent.quantity,
+            exposures.gross_quantity(),
+            quantity,
+            other_quantity,
         )
-        if isinstance(notional, Unknown):
-            intent.notionals = notional
+        if type(intent.notional) is Unknown:
+            intent.notionals = intent.notional
         elif held.unknown is not None:
             intent.notionals = held.unknown
         else:
             intent.notionals = _sizes(
-                *(held.notional, buys.notional, sells.notional, notional),
-                *(committed.notional, own.notional, exposures.gross_notional()),
-                replaces=replaces,
+                held.notional,
+                buys.notional,
+                sells.notional,
+                intent.notional,
+                exposures.gross_notional(),
+                notional,
+                other_notional,
             )
-
-
-_NO_SIZES = Sizes((0.0, 0.0), (0.0, 0.0))
 
 
 def _sizes(  # noqa: PLR0917 -- a formula, and by far the most called
@@ -225,20 +238,15 @@ def _sizes(  # noqa: PLR0917 -- a formula, and by far the most called
     buys: float,
     sells: float,
     change: float,
-    added: float,
-    own: float,
     gross: float | Unknown,
-    *,
-    replaces: bool,
+    added: float,
+    others: float,
 ) -> Sizes:
     """Return the sizes before and after a change of ``held``.
 
-    ``added`` and ``own``: what the orders of all symbols, and of this one, may add; ``gross``: the
-    sum over all symbols without orders. ``replaces``: ``buys`` and ``sells`` are without an order
-    that counts in ``added`` and ``own``.
+    ``gross`` is the sum over all symbols. The orders that rest may add ``added`` to it, those of
+    other symbols ``others``.
     """
-    others = added - own
-    before = others + excess(held, buys, sells) if replaces else added
     if change > 0:
         rest = held + buys
         buys += change
@@ -246,6 +254,6 @@ def _sizes(  # noqa: PLR0917 -- a formula, and by far the most called
         rest = held - sells
         sells -= change
     symbol = (abs(rest), abs(rest + change))
-    if isinstance(gross, Unknown):
+    if type(gross) is Unknown:
         return Sizes(symbol, gross)
-    return Sizes(symbol, (gross + before, gross + (others + excess(held, buys, sells))))
+    return Sizes(symbol, (gross + added, gross + (others + excess(held, buys, sells))))

@@ -208,11 +208,12 @@ class SampleLimit(Limit):
 class OrderLimit(Limit):
     """A limit on single orders, judged when an order is checked.
 
-    ``measure`` is what it keeps of earlier orders; None: nothing. Orders are counted by ``record``
-    and ``commit`` where there is a type ``Measure``.
+    ``measure`` is what it keeps of earlier orders, of the type ``Measure``; without one it counts
+    none. ``freezes``: it also counts refused orders, and too many freeze its scope.
     """
 
     category = "order"
+    freezes: ClassVar[bool] = False
     Measure: ClassVar[object] = None
     measure: object = None
 

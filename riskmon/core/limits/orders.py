@@ -33,12 +33,12 @@ class OrderNotionalLimit(OrderLimit):
 
     kind = "order_notional"
     Params = OrderParams
-    reason = "an order of {value:.2f} in {limit.name} over {bound:g}"
+    reason = "an order of {value:.2f} in {limit.name} over {bound:.12g}"
     is_size = True
 
     def judge(self, facts: Facts, order: Intent, bound: float) -> float | Unknown:
         """The notional."""
-        return order.notional if isinstance(order.notional, Unknown) else abs(order.notional)
+        return order.notional if type(order.notional) is Unknown else abs(order.notional)
 
 
 class OrderQuantityLimit(OrderLimit):
@@ -46,7 +46,7 @@ class OrderQuantityLimit(OrderLimit):
 
     kind = "order_quantity"
     Params = OrderParams
-    reason = "an order of {value:g} in {limit.name} over {bound:g}"
+    reason = "an order of {value:.12g} in {limit.name} over {bound:.12g}"
     is_size = True
 
     def judge(self, facts: Facts, order: Intent, bound: float) -> float:
@@ -72,14 +72,16 @@ class PriceCollarLimit(OrderLimit):
     def judge(self, facts: Facts, order: Intent, bound: float) -> float | Unknown:
         """The distance from the mark; 0 on the passive side, unless it is judged too."""
         mark, price = facts.book.mark(order.order.symbol, order.order.venue), order.price
-        if isinstance(mark, Unknown):
+        if type(mark) is Unknown:
             return mark
-        if isinstance(price, Unknown):
+        if type(price) is Unknown:
             return price
         distance = price / mark - 1
         if self.params.side == "both":
             return abs(distance)
-        return max(0.0, distance if order.quantity > 0 else -distance)
+        if order.quantity < 0:
+            distance = -distance
+        return distance if distance > 0 else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +105,7 @@ class MessageRateLimit(OrderLimit):
 
     kind = "message_rate"
     Params = MessageRateParams
-    reason = "more than {bound:g} orders per second of {limit.scope}"
+    reason = "more than {bound:.12g} orders per second of {limit.scope}"
     Measure = Bucket
     params: MessageRateParams
     measure: Bucket | None = None  # before the first order, it is full
@@ -117,7 +119,10 @@ class MessageRateLimit(OrderLimit):
         bucket, burst = self.measure, float(self.params.burst)
         if bucket is None:
             return burst
-        return min(burst, bucket.tokens + (now_ns - bucket.at_ns) / 1e9 * bound)
+        tokens = bucket.tokens + (now_ns - bucket.at_ns) / 1e9 * bound
+        if tokens > burst:
+            return burst
+        return tokens
 
     def commit(self, facts: Facts, order: Intent, bound: float) -> None:
         """Take a token for an order that is permitted."""
@@ -145,7 +150,7 @@ class OrderCountLimit(OrderLimit):
 
     kind = "order_count"
     Params = OrderCountParams
-    reason = "{value:.0f} orders of {limit.scope} today, over {bound:g}"
+    reason = "{value:.0f} orders of {limit.scope} today, over {bound:.12g}"
     Measure = DayCount
     measure: DayCount | None = None
 
@@ -192,6 +197,7 @@ class RepeatOrdersLimit(OrderLimit):
     kind = "repeat_orders"
     Params = RepeatOrdersParams
     reason = "{value:.0f} identical orders of {limit.scope} in {limit.params.seconds:g} s"
+    freezes = True
     Measure = Repeats
     params: RepeatOrdersParams
     measure: Repeats | None = None

@@ -18,7 +18,7 @@ def asset_size(facts: Facts, asset: str, order: Intent, *, money: bool) -> Size 
     if money and isinstance(known := exposures.net_notional_of_asset(asset), Unknown):
         return known
     change = _change(facts, asset, order, money=money)
-    if isinstance(change, Unknown):
+    if type(change) is Unknown:
         return change
     of_asset = exposures.of_asset(asset)
     held = of_asset.notional if money else of_asset.quantity
@@ -32,14 +32,14 @@ def _change(facts: Facts, asset: str, order: Intent, *, money: bool) -> float | 
     what = instrument(order.order.symbol, facts.book.reference)
     base, notional, change = order.worth.base, order.notional, 0.0
     if what.base == asset:
-        part = notional if money else base if isinstance(base, Unknown) else base * order.quantity
-        if isinstance(part, Unknown):
+        part = notional if money else base if type(base) is Unknown else base * order.quantity
+        if type(part) is Unknown:
             return part
         change += part
     if what.kind == "spot" and what.quote == asset:
         rate = facts.book.rate(asset)
-        if isinstance(notional, Unknown) or isinstance(rate, Unknown):
-            return rate if isinstance(rate, Unknown) else notional
+        if type(notional) is Unknown or type(rate) is Unknown:
+            return rate if type(rate) is Unknown else notional
         change -= notional if money else notional / rate
     return change
 
@@ -52,7 +52,7 @@ def _resting(facts: Facts, asset: str, order: Intent, *, money: bool) -> tuple[f
         what = instrument(symbol, facts.book.reference)
         is_base, is_quote = what.base == asset, what.kind == "spot" and what.quote == asset
         # The notional in an asset without a rate was unknown when the order was permitted.
-        unit = 1.0 if money or isinstance(rate, Unknown) else rate
+        unit = 1.0 if money or type(rate) is Unknown else rate
         for one in pending.named(symbol) if is_base or is_quote else ():
             if one is order.earlier:
                 continue
@@ -70,13 +70,13 @@ def _resting(facts: Facts, asset: str, order: Intent, *, money: bool) -> tuple[f
 def account_notional(facts: Facts) -> float | Unknown:
     """Return the gross notional of the account, as large as the resting orders may make it."""
     gross = facts.book.exposures.gross_notional()
-    return gross if isinstance(gross, Unknown) else gross + facts.commitments.notional
+    return gross if type(gross) is Unknown else gross + facts.commitments.notional
 
 
 def venue_notional(facts: Facts, venue: str, order: Intent | None = None) -> float | Unknown:
     """Return the gross notional at a venue, as large as the orders there may make it."""
     total = facts.book.exposures.gross_notional_at(venue)
-    if isinstance(total, Unknown):
+    if type(total) is Unknown:
         return total
     symbols = dict.fromkeys(facts.orders.pending.symbols_at(venue))
     if order is not None:
@@ -84,7 +84,7 @@ def venue_notional(facts: Facts, venue: str, order: Intent | None = None) -> flo
     for symbol in symbols:
         buys, sells = facts.orders.pending.sides_at(symbol, venue)
         if order is not None and symbol == order.symbol:
-            if isinstance(order.notional, Unknown):
+            if type(order.notional) is Unknown:
                 return order.notional
             if order.earlier is not None and order.earlier.venue == venue:
                 buys, sells = facts.without_earlier(buys, sells, symbol, order)

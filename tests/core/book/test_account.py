@@ -300,3 +300,23 @@ def test_a_rebase_of_an_unknown_equity_changes_nothing() -> None:
     book.portfolio.rebase()
     book.step()
     assert (book.capital, book.state.equity.units) == (1_000.0, 1_000.0)
+
+
+# -- passes that change nothing -------------------------------------------------------------------
+
+
+def test_unchanged_equity_has_a_row_in_each_minute_and_after_a_rebase() -> None:
+    """A pass adds a point where the history would otherwise lack a row, and else none."""
+    book = Book()
+    book.step(balances(USDT=1_000.0))
+    rows = book.state.histories["account"].rows
+    for count in (1, 2, 3):
+        book.step(price("ETH/USDT", 1.0))
+        book.step(price("ETH/USDT", 2.0))
+        assert [row.close for row in rows] == [1_000.0] * count
+        book.wait(60)
+    book.step(price("ETH/USDT", 1.0))
+    book.portfolio.rebase()
+    assert not rows
+    book.step()
+    assert [row.close for row in rows] == [1_000.0]

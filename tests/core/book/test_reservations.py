@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 
 from riskmon.core import events as ev
-from riskmon.core.book.pending import Amounts, Reservation
+from riskmon.core.book.orders import ReservationsState
+from riskmon.core.book.pending import NOTHING, Amounts, Reservation
 from riskmon.core.book.reservations import (
     ENDED_MAX,
     OrderWorth,
     Reservations,
-    ReservationsState,
     whole,
 )
 from riskmon.core.decisions import CheckAnswer
@@ -40,6 +40,11 @@ def reserve(orders: Reservations, now_ns: int, **fields: Any) -> Reservation:
     order = Reservation(**{**worths, **values})
     orders.reserve(order, now_ns)
     return order
+
+
+def sides(orders: Reservations) -> tuple[Amounts, Amounts]:
+    """The buys and the sells that move the position in the symbol."""
+    return orders.pending.sides(SYMBOL) or (NOTHING, NOTHING)
 
 
 def sums(orders: Reservations) -> dict[str, Any]:
@@ -96,9 +101,9 @@ def apply(orders: Reservations, number: int, now_ns: int, what: Any) -> None:
         )
         orders.on_fill(event, now_ns, now_ns)
     elif kind == "none":
-        orders.on_open_orders(venue, number % 3, now_ns, now_ns)
+        list(orders.on_open_orders(venue, number % 3, now_ns, now_ns))
     elif kind == "all":
-        orders.on_orders(venue, [name], now_ns, now_ns)
+        list(orders.on_orders(venue, [name], now_ns, now_ns))
     orders.on_timer(now_ns)
 
 
@@ -141,7 +146,7 @@ def test_sums_of_what_is_gone_are_nothing() -> None:
         report = ev.Order(id=name, venue="kraken", symbol=SYMBOL, status="canceled")
         report.remaining = orders.state.reserved[f"kraken|{name}"].quantity
         orders.on_order("kraken", report, now_ns + 1, now_ns + 1)
-    assert orders.pending.sides(SYMBOL) == (Amounts(0.0, 0.0),) * 2
+    assert sides(orders) == (Amounts(0.0, 0.0),) * 2
     assert orders.resting() == 0
 
 
@@ -178,9 +183,9 @@ def test_an_earlier_snapshot_is_read() -> None:
         "made": 1,
     }  # fmt: skip
     orders = made(msgspec.convert(deepcopy(stored), ReservationsState))
-    buys, sells = orders.pending.sides(SYMBOL)
+    buys, sells = sides(orders)
     assert (buys.quantity, sells.quantity) == (4.0, 2.0)
     assert buys.notional == pytest.approx(400.0)
     orders.on_timer(SECOND + TTL_NS)
     assert list(orders.state.reserved) == ["kraken|a"]
-    assert orders.pending.sides(SYMBOL)[1].quantity == 0.0
+    assert sides(orders)[1].quantity == 0.0

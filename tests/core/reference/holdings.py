@@ -168,18 +168,23 @@ class Holdings:
         return following(chain[index], chain[index - 1].amount, before, effects, beside)
 
     def _beside(self, venue: str, asset: str, report: Report, effect: int) -> bool | None:
-        """Whether the nearest exact report of another asset, at most 1 s away, contains it."""
+        """Whether the nearest exact report of another asset, at most 1 s away, contains it.
+
+        One to which another report of this asset is nearer says nothing of this one.
+        """
         question = (venue, asset, report.number)
         if question in self._asked:
             return None
         self._asked.add(question)
+        own = self.chain(venue, asset)
         found: list[tuple[int, bool]] = []
         for other in self.assets(venue):
             moved = {one.number for one in self.effects(venue, other)}
             chain = self.chain(venue, other) if other != asset and effect in moved else []
             for index, beside in enumerate(chain):
                 apart = abs(beside.at - report.at)
-                if index and apart <= ASIDE:
+                nearest = min(abs(beside.at - one.at) for one in own)
+                if index and apart <= ASIDE and apart == nearest:
                     reading = self._reading(venue, other, index)
                     found += [(apart, effect in reading.contained)] if reading.exact else []
         self._asked.remove(question)
