@@ -11,8 +11,7 @@ are cannot be read from the times alone, because clocks differ and messages over
   no report contained yet, is *exact*.
 * Where no *k* is exact, the exact report of another asset of the venue, at most 1 s away, decides
   which effects between are contained, unless another report of this asset is nearer to it: the
-  balances that a fill moves are pushed together (:class:`riskmon.core.book.holdings.Holdings`
-  passes its verdicts).
+  balances that a fill moves are pushed together (:mod:`riskmon.core.book.comparison`).
 
 The first report of an asset contains the effects that are not later than it. What no effect
 explains of the difference between two reports is P&L, or a flow.
