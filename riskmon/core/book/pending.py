@@ -164,6 +164,14 @@ class Reservation(Struct):
                 unfilled = one.quantity - known
         return unfilled
 
+    def rests_as(self, quantity: float | None, remaining: float | None) -> bool:
+        """Whether a report that it rests, with so much of it, changes nothing."""
+        if self.ended_ns is not None or remaining is None:
+            return True
+        if self.filled_before or quantity not in (None, self.quantity):
+            return False
+        return remaining <= self.quantity and self.quantity - remaining <= self.executed
+
     def waits_since(self, at_ns: int) -> bool:
         """Whether its wait for a report, for fills, or to be dropped began then."""
         if self.ended_ns is None and self.reported_ns is None:
