@@ -46,6 +46,7 @@ from riskmon.core.topics import (
     events_topic,
     heartbeat_topic,
     symbol_events_topic,
+    symbol_orders_topic,
 )
 from riskmon.core.view import View, view
 
@@ -352,8 +353,15 @@ class Engine:
 
     def _refresh_orders(self) -> None:
         """Derive what the orders may add to exposures, if either changed."""
-        if self._commitments.refresh() and ORDERS in self._board.watching:
-            self._book.dirty[ORDERS] = True
+        dirty, watching = self._book.dirty, self._board.watching
+        if self._commitments.refresh() and ORDERS in watching:
+            dirty[ORDERS] = True
+        recounted = self._orders.pending.recounted
+        if recounted:
+            for topic in map(symbol_orders_topic, recounted):
+                if topic in watching:
+                    dirty[topic] = True
+            recounted.clear()
 
     def _due(self) -> list[Breaker[StateLimit]]:
         """The breakers that depend on what changed, each once."""

@@ -228,9 +228,12 @@ class Pending:
     def __init__(self) -> None:
         self._symbols: dict[str, dict[str, _AtVenue]] = {}
         self._named: dict[str, dict[str, Reservation]] = {}  # by their own symbol, oldest first
+        self._of_asset: dict[str, dict[str, None]] = {}  # asset -> the symbols of these
         self._resting: dict[str, int] = {}  # by venue
+        self._resting_in: dict[str, int] = {}  # by their own symbol
         self.resting = 0  # how many orders are not closed
         self.changed: dict[str, None] = {}  # symbols; `Commitments.refresh` empties it
+        self.recounted: dict[str, None] = {}  # own symbols; whoever reads it empties it
 
     def add(self, order: Reservation) -> None:
         """Count an order, if it counts. It must not change before :meth:`remove`."""
@@ -247,6 +250,8 @@ class Pending:
         named = self._named.get(order.symbol)
         if named is None:
             named = self._named[order.symbol] = {}
+            for asset in _assets(order.symbol):
+                self._of_asset.setdefault(asset, {})[order.symbol] = None
         named[key] = here.orders[key] = order  # one that was removed keeps its place
         self._count(here, order, 1)
 
@@ -266,6 +271,10 @@ class Pending:
                     del self._symbols[order.moves]
         if named.pop(order.key, None) is not None and not named:
             del self._named[order.symbol]
+            for asset in _assets(order.symbol):
+                del self._of_asset[asset][order.symbol]
+                if not self._of_asset[asset]:
+                    del self._of_asset[asset]
 
     def remove(self, order: Reservation) -> None:
         """Take an order off the sums; :meth:`add` follows when it is changed."""
@@ -280,8 +289,11 @@ class Pending:
         if order.side != "buy":
             here.sells.add(amounts, sign)
         if order.ended_ns is None:
-            self._resting[order.venue] = self._resting.get(order.venue, 0) + sign
+            symbol, venue = order.symbol, order.venue
+            self._resting[venue] = self._resting.get(venue, 0) + sign
+            self._resting_in[symbol] = self._resting_in.get(symbol, 0) + sign
             self.resting += sign
+            self.recounted[symbol] = None
         self.changed[order.moves] = None
 
     # -- queries ----------------------------------------------------------------------------------
@@ -289,6 +301,10 @@ class Pending:
     def symbols(self) -> Iterator[str]:
         """The symbols that orders name."""
         return iter(self._named)
+
+    def symbols_of(self, asset: str) -> Collection[str]:
+        """The symbols of the orders that buy or sell an asset, or pay with it."""
+        return self._of_asset.get(asset, ())
 
     def named(self, symbol: str) -> Collection[Reservation]:
         """The orders that name a symbol, the oldest first."""
@@ -339,7 +355,7 @@ class Pending:
 
     def resting_in(self, symbol: str) -> int:
         """How many orders in a symbol are not closed."""
-        return sum(order.ended_ns is None for order in self._named.get(symbol, {}).values())
+        return self._resting_in.get(symbol, 0)
 
 
 def _total(sums: list[_Sum]) -> Amounts:
@@ -347,3 +363,9 @@ def _total(sums: list[_Sum]) -> Amounts:
         sum(one.quantity for one in sums) / SCALE,
         sum(one.notional for one in sums) / SCALE,
     )
+
+
+def _assets(symbol: str) -> tuple[str, ...]:
+    """The assets that an order in a symbol buys or sells, and pays with."""
+    kind, base, quote, _ = instrument(symbol, "")
+    return (base, quote) if kind == "spot" and quote != base else (base,)

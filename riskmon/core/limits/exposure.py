@@ -20,6 +20,7 @@ from riskmon.core.topics import (
     ORDERS,
     Topic,
     asset_topic,
+    symbol_orders_topic,
     symbol_topic,
     venue_equity_topic,
 )
@@ -177,7 +178,11 @@ class OpenOrdersLimit(SizeLimit):
     kind = "open_orders"
     Params = OpenOrdersParams
     reason = "{value:.0f} open orders of {limit.scope} over {bound:g}"
-    topics = (ORDERS,)
+
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        """The orders of all symbols, or of its own."""
+        return (symbol_orders_topic(self.name) if self.per == "symbol" else ORDERS,)
 
     def value(self, facts: Facts) -> float:
         """The number of orders."""

@@ -48,12 +48,12 @@ def _resting(facts: Facts, asset: str, order: Intent, *, money: bool) -> tuple[f
     """By how much the orders that rest may raise, and lower, an asset's delta."""
     ups = downs = 0.0
     pending, rate = facts.orders.pending, facts.book.rate(asset)
-    for symbol in pending.symbols():
+    # The notional in an asset without a rate was unknown when the order was permitted.
+    unit = 1.0 if money or type(rate) is Unknown else rate
+    for symbol in pending.symbols_of(asset):
         what = instrument(symbol, facts.book.reference)
         is_base, is_quote = what.base == asset, what.kind == "spot" and what.quote == asset
-        # The notional in an asset without a rate was unknown when the order was permitted.
-        unit = 1.0 if money or type(rate) is Unknown else rate
-        for one in pending.named(symbol) if is_base or is_quote else ():
+        for one in pending.named(symbol):
             if one is order.earlier:
                 continue
             notional = one.amounts.notional

@@ -58,7 +58,11 @@ def sums(orders: Reservations) -> dict[str, Any]:
             pending.resting_in(symbol),
         )
         for symbol in sorted(pending.symbols())
-    } | {"resting": orders.resting(), "kraken": orders.resting_at("kraken")}
+    } | {
+        "resting": orders.resting(),
+        "kraken": orders.resting_at("kraken"),
+        "assets": [sorted(pending.symbols_of(asset)) for asset in ("BTC", "ETH", "USDT")],
+    }
 
 
 STEPS = st.lists(

@@ -11,6 +11,8 @@ from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.config import LimitConfig
 from riskmon.core.decisions import CheckAnswer
 from riskmon.core.engine import Engine
+from riskmon.core.limits.exposure import OpenOrdersLimit
+from riskmon.core.limits.facts import Facts
 from tests.core import World, balances, fill, limit, price
 
 SPOT = "BTC/USDT"
@@ -205,6 +207,25 @@ def test_the_orders_that_rest(per: Any, scope: str, count: float) -> None:
     assert world.breaker("open_orders", scope).value == count
     world.step(order("closed", "1", quantity=None))
     assert world.breaker("open_orders", scope).value == count - 1
+
+
+def test_an_order_evaluates_the_number_in_its_own_symbol_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a bound for each symbol, an order does not cost more the more symbols there are."""
+    world = market(limit("open_orders", max=9, per="symbol"))
+    evaluated: list[str] = []
+    value = OpenOrdersLimit.value
+
+    def counted(one: OpenOrdersLimit, facts: Facts) -> float:
+        evaluated.append(one.name)
+        return value(one, facts)
+
+    monkeypatch.setattr(OpenOrdersLimit, "value", counted)
+    world.step(order("open", "1"))
+    assert evaluated == [SPOT]
+    assert ask(world, 1.0, PERP).allowed
+    assert {*evaluated[1:]} == {PERP}
 
 
 def test_an_order_more_than_the_bound_is_refused() -> None:
