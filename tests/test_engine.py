@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -275,6 +276,31 @@ def test_a_batch_is_taken_whole_or_not_at_all(event: Any, field: str | None, say
         step(engine, 60, balance(9_000), event)
     assert (failed.value.index, failed.value.field) == (1, field)
     assert engine.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    ("event", "says"),
+    [
+        ({**CHECK, "side": "long"}, "event 1, side: side must be buy or sell, not 'long'"),
+        ({**CHECK, "leg": "x"}, "event 1, leg: leg must be long or short, not 'x'"),
+        ({**CHECK, "order_type": "x"}, "order_type must be limit or market, not 'x'"),
+        (operate("x"), "action must be freeze, unfreeze, trip, reset, disable or enable, not 'x'"),
+        ({"type": "x"}, "event 1, type: type must be a type of event, such as fill, not 'x'"),
+        (
+            {"type": "order", "venue": "kraken", "id": 1, "symbol": "BTC/USDT", "status": "x"},
+            "status must be open, closed, canceled, expired or rejected, not 'x'",
+        ),
+        (
+            {"type": "price", "symbol": "BTC/USDT", "price": 0},
+            "event 1, price: price must be above",
+        ),
+    ],
+)
+def test_a_fault_names_its_place_and_what_is_accepted(event: Any, says: str) -> None:
+    """The text of a fault alone suffices to correct the event."""
+    engine = Engine.from_toml(LOSS)
+    with pytest.raises(BadEvents, match=re.escape(says)):
+        step(engine, 0, balance(10_000), event)
 
 
 def test_a_member_that_cannot_be_read_is_dropped_with_a_warning() -> None:

@@ -17,6 +17,7 @@ from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.constraints import Account, Count
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Policy
+from riskmon.core.scopes import kind_of, name_of
 
 FREEZES = 64  # scopes beyond `max_scopes`, for the freezes of scopes that nothing has named
 
@@ -47,6 +48,13 @@ class EngineConfig:
     portfolio: PortfolioConfig = field(default_factory=PortfolioConfig)
     limits: tuple[LimitConfig, ...] = ()
     targets: tuple[str, ...] = ()  # the names of the cancel targets
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The symbols that the overrides of limits name."""
+        scopes = (scope for limit in self.limits for scope in limit.params.overrides)
+        named = {name_of(scope) for scope in scopes if kind_of(scope) == "symbol"}
+        return tuple(sorted(named))
 
 
 def default_limits() -> tuple[LimitConfig, ...]:

@@ -193,7 +193,13 @@ class Engine:
             clock=clock,
         )
         state.measures = {}
-        self._book = Portfolio(state.portfolio, config.portfolio, clock, self._timers.arm)
+        self._book = Portfolio(
+            state.portfolio,
+            config.portfolio,
+            clock,
+            self._timers.arm,
+            symbols=config.symbols,
+        )
         self._orders = Reservations(state.orders, int(config.check_ttl * 1e9), self._timers.arm)
         self._commitments = Commitments(self._orders.pending, self._book.exposures)
         self._commitments.refresh()
@@ -365,13 +371,12 @@ class Engine:
 
     def _due(self) -> list[Breaker[StateLimit]]:
         """The breakers that depend on what changed, each once."""
-        book, watching = self._book, self._board.watching
-        topics = list(book.dirty)
-        book.dirty.clear()
+        watching, dirty = self._board.watching, self._book.dirty
         due: dict[Breaker[StateLimit], None] = {}
-        for changed in topics:
-            for breaker in watching.get(changed, ()):
-                due[breaker] = None
+        for changed in dirty:
+            if changed in watching:
+                due.update(watching[changed])
+        dirty.clear()
         return list(due)
 
     # -- events that the sidecar adds -------------------------------------------------------------

@@ -47,6 +47,15 @@ _OPTION = re.compile(r"-[^-/:]+-[CP]\Z")  # BTC/USD:BTC-240628-60000-C
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?\Z", re.ASCII)
 _PATH = re.compile(r" - at `\$(?:\[(\d+)\])?\.?([^`]*)`\Z")  # of msgspec's messages
 _NAMED = re.compile(r"field `([^`]+)`")
+_INVALID = re.compile(r"Invalid (enum )?value ('.*')\Z")  # one of msgspec's messages
+_CHOICES = {  # fields that accept some texts only
+    "side": "buy or sell",
+    "leg": "long or short",
+    "status": "open, closed, canceled, expired or rejected",
+    "type": "limit or market",
+    "order_type": "limit or market",
+    "action": "freeze, unfreeze, trip, reset, disable or enable",
+}
 # Names that were checked, and None, which is absent: to look one up takes a fifth of a call.
 known_names: set[str | None] = {None}
 _covered_symbols: set[str] = set()
@@ -73,9 +82,16 @@ class BadEvents(ValueError):
         self.detail, self.index, self.field = detail, index, field
         self.offset, self.line = offset, line
 
+    def __str__(self) -> str:
+        event = None if self.index is None else f"event {self.index}"
+        place = ", ".join(part for part in (event, self.field) if part)
+        return f"{place}: {self.detail}" if place else self.detail
+
 
 def misfit(message: str, index: int | None = None) -> BadEvents:
     """Return the fault that msgspec describes, with the place taken out of its text.
+
+    A text that is none of the accepted ones is named with these.
 
     ``index`` is the event's, unless the place names one.
     """
@@ -86,6 +102,10 @@ def misfit(message: str, index: int | None = None) -> BadEvents:
         field = path[2] or None
     if named := _NAMED.search(message):
         field = f"{field}.{named[1]}" if field else named[1]
+    if invalid := _INVALID.match(message):
+        name = (field or "").rpartition(".")[2]
+        choices = _CHOICES.get(name) if invalid[1] else "a type of event, such as fill"
+        message = f"{name} must be {choices}, not {invalid[2]}" if choices else message
     return BadEvents(message, index=index, field=field)
 
 

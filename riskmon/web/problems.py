@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 from multidict import CIMultiDict, istr
 
-from riskmon.core.fields import BadEvents
+from riskmon.core.fields import BadEvents, misfit
 
 
 class Kind(NamedTuple):
@@ -108,8 +108,6 @@ def bad_events(fault: BadEvents) -> Problem:
     )
 
 
-_PLACE = re.compile(r" - at `\$\.?([^`]*)`\Z")
-_NAMED = re.compile(r"field `([^`]+)`")
 _BYTE = re.compile(r"\(byte (\d+)\)")
 
 
@@ -117,9 +115,8 @@ def bad_json(fault: msgspec.MsgspecError | UnicodeDecodeError, body: bytes) -> P
     """Return the refusal of a body that is not JSON (``offset``) or is invalid (``field``)."""
     text = str(fault)
     if isinstance(fault, msgspec.ValidationError):
-        place, named = _PLACE.search(text), _NAMED.search(text)
-        field = (place and place[1]) or (named and named[1]) or None
-        return Problem("malformed", text[: place.start()] if place else text, field=field)
+        misfitting = misfit(text)
+        return Problem("malformed", misfitting.detail, field=misfitting.field)
     if isinstance(fault, UnicodeDecodeError):
         return Problem("malformed", "not UTF-8", offset=fault.start)
     found = _BYTE.search(text)

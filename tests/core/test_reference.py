@@ -53,7 +53,8 @@ from riskmon.core.limits.policy import Recovery
 from riskmon.core.limits.windows import CountWindow, RateWindow
 from riskmon.core.view import CancelView
 from tests.core import BEGIN_WALL_NS, FEW, SECOND, limit
-from tests.core.reference.breakers import Breaker, Reference
+from tests.core.reference.breakers import Reference
+from tests.core.reference.life import Breaker
 from tests.core.reference.samples import SILENCE
 
 SYMBOL = "BTC/USDT:USDT"
@@ -131,7 +132,7 @@ class Pair:
 
     def states(self) -> set[str]:
         """Return the states of all breakers."""
-        return {breaker.state for breaker in self.reference.breakers.values()}
+        return {breaker.state for breaker in self.reference.table.breakers.values()}
 
     # -- what is compared
 
@@ -155,12 +156,12 @@ class Pair:
             if isinstance(one, Withdraw):
                 line = self.lines[one.incident]
                 said.append(("withdraw", line.limit, line.scope))
-        same("decisions", sorted(said, key=repr), sorted(self.reference.said, key=repr))
+        same("decisions", sorted(said, key=repr), sorted(self.reference.table.said, key=repr))
         changes = [
             d.generation for d in outcome.decisions if isinstance(d, Transition | UnknownLimit)
         ]
         same("generations of the changes", changes, list(self._new_generations()))
-        same("generation", self.engine.generation, self.reference.generation)
+        same("generation", self.engine.generation, self.reference.table.generation)
 
     def _new_generations(self) -> range:
         return range(self.seen[-1] + 1, self.engine.generation + 1)
@@ -168,9 +169,9 @@ class Pair:
     def _name_incident(self, line: Record) -> None:
         if line.kind not in ("trip", "freeze"):
             return
-        if any(incident.name == line.id for incident in self.reference.incidents):
+        if any(incident.name == line.id for incident in self.reference.table.incidents):
             return
-        for incident in self.reference.incidents:
+        for incident in self.reference.table.incidents:
             mine = (incident.limit, incident.scope, incident.kind)
             if not incident.name and mine == (line.limit, line.scope, line.kind):
                 incident.name = line.id
@@ -178,7 +179,7 @@ class Pair:
 
     def _compare_breakers(self) -> None:
         shown = {(b.limit, b.scope): b for b in self.engine.view().breakers}
-        expected = self.reference.breakers
+        expected = self.reference.table.breakers
         same("breakers", sorted(shown), sorted(expected))
         for key, breaker in expected.items():
             self._compare_breaker(" over ".join(key), shown[key], breaker)
@@ -206,7 +207,7 @@ class Pair:
 
     def _compare_silence(self, name: str, shown: Any, breaker: Breaker) -> None:
         """SILENCE_IS_EVALUATED_AT_ANY_TIME: the value is of some instant since."""
-        now = self.reference._value(breaker)
+        now = self.reference.table.value(breaker)
         assert isinstance(now, float)
         if shown.value is None or not -1e-9 <= shown.value <= now + 1e-9:
             raise Difference(f"{name}: value: engine {shown.value!r}, reference at most {now!r}")
@@ -214,9 +215,9 @@ class Pair:
 
     def _compare_the_rest(self, outcome: Outcome) -> None:
         reference = self.reference
-        same("levels", self.engine.levels, reference.levels())
+        same("levels", self.engine.levels, reference.table.levels())
         answers = [(a.status, LEVEL_NAMES.index(a.level)) for a in outcome.answers]  # type: ignore[union-attr]
-        same("answers", answers, reference.answers)
+        same("answers", answers, reference.operators.answers)
         trail = [
             (
                 line.kind,
@@ -238,12 +239,14 @@ class Pair:
                 one.was_confirmed and bool(one.targets),
                 one.ended,
             )
-            for one in reference.incidents
+            for one in reference.table.incidents
         ]
         same("audit trail", sorted(trail), sorted(expected))
         view = self.engine.view()
         unknown = sorted((u.limit, u.scope, u.halted) for u in view.unknown)
-        blind = [(b.name, b.scope, b.halted) for b in reference.breakers.values() if b.unknown]
+        blind = [
+            (b.name, b.scope, b.halted) for b in reference.table.breakers.values() if b.unknown
+        ]
         same("unknown", unknown, sorted(blind))
 
 
@@ -529,7 +532,7 @@ class Story(RuleBasedStateMachine):
         self.pair.wait(seconds)
 
     def _waits(self) -> list[int]:
-        breakers = self.pair.reference.breakers.values()
+        breakers = self.pair.reference.table.breakers.values()
         return [b.until_ns for b in breakers if b.state == "open" and b.until_ns is not None]
 
     @precondition(lambda self: self._waits())
@@ -589,10 +592,12 @@ class Story(RuleBasedStateMachine):
                 self.pair.step(_answered(one, target, one.sweep, done=False))
         self.pair.step(*(ev.OpenOrders(venue=venue, count=count) for venue in venues))
 
-    @precondition(lambda self: self.pair.reference.breakers)
+    @precondition(lambda self: self.pair.reference.table.breakers)
     @rule(data=st.data(), force=st.booleans(), ago=some(0, 0, 0, 0, 2, None))
     def operate(self, data: st.DataObject, force: bool, ago: int | None) -> None:
-        breaker = self.pair.reference.breakers[data.draw(some(*self.pair.reference.breakers))]
+        breaker = self.pair.reference.table.breakers[
+            data.draw(some(*self.pair.reference.table.breakers))
+        ]
         action = data.draw(FITTING[breaker.state])
         name = data.draw(some(breaker.name, breaker.name, None))
         self._operate(data, (action, breaker.scope, name), force=force, ago=ago)

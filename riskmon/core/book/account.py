@@ -129,7 +129,7 @@ class Account:
             if unreported:
                 flowed = self.state.flowed.setdefault(venue, {})
                 flowed.setdefault(transfer.asset, Fixed()).add(amount)
-                self.valuation.value_pnl([venue])
+                self.valuation.value_flow(venue, transfer.asset)
         price = self._price(transfer.asset)
         self._add_late(self.flows.tell_transfer(transfer, price, left=left, arrived=arrived))
         self._expect(transfer.source, transfer.asset)
@@ -207,7 +207,9 @@ class Account:
         valuation.value_positions(changed.positions)
         if self._flowing:
             self._enter_flows()
-        yield from valuation.reprice((*changed.repriced, *self._left_out))
+        yield from valuation.reprice(changed.repriced)
+        if self._left_out:
+            yield from valuation.reprice(self._left_out)
         self._enter_positions(changed.first_reported, changed.positions)
         joins = {one.venue: valuation.join(one.venue) for one in changed.settled if one.joined}
         yield from valuation.value_held(changed.held)
@@ -287,7 +289,7 @@ class Account:
                 self._left_out[asset] = None
             else:
                 self._entering.append(Entering(venue, amount * rate))
-            self.valuation.value_pnl([venue])
+            self.valuation.value_flow(venue, asset)
 
     def _enter_positions(self, reported: Iterable[Key], revalued: Iterable[Key]) -> None:
         """Apply the unrealised P&L of a venue's first position reports as a flow, once known."""
@@ -338,10 +340,11 @@ class Account:
 
     def _is_empty(self, name: str) -> bool:
         one = self.valuation.values.venues.get(name)
-        is_open = any(
+        if one is not None and (one.unknown or one.total.parts):
+            return False
+        return not any(
             key.venue == name and value.notional for key, value in self._marking.values.items()
         )
-        return not is_open and (one is None or (not one.unknown and not one.total.parts))
 
     # -- equity -----------------------------------------------------------------------------------
 

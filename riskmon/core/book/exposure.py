@@ -27,6 +27,7 @@ class Exposure(Struct, frozen=True):
 
 
 NONE = Exposure()
+NEAR = 1.1
 
 
 class _Gross:
@@ -64,6 +65,8 @@ class Exposures:
         self.symbols: dict[str, Exposure] = {}
         self.assets: dict[str, Exposure] = {}
         self.open: dict[str, None] = {}  # symbols with a position above dust
+        self._near: dict[str, None] = {}  # … within a factor `NEAR` of this dust
+        self._near_dust = dust
         self.changed: dict[str, None] = {}  # symbols; `Commitments.refresh` empties it
         self._quantity: Total[str] = Total()  # the sum of |net quantity| over all symbols
         self._gross = _Gross()
@@ -75,11 +78,22 @@ class Exposures:
     # -- what the book sets -----------------------------------------------------------------------
 
     def set_dust(self, dust: float) -> None:
-        """Set what a position must be worth to be open."""
-        if dust != self.dust:
-            self.dust = dust
-            for symbol, one in self.symbols.items():
-                self._set_open(symbol, one)
+        """Set what a position must be worth to be open.
+
+        It may follow equity, so it changes in nearly each pass, by little: until it has left the
+        band of a factor ``NEAR``, only the positions in that band are compared with it again.
+        """
+        if dust == self.dust:
+            return
+        self.dust = dust
+        if self._is_near(dust):
+            for symbol in self._near:
+                self._set_open(symbol, self.symbols[symbol])
+            return
+        self._near_dust = dust
+        for symbol, one in self.symbols.items():
+            self._set_open(symbol, one)
+            self._set_near(symbol, one)
 
     def set_symbol(self, symbol: str, now: Exposure) -> None:
         """Set the exposure of a symbol, net over all venues."""
@@ -95,6 +109,7 @@ class Exposures:
                 self._rank()
         self._gross.set(symbol, now.notional if now.unknown is None else now.unknown)
         self._set_open(symbol, now)
+        self._set_near(symbol, now)
 
     def set_asset(self, asset: str, now: Exposure) -> None:
         """Set the exposure (delta) of an asset: holdings, spot positions and contracts."""
@@ -114,6 +129,15 @@ class Exposures:
             self.open[symbol] = None
         else:
             self.open.pop(symbol, None)
+
+    def _set_near(self, symbol: str, now: Exposure) -> None:
+        if self._is_near(abs(now.notional)):
+            self._near[symbol] = None
+        elif symbol in self._near:
+            del self._near[symbol]
+
+    def _is_near(self, value: float) -> bool:
+        return self._near_dust / NEAR <= value <= self._near_dust * NEAR
 
     def _rank(self) -> None:
         self._ranking = [(-abs(one.notional), symbol) for symbol, one in self.symbols.items()]

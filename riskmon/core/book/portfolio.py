@@ -8,7 +8,7 @@ part calls back into another; what one stage changed is the input of the next.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from riskmon.core import events as ev
@@ -50,8 +50,15 @@ class Portfolio:
     """The account's balances, positions, flows and equity under a configuration."""
 
     def __init__(
-        self, state: PortfolioState, config: PortfolioConfig, clock: Clock, arm: Arm
+        self,
+        state: PortfolioState,
+        config: PortfolioConfig,
+        clock: Clock,
+        arm: Arm,
+        *,
+        symbols: Sequence[str] = (),
     ) -> None:
+        """Derive the book of ``state``; ``symbols`` are those that the limits' overrides name."""
         self.state = state
         self.config = config
         self.reference = config.reference
@@ -59,11 +66,12 @@ class Portfolio:
         self._closes: list[Close] = []
         self._compared: list[ev.Position] = []  # spot positions, since the last pass
         self._marked: dict[str, None] = {}  # symbols with a new price or fill, since the last pass
-        self._clock, self._arm = clock, arm
+        self._clock, self._arm, self._symbols = clock, arm, symbols
         self._undated = Stamp(clock.instant.now_ns, dated=False)
         self.prices = Prices(state.prices, config)
         self.rates = Rates(self.prices, config)
         self.positions = Positions(state.positions, config, self.prices)
+        self.positions.names_everywhere(symbols)
         self.holdings = Holdings(state.holdings, int(config.unknown_grace * 1e9))
         self.notices = Notices(state.differences, clock)
         self.marking = Marking(self.positions, self.prices, self.rates, 0.0)
@@ -399,10 +407,9 @@ class Portfolio:
         for venue in self.holdings.unsettled:
             if venue in self.config.unrealised_included:
                 continue
-            for position in self.positions.contracts(venue):
-                settle = instrument(position.symbol, self.reference).settle
+            for settle in self.positions.settle_assets(venue):
                 rate = self.rates.of(settle)
-                if position.quantity and rate:
+                if rate:
                     waits.setdefault(venue, {})[settle] = self.account.equity.dust / rate
         return waits
 
@@ -554,7 +561,7 @@ class Portfolio:
                 if asset in before.config.ignore or before.rates.of(asset) is None
             }
             pegged = replace(self.config, pegs={**first, **before.config.pegs})
-            middle = Portfolio(self.state, pegged, self._clock, self._arm)
+            middle = Portfolio(self.state, pegged, self._clock, self._arm, symbols=self._symbols)
         self.account.enter_difference(before.account, middle.account)
 
     def rebase(self) -> None:

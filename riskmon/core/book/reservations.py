@@ -264,7 +264,9 @@ class Reservations:
             if self.pending.named(fill.symbol):
                 self._fill_oldest(fill, now_ns)
         elif self.state.reserved:
-            order = self.find(fill.venue, fill.order_id) or self._of_client(fill.venue, fill)
+            order = self.find(fill.venue, fill.order_id)
+            if order is None and fill.client_id is not None:
+                order = self._of_client(fill.venue, fill)
             if order is not None:
                 self._fill(order, fill.quantity, now_ns)
                 order.reported_ns = max(order.reported_ns or 0, at_ns)

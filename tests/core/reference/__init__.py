@@ -10,9 +10,9 @@ came before it. Nothing is kept in step, so nothing can fall out of step.
     prices, edges, silence.
 ``incidents``
     the cancels of a trip: when each sweep is due, and when nothing more can rest.
-``breakers``
-    the life of every breaker: what a value does to it, what an operator may, how it recovers, and
-    which level is left to each scope.
+``life``, ``table``, ``operators``, ``breakers``
+    what follows from the life of one breaker; all of them, their changes and the level that they
+    leave to each scope; what an operator may; and what they do in each instant.
 ``standing``, ``resting``, ``sizes``, ``singles``, ``orders``
     what limits ask of the book; the orders that were admitted or rest; sizes before and after an
     order; single orders; and from these what each limit measures, and which orders are allowed.
