@@ -201,7 +201,7 @@ class Engine:
             symbols=config.symbols,
         )
         self._orders = Reservations(state.orders, int(config.check_ttl * 1e9), self._timers.arm)
-        self._commitments = Commitments(self._orders.pending, self._book.exposures)
+        self._commitments = Commitments(self._orders.pending, self._book)
         self._commitments.refresh()
         self._permits = Permits(state.permits, clock, self._timers, self._emit)
         kinds = [rule.measures for rule in self._board.rules.values() if rule.measures is not None]

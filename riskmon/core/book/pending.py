@@ -345,9 +345,9 @@ class Pending:
         """All orders at a venue."""
         return [order for order in self.all() if order.venue == venue]
 
-    def symbols_at(self, venue: str) -> list[str]:
-        """The symbols whose positions at a venue orders move."""
-        return [symbol for symbol, venues in self._symbols.items() if venue in venues]
+    def venues(self, symbol: str) -> Collection[str]:
+        """The venues at which orders move the position in a symbol."""
+        return self._symbols.get(symbol, ())
 
     def resting_at(self, venue: str) -> int:
         """How many orders at a venue are not closed."""
