@@ -398,7 +398,7 @@ class Reservations:
         self.pending.remove(order)
         unfilled = order.lapse(before_ns)
         if unfilled > order.quantity * _SAME:
-            self._differ(order, "fill", f"was executed, and no fill reports {unfilled:g} of it")
+            self._differ(order, "fill", f"was executed, and no fill reports {unfilled:.12g} of it")
         self._put_back(order, now_ns)
         if order.ended_ns is not None and order.ended_ns <= before_ns and not order.left:
             if order.missing and order.filled < order.quantity * (1.0 - _SAME):
