@@ -157,13 +157,13 @@ class Account:
             self._notices.count(flow.venue, "flow")
             self._notices.add(
                 "flow",
-                f"the flow {flow.id} of {flow.amount:g} {flow.asset} at {flow.venue} lapsed: no "
+                f"the flow {flow.id} of {flow.amount:.12g} {flow.asset} at {flow.venue} lapsed: no "
                 f"balance contained it within {self.config.flow_wait:g} s (portfolio.flow_wait)",
             )
         for transfer in lapsed.transfers:
             self._notices.add(
                 "transfer",
-                f"the transfer {transfer.id} of {transfer.amount:g} {transfer.asset} from "
+                f"the transfer {transfer.id} of {transfer.amount:.12g} {transfer.asset} from "
                 f"{transfer.source} to {transfer.destination} is under way for more than "
                 f"{self.config.transit:g} s (portfolio.transit): equity does not contain it",
             )
@@ -181,8 +181,9 @@ class Account:
             self.state.left_out[asset] = True
             self._notices.add(
                 "unpriced",
-                f"{amount:g} {asset} are left out of equity: {asset} has no price; report a price "
-                f"of {asset}/{self.config.reference}, or set portfolio.pegs or portfolio.ignore",
+                f"{amount:.12g} {asset} are left out of equity: {asset} has no price; report a "
+                f"price of {asset}/{self.config.reference}, or set portfolio.pegs or "
+                "portfolio.ignore",
             )
         self._left_out[asset] = None
 

@@ -65,8 +65,9 @@ class Exposures:
         self.symbols: dict[str, Exposure] = {}
         self.assets: dict[str, Exposure] = {}
         self.open: dict[str, None] = {}  # symbols with a position above dust
-        self._near: dict[str, None] = {}  # … within a factor `NEAR` of this dust
-        self._near_dust = dust
+        # Symbols whose |notional| is in the band around the dust, and the band.
+        self._near: dict[str, None] = {}
+        self._low, self._high = dust / NEAR, dust * NEAR
         self.changed: dict[str, None] = {}  # symbols; `Commitments.refresh` empties it
         self._quantity: Total[str] = Total()  # the sum of |net quantity| over all symbols
         self._gross = _Gross()
@@ -86,14 +87,13 @@ class Exposures:
         if dust == self.dust:
             return
         self.dust = dust
-        if self._is_near(dust):
-            for symbol in self._near:
+        if self._low <= dust <= self._high:
+            for symbol in list(self._near):
                 self._set_open(symbol, self.symbols[symbol])
             return
-        self._near_dust = dust
+        self._low, self._high = dust / NEAR, dust * NEAR
         for symbol, one in self.symbols.items():
             self._set_open(symbol, one)
-            self._set_near(symbol, one)
 
     def set_symbol(self, symbol: str, now: Exposure) -> None:
         """Set the exposure of a symbol, net over all venues."""
@@ -109,7 +109,6 @@ class Exposures:
                 self._rank()
         self._gross.set(symbol, now.notional if now.unknown is None else now.unknown)
         self._set_open(symbol, now)
-        self._set_near(symbol, now)
 
     def set_asset(self, asset: str, now: Exposure) -> None:
         """Set the exposure (delta) of an asset: holdings, spot positions and contracts."""
@@ -121,23 +120,19 @@ class Exposures:
         if gross is None:
             gross = self._venues[venue] = _Gross()
         gross.set(symbol, net)
+        self.changed[symbol] = None
 
     def _set_open(self, symbol: str, now: Exposure) -> None:
-        held = now.quantity != 0 or now.notional != 0
-        open_ = held and (abs(now.notional) >= self.dust or now.unknown is not None)
-        if open_:
+        size = abs(now.notional)
+        held = size != 0 or now.quantity != 0
+        if held and (size >= self.dust or now.unknown is not None):
             self.open[symbol] = None
         else:
             self.open.pop(symbol, None)
-
-    def _set_near(self, symbol: str, now: Exposure) -> None:
-        if self._is_near(abs(now.notional)):
+        if self._low <= size <= self._high:
             self._near[symbol] = None
         elif symbol in self._near:
             del self._near[symbol]
-
-    def _is_near(self, value: float) -> bool:
-        return self._near_dust / NEAR <= value <= self._near_dust * NEAR
 
     def _rank(self) -> None:
         self._ranking = [(-abs(one.notional), symbol) for symbol, one in self.symbols.items()]

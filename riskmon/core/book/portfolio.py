@@ -194,8 +194,8 @@ class Portfolio:
                 self.notices.count(event.venue, "position")
                 self.notices.add(
                     "difference",
-                    f"{event.venue} reports a position of {event.quantity:g} {event.symbol} and "
-                    f"balances of {held:g}",
+                    f"{event.venue} reports a position of {event.quantity:.12g} {event.symbol} and "
+                    f"balances of {held:.12g}",
                 )
 
     def on_positions(self, event: ev.Positions) -> Iterator[int]:
@@ -331,8 +331,8 @@ class Portfolio:
             where = "is back at" if change.holds else "is not at"
             self.notices.add(
                 "peg",
-                f"{change.asset} {where} its peg of {change.peg:g}: its price is "
-                f"{change.price:g} {self.reference}",
+                f"{change.asset} {where} its peg of {change.peg:.12g}: its price is "
+                f"{change.price:.12g} {self.reference}",
             )
         if repriced:
             self.positions.realised.on_rates(repriced)
@@ -397,7 +397,7 @@ class Portfolio:
                 self.notices.count(key.venue, "position")
                 self.notices.add(
                     "difference",
-                    f"{key.venue} reports {outcome.difference:+g} {key.symbol} more than its "
+                    f"{key.venue} reports {outcome.difference:+.12g} {key.symbol} more than its "
                     "fills explain",
                 )
 

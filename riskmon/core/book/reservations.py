@@ -114,7 +114,9 @@ class Reservations:
         else:
             self.state.made += 1
             order.id = f"\n{self.state.made}"  # no reported id: those are printable
-        key = self._add(order)
+        key = order.key
+        self.state.reserved[key] = order
+        self.pending.add(order)
         if order.reported_ns is None:
             self._wait(key, now_ns)
 
@@ -150,6 +152,8 @@ class Reservations:
         order.reported_ns = max(order.reported_ns or 0, at_ns)
         if isinstance(report, ev.Order):
             order.named, order.missing, order.listed_ns = True, False, None
+        if is_open and order.rests_as(report.quantity, report.remaining):
+            return True
         self.pending.remove(order)
         if order.ended_ns is not None:
             if not is_open and report.remaining is not None:
@@ -199,11 +203,11 @@ class Reservations:
             reported_ns=at_ns,
             named=isinstance(report, ev.Order),
         )
-        self._add(order)
+        key = order.key
+        self.state.reserved[key] = order
         if has_events and not order.named:
             order.listed_ns = now_ns
-            self._wait(order.key, now_ns)
-        self.pending.remove(order)
+            self._wait(key, now_ns)
         if report.remaining is not None and quantity:
             self._apply_remaining(order, report, report.remaining, now_ns)
         self._put_back(order, now_ns)
@@ -260,7 +264,9 @@ class Reservations:
             if self.pending.named(fill.symbol):
                 self._fill_oldest(fill, now_ns)
         elif self.state.reserved:
-            order = self.find(fill.venue, fill.order_id) or self._of_client(fill.venue, fill)
+            order = self.find(fill.venue, fill.order_id)
+            if order is None and fill.client_id is not None:
+                order = self._of_client(fill.venue, fill)
             if order is not None:
                 self._fill(order, fill.quantity, now_ns)
                 order.reported_ns = max(order.reported_ns or 0, at_ns)
@@ -392,7 +398,7 @@ class Reservations:
         self.pending.remove(order)
         unfilled = order.lapse(before_ns)
         if unfilled > order.quantity * _SAME:
-            self._differ(order, "fill", f"was executed, and no fill reports {unfilled:g} of it")
+            self._differ(order, "fill", f"was executed, and no fill reports {unfilled:.12g} of it")
         self._put_back(order, now_ns)
         if order.ended_ns is not None and order.ended_ns <= before_ns and not order.left:
             if order.missing and order.filled < order.quantity * (1.0 - _SAME):
@@ -433,13 +439,6 @@ class Reservations:
             counted.count = max(0, counted.count - 1)
 
     # -- the tables -------------------------------------------------------------------------------
-
-    def _add(self, order: Reservation) -> str:
-        """Add an order to the tables; return its key."""
-        key = order.key
-        self.state.reserved[key] = order
-        self.pending.add(order)
-        return key
 
     def _delete(self, order: Reservation) -> None:
         del self.state.reserved[order.key]

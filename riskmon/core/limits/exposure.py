@@ -13,13 +13,14 @@ from typing import Literal
 from riskmon.core.limits.facts import Facts, Intent, Size
 from riskmon.core.limits.limit import SizeLimit
 from riskmon.core.limits.policy import Ceiling, OnBreach, Recover
-from riskmon.core.limits.sizes import account_notional, asset_size, venue_notional
+from riskmon.core.limits.sizes import account_notional, asset_size, venue_notional, venue_size
 from riskmon.core.topics import (
     EQUITY,
     EXPOSURE,
     ORDERS,
     Topic,
     asset_topic,
+    symbol_orders_topic,
     symbol_topic,
     venue_equity_topic,
 )
@@ -67,7 +68,7 @@ class PositionLimit(SizeLimit):
 
     kind = "position"
     Params = NetSizeParams
-    reason = "position of {value:g} in {limit.name} over {bound:g}"
+    reason = "position of {value:.12g} in {limit.name} over {bound:.12g}"
 
     @property
     def topics(self) -> tuple[Topic, ...]:
@@ -92,7 +93,7 @@ class InventoryLimit(SizeLimit):
 
     kind = "inventory"
     Params = NetSizeParams
-    reason = "inventory of {value:.2f} in {limit.name} over {bound:g}"
+    reason = "inventory of {value:.2f} in {limit.name} over {bound:.12g}"
 
     @property
     def topics(self) -> tuple[Topic, ...]:
@@ -119,7 +120,7 @@ class TotalPositionLimit(SizeLimit):
 
     kind = "total_position"
     Params = AccountSizeParams
-    reason = "total position of {value:g} over {bound:g}"
+    reason = "total position of {value:.12g} over {bound:.12g}"
     topics = (EXPOSURE,)
 
     def value(self, facts: Facts) -> float:
@@ -136,7 +137,7 @@ class TotalNotionalLimit(SizeLimit):
 
     kind = "total_notional"
     Params = AccountSizeParams
-    reason = "total notional of {value:.2f} over {bound:g}"
+    reason = "total notional of {value:.2f} over {bound:.12g}"
     topics = (EXPOSURE,)
 
     def value(self, facts: Facts) -> float | Unknown:
@@ -154,7 +155,7 @@ class OpenPositionsLimit(SizeLimit):
 
     kind = "open_positions"
     Params = AccountSizeParams
-    reason = "{value:.0f} open positions over {bound:g}"
+    reason = "{value:.0f} open positions over {bound:.12g}"
     topics = (EXPOSURE,)
 
     def value(self, facts: Facts) -> float:
@@ -176,8 +177,12 @@ class OpenOrdersLimit(SizeLimit):
 
     kind = "open_orders"
     Params = OpenOrdersParams
-    reason = "{value:.0f} open orders of {limit.scope} over {bound:g}"
-    topics = (ORDERS,)
+    reason = "{value:.0f} open orders of {limit.scope} over {bound:.12g}"
+
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        """The orders of all symbols, or of its own."""
+        return (symbol_orders_topic(self.name) if self.per == "symbol" else ORDERS,)
 
     def value(self, facts: Facts) -> float:
         """The number of orders."""
@@ -198,7 +203,7 @@ class LeverageLimit(SizeLimit):
 
     kind = "leverage"
     Params = LeverageParams
-    reason = "leverage of {value:.2f} of {limit.scope} over {bound:g}"
+    reason = "leverage of {value:.2f} of {limit.scope} over {bound:.12g}"
 
     @property
     def topics(self) -> tuple[Topic, ...]:
@@ -231,10 +236,7 @@ class LeverageLimit(SizeLimit):
         if self.per != "venue":
             sizes = order.notionals
             return sizes if type(sizes) is Unknown else sizes.total
-        before, after = (venue_notional(facts, self.name, one) for one in (None, order))
-        if type(before) is Unknown:
-            return before
-        return after if type(after) is Unknown else (before, after)
+        return venue_size(facts, self.name, order)
 
     def _equity(self, facts: Facts) -> float | Unknown:
         book = facts.book
