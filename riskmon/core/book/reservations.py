@@ -114,7 +114,9 @@ class Reservations:
         else:
             self.state.made += 1
             order.id = f"\n{self.state.made}"  # no reported id: those are printable
-        key = self._add(order)
+        key = order.key
+        self.state.reserved[key] = order
+        self.pending.add(order)
         if order.reported_ns is None:
             self._wait(key, now_ns)
 
@@ -150,6 +152,8 @@ class Reservations:
         order.reported_ns = max(order.reported_ns or 0, at_ns)
         if isinstance(report, ev.Order):
             order.named, order.missing, order.listed_ns = True, False, None
+        if is_open and order.rests_as(report.quantity, report.remaining):
+            return True
         self.pending.remove(order)
         if order.ended_ns is not None:
             if not is_open and report.remaining is not None:
@@ -199,11 +203,11 @@ class Reservations:
             reported_ns=at_ns,
             named=isinstance(report, ev.Order),
         )
-        self._add(order)
+        key = order.key
+        self.state.reserved[key] = order
         if has_events and not order.named:
             order.listed_ns = now_ns
-            self._wait(order.key, now_ns)
-        self.pending.remove(order)
+            self._wait(key, now_ns)
         if report.remaining is not None and quantity:
             self._apply_remaining(order, report, report.remaining, now_ns)
         self._put_back(order, now_ns)
@@ -435,13 +439,6 @@ class Reservations:
             counted.count = max(0, counted.count - 1)
 
     # -- the tables -------------------------------------------------------------------------------
-
-    def _add(self, order: Reservation) -> str:
-        """Add an order to the tables; return its key."""
-        key = order.key
-        self.state.reserved[key] = order
-        self.pending.add(order)
-        return key
 
     def _delete(self, order: Reservation) -> None:
         del self.state.reserved[order.key]
