@@ -260,7 +260,7 @@ class Account:
                 self._entering.append(Entering(venue, amount * rate))
 
     def _resolve_awaited(self, *, is_entered: bool) -> None:
-        """Let assets that had no price enter where the configuration prices them; drop ignored.
+        """Apply assets that the new configuration prices as flows; drop those that it ignores.
 
         ``is_entered``: what was left out entered with the difference of the configurations.
         """
@@ -443,7 +443,7 @@ class Account:
 
     def _add_entered(self, venue: str, value: float) -> None:
         self.state.entered.setdefault(venue, Fixed()).add(value)
-        self.valuation.values.changed[venue] = None  # its P&L, where not its value
+        self.valuation.values.changed[venue] = None  # its P&L changed, even if its value did not
 
     def _changes(
         self, settled: list[Settled], joins: Mapping[str, float], *, past: bool
