@@ -394,6 +394,8 @@ class Account:
             self._is_cut |= abs(value) > max(self.equity.dust, LARGE * self.equity.last)
             before += value
             self._apply(self.flows.settle(change))
+        if isinstance(total, Unknown):
+            self.equity.move(before)
 
     def _not_ready(self) -> Unknown | None:
         """Return why the first equity is not known yet."""
