@@ -18,16 +18,17 @@ from riskmon.core.book.equity import Equity
 from riskmon.core.book.flows import Flows, Match, Transfer
 from riskmon.core.book.history import MINUTE_NS
 from riskmon.core.book.holdings import Holdings, Settled
+from riskmon.core.book.instruments import instrument
 from riskmon.core.book.ledger import Explained
 from riskmon.core.book.marking import Marking, Value
 from riskmon.core.book.money import Fixed
 from riskmon.core.book.notices import Notices
 from riskmon.core.book.periods import Periods
 from riskmon.core.book.position import Key
-from riskmon.core.book.positions import Positions
+from riskmon.core.book.positions import Outcome, Positions
 from riskmon.core.book.presence import Presence
 from riskmon.core.book.rates import Rates
-from riskmon.core.book.state import PortfolioState
+from riskmon.core.book.state import PortfolioState, Unvalued
 from riskmon.core.book.valuation import ELSEWHERE, TRANSIT, Valuation
 from riskmon.core.book.waiting import Flow
 from riskmon.core.clock import Clock
@@ -55,7 +56,7 @@ class Changed(NamedTuple):
     realised: list[str]  # venues
     held: list[tuple[str, str]]  # assets at venues
     settled: list[Settled]
-    first_reported: list[Key]  # positions
+    entering: list[Outcome]  # of position reports
 
 
 class Account:
@@ -208,7 +209,7 @@ class Account:
         if self._flowing:
             self._enter_flows()
         yield from valuation.reprice((*changed.repriced, *self._left_out))
-        self._enter_positions(changed.first_reported, changed.positions)
+        self._enter_positions(changed.entering, changed.positions)
         joins = {one.venue: valuation.join(one.venue) for one in changed.settled if one.joined}
         yield from valuation.value_held(changed.held)
         silent = self.presence.silent_venues()
@@ -289,27 +290,45 @@ class Account:
                 self._entering.append(Entering(venue, amount * rate))
             self.valuation.value_pnl([venue])
 
-    def _enter_positions(self, reported: Iterable[Key], revalued: Iterable[Key]) -> None:
-        """Apply the unrealised P&L of a venue's first position reports as a flow, once known."""
+    def _enter_positions(self, reported: Iterable[Outcome], revalued: Iterable[Key]) -> None:
+        """Apply the unrealised P&L of a venue's first position reports as a flow, once known.
+
+        At a venue that does not count with its balances yet the P&L is realised instead, so that
+        the report changes no equity.
+        """
         unvalued = self.state.unvalued
-        for key in reported:
-            unvalued[key.name] = self.presence.is_new(key.venue)
-        for key in (*reported, *revalued) if unvalued else ():
+        for one in reported:
+            raises = self.presence.is_new(one.key.venue)
+            unvalued[one.key.name] = Unvalued(raises, not one.is_unvalued)
+        for key in (*(one.key for one in reported), *revalued) if unvalued else ():
             value = self._marking.values.get(key, Value())
             if key.name not in unvalued or isinstance(value.unrealised, Unknown):
                 continue
-            raises = unvalued.pop(key.name)
-            if key.venue not in self.config.unrealised_included:
-                self._entering.append(Entering(key.venue, value.unrealised, raises))
+            awaited = unvalued.pop(key.name)
+            if self.valuation.is_joined(key.venue):
+                if key.venue not in self.config.unrealised_included:
+                    self._entering.append(Entering(key.venue, value.unrealised, awaited.raises))
+            elif not awaited.is_realised:
+                self._realise(key, -value.unrealised)
+
+    def _realise(self, key: Key, value: float) -> None:
+        """Realise P&L of a position at a venue that reports no balances."""
+        settle = instrument(key.symbol, self.config.reference).settle
+        rate = self._rates.of(settle)
+        if rate:
+            self._positions.realised.add(key.venue, settle, value / rate)
+            self.valuation.value_pnl([key.venue])
 
     def _start_graces(self) -> None:
         unpriced, self.valuation.unpriced = self.valuation.unpriced, {}
-        for asset in unpriced if self.equity.state.known else ():
+        state = self.equity.state
+        for asset in unpriced if state.known or state.reported else ():
             if asset not in self.state.unpriced_ns and asset not in self.state.left_out:
                 now_ns = self._clock.instant.now_ns
                 self.state.unpriced_ns[asset] = now_ns
-                # Before the grace of a limit that the asset makes unknown.
-                self._arm(timer_key(Timer.UNPRICED, asset), now_ns + self._grace_ns - 1)
+                if state.known:
+                    # Before the grace of a limit that the asset makes unknown.
+                    self._arm(timer_key(Timer.UNPRICED, asset), now_ns + self._grace_ns - 1)
 
     # -- venues -----------------------------------------------------------------------------------
 
@@ -393,6 +412,8 @@ class Account:
             value = change.value
             self._is_cut |= abs(value) > max(self.equity.dust, LARGE * self.equity.last)
             before += value
+            if change.past and change.enters:
+                self._add_entered(change.venue, value)
             self._apply(self.flows.settle(change))
         if isinstance(total, Unknown):
             self.equity.move(before)
@@ -414,6 +435,7 @@ class Account:
         """Set the first equity, if it is known now; what settles in this pass is part of it."""
         if isinstance(total, Unknown) or self._not_ready() or self.equity.fault(total):
             return False
+        self.state.unpriced_ns.clear()
         founders = [n for n, one in self._holdings.state.venues.items() if one.joined]
         self.equity.begin(total, founders, self._clock.instant.now_ns)
         return False
@@ -432,10 +454,12 @@ class Account:
             equity.take_unknown(why)
 
     def _enter(self, before: float, *, counted: bool) -> None:
-        for venue, value, raises in self._entering if counted else ():
-            self.equity.enter(value, before)
+        """Apply what entered, to the account where it is ``counted`` and to its venues."""
+        for venue, value, raises in self._entering:
             self._add_entered(venue, value)
-            if raises:
+            if counted:
+                self.equity.enter(value, before)
+            if counted and raises:
                 self.equity.raise_capital(venue, value)
             before += value
 
@@ -455,7 +479,7 @@ class Account:
                 }
                 change = self._change(one, held, enters=True, past=past)
                 rest = joins[one.venue] - change.value
-                if rest and not past:
+                if rest:
                     self._entering.append(Entering(one.venue, rest))
                 yield change
                 continue

@@ -117,6 +117,10 @@ class Valuation:
         self.value_positions([key for key in self._marking.values if key.venue == venue])
         return self.values.known_part(venue) - before
 
+    def is_joined(self, venue: str) -> bool:
+        """Return whether a venue counts with its balances."""
+        return venue in self._joined
+
     def forget(self, venue: str) -> None:
         """Stop counting a venue that holds nothing."""
         self._joined.pop(venue, None)
