@@ -123,10 +123,10 @@ class Admission:
 
     def _is_tight(self, counts: Counter[type[ev.Event]]) -> bool:
         """Whether a table might have no room, if all that the batch names were new."""
-        needed: Counter[str] = Counter()
+        needed: dict[str, int] = {}
         for kind, count in counts.items():
-            for table in _TABLES_OF.get(kind, ()):
-                needed[table] += count
+            for table, rows in _ROWS_OF.get(kind, ()):
+                needed[table] = needed.get(table, 0) + rows * count
         self._sizes = {table: self._size(table) for table in needed}
         return any(self._sizes[table] + rows > self._max_rows for table, rows in needed.items())
 
@@ -227,6 +227,9 @@ _TABLES_OF: dict[type[ev.Event], tuple[str, ...]] = {
     ev.Order: (_ORDERS, _NAMED),
     ev.Orders: (_ORDERS, _NAMED),
 }
+
+# … and how many rows of each.
+_ROWS_OF = {kind: tuple(Counter(tables).items()) for kind, tables in _TABLES_OF.items()}
 
 
 def _rows(event: ev.Event, book: Portfolio) -> Iterator[tuple[str, Row]]:

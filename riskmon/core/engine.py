@@ -363,13 +363,12 @@ class Engine:
 
     def _due(self) -> list[Breaker[StateLimit]]:
         """The breakers that depend on what changed, each once."""
-        book, watching = self._book, self._board.watching
-        topics = list(book.dirty)
-        book.dirty.clear()
+        watching, dirty = self._board.watching, self._book.dirty
         due: dict[Breaker[StateLimit], None] = {}
-        for changed in topics:
-            for breaker in watching.get(changed, ()):
-                due[breaker] = None
+        for changed in dirty:
+            if changed in watching:
+                due.update(watching[changed])
+        dirty.clear()
         return list(due)
 
     # -- events that the sidecar adds -------------------------------------------------------------

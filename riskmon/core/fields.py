@@ -188,7 +188,7 @@ def not_negative(value: Number, field: str) -> float:
         return value
     number = finite(value, field)
     if number < 0:
-        raise BadEvents(f"{field} must be 0 or above, not {number:g}", field=field)
+        raise BadEvents(f"{field} must be 0 or above, not {number:.12g}", field=field)
     return number
 
 
@@ -203,7 +203,7 @@ def positive(value: Number, field: str) -> float:
         return value
     number = finite(value, field)
     if number <= 0:
-        raise BadEvents(f"{field} must be above 0, not {number:g}", field=field)
+        raise BadEvents(f"{field} must be above 0, not {number:.12g}", field=field)
     return number
 
 
@@ -221,7 +221,7 @@ def divisor_or_zero(value: Number, field: str) -> float:
 
 def _not_tiny(number: float, field: str) -> float:
     if 0 < number < MIN_DIVISOR:
-        raise BadEvents(f"{field} must be 1e-15 or above, not {number:g}", field=field)
+        raise BadEvents(f"{field} must be 1e-15 or above, not {number:.12g}", field=field)
     return number
 
 

@@ -212,7 +212,7 @@ def _permit_rebasing(board: Board, book: Portfolio, call: Operate) -> None:
         reason = equity.text(board.clock.instant.now_ns)
         raise _RefusedError(f"cannot rebase, equity is unknown: {reason}")
     if equity <= 0:
-        raise _RefusedError(f"cannot rebase: equity is {equity:g}, and capital is above 0")
+        raise _RefusedError(f"cannot rebase: equity is {equity:.12g}, and capital is above 0")
 
 
 def _left_alone(call: Operate, breakers: list[Breaker[Limit]]) -> str:

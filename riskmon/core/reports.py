@@ -224,15 +224,16 @@ class ReportedEvents:
             self._observe(event, symbol_scope(event.symbol))
 
     def on_fill(self, event: ev.Fill) -> None:
-        self._record(event.venue, "fill", event.strategy)
-        self._record_symbol(event.symbol, "fill")
-        if not self._is_new(f"fill|{event.venue}|{event.symbol}|{event.side}|{event.id}"):
+        venue, symbol, at = event.venue, event.symbol, event.at
+        self._record(venue, "fill", event.strategy)
+        self._record_symbol(symbol, "fill")
+        if not self._is_new(f"fill|{venue}|{symbol}|{event.side}|{event.id}"):
             return
         self._book.on_fill(event)
-        self._orders.on_fill(event, self._engine_ns(event.at), self._clock.instant.now_ns)
-        if event.at is None or not self._is_late(event.at):
-            self._observe(event, venue_scope(event.venue))
-            self._observe(event, symbol_scope(event.symbol))
+        self._orders.on_fill(event, self._engine_ns(at), self._clock.instant.now_ns)
+        if at is None or not self._is_late(at):
+            self._observe(event, venue_scope(venue))
+            self._observe(event, symbol_scope(symbol))
 
     def on_order(self, event: ev.Order) -> None:
         self._record(event.venue, "order", event.strategy)

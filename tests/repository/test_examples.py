@@ -20,6 +20,7 @@ import yaml
 from msgspec.structs import fields
 
 import riskmon
+from riskmon.client.reports import Reports
 from riskmon.core.decisions import Sweep
 from riskmon.core.parsing import parse_json
 from riskmon.gate import Gate, Level
@@ -231,6 +232,33 @@ async def test_the_facts_are_reported(tmp_path: Path) -> None:
         await asyncio.to_thread(eventually, names["may_quote"], "the scopes")
         names["on_book_update"](lambda: sent.append(2))
         assert sent == [2]
+
+
+@pytest.mark.slow
+async def test_the_whole_account_is_reported(tmp_path: Path) -> None:
+    """All that the how-to reports is accepted and counts; the exit of what is held passes."""
+    (reconcile,) = (block for block in blocks("python", BOT) if "def reconcile(" in block)
+    (leave,) = (block for block in blocks("python", BOT) if "def exit_at_market(" in block)
+    with Sidecar(tmp_path).start() as sidecar:
+        await asyncio.to_thread(eventually, lambda: sidecar.level() == Level.ALLOW, "the gate")
+        async with riskmon.Client(f"unix://{tmp_path}/sock", gate=sidecar.gate_path) as risk:
+            await names_of(reconcile)["reconcile"](risk)
+            assert (risk.rejected, risk.dropped) == ((), 0)
+            risk.balances(venue="kraken", assets={"BTC": {"free": 0.5}})
+            risk.price(symbol="BTC/USDT", price=65_000)
+            assert await risk.flush()
+            exchange = Exchange()
+            await names_of(leave)["exit_at_market"](exchange, risk)
+            assert exchange.orders == 1
+        state = await asyncio.to_thread(sidecar.state)
+        assert [one["symbol"] for one in state["portfolio"]["positions"]][:1] == ["BTC/USDT:USDT"]
+
+
+def test_the_how_to_names_every_method_of_the_client() -> None:
+    """Each kind of event that a client reports is in the how-to."""
+    methods = {name for name, one in vars(Reports).items() if callable(one) and name[0] != "_"}
+    named = set(re.findall(r"`(\w+)", read(BOT)))
+    assert methods - named == set()
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ rest, in a fixed order and only for what changed. Each module uses those listed 
 * ``account``: equity in each pass, after what entered as a flow;
 * ``exposure``, ``exposing``: the exposure of symbols, assets and venues;
 * ``portfolio``: the entry points for events, the pass, and what limits may read;
-* ``orders``, ``pending``, ``reservations``, ``commitments``: orders that are permitted or rest, and
+* ``pending``, ``orders``, ``reservations``, ``commitments``: orders that are permitted or rest, and
   how much larger they may make each exposure;
 * ``earlier``: what earlier versions stored.
 

@@ -130,7 +130,7 @@ class Account:
             if unreported:
                 flowed = self.state.flowed.setdefault(venue, {})
                 flowed.setdefault(transfer.asset, Fixed()).add(amount)
-                self.valuation.value_pnl([venue])
+                self.valuation.value_flow(venue, transfer.asset)
         price = self._price(transfer.asset)
         self._add_late(self.flows.tell_transfer(transfer, price, left=left, arrived=arrived))
         self._expect(transfer.source, transfer.asset)
@@ -158,13 +158,13 @@ class Account:
             self._notices.count(flow.venue, "flow")
             self._notices.add(
                 "flow",
-                f"the flow {flow.id} of {flow.amount:g} {flow.asset} at {flow.venue} lapsed: no "
+                f"the flow {flow.id} of {flow.amount:.12g} {flow.asset} at {flow.venue} lapsed: no "
                 f"balance contained it within {self.config.flow_wait:g} s (portfolio.flow_wait)",
             )
         for transfer in lapsed.transfers:
             self._notices.add(
                 "transfer",
-                f"the transfer {transfer.id} of {transfer.amount:g} {transfer.asset} from "
+                f"the transfer {transfer.id} of {transfer.amount:.12g} {transfer.asset} from "
                 f"{transfer.source} to {transfer.destination} is under way for more than "
                 f"{self.config.transit:g} s (portfolio.transit): equity does not contain it",
             )
@@ -182,8 +182,9 @@ class Account:
             self.state.left_out[asset] = True
             self._notices.add(
                 "unpriced",
-                f"{amount:g} {asset} are left out of equity: {asset} has no price; report a price "
-                f"of {asset}/{self.config.reference}, or set portfolio.pegs or portfolio.ignore",
+                f"{amount:.12g} {asset} are left out of equity: {asset} has no price; report a "
+                f"price of {asset}/{self.config.reference}, or set portfolio.pegs or "
+                "portfolio.ignore",
             )
         self._left_out[asset] = None
 
@@ -208,7 +209,9 @@ class Account:
         valuation.value_positions(changed.positions)
         if self._flowing:
             self._enter_flows()
-        yield from valuation.reprice((*changed.repriced, *self._left_out))
+        yield from valuation.reprice(changed.repriced)
+        if self._left_out:
+            yield from valuation.reprice(self._left_out)
         self._enter_positions(changed.entering, changed.positions)
         joins = {one.venue: valuation.join(one.venue) for one in changed.settled if one.joined}
         yield from valuation.value_held(changed.held)
@@ -288,7 +291,7 @@ class Account:
                 self._left_out[asset] = None
             else:
                 self._entering.append(Entering(venue, amount * rate))
-            self.valuation.value_pnl([venue])
+            self.valuation.value_flow(venue, asset)
 
     def _enter_positions(self, reported: Iterable[Outcome], revalued: Iterable[Key]) -> None:
         """Apply the unrealised P&L of a venue's first position reports as a flow, once known.
@@ -357,10 +360,11 @@ class Account:
 
     def _is_empty(self, name: str) -> bool:
         one = self.valuation.values.venues.get(name)
-        is_open = any(
+        if one is not None and (one.unknown or one.total.parts):
+            return False
+        return not any(
             key.venue == name and value.notional for key, value in self._marking.values.items()
         )
-        return not is_open and (one is None or (not one.unknown and not one.total.parts))
 
     # -- equity -----------------------------------------------------------------------------------
 

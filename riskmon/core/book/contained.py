@@ -9,6 +9,7 @@ contains it. The report changed the position at its mark, the fill changes it at
 from __future__ import annotations
 
 from math import fsum
+from operator import attrgetter
 from typing import NamedTuple
 
 from msgspec import Struct, field
@@ -25,6 +26,7 @@ class Late(NamedTuple):
     cause: int
     quantity: float
     at_ns: int
+    dated: bool
 
 
 class Moved(Struct):
@@ -86,7 +88,7 @@ def add(ledger: Ledger, moved: Moved, fill: Known) -> None:
     if abs(ledger.live - before) < abs(fill.amount) / 2:
         moved.swallowed += fill.amount
     if fill.at_ns <= ledger.state.reports[-1].at_ns + WINDOW_NS:
-        moved.late.append(Late(fill.cause, fill.amount, fill.at_ns))
+        moved.late.append(Late(fill.cause, fill.amount, fill.at_ns, fill.dated))
 
 
 def settle(position: BookPosition, ledger: Ledger, moved: Moved) -> Ledger:
@@ -132,6 +134,19 @@ def resolve(
         least = min(abs(difference), abs(moved.swallowed))
         difference -= least if difference > 0 else -least
     return Resolved(realised, difference=difference)
+
+
+def stamp_of(ledger: Ledger, moved: Moved) -> Stamp:
+    """Return the time of what :func:`resolve` realises.
+
+    That of the report, or, of what late fills correct, that of the fills: the balances of that time
+    contain both what a fill realised when it came and the correction.
+    """
+    report = ledger.state.reports[-1]
+    if moved.reported is not None or not moved.late:
+        return Stamp(report.at_ns, report.dated)
+    last = max(moved.late, key=attrgetter("at_ns"))
+    return Stamp(last.at_ns, last.dated)
 
 
 def _by_earlier_marks(

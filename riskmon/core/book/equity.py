@@ -83,8 +83,8 @@ class Equity:
         if self.state.units is not None or equity > 0:
             return None
         return Unknown(
-            f"equity is {equity:g}, which cannot be the capital that losses are measured by: set "
-            "portfolio.initial_capital"
+            f"equity is {equity:.12g}, which cannot be the capital that losses are measured by: "
+            "set portfolio.initial_capital"
         )
 
     def begin(self, equity: float, founders: Iterable[str], now_ns: int) -> None:

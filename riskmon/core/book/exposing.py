@@ -98,16 +98,19 @@ class Exposing:
     def on_held(self, keys: Iterable[tuple[str, str]]) -> None:
         """Derive again the symbols in which these holdings are positions."""
         for venue, asset in keys:
-            self._venues_of.setdefault(asset, {})[venue] = None
             self.assets[asset] = None
+            venues = self._venues_of.setdefault(asset, {})
+            venues[venue] = None
             if asset in self._no_positions:
                 continue
             before = self._symbol_of.get((venue, asset))
             reports = self._holdings.reports(venue)
             symbol = self._positions.spot_symbol_of(venue, asset) if reports else None
-            if before is not None and before != symbol:
-                del self._spot[before][venue], self._symbol_of[venue, asset]
+            if before is not None:
                 self.symbols[before] = None
+                if before == symbol:
+                    continue
+                del self._spot[before][venue], self._symbol_of[venue, asset]
             if symbol is None:
                 continue
             if symbol not in self._spot:
@@ -145,6 +148,7 @@ class Exposing:
                 yield work
                 work = 0
         assets, self.assets = self.assets, {}
+        assets.pop(self._reference, None)  # no limit is over it
         for asset in assets:
             work += self._derive_asset(asset)
             if work >= AT_ONCE:
@@ -201,17 +205,14 @@ class Exposing:
         return self._valuation.worth(what.base, held)
 
     def _derive_asset(self, asset: str) -> int:
-        amounts = [
-            self._holdings.live(venue, asset)
-            for venue in self._venues_of.get(asset, ())
-            if self._holdings.reports(venue)
-        ]
+        holdings = self._holdings
+        venues = self._venues_of.get(asset, ())
+        amounts = [holdings.live(venue, asset) for venue in venues if holdings.reports(venue)]
         amounts.append(self._valuation.in_transit(asset))
         unknown: dict[str, Unknown] = {}
         for symbol in self._based_on.get(asset, ()):
-            keys = self._keys.get(symbol)
             is_spot = instrument(symbol, self._reference).kind == "spot"
-            for key in keys or ():
+            for key in self._keys.get(symbol, ()):
                 if is_spot and self._holdings.reports(key.venue):
                     continue
                 base = self._marking.values[key].base

@@ -27,6 +27,7 @@ class Exposure(Struct, frozen=True):
 
 
 NONE = Exposure()
+NEAR = 1.1
 
 
 class _Gross:
@@ -64,6 +65,9 @@ class Exposures:
         self.symbols: dict[str, Exposure] = {}
         self.assets: dict[str, Exposure] = {}
         self.open: dict[str, None] = {}  # symbols with a position above dust
+        # Symbols whose |notional| is in the band around the dust, and the band.
+        self._near: dict[str, None] = {}
+        self._low, self._high = dust / NEAR, dust * NEAR
         self.changed: dict[str, None] = {}  # symbols; `Commitments.refresh` empties it
         self._quantity: Total[str] = Total()  # the sum of |net quantity| over all symbols
         self._gross = _Gross()
@@ -75,11 +79,21 @@ class Exposures:
     # -- what the book sets -----------------------------------------------------------------------
 
     def set_dust(self, dust: float) -> None:
-        """Set what a position must be worth to be open."""
-        if dust != self.dust:
-            self.dust = dust
-            for symbol, one in self.symbols.items():
-                self._set_open(symbol, one)
+        """Set what a position must be worth to be open.
+
+        It may follow equity, so it changes in nearly each pass, by little: until it has left the
+        band of a factor ``NEAR``, only the positions in that band are compared with it again.
+        """
+        if dust == self.dust:
+            return
+        self.dust = dust
+        if self._low <= dust <= self._high:
+            for symbol in list(self._near):
+                self._set_open(symbol, self.symbols[symbol])
+            return
+        self._low, self._high = dust / NEAR, dust * NEAR
+        for symbol, one in self.symbols.items():
+            self._set_open(symbol, one)
 
     def set_symbol(self, symbol: str, now: Exposure) -> None:
         """Set the exposure of a symbol, net over all venues."""
@@ -108,12 +122,16 @@ class Exposures:
         gross.set(symbol, net)
 
     def _set_open(self, symbol: str, now: Exposure) -> None:
-        held = now.quantity != 0 or now.notional != 0
-        open_ = held and (abs(now.notional) >= self.dust or now.unknown is not None)
-        if open_:
+        size = abs(now.notional)
+        held = size != 0 or now.quantity != 0
+        if held and (size >= self.dust or now.unknown is not None):
             self.open[symbol] = None
         else:
             self.open.pop(symbol, None)
+        if self._low <= size <= self._high:
+            self._near[symbol] = None
+        elif symbol in self._near:
+            del self._near[symbol]
 
     def _rank(self) -> None:
         self._ranking = [(-abs(one.notional), symbol) for symbol, one in self.symbols.items()]

@@ -107,7 +107,9 @@ class Ledger:
     @property
     def live(self) -> float:
         """The amount: the last report, and what it does not contain."""
-        state, sums = self.state, self._summed()
+        state, sums = self.state, self._sums
+        if len(sums) <= len(state.effects):
+            self._sum_up()
         if not state.reports:
             return (int(state.before * SCALE) + sums[-1] - sums[0]) / SCALE
         last = state.reports[-1]
@@ -116,7 +118,9 @@ class Ledger:
     @property
     def settled(self) -> float:
         """The amount that equity uses: the last settled report, and what it does not contain."""
-        state, sums = self.state, self._summed()
+        state, sums = self.state, self._sums
+        if len(sums) <= len(state.effects):
+            self._sum_up()
         if state.settled < 0:
             return (int(state.before * SCALE) + sums[-1] - sums[0]) / SCALE
         report = state.reports[state.settled]
@@ -415,13 +419,17 @@ class Ledger:
 
     def _summed(self) -> list[int]:
         """The sums of the first effects, by their number; of scale SCALE."""
-        sums, effects = self._sums, self.state.effects
-        if len(sums) <= len(effects):
-            last = sums[-1]
-            for effect in effects[len(sums) - 1 :]:
-                last += int(effect.amount * SCALE)
-                sums.append(last)
-        return sums
+        if len(self._sums) <= len(self.state.effects):
+            self._sum_up()
+        return self._sums
+
+    def _sum_up(self) -> None:
+        """Derive the sums that are missing."""
+        sums = self._sums
+        last = sums[-1]
+        for effect in self.state.effects[len(sums) - 1 :]:
+            last += int(effect.amount * SCALE)
+            sums.append(last)
 
     # -- housekeeping -----------------------------------------------------------------------------
 

@@ -82,6 +82,8 @@ class Marking:
         strategies = dict.fromkeys(self._positions.realised.take_strategies())
         changed = self._positions.take_changed()
         stale, self._stale = self._stale, {}
+        if not changed and not stale:
+            return Revalued([], list(strategies))
         keys = [key for key in changed if key.symbol not in stale]
         for key in changed:
             self._follow(key)

@@ -193,8 +193,8 @@ class Portfolio:
                 self.notices.count(event.venue, "position")
                 self.notices.add(
                     "difference",
-                    f"{event.venue} reports a position of {event.quantity:g} {event.symbol} and "
-                    f"balances of {held:g}",
+                    f"{event.venue} reports a position of {event.quantity:.12g} {event.symbol} and "
+                    f"balances of {held:.12g}",
                 )
 
     def on_positions(self, event: ev.Positions) -> Iterator[int]:
@@ -330,8 +330,8 @@ class Portfolio:
             where = "is back at" if change.holds else "is not at"
             self.notices.add(
                 "peg",
-                f"{change.asset} {where} its peg of {change.peg:g}: its price is "
-                f"{change.price:g} {self.reference}",
+                f"{change.asset} {where} its peg of {change.peg:.12g}: its price is "
+                f"{change.price:.12g} {self.reference}",
             )
         if repriced:
             self.positions.realised.on_rates(repriced)
@@ -396,7 +396,7 @@ class Portfolio:
                 self.notices.count(key.venue, "position")
                 self.notices.add(
                     "difference",
-                    f"{key.venue} reports {outcome.difference:+g} {key.symbol} more than its "
+                    f"{key.venue} reports {outcome.difference:+.12g} {key.symbol} more than its "
                     "fills explain",
                 )
 
@@ -406,10 +406,9 @@ class Portfolio:
         for venue in self.holdings.unsettled:
             if venue in self.config.unrealised_included:
                 continue
-            for position in self.positions.contracts(venue):
-                settle = instrument(position.symbol, self.reference).settle
+            for settle in self.positions.settle_assets(venue):
                 rate = self.rates.of(settle)
-                if position.quantity and rate:
+                if rate:
                     waits.setdefault(venue, {})[settle] = self.account.equity.dust / rate
         return waits
 

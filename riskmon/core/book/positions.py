@@ -22,7 +22,7 @@ from msgspec import Struct, field
 
 from riskmon.core import events as ev
 from riskmon.core.book.config import PortfolioConfig
-from riskmon.core.book.contained import Moved, add, begin, resolve, settle
+from riskmon.core.book.contained import Moved, add, begin, resolve, settle, stamp_of
 from riskmon.core.book.effects import Amount, Stamp
 from riskmon.core.book.instruments import Instrument, instrument
 from riskmon.core.book.ledger import Ledger
@@ -96,6 +96,8 @@ class Positions:
         self._prices = prices
         self._of_pair: dict[Pair, dict[Key, None]] = {}
         self._of_venue: dict[str, dict[Key, None]] = {}  # the account's contracts
+        # Venue -> settle asset -> the account's open contracts, as of the last `take_changed`.
+        self._open: dict[str, dict[str, dict[Key, None]]] = {}
         self._legged: set[Pair] = set()  # pairs with a position of a leg
         self._ledgers: dict[Key, Ledger] = {}
         self._sizes: dict[Pair, float] = {}
@@ -332,9 +334,8 @@ class Positions:
         if resolved is None:
             return
         realised, difference, explained = resolved
-        report = ledger.state.reports[-1]
         counted = 0.0 if moved.first else difference
-        stamp = Stamp(report.at_ns, report.dated)
+        stamp = stamp_of(ledger, moved)
         lacks = position.quantity and (mark is None or position.size is None)
         is_unvalued = moved.reported is not None and bool(lacks)
         amounts = self._amounts(key, realised)
@@ -473,9 +474,9 @@ class Positions:
         found = [self.positions.get(Key(venue, symbol, one, "")) for one in legs]
         return sum(one.quantity for one in found if one is not None)
 
-    def contracts(self, venue: str) -> list[BookPosition]:
-        """Return the account's contract positions at a venue."""
-        return [self.positions[key] for key in self._of_venue.get(venue, ())]
+    def settle_assets(self, venue: str) -> list[str]:
+        """Return the assets that the account's open contracts at a venue settle in."""
+        return [asset for asset, keys in self._open.get(venue, {}).items() if keys]
 
     def spot_symbol_of(self, venue: str, base: str) -> str:
         """Return the symbol that a holding of ``base`` is a position in.
@@ -493,7 +494,20 @@ class Positions:
     def take_changed(self) -> list[Key]:
         """Return the keys of the positions that changed since the last call; some are gone."""
         changed, self.changed = self.changed, {}
+        for key in changed:
+            self._note_open(key)
         return list(changed)
+
+    def _note_open(self, key: Key) -> None:
+        what = instrument(key.symbol, self.reference)
+        if key.strategy or what.kind == "spot":
+            return
+        keys = self._open.setdefault(key.venue, {}).setdefault(what.settle, {})
+        position = self.positions.get(key)
+        if position is not None and position.quantity:
+            keys[key] = None
+        else:
+            keys.pop(key, None)
 
 
 def _legs(whose: Key, quantity: float) -> tuple[Key, Key]:

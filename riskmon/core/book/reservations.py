@@ -260,7 +260,9 @@ class Reservations:
             if self.pending.named(fill.symbol):
                 self._fill_oldest(fill, now_ns)
         elif self.state.reserved:
-            order = self.find(fill.venue, fill.order_id) or self._of_client(fill.venue, fill)
+            order = self.find(fill.venue, fill.order_id)
+            if order is None and fill.client_id is not None:
+                order = self._of_client(fill.venue, fill)
             if order is not None:
                 self._fill(order, fill.quantity, now_ns)
                 order.reported_ns = max(order.reported_ns or 0, at_ns)
@@ -392,7 +394,7 @@ class Reservations:
         self.pending.remove(order)
         unfilled = order.lapse(before_ns)
         if unfilled > order.quantity * _SAME:
-            self._differ(order, "fill", f"was executed, and no fill reports {unfilled:g} of it")
+            self._differ(order, "fill", f"was executed, and no fill reports {unfilled:.12g} of it")
         self._put_back(order, now_ns)
         if order.ended_ns is not None and order.ended_ns <= before_ns and not order.left:
             if order.missing and order.filled < order.quantity * (1.0 - _SAME):

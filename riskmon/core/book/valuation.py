@@ -76,6 +76,12 @@ class Valuation:
                 self._set_all((venue, PartKind.REALISED), self._positions.realised.at(venue))
                 self._set_all((venue, PartKind.FLOWED), self._state.flowed.get(venue, {}))
 
+    def value_flow(self, venue: str, asset: str) -> None:
+        """Value what flowed of an asset at a venue that reports no balances."""
+        if venue not in self._joined:
+            holder = (venue, PartKind.FLOWED)
+            self._set(holder, asset, self._amount(holder, asset))
+
     def value_positions(self, keys: Iterable[Key]) -> None:
         """Value the unrealised P&L of the account's positions."""
         for key in keys:

@@ -75,7 +75,7 @@ class Board:
         self.by_scope: dict[Scope, list[Breaker[Limit]]] = {}
         self.half_open: dict[Breaker[Limit], None] = {}
         self.observers = Observers()
-        self.watching: dict[Topic, list[Breaker[StateLimit]]] = {}
+        self.watching: dict[Topic, dict[Breaker[StateLimit], None]] = {}
         self.sizing: dict[Scope, list[Breaker[SizeLimit]]] = {}
         self.ordering: dict[Scope, list[Breaker[OrderLimit]]] = {}
         self.counting: dict[Scope, list[Breaker[OrderLimit]]] = {}  # those that keep a measure
@@ -191,7 +191,7 @@ class Board:
 
     def _watch(self, breaker: Breaker[StateLimit]) -> None:
         for topic in breaker.limit.topics:
-            self.watching.setdefault(topic, []).append(breaker)
+            self.watching.setdefault(topic, {})[breaker] = None
 
     def date(self) -> None:
         """Date the breakers that were made before there was a time."""

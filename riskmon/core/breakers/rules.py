@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import msgspec
 
@@ -45,7 +46,7 @@ class Rule:
     slots: tuple[Slot, ...] = ()  # the bounds by time of day
     written: bool = False  # in the configuration
     must_know: bool = False  # whether it holds its scope while it is unknown
-    calm: float = -1.0
+    calm: float = -inf
     is_timed: bool = False  # whether its value changes without an event
     halt_reason: HaltReason = "breach"
 
@@ -141,8 +142,9 @@ def rule_of(config: LimitConfig) -> Rule:
         must_know=config.written and acts and params.unknown_level is not None,
         is_timed=issubclass(kind, StateLimit)
         and kind.next_change_ns is not StateLimit.next_change_ns,
-        # A little less than the ratio, so that rounding is never on the calm side.
-        calm=-1.0 if params.floor else min(params.warn, params.clear) * (1 - TOLERANCE),
+        # A little less than the ratio, so that rounding is never on the calm side. Below a floor
+        # there is no such value: a negative one is past it.
+        calm=-inf if params.floor else min(params.warn, params.clear) * (1 - TOLERANCE),
     )
 
 

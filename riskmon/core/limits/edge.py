@@ -26,7 +26,7 @@ class EdgeLimit(StateLimit):
     kind = "edge"
     category = "edge"
     Params = EdgeParams
-    reason = "edge of {value:g} bps under {bound:g} bps"
+    reason = "edge of {value:.12g} bps under {bound:.12g} bps"
 
     @property
     def topics(self) -> tuple[Topic, ...]:

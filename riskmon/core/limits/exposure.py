@@ -67,7 +67,7 @@ class PositionLimit(SizeLimit):
 
     kind = "position"
     Params = NetSizeParams
-    reason = "position of {value:g} in {limit.name} over {bound:g}"
+    reason = "position of {value:.12g} in {limit.name} over {bound:.12g}"
 
     @property
     def topics(self) -> tuple[Topic, ...]:
@@ -92,7 +92,7 @@ class InventoryLimit(SizeLimit):
 
     kind = "inventory"
     Params = NetSizeParams
-    reason = "inventory of {value:.2f} in {limit.name} over {bound:g}"
+    reason = "inventory of {value:.2f} in {limit.name} over {bound:.12g}"
 
     @property
     def topics(self) -> tuple[Topic, ...]:
@@ -119,7 +119,7 @@ class TotalPositionLimit(SizeLimit):
 
     kind = "total_position"
     Params = AccountSizeParams
-    reason = "total position of {value:g} over {bound:g}"
+    reason = "total position of {value:.12g} over {bound:.12g}"
     topics = (EXPOSURE,)
 
     def value(self, facts: Facts) -> float:
@@ -136,7 +136,7 @@ class TotalNotionalLimit(SizeLimit):
 
     kind = "total_notional"
     Params = AccountSizeParams
-    reason = "total notional of {value:.2f} over {bound:g}"
+    reason = "total notional of {value:.2f} over {bound:.12g}"
     topics = (EXPOSURE,)
 
     def value(self, facts: Facts) -> float | Unknown:
@@ -154,7 +154,7 @@ class OpenPositionsLimit(SizeLimit):
 
     kind = "open_positions"
     Params = AccountSizeParams
-    reason = "{value:.0f} open positions over {bound:g}"
+    reason = "{value:.0f} open positions over {bound:.12g}"
     topics = (EXPOSURE,)
 
     def value(self, facts: Facts) -> float:
@@ -176,7 +176,7 @@ class OpenOrdersLimit(SizeLimit):
 
     kind = "open_orders"
     Params = OpenOrdersParams
-    reason = "{value:.0f} open orders of {limit.scope} over {bound:g}"
+    reason = "{value:.0f} open orders of {limit.scope} over {bound:.12g}"
     topics = (ORDERS,)
 
     def value(self, facts: Facts) -> float:
@@ -198,7 +198,7 @@ class LeverageLimit(SizeLimit):
 
     kind = "leverage"
     Params = LeverageParams
-    reason = "leverage of {value:.2f} of {limit.scope} over {bound:g}"
+    reason = "leverage of {value:.2f} of {limit.scope} over {bound:.12g}"
 
     @property
     def topics(self) -> tuple[Topic, ...]:

@@ -96,4 +96,4 @@ class MetricLimit(StateLimit):
     def describe(self, value: float, bound: float) -> str:
         """The reason of a trip, for people."""
         side = "under" if self.floor else "over"
-        return f"{self.params.name} of {self.scope} is {value:g}, {side} {bound:g}"
+        return f"{self.params.name} of {self.scope} is {value:.12g}, {side} {bound:.12g}"

@@ -33,7 +33,7 @@ class OrderNotionalLimit(OrderLimit):
 
     kind = "order_notional"
     Params = OrderParams
-    reason = "an order of {value:.2f} in {limit.name} over {bound:g}"
+    reason = "an order of {value:.2f} in {limit.name} over {bound:.12g}"
     is_size = True
 
     def judge(self, facts: Facts, order: Intent, bound: float) -> float | Unknown:
@@ -46,7 +46,7 @@ class OrderQuantityLimit(OrderLimit):
 
     kind = "order_quantity"
     Params = OrderParams
-    reason = "an order of {value:g} in {limit.name} over {bound:g}"
+    reason = "an order of {value:.12g} in {limit.name} over {bound:.12g}"
     is_size = True
 
     def judge(self, facts: Facts, order: Intent, bound: float) -> float:
@@ -105,7 +105,7 @@ class MessageRateLimit(OrderLimit):
 
     kind = "message_rate"
     Params = MessageRateParams
-    reason = "more than {bound:g} orders per second of {limit.scope}"
+    reason = "more than {bound:.12g} orders per second of {limit.scope}"
     Measure = Bucket
     params: MessageRateParams
     measure: Bucket | None = None  # before the first order, it is full
@@ -150,7 +150,7 @@ class OrderCountLimit(OrderLimit):
 
     kind = "order_count"
     Params = OrderCountParams
-    reason = "{value:.0f} orders of {limit.scope} today, over {bound:g}"
+    reason = "{value:.0f} orders of {limit.scope} today, over {bound:.12g}"
     Measure = DayCount
     measure: DayCount | None = None
 

@@ -124,9 +124,11 @@ class StalenessLimit(_SilenceLimit):
         came_ns = last_ns.get(self.name)
         if not came_ns:
             return None
-        streams = self.params.streams or came_ns
-        first_ns = facts.first_event_ns.get(self.scope, 0)
-        newest_ns = max((came_ns[one] for one in streams if one in came_ns), default=first_ns)
+        streams = self.params.streams
+        seen_ns = (
+            [came_ns[one] for one in streams if one in came_ns] if streams else came_ns.values()
+        )
+        newest_ns = max(seen_ns) if seen_ns else facts.first_event_ns.get(self.scope, 0)
         return max(newest_ns, facts.started_ns)
 
     def describe(self, value: float, bound: float) -> str:

@@ -315,6 +315,7 @@ def test_unchanged_equity_has_a_row_in_each_minute_and_after_a_rebase() -> None:
         book.step(price("ETH/USDT", 2.0))
         assert [row.close for row in rows] == [1_000.0] * count
         book.wait(60)
+    book.step(price("ETH/USDT", 1.0))
     book.portfolio.rebase()
     assert not rows
     book.step()

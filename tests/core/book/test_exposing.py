@@ -125,6 +125,18 @@ def test_dust_is_no_open_position() -> None:
     assert book.portfolio.exposures.largest_notional() == pytest.approx(1.1)
 
 
+@pytest.mark.parametrize(
+    ("cash", "opened"),
+    [(10_000.0, True), (10_900.0, True), (12_000.0, False), (90_000.0, False), (30.0, True)],
+)
+def test_dust_that_follows_equity_opens_and_closes_positions(cash: float, opened: bool) -> None:
+    """At 0.01 % of equity 1.1 EUR are dust above 11,000 EUR, after small and large changes."""
+    book = Book(reference="EUR")
+    for equity in (10_000.0, 9_000.0, cash, 9_500.0, cash):
+        book.step(price("BTC/EUR", 1.1), balances(EUR=equity - 1.1, BTC=1.0))
+    assert list(book.portfolio.exposures.open) == (["BTC/EUR"] if opened else [])
+
+
 def test_a_compared_spot_position_is_reported_at_once() -> None:
     """A spot position beside a balance changes nothing; what differs is counted and reported."""
     book = market()

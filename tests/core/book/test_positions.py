@@ -315,15 +315,20 @@ def test_a_position_becomes_the_leg_of_its_side() -> None:
     assert here.marking.unrealised.value == near(-20)
 
 
-def test_the_contracts_of_a_venue() -> None:
-    """The account's own, of each leg; not spot, and not those of strategies or other venues."""
+def test_what_the_open_contracts_of_a_venue_settle_in() -> None:
+    """The account's own contracts, until they are closed; not spot, and not other venues'."""
     here = World()
-    here.fill(1, 100, strategy="mm")
     here.fill(1, 100, SPOT)
     here.fill(1, 100, INVERSE, leg="long")
     here.fill(1, 100, venue="mexc")
-    found = {(one.symbol, one.leg) for one in here.positions.contracts("kraken")}
-    assert found == {(LINEAR, ""), (INVERSE, "long")}
+    assert here.positions.settle_assets("kraken") == ["BTC"]
+    here.fill(1, 100, strategy="mm")
+    assert here.positions.settle_assets("kraken") == ["BTC", "USDT"]
+    here.restore()
+    assert sorted(here.positions.settle_assets("kraken")) == ["BTC", "USDT"]
+    here.fill(-1, 100, INVERSE, leg="long")
+    here.fill(-1, 100, strategy="mm")
+    assert here.positions.settle_assets("kraken") == []
 
 
 # -- spot symbols ---------------------------------------------------------------------------------

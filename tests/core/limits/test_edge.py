@@ -55,6 +55,15 @@ def test_an_edge_below_the_minimum_freezes() -> None:
     }
 
 
+@pytest.mark.parametrize("collapsed", [199.0, 0.0, -199.0, -201.0, -10_000.0])
+def test_an_edge_that_collapses_freezes(collapsed: float) -> None:
+    """From far above its minimum to any edge under it, however far below 0."""
+    world = sure(edge_limit())
+    world.step(edge(1_000.0))
+    world.step(edge(collapsed))
+    assert world.state("edge", MM) == "frozen"
+
+
 def test_it_freezes_once() -> None:
     """Repeated low edges are one incident and one freeze."""
     world = sure(edge_limit())

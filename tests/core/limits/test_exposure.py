@@ -216,6 +216,13 @@ def test_what_a_size_past_the_bound_does(on_breach: Any, state: str, level: str)
     assert (world.state("position", SCOPE), world.level(SCOPE)) == (state, level)
 
 
+def test_the_reason_has_every_digit_of_a_large_bound() -> None:
+    """Neither 1e+06 nor the digits that rounding makes."""
+    world = market(limit("position", max=1_234_567.0, on_breach="trip"), targets=OMS)
+    world.step(position(1_234_567.1 + 0.2))
+    assert world.sweeps[0].reason == f"position of 1234567.3 in {PERP} over 1234567"
+
+
 def test_a_size_is_evaluated_at_the_end_of_a_batch() -> None:
     """A size that is past its bound only in the middle of a batch does not trip."""
     world = market(limit("position", max=1.0, on_breach="trip"))

@@ -50,6 +50,15 @@ def test_a_number_past_its_maximum_trips_and_clears() -> None:
     assert world.level(VENUE) == "allow"
 
 
+@pytest.mark.parametrize("collapsed", [0.04, 0.0, -0.04, -0.06, -100.0])
+def test_a_number_that_collapses_under_its_minimum_trips(collapsed: float) -> None:
+    """From far above to any value under it, however far below 0."""
+    world = margin(min=0.05)
+    world.step(metric(3.0))
+    world.step(metric(collapsed))
+    assert world.state("margin") == "open"
+
+
 def test_a_number_under_its_minimum_trips() -> None:
     """`min` in place of `max`: a liquidation distance below 5 %; a negative value too."""
     world = margin(min=0.05)
