@@ -5,9 +5,6 @@ The stories, and what they leave out, are those of :mod:`tests.core.reference.st
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from random import Random
 
 import pytest
@@ -15,12 +12,12 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from riskmon import Engine
+from tests.core.hash_seeds import same_output
 from tests.core.reference.exchange import INVERSE, LINEAR, SPOT
 from tests.core.reference.feeds import Feeds
 from tests.core.reference.history import Event
 from tests.core.reference.pair import Sidecar
 from tests.core.reference.story import SILENT, TOTALS, Reports
-from tests.support import ROOT
 
 # -- stories of Hypothesis ------------------------------------------------------------------------
 
@@ -175,20 +172,7 @@ def end_of_a_story() -> str:
 
 def test_hash_seeds_do_not_matter() -> None:
     """Two processes with different hash seeds have the same state, to the last bit."""
-    code = f"from {__name__} import end_of_a_story; print(end_of_a_story())"
-    told = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        for seed in ("1", "4242")
-    }
-    assert len(told) == 1
-    assert "unit_value" in told.pop()
+    assert "unit_value" in same_output(__name__, "end_of_a_story")
 
 
 # -- the stories can fail -----------------------------------------------------------------------

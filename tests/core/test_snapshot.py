@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from typing import Any
 
 import msgspec
@@ -15,8 +12,8 @@ from riskmon.core import events as ev
 from riskmon.core.config import EngineConfig, dump, load
 from riskmon.core.engine import Engine
 from tests.core import FEW, MANY, World, latency, latency_limit, limit, plain, run
+from tests.core.hash_seeds import same_output
 from tests.core.play import STEPS, play, story_world
-from tests.support import ROOT
 
 
 def rest(engine: Engine, world: World, cut: int) -> str:
@@ -166,17 +163,4 @@ def run_story() -> str:
 
 def test_hash_seeds_do_not_matter() -> None:
     """Two processes with different hash seeds have the same state, bit for bit."""
-    code = "from tests.core.test_snapshot import run_story; print(run_story())"
-    told = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        for seed in ("1", "4242")
-    }
-    assert len(told) == 1
-    assert "unfreeze" in told.pop()
+    assert "unfreeze" in same_output(__name__, "run_story")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
-from typing import TypeVar
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
@@ -12,20 +11,10 @@ from hypothesis import strategies as st
 from riskmon.core.book.config import MaxAge, PortfolioConfig
 from riskmon.core.book.prices import Prices, PriceState, Quote
 from riskmon.core.book.rates import PegChange, Rates
+from tests.core.book.world import run
 
 SECOND = 10**9
 NOW = 1_000 * SECOND
-
-T = TypeVar("T")
-
-
-def run(pieces: Generator[int, None, T]) -> T:
-    """Return the result of a generator that yields its work."""
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]  # StopIteration.value is untyped
 
 
 class World:

@@ -399,6 +399,7 @@ def test_a_venue_has_its_own_loss() -> None:
     """A venue's loss is of its balances and its contracts' unrealised P&L."""
     there = world(limit("daily_loss", max=100.0, per="venue"))
     there.each([balances(USDT=1_000.0), balances("mexc", USDT=2_000.0)])
+    there.step(price("BTC/USDT:USDT", 100.0, "mexc"))
     there.step(ev.Position(venue="mexc", symbol="BTC/USDT:USDT", quantity=2.0, entry_price=100.0))
     there.step(price("BTC/USDT:USDT", 70.0, "mexc"))
     there.step(balances(USDT=990.0))
@@ -434,7 +435,7 @@ def test_a_venue_that_has_not_reported_is_unknown() -> None:
 
 
 def test_a_contract_without_a_mark_is_unknown_for_its_venue() -> None:
-    """Its P&L is unknown, not 0; another venue's loss is known all the same."""
+    """Its P&L is unknown, not 0, and enters at the first mark; another venue's loss is known."""
     there = world(limit("daily_loss", max=100.0, per="venue"))
     there.step(balances(USDT=1_000.0), balances("mexc", USDT=1_000.0))
     there.step(ev.Position(venue="mexc", symbol="BTC/USDT:USDT", quantity=2.0, entry_price=100.0))
@@ -443,6 +444,8 @@ def test_a_contract_without_a_mark_is_unknown_for_its_venue() -> None:
     there.step(balances(USDT=990.0))
     assert loss(there, scope="venue:kraken") == 10.0
     there.step(price("BTC/USDT:USDT", 99.0))
+    assert loss(there, scope="venue:mexc") == 0.0
+    there.step(price("BTC/USDT:USDT", 98.0))
     assert loss(there, scope="venue:mexc") == 2.0
 
 
