@@ -7,6 +7,7 @@ flows; compute the present equity; add it to the history.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from math import fsum
 from typing import NamedTuple
 
 from riskmon.core.book.calendar import Calendar
@@ -260,19 +261,12 @@ class Account:
             for venue, amount in self.valuation.held(asset):
                 self._entering.append(Entering(venue, amount * rate))
 
-    def _resolve_awaited(self, *, is_entered: bool) -> None:
-        """Let assets that had no price enter where the configuration prices them; drop ignored.
-
-        ``is_entered``: what was left out entered with the difference of the configurations.
-        """
-        state, priced = self.state, self._rates.of
-        for asset in [one for one in state.left_out if is_entered and priced(one) is not None]:
-            del state.left_out[asset]
-        for asset in self.config.ignore:
-            state.left_out.pop(asset, None)
-            state.unpriced_ns.pop(asset, None)
-        awaited = (*state.unpriced_ns, *state.left_out)
-        self._enter_priced([asset for asset in awaited if priced(asset) is not None])
+    def _forget_awaited(self) -> None:
+        """Forget the assets without a price that the configuration prices or ignores."""
+        for waiting in (self.state.unpriced_ns, self.state.left_out):
+            for asset in list(waiting):
+                if asset in self.config.ignore or self._rates.of(asset) is not None:
+                    del waiting[asset]
 
     def take_left_out(self) -> list[str]:
         """Return the assets that are left out since the last call."""
@@ -343,7 +337,7 @@ class Account:
         back: list[str] = []
         state, required = self.state, self.config.venues
         for name, venue in list(self._holdings.state.venues.items()):
-            value = self.valuation.values.known_part(name)
+            value = self.valuation.estimate(name)
             is_silent = self.presence.is_silent(venue)
             if name in state.absent and not is_silent:
                 del state.absent[name]
@@ -370,12 +364,24 @@ class Account:
 
     def _total(self) -> float | Unknown:
         """The sum of all that counts."""
-        state, values = self.equity.state, self.valuation.values
-        names = [name for name in values.venues if name not in self.state.absent]
-        if state.reported and ELSEWHERE in names:
+        total = self.valuation.values.sum(self._counted())
+        return total if isinstance(total, Unknown) else self._with_capital(total)
+
+    def _estimate(self) -> float:
+        """The sum of all that counts, with last prices where no fresh ones are known."""
+        total = fsum(self.valuation.estimate(name) for name in self._counted())
+        return self._with_capital(total)
+
+    def _counted(self) -> list[str]:
+        """The names of the venues, and of what is at none, whose values count."""
+        names = [one for one in self.valuation.values.venues if one not in self.state.absent]
+        if self.equity.state.reported and ELSEWHERE in names:
             names.remove(ELSEWHERE)
-        total = values.sum(names)
-        if isinstance(total, Unknown) or state.reported or state.capital is None:
+        return names
+
+    def _with_capital(self, total: float) -> float:
+        state = self.equity.state
+        if state.reported or state.capital is None:
             return total
         return state.capital - state.in_capital + total
 
@@ -404,10 +410,9 @@ class Account:
         self, changes: list[Change], total: float | Unknown, *, counted: bool
     ) -> None:
         """Apply what entered, then the flows that are found in changes of balances."""
-        before = self.equity.last
-        if isinstance(total, float):
-            moved = sum(one.value for one in self._entering) if counted else 0.0
-            before = total - moved - sum(one.value for one in changes)
+        moved = sum(one.value for one in self._entering) if counted else 0.0
+        before = self._estimate() if isinstance(total, Unknown) else total
+        before -= moved + sum(one.value for one in changes)
         self._enter(before, counted=counted)
         before += sum(one.value for one in self._entering)
         self._entering.clear()
@@ -419,8 +424,6 @@ class Account:
             if change.past and change.enters:
                 self._add_entered(change.venue, value)
             self._apply(self.flows.settle(change))
-        if isinstance(total, Unknown):
-            self.equity.move(before)
 
     def _not_ready(self) -> Unknown | None:
         """Return why the first equity is not known yet."""
@@ -613,18 +616,16 @@ class Account:
     def enter_difference(self, before: Account, after: Account) -> None:
         """Apply a change of equity that a new configuration causes as a flow."""
         self._observed_ns = -1
-        was, now = before.equity.value, after.equity.value
-        if isinstance(was, Unknown) or isinstance(now, Unknown) or not self.equity.state.known:
-            self._resolve_awaited(is_entered=False)
-            return
-        if now != was:
-            self.equity.enter(now - was, was)
-        earlier, later = before.valuation.values, after.valuation.values
-        for venue in sorted({*earlier.venues, *later.venues} - {ELSEWHERE, TRANSIT}):
-            moved = later.known_part(venue) - earlier.known_part(venue)
-            if moved and venue not in self.state.absent:
+        earlier, later = before.valuation, after.valuation
+        was = self._with_capital(fsum(earlier.estimate(name) for name in self._counted()))
+        for venue in self._counted():
+            moved = later.estimate(venue) - earlier.estimate(venue)
+            if moved and self.equity.state.known:
+                self.equity.enter(moved, was)
+                was += moved
+            if moved and venue not in (ELSEWHERE, TRANSIT):
                 self._add_entered(venue, moved)
-        self._resolve_awaited(is_entered=True)
+        self._forget_awaited()
 
     def assessed(self) -> tuple[object, ...]:
         """Return the inputs of limits on equity except the time: equal inputs, equal values."""

@@ -109,11 +109,6 @@ class Equity:
         self.value, self.observed = why, pnl
         self.state.equity = pnl
 
-    def move(self, equity: float) -> None:
-        """Set the last known equity to what known changes since then make of it."""
-        if self.state.known:
-            self.state.equity = equity
-
     def take_unknown(self, why: Unknown) -> None:
         """Record why equity is unknown."""
         self.value = self.observed = why

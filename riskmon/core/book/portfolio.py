@@ -557,7 +557,7 @@ class Portfolio:
             first = {
                 asset: peg
                 for asset, peg in self.config.pegs.items()
-                if asset in before.config.ignore or before.rates.of(asset) is None
+                if asset in before.config.ignore or not before.rates.was_priced(asset)
             }
             pegged = replace(self.config, pegs={**first, **before.config.pegs})
             middle = Portfolio(self.state, pegged, self._clock, self._arm, symbols=self._symbols)
