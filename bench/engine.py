@@ -32,6 +32,8 @@ FILL = "single fill"
 BALANCE_BATCH = f"balance, batch of {BATCH:,}"
 BALANCE = "single balance"
 CHECK = "single check"
+ORDER_BATCH = f"order, batch of {BATCH:,}"
+ORDERS = f"order in one `orders` of {BATCH:,}"
 
 Make = Callable[[int], ev.Event]
 Step = Callable[[Sequence[ev.Event]], Outcome]
@@ -72,6 +74,8 @@ def _event_rows(lookup_us: float) -> Iterator[tuple[str, str]]:
         (BALANCE_BATCH, BALANCE_US),
         (BALANCE, None),
         (CHECK, CHECK_US),
+        (ORDER_BATCH, None),
+        (ORDERS, None),
     ):
         low, high = costs[few][what], costs[many][what]
         yield f"engine: {what}, {few} symbols", _figure(low, target, lookup_us)
@@ -159,6 +163,19 @@ def _costs_us(symbols: int) -> dict[str, float]:
         symbol = names[n * 7 % symbols]
         return ev.Check(venue=VENUE, symbol=symbol, side="buy", quantity=1.0, price=100.0)
 
+    def order(n: int) -> ev.Order:
+        """Return the report that opens or cancels an order."""
+        return ev.Order(
+            id=f"single {n // 2}",
+            venue=VENUE,
+            symbol=names[n // 2 * 7 % symbols],
+            status="open" if n % 2 == 0 else "canceled",
+            side="buy",
+            quantity=1.0,
+            remaining=1.0,
+            price=100.0,
+        )
+
     step([fill(n) for n in range(symbols)])
     answers = step([check(0)]).answers
     if not all(isinstance(answer, CheckAnswer) and answer.allowed for answer in answers):
@@ -170,7 +187,28 @@ def _costs_us(symbols: int) -> dict[str, float]:
         BALANCE_BATCH: _event_us(step, balance, BATCH),
         BALANCE: _event_us(step, balance, 1),
         CHECK: _event_us(step, check, 1),
+        ORDER_BATCH: _event_us(step, order, BATCH),
+        ORDERS: _orders_us(step, names),
     }
+
+
+def _orders_us(step: Step, names: Sequence[str]) -> float:
+    """Measure an order in the report of all that rest at the venue, the same ones each time."""
+    orders = [
+        ev.RestingOrder(
+            id=f"listed {n}",
+            symbol=names[n * 7 % len(names)],
+            side="buy" if n % 2 else "sell",
+            quantity=1.0,
+            remaining=1.0,
+            price=100.0,
+        )
+        for n in range(BATCH)
+    ]
+    report = ev.Orders(venue=VENUE, orders=orders)
+    step([report])
+    best_ns = min(_timed_ns(step, [[report]] * 10) for _ in range(ROUNDS))
+    return best_ns / (10 * BATCH) / 1e3
 
 
 def _cross_us(quoted: int) -> float:

@@ -33,7 +33,7 @@ from riskmon.core.book.state import PortfolioState, Unvalued
 from riskmon.core.book.valuation import ELSEWHERE, TRANSIT, Valuation
 from riskmon.core.book.waiting import Flow
 from riskmon.core.clock import Clock
-from riskmon.core.scopes import Scope, kind_of, name_of
+from riskmon.core.scopes import ACCOUNT, Scope, kind_of, name_of
 from riskmon.core.timers import Timer, timer_key
 from riskmon.core.unknown import Unknown
 
@@ -588,14 +588,14 @@ class Account:
 
     def fall(self, scope: Scope, period: str, *, trailing: bool) -> float | Unknown:
         """Return by how much P&L fell in a period: below 0 if it rose."""
-        kind, name, entered = kind_of(scope), name_of(scope), 0.0
         value: float | Unknown
-        if kind == "account":
+        if scope == ACCOUNT:
             value, entered = self.equity.observed, self.equity.state.entered.value
-        elif kind == "venue":
+        elif kind_of(scope) == "venue":
+            name = name_of(scope)
             value, entered = self.venue_equity(name), self._entered_at(name)
         else:
-            value = self._marking.strategy_pnl(name)
+            value, entered = self._marking.strategy_pnl(name_of(scope)), 0.0
         if isinstance(value, Unknown):
             return value
         return self.curves.fall(scope, period, value, entered, trailing=trailing)

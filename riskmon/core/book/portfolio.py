@@ -70,7 +70,7 @@ class Portfolio:
         self.prices = Prices(state.prices, config)
         self.rates = Rates(self.prices, config)
         self.positions = Positions(state.positions, config, self.prices)
-        self.positions.names_everywhere(symbols)
+        self.positions.spot_symbols.set_everywhere(symbols)
         self.holdings = Holdings(state.holdings, int(config.unknown_grace * 1e9))
         self.notices = Notices(state.differences, clock)
         self.marking = Marking(self.positions, self.prices, self.rates, 0.0)
@@ -166,7 +166,7 @@ class Portfolio:
 
     def name(self, venue: str, symbol: str) -> None:
         """Record that a fill, an order or a check names a symbol at a venue."""
-        if self.positions.names(venue, symbol):
+        if self.positions.spot_symbols.add(venue, symbol):
             self.exposing.on_named(venue, symbol)
             self._is_stale = True
 
@@ -524,7 +524,7 @@ class Portfolio:
         what = instrument(symbol, self.reference)
         if what.kind != "spot" or not self.holdings.reports(venue):
             return symbol
-        return self.positions.spot_symbol_of(venue, what.base)
+        return self.positions.spot_symbols.of(venue, what.base)
 
     def unpriced(self) -> list[str]:
         """Return the assets that are held and have no price."""
