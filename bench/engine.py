@@ -34,6 +34,8 @@ BALANCE = "single balance"  # of any amount: fills of the last 5 s do not explai
 AGREEING_BATCH = f"balance that agrees with the fills, batch of {BATCH:,}"
 AGREEING = "single balance that agrees with the fills"
 CHECK = "single check"
+ORDER_BATCH = f"order, batch of {BATCH:,}"
+ORDERS = f"order in one `orders` of {BATCH:,}"
 
 Make = Callable[[int], ev.Event]
 Step = Callable[[Sequence[ev.Event]], Outcome]
@@ -76,6 +78,8 @@ def _event_rows(lookup_us: float) -> Iterator[tuple[str, str]]:
         (AGREEING_BATCH, BALANCE_US),
         (AGREEING, None),
         (CHECK, CHECK_US),
+        (ORDER_BATCH, None),
+        (ORDERS, None),
     ):
         low, high = costs[few][what], costs[many][what]
         yield f"engine: {what}, {few} symbols", _figure(low, target, lookup_us)
@@ -141,10 +145,10 @@ class Account:
 
     def __init__(self, symbols: int) -> None:
         self.step = _engine()
-        self._names = [f"A{n}/USDT" for n in range(symbols)]
+        self.names = [f"A{n}/USDT" for n in range(symbols)]
         self._ids = count()
         self._held = [1.0] * symbols
-        prices = [ev.Price(symbol=name, price=100.0, venue=VENUE) for name in self._names]
+        prices = [ev.Price(symbol=name, price=100.0, venue=VENUE) for name in self.names]
         holdings = {f"A{n}": ev.AssetBalance(1.0) for n in range(symbols)}
         self.step(prices)
         self.step([ev.Balances(venue=VENUE, assets={"USDT": ev.AssetBalance(1e6), **holdings})])
@@ -157,7 +161,7 @@ class Account:
         return ev.Fill(
             id=str(next(self._ids)),
             venue=VENUE,
-            symbol=self._names[number],
+            symbol=self.names[number],
             side="buy" if is_buy else "sell",
             quantity=1.0,
             price=100.0,
@@ -165,18 +169,31 @@ class Account:
 
     def balance(self, n: int) -> ev.Balance:
         """Return a balance of any amount."""
-        asset = f"A{n * 7 % len(self._names)}"
+        asset = f"A{n * 7 % len(self.names)}"
         return ev.Balance(venue=VENUE, asset=asset, free=1.0 + n % 3)
 
     def agreeing(self, n: int) -> ev.Balance:
         """Return a balance that contains all fills."""
-        number = n * 7 % len(self._names)
+        number = n * 7 % len(self.names)
         return ev.Balance(venue=VENUE, asset=f"A{number}", free=self._held[number])
 
     def check(self, n: int) -> ev.Check:
         """Return an order to check."""
-        symbol = self._names[n * 7 % len(self._names)]
+        symbol = self.names[n * 7 % len(self.names)]
         return ev.Check(venue=VENUE, symbol=symbol, side="buy", quantity=1.0, price=100.0)
+
+    def order(self, n: int) -> ev.Order:
+        """Return the report that opens or cancels an order."""
+        return ev.Order(
+            id=f"single {n // 2}",
+            venue=VENUE,
+            symbol=self.names[n // 2 * 7 % len(self.names)],
+            status="open" if n % 2 == 0 else "canceled",
+            side="buy",
+            quantity=1.0,
+            remaining=1.0,
+            price=100.0,
+        )
 
 
 def _costs_us(symbols: int) -> dict[str, float]:
@@ -192,6 +209,8 @@ def _costs_us(symbols: int) -> dict[str, float]:
         BALANCE_BATCH: _event_us(one.step, one.balance, BATCH),
         BALANCE: _event_us(one.step, one.balance, 1),
         CHECK: _event_us(one.step, one.check, 1),
+        ORDER_BATCH: _event_us(one.step, one.order, BATCH),
+        ORDERS: _orders_us(one.step, one.names),
         **_agreeing_us(symbols),
     }
 
@@ -204,6 +223,25 @@ def _agreeing_us(symbols: int) -> dict[str, float]:
         AGREEING_BATCH: _event_us(one.step, one.agreeing, BATCH),
         AGREEING: _event_us(one.step, one.agreeing, 1),
     }
+
+
+def _orders_us(step: Step, names: Sequence[str]) -> float:
+    """Measure an order in the report of all that rest at the venue, the same ones each time."""
+    orders = [
+        ev.RestingOrder(
+            id=f"listed {n}",
+            symbol=names[n * 7 % len(names)],
+            side="buy" if n % 2 else "sell",
+            quantity=1.0,
+            remaining=1.0,
+            price=100.0,
+        )
+        for n in range(BATCH)
+    ]
+    report = ev.Orders(venue=VENUE, orders=orders)
+    step([report])
+    best_ns = min(_timed_ns(step, [[report]] * 10) for _ in range(ROUNDS))
+    return best_ns / (10 * BATCH) / 1e3
 
 
 def _cross_us(quoted: int) -> float:

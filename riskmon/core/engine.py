@@ -46,6 +46,7 @@ from riskmon.core.topics import (
     events_topic,
     heartbeat_topic,
     symbol_events_topic,
+    symbol_orders_topic,
 )
 from riskmon.core.view import View, view
 
@@ -117,6 +118,11 @@ class Engine:
     def generation(self) -> int:
         """The number of the account's latest change."""
         return self.state.board.generation
+
+    @property
+    def awaits_cancels(self) -> bool:
+        """Whether the cancel of an incident is not confirmed yet."""
+        return any(not one.confirmed for one in self._cancels.incidents.values())
 
     @property
     def next_deadline_ns(self) -> int:
@@ -200,7 +206,7 @@ class Engine:
             symbols=config.symbols,
         )
         self._orders = Reservations(state.orders, int(config.check_ttl * 1e9), self._timers.arm)
-        self._commitments = Commitments(self._orders.pending, self._book.exposures)
+        self._commitments = Commitments(self._orders.pending, self._book)
         self._commitments.refresh()
         self._permits = Permits(state.permits, clock, self._timers, self._emit)
         kinds = [rule.measures for rule in self._board.rules.values() if rule.measures is not None]
@@ -358,8 +364,15 @@ class Engine:
 
     def _refresh_orders(self) -> None:
         """Derive what the orders may add to exposures, if either changed."""
-        if self._commitments.refresh() and ORDERS in self._board.watching:
-            self._book.dirty[ORDERS] = True
+        dirty, watching = self._book.dirty, self._board.watching
+        if self._commitments.refresh() and ORDERS in watching:
+            dirty[ORDERS] = True
+        recounted = self._orders.pending.recounted
+        if recounted:
+            for topic in map(symbol_orders_topic, recounted):
+                if topic in watching:
+                    dirty[topic] = True
+            recounted.clear()
 
     def _due(self) -> list[Breaker[StateLimit]]:
         """The breakers that depend on what changed, each once."""

@@ -19,6 +19,7 @@ class Subject(StrEnum):
     SYMBOL = "symbol"  # its position
     ASSET = "asset"  # its delta
     ORDERS = "orders"  # that are permitted or rest
+    SYMBOL_ORDERS = "symbol_orders"  # that rest in a symbol
     STRATEGY = "strategy"  # its P&L
     EDGE = "edge"  # the last edge of a strategy, or with an empty name of the account
     EVENTS = "events"  # the events of a venue
@@ -52,6 +53,7 @@ def _of(subject: Subject) -> Callable[[str], Topic]:
 venue_equity_topic = _of(Subject.VENUE_EQUITY)
 symbol_topic = _of(Subject.SYMBOL)
 asset_topic = _of(Subject.ASSET)
+symbol_orders_topic = _of(Subject.SYMBOL_ORDERS)
 strategy_topic = _of(Subject.STRATEGY)
 edge_topic = _of(Subject.EDGE)
 events_topic = _of(Subject.EVENTS)

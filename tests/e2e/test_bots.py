@@ -14,6 +14,7 @@ import pytest
 
 from riskmon import Client, SyncClient, TradingHalted
 from tests.support import ROOT
+from tests.support.days import day_start
 from tests.support.sidecar import Make, Sidecar
 from tests.support.waiting import eventually
 from tests.support.webhooks import SECRET, Webhooks
@@ -21,8 +22,9 @@ from tests.support.webhooks import SECRET, Webhooks
 pytestmark = pytest.mark.slow
 
 CONFIGURATIONS = ROOT / "tests" / "scenarios" / "config"
-LOSSES = """\
+LOSSES = f"""\
 [portfolio]
+day_start = "{day_start()}"
 initial_capital = 10_000
 
 [limits.daily_loss]

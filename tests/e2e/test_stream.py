@@ -10,14 +10,16 @@ from typing import Any, Self
 
 import pytest
 
+from tests.support.days import day_start
 from tests.support.sidecar import Make, Sidecar
 from tests.support.waiting import PATIENCE_SECONDS, eventually
 from tests.support.webhooks import Webhooks
 
 pytestmark = pytest.mark.slow
 
-PORTFOLIO_LOSS = """
+PORTFOLIO_LOSS = f"""
 [portfolio]
+day_start = "{day_start()}"
 reference = "USDT"
 initial_capital = 10_000
 venues = ["kraken", "mexc"]

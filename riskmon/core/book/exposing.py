@@ -1,7 +1,7 @@
 """The exposure of symbols, assets and venues, from positions and live holdings.
 
 A spot position at a venue that reports balances is the venue's holding of the base asset, in the
-symbol that :meth:`riskmon.core.book.positions.Positions.spot_symbol_of` names; elsewhere it is what
+symbol that :meth:`riskmon.core.book.spot_symbols.SpotSymbols.of` names; elsewhere it is what
 fills and reports say. The reference and pegged assets are cash, no positions.
 """
 
@@ -105,7 +105,7 @@ class Exposing:
                 continue
             before = self._symbol_of.get((venue, asset))
             reports = self._holdings.reports(venue)
-            symbol = self._positions.spot_symbol_of(venue, asset) if reports else None
+            symbol = self._positions.spot_symbols.of(venue, asset) if reports else None
             if before is not None:
                 self.symbols[before] = None
                 if before == symbol:

@@ -120,6 +120,7 @@ class Exposures:
         if gross is None:
             gross = self._venues[venue] = _Gross()
         gross.set(symbol, net)
+        self.changed[symbol] = None
 
     def _set_open(self, symbol: str, now: Exposure) -> None:
         size = abs(now.notional)

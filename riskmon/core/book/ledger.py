@@ -96,7 +96,7 @@ class Ledger:
         backwards = (one.at_ns for one in reversed(state.reports[1:]) if one.exact)
         self.exact_ns = next(backwards, -NEVER_NS)  # no exact report is later
         self._survey(0)
-        # No report contains an effect of this time or later, and none that is known is later: it
+        # An effect of this time or later is later than all others, and no report contains it: it
         # is added on top.
         self._since_ns = self._cleared()
         self._stale = len(state.reports)
@@ -336,7 +336,7 @@ class Ledger:
                 return
 
     def _cleared(self) -> int:
-        """The time since which an effect is the last one, and no report contains it."""
+        """The time from which on an effect is later than all others, and in no report."""
         reports, effects = self.state.reports, self.state.effects
         known_ns = effects[-1].at_ns if effects else -NEVER_NS
         if not reports:
@@ -390,7 +390,7 @@ class Ledger:
             self.exact_ns = max(self.exact_ns, report.at_ns)
 
     def _lefts(self, number: int, low: int, high: int) -> tuple[list[int], int]:
-        """What no effect explains of a report that contains none, one, … all between; scaled.
+        """What no effect explains of a report that contains 0, 1, … all effects between; scaled.
 
         And how much of it counts as nothing.
         """

@@ -164,6 +164,14 @@ class Reservation(Struct):
                 unfilled = one.quantity - known
         return unfilled
 
+    def rests_as(self, quantity: float | None, remaining: float | None) -> bool:
+        """Whether a report that it rests, with so much of it, changes nothing."""
+        if self.ended_ns is not None or remaining is None:
+            return True
+        if self.filled_before or quantity not in (None, self.quantity):
+            return False
+        return remaining <= self.quantity and self.quantity - remaining <= self.executed
+
     def waits_since(self, at_ns: int) -> bool:
         """Whether its wait for a report, for fills, or to be dropped began then."""
         if self.ended_ns is None and self.reported_ns is None:
@@ -220,9 +228,12 @@ class Pending:
     def __init__(self) -> None:
         self._symbols: dict[str, dict[str, _AtVenue]] = {}
         self._named: dict[str, dict[str, Reservation]] = {}  # by their own symbol, oldest first
+        self._of_asset: dict[str, dict[str, None]] = {}  # asset -> the symbols of these
         self._resting: dict[str, int] = {}  # by venue
+        self._resting_in: dict[str, int] = {}  # by their own symbol
         self.resting = 0  # how many orders are not closed
         self.changed: dict[str, None] = {}  # symbols; `Commitments.refresh` empties it
+        self.recounted: dict[str, None] = {}  # own symbols; the reader empties it
 
     def add(self, order: Reservation) -> None:
         """Count an order, if it counts. It must not change before :meth:`remove`."""
@@ -239,6 +250,8 @@ class Pending:
         named = self._named.get(order.symbol)
         if named is None:
             named = self._named[order.symbol] = {}
+            for asset in _assets(order.symbol):
+                self._of_asset.setdefault(asset, {})[order.symbol] = None
         named[key] = here.orders[key] = order  # one that was removed keeps its place
         self._count(here, order, 1)
 
@@ -258,6 +271,10 @@ class Pending:
                     del self._symbols[order.moves]
         if named.pop(order.key, None) is not None and not named:
             del self._named[order.symbol]
+            for asset in _assets(order.symbol):
+                del self._of_asset[asset][order.symbol]
+                if not self._of_asset[asset]:
+                    del self._of_asset[asset]
 
     def remove(self, order: Reservation) -> None:
         """Take an order off the sums; :meth:`add` follows when it is changed."""
@@ -272,8 +289,11 @@ class Pending:
         if order.side != "buy":
             here.sells.add(amounts, sign)
         if order.ended_ns is None:
-            self._resting[order.venue] = self._resting.get(order.venue, 0) + sign
+            symbol, venue = order.symbol, order.venue
+            self._resting[venue] = self._resting.get(venue, 0) + sign
+            self._resting_in[symbol] = self._resting_in.get(symbol, 0) + sign
             self.resting += sign
+            self.recounted[symbol] = None
         self.changed[order.moves] = None
 
     # -- queries ----------------------------------------------------------------------------------
@@ -281,6 +301,10 @@ class Pending:
     def symbols(self) -> Iterator[str]:
         """The symbols that orders name."""
         return iter(self._named)
+
+    def symbols_of(self, asset: str) -> Collection[str]:
+        """The symbols of the orders that buy or sell an asset, or pay with it."""
+        return self._of_asset.get(asset, ())
 
     def named(self, symbol: str) -> Collection[Reservation]:
         """The orders that name a symbol, the oldest first."""
@@ -321,9 +345,9 @@ class Pending:
         """All orders at a venue."""
         return [order for order in self.all() if order.venue == venue]
 
-    def symbols_at(self, venue: str) -> list[str]:
-        """The symbols whose positions at a venue orders move."""
-        return [symbol for symbol, venues in self._symbols.items() if venue in venues]
+    def venues(self, symbol: str) -> Collection[str]:
+        """The venues at which orders move the position in a symbol."""
+        return self._symbols.get(symbol, ())
 
     def resting_at(self, venue: str) -> int:
         """How many orders at a venue are not closed."""
@@ -331,7 +355,7 @@ class Pending:
 
     def resting_in(self, symbol: str) -> int:
         """How many orders in a symbol are not closed."""
-        return sum(order.ended_ns is None for order in self._named.get(symbol, {}).values())
+        return self._resting_in.get(symbol, 0)
 
 
 def _total(sums: list[_Sum]) -> Amounts:
@@ -339,3 +363,9 @@ def _total(sums: list[_Sum]) -> Amounts:
         sum(one.quantity for one in sums) / SCALE,
         sum(one.notional for one in sums) / SCALE,
     )
+
+
+def _assets(symbol: str) -> tuple[str, ...]:
+    """The assets that an order in a symbol buys or sells, and pays with."""
+    kind, base, quote, _ = instrument(symbol, "")
+    return (base, quote) if kind == "spot" and quote != base else (base,)

@@ -22,7 +22,6 @@ from riskmon.core.book.holdings import Holdings, Settled
 from riskmon.core.book.instruments import instrument
 from riskmon.core.book.marking import Marking
 from riskmon.core.book.notices import Notices
-from riskmon.core.book.position import Key
 from riskmon.core.book.positions import Outcome, Positions, Row
 from riskmon.core.book.prices import Prices
 from riskmon.core.book.rates import Rates
@@ -71,7 +70,7 @@ class Portfolio:
         self.prices = Prices(state.prices, config)
         self.rates = Rates(self.prices, config)
         self.positions = Positions(state.positions, config, self.prices)
-        self.positions.names_everywhere(symbols)
+        self.positions.spot_symbols.set_everywhere(symbols)
         self.holdings = Holdings(state.holdings, int(config.unknown_grace * 1e9))
         self.notices = Notices(state.differences, clock)
         self.marking = Marking(self.positions, self.prices, self.rates, 0.0)
@@ -167,7 +166,7 @@ class Portfolio:
 
     def name(self, venue: str, symbol: str) -> None:
         """Record that a fill, an order or a check names a symbol at a venue."""
-        if self.positions.names(venue, symbol):
+        if self.positions.spot_symbols.add(venue, symbol):
             self.exposing.on_named(venue, symbol)
             self._is_stale = True
 
@@ -384,13 +383,13 @@ class Portfolio:
         self.account.explain(self.holdings.take_explained())
         return settled
 
-    def _apply_outcomes(self, outcomes: Iterable[Outcome]) -> Iterator[Key]:
+    def _apply_outcomes(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
         """Apply what position reports changed; yield those whose P&L enters as a flow."""
         for outcome in outcomes:
             key = outcome.key
             is_new = outcome.first and self.account.presence.is_new(key.venue)
             if is_new or outcome.is_unvalued:
-                yield key
+                yield outcome
             elif outcome.amounts:
                 self.holdings.add(key.venue, outcome.amounts, outcome.stamp)
             if outcome.difference:
@@ -525,7 +524,7 @@ class Portfolio:
         what = instrument(symbol, self.reference)
         if what.kind != "spot" or not self.holdings.reports(venue):
             return symbol
-        return self.positions.spot_symbol_of(venue, what.base)
+        return self.positions.spot_symbols.of(venue, what.base)
 
     def unpriced(self) -> list[str]:
         """Return the assets that are held and have no price."""
@@ -558,7 +557,7 @@ class Portfolio:
             first = {
                 asset: peg
                 for asset, peg in self.config.pegs.items()
-                if asset in before.config.ignore or before.rates.of(asset) is None
+                if asset in before.config.ignore or not before.rates.was_priced(asset)
             }
             pegged = replace(self.config, pegs={**first, **before.config.pegs})
             middle = Portfolio(self.state, pegged, self._clock, self._arm, symbols=self._symbols)

@@ -31,9 +31,9 @@ from riskmon.core.book.prices import Prices
 from riskmon.core.book.projection import Known
 from riskmon.core.book.realised import OrderKey, Realised, RealisedState
 from riskmon.core.book.shares import Shared, give_back, take
+from riskmon.core.book.spot_symbols import Named, SpotSymbols
 
 AT_ONCE = 64  # units of work in a piece
-SEVERAL = 2  # spot symbols of a base that are stored: two are ambiguous already
 _ROUNDING = 1e-12  # of a quantity
 
 Pair = tuple[str, str]  # venue and symbol
@@ -69,7 +69,7 @@ class PositionsState(Struct):
 
     positions: dict[str, BookPosition] = field(default_factory=dict)  # by the name of the key
     whole: dict[str, Stamp] = field(default_factory=dict)  # the last report of all, by venue
-    named: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # venue -> base -> symbols
+    named: Named = field(default_factory=dict)  # spot symbols
     realised: RealisedState = field(default_factory=RealisedState, name="realised_pnl")
 
 
@@ -90,6 +90,7 @@ class Positions:
         self.state = state
         self.reference = config.reference
         self.realised = Realised(state.realised, config)
+        self.spot_symbols = SpotSymbols(state.named, config.reference)
         self.positions: dict[Key, BookPosition] = {}
         self.changed: dict[Key, None] = {}  # since the last pass
         self._included = frozenset(config.unrealised_included)
@@ -104,11 +105,6 @@ class Positions:
         self._resized: dict[Pair, None] = {}  # with positions of another size
         self._moved: dict[Key, Moved] = {}
         self._outcomes: list[Outcome] = []
-        self._named_everywhere: dict[str, list[str]] = {}
-        self._named = {  # venue -> symbols
-            venue: {symbol for symbols in bases.values() for symbol in symbols}
-            for venue, bases in state.named.items()
-        }
         # Earlier versions stored the names of keys without the leg.
         state.positions = {one.key.name: one for one in state.positions.values()}
         for position in state.positions.values():
@@ -236,7 +232,8 @@ class Positions:
             return
         named: set[tuple[str, Leg]] = set()
         for at, row in enumerate(rows, 1):
-            if instrument(row.symbol, self.reference).kind != "spot":
+            is_spot = instrument(row.symbol, self.reference).kind == "spot"
+            if not is_spot and not _is_beside_legs(row, named):
                 self.on_report(venue, row, stamp)
                 named.update([(row.symbol, row.leg)] if row.leg else _each_leg(row.symbol))
             if at % AT_ONCE == 0:
@@ -274,31 +271,6 @@ class Positions:
     def on_pnl(self, strategy: str, amount: float) -> None:
         """Add P&L that was realised elsewhere, in the reference."""
         self.realised.add_pnl(strategy, amount)
-
-    def names(self, venue: str, symbol: str) -> bool:
-        """Record that a spot symbol was named at a venue.
-
-        Return whether a holding of its base is a position in another symbol since then.
-        """
-        if symbol in self._named.get(venue, ()):
-            return False
-        kind, base, _, _ = instrument(symbol, self.reference)
-        here = self.state.named.get(venue)
-        known = here.get(base, ()) if here is not None else ()
-        if kind != "spot" or len(known) == SEVERAL:
-            return False
-        before = self.spot_symbol_of(venue, base)
-        self.state.named.setdefault(venue, {}).setdefault(base, []).append(symbol)
-        self._named.setdefault(venue, set()).add(symbol)
-        return self.spot_symbol_of(venue, base) != before
-
-    def names_everywhere(self, symbols: Iterable[str]) -> None:
-        """Set the spot symbols that the configuration names, at all venues."""
-        self._named_everywhere = {}
-        for symbol in symbols:
-            kind, base, _, _ = instrument(symbol, self.reference)
-            if kind == "spot":
-                self._named_everywhere.setdefault(base, []).append(symbol)
 
     # -- the pass ---------------------------------------------------------------------------------
 
@@ -478,19 +450,6 @@ class Positions:
         """Return the assets that the account's open contracts at a venue settle in."""
         return [asset for asset, keys in self._open.get(venue, {}).items() if keys]
 
-    def spot_symbol_of(self, venue: str, base: str) -> str:
-        """Return the symbol that a holding of ``base`` is a position in.
-
-        It is the only spot symbol of that base named at the venue; with none or several, that in
-        the reference.
-        """
-        named_here = self.state.named.get(venue)
-        here = named_here.get(base, ()) if named_here is not None else ()
-        if len(here) == 1 and base not in self._named_everywhere:
-            return here[0]
-        named = {*here, *self._named_everywhere.get(base, ())}
-        return named.pop() if len(named) == 1 else f"{base}/{self.reference}"
-
     def take_changed(self) -> list[Key]:
         """Return the keys of the positions that changed since the last call; some are gone."""
         changed, self.changed = self.changed, {}
@@ -514,6 +473,12 @@ def _legs(whose: Key, quantity: float) -> tuple[Key, Key]:
     """Return the leg that a signed quantity belongs to, and the opposite one."""
     legs = whose._replace(leg="long"), whose._replace(leg="short")
     return legs if quantity >= 0 else (legs[1], legs[0])
+
+
+def _is_beside_legs(row: Row, named: Collection[tuple[str, Leg]]) -> bool:
+    """Return whether a row is 0 and of no leg, beside one of a leg: venues list all three."""
+    legs = _each_leg(row.symbol)[1:]
+    return not row.leg and not row.quantity and any(leg in named for leg in legs)
 
 
 def _each_leg(symbol: str) -> list[tuple[str, Leg]]:

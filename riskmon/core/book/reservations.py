@@ -31,6 +31,7 @@ from riskmon.core.unknown import Unknown
 ENDED_MAX = 1_024  # orders that ended and are remembered, without those that wait for fills
 REFUSED_MAX = 1_024  # refused checks whose answers are remembered
 KEYS_OF_ONE = 16  # ids that are looked up are as much work as one order
+KEYS_AT_ONCE = 256  # ids that are looked up in one piece
 _SAME = 1e-9  # relative: quantities of one order in two reports
 
 
@@ -114,7 +115,9 @@ class Reservations:
         else:
             self.state.made += 1
             order.id = f"\n{self.state.made}"  # no reported id: those are printable
-        key = self._add(order)
+        key = order.key
+        self.state.reserved[key] = order
+        self.pending.add(order)
         if order.reported_ns is None:
             self._wait(key, now_ns)
 
@@ -150,6 +153,8 @@ class Reservations:
         order.reported_ns = max(order.reported_ns or 0, at_ns)
         if isinstance(report, ev.Order):
             order.named, order.missing, order.listed_ns = True, False, None
+        if is_open and order.rests_as(report.quantity, report.remaining):
+            return True
         self.pending.remove(order)
         if order.ended_ns is not None:
             if not is_open and report.remaining is not None:
@@ -199,11 +204,11 @@ class Reservations:
             reported_ns=at_ns,
             named=isinstance(report, ev.Order),
         )
-        self._add(order)
+        key = order.key
+        self.state.reserved[key] = order
         if has_events and not order.named:
             order.listed_ns = now_ns
-            self._wait(order.key, now_ns)
-        self.pending.remove(order)
+            self._wait(key, now_ns)
         if report.remaining is not None and quantity:
             self._apply_remaining(order, report, report.remaining, now_ns)
         self._put_back(order, now_ns)
@@ -215,9 +220,12 @@ class Reservations:
 
         Yields the work of each piece, as the other reports that may release many orders.
         """
-        names = (_key(venue, name) for name in listed)
-        keys = {self._linked.get(name, name) for name in names}
-        yield len(keys) // KEYS_OF_ONE
+        keys = set()
+        for number, name in enumerate(listed, 1):
+            key = _key(venue, name)
+            keys.add(self._linked.get(key, key))
+            if number % KEYS_AT_ONCE == 0:
+                yield KEYS_AT_ONCE // KEYS_OF_ONE
         self.state.counted.pop(venue, None)
         for order in self.pending.orders_at(venue):
             if order.key not in keys and self._release(order, taken_ns, now_ns):
@@ -435,13 +443,6 @@ class Reservations:
             counted.count = max(0, counted.count - 1)
 
     # -- the tables -------------------------------------------------------------------------------
-
-    def _add(self, order: Reservation) -> str:
-        """Add an order to the tables; return its key."""
-        key = order.key
-        self.state.reserved[key] = order
-        self.pending.add(order)
-        return key
 
     def _delete(self, order: Reservation) -> None:
         del self.state.reserved[order.key]

@@ -13,13 +13,14 @@ from typing import Literal
 from riskmon.core.limits.facts import Facts, Intent, Size
 from riskmon.core.limits.limit import SizeLimit
 from riskmon.core.limits.policy import Ceiling, OnBreach, Recover
-from riskmon.core.limits.sizes import account_notional, asset_size, venue_notional
+from riskmon.core.limits.sizes import account_notional, asset_size, venue_notional, venue_size
 from riskmon.core.topics import (
     EQUITY,
     EXPOSURE,
     ORDERS,
     Topic,
     asset_topic,
+    symbol_orders_topic,
     symbol_topic,
     venue_equity_topic,
 )
@@ -177,7 +178,11 @@ class OpenOrdersLimit(SizeLimit):
     kind = "open_orders"
     Params = OpenOrdersParams
     reason = "{value:.0f} open orders of {limit.scope} over {bound:.12g}"
-    topics = (ORDERS,)
+
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        """The orders of all symbols, or of its own."""
+        return (symbol_orders_topic(self.name) if self.per == "symbol" else ORDERS,)
 
     def value(self, facts: Facts) -> float:
         """The number of orders."""
@@ -231,10 +236,7 @@ class LeverageLimit(SizeLimit):
         if self.per != "venue":
             sizes = order.notionals
             return sizes if type(sizes) is Unknown else sizes.total
-        before, after = (venue_notional(facts, self.name, one) for one in (None, order))
-        if type(before) is Unknown:
-            return before
-        return after if type(after) is Unknown else (before, after)
+        return venue_size(facts, self.name, order)
 
     def _equity(self, facts: Facts) -> float | Unknown:
         book = facts.book

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from riskmon.core.book.commitments import excess
+from riskmon.core.book.commitments import excess_notional
 from riskmon.core.book.instruments import instrument
 from riskmon.core.book.pending import Amounts
 from riskmon.core.limits.facts import Facts, Intent, Size
@@ -48,12 +48,12 @@ def _resting(facts: Facts, asset: str, order: Intent, *, money: bool) -> tuple[f
     """By how much the orders that rest may raise, and lower, an asset's delta."""
     ups = downs = 0.0
     pending, rate = facts.orders.pending, facts.book.rate(asset)
-    for symbol in pending.symbols():
+    # The notional in an asset without a rate was unknown when the order was permitted.
+    unit = 1.0 if money or type(rate) is Unknown else rate
+    for symbol in pending.symbols_of(asset):
         what = instrument(symbol, facts.book.reference)
         is_base, is_quote = what.base == asset, what.kind == "spot" and what.quote == asset
-        # The notional in an asset without a rate was unknown when the order was permitted.
-        unit = 1.0 if money or type(rate) is Unknown else rate
-        for one in pending.named(symbol) if is_base or is_quote else ():
+        for one in pending.named(symbol):
             if one is order.earlier:
                 continue
             notional = one.amounts.notional
@@ -73,31 +73,24 @@ def account_notional(facts: Facts) -> float | Unknown:
     return gross if type(gross) is Unknown else gross + facts.commitments.notional
 
 
-def venue_notional(facts: Facts, venue: str, order: Intent | None = None) -> float | Unknown:
+def venue_notional(facts: Facts, venue: str) -> float | Unknown:
     """Return the gross notional at a venue, as large as the orders there may make it."""
-    total = facts.book.exposures.gross_notional_at(venue)
-    if type(total) is Unknown:
-        return total
-    symbols = dict.fromkeys(facts.orders.pending.symbols_at(venue))
-    if order is not None:
-        symbols[order.symbol] = None
-    for symbol in symbols:
-        buys, sells = facts.orders.pending.sides_at(symbol, venue)
-        if order is not None and symbol == order.symbol:
-            if type(order.notional) is Unknown:
-                return order.notional
-            if order.earlier is not None and order.earlier.venue == venue:
-                buys, sells = facts.without_earlier(buys, sells, symbol, order)
-            own = Amounts(abs(order.quantity), abs(order.notional))
-            buys, sells = (buys.plus(own), sells) if order.quantity > 0 else (buys, sells.plus(own))
-        total += _excess_notional(facts.book.held(venue, symbol, None), buys, sells)
-    return total
+    gross = facts.book.exposures.gross_notional_at(venue)
+    return gross if type(gross) is Unknown else gross + facts.commitments.at(venue)
 
 
-def _excess_notional(held: float, buys: Amounts, sells: Amounts) -> float:
-    """What the larger side of resting orders adds to a position, at the price of its orders."""
-    larger = buys if abs(held + buys.quantity) >= abs(held - sells.quantity) else sells
-    if larger.quantity <= 0:
-        return 0.0
-    added = excess(held, buys.quantity, sells.quantity)
-    return added * larger.notional / larger.quantity
+def venue_size(facts: Facts, venue: str, order: Intent) -> Size | Unknown:
+    """Return the gross notional at a venue before and after an order there."""
+    before = venue_notional(facts, venue)
+    if type(before) is Unknown:
+        return before
+    if type(order.notional) is Unknown:
+        return order.notional
+    held = facts.book.held(venue, order.symbol)
+    buys, sells = facts.orders.pending.sides_at(order.symbol, venue)
+    rest = before - excess_notional(held, buys, sells)
+    buys, sells = facts.without_earlier(buys, sells, order.symbol, order)
+    own = Amounts(abs(order.quantity), abs(order.notional))
+    if order.quantity > 0:
+        return before, rest + excess_notional(held, buys.plus(own), sells)
+    return before, rest + excess_notional(held, buys, sells.plus(own))

@@ -331,36 +331,6 @@ def test_what_the_open_contracts_of_a_venue_settle_in() -> None:
     assert here.positions.settle_assets("kraken") == []
 
 
-# -- spot symbols ---------------------------------------------------------------------------------
-
-
-def test_the_spot_symbol_of_a_holding() -> None:
-    """The only one named at the venue or by the configuration; else that in the reference."""
-    here = World()
-    symbol = here.positions.spot_symbol_of
-    assert symbol("kraken", "BTC") == "BTC/USDT"
-    assert here.positions.names("kraken", "BTC/EUR")
-    assert not here.positions.names("kraken", "BTC/EUR")
-    assert not here.positions.names("kraken", "BTC/USD:BTC")
-    assert symbol("kraken", "BTC") == "BTC/EUR"
-    assert symbol("mexc", "BTC") == "BTC/USDT"
-    here.positions.names_everywhere(["BTC/EUR", "ETH/EUR", "BTC/USDT:USDT"])
-    assert symbol("kraken", "BTC") == symbol("mexc", "BTC") == "BTC/EUR"
-    assert symbol("mexc", "ETH") == "ETH/EUR"
-    here.positions.names("kraken", "BTC/USD")
-    assert symbol("kraken", "BTC") == "BTC/USDT"
-
-
-def test_a_first_name_that_changes_no_position_is_none() -> None:
-    """Naming the symbol that a holding is a position in anyway derives nothing again."""
-    here = World()
-    assert not here.positions.names("kraken", "BTC/USDT")
-    assert here.positions.names("kraken", "ETH/BTC")
-    assert here.positions.names("kraken", "ETH/USDT"), "two are ambiguous"
-    assert not here.positions.names("kraken", "ETH/EUR"), "so are three"
-    assert here.positions.spot_symbol_of("kraken", "ETH") == "ETH/USDT"
-
-
 # -- long runs ------------------------------------------------------------------------------------
 
 

@@ -58,7 +58,11 @@ def sums(orders: Reservations) -> dict[str, Any]:
             pending.resting_in(symbol),
         )
         for symbol in sorted(pending.symbols())
-    } | {"resting": orders.resting(), "kraken": orders.resting_at("kraken")}
+    } | {
+        "resting": orders.resting(),
+        "kraken": orders.resting_at("kraken"),
+        "assets": [sorted(pending.symbols_of(asset)) for asset in ("BTC", "ETH", "USDT")],
+    }
 
 
 STEPS = st.lists(
@@ -134,6 +138,26 @@ def test_sums_are_those_of_a_restart(steps: list[Any]) -> None:
 def test_sums_are_those_of_a_restart_long(steps: list[Any]) -> None:
     """As above, with many more examples."""
     check_story(steps)
+
+
+def test_a_report_without_news_changes_no_sum() -> None:
+    """What venues list again and again is not derived again; less of it remaining is."""
+    orders = made()
+    reserve(orders, SECOND, id="A", quantity=3.0)
+    orders.pending.changed.clear()
+    for remaining in (3.0, None):
+        report = ev.RestingOrder(id="A", symbol=SYMBOL, quantity=3.0, remaining=remaining)
+        assert orders.on_order("kraken", report, 2 * SECOND, 2 * SECOND)
+        assert not orders.pending.changed
+    report = ev.RestingOrder(id="A", symbol=SYMBOL, remaining=2.0)
+    assert orders.on_order("kraken", report, 3 * SECOND, 3 * SECOND)
+    assert orders.pending.changed
+    orders.pending.changed.clear()
+    for quantity in (4.0, 2.5):
+        report = ev.RestingOrder(id="A", symbol=SYMBOL, quantity=quantity, remaining=2.0)
+        assert orders.on_order("kraken", report, 4 * SECOND, 4 * SECOND)
+        assert orders.pending.changed, "it was changed at the venue"
+        orders.pending.changed.clear()
 
 
 def test_sums_of_what_is_gone_are_nothing() -> None:

@@ -11,6 +11,8 @@ from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.config import LimitConfig
 from riskmon.core.decisions import CheckAnswer
 from riskmon.core.engine import Engine
+from riskmon.core.limits.exposure import OpenOrdersLimit
+from riskmon.core.limits.facts import Facts
 from tests.core import World, balances, fill, limit, price
 
 SPOT = "BTC/USDT"
@@ -157,6 +159,28 @@ def test_leverage_of_a_venue_is_over_its_own_equity() -> None:
     assert reason.value == pytest.approx(2.1)
 
 
+def test_leverage_of_a_venue_follows_what_is_held_there() -> None:
+    """What an order was to sell has left the venue: it would open a position there, also in cash.
+
+    The account holds as much as before.
+    """
+    world = market(
+        limit("leverage", max=9.0, per="venue"), portfolio=PortfolioConfig(pegs={"USD": 1.0})
+    )
+    held = {"USDT": 1_000.0, "BTC": 1.0, "USD": 100.0}
+    world.step(balances("kraken", **held), balances("mexc", USDT=1_000.0))
+    world.wait(60)
+    world.step(price(SPOT, 100.0), price("USD/USDT", 1.0))
+    assert ask(world, -1.0, id="a").allowed
+    assert ask(world, -100.0, "USD/USDT", price=1.0, id="b").allowed
+    assert world.breaker("leverage", "venue:kraken").value == pytest.approx(100.0 / 1_200.0)
+    world.step(balances("kraken", USDT=1_000.0), balances("mexc", **held))
+    world.wait(60)
+    world.step(price(SPOT, 100.0))
+    assert world.breaker("leverage", "venue:kraken").value == pytest.approx(200.0 / 1_000.0)
+    assert world.breaker("leverage", "venue:mexc").value == pytest.approx(100.0 / 1_200.0)
+
+
 def test_past_its_bound_only_what_reduces_is_allowed() -> None:
     """The gate is at reduce_only; an order that rests takes it there as well."""
     world = market(limit("leverage", max=0.1))
@@ -205,6 +229,25 @@ def test_the_orders_that_rest(per: Any, scope: str, count: float) -> None:
     assert world.breaker("open_orders", scope).value == count
     world.step(order("closed", "1", quantity=None))
     assert world.breaker("open_orders", scope).value == count - 1
+
+
+def test_an_order_evaluates_the_number_in_its_own_symbol_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a bound for each symbol, an order does not cost more the more symbols there are."""
+    world = market(limit("open_orders", max=9, per="symbol"))
+    evaluated: list[str] = []
+    value = OpenOrdersLimit.value
+
+    def counted(one: OpenOrdersLimit, facts: Facts) -> float:
+        evaluated.append(one.name)
+        return value(one, facts)
+
+    monkeypatch.setattr(OpenOrdersLimit, "value", counted)
+    world.step(order("open", "1"))
+    assert evaluated == [SPOT]
+    assert ask(world, 1.0, PERP).allowed
+    assert {*evaluated[1:]} == {PERP}
 
 
 def test_an_order_more_than_the_bound_is_refused() -> None:

@@ -1,0 +1,1 @@
+"""Hours of trading at simulated exchanges, as bots of different kinds report them."""
