@@ -120,6 +120,11 @@ class Engine:
         return self.state.board.generation
 
     @property
+    def awaits_cancels(self) -> bool:
+        """Whether the cancel of an incident is not confirmed yet."""
+        return any(not one.confirmed for one in self._cancels.incidents.values())
+
+    @property
     def next_deadline_ns(self) -> int:
         """When the engine must be stepped though nothing happened (engine time)."""
         return self._timers.next_ns

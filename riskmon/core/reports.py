@@ -105,16 +105,13 @@ class ReportedEvents:
         """Return a handler that registers the assets whose delta an event may change."""
         reference = self._config.portfolio.reference
 
-        def register(event: ev.Event) -> Iterator[int]:
-            return self._registering(map(asset_scope, assets_of(event, reference)))
-
         def handle(event: ev.Event) -> Iterator[int] | None:
-            for _ in register(event):
-                pass
+            for asset in assets_of(event, reference):
+                self.register(asset_scope(asset))
             return handler(event)
 
         def handle_whole(event: ev.Event) -> Iterator[int]:
-            yield from register(event)
+            yield from self._registering(map(asset_scope, assets_of(event, reference)))
             yield from handler(event) or ()
 
         return handle_whole if issubclass(kind, ev.Whole) else handle

@@ -485,9 +485,7 @@ class Sequencer:
     async def _send_last(self) -> None:
         """Wait for both sweeps of the stop's cancel, for a few seconds at most."""
         deadline = self._loop.time() + self._grants.ns / 1e9 + 5
-        while self._loop.time() < deadline and any(
-            not one.confirmed for one in self.engine.view().cancel
-        ):
+        while self._loop.time() < deadline and self.engine.awaits_cancels:
             await asyncio.sleep(0.01)
             self._schedule_turn()
 

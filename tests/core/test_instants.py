@@ -17,6 +17,7 @@ from riskmon.core import events as ev
 from riskmon.core.admission import TooManyScopes
 from riskmon.core.decisions import Outcome
 from riskmon.core.engine import Engine
+from riskmon.core.naming import members_of
 from riskmon.core.parsing import parse_json
 from tests.core import BEGIN_WALL_NS, FEW, MANY, plain, run
 from tests.core.play import STEPS, play, story_world
@@ -100,15 +101,15 @@ def test_work_is_in_proportion(name: str) -> None:
                 most, before = max(most, instant.work - before), instant.work
             assert most <= 256
         done.append(instant.work)
-    rows = sum(len(event.assets) if isinstance(event, ev.Balances) else 1 for event in events)
+    rows = sum(map(members_of, events))
     assert done[1] <= 8 * rows + FIXED_WORK
 
 
 def part(name: str, size: int) -> list[ev.Event]:
-    """The first ``size`` events of a large body, or their first ``size`` assets."""
+    """The first ``size`` events of a large body, or those with its first ``size`` members."""
     events: list[ev.Event] = []
     for event in parse_json(filled(islice(BODIES[name](), size)), BEGIN_WALL_NS):
-        size -= len(event.assets) if isinstance(event, ev.Balances) else 1
+        size -= members_of(event)
         events.append(event)
         if size <= 0:
             break

@@ -10,6 +10,7 @@ import pytest
 
 from riskmon.core import events as ev
 from riskmon.core.fields import BadEvents
+from riskmon.core.members import AT_ONCE
 from riskmon.core.parsing import CHECKED_AT_ONCE, Parsing, parse_json, parse_ndjson
 from tests.core import BEGIN_WALL_NS
 
@@ -409,6 +410,14 @@ def test_a_large_body_is_parsed_in_pieces(*, lines: bool) -> None:
     at_once = parse_ndjson if lines else parse_json
     assert parsing.events == at_once(body, BEGIN_WALL_NS)
     assert len(parsing.events) == 2_000
+
+
+def test_members_of_many_reports_are_checked_in_pieces() -> None:
+    """A piece ends by the members of all reports together, not by those of one."""
+    orders = [{"id": number, "symbol": "BTC/USDT"} for number in range(100)]
+    report = {"type": "orders", "venue": "kraken", "orders": orders}
+    parsing = Parsing(json.dumps([report] * 50).encode(), BEGIN_WALL_NS)
+    assert sum(1 for _ in parsing) > 5_000 // AT_ONCE
 
 
 def test_unknown_types() -> None:

@@ -232,7 +232,8 @@ class Positions:
             return
         named: set[tuple[str, Leg]] = set()
         for at, row in enumerate(rows, 1):
-            if instrument(row.symbol, self.reference).kind != "spot":
+            is_spot = instrument(row.symbol, self.reference).kind == "spot"
+            if not is_spot and not _is_beside_legs(row, named):
                 self.on_report(venue, row, stamp)
                 named.update([(row.symbol, row.leg)] if row.leg else _each_leg(row.symbol))
             if at % AT_ONCE == 0:
@@ -472,6 +473,12 @@ def _legs(whose: Key, quantity: float) -> tuple[Key, Key]:
     """Return the leg that a signed quantity belongs to, and the opposite one."""
     legs = whose._replace(leg="long"), whose._replace(leg="short")
     return legs if quantity >= 0 else (legs[1], legs[0])
+
+
+def _is_beside_legs(row: Row, named: Collection[tuple[str, Leg]]) -> bool:
+    """Return whether a row is 0 and of no leg, beside one of a leg: venues list all three."""
+    legs = _each_leg(row.symbol)[1:]
+    return not row.leg and not row.quantity and any(leg in named for leg in legs)
 
 
 def _each_leg(symbol: str) -> list[tuple[str, Leg]]:

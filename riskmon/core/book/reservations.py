@@ -31,6 +31,7 @@ from riskmon.core.unknown import Unknown
 ENDED_MAX = 1_024  # orders that ended and are remembered, without those that wait for fills
 REFUSED_MAX = 1_024  # refused checks whose answers are remembered
 KEYS_OF_ONE = 16  # ids that are looked up are as much work as one order
+KEYS_AT_ONCE = 256  # ids that are looked up in one piece
 _SAME = 1e-9  # relative: quantities of one order in two reports
 
 
@@ -219,9 +220,12 @@ class Reservations:
 
         Yields the work of each piece, as the other reports that may release many orders.
         """
-        names = (_key(venue, name) for name in listed)
-        keys = {self._linked.get(name, name) for name in names}
-        yield len(keys) // KEYS_OF_ONE
+        keys = set()
+        for number, name in enumerate(listed, 1):
+            key = _key(venue, name)
+            keys.add(self._linked.get(key, key))
+            if number % KEYS_AT_ONCE == 0:
+                yield KEYS_AT_ONCE // KEYS_OF_ONE
         self.state.counted.pop(venue, None)
         for order in self.pending.orders_at(venue):
             if order.key not in keys and self._release(order, taken_ns, now_ns):

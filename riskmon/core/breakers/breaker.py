@@ -59,13 +59,14 @@ class Account(Protocol):
 class Breaker(Generic[L_co]):
     """One limit over one scope."""
 
-    __slots__ = ("_change", "account", "bound", "limit", "rule", "state")
+    __slots__ = ("_calm", "_change", "account", "bound", "limit", "rule", "state")
 
     def __init__(self, rule: Rule, limit: L_co, state: BreakerState, account: Account) -> None:
         self.rule = rule
         self.limit = limit
         self.state = state
-        self.bound = state.bound or 0.0  # of now; read at every evaluation
+        self.bound = state.bound or 0.0  # of now
+        self._calm = self.bound * rule.calm  # read at every evaluation
         self.account = account
         self._change = self._key(Timer.CHANGE)
 
@@ -105,6 +106,7 @@ class Breaker(Generic[L_co]):
         if bound == self.state.bound:
             return False
         self.state.bound = self.bound = bound
+        self._calm = bound * self.rule.calm
         if isinstance(self.limit, SampleLimit):
             self.limit.rebind(bound)
         return True
@@ -114,7 +116,18 @@ class Breaker(Generic[L_co]):
         rechecks = self.account.rechecks
         if rechecks:
             rechecks.pop(self, None)  # this is the evaluation that was due
-        self._take(self.limit.value(facts), counts=counts)
+        value, state = self.limit.value(facts), self.state
+        if (
+            isinstance(value, float)
+            and value < self._calm
+            and state.state == "closed"
+            and state.clear_since_ns is not None
+            and not (state.past or state.warned)
+            and state.unknown is None
+        ):
+            state.value = value  # nearly always: nothing else would change
+        else:
+            self._take(value, counts=counts)
         if self.rule.is_timed:
             self.arm_next_change(facts)
 
@@ -147,15 +160,6 @@ class Breaker(Generic[L_co]):
             self._mark_unknown(value.text(self.instant.now_ns))
             return
         state, params = self.state, self.rule.params
-        if (
-            value is not None
-            and value < self.bound * self.rule.calm
-            and state.state == "closed"
-            and not (state.past or state.warned or state.unknown is not None)
-            and state.clear_since_ns is not None
-        ):
-            state.value = value  # nearly always: none of what follows would change anything
-            return
         self._mark_known()
         state.value = value
         near = (self.limit.utilization(value, self.bound) or 0.0) >= params.warn

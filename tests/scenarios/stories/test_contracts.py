@@ -232,3 +232,19 @@ def test_round_trips_with_fees_in_the_base_leave_no_position(*, balances_told: b
     assert run.value("position", "symbol:BTC/USDT") == pytest.approx(0, abs=1e-9)
     held = [one["quantity"] for one in run.portfolio["positions"]]
     assert held == pytest.approx([0.0] * len(held), abs=1e-9)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_net_row_of_0_beside_the_legs_says_nothing(place: int) -> None:
+    """Venues in hedge mode list a net row of 0 too: wherever it stands, the legs count."""
+    run = Run('[portfolio]\nvenues = ["kraken"]\n')
+    run.at(0, price("B/USDT:USDT", 100), balances("kraken", USDT=10_000))
+    rows = [
+        {"symbol": "B/USDT:USDT", "quantity": quantity, "entry_price": 100, "leg": leg}
+        for quantity, leg in ((3, "long"), (-2, "short"))
+    ]
+    rows.insert(place, {"symbol": "B/USDT:USDT", "quantity": 0})
+    for second in (10, 20):
+        run.at(second, {"type": "positions", "venue": "kraken", "positions": rows})
+        held = {one["leg"]: one["quantity"] for one in run.portfolio["positions"]}
+        assert held == {"long": 3, "short": -2}
