@@ -11,8 +11,8 @@ rest, in a fixed order and only for what changed. Each module uses those listed 
   contain, by its amounts and by exact reports of other assets;
 * ``holdings``: the ledgers of all venues, and when a venue's reports are settled;
 * ``position``, ``contained``, ``shares``, ``realised``, ``spot_symbols``, ``positions``,
-  ``marking``: positions at average cost with what venues report of them, realised P&L, in which
-  symbol a holding is a position, and what positions are worth;
+  ``marking``: positions at average cost with what venues report of them, realised P&L, the symbols
+  that holdings are positions in, and what positions are worth;
 * ``notices``: what is reported besides numbers, and the differences that are counted;
 * ``history``, ``periods``: equity by minute, from which peak, baselines and best points follow, and
   the periods that P&L is measured over;
