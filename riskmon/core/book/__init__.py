@@ -9,8 +9,9 @@ rest, in a fixed order and only for what changed. Each module uses those listed 
 * ``prices``, ``rates``: reported prices and the mark of each symbol; the price of each asset;
 * ``projection``, ``ledger``: for one asset at one venue, which known effects its reports contain;
 * ``holdings``: the ledgers of all venues, and when a venue's reports are settled;
-* ``position``, ``contained``, ``shares``, ``realised``, ``positions``, ``marking``: positions at
-  average cost with what venues report of them, realised P&L, and what positions are worth;
+* ``position``, ``contained``, ``shares``, ``realised``, ``spot_symbols``, ``positions``,
+  ``marking``: positions at average cost with what venues report of them, realised P&L, the symbols
+  that holdings are positions in, and what positions are worth;
 * ``notices``: what is reported besides numbers, and the differences that are counted;
 * ``history``, ``periods``: equity by minute, from which peak, baselines and best points follow, and
   the periods that P&L is measured over;
