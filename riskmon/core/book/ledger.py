@@ -7,8 +7,8 @@ are cannot be read from the times alone, because clocks differ and messages over
 * a report contains an effect that is earlier by more than the window (5 s; 1 s where both have an
   ``at``), and none that is later by more;
 * of those between, in order, it contains the first *k* with which the report before it, projected,
-  comes nearest to it. A projection that agrees within 1e-9, alone or together with a flow that
-  no report contained yet, is *exact*.
+  comes nearest to it. A projection that agrees within 1e-9, or within what venues round, alone or
+  together with a flow that no report contained yet, is *exact*.
 * Where no *k* is exact, the exact report of another asset of the venue, at most 1 s away, decides
   which effects between are contained, unless another report of this asset is nearer to it: the
   balances that a fill moves are pushed together (:class:`riskmon.core.book.holdings.Holdings`
@@ -30,7 +30,6 @@ from msgspec import Struct, field
 from riskmon.core.book.effects import Amount, Stamp
 from riskmon.core.book.money import SCALE, Fixed
 from riskmon.core.book.projection import (
-    NEARBY_NS,
     TOLERANCE,
     WINDOW_NS,
     Known,
@@ -41,8 +40,10 @@ from riskmon.core.book.projection import (
     first_with_flow,
     is_after,
     is_before,
+    is_beside,
     nearest,
     time_of,
+    tolerance_of,
     window,
 )
 
@@ -374,10 +375,11 @@ class Ledger:
         return low, high
 
     def _resolve(self, number: int, flows: Sequence[float], others: Sequence[Verdict]) -> None:
-        report, before = self.state.reports[number], self.state.reports[number - 1]
+        reports = self.state.reports
+        report, before = reports[number], reports[number - 1]
         low, high = self._range(number)
         lefts = self._lefts(report, before, low, high)
-        tolerance = int(TOLERANCE * max(abs(report.amount), abs(before.amount)) * SCALE)
+        tolerance = tolerance_of(report, before)
         exact = first_exact(lefts, tolerance)
         with_flow = first_with_flow(lefts, tolerance, flows) if flows else None
         # With a flow another *k* may be exact as well: then other assets decide, if they can.
@@ -390,7 +392,7 @@ class Ledger:
             begin, _ = decided([effects[n].cause for n in range(low, high)], same)
             report.exact = exact is not None and begin <= exact
         if exact is None or not report.exact:
-            near = [one for one in others if self._is_beside(number, one.at_ns)]
+            near = [one for one in others if is_beside(reports, number, one.at_ns)]
             near.sort(key=lambda one: abs(one.at_ns - report.at_ns))
             begin, end = 0, high - low
             if near:
@@ -399,14 +401,6 @@ class Ledger:
             report.exact = exact == with_flow
         report.open = not report.exact and low < high
         report.contains = low + exact
-
-    def _is_beside(self, number: int, at_ns: int) -> bool:
-        """Return whether report ``number`` is near a time, and no other report is nearer."""
-        reports = self.state.reports
-        apart = abs(reports[number].at_ns - at_ns)
-        return apart <= NEARBY_NS and all(
-            abs(other.at_ns - at_ns) >= apart for other in reports[number - 1 : number + 2]
-        )
 
     def _lefts(self, report: Report, before: Report, low: int, high: int) -> list[int]:
         """What no effect explains of a report that contains none, one, … all between; scaled."""
