@@ -7,6 +7,7 @@ flows; compute the present equity; add it to the history.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from math import fsum
 from typing import NamedTuple
 
 from riskmon.core.book.calendar import Calendar
@@ -18,16 +19,17 @@ from riskmon.core.book.equity import Equity
 from riskmon.core.book.flows import Flows, Match, Transfer
 from riskmon.core.book.history import MINUTE_NS
 from riskmon.core.book.holdings import Holdings, Settled
+from riskmon.core.book.instruments import instrument
 from riskmon.core.book.ledger import Explained
 from riskmon.core.book.marking import Marking, Value
 from riskmon.core.book.money import Fixed
 from riskmon.core.book.notices import Notices
 from riskmon.core.book.periods import Periods
 from riskmon.core.book.position import Key
-from riskmon.core.book.positions import Positions
+from riskmon.core.book.positions import Outcome, Positions
 from riskmon.core.book.presence import Presence
 from riskmon.core.book.rates import Rates
-from riskmon.core.book.state import PortfolioState
+from riskmon.core.book.state import PortfolioState, Unvalued
 from riskmon.core.book.valuation import ELSEWHERE, TRANSIT, Valuation
 from riskmon.core.book.waiting import Flow
 from riskmon.core.clock import Clock
@@ -55,7 +57,7 @@ class Changed(NamedTuple):
     realised: list[str]  # venues
     held: list[tuple[str, str]]  # assets at venues
     settled: list[Settled]
-    first_reported: list[Key]  # positions
+    entering: list[Outcome]  # of position reports
 
 
 class Account:
@@ -211,7 +213,7 @@ class Account:
         yield from valuation.reprice(changed.repriced)
         if self._left_out:
             yield from valuation.reprice(self._left_out)
-        self._enter_positions(changed.first_reported, changed.positions)
+        self._enter_positions(changed.entering, changed.positions)
         joins = {one.venue: valuation.join(one.venue) for one in changed.settled if one.joined}
         yield from valuation.value_held(changed.held)
         silent = self.presence.silent_venues()
@@ -259,19 +261,12 @@ class Account:
             for venue, amount in self.valuation.held(asset):
                 self._entering.append(Entering(venue, amount * rate))
 
-    def _resolve_awaited(self, *, is_entered: bool) -> None:
-        """Let assets that had no price enter where the configuration prices them; drop ignored.
-
-        ``is_entered``: what was left out entered with the difference of the configurations.
-        """
-        state, priced = self.state, self._rates.of
-        for asset in [one for one in state.left_out if is_entered and priced(one) is not None]:
-            del state.left_out[asset]
-        for asset in self.config.ignore:
-            state.left_out.pop(asset, None)
-            state.unpriced_ns.pop(asset, None)
-        awaited = (*state.unpriced_ns, *state.left_out)
-        self._enter_priced([asset for asset in awaited if priced(asset) is not None])
+    def _forget_awaited(self) -> None:
+        """Forget the assets without a price that the configuration prices or ignores."""
+        for waiting in (self.state.unpriced_ns, self.state.left_out):
+            for asset in list(waiting):
+                if asset in self.config.ignore or self._rates.of(asset) is not None:
+                    del waiting[asset]
 
     def take_left_out(self) -> list[str]:
         """Return the assets that are left out since the last call."""
@@ -292,27 +287,45 @@ class Account:
                 self._entering.append(Entering(venue, amount * rate))
             self.valuation.value_flow(venue, asset)
 
-    def _enter_positions(self, reported: Iterable[Key], revalued: Iterable[Key]) -> None:
-        """Apply the unrealised P&L of a venue's first position reports as a flow, once known."""
+    def _enter_positions(self, reported: Iterable[Outcome], revalued: Iterable[Key]) -> None:
+        """Apply the unrealised P&L of a venue's first position reports as a flow, once known.
+
+        At a venue that does not count with its balances yet the P&L is realised instead, so that
+        the report changes no equity.
+        """
         unvalued = self.state.unvalued
-        for key in reported:
-            unvalued[key.name] = self.presence.is_new(key.venue)
-        for key in (*reported, *revalued) if unvalued else ():
+        for one in reported:
+            raises = self.presence.is_new(one.key.venue)
+            unvalued[one.key.name] = Unvalued(raises, not one.is_unvalued)
+        for key in (*(one.key for one in reported), *revalued) if unvalued else ():
             value = self._marking.values.get(key, Value())
             if key.name not in unvalued or isinstance(value.unrealised, Unknown):
                 continue
-            raises = unvalued.pop(key.name)
-            if key.venue not in self.config.unrealised_included:
-                self._entering.append(Entering(key.venue, value.unrealised, raises))
+            awaited = unvalued.pop(key.name)
+            if self.valuation.is_joined(key.venue):
+                if key.venue not in self.config.unrealised_included:
+                    self._entering.append(Entering(key.venue, value.unrealised, awaited.raises))
+            elif not awaited.is_realised:
+                self._realise(key, -value.unrealised)
+
+    def _realise(self, key: Key, value: float) -> None:
+        """Realise P&L of a position at a venue that reports no balances."""
+        settle = instrument(key.symbol, self.config.reference).settle
+        rate = self._rates.of(settle)
+        if rate:
+            self._positions.realised.add(key.venue, settle, value / rate)
+            self.valuation.value_pnl([key.venue])
 
     def _start_graces(self) -> None:
         unpriced, self.valuation.unpriced = self.valuation.unpriced, {}
-        for asset in unpriced if self.equity.state.known else ():
+        state = self.equity.state
+        for asset in unpriced if state.known or state.reported else ():
             if asset not in self.state.unpriced_ns and asset not in self.state.left_out:
                 now_ns = self._clock.instant.now_ns
                 self.state.unpriced_ns[asset] = now_ns
-                # Before the grace of a limit that the asset makes unknown.
-                self._arm(timer_key(Timer.UNPRICED, asset), now_ns + self._grace_ns - 1)
+                if state.known:
+                    # Before the grace of a limit that the asset makes unknown.
+                    self._arm(timer_key(Timer.UNPRICED, asset), now_ns + self._grace_ns - 1)
 
     # -- venues -----------------------------------------------------------------------------------
 
@@ -324,7 +337,7 @@ class Account:
         back: list[str] = []
         state, required = self.state, self.config.venues
         for name, venue in list(self._holdings.state.venues.items()):
-            value = self.valuation.values.known_part(name)
+            value = self.valuation.estimate(name)
             is_silent = self.presence.is_silent(venue)
             if name in state.absent and not is_silent:
                 del state.absent[name]
@@ -351,12 +364,24 @@ class Account:
 
     def _total(self) -> float | Unknown:
         """The sum of all that counts."""
-        state, values = self.equity.state, self.valuation.values
-        names = [name for name in values.venues if name not in self.state.absent]
-        if state.reported and ELSEWHERE in names:
+        total = self.valuation.values.sum(self._counted())
+        return total if isinstance(total, Unknown) else self._with_capital(total)
+
+    def _estimate(self) -> float:
+        """The sum of all that counts, with last prices where no fresh ones are known."""
+        total = fsum(self.valuation.estimate(name) for name in self._counted())
+        return self._with_capital(total)
+
+    def _counted(self) -> list[str]:
+        """The names of the venues, and of what is at none, whose values count."""
+        names = [one for one in self.valuation.values.venues if one not in self.state.absent]
+        if self.equity.state.reported and ELSEWHERE in names:
             names.remove(ELSEWHERE)
-        total = values.sum(names)
-        if isinstance(total, Unknown) or state.reported or state.capital is None:
+        return names
+
+    def _with_capital(self, total: float) -> float:
+        state = self.equity.state
+        if state.reported or state.capital is None:
             return total
         return state.capital - state.in_capital + total
 
@@ -385,10 +410,9 @@ class Account:
         self, changes: list[Change], total: float | Unknown, *, counted: bool
     ) -> None:
         """Apply what entered, then the flows that are found in changes of balances."""
-        before = self.equity.last
-        if isinstance(total, float):
-            moved = sum(one.value for one in self._entering) if counted else 0.0
-            before = total - moved - sum(one.value for one in changes)
+        moved = sum(one.value for one in self._entering) if counted else 0.0
+        before = self._estimate() if isinstance(total, Unknown) else total
+        before -= moved + sum(one.value for one in changes)
         self._enter(before, counted=counted)
         before += sum(one.value for one in self._entering)
         self._entering.clear()
@@ -397,6 +421,8 @@ class Account:
             value = change.value
             self._is_cut |= abs(value) > max(self.equity.dust, LARGE * self.equity.last)
             before += value
+            if change.past and change.enters:
+                self._add_entered(change.venue, value)
             self._apply(self.flows.settle(change))
 
     def _not_ready(self) -> Unknown | None:
@@ -416,6 +442,7 @@ class Account:
         """Set the first equity, if it is known now; what settles in this pass is part of it."""
         if isinstance(total, Unknown) or self._not_ready() or self.equity.fault(total):
             return False
+        self.state.unpriced_ns.clear()
         founders = [n for n, one in self._holdings.state.venues.items() if one.joined]
         self.equity.begin(total, founders, self._clock.instant.now_ns)
         return False
@@ -434,16 +461,18 @@ class Account:
             equity.take_unknown(why)
 
     def _enter(self, before: float, *, counted: bool) -> None:
-        for venue, value, raises in self._entering if counted else ():
-            self.equity.enter(value, before)
+        """Apply what entered, to the account where it is ``counted`` and to its venues."""
+        for venue, value, raises in self._entering:
             self._add_entered(venue, value)
-            if raises:
+            if counted:
+                self.equity.enter(value, before)
+            if counted and raises:
                 self.equity.raise_capital(venue, value)
             before += value
 
     def _add_entered(self, venue: str, value: float) -> None:
         self.state.entered.setdefault(venue, Fixed()).add(value)
-        self.valuation.values.changed[venue] = None  # its P&L, where not its value
+        self.valuation.values.changed[venue] = None  # its P&L changed, even if its value did not
 
     def _changes(
         self, settled: list[Settled], joins: Mapping[str, float], *, past: bool
@@ -457,7 +486,7 @@ class Account:
                 }
                 change = self._change(one, held, enters=True, past=past)
                 rest = joins[one.venue] - change.value
-                if rest and not past:
+                if rest:
                     self._entering.append(Entering(one.venue, rest))
                 yield change
                 continue
@@ -587,18 +616,16 @@ class Account:
     def enter_difference(self, before: Account, after: Account) -> None:
         """Apply a change of equity that a new configuration causes as a flow."""
         self._observed_ns = -1
-        was, now = before.equity.value, after.equity.value
-        if isinstance(was, Unknown) or isinstance(now, Unknown) or not self.equity.state.known:
-            self._resolve_awaited(is_entered=False)
-            return
-        if now != was:
-            self.equity.enter(now - was, was)
-        earlier, later = before.valuation.values, after.valuation.values
-        for venue in sorted({*earlier.venues, *later.venues} - {ELSEWHERE, TRANSIT}):
-            moved = later.known_part(venue) - earlier.known_part(venue)
-            if moved and venue not in self.state.absent:
+        earlier, later = before.valuation, after.valuation
+        was = self._with_capital(fsum(earlier.estimate(name) for name in self._counted()))
+        for venue in self._counted():
+            moved = later.estimate(venue) - earlier.estimate(venue)
+            if moved and self.equity.state.known:
+                self.equity.enter(moved, was)
+                was += moved
+            if moved and venue not in (ELSEWHERE, TRANSIT):
                 self._add_entered(venue, moved)
-        self._resolve_awaited(is_entered=True)
+        self._forget_awaited()
 
     def assessed(self) -> tuple[object, ...]:
         """Return the inputs of limits on equity except the time: equal inputs, equal values."""

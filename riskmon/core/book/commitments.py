@@ -38,7 +38,7 @@ class Commitments:
         self._symbols: dict[str, Committed] = {}
         self._quantity: Total[str] = Total()
         self._notional: Total[str] = Total()
-        # Of these no exposure is derived: whether what is held of them changed is not known.
+        # No exposure is derived of these assets, so a change of a holding marks no symbol.
         self._cash = frozenset({book.reference, *book.config.pegs, *book.config.ignore})
         self._venues: dict[str, Total[str]] = {}  # of notional, by venue
         self._changed: dict[str, None] = {}  # symbols, since `_venues` was computed

@@ -98,7 +98,7 @@ class Ledger:
         self._open_ns = NEVER_NS  # the time of the first open report
         self._inexact_ns = -NEVER_NS  # the time of the last report that is not exact
         self._survey(0)
-        # No report contains an effect of this time or later, and none that is known is later: it
+        # An effect of this time or later is later than all others, and no report contains it: it
         # is added on top.
         self._since_ns = self._cleared()
         self._stale = len(state.reports)
@@ -350,7 +350,7 @@ class Ledger:
                 return
 
     def _cleared(self) -> int:
-        """The time since which an effect is the last one, and no report contains it."""
+        """The time from which on an effect is later than all others, and in no report."""
         reports, effects = self.state.reports, self.state.effects
         known_ns = effects[-1].at_ns if effects else -NEVER_NS
         if not reports:
@@ -403,7 +403,7 @@ class Ledger:
         report.contains = low + exact
 
     def _lefts(self, report: Report, before: Report, low: int, high: int) -> list[int]:
-        """What no effect explains of a report that contains none, one, … all between; scaled."""
+        """What no effect explains of a report that contains 0, 1, … all effects between; scaled."""
         sums = self._summed()
         left = int(report.amount * SCALE) - int(before.amount * SCALE) - int(report.flowed * SCALE)
         left += sums[before.contains]

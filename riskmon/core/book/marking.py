@@ -125,6 +125,19 @@ class Marking:
             pnl += value or 0.0
         return pnl
 
+    def last_unrealised(self, name: str) -> float:
+        """Return the unrealised P&L of a position at its last mark and rate; 0 without them."""
+        position = self._positions.state.positions.get(name)
+        if position is None:
+            return 0.0
+        what = instrument(position.symbol, self._positions.reference)
+        mark = self._prices.last_mark(position.symbol, position.venue)
+        rate = self._rate(what.settle).last
+        if mark is None or rate is None:
+            return 0.0
+        value = _unrealised(position, what, mark.price, rate)
+        return 0.0 if isinstance(value, Unknown) else value
+
     # -- derivation -------------------------------------------------------------------------------
 
     def _follow(self, key: Key) -> None:

@@ -233,7 +233,7 @@ class Pending:
         self._resting_in: dict[str, int] = {}  # by their own symbol
         self.resting = 0  # how many orders are not closed
         self.changed: dict[str, None] = {}  # symbols; `Commitments.refresh` empties it
-        self.recounted: dict[str, None] = {}  # own symbols; whoever reads it empties it
+        self.recounted: dict[str, None] = {}  # own symbols; the reader empties it
 
     def add(self, order: Reservation) -> None:
         """Count an order, if it counts. It must not change before :meth:`remove`."""

@@ -22,7 +22,6 @@ from riskmon.core.book.holdings import Holdings, Settled
 from riskmon.core.book.instruments import instrument
 from riskmon.core.book.marking import Marking
 from riskmon.core.book.notices import Notices
-from riskmon.core.book.position import Key
 from riskmon.core.book.positions import Outcome, Positions, Row
 from riskmon.core.book.prices import Prices
 from riskmon.core.book.rates import Rates
@@ -384,13 +383,13 @@ class Portfolio:
         self.account.explain(self.holdings.take_explained())
         return settled
 
-    def _apply_outcomes(self, outcomes: Iterable[Outcome]) -> Iterator[Key]:
+    def _apply_outcomes(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
         """Apply what position reports changed; yield those whose P&L enters as a flow."""
         for outcome in outcomes:
             key = outcome.key
             is_new = outcome.first and self.account.presence.is_new(key.venue)
             if is_new or outcome.is_unvalued:
-                yield key
+                yield outcome
             elif outcome.amounts:
                 self.holdings.add(key.venue, outcome.amounts, outcome.stamp)
             if outcome.difference:
@@ -558,7 +557,7 @@ class Portfolio:
             first = {
                 asset: peg
                 for asset, peg in self.config.pegs.items()
-                if asset in before.config.ignore or before.rates.of(asset) is None
+                if asset in before.config.ignore or not before.rates.was_priced(asset)
             }
             pegged = replace(self.config, pegs={**first, **before.config.pegs})
             middle = Portfolio(self.state, pegged, self._clock, self._arm, symbols=self._symbols)

@@ -148,7 +148,7 @@ class BookPosition(Struct):
         self.entry = now
         if not held or entry <= 0:
             return 0.0  # nothing is closed, or the entry price is unknown, and so is the gain
-        each = price  # the cost of one, as are now `entry` and `now`
+        each = price  # from here on `each`, `entry` and `now` are the cost of one
         if inverse:
             each, entry, now = -1 / price, -1 / entry, -1 / now if left else 0.0
         paid = quantity * each

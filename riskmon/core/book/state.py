@@ -15,6 +15,13 @@ from riskmon.core.book.positions import PositionsState
 from riskmon.core.book.prices import PriceState
 
 
+class Unvalued(Struct):
+    """A reported position whose P&L enters as a flow once it is known."""
+
+    raises: bool  # the capital
+    is_realised: bool  # at the mark of the report; only the rate of the settle asset is missing
+
+
 class PortfolioState(Struct):
     """Prices, balances, positions, flows, units, and the history of equity."""
 
@@ -31,9 +38,8 @@ class PortfolioState(Struct):
     flowed: dict[str, dict[str, Fixed]] = field(default_factory=dict)
     unpriced_ns: dict[str, int] = field(default_factory=dict)  # asset -> since when
     left_out: dict[str, bool] = field(default_factory=dict)  # assets without a price
-    # Reported positions without a mark, by the name of the key: whether their P&L raises the
-    # capital.
-    unvalued: dict[str, bool] = field(default_factory=dict)
+    # Reported positions whose P&L is not known yet, by the name of the key.
+    unvalued: dict[str, Unvalued] = field(default_factory=dict)
     absent: dict[str, bool] = field(default_factory=dict)  # silent venues that left as a flow
     differences: Differences = field(default_factory=dict)
 

@@ -7,6 +7,7 @@ balances are reported, with its realised and unrealised P&L and the flows there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from math import fsum
 
 from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.book.equity import Equity
@@ -115,13 +116,17 @@ class Valuation:
 
     def join(self, venue: str) -> float:
         """Count a venue with its balances from now on; return by how much its value changes."""
-        before = self.values.known_part(venue)
+        before = self.estimate(venue)
         self.values.clear(venue)
         self._joined[venue] = None
         for asset in self._holdings.assets(venue):
             self._set((venue, PartKind.HELD), asset, self._holdings.settled(venue, asset))
         self.value_positions([key for key in self._marking.values if key.venue == venue])
-        return self.values.known_part(venue) - before
+        return self.estimate(venue) - before
+
+    def is_joined(self, venue: str) -> bool:
+        """Return whether a venue counts with its balances."""
+        return venue in self._joined
 
     def forget(self, venue: str) -> None:
         """Stop counting a venue that holds nothing."""
@@ -157,6 +162,18 @@ class Valuation:
                     return value
                 largest = max(largest, value)
         return largest
+
+    def estimate(self, venue: str) -> float:
+        """Return the value of a venue, with last prices where no fresh ones are known."""
+        one = self.values.venues.get(venue)
+        unknown = () if one is None else sorted(one.unknown, key=lambda part: part.name)
+        return fsum((self.values.known_part(venue), *(self._last(venue, part) for part in unknown)))
+
+    def _last(self, venue: str, part: Part) -> float:
+        if part.kind is PartKind.UNREALISED:
+            return self._marking.last_unrealised(part.name)
+        last = self._rates.last(part.name)
+        return 0.0 if last is None else self._amount((venue, part.kind), part.name) * last.price
 
     def worth(self, asset: str, amount: float) -> float | Unknown:
         """Return the value of an amount of an asset, or why it has none."""
