@@ -228,7 +228,8 @@ class Pending:
     def __init__(self) -> None:
         self._symbols: dict[str, dict[str, _AtVenue]] = {}
         self._named: dict[str, dict[str, Reservation]] = {}  # by their own symbol, oldest first
-        self._of_asset: dict[str, dict[str, None]] = {}  # asset -> the symbols of these
+        self._of_asset: dict[str, set[str]] = {}  # asset -> symbols that were named
+        self._unindexed: dict[str, None] = {}  # symbols that are named and not there yet
         self._resting: dict[str, int] = {}  # by venue
         self._resting_in: dict[str, int] = {}  # by their own symbol
         self.resting = 0  # how many orders are not closed
@@ -250,8 +251,7 @@ class Pending:
         named = self._named.get(order.symbol)
         if named is None:
             named = self._named[order.symbol] = {}
-            for asset in _assets(order.symbol):
-                self._of_asset.setdefault(asset, {})[order.symbol] = None
+            self._unindexed[order.symbol] = None
         named[key] = here.orders[key] = order  # one that was removed keeps its place
         self._count(here, order, 1)
 
@@ -271,10 +271,6 @@ class Pending:
                     del self._symbols[order.moves]
         if named.pop(order.key, None) is not None and not named:
             del self._named[order.symbol]
-            for asset in _assets(order.symbol):
-                del self._of_asset[asset][order.symbol]
-                if not self._of_asset[asset]:
-                    del self._of_asset[asset]
 
     def remove(self, order: Reservation) -> None:
         """Take an order off the sums; :meth:`add` follows when it is changed."""
@@ -302,9 +298,13 @@ class Pending:
         """The symbols that orders name."""
         return iter(self._named)
 
-    def symbols_of(self, asset: str) -> Collection[str]:
-        """The symbols of the orders that buy or sell an asset, or pay with it."""
-        return self._of_asset.get(asset, ())
+    def symbols_of(self, asset: str) -> list[str]:
+        """The symbols of the orders that buy or sell an asset, or pay with it, sorted."""
+        for symbol in self._unindexed:
+            for one in _assets(symbol):
+                self._of_asset.setdefault(one, set()).add(symbol)
+        self._unindexed.clear()
+        return sorted(one for one in self._of_asset.get(asset, ()) if one in self._named)
 
     def named(self, symbol: str) -> Collection[Reservation]:
         """The orders that name a symbol, the oldest first."""
