@@ -30,7 +30,9 @@ FILL_BATCH = f"fill, batch of {BATCH:,}"
 FILL_DIFFERENT = f"fill, batch of {TRADED}, one per symbol"
 FILL = "single fill"
 BALANCE_BATCH = f"balance, batch of {BATCH:,}"
-BALANCE = "single balance"
+BALANCE = "single balance"  # of any amount: fills of the last 5 s do not explain it
+AGREEING_BATCH = f"balance that agrees with the fills, batch of {BATCH:,}"
+AGREEING = "single balance that agrees with the fills"
 CHECK = "single check"
 ORDER_BATCH = f"order, batch of {BATCH:,}"
 ORDERS = f"order in one `orders` of {BATCH:,}"
@@ -73,6 +75,8 @@ def _event_rows(lookup_us: float) -> Iterator[tuple[str, str]]:
         (FILL, None),
         (BALANCE_BATCH, BALANCE_US),
         (BALANCE, None),
+        (AGREEING_BATCH, BALANCE_US),
+        (AGREEING, None),
         (CHECK, CHECK_US),
         (ORDER_BATCH, None),
         (ORDERS, None),
@@ -136,39 +140,54 @@ def _latency_us(window: int, *, slow_in: int) -> float:
     return best_ns / (20 * BATCH) / 1e3
 
 
-def _costs_us(symbols: int) -> dict[str, float]:
-    step = _engine()
-    names = [f"A{n}/USDT" for n in range(symbols)]
-    step([ev.Price(symbol=name, price=100.0, venue=VENUE) for name in names])
-    holdings = {f"A{n}": ev.AssetBalance(1.0) for n in range(symbols)}
-    step([ev.Balances(venue=VENUE, assets={"USDT": ev.AssetBalance(1e6), **holdings})])
-    step([ev.Edge(bps=100.0)])
-    ids = count()
+class Account:
+    """An engine that knows the price and the balance of each symbol's asset, and its events."""
 
-    def fill(n: int) -> ev.Fill:
-        side: ev.Side = "buy" if n // TRADED % 2 == 0 else "sell"
+    def __init__(self, symbols: int) -> None:
+        self.step = _engine()
+        self.names = [f"A{n}/USDT" for n in range(symbols)]
+        self._ids = count()
+        self._held = [1.0] * symbols
+        prices = [ev.Price(symbol=name, price=100.0, venue=VENUE) for name in self.names]
+        holdings = {f"A{n}": ev.AssetBalance(1.0) for n in range(symbols)}
+        self.step(prices)
+        self.step([ev.Balances(venue=VENUE, assets={"USDT": ev.AssetBalance(1e6), **holdings})])
+        self.step([ev.Edge(bps=100.0)])
+
+    def fill(self, n: int) -> ev.Fill:
+        """Return a fill of one of the symbols that are traded."""
+        is_buy, number = n // TRADED % 2 == 0, n * 7 % TRADED
+        self._held[number] += 1.0 if is_buy else -1.0
         return ev.Fill(
-            id=str(next(ids)),
+            id=str(next(self._ids)),
             venue=VENUE,
-            symbol=names[n * 7 % TRADED],
-            side=side,
+            symbol=self.names[number],
+            side="buy" if is_buy else "sell",
             quantity=1.0,
             price=100.0,
         )
 
-    def balance(n: int) -> ev.Balance:
-        return ev.Balance(venue=VENUE, asset=f"A{n * 7 % symbols}", free=1.0 + n % 3)
+    def balance(self, n: int) -> ev.Balance:
+        """Return a balance of any amount."""
+        asset = f"A{n * 7 % len(self.names)}"
+        return ev.Balance(venue=VENUE, asset=asset, free=1.0 + n % 3)
 
-    def check(n: int) -> ev.Check:
-        symbol = names[n * 7 % symbols]
+    def agreeing(self, n: int) -> ev.Balance:
+        """Return a balance that contains all fills."""
+        number = n * 7 % len(self.names)
+        return ev.Balance(venue=VENUE, asset=f"A{number}", free=self._held[number])
+
+    def check(self, n: int) -> ev.Check:
+        """Return an order to check."""
+        symbol = self.names[n * 7 % len(self.names)]
         return ev.Check(venue=VENUE, symbol=symbol, side="buy", quantity=1.0, price=100.0)
 
-    def order(n: int) -> ev.Order:
+    def order(self, n: int) -> ev.Order:
         """Return the report that opens or cancels an order."""
         return ev.Order(
             id=f"single {n // 2}",
             venue=VENUE,
-            symbol=names[n // 2 * 7 % symbols],
+            symbol=self.names[n // 2 * 7 % len(self.names)],
             status="open" if n % 2 == 0 else "canceled",
             side="buy",
             quantity=1.0,
@@ -176,19 +195,33 @@ def _costs_us(symbols: int) -> dict[str, float]:
             price=100.0,
         )
 
-    step([fill(n) for n in range(symbols)])
-    answers = step([check(0)]).answers
+
+def _costs_us(symbols: int) -> dict[str, float]:
+    one = Account(symbols)
+    one.step([one.fill(n) for n in range(symbols)])
+    answers = one.step([one.check(0)]).answers
     if not all(isinstance(answer, CheckAnswer) and answer.allowed for answer in answers):
         raise RuntimeError(f"an order of the benchmark was refused: {answers}")
     return {
-        FILL_BATCH: _event_us(step, fill, BATCH),
-        FILL_DIFFERENT: _event_us(step, fill, TRADED),
-        FILL: _event_us(step, fill, 1),
-        BALANCE_BATCH: _event_us(step, balance, BATCH),
-        BALANCE: _event_us(step, balance, 1),
-        CHECK: _event_us(step, check, 1),
-        ORDER_BATCH: _event_us(step, order, BATCH),
-        ORDERS: _orders_us(step, names),
+        FILL_BATCH: _event_us(one.step, one.fill, BATCH),
+        FILL_DIFFERENT: _event_us(one.step, one.fill, TRADED),
+        FILL: _event_us(one.step, one.fill, 1),
+        BALANCE_BATCH: _event_us(one.step, one.balance, BATCH),
+        BALANCE: _event_us(one.step, one.balance, 1),
+        CHECK: _event_us(one.step, one.check, 1),
+        ORDER_BATCH: _event_us(one.step, one.order, BATCH),
+        ORDERS: _orders_us(one.step, one.names),
+        **_agreeing_us(symbols),
+    }
+
+
+def _agreeing_us(symbols: int) -> dict[str, float]:
+    """Measure balances as a bot reports them: with the fills of the last seconds."""
+    one = Account(symbols)
+    _event_us(one.step, one.fill, 1)
+    return {
+        AGREEING_BATCH: _event_us(one.step, one.agreeing, BATCH),
+        AGREEING: _event_us(one.step, one.agreeing, 1),
     }
 
 

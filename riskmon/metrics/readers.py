@@ -154,3 +154,14 @@ def unconfirmed(now: Snapshot) -> dict[str, int]:
             targets = cancel.targets.items()
             unconfirmed.update(name for name, state in targets if state != "confirmed")
     return unconfirmed
+
+
+def oldest_unconfirmed(now: Snapshot) -> Series:
+    """Return for each target when the oldest incident began whose cancel it has not confirmed."""
+    oldest: dict[str, int] = {}
+    for cancel in now.view.cancel:
+        if not cancel.confirmed:
+            for name, state in cancel.targets.items():
+                if state != "confirmed":
+                    oldest[name] = min(cancel.since_ns, oldest.get(name, cancel.since_ns))
+    return (((name,), seconds(since_ns)) for name, since_ns in oldest.items())

@@ -22,6 +22,7 @@ from riskmon.metrics.readers import (
     leverage,
     limit_info,
     net_of_legs,
+    oldest_unconfirmed,
     portfolio,
     quantiles,
     seconds,
@@ -135,6 +136,14 @@ TABLE = (
         LIMIT,
         "Time at which the breaker last opened by itself; absent before its first trip.",
         by_breaker(lambda b: seconds(b.last_trip_ns)),
+    ),
+    Row(
+        "riskmon_breaker_until_timestamp_seconds",
+        "gauge",
+        LIMIT,
+        "Time at which the wait of an open breaker ends, or that of a disabled one; absent "
+        "without one.",
+        by_breaker(lambda b: seconds(b.until_ns)),
     ),
     Row(
         "riskmon_freeze_triggered_total",
@@ -358,7 +367,29 @@ TABLE = (
         "Incidents for which the target has not confirmed that no order rests.",
         by_label(unconfirmed),
     ),
+    Row(
+        "riskmon_cancel_oldest_unconfirmed_timestamp_seconds",
+        "gauge",
+        ("target",),
+        "Time of the oldest incident whose cancel the target has not confirmed; absent without "
+        "one.",
+        oldest_unconfirmed,
+    ),
     # -- the sidecar itself
+    Row(
+        "riskmon_scopes",
+        "gauge",
+        (),
+        "Scopes that are registered; frozen ones may be beyond max_scopes.",
+        single(lambda now: len(now.view.levels)),
+    ),
+    Row(
+        "riskmon_scopes_max",
+        "gauge",
+        (),
+        "Scopes that events may register: max_scopes.",
+        single(lambda now: now.max_scopes),
+    ),
     Row(
         "riskmon_breach_to_gate_seconds",
         "histogram",

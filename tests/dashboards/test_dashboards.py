@@ -405,6 +405,7 @@ def play(sidecar: Sidecar) -> None:
     slow = {"type": "latency", "venue": "kraken", "operation": "add_order", "seconds": 0.4}
     sidecar.events(*[slow] * 30)
     sidecar.check(**order, price=60_000)
+    assert sidecar.operate("disable", "venue:kraken", limit="error_rate")[0] == 200
     assert sidecar.operate("freeze", "strategy:mm1")[0] == 200
 
 

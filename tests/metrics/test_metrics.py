@@ -50,6 +50,7 @@ PROMISED = {
     "riskmon_breaker_state": ("gauge", "limit scope state"),
     "riskmon_breaker_trips_total": ("counter", "limit scope"),
     "riskmon_breaker_last_trip_timestamp_seconds": ("gauge", "limit scope"),
+    "riskmon_breaker_until_timestamp_seconds": ("gauge", "limit scope"),
     "riskmon_freeze_triggered_total": ("counter", "reason"),
     "riskmon_freeze_active": ("gauge", "scope"),
     "riskmon_gate_level": ("gauge", "scope"),
@@ -81,6 +82,9 @@ PROMISED = {
     "riskmon_cancel_pending": ("gauge", "target"),
     "riskmon_cancel_oldest_pending_timestamp_seconds": ("gauge", "target"),
     "riskmon_cancel_unconfirmed": ("gauge", "target"),
+    "riskmon_cancel_oldest_unconfirmed_timestamp_seconds": ("gauge", "target"),
+    "riskmon_scopes": ("gauge", ""),
+    "riskmon_scopes_max": ("gauge", ""),
     "riskmon_breach_to_gate_seconds": ("histogram", ""),
     "riskmon_breach_to_cancel_seconds": ("histogram", ""),
     "riskmon_events_total": ("counter", "type"),
@@ -197,6 +201,7 @@ def busy() -> View:
                 utilization=1.25,
                 breaches_total=7,
                 trips_total=2,
+                until_ns=31_500_000_000,
                 last_trip_ns=1_500_000_000,
                 holds="breach",
             ),
@@ -240,8 +245,9 @@ def busy() -> View:
                 sweep=1,
                 confirmed=False,
                 targets={"oms": "delivered", "second": "confirmed"},
-                since_ns=0,
+                since_ns=since_ns,
             )
+            for since_ns in (2_000_000_000, 750_000_000)
         ],
         last_events=[LastEventView(venue="kraken", stream="latency", at_ns=2_500_000_000)],
         freeze_total={"edge_collapse": 1},
@@ -386,7 +392,11 @@ async def test_values_come_from_view_and_counts() -> None:
     assert got["riskmon_assets_unpriced"] == {(): 1}
     assert got["riskmon_cancel_pending"] == {("target=oms",): 2, ("target=second",): 0}
     assert got["riskmon_cancel_oldest_pending_timestamp_seconds"] == {("target=oms",): 1.25}
-    assert got["riskmon_cancel_unconfirmed"] == {("target=oms",): 1, ("target=second",): 0}
+    assert got["riskmon_cancel_unconfirmed"] == {("target=oms",): 2, ("target=second",): 0}
+    assert got["riskmon_cancel_oldest_unconfirmed_timestamp_seconds"] == {("target=oms",): 0.75}
+    assert got["riskmon_breaker_until_timestamp_seconds"] == {p99: 31.5}
+    assert got["riskmon_scopes"] == {(): len(busy().levels)}
+    assert got["riskmon_scopes_max"] == {(): 1_024}
     assert got["riskmon_last_cycle_timestamp_seconds"] == {(): 3.5}
 
 
@@ -428,6 +438,8 @@ async def test_a_gauge_without_a_value_is_absent() -> None:
         "riskmon_pnl_day",
         "riskmon_drawdown_ratio",
         "riskmon_cancel_oldest_pending_timestamp_seconds",
+        "riskmon_cancel_oldest_unconfirmed_timestamp_seconds",
+        "riskmon_breaker_until_timestamp_seconds",
         "riskmon_last_cycle_timestamp_seconds",
     ):
         assert name not in got

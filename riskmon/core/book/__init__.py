@@ -7,10 +7,12 @@ rest, in a fixed order and only for what changed. Each module uses those listed 
   valued, exact sums, what a symbol denotes, trading days, the ids of events that were applied, and
   what moves a holding;
 * ``prices``, ``rates``: reported prices and the mark of each symbol; the price of each asset;
-* ``projection``, ``ledger``: for one asset at one venue, which known effects its reports contain;
+* ``projection``, ``ledger``, ``comparison``: which known effects the reports of an asset at a venue
+  contain, by its amounts and by exact reports of other assets;
 * ``holdings``: the ledgers of all venues, and when a venue's reports are settled;
-* ``position``, ``contained``, ``shares``, ``realised``, ``positions``, ``marking``: positions at
-  average cost with what venues report of them, realised P&L, and what positions are worth;
+* ``position``, ``contained``, ``shares``, ``realised``, ``spot_symbols``, ``positions``,
+  ``marking``: positions at average cost with what venues report of them, realised P&L, the symbols
+  that holdings are positions in, and what positions are worth;
 * ``notices``: what is reported besides numbers, and the differences that are counted;
 * ``history``, ``periods``: equity by minute, from which peak, baselines and best points follow, and
   the periods that P&L is measured over;

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from msgspec import Struct, field
 
+from riskmon.core.book.comparison import Comparison
 from riskmon.core.book.effects import NOTHING, Amount, Stamp
 from riskmon.core.book.ledger import Explained, Ledger, LedgerState
 from riskmon.core.book.projection import Known
@@ -83,11 +84,13 @@ class Holdings:
         self._armed: list[tuple[str, int]] = []
         self._explained: list[tuple[str, str, Explained]] = []
         self._legs: dict[int, tuple[str, ...]] = {}  # cause -> the assets that it moved
-        self._open: dict[str, dict[str, None]] = {}  # venue -> assets with undecided reports
+        self._comparisons: dict[str, Comparison] = {}  # by venue
+        self._paired: dict[tuple[str, tuple[str, ...]], None] = {}  # that comparisons have
         for (venue, asset), ledger in self.ledgers.items():
-            self._open.setdefault(venue, {})[asset] = None
             for effect in ledger.state.effects:
-                self._legs[effect.cause] = (*self._legs.get(effect.cause, ()), asset)
+                legs = self._legs[effect.cause] = (*self._legs.get(effect.cause, ()), asset)
+                if len(legs) > 1 and (venue, legs) not in self._paired:
+                    self._pair(venue, legs)
         self._stale: dict[str, dict[str, None]] = {}  # venue -> assets with reports to resolve
         self._to_settle: dict[str, None] = {
             name: None for name, venue in state.venues.items() if venue.unsettled_ns is not None
@@ -153,10 +156,23 @@ class Holdings:
             if ledger.add(Known(amount, at_ns, dated, cause)):
                 self._stale.setdefault(venue, {})[asset] = None
         legs = self._legs
-        legs[cause] = tuple(amounts)
+        legs[cause] = moved = tuple(amounts)
+        if (venue, moved) not in self._paired:
+            self._pair(venue, moved)
         if len(legs) > LEGS_MAX:
             for old in list(legs)[: LEGS_MAX // 2]:
                 del legs[old]
+
+    def _pair(self, venue: str, assets: tuple[str, ...]) -> None:
+        """Record assets that one event moved: their reports are compared."""
+        self._paired[venue, assets] = None
+        self._comparison(venue).pair(assets)
+
+    def _comparison(self, venue: str) -> Comparison:
+        comparison = self._comparisons.get(venue)
+        if comparison is None:
+            comparison = self._comparisons[venue] = Comparison(venue, self.ledgers, self._legs)
+        return comparison
 
     def flow(self, venue: str, asset: str, amount: float, at_ns: int) -> None:
         """Record that a flow was found in what settled at ``at_ns``."""
@@ -222,6 +238,8 @@ class Holdings:
         self.state.venues.pop(venue, None)
         self._to_settle.pop(venue, None)
         self._stale.pop(venue, None)
+        self._comparisons.pop(venue, None)
+        self._paired = {one: None for one in self._paired if one[0] != venue}
 
     def _venue(self, name: str, now_ns: int, *, whole: bool) -> Venue:
         venue = self.state.venues.get(name)
@@ -268,53 +286,18 @@ class Holdings:
         ``flows``: amounts that were reported and that no report explained yet.
         """
         for venue, assets in self._stale.items():
-            for asset in assets:
-                ledger = self.ledgers[venue, asset]
-                ledger.resolve(flows.get((venue, asset), ()))
-                yield 1 + len(ledger.state.effects) // 64
-            yield from self._compare(venue, assets, flows)
+            comparison = self._comparison(venue)
+            known = self.state.venues.get(venue)
+            whole_ns = None if known is None else known.whole_ns
+            for piece in comparison.resolving(assets, flows, whole_ns):
+                if isinstance(piece, int):
+                    yield piece
+                else:
+                    self.changed[venue, piece] = None
             for asset in assets:
                 for one in self.ledgers[venue, asset].take_explained():
                     self._explained.append((venue, asset, one))
         self._stale.clear()
-
-    def _compare(
-        self, venue: str, assets: Iterable[str], flows: Mapping[Key, Sequence[float]]
-    ) -> Iterator[int]:
-        """Decide by exact reports of other assets what the reports of an asset do not decide."""
-        known = self.state.venues.get(venue)
-        whole_ns = None if known is None else known.whole_ns
-        open_ = self._open.setdefault(venue, {})
-        for asset in assets:
-            if self.ledgers[venue, asset].is_decided(whole_ns):
-                open_.pop(asset, None)
-            else:
-                open_[asset] = None
-        concerned: dict[str, None] = {}
-        for asset in assets:
-            ledger = self.ledgers[venue, asset]
-            if open_ or ledger.state.reports[-1].at_ns == whole_ns:
-                concerned[asset] = None
-                concerned.update(self._along(asset, ledger))
-        for asset in concerned:
-            ledger = self.ledgers[venue, asset]
-            if ledger.is_decided(whole_ns):
-                continue
-            others = self._along(asset, ledger)
-            verdicts = [
-                verdict for other in others for verdict in self.ledgers[venue, other].verdicts()
-            ]
-            if verdicts and ledger.resolve_by(flows.get((venue, asset), ()), verdicts):
-                self.changed[venue, asset] = None
-            yield 1 + len(verdicts) // 16
-
-    def _along(self, asset: str, ledger: Ledger) -> dict[str, None]:
-        """Return the other assets that undecided events moved."""
-        along: dict[str, None] = {}
-        for cause in ledger.undecided():
-            along.update(dict.fromkeys(self._legs.get(cause, ())))
-        along.pop(asset, None)
-        return along
 
     def settling(
         self,

@@ -11,8 +11,7 @@ are cannot be read from the times alone, because clocks differ and messages over
   together with a flow that no report contained yet, is *exact*.
 * Where no *k* is exact, the exact report of another asset of the venue, at most 1 s away, decides
   which effects between are contained, unless another report of this asset is nearer to it: the
-  balances that a fill moves are pushed together (:class:`riskmon.core.book.holdings.Holdings`
-  passes its verdicts).
+  balances that a fill moves are pushed together (:mod:`riskmon.core.book.comparison`).
 
 The first report of an asset contains the effects that are not later than it. What no effect
 explains of the difference between two reports is P&L, or a flow.
@@ -20,8 +19,8 @@ explains of the difference between two reports is P&L, or a flow.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -30,18 +29,18 @@ from msgspec import Struct, field
 from riskmon.core.book.effects import Amount, Stamp
 from riskmon.core.book.money import SCALE, Fixed
 from riskmon.core.book.projection import (
+    NEVER_NS,
     TOLERANCE,
     WINDOW_NS,
     Known,
     Report,
-    Verdict,
-    decided,
+    contains_of,
     first_exact,
     first_with_flow,
     is_after,
     is_before,
-    is_beside,
     nearest,
+    order_of,
     time_of,
     tolerance_of,
     window,
@@ -50,7 +49,6 @@ from riskmon.core.book.projection import (
 KEPT_NS = 120 * 10**9  # a fill that is reported late is placed among the reports of this time
 KEPT_REPORTS = 64  # … at most, not counting those of the last seconds and the unsettled ones
 RECENT_NS = 12 * 10**9
-NEVER_NS = 1 << 62
 FOLDED_AT_ONCE = 64  # effects
 
 
@@ -80,11 +78,11 @@ class Ledger:
         "_explained",
         "_fresh",
         "_inexact_ns",
-        "_open_ns",
-        "_places",
         "_since_ns",
         "_stale",
         "_sums",
+        "exact_ns",
+        "open_ns",
         "state",
     )
 
@@ -93,10 +91,11 @@ class Ledger:
         self._stale = 0  # index of the first report to resolve again
         self._fresh: list[Known] = []  # effects since the last pass that a report may contain
         self._explained: list[Explained] = []
-        self._places: dict[int, int] = {}  # of effects by cause, as far as they are derived
         self._sums = [0]  # of the first effects, by their number; as far as they are derived
-        self._open_ns = NEVER_NS  # the time of the first open report
+        self.open_ns = NEVER_NS  # the time of the first open report
         self._inexact_ns = -NEVER_NS  # the time of the last report that is not exact
+        backwards = (one.at_ns for one in reversed(state.reports[1:]) if one.exact)
+        self.exact_ns = next(backwards, -NEVER_NS)  # no exact report is later
         self._survey(0)
         # An effect of this time or later is later than all others, and no report contains it: it
         # is added on top.
@@ -140,6 +139,13 @@ class Ledger:
         return self._stale < len(self.state.reports)
 
     @property
+    def first_inexact(self) -> int:
+        """The number of the first report that is not exact, else of the last."""
+        reports = self.state.reports
+        inexact = (number for number, one in enumerate(reports) if not one.exact)
+        return max(min(next(inexact, len(reports)), len(reports) - 1), 1)
+
+    @property
     def is_unsettled(self) -> bool:
         """Whether reports came since the settled one."""
         return self.state.settled < len(self.state.reports) - 1
@@ -169,7 +175,6 @@ class Ledger:
         else:
             place = bisect_right(effects, effect.at_ns, key=time_of)
             effects.insert(place, effect)
-            self._places.clear()
             del self._sums[place + 1 :]
             for report in reports:
                 report.contains += report.contains > place
@@ -202,7 +207,6 @@ class Ledger:
                 report.contains = max(report.contains, place + 1)
             return
         del state.effects[place], self._sums[place + 1 :]
-        self._places.clear()
         self._explained.append(Explained(effect.at_ns, effect.amount))
         for report in state.reports:
             report.contains -= report.contains > place
@@ -255,27 +259,21 @@ class Ledger:
 
     # -- containment ------------------------------------------------------------------------------
 
-    def resolve(self, flows: Sequence[float], others: Sequence[Verdict] = ()) -> None:
+    def resolve(self, flows: Sequence[float]) -> None:
         """Decide anew what the reports contain, from the first that may have changed.
 
-        ``flows`` are amounts that a report may also contain; ``others`` are the exact reports of
-        the venue's other assets.
+        ``flows`` are amounts that a report may also contain, in ascending order.
         """
         reports, first = self.state.reports, max(self._stale, 1)
         for number in range(first, len(reports)):
-            self._resolve(number, flows, others)
+            self.resolve_at(number, flows)
         self._stale = len(reports)
+        self.derive(first)
+
+    def derive(self, first: int) -> None:
+        """Derive what follows from the decisions, of which those from ``first`` on are new."""
         self._survey(first)
         self._since_ns = self._cleared()
-
-    def resolve_by(self, flows: Sequence[float], others: Sequence[Verdict]) -> bool:
-        """Decide the reports that are not exact by those of other assets; whether any changed."""
-        reports = self.state.reports
-        before = [report.contains for report in reports]
-        inexact = (n for n, report in enumerate(reports) if not report.exact)
-        self._stale = min(next(inexact, len(reports) - 1), len(reports) - 1)
-        self.resolve(flows, others)
-        return before != [report.contains for report in reports]
 
     def reconsider(self) -> bool:
         """Mark the reports that are not exact as undecided; return whether there are any."""
@@ -288,43 +286,32 @@ class Ledger:
 
         A report of ``whole_ns`` is of one instant with those of all other assets of the venue.
         """
-        if self._open_ns < NEVER_NS:
+        if self.open_ns < NEVER_NS:
             return False
         last = self.state.reports[-1] if self.state.reports else None
         return last is None or last.at_ns != whole_ns or last.contains == len(self.state.effects)
 
-    def undecided(self) -> Iterator[int]:
-        """Yield the causes that open reports, and the last one, may contain or not."""
-        reports = self.state.reports
+    def undecided(self) -> list[int]:
+        """Return the causes that open reports, and the last one, may contain or not."""
+        reports, causes = self.state.reports, []
         for number in range(1, len(reports)):
             if reports[number].open or number == len(reports) - 1:
-                low, high = self._range(number)
-                for place in range(low, high):
-                    yield self.state.effects[place].cause
+                low, high = self.between(number)
+                causes += [effect.cause for effect in self.state.effects[low:high]]
+        return causes
 
     def take_explained(self) -> list[Explained]:
         """Return what effects since the last call explain of reports that were settled before."""
         explained, self._explained = self._explained, []
-        fresh, self._fresh = {id(one) for one in self._fresh}, []
-        state, number = self.state, 1
-        first = state.reports[0].contains if fresh else 0
-        end = state.reports[state.settled].contains if fresh and state.settled >= 0 else 0
-        for place in range(first, end):
-            while state.reports[number].contains <= place:
-                number += 1
-            if id(state.effects[place]) in fresh:
-                report, effect = state.reports[number], state.effects[place]
+        fresh, self._fresh = self._fresh, []
+        reports, effects = self.state.reports, self.state.effects
+        end = reports[self.state.settled].contains if self.state.settled >= 0 else 0
+        for effect in sorted(fresh, key=order_of):
+            place = bisect_left(effects, order_of(effect), key=order_of)
+            if reports[0].contains <= place < end and effects[place] is effect:
+                report = reports[bisect_right(reports, place, key=contains_of)]
                 explained.append(Explained(report.at_ns, effect.amount))
         return explained
-
-    def verdicts(self) -> Iterator[Verdict]:
-        """Yield what the exact reports contain, by the numbers of causes."""
-        places, effects = self._places, self.state.effects
-        for place in range(len(places), len(effects)):  # those that were added at the end
-            places[effects[place].cause] = place
-        for report in self.state.reports[1:] if places else ():
-            if report.exact:
-                yield Verdict(report.at_ns, report.contains, places)
 
     def _survey(self, first: int) -> None:
         """Find the first open and the last inexact report anew, after those from ``first`` on."""
@@ -334,10 +321,10 @@ class Ledger:
         first_ns = reports[first].at_ns
         while first and reports[first - 1].at_ns == first_ns:
             first -= 1
-        if self._open_ns < reports[0].at_ns or self._open_ns >= first_ns:
-            since = 0 if self._open_ns < first_ns else first
+        if self.open_ns < reports[0].at_ns or self.open_ns >= first_ns:
+            since = 0 if self.open_ns < first_ns else first
             is_open = (one.at_ns for one in islice(reports, since, None) if one.open)
-            self._open_ns = next(is_open, NEVER_NS)
+            self.open_ns = next(is_open, NEVER_NS)
         last = len(reports) - 1
         if self._inexact_ns < first_ns:
             backwards = range(last, first - 1, -1)
@@ -360,7 +347,7 @@ class Ledger:
             last_ns = self._inexact_ns + WINDOW_NS
         return max(known_ns, last_ns + 1)
 
-    def _range(self, number: int) -> tuple[int, int]:
+    def between(self, number: int) -> tuple[int, int]:
         """The effects that report ``number`` may contain or not: from, to."""
         report, before = self.state.reports[number], self.state.reports[number - 1]
         effects = self.state.effects
@@ -374,42 +361,48 @@ class Ledger:
                 high -= 1
         return low, high
 
-    def _resolve(self, number: int, flows: Sequence[float], others: Sequence[Verdict]) -> None:
-        reports = self.state.reports
-        report, before = reports[number], reports[number - 1]
-        low, high = self._range(number)
-        lefts = self._lefts(report, before, low, high)
-        tolerance = tolerance_of(report, before)
+    def resolve_at(self, number: int, flows: Sequence[float]) -> None:
+        """Decide by its amounts what a report contains."""
+        low, high = self.between(number)
+        lefts, tolerance = self._lefts(number, low, high)
         exact = first_exact(lefts, tolerance)
         with_flow = first_with_flow(lefts, tolerance, flows) if flows else None
         # With a flow another *k* may be exact as well: then other assets decide, if they can.
         is_ambiguous = exact is not None and with_flow is not None and exact != with_flow
         exact = with_flow if exact is None else exact
-        report.exact = exact is not None and not is_ambiguous
-        effects = self.state.effects
-        same = [one for one in others if one.at_ns == report.at_ns]
-        if report.exact and same:  # a fill is in all reports of one instant, or in none
-            begin, _ = decided([effects[n].cause for n in range(low, high)], same)
-            report.exact = exact is not None and begin <= exact
-        if exact is None or not report.exact:
-            near = [one for one in others if is_beside(reports, number, one.at_ns)]
-            near.sort(key=lambda one: abs(one.at_ns - report.at_ns))
-            begin, end = 0, high - low
-            if near:
-                begin, end = decided([effects[n].cause for n in range(low, high)], near)
-            exact = begin + nearest(lefts[begin : end + 1])
-            report.exact = exact == with_flow
-        report.open = not report.exact and low < high
-        report.contains = low + exact
+        if exact is None or is_ambiguous:
+            self._contain(number, low, high, nearest(lefts), with_flow)
+        else:
+            self._contain(number, low, high, exact, exact)
 
-    def _lefts(self, report: Report, before: Report, low: int, high: int) -> list[int]:
-        """What no effect explains of a report that contains 0, 1, … all effects between; scaled."""
+    def resolve_by(self, number: int, flows: Sequence[float], begin: int, end: int) -> None:
+        """Decide what a report contains where other assets leave the *k* from begin to end."""
+        low, high = self.between(number)
+        lefts, tolerance = self._lefts(number, low, high)
+        with_flow = first_with_flow(lefts, tolerance, flows) if flows else None
+        count = begin + nearest(lefts[begin : end + 1])
+        self._contain(number, low, high, count, with_flow)
+
+    def _contain(self, number: int, low: int, high: int, count: int, exact: int | None) -> None:
+        report = self.state.reports[number]
+        report.contains, report.exact = low + count, count == exact
+        report.open = not report.exact and low < high
+        if report.exact:
+            self.exact_ns = max(self.exact_ns, report.at_ns)
+
+    def _lefts(self, number: int, low: int, high: int) -> tuple[list[int], int]:
+        """What no effect explains of a report that contains 0, 1, … all effects between; scaled.
+
+        And how much of it counts as nothing.
+        """
+        report, before = self.state.reports[number], self.state.reports[number - 1]
+        tolerance = tolerance_of(report, before)
         sums = self._summed()
         left = int(report.amount * SCALE) - int(before.amount * SCALE) - int(report.flowed * SCALE)
         left += sums[before.contains]
         if low == high:
-            return [left - sums[low]]
-        return [left - one for one in sums[low : high + 1]]
+            return [left - sums[low]], tolerance
+        return [left - one for one in sums[low : high + 1]], tolerance
 
     def _summed(self) -> list[int]:
         """The sums of the first effects, by their number; of scale SCALE."""
@@ -445,11 +438,10 @@ class Ledger:
 
     def _cut(self, reports: int, effects: int) -> None:
         state = self.state
-        if reports and self._open_ns <= state.reports[reports - 1].at_ns:
-            self._open_ns = -NEVER_NS  # until reports are resolved
+        if reports and self.open_ns <= state.reports[reports - 1].at_ns:
+            self.open_ns = -NEVER_NS  # until reports are resolved
         del state.reports[:reports], state.effects[:effects]
         self._sums = self._sums[effects:] or [0]
-        self._places.clear()
         state.exact = None if reports else state.exact
         for report in state.reports:
             report.contains -= effects
@@ -472,7 +464,7 @@ class Ledger:
             number = min(old, last - 1)
             if number >= 1 and _same(reports[number - 1 : number + 2]):
                 if reports[number].open:
-                    self._open_ns = -NEVER_NS
+                    self.open_ns = -NEVER_NS
                 del reports[number]
                 state.settled -= state.settled >= number
                 self._stale = last
@@ -501,7 +493,6 @@ class Ledger:
             state.before = state.exact.value
         del effects[: old - first]
         self._sums = self._sums[old - first :] or [0]
-        self._places.clear()
 
 
 def _same(reports: Sequence[Report]) -> bool:

@@ -160,7 +160,9 @@ class Portfolio:
             self.holdings.add(event.venue, moved, stamp)
         self.name(event.venue, event.symbol)
         self.keep_fresh(event.venue)
-        if self.prices.on_fill(event.symbol, event.venue, event.price, stamp.at_ns):
+        if self.prices.on_fill(event.symbol, event.venue, event.price, stamp.at_ns) and not (
+            self.rates.is_complete and self.prices.is_fresh(event.symbol, self.rates.now_ns)
+        ):
             self._marked[event.symbol] = None
         self._is_stale = True
 

@@ -66,6 +66,10 @@ class Prices:
         """Record the price of a fill; return False for one that is older than the one recorded."""
         return self._fills.record(symbol, venue, price, at_ns)
 
+    def is_fresh(self, symbol: str, now_ns: int) -> bool:
+        """Return whether a ``price`` of a symbol is fresh: no fill changes its mark then."""
+        return self._prices.quote(symbol, "", now_ns - self.max_age_ns) is not None
+
     def mark(self, symbol: str, venue: str, now_ns: int) -> Quote | None:
         """Return the fresh mark of a symbol at a venue, or ("") the newest one of any venue."""
         oldest_ns = now_ns - self.max_age_ns

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -15,6 +14,9 @@ DATED_WINDOW_NS = 10**9
 NEARBY_NS = 10**9  # between reports of two assets that may contain the same fills
 TOLERANCE = 1e-9
 ROUNDED = 3e-8  # venues round amounts to 8 decimals; a report may have some rounding of several
+NEVER_NS = 1 << 62
+
+Order = tuple[int, int]  # time and cause
 
 
 class Report(Struct, array_like=True, gc=False):
@@ -39,17 +41,19 @@ class Known(Struct, array_like=True, gc=False):
     price: float = 0.0  # of a fill of a position
 
 
-class Verdict(NamedTuple):
-    """An exact report of another asset: it contains the causes at places below ``contains``."""
-
-    at_ns: int
-    contains: int
-    places: Mapping[int, int]
-
-
 def time_of(one: Known | Report) -> int:
     """Return when it happened."""
     return one.at_ns
+
+
+def contains_of(report: Report) -> int:
+    """Return how many effects it contains."""
+    return report.contains
+
+
+def order_of(effect: Known) -> Order:
+    """Return the order of effects: those of one event are at the same place in each ledger."""
+    return (effect.at_ns, effect.cause)
 
 
 def window(report: Report, effect: Known) -> int:
@@ -65,13 +69,6 @@ def is_before(effect: Known, report: Report) -> bool:
 def is_after(effect: Known, report: Report) -> bool:
     """Return whether a dated report is surely earlier than a dated effect."""
     return effect.at_ns - report.at_ns > DATED_WINDOW_NS
-
-
-def is_beside(reports: Sequence[Report], number: int, at_ns: int) -> bool:
-    """Return whether report ``number`` is near a time, and no other one is nearer to it."""
-    apart = abs(reports[number].at_ns - at_ns)
-    beside = reports[number - 1 : number + 2]
-    return apart <= NEARBY_NS and all(abs(one.at_ns - at_ns) >= apart for one in beside)
 
 
 def tolerance_of(report: Report, before: Report) -> int:
@@ -110,19 +107,3 @@ def nearest(lefts: Sequence[int]) -> int:
     least = min(leasts)
     most = least + int(least * TOLERANCE)
     return next(count for count, one in enumerate(leasts) if one <= most)
-
-
-def decided(causes: Sequence[int], others: Sequence[Verdict]) -> tuple[int, int]:
-    """Return the least and the highest *k* that the reports of other assets allow.
-
-    Where two of them decide a cause, the first one counts.
-    """
-    begin, end = 0, len(causes)
-    for count, cause in enumerate(causes, 1):
-        said = ((one.places.get(cause), one.contains) for one in others)
-        place, contains = next((one for one in said if one[0] is not None), (None, 0))
-        if place is not None and place < contains:
-            begin, end = count, len(causes)
-        elif place is not None:
-            end = min(end, max(begin, count - 1))
-    return begin, end

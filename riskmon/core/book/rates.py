@@ -58,6 +58,7 @@ class Rates:
         self._rates: dict[str, float | None] = {}  # of the followed assets
         self._stale: dict[str, None] = {}
         self._old: dict[str, float | None] = {}  # the last rates, of assets without a fresh price
+        self._unrated: set[str] = set()  # the followed assets without a rate
         self._touched: dict[str, None] = {}  # symbols with a new price since the last refresh
         self._armed_ns: dict[str, int] = {}
         self._timers: list[tuple[str, int]] = []
@@ -128,6 +129,11 @@ class Rates:
     def followed(self) -> int:
         """The number of assets that are followed."""
         return len(self._rates)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether each followed asset has a rate: none depends on prices that expired."""
+        return not self._unrated
 
     def follows(self, asset: str) -> bool:
         """Return whether the rate of an asset is stored."""
@@ -232,6 +238,7 @@ class Rates:
         price = None if rate is None else rate.price
         last = self.last(asset) if rate is None else None
         old = None if last is None else last.price
+        (self._unrated.add if rate is None else self._unrated.discard)(asset)
         if price == self._rates[asset] and old == self._old.get(asset):
             return False
         self._rates[asset], self._old[asset] = price, old

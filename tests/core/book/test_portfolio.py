@@ -352,6 +352,21 @@ def test_a_fill_is_no_mark_beside_a_fresh_price() -> None:
     assert world.breaker("inventory", f"symbol:{LINEAR}").value == 200.0
 
 
+def test_a_fill_is_the_mark_when_the_price_beside_it_expires() -> None:
+    """A price of 300 s ago is replaced by the fill of 200 s later, of a contract and of spot."""
+    world = World(limit("inventory", max=500.0))
+    world.step(price(LINEAR, 100.0), price("BTC/USDT", 100.0), balances(USDT=1_000.0, BTC=2.0))
+    world.wait(200)
+    world.step(
+        fill("sell", 1.0, 80.0), fill("buy", 1.0, 80.0, "BTC/USDT"), balances(USDT=920.0, BTC=3.0)
+    )
+    assert world.breaker("inventory", f"symbol:{LINEAR}").value == 100.0
+    assert world.breaker("inventory", "symbol:BTC/USDT").value == 300.0
+    world.wait(101)
+    assert world.breaker("inventory", f"symbol:{LINEAR}").value == 80.0
+    assert world.breaker("inventory", "symbol:BTC/USDT").value == 240.0
+
+
 def test_ignored_and_pegged_assets() -> None:
     """`ignore` leaves an asset out, `pegs` prices it."""
     world = World(portfolio=PortfolioConfig(ignore=("XYZ",), pegs={"USD": 1.5}))
