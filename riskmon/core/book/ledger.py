@@ -7,8 +7,8 @@ are cannot be read from the times alone, because clocks differ and messages over
 * a report contains an effect that is earlier by more than the window (5 s; 1 s where both have an
   ``at``), and none that is later by more;
 * of those between, in order, it contains the first *k* with which the report before it, projected,
-  comes nearest to it. A projection that agrees within 1e-9, alone or together with a flow that
-  no report contained yet, is *exact*.
+  comes nearest to it. A projection that agrees within 1e-9, or within what venues round, alone or
+  together with a flow that no report contained yet, is *exact*.
 * Where no *k* is exact, the exact report of another asset of the venue, at most 1 s away, decides
   which effects between are contained, unless another report of this asset is nearer to it: the
   balances that a fill moves are pushed together (:mod:`riskmon.core.book.comparison`).
@@ -42,6 +42,7 @@ from riskmon.core.book.projection import (
     nearest,
     order_of,
     time_of,
+    tolerance_of,
     window,
 )
 
@@ -395,7 +396,7 @@ class Ledger:
         And how much of it counts as nothing.
         """
         report, before = self.state.reports[number], self.state.reports[number - 1]
-        tolerance = int(TOLERANCE * max(abs(report.amount), abs(before.amount)) * SCALE)
+        tolerance = tolerance_of(report, before)
         sums = self._summed()
         left = int(report.amount * SCALE) - int(before.amount * SCALE) - int(report.flowed * SCALE)
         left += sums[before.contains]

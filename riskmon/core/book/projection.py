@@ -13,6 +13,7 @@ WINDOW_NS = 5 * 10**9
 DATED_WINDOW_NS = 10**9
 NEARBY_NS = 10**9  # between reports of two assets that may contain the same fills
 TOLERANCE = 1e-9
+ROUNDED = 3e-8  # venues round amounts to 8 decimals; a report may have some rounding of several
 NEVER_NS = 1 << 62
 
 Order = tuple[int, int]  # time and cause
@@ -68,6 +69,12 @@ def is_before(effect: Known, report: Report) -> bool:
 def is_after(effect: Known, report: Report) -> bool:
     """Return whether a dated report is surely earlier than a dated effect."""
     return effect.at_ns - report.at_ns > DATED_WINDOW_NS
+
+
+def tolerance_of(report: Report, before: Report) -> int:
+    """Return how far a projection may be from a report that it agrees with; of scale SCALE."""
+    largest = max(abs(report.amount), abs(before.amount))
+    return int(max(TOLERANCE * largest, ROUNDED) * SCALE)
 
 
 def first_exact(lefts: Sequence[int], tolerance: int) -> int | None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from tests.core.reference.history import SECOND
 
 CLOSE = F(1, 10**9)
+ROUNDED = F(3, 10**8)  # venues round amounts to 8 decimals
 
 
 class Effect(NamedTuple):
@@ -117,7 +118,8 @@ def nearest(
         sums.append(sums[-1] + effect.amount)
     for flow in (F(0), *flows):
         for k, reached in enumerate(sums):
-            if agrees(reached + flow, amount):
+            left = abs(reached + flow - amount)
+            if left <= ROUNDED or agrees(reached + flow, amount):
                 return k, True
     distance = min(abs(reached - amount) for reached in sums)
     return next(k for k, reached in enumerate(sums) if abs(reached - amount) == distance), False
