@@ -57,6 +57,8 @@ class Equity:
             state.units = configured
         else:
             state.units *= configured / state.capital
+            if state.equity is not None and not state.reported:  # it is counted from the capital
+                state.entered.add(configured - state.capital)
         state.capital = state.configured_capital = configured
 
     # -- queries ----------------------------------------------------------------------------------

@@ -541,15 +541,19 @@ def test_the_first_balances_are_no_loss() -> None:
     assert loss(there) == 45.0
 
 
-def test_a_new_capital_is_no_profit() -> None:
+@pytest.mark.parametrize("venues", [(), ("kraken",)])  # equity is known before the reload, or not
+def test_a_new_capital_is_no_profit(venues: tuple[str, ...]) -> None:
     """A reload with another capital is neither profit nor loss where equity is counted from it."""
-    there = world(limit("daily_loss", max=100.0), portfolio={"initial_capital": 1_000.0})
+    there = world(
+        limit("daily_loss", max=100.0), portfolio={"initial_capital": 1_000.0, "venues": venues}
+    )
     there.step(pnl(-40.0))
     for capital in (5_000.0, 500.0):
         there.configure(
             limit("daily_loss", max=100.0), portfolio=PortfolioConfig(initial_capital=capital)
         )
         assert loss(there) == 40.0
+        assert there.portfolio.unit_value == pytest.approx(1.0 - 40.0 / capital)
 
 
 # -- losing streaks -------------------------------------------------------------------------------
