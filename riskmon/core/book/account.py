@@ -224,7 +224,8 @@ class Account:
         if self._late:
             yield from self._correct()
         if silent or changed.settled or changed.strategies or not self._is_unchanged():
-            self._assess([one for one in changed.settled if one.venue not in back], joins)
+            settled = [one for one in changed.settled if one.venue not in back]
+            yield from self._assess(settled, joins)
             self._observe(changed.strategies)
         if valuation.unpriced:
             self._start_graces()
@@ -389,7 +390,7 @@ class Account:
         missing = self.presence.missing(self.state.absent)
         return self._total() if missing is None else missing
 
-    def _assess(self, settled: list[Settled], joins: Mapping[str, float]) -> None:
+    def _assess(self, settled: list[Settled], joins: Mapping[str, float]) -> Iterator[int]:
         """Compute the present equity, after what entered and the flows that settled."""
         state = self.equity.state
         if self._holdings.state.venues and not state.reported:
@@ -399,7 +400,8 @@ class Account:
         changes = list(self._changes(settled, joins, past=not known)) if settled else []
         if changes or self._entering:
             # What enters is not part of the first equity.
-            self._enter_and_settle(changes, total, counted=known or not state.reported)
+            counted = known or not state.reported
+            yield from self._enter_and_settle(changes, total, counted=counted)
         if self._is_transit_stale:
             self.valuation.value_transit(self.flows.in_transit())
             self._is_transit_stale = False
@@ -408,7 +410,7 @@ class Account:
 
     def _enter_and_settle(
         self, changes: list[Change], total: float | Unknown, *, counted: bool
-    ) -> None:
+    ) -> Iterator[int]:
         """Apply what entered, then the flows that are found in changes of balances."""
         moved = sum(one.value for one in self._entering) if counted else 0.0
         before = self._estimate() if isinstance(total, Unknown) else total
@@ -423,7 +425,9 @@ class Account:
             before += value
             if change.past and change.enters:
                 self._add_entered(change.venue, value)
-            self._apply(self.flows.settle(change))
+            for match in self.flows.settle(change):
+                self._apply(match)
+                yield 1
 
     def _not_ready(self) -> Unknown | None:
         """Return why the first equity is not known yet."""
@@ -529,15 +533,14 @@ class Account:
         last = self._rates.last(asset) if rate is None else None
         return rate if last is None else last.price
 
-    def _apply(self, matches: Iterable[Match]) -> None:
-        for match in matches:
-            venue = match.change.venue
-            self._record(match)
-            self.equity.grow(match.factor, match.value)
-            self._add_entered(venue, match.venue_value)
-            if match.change.enters:
-                self.equity.raise_capital(venue, match.value)
-            self._is_transit_stale |= _is_leg(match)
+    def _apply(self, match: Match) -> None:
+        venue = match.change.venue
+        self._record(match)
+        self.equity.grow(match.factor, match.value)
+        self._add_entered(venue, match.venue_value)
+        if match.change.enters:
+            self.equity.raise_capital(venue, match.value)
+        self._is_transit_stale |= _is_leg(match)
 
     def _record(self, match: Match) -> None:
         if match.flow is not None:
@@ -552,6 +555,7 @@ class Account:
             self._record(match)
             self.equity.grow(match.factor, match.value)
             self._add_entered(match.change.venue, match.venue_value)
+            yield 1
         yield from self.curves.correct(late)
 
     # -- history ----------------------------------------------------------------------------------

@@ -122,6 +122,7 @@ class Remembered:
         self._highest: list[float] = []  # of the values of each block
         self._lowest: list[float] = []
         self._least: dict[str, float] = {}  # asset -> lowest price of it
+        self._unvalued: dict[int, None] = {}  # changes from which something was taken since
         for number in range(len(changes)):
             self._index(number)
 
@@ -146,14 +147,17 @@ class Remembered:
         if len(self._values) > len(self._highest) * BLOCK:
             self._highest.append(0.0)
             self._lowest.append(0.0)
-        self._value(number)
+        self._unvalued[number] = None
 
-    def _value(self, number: int) -> None:
-        index = number - self._first
-        self._values[index] = self._changes[index].value
-        block = index // BLOCK
-        values = self._values[block * BLOCK : (block + 1) * BLOCK]
-        self._highest[block], self._lowest[block] = max(values), min(values)
+    def _revalue(self) -> None:
+        """Value what is left of the changes: once, however many flows took something of one."""
+        for number in self._unvalued:
+            index = number - self._first
+            self._values[index] = self._changes[index].value
+            block = index // BLOCK
+            values = self._values[block * BLOCK : (block + 1) * BLOCK]
+            self._highest[block], self._lowest[block] = max(values), min(values)
+        self._unvalued.clear()
 
     def _drop(self, old_ns: int) -> None:
         """Drop the oldest block, if all of it is old or there are too many changes."""
@@ -161,6 +165,7 @@ class Remembered:
         while len(changes) >= BLOCK and (
             changes[BLOCK - 1].at_ns < old_ns or len(changes) >= CHANGES_MAX + BLOCK
         ):
+            self._revalue()
             for number, change in enumerate(changes[:BLOCK], self._first):
                 for asset, amount in change.amounts.items():
                     self._amounts.remove(asset, amount, number)
@@ -189,6 +194,7 @@ class Remembered:
         least = min(self._least.get(asset, inf), inf if rate is None else rate)
         if least == inf:
             return None
+        self._revalue()
         sign = 1.0 if flow > 0 else -1.0
         need = abs(flow) * least * 0.5 * (1 - SLACK)  # at the lowest price
         first, end = bisect_left(self._changes, since_ns, key=_at), len(self._changes)
@@ -219,7 +225,7 @@ class Remembered:
             for one in change.rates:
                 if one in change.amounts:
                     self._set(number, one, change.amounts[one] * left)
-        self._value(number)
+        self._unvalued[number] = None
 
     def explain(self, asset: str, amount: float, rate: float | None, since_ns: int) -> int | None:
         """Subtract what an effect explains from the first change reported since ``since_ns``.
@@ -242,13 +248,13 @@ class Remembered:
         """Subtract an amount from an asset of a change; the rest may have the other sign."""
         left = self[number].amounts.setdefault(asset, 0.0) - amount
         self._set(number, asset, 0.0 if abs(left) <= SLACK * abs(amount) else left)
-        self._value(number)
+        self._unvalued[number] = None
 
     def clear(self, number: int) -> None:
         """Set a change to 0, so that no flow matches it."""
         for asset in list(self[number].amounts):
             self._set(number, asset, 0.0)
-        self._value(number)
+        self._unvalued[number] = None
 
     def _set(self, number: int, asset: str, amount: float) -> None:
         amounts = self[number].amounts

@@ -101,6 +101,7 @@ def settle(position: BookPosition, ledger: Ledger, moved: Moved) -> Ledger:
         ledger.resolve(())
     if ledger.is_unsettled:
         ledger.settle()
+    ledger.take_explained()  # what late fills changed is realised from `moved`
     return ledger
 
 

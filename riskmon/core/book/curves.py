@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from riskmon.core.book.flows import Match
-from riskmon.core.book.history import History, HistoryState
+from riskmon.core.book.history import Correction, History, HistoryState
 from riskmon.core.book.periods import Periods
 from riskmon.core.clock import Clock
 from riskmon.core.scopes import ACCOUNT, Scope, kind_of, strategy_scope, venue_scope
@@ -90,7 +90,11 @@ class Curves:
 
     def correct(self, late: list[Match]) -> Iterator[int]:
         """Correct the histories by flows that were reported late; yield the work of each piece."""
-        yield from self.of(ACCOUNT).correct([match.correction for match in late])
+        corrections: list[Correction] = []
+        for match in late:
+            corrections.append(match.correction)
+            yield 1
+        yield from self.of(ACCOUNT).correct(corrections)
         for name in {match.change.venue for match in late}:
             if venue_scope(name) in self._histories:
                 own = [match.venue_correction for match in late if match.change.venue == name]

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from msgspec import Struct, field
@@ -237,25 +238,28 @@ class Flows:
 
     # -- what settles -----------------------------------------------------------------------------
 
-    def settle(self, change: Change) -> list[Match]:
-        """Remember a change; return the pending flows that it contains, oldest first."""
+    def settle(self, change: Change) -> Iterator[Match]:
+        """Remember a change; yield the pending flows that it contains, oldest first."""
         state = self.state
         change.dust = state.dust = max(state.dust, change.dust)
         remembered = self._remembered.get(change.venue)
         if remembered is None:
             changes = state.changes.setdefault(change.venue, [])
             remembered = self._remembered[change.venue] = Remembered(changes)
-        number, value = remembered.add(change), change.value
-        matches = [*self._take_equal(remembered, number, late=False)]
-        matches += self._take_together(remembered, number, late=False)
-        matches += self._take_moved(remembered, number)
+        number, value, taken = remembered.add(change), change.value, 0.0
+        for match in chain(
+            self._take_equal(remembered, number, late=False),
+            self._take_together(remembered, number, late=False),
+            self._take_moved(remembered, number),
+        ):
+            taken += match.venue_value
+            yield match
         if change.past:  # a flow that is reported from now on is later than the first equity
             remembered.clear(number)
         if change.enters and not change.past:
-            rest = value - sum(one.venue_value for one in matches)
+            rest = value - taken
             factor = self._enter(change, rest)
-            matches.append(Match(change, None, rest, rest, factor, late=False))
-        return matches
+            yield Match(change, None, rest, rest, factor, late=False)
 
     def explain(
         self, venue: str, asset: str, amount: float, rate: float | None, since_ns: int

@@ -169,6 +169,7 @@ class History:
             for one in due:  # the first point may be later than the change
                 if one.at_ns <= state.base_ns:
                     state.base += one.equity - one.flow
+        yield len(due)
         first = max(0, bisect_left(state.rows, due[0].at_ns, key=_began) - 1)
         corrected: list[Row] = []
         total = Correction(0)

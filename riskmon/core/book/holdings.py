@@ -297,6 +297,7 @@ class Holdings:
             for asset in assets:
                 for one in self.ledgers[venue, asset].take_explained():
                     self._explained.append((venue, asset, one))
+                yield 1
         self._stale.clear()
 
     def settling(
@@ -320,8 +321,7 @@ class Holdings:
                     self._armed.append((name, due_ns))
                 continue
             del self._to_settle[name]
-            yield 1
-            yield self._settle(name, venue)
+            yield from self._settle(name, venue)
 
     def _due_ns(
         self,
@@ -347,7 +347,7 @@ class Holdings:
                 return due_ns + EXPLAINED_NS
         return due_ns
 
-    def _settle(self, name: str, venue: Venue) -> Settled:
+    def _settle(self, name: str, venue: Venue) -> Iterator[Settled | int]:
         amounts: dict[str, float] = {}
         first: dict[str, float] = {}
         reported_ns = 0
@@ -361,9 +361,10 @@ class Holdings:
             if change:
                 (first if enters else amounts)[asset] = change
             self.changed[name, asset] = None
+            yield 1
         joined, venue.joined = not venue.joined, True
         venue.unsettled_ns = None
-        return Settled(name, joined, amounts, first, reported_ns)
+        yield Settled(name, joined, amounts, first, reported_ns)
 
     def on_timer(self, name: str) -> None:
         """Settle a venue in the next pass, if it is due by then."""

@@ -56,7 +56,7 @@ class World:
         """Settle a change of balances."""
         change = Change(venue, ns(at), self.equity, amounts, RATES, 1.0, enters)
         self.equity += change.value
-        return self.flows.settle(change)
+        return list(self.flows.settle(change))
 
     def transfer(
         self,
@@ -553,7 +553,7 @@ class Account:
                 amount, venue = amount_of(story, number), str(number) if venues else "kraken"
                 change = Change(venue, now_ns + 1, self.equity, {"USDT": amount}, RATES, 1.0)
                 self.equity += amount
-                self.apply(self.flows.settle(change))
+                self.apply(list(self.flows.settle(change)))
                 self.observe(now_ns + 1, now_ns + 1)
 
 
@@ -564,7 +564,8 @@ def test_a_deposit_told_late() -> None:
         account.equity = equity
         account.observe(ns(minute * MINUTE))
     deposit_ns = ns(3 * MINUTE)
-    account.flows.settle(Change("kraken", deposit_ns, 11_000.0, {"USDT": 90_000.0}, RATES, 1.0))
+    change = Change("kraken", deposit_ns, 11_000.0, {"USDT": 90_000.0}, RATES, 1.0)
+    assert list(account.flows.settle(change)) == []
     for equity, now_ns in ((101_000.0, deposit_ns), (99_990.0, deposit_ns + 150 * SECOND)):
         account.equity = equity
         account.observe(now_ns, deposit_ns)
@@ -614,3 +615,17 @@ def test_what_enters_is_what_moved(story: list[Step]) -> None:
     moved = sum(amount_of(story, index) for index in range(len(story)))
     waiting = sum(sum(amounts) for amounts in account.flows.told.values())
     assert account.entered + waiting == pytest.approx(moved, abs=1e-6)
+
+
+def test_the_flows_of_one_report_match_in_pieces() -> None:
+    """One report moves 300 assets by as many flows: each is matched when it is its turn."""
+    world = World()
+    amounts = {f"A{n}": 100.0 + n for n in range(300)}
+    for n, (asset, amount) in enumerate(amounts.items()):
+        world.tell(amount, 0, asset=asset, id=str(n))
+    change = Change("kraken", ns(10), 1e6, amounts, dict.fromkeys(amounts, 1.0), 1.0)
+    matches = world.flows.settle(change)
+    first = next(matches)
+    assert (first.value, len(world.flows.state.flows)) == (100.0, 299)
+    assert len(list(matches)) == 299
+    assert not change.amounts
