@@ -138,23 +138,34 @@ def resolve(
 
 
 def stamp_of(ledger: Ledger, moved: Moved) -> Stamp:
-    """Return the time of what :func:`resolve` realises.
+    """Return the time of what :func:`resolve` realises: that of the report which it corrects.
 
-    That of the report, or, of what late fills correct, that of the fills: the balances of that time
-    contain both what a fill realised when it came and the correction.
+    What a report realised and its correction are then contained in the same balances.
     """
-    report = ledger.state.reports[-1]
-    if moved.reported is not None or not moved.late:
-        return Stamp(report.at_ns, report.dated)
-    last = max(moved.late, key=attrgetter("at_ns"))
+    last: Report | Late = ledger.state.reports[-1]
+    if moved.reported is None:
+        places = _places(ledger)
+        found = [_container(ledger, fill, places.get(fill.cause)) for fill in moved.late]
+        last = max([one for one in found if one is not None], key=attrgetter("at_ns"), default=last)
     return Stamp(last.at_ns, last.dated)
+
+
+def _places(ledger: Ledger) -> dict[int, int]:
+    return {one.cause: place for place, one in enumerate(ledger.state.effects)}
+
+
+def _container(ledger: Ledger, fill: Late, place: int | None) -> Report | Late | None:
+    """Return the report that contains a fill, the fill if it is older; None for one on top."""
+    if place is None:  # only the oldest report contains it
+        return fill
+    return next((one for one in ledger.state.reports if one.contains > place), None)
 
 
 def _by_earlier_marks(
     position: BookPosition, ledger: Ledger, late: list[Late], mark: float, *, inverse: bool
 ) -> float:
     """Return what late fills gained between the report that contains them and the last one."""
-    places = {one.cause: place for place, one in enumerate(ledger.state.effects)}
+    places = _places(ledger)
     gains = []
     for fill in late:
         earlier = _mark_of(position, ledger, fill, places.get(fill.cause))
@@ -165,12 +176,8 @@ def _by_earlier_marks(
 
 def _mark_of(position: BookPosition, ledger: Ledger, fill: Late, place: int | None) -> float | None:
     """Return the mark at the report that contains a fill; None for a fill on top."""
-    if place is None:  # only the oldest one does
-        return position.mark_at(fill.at_ns)
-    for report in ledger.state.reports:
-        if report.contains > place:
-            return position.mark_at(report.at_ns)
-    return None
+    container = _container(ledger, fill, place)
+    return None if container is None else position.mark_at(container.at_ns)
 
 
 def _exactly(quantity: float, largest: float) -> float:
