@@ -17,7 +17,7 @@ from riskmon.core.book.config import PortfolioConfig
 from riskmon.core.constraints import Account, Count
 from riskmon.core.limits import LIMITS
 from riskmon.core.limits.policy import Policy
-from riskmon.core.scopes import kind_of, name_of
+from riskmon.core.scopes import Scope, kind_of, name_of, venue_scope
 
 FREEZES = 64  # scopes beyond `max_scopes`, for the freezes of scopes that nothing has named
 
@@ -50,11 +50,16 @@ class EngineConfig:
     targets: tuple[str, ...] = ()  # the names of the cancel targets
 
     @property
+    def scopes(self) -> tuple[Scope, ...]:
+        """The scopes that it names: they have a level before an event names them."""
+        venues = map(venue_scope, self.portfolio.venues)
+        overrides = (scope for limit in self.limits for scope in limit.params.overrides)
+        return tuple(dict.fromkeys((*venues, *overrides)))
+
+    @property
     def symbols(self) -> tuple[str, ...]:
         """The symbols that the overrides of limits name."""
-        scopes = (scope for limit in self.limits for scope in limit.params.overrides)
-        named = {name_of(scope) for scope in scopes if kind_of(scope) == "symbol"}
-        return tuple(sorted(named))
+        return tuple(sorted(name_of(one) for one in self.scopes if kind_of(one) == "symbol"))
 
 
 def default_limits() -> tuple[LimitConfig, ...]:

@@ -37,7 +37,7 @@ from riskmon.core.operate import operate
 from riskmon.core.permits import Permits
 from riskmon.core.portfolio_view import FiguresView, figures
 from riskmon.core.reports import Handler, ReportedEvents
-from riskmon.core.scopes import ACCOUNT, Scope, asset_scope, venue_scope
+from riskmon.core.scopes import ACCOUNT, Scope, asset_scope
 from riskmon.core.state import State, decode, encode
 from riskmon.core.timers import Timer, TimerHandler, Timers, handler_table
 from riskmon.core.topics import (
@@ -231,8 +231,8 @@ class Engine:
         self._handlers |= self._reports.handlers
         self._timer_handlers = self._handlers_of_timers()
         self._book.follow(kind for kind, _ in self._losses())
-        for venue in config.portfolio.venues:
-            self._board.register(venue_scope(venue), first=False)
+        for scope in config.scopes:
+            self._board.register(scope, first=False)
         self._book.dirty[EQUITY] = True
 
     def _losses(self) -> set[tuple[str, str]]:

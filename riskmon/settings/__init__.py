@@ -124,7 +124,18 @@ def _settings(
     found += [fault for fault in faults if fault.keys not in known]
     if found or plain is None:
         return None, found
-    return Settings(**vars(plain), limits=limits, notes=tuple(raw.notes), source=source), []
+    settings = Settings(**vars(plain), limits=limits, notes=tuple(raw.notes), source=source)
+    without_room = _without_room(settings)
+    return None if without_room else settings, without_room
+
+
+def _without_room(settings: Settings) -> list[Found]:
+    """The fault of a configuration that names more scopes than the gate has room for."""
+    named = len(settings.engine_config().scopes)
+    if named <= settings.max_scopes:
+        return []
+    message = f"is {settings.max_scopes}, and the venues and overrides name {named} scopes"
+    return [Found(("max_scopes",), message, "raise max_scopes")]
 
 
 def _add_places(data: dict[str, Any], environment: Mapping[str, str]) -> list[Found]:

@@ -244,10 +244,12 @@ def test_every_type_registers_what_it_names(kind: Any) -> None:
     assert set(world.engine.levels) == {"account", *scopes, *NAMED_BESIDE.get(kind, ())}
 
 
-def test_configured_venues_have_a_level_from_the_start() -> None:
-    """Scopes that the configuration names need no event."""
-    world = World(portfolio=PortfolioConfig(venues=("kraken",)))
+def test_configured_scopes_have_a_level_from_the_start() -> None:
+    """Venues, and scopes of overrides, need no event."""
+    own = limit("position", max=5.0, overrides={"symbol:BTC/USDT": 2.0})
+    world = World(own, portfolio=PortfolioConfig(venues=("kraken",)))
     assert world.level("venue:kraken") == "allow"
+    assert world.level("symbol:BTC/USDT") == "allow"
 
 
 def test_a_scope_inherits_a_shut_account() -> None:
