@@ -23,6 +23,7 @@ rest, in a fixed order and only for what changed. Each module uses those listed 
 * ``state``: what a snapshot stores;
 * ``values``, ``valuation``: the value of each venue;
 * ``presence``: which venues report, which are awaited and which are silent;
+* ``awaited``: assets without a price and positions without a mark, which enter once they have one;
 * ``account``: equity in each pass, after what entered as a flow;
 * ``exposure``, ``exposing``: the exposure of symbols, assets and venues;
 * ``portfolio``: the entry points for events, the pass, and what limits may read;

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import fsum
 from typing import NamedTuple
 
+from riskmon.core.book.awaited import Awaited, Entering
 from riskmon.core.book.calendar import Calendar
 from riskmon.core.book.changes import Change
 from riskmon.core.book.config import PortfolioConfig
@@ -19,9 +20,8 @@ from riskmon.core.book.equity import Equity
 from riskmon.core.book.flows import Flows, Match, Transfer
 from riskmon.core.book.history import MINUTE_NS
 from riskmon.core.book.holdings import Holdings, Settled
-from riskmon.core.book.instruments import instrument
 from riskmon.core.book.ledger import Explained
-from riskmon.core.book.marking import Marking, Value
+from riskmon.core.book.marking import Marking
 from riskmon.core.book.money import Fixed
 from riskmon.core.book.notices import Notices
 from riskmon.core.book.periods import Periods
@@ -29,7 +29,7 @@ from riskmon.core.book.position import Key
 from riskmon.core.book.positions import Outcome, Positions
 from riskmon.core.book.presence import Presence
 from riskmon.core.book.rates import Rates
-from riskmon.core.book.state import PortfolioState, Unvalued
+from riskmon.core.book.state import PortfolioState
 from riskmon.core.book.valuation import ELSEWHERE, TRANSIT, Valuation
 from riskmon.core.book.waiting import Flow
 from riskmon.core.clock import Clock
@@ -38,14 +38,6 @@ from riskmon.core.timers import Timer, timer_key
 from riskmon.core.unknown import Unknown
 
 LARGE = 1e-4  # of equity: a larger change may match a late flow, so it begins a row of the history
-
-
-class Entering(NamedTuple):
-    """Value that enters at a venue without a change of a balance; it may raise the capital."""
-
-    venue: str
-    value: float
-    raises: bool = False
 
 
 class Changed(NamedTuple):
@@ -97,13 +89,22 @@ class Account:
         self._observed_ns = -1  # when a point was added; -1: units or flows changed since
         self._is_cut = False  # a change of this pass may turn out to be a flow
         self._notices = notices
-        self._grace_ns = int(config.unknown_grace * 1e9)
         self.presence = Presence(holdings.state, config, clock, arm)
+        self.awaited = Awaited(
+            state=state,
+            config=config,
+            clock=clock,
+            arm=arm,
+            rates=rates,
+            positions=positions,
+            marking=marking,
+            valuation=self.valuation,
+            presence=self.presence,
+            notices=notices,
+        )
         self._entering: list[Entering] = []
         self._flowing: list[tuple[str, str, float]] = []  # at venues that report no balances
         self._late: list[Match] = []
-        self._left_out: dict[str, None] = {}  # assets, since the last pass
-        self._entered: dict[str, None] = {}  # assets that got their first price in this pass
         self._is_transit_stale = True
 
     # -- flows ------------------------------------------------------------------------------------
@@ -173,22 +174,6 @@ class Account:
         if due_ns is not None:
             self._arm(timer_key(Timer.FLOW), due_ns)
 
-    def on_unpriced_timer(self, asset: str) -> None:
-        """Leave out an asset whose grace ended without a price."""
-        since_ns = self.state.unpriced_ns.pop(asset, None)
-        if since_ns is None or self._rates.was_priced(asset):
-            return
-        amount = sum(amount for _, amount in self.valuation.held(asset))
-        if amount:
-            self.state.left_out[asset] = True
-            self._notices.add(
-                "unpriced",
-                f"{amount:.12g} {asset} are left out of equity: {asset} has no price; report a "
-                f"price of {asset}/{self.config.reference}, or set portfolio.pegs or "
-                "portfolio.ignore",
-            )
-        self._left_out[asset] = None
-
     # -- the pass ---------------------------------------------------------------------------------
 
     def restoring(self) -> Iterator[int]:
@@ -205,15 +190,15 @@ class Account:
         """Derive equity, units and history; yield the work of each piece."""
         valuation = self.valuation
         if changed.repriced:
-            self._enter_priced(changed.repriced)
+            self._entering += self.awaited.priced(changed.repriced)
         valuation.value_pnl(changed.realised)
         valuation.value_positions(changed.positions)
         if self._flowing:
             self._enter_flows()
         yield from valuation.reprice(changed.repriced)
-        if self._left_out:
-            yield from valuation.reprice(self._left_out)
-        self._enter_positions(changed.entering, changed.positions)
+        if self.awaited.left_out:
+            yield from valuation.reprice(self.awaited.left_out)
+        self._entering += self.awaited.valued(changed.entering, changed.positions)
         joins = {one.venue: valuation.join(one.venue) for one in changed.settled if one.joined}
         yield from valuation.value_held(changed.held)
         silent = self.presence.silent_venues()
@@ -229,7 +214,7 @@ class Account:
             self._observe(changed.strategies)
         if valuation.unpriced:
             self._start_graces()
-        self._entered.clear()
+        self.awaited.entered.clear()
 
     def _is_unchanged(self) -> bool:
         """Whether equity is that of the last point, and another point would change no history."""
@@ -249,31 +234,6 @@ class Account:
             price = self._price(asset)
             self._add_late(self.flows.explain(venue, asset, one.amount, price, one.at_ns))
 
-    def _enter_priced(self, repriced: Iterable[str]) -> None:
-        """Apply assets that had no price as flows, at their first price."""
-        awaited = {*self.state.unpriced_ns, *self.state.left_out}
-        for asset in sorted(awaited.intersection(repriced)) if awaited else ():
-            waited = self.state.unpriced_ns.pop(asset, None) is not None
-            left_out = self.state.left_out.pop(asset, False)
-            rate = self._rates.of(asset)
-            if rate is None or not (waited or left_out):
-                continue
-            self._entered[asset] = None
-            for venue, amount in self.valuation.held(asset):
-                self._entering.append(Entering(venue, amount * rate))
-
-    def _forget_awaited(self) -> None:
-        """Forget the assets without a price that the configuration prices or ignores."""
-        for waiting in (self.state.unpriced_ns, self.state.left_out):
-            for asset in list(waiting):
-                if asset in self.config.ignore or self._rates.of(asset) is not None:
-                    del waiting[asset]
-
-    def take_left_out(self) -> list[str]:
-        """Return the assets that are left out since the last call."""
-        left_out, self._left_out = self._left_out, {}
-        return list(left_out)
-
     def _enter_flows(self) -> None:
         """Apply flows at venues that report no balances; no balance is awaited there."""
         flowing, self._flowing = self._flowing, []
@@ -282,51 +242,17 @@ class Account:
             if asset in self.config.ignore:
                 continue
             if rate is None:
-                self.state.left_out[asset] = True
-                self._left_out[asset] = None
+                self.awaited.leave_out(asset)
             else:
                 self._entering.append(Entering(venue, amount * rate))
             self.valuation.value_flow(venue, asset)
 
-    def _enter_positions(self, reported: Iterable[Outcome], revalued: Iterable[Key]) -> None:
-        """Apply the unrealised P&L of a venue's first position reports as a flow, once known.
-
-        At a venue that does not count with its balances yet the P&L is realised instead, so that
-        the report changes no equity.
-        """
-        unvalued = self.state.unvalued
-        for one in reported:
-            raises = self.presence.is_new(one.key.venue)
-            unvalued[one.key.name] = Unvalued(raises, not one.is_unvalued)
-        for key in (*(one.key for one in reported), *revalued) if unvalued else ():
-            value = self._marking.values.get(key, Value())
-            if key.name not in unvalued or isinstance(value.unrealised, Unknown):
-                continue
-            awaited = unvalued.pop(key.name)
-            if self.valuation.is_joined(key.venue):
-                if key.venue not in self.config.unrealised_included:
-                    self._entering.append(Entering(key.venue, value.unrealised, awaited.raises))
-            elif not awaited.is_realised:
-                self._realise(key, -value.unrealised)
-
-    def _realise(self, key: Key, value: float) -> None:
-        """Realise P&L of a position at a venue that reports no balances."""
-        settle = instrument(key.symbol, self.config.reference).settle
-        rate = self._rates.of(settle)
-        if rate:
-            self._positions.realised.add(key.venue, settle, value / rate)
-            self.valuation.value_pnl([key.venue])
-
     def _start_graces(self) -> None:
+        """Begin the grace of assets that were found to have no price."""
         unpriced, self.valuation.unpriced = self.valuation.unpriced, {}
         state = self.equity.state
-        for asset in unpriced if state.known or state.reported else ():
-            if asset not in self.state.unpriced_ns and asset not in self.state.left_out:
-                now_ns = self._clock.instant.now_ns
-                self.state.unpriced_ns[asset] = now_ns
-                if state.known:
-                    # Before the grace of a limit that the asset makes unknown.
-                    self._arm(timer_key(Timer.UNPRICED, asset), now_ns + self._grace_ns - 1)
+        if state.known or state.reported:
+            self.awaited.await_prices(unpriced, is_armed=state.known)
 
     # -- venues -----------------------------------------------------------------------------------
 
@@ -505,7 +431,7 @@ class Account:
         amounts = {
             asset: amount
             for asset, amount in amounts.items()
-            if amount and asset not in self._entered and asset not in self.config.ignore
+            if amount and asset not in self.awaited.entered and asset not in self.config.ignore
         }
         rates: dict[str, float] = {}
         for asset in (*amounts, *self.flows.pending(settled.venue)):
@@ -629,7 +555,7 @@ class Account:
                 was += moved
             if moved and venue not in (ELSEWHERE, TRANSIT):
                 self._add_entered(venue, moved)
-        self._forget_awaited()
+        self.awaited.forget_priced()
 
     def assessed(self) -> tuple[object, ...]:
         """Return the inputs of limits on equity except the time: equal inputs, equal values."""

@@ -299,7 +299,7 @@ class Portfolio:
             self.account.presence.watch(key.name)
             self.dirty[venue_equity_topic(key.name)] = True
         elif key.kind is Timer.UNPRICED:
-            self.account.on_unpriced_timer(key.name)
+            self.account.awaited.on_timer(key.name)
         elif key.kind is Timer.FLOW:
             self.account.on_flow_timer()
         elif key.kind is Timer.KNOWN:
@@ -360,7 +360,7 @@ class Portfolio:
             )
         )
         self.exposing.on_rates(repriced)
-        self.exposing.on_rates(self.account.take_left_out())
+        self.exposing.on_rates(self.account.awaited.take_left_out())
         self.exposing.on_positions(revalued.keys)
         self.exposing.on_held(held)
         self.exposing.on_transit(self.account.valuation.take_moved())
