@@ -46,7 +46,8 @@ class Comparison:
         self._ledgers = ledgers
         self._legs = legs
         mine = {asset: one for (name, asset), one in ledgers.items() if name == venue}
-        self._open = dict.fromkeys(mine)  # the assets with reports that others may decide
+        # The assets with reports that others may decide.
+        self._open = {asset: None for asset, one in mine.items() if one.is_open}
         self._partners: dict[str, dict[str, None]] = {}  # assets that the same events moved
 
     def pair(self, assets: Sequence[str]) -> None:
@@ -66,16 +67,20 @@ class Comparison:
         for asset in assets:
             ledger = self._ledgers[self._venue, asset]
             ledger.resolve(flows.get((self._venue, asset), ()))
-            if ledger.is_decided(whole_ns):
-                self._open.pop(asset, None)
-            else:
-                self._open[asset] = None
+            self._follow(asset, ledger)
             yield 1
         for asset in self._concerned(assets, whole_ns):
             along = {} if self._is_decided(asset, whole_ns) else self._exact_along(asset)
             known = flows.get((self._venue, asset), ())
             if along and (yield from self._compare(asset, known, along)):
                 yield asset
+
+    def _follow(self, asset: str, ledger: Ledger) -> None:
+        """Record whether an asset has reports that others may decide."""
+        if ledger.is_open:
+            self._open[asset] = None
+        else:
+            self._open.pop(asset, None)
 
     def _is_decided(self, asset: str, whole_ns: int | None) -> bool:
         ledger = self._ledgers[self._venue, asset]
@@ -107,12 +112,11 @@ class Comparison:
         return {one: rank for rank, one in enumerate(along)}
 
     def _along(self, asset: str) -> dict[str, None]:
-        """The assets that undecided events of this one moved, too."""
+        """The assets that undecided events of this one moved, too; by name, as after a restore."""
         legs = self._legs
         causes = self._ledgers[self._venue, asset].undecided()
-        along = dict.fromkeys(chain.from_iterable([legs[one] for one in causes if one in legs]))
-        along.pop(asset, None)
-        return along
+        along = {*chain.from_iterable([legs[one] for one in causes if one in legs])}
+        return dict.fromkeys(sorted(along - {asset}))
 
     def _compare(
         self, asset: str, flows: Sequence[float], along: Mapping[str, int]
@@ -134,6 +138,7 @@ class Comparison:
             changed |= report.contains != before
             yield 1
         ledger.derive(begin)
+        self._follow(asset, ledger)
         return changed
 
     def _is_denied(self, asset: str, number: int, along: Mapping[str, int]) -> bool:

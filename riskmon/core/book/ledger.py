@@ -139,6 +139,11 @@ class Ledger:
         return self._stale < len(self.state.reports)
 
     @property
+    def is_open(self) -> bool:
+        """Whether a report is not exact, and there are effects that it may contain or not."""
+        return self.open_ns < NEVER_NS
+
+    @property
     def first_inexact(self) -> int:
         """The number of the first report that is not exact, else of the last."""
         reports = self.state.reports
@@ -286,7 +291,7 @@ class Ledger:
 
         A report of ``whole_ns`` is of one instant with those of all other assets of the venue.
         """
-        if self.open_ns < NEVER_NS:
+        if self.is_open:
             return False
         last = self.state.reports[-1] if self.state.reports else None
         return last is None or last.at_ns != whole_ns or last.contains == len(self.state.effects)

@@ -34,7 +34,10 @@ class Table:
         self.generation = 0
         self.said: list[Said] = []  # in the present instant
         self.back_in_force: list[Breaker] = []  # closed again: to be judged in this instant
-        self.make("account")
+        # Overrides name scopes before any event does.
+        self.configured = {one for limit in config.limits for one in limit.params.overrides}
+        for scope in ("account", *sorted(self.configured)):
+            self.make(scope)
 
     def make(self, scope: str) -> None:
         for limit in self.config.limits:
@@ -169,4 +172,4 @@ class Table:
         }
 
     def scopes(self) -> set[str]:
-        return {"account", *self.first_ns, *self.frozen_first}
+        return {"account", *self.configured, *self.first_ns, *self.frozen_first}
