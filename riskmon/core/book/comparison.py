@@ -64,16 +64,20 @@ class Comparison:
         Yield too the assets of which other reports changed: those of ``assets`` may have. The
         last whole report of the venue is of ``whole_ns``.
         """
+        since_ns = NEVER_NS  # the time of the earliest report that was decided anew
         for asset in assets:
             ledger = self._ledgers[self._venue, asset]
-            ledger.resolve(flows.get((self._venue, asset), ()))
+            since_ns = min(since_ns, ledger.resolve(flows.get((self._venue, asset), ())))
             self._follow(asset, ledger)
             yield 1
         for asset in self._concerned(assets, whole_ns):
             along = {} if self._is_decided(asset, whole_ns) else self._exact_along(asset)
-            known = flows.get((self._venue, asset), ())
-            if along and (yield from self._compare(asset, known, along)):
-                yield asset
+            if along:
+                known = flows.get((self._venue, asset), ())
+                changed_ns = yield from self._compare(asset, known, along, since_ns)
+                since_ns = min(since_ns, changed_ns)
+                if changed_ns < NEVER_NS:
+                    yield asset
 
     def _follow(self, asset: str, ledger: Ledger) -> None:
         """Record whether an asset has reports that others may decide."""
@@ -119,15 +123,18 @@ class Comparison:
         return dict.fromkeys(sorted(along - {asset}))
 
     def _compare(
-        self, asset: str, flows: Sequence[float], along: Mapping[str, int]
-    ) -> Generator[int, None, bool]:
-        """Decide the reports of an asset by those of others; return whether that changes any."""
+        self, asset: str, flows: Sequence[float], along: Mapping[str, int], since_ns: int
+    ) -> Generator[int, None, int]:
+        """Decide the reports of an asset by those of others; return the time of the first change.
+
+        The reports of others that changed are of ``since_ns`` or later.
+        """
         ledger = self._ledgers[self._venue, asset]
         reports = ledger.state.reports
-        begin, changed = ledger.first_inexact, False
+        begin, changed_ns = ledger.first_beside(since_ns), NEVER_NS
         for number in range(begin, len(reports)):
             report = reports[number]
-            before = report.contains
+            before = report.contains, report.exact
             ledger.resolve_at(number, flows)
             decided = None
             if not report.exact or self._is_denied(asset, number, along):
@@ -135,11 +142,12 @@ class Comparison:
                 decided = self._decided(asset, number, span_ns, along)
             if decided is not None:
                 ledger.resolve_by(number, flows, *decided)
-            changed |= report.contains != before
+            if before != (report.contains, report.exact):
+                changed_ns = min(changed_ns, report.at_ns)
             yield 1
         ledger.derive(begin)
         self._follow(asset, ledger)
-        return changed
+        return changed_ns
 
     def _is_denied(self, asset: str, number: int, along: Mapping[str, int]) -> bool:
         """Whether an exact report does not contain a fill that others of its instant contain."""

@@ -144,13 +144,6 @@ class Ledger:
         return self.open_ns < NEVER_NS
 
     @property
-    def first_inexact(self) -> int:
-        """The number of the first report that is not exact, else of the last."""
-        reports = self.state.reports
-        inexact = (number for number, one in enumerate(reports) if not one.exact)
-        return max(min(next(inexact, len(reports)), len(reports) - 1), 1)
-
-    @property
     def is_unsettled(self) -> bool:
         """Whether reports came since the settled one."""
         return self.state.settled < len(self.state.reports) - 1
@@ -264,16 +257,31 @@ class Ledger:
 
     # -- containment ------------------------------------------------------------------------------
 
-    def resolve(self, flows: Sequence[float]) -> None:
+    def resolve(self, flows: Sequence[float]) -> int:
         """Decide anew what the reports contain, from the first that may have changed.
 
-        ``flows`` are amounts that a report may also contain, in ascending order.
+        ``flows`` are amounts that a report may also contain, in ascending order. Return the time
+        of that report.
         """
         reports, first = self.state.reports, max(self._stale, 1)
         for number in range(first, len(reports)):
             self.resolve_at(number, flows)
         self._stale = len(reports)
         self.derive(first)
+        return reports[first].at_ns if first < len(reports) else NEVER_NS
+
+    def first_beside(self, at_ns: int) -> int:
+        """Return the first report that is not exact, of those later than a time or just before it.
+
+        The number of the last one if all are exact.
+        """
+        reports = self.state.reports
+        begin = bisect_left(reports, at_ns, key=time_of) - 1
+        if begin > 0:  # the first one of its instant
+            begin = bisect_left(reports, reports[begin].at_ns, key=time_of)
+        last = len(reports) - 1
+        numbers = range(max(begin, 1), last)
+        return next((number for number in numbers if not reports[number].exact), last)
 
     def derive(self, first: int) -> None:
         """Derive what follows from the decisions, of which those from ``first`` on are new."""
@@ -298,11 +306,15 @@ class Ledger:
 
     def undecided(self) -> list[int]:
         """Return the causes that open reports, and the last one, may contain or not."""
-        reports, causes = self.state.reports, []
+        reports, effects = self.state.reports, self.state.effects
+        causes: list[int] = []
+        begin = end = 0  # of the effects that the report before may contain
         for number in range(1, len(reports)):
             if reports[number].open or number == len(reports) - 1:
                 low, high = self.between(number)
-                causes += [effect.cause for effect in self.state.effects[low:high]]
+                done = max(low, end) if low >= begin else low
+                causes += [effect.cause for effect in effects[done:high]]
+                begin, end = low, max(done, high)
         return causes
 
     def take_explained(self) -> list[Explained]:
