@@ -77,3 +77,20 @@ def test_a_report_that_amounts_decide_changes_no_other() -> None:
     assert venue.report("USDT", 900.0, 10) == []
     assert venue.report("BTC", 1_001.0, 10.1) == []
     assert (venue["USDT"].live, venue["BTC"].live) == (900, 1_001)
+
+
+def test_the_work_of_a_report_does_not_grow_with_the_reports_before() -> None:
+    """Fees that are not reported make all reports of the quote inexact; those beside are compared."""
+    pieces = {}
+    for fills in (20, 80):
+        venue = Venue("USDT", "BTC")
+        for n in range(fills):
+            at = 1 + n / 50
+            venue.fill(at, USDT=-100.0, BTC=1.0)
+            list(venue.comparison.resolving(["USDT"], {}, None))
+            venue.report("BTC", 1_001.0 + n, at + 0.001)
+            venue["USDT"].report(
+                Amount(1_000.0 - 100.1 * (n + 1), 0.0), Stamp(round((at + 0.002) * SECOND), False)
+            )
+            pieces[fills] = len(list(venue.comparison.resolving(["USDT"], {}, None)))
+    assert pieces[80] == pieces[20] < 6
