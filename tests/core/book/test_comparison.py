@@ -80,7 +80,7 @@ def test_a_report_that_amounts_decide_changes_no_other() -> None:
 
 
 def test_the_work_of_a_report_does_not_grow_with_the_reports_before() -> None:
-    """Fees that are not reported make all reports of the quote inexact; those beside are compared."""
+    """Fees that are not reported make each report of the quote inexact: only neighbours count."""
     pieces = {}
     for fills in (20, 80):
         venue = Venue("USDT", "BTC")
