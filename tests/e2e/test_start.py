@@ -161,10 +161,8 @@ def test_a_disk_that_fails_at_the_start(make: Make) -> None:
     sidecar = make(top="max_scopes = 100").start()  # a small gate
     assert sidecar.end(signal.SIGTERM) == 0
     # The start writes the configuration: one that is larger than any file may be from now on.
-    overrides = ", ".join(f'"venue:exchange-number-{n}" = 0.25' for n in range(1_500))
-    sidecar.configure(
-        f"[limits.latency_p99]\noverrides = {{ {overrides} }}", top="max_scopes = 100"
-    )
+    assets = ", ".join(f'"an-asset-without-a-price-{n}"' for n in range(1_500))
+    sidecar.configure(f"[portfolio]\nignore = [{assets}]", top="max_scopes = 100")
     sidecar.launch(prefix=("prlimit", "--fsize=40000"))
     assert sidecar.wait() == 4, sidecar.output()
     assert "Traceback" not in sidecar.output()
