@@ -199,7 +199,10 @@ class Account:
         if self.awaited.left_out:
             yield from valuation.reprice(self.awaited.left_out)
         self._entering += self.awaited.valued(changed.entering, changed.positions)
-        joins = {one.venue: valuation.join(one.venue) for one in changed.settled if one.joined}
+        joins: dict[str, float] = {}
+        for one in changed.settled:
+            if one.joined:
+                joins[one.venue] = yield from valuation.join(one.venue)
         yield from valuation.value_held(changed.held)
         silent = self.presence.silent_venues()
         back = self._review() if silent or self.state.absent else ()

@@ -6,7 +6,7 @@ balances are reported, with its realised and unrealised P&L and the flows there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from math import fsum
 
 from riskmon.core.book.config import PortfolioConfig
@@ -114,13 +114,18 @@ class Valuation:
                 if at % AT_ONCE == 0:
                     yield AT_ONCE
 
-    def join(self, venue: str) -> float:
-        """Count a venue with its balances from now on; return by how much its value changes."""
+    def join(self, venue: str) -> Generator[int, None, float]:
+        """Count a venue with its balances from now on; return by how much its value changes.
+
+        Yield the work of each piece.
+        """
         before = self.estimate(venue)
         self.values.clear(venue)
         self._joined[venue] = None
-        for asset in self._holdings.assets(venue):
+        for at, asset in enumerate(self._holdings.assets(venue), 1):
             self._set((venue, PartKind.HELD), asset, self._holdings.settled(venue, asset))
+            if at % AT_ONCE == 0:
+                yield AT_ONCE
         self.value_positions([key for key in self._marking.values if key.venue == venue])
         return self.estimate(venue) - before
 
