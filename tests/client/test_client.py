@@ -333,6 +333,8 @@ async def test_closing_ends_when_a_cancel_is_lost(
     client.heartbeat(venue="kraken")
     async with asyncio.timeout(2):
         await client.aclose(0.05)
+    client.heartbeat(venue="kraken")
+    assert client.dropped == 1  # it is closed: nothing is sent any more
 
 
 async def test_guard_reports_a_latency(client: Client, sidecar: Sidecar) -> None:

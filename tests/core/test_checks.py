@@ -87,7 +87,7 @@ def test_what_a_closing_report_says_was_not_executed_is_released(status: str) ->
     world.step(order("canceled", "another", remaining=6.0))
     assert not room(world, 5.0)
     world.step(order(status, remaining=4.0))
-    rests(world, 2.0)
+    assert_rests(world, 2.0)
     world.step(part(2.0, "1"))
     assert (room(world, 8.0), room(world, 8.1)) == (True, False)
 
@@ -99,7 +99,7 @@ def test_a_closed_order_waits_for_its_fills_for_the_time_to_live(status: str) ->
     ask(world, 6.0, id="a")
     world.step(order(status))
     world.wait(4.9)
-    rests(world, 6.0)
+    assert_rests(world, 6.0)
     world.wait(0.1)
     assert room(world, 10.0)
 
@@ -120,11 +120,11 @@ def test_a_later_report_may_say_how_much_was_executed() -> None:
     world = market()
     ask(world, 6.0, id="a")
     world.step(order("canceled"))
-    rests(world, 6.0)
+    assert_rests(world, 6.0)
     world.step(order("canceled", remaining=5.0))
-    rests(world, 1.0)
+    assert_rests(world, 1.0)
     world.step(order("canceled"))
-    rests(world, 1.0)
+    assert_rests(world, 1.0)
 
 
 def test_a_report_from_before_its_end_does_not_reserve_an_order_again() -> None:
@@ -147,7 +147,7 @@ def test_fills_reduce_a_reservation() -> None:
     world.step(fill("buy", 2.0, 100.0, id="1", order_id="a"))  # a duplicate
     assert (room(world, 4.0), room(world, 4.1)) == (True, False)
     world.step(fill("buy", 4.0, 100.0, id="2", order_id="a"))
-    rests(world, 0.0)
+    assert_rests(world, 0.0)
     assert (room(world, 4.0), room(world, 4.1)) == (True, False)
 
 
@@ -175,15 +175,15 @@ def test_the_reported_remaining_quantity_counts() -> None:
     world = market(check_ttl=5.0)
     ask(world, 6.0, id="a")
     world.step(order("open", remaining=2.0))
-    rests(world, 6.0)
+    assert_rests(world, 6.0)
     world.wait(1.0)
     world.step(order("open", remaining=1.0))
     world.wait(4.0)
-    rests(world, 2.0)
+    assert_rests(world, 2.0)
     world.wait(1.0)
     assert (room(world, 9.0), room(world, 9.1)) == (True, False)
     world.step(order("open", remaining=0.0))
-    rests(world, 1.0)
+    assert_rests(world, 1.0)
     world.wait(5.0)
     assert room(world, 10.0)
 
@@ -195,7 +195,7 @@ def left(world: World, *names: str) -> list[float]:
     return [venues[name].left if name in venues else 0.0 for name in names]
 
 
-def rests(world: World, expected: float) -> None:
+def assert_rests(world: World, expected: float) -> None:
     """Assert how much of order `a` is reserved."""
     assert left(world, "a") == [pytest.approx(expected)]
 
@@ -212,18 +212,18 @@ def test_a_fill_that_remaining_includes_releases_nothing(quantity: float | None)
     ask(world, 6.0, id="a")
     world.step(order("open", remaining=2.0, quantity=quantity))
     world.step(part(3.0, "1"))
-    rests(world, 3.0)
+    assert_rests(world, 3.0)
     world.wait(5.0)
-    rests(world, 2.0)
+    assert_rests(world, 2.0)
     world.step(part(1.0, "2"))
-    rests(world, 2.0)
+    assert_rests(world, 2.0)
     assert (room(world, 4.0), room(world, 4.1)) == (True, False)
     world.step(part(0.5, "3"))
-    rests(world, 1.5)
+    assert_rests(world, 1.5)
     world.step(order("open", remaining=1.5, quantity=quantity))
-    rests(world, 1.5)
+    assert_rests(world, 1.5)
     world.step(part(1.5, "4"))
-    rests(world, 0.0)
+    assert_rests(world, 0.0)
 
 
 @FEW
@@ -240,7 +240,7 @@ def test_what_counts_is_never_less_than_what_rests(parts: Any, whole: bool, chan
     for event in told:
         world.step(event)
         assert left(world, "a")[0] >= remaining[-1] - 1e-9
-    rests(world, remaining[-1])
+    assert_rests(world, remaining[-1])
 
 
 def test_an_older_report_of_the_venue_restores_nothing() -> None:
@@ -249,12 +249,12 @@ def test_an_older_report_of_the_venue_restores_nothing() -> None:
     ask(world, 6.0, id="a")
     world.step(part(4.0, "1"))
     world.step(order("open", remaining=6.0))
-    rests(world, 2.0)
+    assert_rests(world, 2.0)
     world.step(order("open", remaining=1.0))
     world.step(order("open", remaining=3.0))
-    rests(world, 2.0)
+    assert_rests(world, 2.0)
     world.wait(5.0)
-    rests(world, 1.0)
+    assert_rests(world, 1.0)
 
 
 def test_a_changed_order_counts_as_the_venue_reports() -> None:
@@ -263,11 +263,11 @@ def test_a_changed_order_counts_as_the_venue_reports() -> None:
     ask(world, 6.0, id="a")
     world.step(part(4.0, "1"))
     ask(world, 8.0, id="a", price=101.0)
-    rests(world, 8.0)  # whether the filled 4 are a part of it is unknown
+    assert_rests(world, 8.0)  # whether the filled 4 are a part of it is unknown
     world.step(order("open", quantity=8.0, remaining=4.0))
-    rests(world, 4.0)
+    assert_rests(world, 4.0)
     world.step(part(4.0, "2"))
-    rests(world, 0.0)
+    assert_rests(world, 0.0)
 
 
 def test_an_order_that_grew_at_the_venue_counts_as_it_rests() -> None:
@@ -276,7 +276,7 @@ def test_an_order_that_grew_at_the_venue_counts_as_it_rests() -> None:
     ask(world, 3.0, id="a")
     world.step(part(1.0, "1"))
     world.step(order("open", remaining=7.0))
-    rests(world, 7.0)
+    assert_rests(world, 7.0)
     assert (room(world, 2.0), room(world, 2.1)) == (True, False)
 
 
@@ -301,7 +301,7 @@ def test_an_order_that_was_enlarged_counts_as_the_venue_reports() -> None:
     world.step(fill("buy", 4.0, 100.0, id="2", order_id="a"))
     assert (room(world, 4.0), room(world, 4.1)) == (True, False)
     world.step(fill("buy", 1.0, 100.0, id="3", order_id="a"))
-    rests(world, 0.0)
+    assert_rests(world, 0.0)
 
 
 def test_an_order_without_an_id_matches_no_report() -> None:

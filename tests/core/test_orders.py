@@ -37,7 +37,7 @@ def ask(world: World, quantity: float, **more: Any) -> CheckAnswer:
     return world.check(**{**order, **more})
 
 
-def room(world: World, expected: float, **more: Any) -> None:
+def assert_room(world: World, expected: float, **more: Any) -> None:
     """Assert how much may be bought, by dry runs."""
     fits = [ask(world, expected + off, **more, simulate=True).allowed for off in (0.0, 0.1)]
     assert fits == [True, False]
@@ -67,41 +67,41 @@ def test_an_open_order_that_was_not_checked_is_reserved() -> None:
     world = market()
     world.step(order(side="buy", quantity=6.0, price=100.0))
     world.wait(600)
-    room(world, 4.0)
+    assert_room(world, 4.0)
     world.step(order("canceled", remaining=6.0))
-    room(world, 10.0)
+    assert_room(world, 10.0)
 
 
 def test_only_what_remains_of_it_is_reserved_for_long() -> None:
     """4 of 6 remain: 2 were executed, and wait for their fills for `check_ttl`."""
     world = market()
     world.step(order(side="buy", quantity=6.0, remaining=4.0, price=100.0))
-    room(world, 4.0)
+    assert_room(world, 4.0)
     world.wait(5)
-    room(world, 6.0)
+    assert_room(world, 6.0)
     world.step(order(name="b", side="buy", remaining=1.0))
-    room(world, 5.0)
+    assert_room(world, 5.0)
 
 
 def test_its_notional_is_at_its_price_or_the_mark() -> None:
     """A price that is absent, as of a market order, is the mark."""
     world = market(limit("inventory", max=1_000.0))
     world.step(order(side="buy", quantity=6.0, price=50.0))
-    room(world, 7.0)
+    assert_room(world, 7.0)
     world.step(order(name="b", side="buy", quantity=2.0))
-    room(world, 5.0)
+    assert_room(world, 5.0)
 
 
 def test_one_whose_side_is_not_reported_counts_on_both() -> None:
     """Either side may be filled; and one of unknown size counts when that is reported."""
     world = market()
     world.step(order(quantity=6.0))
-    room(world, 4.0)
+    assert_room(world, 4.0)
     assert not ask(world, -4.1, simulate=True).allowed
     world.step(order(name="b"))
-    room(world, 4.0)
+    assert_room(world, 4.0)
     world.step(order(name="b", side="buy", quantity=1.0))
-    room(world, 3.0)
+    assert_room(world, 3.0)
 
 
 def test_ids_are_those_of_a_venue() -> None:
@@ -109,9 +109,9 @@ def test_ids_are_those_of_a_venue() -> None:
     world = market()
     ask(world, 3.0, id="1001")
     ask(world, 2.0, id="1001", venue="mexc")
-    room(world, 5.0)
+    assert_room(world, 5.0)
     world.step(order("canceled", "1001", venue="mexc", remaining=2.0))
-    room(world, 7.0)
+    assert_room(world, 7.0)
 
 
 def test_a_clients_id_links_a_check_to_an_order() -> None:
@@ -119,11 +119,11 @@ def test_a_clients_id_links_a_check_to_an_order() -> None:
     world = market()
     ask(world, 6.0, id="mine")
     world.step(order(name="1001", client_id="mine", side="buy", quantity=6.0))
-    room(world, 4.0)
+    assert_room(world, 4.0)
     world.step(fill("buy", 2.0, 100.0, id="1", order_id="1001"))
-    room(world, 4.0)
+    assert_room(world, 4.0)
     world.step(order("canceled", "1001", remaining=4.0))
-    room(world, 8.0)
+    assert_room(world, 8.0)
 
 
 def test_a_fill_may_name_the_clients_id() -> None:
@@ -131,9 +131,9 @@ def test_a_fill_may_name_the_clients_id() -> None:
     world = market()
     ask(world, 6.0, id="mine")
     world.step(fill("buy", 2.0, 100.0, id="1", order_id="1001", client_id="mine"))
-    room(world, 4.0)
+    assert_room(world, 4.0)
     world.step(fill("buy", 1.0, 100.0, id="2", order_id="1001"))
-    room(world, 4.0)
+    assert_room(world, 4.0)
 
 
 def test_an_order_that_was_checked_without_an_id_is_reported_with_one() -> None:
@@ -141,9 +141,9 @@ def test_an_order_that_was_checked_without_an_id_is_reported_with_one() -> None:
     world = market()
     ask(world, 6.0)
     world.step(order(name="1001", side="buy", quantity=6.0))
-    room(world, 4.0)
+    assert_room(world, 4.0)
     world.step(order(name="1002", side="buy", quantity=1.0))
-    room(world, 3.0)
+    assert_room(world, 3.0)
 
 
 # -- all orders of a venue
@@ -156,11 +156,11 @@ def test_all_orders_of_a_venue() -> None:
     world.step(order(name="gone", side="buy", quantity=3.0))
     world.step(order(name="elsewhere", side="buy", quantity=1.0, venue="mexc"))
     world.wait(1)
-    room(world, 5.0)
+    assert_room(world, 5.0)
     world.step(ev.Orders(venue="kraken", orders=[resting("new")]))
-    room(world, 6.0)
+    assert_room(world, 6.0)
     world.wait(4)
-    room(world, 7.0)
+    assert_room(world, 7.0)
 
 
 def test_all_orders_release_none_that_was_reported_after_they_were_taken() -> None:
@@ -169,9 +169,9 @@ def test_all_orders_release_none_that_was_reported_after_they_were_taken() -> No
     world.wait(20)
     world.step(order(side="buy", quantity=3.0, at=ago(world, 3)))
     world.step(ev.Orders(venue="kraken", orders=[], at=ago(world, 10)))
-    room(world, 7.0)
+    assert_room(world, 7.0)
     world.step(ev.Orders(venue="kraken", orders=[], at=ago(world, 1)))
-    room(world, 10.0)
+    assert_room(world, 10.0)
 
 
 def test_an_order_that_cannot_be_read_is_not_taken_for_one_that_is_gone() -> None:
@@ -180,9 +180,9 @@ def test_an_order_that_cannot_be_read_is_not_taken_for_one_that_is_gone() -> Non
     world.step(order(side="buy", quantity=3.0), order(name="b", side="buy", quantity=2.0))
     world.wait(1)
     world.step(ev.Orders(venue="kraken", orders=[], unread=("a", "")))
-    room(world, 5.0)
+    assert_room(world, 5.0)
     world.step(ev.Orders(venue="kraken", orders=[], unread=("a",)))
-    room(world, 7.0)
+    assert_room(world, 7.0)
 
 
 def test_no_open_orders_release_what_was_reported() -> None:
@@ -193,9 +193,9 @@ def test_no_open_orders_release_what_was_reported() -> None:
     world.step(order())
     world.wait(1)
     world.step(ev.OpenOrders(venue="mexc", count=0), ev.OpenOrders(venue="kraken", count=1))
-    room(world, 5.0)
+    assert_room(world, 5.0)
     world.step(ev.OpenOrders(venue="kraken", count=0))
-    room(world, 8.0)
+    assert_room(world, 8.0)
 
 
 def test_what_was_executed_of_a_released_order_waits_for_its_fills() -> None:
@@ -205,9 +205,9 @@ def test_what_was_executed_of_a_released_order_waits_for_its_fills() -> None:
     world.step(order(side="buy", quantity=6.0, remaining=4.0))
     world.wait(1)
     world.step(ev.OpenOrders(venue="kraken", count=0))
-    room(world, 8.0)
+    assert_room(world, 8.0)
     world.wait(4)
-    room(world, 10.0)
+    assert_room(world, 10.0)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_a_confirmed_cancel_releases_the_orders_of_its_scope(
         )
         world.step(event)
     world.operate("reset", scope)
-    room(world, left)
+    assert_room(world, left)
 
 
 # -- the same check again
@@ -258,7 +258,7 @@ def test_the_same_check_again_has_the_same_answer() -> None:
     assert [one.allowed for one in answers] == [True] * 5
     world.wait(4.9)
     assert ask(world, 6.0, id="a", strategy="mm").allowed
-    room(world, 4.0)
+    assert_room(world, 4.0)
 
 
 def test_a_refused_check_again_has_the_same_reasons() -> None:
@@ -280,7 +280,7 @@ def test_the_same_check_at_another_level_is_judged_anew() -> None:
     assert not ask(world, 6.0, id="a").allowed
     world.operate("unfreeze")
     assert ask(world, 6.0, id="a").allowed
-    room(world, 4.0)
+    assert_room(world, 4.0)
 
 
 def test_an_order_that_rests_is_remembered_for_as_long() -> None:
@@ -290,13 +290,13 @@ def test_an_order_that_rests_is_remembered_for_as_long() -> None:
     world.step(order())
     world.wait(3_600)
     assert ask(world, 6.0, id="a").allowed
-    room(world, 4.0)
+    assert_room(world, 4.0)
     world.step(order("canceled", remaining=6.0))
     assert ask(world, 6.0, id="a").allowed
-    room(world, 10.0)
+    assert_room(world, 10.0)
     world.wait(5)
     assert ask(world, 6.0, id="a").allowed
-    room(world, 4.0)
+    assert_room(world, 4.0)
 
 
 def test_a_changed_check_replaces_the_first() -> None:
@@ -304,7 +304,7 @@ def test_a_changed_check_replaces_the_first() -> None:
     world = market()
     ask(world, 6.0, id="a")
     assert ask(world, 8.0, id="a").allowed
-    room(world, 2.0)
+    assert_room(world, 2.0)
 
 
 # -- what an order may close
@@ -366,9 +366,9 @@ def test_a_restart_keeps_what_waits() -> None:
     before = world.engine.snapshot()
     world.engine = Engine.restore(before)
     assert world.engine.snapshot() == before
-    room(world, 8.0)
+    assert_room(world, 8.0)
     world.wait(4)
-    room(world, 9.0)
+    assert_room(world, 9.0)
     world.step(order(name="b", side="buy", quantity=3.0))  # the end of b is not forgotten yet
     world.step(order("canceled", "1001", remaining=1.0))
-    room(world, 10.0)
+    assert_room(world, 10.0)

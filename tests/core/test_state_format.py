@@ -68,6 +68,7 @@ def converted(snapshot: dict[str, Any]) -> dict[str, Any]:
     """A snapshot with what is meant to be stored in another form today."""
     if snapshot.get("version", 1) == STATE_VERSION:
         _price_effects(snapshot["state"]["portfolio"])
+        snapshot["state"]["portfolio"]["equity"].pop("capital_ns")  # nothing read it
         return snapshot
     config = snapshot["config"]
     # 0.1.0 stored a table for each target; a decision depends on its name alone.

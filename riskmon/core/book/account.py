@@ -377,7 +377,7 @@ class Account:
             return False
         self.state.unpriced_ns.clear()
         founders = [n for n, one in self._holdings.state.venues.items() if one.joined]
-        self.equity.begin(total, founders, self._clock.instant.now_ns)
+        self.equity.begin(total, founders)
         return False
 
     def _take(self, total: float | Unknown) -> None:
@@ -567,7 +567,7 @@ class Account:
 
     def rebase(self) -> None:
         """Make the present equity the capital, the peak and the start of each period."""
-        if self.equity.rebase(self._clock.instant.now_ns):
+        if self.equity.rebase():
             self.flows.rebase()
             self._observed_ns = -1
             self.curves.rebase(self.equity.last, self.equity.state.entered.value)

@@ -27,7 +27,6 @@ class EquityState(Struct):
 
     capital: float | None = None
     configured_capital: float | None = None
-    capital_ns: int = 0  # engine time of the first equity, or of the last rebase
     units: float | None = None
     unit_value: float = 1.0  # of the last known equity
     equity: float | None = None  # the last known one; of an account without capital its P&L
@@ -89,14 +88,14 @@ class Equity:
             "set portfolio.initial_capital"
         )
 
-    def begin(self, equity: float, founders: Iterable[str], now_ns: int) -> None:
+    def begin(self, equity: float, founders: Iterable[str]) -> None:
         """Set the first equity; it becomes the capital if none is configured."""
         state = self.state
         if state.units is None:
             state.units = state.capital = equity
         if state.equity is not None:  # it was P&L alone: the difference is no P&L
             state.entered.add(equity - state.equity)
-        state.known, state.capital_ns = True, now_ns
+        state.known = True
         state.founders = dict.fromkeys(founders, True)
 
     def take(self, equity: float, dust: float, *, empty: bool) -> None:
@@ -136,12 +135,12 @@ class Equity:
         if state.capital is not None and state.configured_capital is None:
             state.capital += value if venue in state.founders else 0.0
 
-    def rebase(self, now_ns: int) -> bool:
+    def rebase(self) -> bool:
         """Make the present equity the capital; return False if it cannot be one."""
         state, equity = self.state, self.value
         if isinstance(equity, Unknown) or equity <= 0:
             return False
         state.in_capital += equity - (state.capital or 0.0)
         state.capital = state.units = equity
-        state.unit_value, state.capital_ns = 1.0, now_ns
+        state.unit_value = 1.0
         return True

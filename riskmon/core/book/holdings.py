@@ -27,7 +27,7 @@ HURRIED_NS = 5 * SECOND_NS  # from then on after the first, the next pause settl
 PAUSE_NS = SECOND_NS // 20
 LATEST_NS = 6 * SECOND_NS
 EXPLAINED_NS = 5 * SECOND_NS
-LEGS_MAX = 16_384  # events of which the assets that they moved are stored
+LEGS_MAX = 16_384  # the newest events, of which the assets that they moved are stored
 ZEROS_OF_ONE = 16  # assets of 0 that are as much work as one with a balance
 
 Key = tuple[str, str]  # venue and asset
@@ -88,6 +88,8 @@ class Holdings:
         self._paired: dict[tuple[str, tuple[str, ...]], None] = {}  # that comparisons have
         for (venue, asset), ledger in self.ledgers.items():
             for effect in ledger.state.effects:
+                if effect.cause <= state.causes - LEGS_MAX:
+                    continue
                 legs = self._legs[effect.cause] = (*self._legs.get(effect.cause, ()), asset)
                 if len(legs) > 1 and (venue, legs) not in self._paired:
                     self._pair(venue, legs)
@@ -159,9 +161,7 @@ class Holdings:
         legs[cause] = moved = tuple(amounts)
         if (venue, moved) not in self._paired:
             self._pair(venue, moved)
-        if len(legs) > LEGS_MAX:
-            for old in list(legs)[: LEGS_MAX // 2]:
-                del legs[old]
+        legs.pop(cause - LEGS_MAX, None)
 
     def _pair(self, venue: str, assets: tuple[str, ...]) -> None:
         """Record assets that one event moved: their reports are compared."""

@@ -16,7 +16,7 @@ CONFIG = PortfolioConfig()
 def begun(equity: float = 1_000.0, **config: float) -> Equity:
     """An account whose first equity is known."""
     account = Equity(EquityState(), PortfolioConfig(**config))  # type: ignore[arg-type]  # numbers
-    account.begin(equity, ["kraken"], 5)
+    account.begin(equity, ["kraken"])
     account.take(equity, 1.0, empty=False)
     return account
 
@@ -25,7 +25,7 @@ def test_the_first_equity_is_the_capital() -> None:
     """Units begin as the capital, so that the unit value is 1; before it, equity is unknown."""
     account = Equity(EquityState(), CONFIG)
     assert account.value == Unknown("nothing was reported yet")
-    account.begin(800.0, ["kraken"], 5)
+    account.begin(800.0, ["kraken"])
     account.take(800.0, 1.0, empty=False)
     assert (account.last, account.state.capital, account.unit_value) == (800.0, 800.0, 1.0)
     account.take(760.0, 1.0, empty=False)
@@ -97,15 +97,15 @@ def test_a_rebase_needs_a_known_equity_above_zero() -> None:
     """Then equity is the capital, and the unit value 1; what was lost is part of the capital."""
     account = begun()
     account.take(900.0, 1.0, empty=False)
-    assert account.rebase(77)
+    assert account.rebase()
     state = account.state
-    assert (state.capital, state.units, state.unit_value, state.capital_ns) == (900, 900, 1.0, 77)
+    assert (state.capital, state.units, state.unit_value) == (900, 900, 1.0)
     assert state.in_capital == -100.0
     account.take(0.0, 1.0, empty=False)
-    assert not account.rebase(78)
+    assert not account.rebase()
     account.take_unknown(Unknown("BTC has no price"))
-    assert not account.rebase(79)
-    assert (state.capital, state.capital_ns) == (900.0, 77)
+    assert not account.rebase()
+    assert state.capital == 900.0
 
 
 def test_pnl_alone_is_observed_while_there_is_no_capital() -> None:
@@ -113,7 +113,7 @@ def test_pnl_alone_is_observed_while_there_is_no_capital() -> None:
     account, why = Equity(EquityState(), CONFIG), Unknown("no balance was reported")
     account.take_pnl(-40.0, why)
     assert (account.value, account.observed, account.last) == (why, -40.0, -40.0)
-    account.begin(500.0, ["kraken"], 5)
+    account.begin(500.0, ["kraken"])
     account.take(500.0, 1.0, empty=False)
     assert account.state.entered.value == 540.0
 
@@ -122,7 +122,7 @@ def test_dust() -> None:
     """1 of a dollar, 0.01 % of equity of another reference, or what is configured."""
     assert begun().dust == 1.0
     account = Equity(EquityState(), PortfolioConfig(reference="BTC"))
-    account.begin(20_000.0, [], 5)
+    account.begin(20_000.0, [])
     account.take(20_000.0, 1.0, empty=False)
     assert account.dust == pytest.approx(2.0)
     assert begun(dust=7.0).dust == 7.0
