@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import msgspec
 import pytest
 
@@ -334,3 +336,22 @@ def test_restored_holdings_go_on() -> None:
     assert msgspec.msgpack.encode(restored.holdings.state) == msgspec.msgpack.encode(
         feed.holdings.state
     )
+
+
+@pytest.mark.parametrize("is_restored", [False, True])
+def test_the_oldest_fills_are_compared_alike_after_a_restore(
+    is_restored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the newest fills moved is stored: of six, the first two are not compared."""
+    monkeypatch.setattr("riskmon.core.book.holdings.LEGS_MAX", 4)
+    feed = Feed()
+    feed.all(USDT=1_000.0, BTC=10.0)
+    feed.wait(60)
+    for _ in range(6):
+        feed.holdings.add("kraken", {"USDT": -100.0, "BTC": 1.0}, feed.stamp(None))
+        feed.settle()
+    if is_restored:
+        feed.holdings = Holdings(deepcopy(feed.holdings.state), 30 * SECOND)
+    feed.one("USDT", 1_900.0)  # a deposit of 1,000, and a fill or more
+    feed.one("BTC", 12.0)  # contains two fills
+    assert feed.holdings.live("kraken", "USDT") == 1_300.0
